@@ -1,0 +1,235 @@
+//! The words of the decision and their units: what is asked, what limits it, what was answered.
+//! Plain values only: nothing here knows YAML, protobuf, Redis or a clock.
+
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+/// A moment: whole microseconds since the Unix epoch, below 2^53 so that Lua's doubles hold it exactly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnixMicros(pub u64);
+
+/// A length of time in whole microseconds, at most [`WINDOW_MAX`] where it is a window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Micros(pub u64);
+
+pub const SECOND: Micros = Micros(1_000_000);
+
+/// Ten years. A longer window could not be told from "never", and keeps index arithmetic exact in f64.
+pub const WINDOW_MAX: Micros = Micros(10 * 365 * 86_400 * 1_000_000);
+
+/// Costs beyond this are clamped: no limit can be larger, so the answer is the same.
+pub const HITS_MAX: i64 = 1 << 32;
+
+/// Counters that one request may touch; more is refused before anything is counted.
+pub const COUNTERS_MAX: usize = 256;
+
+impl Micros {
+    /// Whole seconds, rounded up: Envoy drops the fraction of `duration_until_reset`, and a client that
+    /// comes back early is refused again.
+    pub fn seconds_ceil(self) -> u64 {
+        self.0.div_ceil(SECOND.0)
+    }
+
+    pub fn as_duration(self) -> Duration {
+        Duration::from_micros(self.0)
+    }
+}
+
+/// A unit of the rule files and of Envoy's `RateLimitUnit`; months have 30 days, years 365, as in the reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unit {
+    Second,
+    Minute,
+    Hour,
+    Day,
+    Week,
+    Month,
+    Year,
+}
+
+impl Unit {
+    pub const ALL: [Unit; 7] = [Unit::Second, Unit::Minute, Unit::Hour, Unit::Day, Unit::Week, Unit::Month, Unit::Year];
+
+    pub const fn seconds(self) -> u64 {
+        match self {
+            Unit::Second => 1,
+            Unit::Minute => 60,
+            Unit::Hour => 3_600,
+            Unit::Day => 86_400,
+            Unit::Week => 7 * 86_400,
+            Unit::Month => 30 * 86_400,
+            Unit::Year => 365 * 86_400,
+        }
+    }
+
+    pub const fn window(self) -> Micros {
+        Micros(self.seconds() * SECOND.0)
+    }
+
+    /// The unit whose length `window` is, if there is one. `current_limit.unit` must not lie in Envoy's `;w=`.
+    pub fn of(window: Micros) -> Option<Unit> {
+        Unit::ALL.into_iter().find(|unit| unit.window() == window)
+    }
+
+    /// Lower case, as rule files write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Unit::Second => "second",
+            Unit::Minute => "minute",
+            Unit::Hour => "hour",
+            Unit::Day => "day",
+            Unit::Week => "week",
+            Unit::Month => "month",
+            Unit::Year => "year",
+        }
+    }
+
+    /// Any case, as the reference reads it.
+    pub fn parse(text: &str) -> Option<Unit> {
+        Unit::ALL.into_iter().find(|unit| unit.name().eq_ignore_ascii_case(text))
+    }
+}
+
+/// How a limit counts. The promises of each stand in [`crate::algorithm`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    #[default]
+    SlidingWindow,
+    FixedWindow,
+    SlidingLog,
+    TokenBucket,
+    LeakyBucket,
+}
+
+impl Algorithm {
+    pub const ALL: [Algorithm; 5] = [
+        Algorithm::SlidingWindow,
+        Algorithm::FixedWindow,
+        Algorithm::SlidingLog,
+        Algorithm::TokenBucket,
+        Algorithm::LeakyBucket,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Algorithm::SlidingWindow => "sliding_window",
+            Algorithm::FixedWindow => "fixed_window",
+            Algorithm::SlidingLog => "sliding_log",
+            Algorithm::TokenBucket => "token_bucket",
+            Algorithm::LeakyBucket => "leaky_bucket",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Algorithm> {
+        Algorithm::ALL.into_iter().find(|algorithm| algorithm.name() == text)
+    }
+
+    /// Only buckets have a capacity apart from their limit.
+    pub const fn has_burst(self) -> bool {
+        matches!(self, Algorithm::TokenBucket | Algorithm::LeakyBucket)
+    }
+}
+
+/// Whether hits that are refused consume the limit all the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum CountDenied {
+    /// Only for a descriptor with its own `hits_addend`: so Envoy reports a cost that was already spent
+    /// (`apply_on_stream_done`), and were it dropped, budgets would never bite.
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+impl CountDenied {
+    /// Whether a refused cost is charged, given whether the descriptor carried its own `hits_addend`.
+    pub const fn charges(self, own_hits: bool) -> bool {
+        match self {
+            CountDenied::Auto => own_hits,
+            CountDenied::Always => true,
+            CountDenied::Never => false,
+        }
+    }
+}
+
+/// The numbers of one limit: all that [`crate::algorithm::step`] needs to know of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Limit {
+    /// Hits admitted per window (`requests_per_unit`); 0 refuses everything.
+    pub requests: u32,
+    /// `unit` × `unit_multiplier`, or `window`; 1 µs to [`WINDOW_MAX`].
+    pub window: Micros,
+    pub algorithm: Algorithm,
+    /// Parts that a sliding window is counted in, 1 to 64; other algorithms ignore it.
+    pub sub_windows: u8,
+    /// Whole capacity of a bucket in hits; window algorithms ignore it.
+    pub burst: u32,
+}
+
+pub const SUB_WINDOWS_DEFAULT: u8 = 32;
+pub const SUB_WINDOWS_MAX: u8 = 64;
+
+/// An exact log keeps every hit: beyond this many its memory and its cost per decision stop being small.
+pub const SLIDING_LOG_MAX: u32 = 10_000;
+
+impl Limit {
+    /// A limit with the defaults of its algorithm: a token bucket holds a window's worth, a leaky bucket one hit.
+    pub const fn new(requests: u32, window: Micros, algorithm: Algorithm) -> Limit {
+        let burst = if matches!(algorithm, Algorithm::LeakyBucket) { 1 } else { requests };
+        Limit { requests, window, algorithm, sub_windows: SUB_WINDOWS_DEFAULT, burst }
+    }
+}
+
+/// One key and value of a descriptor, borrowed from the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry<'a> {
+    pub key: &'a str,
+    pub value: &'a str,
+}
+
+/// An ordered list of entries that a client asks about.
+#[derive(Clone, Debug, Default)]
+pub struct Descriptor<'a> {
+    pub entries: SmallVec<[Entry<'a>; 4]>,
+    /// The descriptor's own cost, if it carries one: 0 looks without counting, negative gives back.
+    pub hits: Option<i64>,
+    /// A limit that the request itself brings (Envoy's `limit`); it beats the rule on disk.
+    pub limit: Option<(u32, Unit)>,
+}
+
+/// One question: may this pass?
+#[derive(Clone, Debug, Default)]
+pub struct Request<'a> {
+    pub domain: &'a str,
+    pub descriptors: SmallVec<[Descriptor<'a>; 4]>,
+    /// Cost of each descriptor that has none of its own; at least 1.
+    pub hits: i64,
+}
+
+/// Envoy's `Code`, without UNKNOWN: a decision always knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    Ok,
+    OverLimit,
+}
+
+/// What one counter said to one cost.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reading {
+    pub admitted: bool,
+    /// How many more hits of 1 would be admitted now.
+    pub remaining: u64,
+    /// Refused: until the same cost would be admitted (the window, if it never can be). Admitted with some
+    /// remaining: until the counter would be empty. Admitted with none remaining: until one more would be admitted.
+    pub reset: Micros,
+}
+
+/// A cost put to a counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// 0 looks without counting; negative gives back; clamped to ±[`HITS_MAX`].
+    pub hits: i64,
+    /// Charge the hits even where they are refused.
+    pub charge_denied: bool,
+}

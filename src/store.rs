@@ -1,0 +1,86 @@
+//! Where counters live. A request's counters are decided together, in one atomic step; the store knows limits
+//! and costs, not rules, protobuf or policies.
+
+use smallvec::SmallVec;
+
+use crate::limit::{Cost, Entry, Limit, Reading};
+
+/// What a counter is called: domain, entries, and the limit's name where a rule's limits share those.
+/// Never the limit's number: a raised limit goes on with the count that it has.
+#[derive(Clone, Copy, Debug)]
+pub struct Key<'a> {
+    pub domain: &'a str,
+    pub entries: &'a [Entry<'a>],
+    /// By position: the pattern that stands in for the value where the rule shares one counter (`share_threshold`).
+    pub shared: &'a [Option<Box<str>>],
+    /// Name or ordinal of the limit where several of one rule would share a key, else empty.
+    pub limit_name: &'a str,
+    /// Position of the first entry matched by a key-only or wildcard rule: counters of one user share a slot.
+    pub variable: usize,
+}
+
+/// What a refusal by this limit does to the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Denies the request.
+    Enforced,
+    /// Denies it only if every quota limit of the request refuses.
+    Quota,
+    /// Counted and reported, never denies (`shadow_mode`, `enforce: false`).
+    Shadow,
+}
+
+/// One counter of a request, and what is put to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    pub key: Key<'a>,
+    pub limit: Limit,
+    pub cost: Cost,
+    pub role: Role,
+}
+
+/// What holds for the request as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gate {
+    /// A quota descriptor without a limit is in the request (global QUOTA_MODE): quota can't deny.
+    pub quota_open: bool,
+    /// Global SHADOW_MODE: charged as if not denied.
+    pub never_deny: bool,
+}
+
+/// Whether the request is denied, from the role and the answer of each of its limits: the verdict of docs/design.md.
+/// The stores decide with it what to charge, the limiter what to answer.
+pub fn denied(gate: Gate, answers: impl IntoIterator<Item = (Role, bool)>) -> bool {
+    let (mut enforced_refused, mut quotas, mut quotas_refused) = (false, 0u32, 0u32);
+    for (role, admitted) in answers {
+        match role {
+            Role::Enforced => enforced_refused |= !admitted,
+            Role::Quota => {
+                quotas += 1;
+                quotas_refused += u32::from(!admitted);
+            }
+            Role::Shadow => {}
+        }
+    }
+    !gate.never_deny && (enforced_refused || (!gate.quota_open && quotas > 0 && quotas == quotas_refused))
+}
+
+/// One reading per ask, in order.
+pub type Readings = SmallVec<[Reading; 4]>;
+
+/// Split by what the operator does next; the limiter answers each by the limits' policy.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Look at the network and at Redis' own state.
+    #[error("the store can't be reached: {0}")]
+    Unreachable(String),
+    /// Look at Redis' load, or allow more time.
+    #[error("the store gave no answer within {0:?}")]
+    Timeout(std::time::Duration),
+    /// Look at what Redis said: permissions, memory, persistence.
+    #[error("the store refused: {0}")]
+    Refused(String),
+    /// Add capacity: requests come faster than they can be counted.
+    #[error("too many requests wait for the store")]
+    Overloaded,
+}
