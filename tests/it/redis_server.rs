@@ -1,0 +1,153 @@
+//! Starts real `redis-server` processes on free ports, each in a directory of its own, killed when dropped. It knows
+//! nothing of Tollgate: tests ask it for an address, and to stop, freeze or restart what answers there.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+/// Another process may take a free port between the look and the bind: then the next one is tried.
+const PORT_ATTEMPTS: usize = 20;
+const START_PATIENCE: Duration = Duration::from_secs(20);
+
+/// One `redis-server`, empty, without persistence.
+pub(crate) struct RedisServer {
+    child: Option<Child>,
+    port: u16,
+    args: Vec<String>,
+    dir: TempDir,
+}
+
+impl RedisServer {
+    pub(crate) fn start() -> RedisServer {
+        RedisServer::start_with(&[])
+    }
+
+    /// `args` go to `redis-server` after the defaults, so that they can replace them. `{dir}` in them is the
+    /// server's own directory.
+    pub(crate) fn start_with(args: &[&str]) -> RedisServer {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let args: Vec<String> = args.iter().map(|arg| arg.replace("{dir}", dir.path().to_str().unwrap())).collect();
+        for _ in 0..PORT_ATTEMPTS {
+            let port = free_port();
+            if let Some(child) = spawn(port, &args, dir.path()) {
+                return RedisServer { child: Some(child), port, args, dir };
+            }
+        }
+        panic!("redis-server did not start on any of {PORT_ATTEMPTS} ports (is it installed? args: {args:?})");
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// `127.0.0.1:port`, as REDIS_URL is written.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// As `kill -9`: whoever is connected sees the end of the stream.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("the server is ours to kill");
+            child.wait().expect("a killed process ends");
+        }
+    }
+
+    /// Starts again, empty, on the same port.
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        self.child = spawn(self.port, &self.args, self.dir.path());
+        assert!(self.child.is_some(), "redis-server did not come back on port {}", self.port);
+    }
+
+    /// Stops the process without closing its sockets: requests vanish, as with a dead network.
+    pub(crate) fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    /// Runs `redis-cli` with `args` and returns what it printed.
+    pub(crate) fn cli(&self, args: &[&str]) -> String {
+        let output = Command::new("redis-cli")
+            .args(["-p", &self.port.to_string()])
+            .args(args)
+            .output()
+            .expect("redis-cli comes with redis-server");
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+
+    /// A connection apart from the one under test, to look at what is stored and to damage it.
+    pub(crate) fn connection(&self) -> redis::Connection {
+        redis::Client::open(format!("redis://{}/", self.address()))
+            .expect("the address is well formed")
+            .get_connection()
+            .expect("the server is up")
+    }
+
+    fn signal(&self, signal: &str) {
+        let child = self.child.as_ref().expect("the server runs");
+        let status = Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill exists");
+        assert!(status.success(), "kill {signal} failed");
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+}
+
+/// Waits for the line with which the server says that it listens; `None` where it ends instead (port taken).
+fn spawn(port: u16, args: &[String], dir: &Path) -> Option<Child> {
+    let mut child = Command::new("redis-server")
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+        .args(["--logfile", "", "--loglevel", "notice", "--daemonize", "no"])
+        .args(args)
+        .current_dir(dir)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .ok()?;
+    let lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
+    let (ready, is_ready) = mpsc::channel();
+    // Reads on to the end: a server whose pipe is full would stop answering.
+    std::thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            if line.contains("Ready to accept connections") || line.contains("monitor master") {
+                let _ = ready.send(());
+            }
+        }
+    });
+    if is_ready.recv_timeout(START_PATIENCE).is_ok() {
+        return Some(child);
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    None
+}
+
+#[test]
+fn a_server_answers_on_its_own_port_and_comes_back_empty() {
+    let mut server = RedisServer::start();
+    let mut connection = server.connection();
+    let () = redis::cmd("SET").arg("k").arg("v").query(&mut connection).unwrap();
+    server.restart();
+    let found: Option<String> = redis::cmd("GET").arg("k").query(&mut server.connection()).unwrap();
+    assert_eq!(found, None);
+}
