@@ -153,6 +153,38 @@ impl CountDenied {
     }
 }
 
+/// What becomes of a request whose limit the store can't answer for. Said per limit, else descriptor, else domain, else
+/// by the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FailurePolicy {
+    /// Admits, without a word about a limit.
+    Open,
+    /// Denies.
+    Closed,
+    /// Goes on limiting in this replica's memory, at its share of the limit.
+    Local,
+    /// Answers an error and leaves it to the caller (Envoy's `failure_mode_deny`).
+    Error,
+}
+
+impl FailurePolicy {
+    pub const ALL: [FailurePolicy; 4] =
+        [FailurePolicy::Open, FailurePolicy::Closed, FailurePolicy::Local, FailurePolicy::Error];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            FailurePolicy::Open => "open",
+            FailurePolicy::Closed => "closed",
+            FailurePolicy::Local => "local",
+            FailurePolicy::Error => "error",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<FailurePolicy> {
+        FailurePolicy::ALL.into_iter().find(|policy| policy.name() == text)
+    }
+}
+
 /// The numbers of one limit: all that [`crate::algorithm::step`] needs to know of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limit {

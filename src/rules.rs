@@ -1,63 +1,221 @@
 //! Rules on disk, checked and compiled to what a request is matched against. Reads YAML, reports every problem
 //! with its place, and never awaits, logs or reads a clock.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+pub mod problem;
+pub mod source;
+mod tree;
 
-use crate::limit::{Algorithm, CountDenied, Entry, Limit};
+use std::{path::PathBuf, sync::Arc};
 
-/// One rule file as it was read. Reading is apart from parsing, so that a set can be hashed before it is trusted.
-pub struct Source {
-    pub path: PathBuf,
-    pub bytes: Vec<u8>,
-}
+pub use problem::{Problem, Problems, Severity};
+pub use source::{Source, Sources};
+pub use tree::Pattern;
+
+use crate::limit::{Algorithm, CountDenied, Entry, FailurePolicy, Limit};
 
 /// What holds for limits that say nothing themselves: the process' settings.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Defaults {
     pub algorithm: Algorithm,
     pub count_denied: CountDenied,
+    /// Files that name the same domain are one domain (MERGE_DOMAIN_CONFIG); else they are an error.
     pub merge_domains: bool,
+}
+
+/// What became of a set of files. The unit of failure is the domain: one with an error in any of its files keeps the
+/// rules that it had, whole, or is absent if it had none; the others are new.
+pub struct Load {
+    pub rules: Rules,
+    pub problems: Problems,
+    /// Domains that go on with their last good rules.
+    pub kept: Vec<Box<str>>,
+}
+
+/// Checks and compiles a set of files. `last` is what is in force: domains with errors are taken from it.
+pub fn load(_sources: &Sources, _defaults: &Defaults, _last: Option<&Rules>) -> Load {
+    todo!()
 }
 
 /// Everything a decision needs of the rules, immutable; reload swaps the whole.
 #[derive(Default)]
 pub struct Rules {
-    pub domains: BTreeMap<Box<str>, Arc<Domain>>,
+    /// Sorted by name; [`DomainIndex`] is the position.
+    domains: Vec<Arc<Domain>>,
+    hash: Box<str>,
 }
 
+/// Position of a domain within its [`Rules`]; another load may give another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DomainIndex(pub u32);
+
+/// How much there is, for the start-up line, `check` and metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    pub files: usize,
+    pub domains: usize,
+    pub rules: usize,
+}
+
+/// A namespace of rules.
 pub struct Domain {
-    pub name: Box<str>,
+    name: Box<str>,
+    files: Vec<PathBuf>,
+    /// In declaration order, parents before children; [`Rule::index`] is the position.
+    rules: Vec<Rule>,
+    tree: tree::Tree,
 }
 
-/// A node of a domain's tree that a descriptor can end at.
+/// A node of a domain's tree that a descriptor can end at. Without a limit it lets pass what ends at it.
 pub struct Rule {
+    /// Position within its domain: what metrics are indexed by.
+    pub index: u32,
+    /// How it is reached: one level per entry.
+    pub path: Box<[Arc<Level>]>,
+    /// Today at most one; several come with the list form.
     pub limits: Vec<RuleLimit>,
-    /// `unlimited: true`: matched, never counted, reported with the largest remaining.
+    /// Matched, never counted, reported with the largest remaining.
     pub unlimited: bool,
+    /// What other rules' `replaces` call it and `current_limit.name` says; empty if it has none.
     pub name: Box<str>,
+    /// Names of rules that don't count in a request that also matches this one.
     pub replaces: Vec<Box<str>>,
     pub shadow_mode: bool,
     pub quota_mode: bool,
+    /// The metric's key carries the values of the request at every level.
+    pub detailed_metric: bool,
+    /// By position: the pattern that stands in for the value (`share_threshold`). As long as `path`.
+    pub shared: Vec<Option<Box<str>>>,
+    /// Position of the first entry that was matched key-only or by a wildcard; the path's length if there is none.
+    pub variable: usize,
+    /// Free-form, for the response's dynamic metadata.
+    pub metadata: Option<serde_json::Value>,
+    /// The reference's `domain.k1_v1.k2`, as it stands in the file: the key of its metrics and of `/rlconfig`.
+    pub metric_key: Box<str>,
+    pub file: Arc<PathBuf>,
+    pub line: u32,
 }
 
-/// One limit of a rule (today at most one; several come with the list form).
+/// One step of a rule's path: what an entry must be.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Level {
+    pub key: Box<str>,
+    pub value: LevelValue,
+    /// All values that match the pattern share one counter.
+    pub share_threshold: bool,
+    /// The metric's key carries the request's value here.
+    pub value_to_metric: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum LevelValue {
+    /// Key-only: any value, each with its own counter.
+    Any,
+    Exact(Box<str>),
+    Pattern(Pattern),
+}
+
+/// One limit of a rule.
 pub struct RuleLimit {
     /// The same in metrics, JSON, explain and API: `api/user/endpoint=/checkout#hourly`.
     pub id: Arc<str>,
     pub limit: Limit,
     pub name: Option<Box<str>>,
+    /// For [`crate::store::Key::limit_name`]: empty unless several limits of the rule would share a counter.
+    pub key_name: Box<str>,
+    /// `false`: counted and reported, never denies.
     pub enforce: bool,
     pub count_denied: CountDenied,
+    /// Nearest wins: limit, descriptor, domain; `None` leaves it to the process.
+    pub on_store_failure: Option<FailurePolicy>,
 }
 
+/// What a descriptor was matched to.
+#[derive(Clone, Copy)]
 pub enum Found<'r> {
     UnknownDomain,
     NoMatch,
-    Rule(&'r Rule),
+    Rule { domain: DomainIndex, rule: &'r Rule },
+}
+
+/// One entry on the way to a rule, for `explain`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step<'a> {
+    pub entry: Entry<'a>,
+    pub how: How,
+}
+
+/// What an entry met at its level.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum How {
+    /// A rule for this very value.
+    Exact,
+    /// The first pattern, in declaration order, that matches.
+    Pattern(Box<str>),
+    /// The rule for this key and any value.
+    KeyOnly,
+    /// No rule at this level names the key.
+    UnknownKey,
+    /// Rules name the key, but none this value.
+    UnknownValue,
+    /// The rule before has no descriptors below it.
+    TooDeep,
 }
 
 impl Rules {
+    /// The rule that a descriptor's entries end at. Depth must match; no way is tried twice.
     pub fn find(&self, _domain: &str, _entries: &[Entry<'_>]) -> Found<'_> {
         todo!()
+    }
+
+    /// The same walk as [`Rules::find`], with a note of each step.
+    pub fn explain<'a>(&self, _domain: &str, _entries: &[Entry<'a>]) -> (Found<'_>, Vec<Step<'a>>) {
+        todo!()
+    }
+
+    /// Sorted by name; [`DomainIndex`] is the position.
+    pub fn domains(&self) -> &[Arc<Domain>] {
+        &self.domains
+    }
+
+    /// Hex digest of the rules in force; equal on replicas that serve the same.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// Every file that a rule in force stands in.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.domains.iter().flat_map(|domain| &domain.files)
+    }
+
+    pub fn count(&self) -> Count {
+        Count {
+            files: self.files().count(),
+            domains: self.domains.len(),
+            rules: self.domains.iter().map(|domain| domain.rules.len()).sum(),
+        }
+    }
+
+    /// Every limit, in order of domain and declaration.
+    pub fn limits(&self) -> impl Iterator<Item = (DomainIndex, &Rule, &RuleLimit)> {
+        self.domains.iter().enumerate().flat_map(|(index, domain)| {
+            let rules = domain.rules.iter();
+            rules.flat_map(move |rule| rule.limits.iter().map(move |limit| (DomainIndex(index as u32), rule, limit)))
+        })
+    }
+}
+
+impl Domain {
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The files that its rules stand in.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
+    /// In declaration order, parents before children; [`Rule::index`] is the position.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
     }
 }
