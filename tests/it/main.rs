@@ -1,4 +1,8 @@
 //! One binary for all integration tests: each file is a room of behaviour, started on free ports and safe in parallel.
 
+mod envoy;
+mod examples;
+mod harness;
 #[allow(dead_code, reason = "a starter offers more than each test needs")]
 mod redis_server;
+mod serve;

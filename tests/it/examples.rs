@@ -1,0 +1,153 @@
+//! What `examples/`, `docker-compose.yml` and `Dockerfile` say must be true of this program. There is no container
+//! engine here: they are parsed, and whatever in them is Envoy's or Tollgate's own is given to the real Envoy and to the
+//! real binary.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use yaml_serde::Value;
+
+use crate::harness::{envoy_binary, example_envoy_config, run_to_end};
+
+fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(project(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn documents(path: &str) -> Vec<Value> {
+    use serde::Deserialize;
+    let text = read(path);
+    yaml_serde::Deserializer::from_str(&text)
+        .map(|document| Value::deserialize(document).unwrap_or_else(|error| panic!("{path}: {error}")))
+        .collect()
+}
+
+/// The one object of `kind` called `name`.
+fn object<'a>(documents: &'a [Value], kind: &str, name: &str) -> &'a Value {
+    let is_it = |document: &&Value| document["kind"] == kind && document["metadata"]["name"] == name;
+    documents.iter().find(is_it).unwrap_or_else(|| panic!("no {kind} {name}"))
+}
+
+fn assert_envoy_accepts(config: &Value) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("envoy.yaml");
+    std::fs::write(&path, yaml_serde::to_string(config).unwrap()).unwrap();
+    let output = Command::new(envoy_binary())
+        .args(["--mode", "validate", "--disable-hot-restart", "-c"])
+        .arg(path)
+        .output()
+        .expect("Envoy runs");
+    assert!(output.status.success(), "Envoy refuses it:\n{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn assert_check_accepts(rules: &Path) {
+    let output = run_to_end(&["check", rules.to_str().unwrap()], &[]);
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "tollgate check refuses it:\n{said}");
+    assert!(!said.contains("warning"), "tollgate check warns:\n{said}");
+}
+
+#[test]
+fn envoy_accepts_the_example_and_check_accepts_its_rules() {
+    assert_envoy_accepts(&example_envoy_config());
+    assert_check_accepts(&project("examples/envoy/rules"));
+}
+
+#[test]
+fn envoy_accepts_what_the_istio_filters_put_into_it() {
+    let filters = documents("examples/istio/envoyfilter.yaml");
+    let filter = object(&filters, "EnvoyFilter", "tollgate-filter");
+    let descriptors = object(&filters, "EnvoyFilter", "tollgate-descriptors");
+
+    let mut config = example_envoy_config();
+    let manager = &mut config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"];
+    let inserted = filter["spec"]["configPatches"][0]["patch"]["value"].clone();
+    let cluster = inserted["typed_config"]["rate_limit_service"]["grpc_service"]["envoy_grpc"]["cluster_name"].clone();
+    manager["http_filters"][0] = inserted;
+    let host = &mut manager["route_config"]["virtual_hosts"][0];
+    let patches = &descriptors["spec"]["configPatches"];
+    host["rate_limits"] = patches[0]["patch"]["value"]["rate_limits"].clone();
+    host["routes"][0]["route"]["rate_limits"] = patches[1]["patch"]["value"]["route"]["rate_limits"].clone();
+    // Istio makes this cluster of the Service.
+    assert_eq!(cluster, "outbound|8081||tollgate.tollgate.svc.cluster.local");
+    config["static_resources"]["clusters"][1]["name"] = cluster.clone();
+    config["static_resources"]["clusters"][1]["load_assignment"]["cluster_name"] = cluster;
+    assert_envoy_accepts(&config);
+}
+
+#[test]
+fn the_istio_filters_send_what_the_envoy_example_sends() {
+    let filters = documents("examples/istio/envoyfilter.yaml");
+    let patches = &object(&filters, "EnvoyFilter", "tollgate-descriptors")["spec"]["configPatches"];
+    let config = example_envoy_config();
+    let manager = &config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"];
+    let host = &manager["route_config"]["virtual_hosts"][0];
+    assert_eq!(patches[0]["patch"]["value"]["rate_limits"], host["rate_limits"]);
+    assert_eq!(patches[1]["patch"]["value"]["route"]["rate_limits"], host["routes"][0]["route"]["rate_limits"]);
+}
+
+#[test]
+fn the_config_map_holds_the_rules_of_the_envoy_example() {
+    let objects = documents("examples/istio/tollgate.yaml");
+    let text = object(&objects, "ConfigMap", "tollgate-rules")["data"]["api.yaml"].as_str().expect("a file's text");
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("api.yaml"), text).unwrap();
+    assert_check_accepts(dir.path());
+    let [mounted, example]: [Value; 2] =
+        [text, &read("examples/envoy/rules/api.yaml")].map(|text| yaml_serde::from_str(text).unwrap());
+    assert_eq!(mounted, example);
+}
+
+#[test]
+fn the_deployment_and_compose_set_only_variables_that_tollgate_reads() {
+    let help = run_to_end(&["serve", "--help"], &[]);
+    // Lines are wrapped, so that a name may stand on the next.
+    let help: Vec<&str> = std::str::from_utf8(&help.stdout).expect("help is text").split_whitespace().collect();
+    let objects = documents("examples/istio/tollgate.yaml");
+    let container = &object(&objects, "Deployment", "tollgate")["spec"]["template"]["spec"]["containers"][0];
+    let deployed = container["env"].as_sequence().unwrap().iter().map(|variable| variable["name"].as_str().unwrap());
+    let compose: Value = yaml_serde::from_str(&read("docker-compose.yml")).unwrap();
+    let composed = compose["services"]["tollgate"]["environment"].as_mapping().unwrap();
+    for name in deployed.chain(composed.keys().map(|name| name.as_str().unwrap())) {
+        let known = help.windows(2).any(|words| words[0] == "[env:" && words[1].trim_end_matches(['=', ']']) == name);
+        assert!(known, "`tollgate serve --help` does not know {name}");
+    }
+}
+
+#[test]
+fn the_deployment_probes_and_serves_on_ports_that_it_opens() {
+    let objects = documents("examples/istio/tollgate.yaml");
+    let container = &object(&objects, "Deployment", "tollgate")["spec"]["template"]["spec"]["containers"][0];
+    let ports: Vec<_> = container["ports"].as_sequence().unwrap().iter().map(|port| &port["name"]).collect();
+    for probe in ["livenessProbe", "readinessProbe"] {
+        assert!(ports.contains(&&container[probe]["httpGet"]["port"]), "{probe}");
+    }
+    let service = object(&objects, "Service", "tollgate");
+    for port in service["spec"]["ports"].as_sequence().unwrap() {
+        assert!(ports.contains(&&port["targetPort"]), "{port:?}");
+    }
+}
+
+#[test]
+fn compose_mounts_what_is_there_and_the_image_builds_what_the_crate_has() {
+    let compose: Value = yaml_serde::from_str(&read("docker-compose.yml")).unwrap();
+    for (name, service) in compose["services"].as_mapping().unwrap() {
+        for volume in service["volumes"].as_sequence().into_iter().flatten() {
+            let source = volume.as_str().unwrap().split(':').next().unwrap();
+            assert!(project(source).exists(), "{name:?} mounts {source}");
+        }
+    }
+    let ignored = read(".dockerignore");
+    for line in read("Dockerfile").lines().filter(|line| line.starts_with("COPY --from=build /src/")) {
+        let source = line.split_whitespace().nth(2).unwrap().trim_start_matches("/src/");
+        assert!(source.starts_with("target/release/tollgate") || project(source).exists(), "{line}");
+    }
+    for needed in ["Cargo.toml", "Cargo.lock", "README.md", "config", "proto", "src"] {
+        assert!(project(needed).exists() && ignored.contains(&format!("!{needed}")), "{needed}");
+    }
+}

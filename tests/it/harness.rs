@@ -1,0 +1,40 @@
+//! The parts that tests from outside are made of: real processes on free ports, an app to protect, clients. Everything
+//! ends with the test that started it, and what a failed test's processes logged is printed. It knows Tollgate only
+//! as its users do: by flags, environment, listeners and answers.
+
+mod app;
+mod envoy;
+mod grpc;
+mod http;
+mod load;
+mod process;
+mod rules_dir;
+mod tollgate;
+
+use std::{future::Future, time::Duration};
+
+pub(crate) use app::App;
+pub(crate) use envoy::{Envoy, OnFailure, envoy_binary, example_envoy_config};
+pub(crate) use grpc::{Rls, channel, descriptor, request};
+pub(crate) use http::{Answer, get, post};
+pub(crate) use load::Load;
+pub(crate) use process::Process;
+pub(crate) use rules_dir::RulesDir;
+pub(crate) use tollgate::{Tollgate, run_to_end};
+
+/// How long anything may take that happens at once on an idle machine: long, because two cores run every test together,
+/// and only a failing test waits for its end.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks again until `look` gives an answer; panics with `what` when [`PATIENCE`] is over.
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+    let looking = async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"))
+}

@@ -1,0 +1,115 @@
+//! The real Envoy with the configuration of `examples/envoy`, its addresses and ports replaced by those of the test.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use tempfile::TempDir;
+use yaml_serde::Value;
+
+use super::{Answer, Process, eventually, get};
+
+/// Envoy's `failure_mode_deny`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnFailure {
+    Pass,
+    Deny,
+}
+
+pub(crate) struct Envoy {
+    _process: Process,
+    _dir: TempDir,
+    pub(crate) ingress: SocketAddr,
+}
+
+impl Envoy {
+    pub(crate) async fn start(app: SocketAddr, tollgates: &[SocketAddr], on_failure: OnFailure) -> Envoy {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (config, admin) = (dir.path().join("envoy.yaml"), dir.path().join("admin"));
+        let text =
+            yaml_serde::to_string(&placed(example_envoy_config(), app, tollgates, on_failure)).expect("plain YAML");
+        std::fs::write(&config, text).expect("the directory is ours");
+        let mut command = Command::new(envoy_binary());
+        // Without hot restart any number of Envoys run side by side.
+        command.args(["--disable-hot-restart", "--concurrency", "2", "--log-level", "warning"]);
+        command.arg("-c").arg(config).arg("--admin-address-path").arg(&admin);
+        let process = Process::spawn("envoy", &mut command);
+        let ingress = ingress(&admin).await;
+        Envoy { _process: process, _dir: dir, ingress }
+    }
+
+    /// One request of `user`; every request gets an answer, or the test has failed.
+    pub(crate) async fn get(&self, user: &str, path: &str) -> Answer {
+        get(self.ingress, path, &[("x-user-id", user)]).await.expect("Envoy answers")
+    }
+}
+
+/// Waits for Envoy's admin address, then until it is ready, then asks where its listener was bound.
+async fn ingress(admin_file: &Path) -> SocketAddr {
+    let admin: SocketAddr = eventually("Envoy writes its admin address", || async {
+        std::fs::read_to_string(admin_file).ok()?.trim().parse().ok()
+    })
+    .await;
+    eventually("Envoy is ready", || async {
+        get(admin, "/ready", &[]).await.ok().filter(|answer| answer.status == 200).map(|_| ())
+    })
+    .await;
+    let listeners = get(admin, "/listeners?format=json", &[]).await.expect("a ready Envoy answers").json();
+    let address = &listeners["listener_statuses"][0]["local_address"]["socket_address"];
+    let port = address["port_value"].as_u64().and_then(|port| u16::try_from(port).ok()).expect("a bound listener");
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+/// The binary that `tests/run.sh` installs.
+pub(crate) fn envoy_binary() -> PathBuf {
+    let libraries = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv/lib");
+    std::fs::read_dir(&libraries)
+        .into_iter()
+        .flatten()
+        .filter_map(|python| Some(python.ok()?.path().join("site-packages/envoy/_bin/envoy")))
+        .find(|binary| binary.is_file())
+        .unwrap_or_else(|| panic!("no Envoy under {}: run tests/run.sh once, it installs one", libraries.display()))
+}
+
+pub(crate) fn example_envoy_config() -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/envoy/envoy.yaml");
+    yaml_serde::from_str(&std::fs::read_to_string(path).expect("the example is there")).expect("the example is YAML")
+}
+
+fn placed(mut config: Value, app: SocketAddr, tollgates: &[SocketAddr], on_failure: OnFailure) -> Value {
+    let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+    config["admin"]["address"] = address(anywhere);
+    let resources = &mut config["static_resources"];
+    let listener = &mut resources["listeners"][0];
+    listener["address"] = address(anywhere);
+    let filter = &mut listener["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"][0]["typed_config"];
+    filter["failure_mode_deny"] = Value::Bool(on_failure == OnFailure::Deny);
+    // Longer than any pause of a busy test machine: a late answer must not pass for an admitted request.
+    filter["timeout"] = Value::from("10s");
+    for cluster in resources["clusters"].as_sequence_mut().expect("clusters are a list") {
+        let endpoints: Vec<SocketAddr> = match cluster["name"].as_str() {
+            Some("app") => vec![app],
+            Some("tollgate") => tollgates.to_vec(),
+            name => panic!("the example has a cluster that the harness does not know: {name:?}"),
+        };
+        let endpoints = endpoints.into_iter().map(endpoint).collect();
+        cluster["load_assignment"]["endpoints"][0]["lb_endpoints"] = Value::Sequence(endpoints);
+    }
+    config
+}
+
+fn endpoint(at: SocketAddr) -> Value {
+    mapping("endpoint", mapping("address", address(at)))
+}
+
+fn address(at: SocketAddr) -> Value {
+    let mut socket = mapping("address", Value::from(at.ip().to_string()));
+    socket["port_value"] = Value::from(at.port());
+    mapping("socket_address", socket)
+}
+
+fn mapping(key: &str, value: Value) -> Value {
+    Value::Mapping([(Value::from(key), value)].into_iter().collect())
+}

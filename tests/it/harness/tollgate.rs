@@ -1,0 +1,85 @@
+//! The real `tollgate` binary. Every listener gets port 0 and says in its log where it is, so that no port is guessed.
+
+use std::{
+    net::SocketAddr,
+    path::Path,
+    process::{Command, Output},
+};
+
+use super::{Process, Rls};
+
+pub(crate) struct Tollgate {
+    pub(crate) process: Process,
+    pub(crate) grpc: SocketAddr,
+    pub(crate) http: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) metrics: SocketAddr,
+}
+
+impl Tollgate {
+    /// On the memory store.
+    pub(crate) async fn start(rules: &Path) -> Tollgate {
+        Tollgate::start_with(rules, &[]).await
+    }
+
+    /// `env` adds to the environment, which is otherwise empty, or replaces what the harness sets in it.
+    pub(crate) async fn start_with(rules: &Path, env: &[(&str, &str)]) -> Tollgate {
+        let mut command = command();
+        command.env("TOLLGATE_RULES", rules);
+        command.envs(env.iter().copied());
+        let process = Process::spawn("tollgate", &mut command);
+        let grpc = listener(&process, "grpc").await;
+        let http = listener(&process, "http").await;
+        let admin = listener(&process, "admin").await;
+        let metrics = listener(&process, "metrics").await;
+        Tollgate { process, grpc, http, admin, metrics }
+    }
+
+    pub(crate) fn client(&self) -> Rls {
+        Rls::at(self.grpc)
+    }
+
+    pub(crate) async fn metrics(&self) -> String {
+        super::get(self.metrics, "/metrics", &[]).await.expect("metrics are served").body
+    }
+
+    /// The value of the one series that begins with `series`.
+    pub(crate) async fn metric(&self, series: &str) -> f64 {
+        let text = self.metrics().await;
+        let line =
+            text.lines().find(|line| line.starts_with(series)).unwrap_or_else(|| panic!("no {series} in\n{text}"));
+        line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a series ends with its value")
+    }
+}
+
+/// Runs the binary until it ends by itself.
+pub(crate) fn run_to_end(args: &[&str], env: &[(&str, &str)]) -> Output {
+    command().args(args).envs(env.iter().copied()).output().expect("the binary was built with the tests")
+}
+
+fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    command.env_clear().envs([
+        ("GRPC_HOST", "127.0.0.1"),
+        ("GRPC_PORT", "0"),
+        ("HOST", "127.0.0.1"),
+        ("PORT", "0"),
+        ("DEBUG_HOST", "127.0.0.1"),
+        ("DEBUG_PORT", "0"),
+        ("PROMETHEUS_ADDR", "127.0.0.1:0"),
+        ("LOG_FORMAT", "json"),
+        // A decision has a second instead of 10 ms: on two cores that run every test a late answer says nothing.
+        ("TOLLGATE_STORE_TIMEOUT", "1s"),
+    ]);
+    command
+}
+
+async fn listener(process: &Process, name: &str) -> SocketAddr {
+    process
+        .line(&format!("the address of its {name} listener"), |line| {
+            let line: serde_json::Value = serde_json::from_str(line).ok()?;
+            let is_it = line["message"] == "listening" && line["listener"] == name;
+            is_it.then(|| line["address"].as_str().and_then(|address| address.parse().ok())).flatten()
+        })
+        .await
+}

@@ -1,0 +1,9 @@
+//! What a running Tollgate promises to its clients and operators, asked of the real binary over its listeners.
+
+mod lifecycle;
+mod reload;
+mod requests;
+mod surfaces;
+
+/// One domain with a limit per user that no test reaches by accident.
+const PER_USER: &str = "domain: api\ndescriptors:\n  - key: user\n    rate_limit: {requests_per_unit: 3, unit: hour}\n";

@@ -1,0 +1,123 @@
+//! Start and end: what stops a start, what a signal does, and that nothing asked is lost on the way out.
+
+use std::process::Output;
+
+use tonic::Code;
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+
+use super::PER_USER;
+use crate::harness::{Load, Rls, RulesDir, Tollgate, channel, descriptor, request, run_to_end};
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[test]
+fn a_start_with_unreadable_rules_exits_1_and_names_every_problem() {
+    let rules = RulesDir::with(
+        "one.yaml",
+        "domain: one\ndescriptors:\n  - key: a\n    rate_limit: {requests_per_unit: x, unit: hour}\n",
+    );
+    rules.write("two.yaml", "domain: two\ndescriptors:\n  - kee: a\n");
+    rules.write("three.yaml", "descriptors: []\n");
+    let output = run_to_end(&["serve"], &[("TOLLGATE_RULES", rules.path().to_str().unwrap()), ("LOG_FORMAT", "text")]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    for named in ["one.yaml", "two.yaml", "kee", "three.yaml"] {
+        assert!(said(&output).contains(named), "no {named} in:\n{}", said(&output));
+    }
+}
+
+#[test]
+fn rules_that_are_not_there_stop_a_start() {
+    let output = run_to_end(&["serve", "--rules", "/nowhere/rules"], &[]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("/nowhere/rules"), "{}", said(&output));
+}
+
+#[test]
+fn every_wrong_value_is_named_in_one_message() {
+    let output = run_to_end(
+        &["serve", "--store-timeout", "soon"],
+        &[("GRPC_PORT", "seventy"), ("LOG_FORMAT", "xml"), ("BACKEND_TYPE", "etcd"), ("TOLLGATE_ALGORITHM", "guess")],
+    );
+    assert!(!output.status.success());
+    for wrong in ["soon", "seventy", "xml", "etcd", "guess"] {
+        assert!(said(&output).contains(wrong), "no {wrong} in:\n{}", said(&output));
+    }
+}
+
+#[test]
+fn every_unknown_flag_is_named_in_one_message() {
+    let output = run_to_end(&["serve", "--rulez", "a", "--nope"], &[("PORT", "eighty")]);
+    assert!(!output.status.success());
+    for wrong in ["--rulez", "--nope", "eighty"] {
+        assert!(said(&output).contains(wrong), "no {wrong} in:\n{}", said(&output));
+    }
+}
+
+#[tokio::test]
+async fn health_is_serving_until_sigterm_and_then_says_so() {
+    let rules = RulesDir::with("api.yaml", PER_USER);
+    let mut tollgate = Tollgate::start(rules.path()).await;
+    let mut health = HealthClient::new(channel(tollgate.grpc));
+    let mut watches = Vec::new();
+    for service in ["", "ratelimit"] {
+        let ask = HealthCheckRequest { service: service.to_owned() };
+        assert_eq!(
+            health.check(ask.clone()).await.unwrap().into_inner().status(),
+            ServingStatus::Serving,
+            "{service:?}"
+        );
+        let mut watch = health.watch(ask).await.unwrap().into_inner();
+        assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+        watches.push(watch);
+    }
+    let unknown = health.check(HealthCheckRequest { service: "nobody".to_owned() }).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::NotFound);
+
+    tollgate.process.signal("TERM");
+    for mut watch in watches {
+        let last = watch.message().await.expect("a watcher is told before the end").expect("a last status");
+        assert_eq!(last.status(), ServingStatus::NotServing);
+    }
+    assert_eq!(tollgate.process.end().await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_under_load_loses_no_request_that_was_begun_and_exits_0() {
+    let rules = RulesDir::with("api.yaml", PER_USER);
+    let mut tollgate = Tollgate::start(rules.path()).await;
+    let (client, address) = (tollgate.client(), tollgate.grpc);
+    let load = Load::start(8, move || {
+        let client = client.clone();
+        async move { client.ask(request("api", vec![descriptor(&[("user", "alice")])])).await }
+    });
+    // The load has begun once someone else is answered beside it.
+    Rls::at(address).limit_of("api", &[("user", "bob")]).await;
+    crate::harness::eventually("the load is under way", || async {
+        (tollgate.metric("tollgate_decision_duration_seconds_count").await > 50.0).then_some(())
+    })
+    .await;
+    tollgate.process.signal("TERM");
+    assert_eq!(tollgate.process.end().await.code(), Some(0), "{}", tollgate.process.log());
+
+    let answers = load.stop().await;
+    let answered = answers.iter().filter(|answer| answer.is_ok()).count();
+    assert!(answered > 50, "{answered}");
+    for status in answers.iter().filter_map(|answer| answer.as_ref().err()) {
+        // Whoever comes after the listener closed finds nobody; whoever was let in is answered.
+        assert!(never_began(status), "lost: {status:?}");
+    }
+}
+
+/// The client's own word that the request never reached a server: no connection could be made, or the one at hand said
+/// GOAWAY before the request was put on it.
+fn never_began(status: &tonic::Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    let mut told = status.to_string();
+    while let Some(error) = cause {
+        told += &error.to_string();
+        cause = error.source();
+    }
+    told.contains("tcp connect error") || told.contains("Connection refused") || told.contains("operation was canceled")
+}

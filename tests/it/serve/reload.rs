@@ -1,0 +1,123 @@
+//! Rules change on disk while the service runs: never a lost request, never half a change, never a lost limit.
+
+use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitResponse;
+use tonic::Status;
+
+use crate::harness::{Load, Rls, RulesDir, Tollgate, descriptor, eventually, get, request};
+
+/// Rules of domain `api` in which both limits carry the version.
+fn both_limits(version: u32) -> String {
+    let limit = 1_000_000 + version;
+    format!(
+        "domain: api\ndescriptors:\n  - key: a\n    rate_limit: {{requests_per_unit: {limit}, unit: day}}\n  \
+         - key: b\n    rate_limit: {{requests_per_unit: {limit}, unit: day}}\n"
+    )
+}
+
+fn one_limit(domain: &str, requests: u32) -> String {
+    format!(
+        "domain: {domain}\ndescriptors:\n  - key: user\n    rate_limit: {{requests_per_unit: {requests}, unit: day}}\n"
+    )
+}
+
+async fn limit_becomes(client: &Rls, domain: &str, requests: u32) {
+    eventually("the changed limit is in force", || async {
+        (client.limit_of(domain, &[("user", "watcher")]).await == Some(requests)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_load_no_request_fails_or_sees_two_versions() {
+    let rules = RulesDir::with("api.yaml", &both_limits(0));
+    let tollgate = Tollgate::start(rules.path()).await;
+    let client = tollgate.client();
+    let ask = move || {
+        let client = client.clone();
+        async move { client.ask(request("api", vec![descriptor(&[("a", "1")]), descriptor(&[("b", "1")])])).await }
+    };
+    let load = Load::start(6, ask.clone());
+    for version in 1..=3 {
+        rules.write("api.yaml", &both_limits(version));
+        eventually("the version is in force", || async {
+            (versions(&ask().await)[0] == 1_000_000 + version).then_some(())
+        })
+        .await;
+    }
+    let answers = load.stop().await;
+    assert!(answers.len() > 100, "only {} requests: that is no load", answers.len());
+    let mut seen = Vec::new();
+    for answer in &answers {
+        let versions = versions(answer);
+        assert_eq!(versions[0], versions[1], "one request saw two versions");
+        seen.push(versions[0]);
+    }
+    seen.sort_unstable();
+    seen.dedup();
+    assert!(seen.len() >= 3, "the load saw only {seen:?}");
+}
+
+fn versions(answer: &Result<RateLimitResponse, Status>) -> Vec<u32> {
+    let answer = answer.as_ref().expect("no request fails");
+    answer.statuses.iter().map(|status| status.current_limit.as_ref().expect("both match").requests_per_unit).collect()
+}
+
+#[tokio::test]
+async fn a_bad_file_keeps_its_domains_last_good_rules_and_the_others_go_on() {
+    let rules = RulesDir::with("good.yaml", &one_limit("good", 10));
+    rules.write("bad.yaml", &one_limit("bad", 10));
+    let tollgate = Tollgate::start(rules.path()).await;
+    let client = tollgate.client();
+    assert_eq!(tollgate.metric("tollgate_rules_last_reload_successful").await, 1.0);
+
+    rules.write("bad.yaml", &one_limit("bad", 20).replace("requests_per_unit", "requests_per_unti"));
+    rules.write("good.yaml", &one_limit("good", 20));
+    limit_becomes(&client, "good", 20).await;
+    eventually("the failure is counted", || async {
+        (tollgate.metric("tollgate_rules_last_reload_successful").await == 0.0).then_some(())
+    })
+    .await;
+    assert_eq!(client.limit_of("bad", &[("user", "alice")]).await, Some(10), "the last good rules stay");
+    let shown = get(tollgate.admin, "/rules", &[]).await.unwrap().body;
+    assert!(shown.contains("bad.yaml") && shown.contains("requests_per_unti"), "/rules hides the problem:\n{shown}");
+
+    rules.write("bad.yaml", &one_limit("bad", 30));
+    limit_becomes(&client, "bad", 30).await;
+    eventually("the success is told", || async {
+        (tollgate.metric("tollgate_rules_last_reload_successful").await == 1.0).then_some(())
+    })
+    .await;
+    let shown = get(tollgate.admin, "/rules", &[]).await.unwrap().body;
+    assert!(!shown.contains("requests_per_unti"), "/rules shows a problem that is gone:\n{shown}");
+}
+
+#[tokio::test]
+async fn a_swapped_config_map_takes_effect_each_time() {
+    let rules = RulesDir::with("README.txt", "not a rule file\n");
+    rules.mount_config_map("v1", &[("api.yaml", &one_limit("api", 10))]);
+    let tollgate = Tollgate::start(rules.path()).await;
+    let client = tollgate.client();
+    assert_eq!(client.limit_of("api", &[("user", "watcher")]).await, Some(10));
+    // Twice: a watch on the file itself sees the first swap and nothing after it.
+    for (version, requests) in [("v2", 20), ("v3", 30)] {
+        rules.mount_config_map(version, &[("api.yaml", &one_limit("api", requests))]);
+        limit_becomes(&client, "api", requests).await;
+    }
+}
+
+#[tokio::test]
+async fn sighup_reloads_what_no_watch_can_see() {
+    // The folder holds a link to a file elsewhere: a change there is no event in the folder.
+    let elsewhere = RulesDir::with("real.yaml", &one_limit("api", 10));
+    let rules = RulesDir::with("README.txt", "not a rule file\n");
+    let real = elsewhere.path().join("real.yaml");
+    std::os::unix::fs::symlink(&real, rules.path().join("api.yaml")).unwrap();
+    let tollgate = Tollgate::start(rules.path()).await;
+
+    std::fs::write(&real, one_limit("api", 20)).unwrap();
+    tollgate.process.signal("HUP");
+    let client = tollgate.client();
+    // Sooner than the slow poll, which looks every 30 seconds.
+    let soon = std::time::Duration::from_secs(20);
+    tokio::time::timeout(soon, limit_becomes(&client, "api", 20)).await.expect("SIGHUP reloads at once");
+}

@@ -1,0 +1,131 @@
+//! Requests that no well-behaved client sends: each is refused with a reason, and the next one is answered.
+
+use envoy_types::pb::{
+    envoy::extensions::common::ratelimit::v3::{RateLimitDescriptor, rate_limit_descriptor::RateLimitOverride},
+    envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse, rate_limit_response::Code as Verdict},
+};
+use tonic::{Code, Status};
+use tonic_prost::ProstCodec;
+
+use super::PER_USER;
+use crate::harness::{Rls, RulesDir, Tollgate, channel, descriptor, request};
+
+const KIB: usize = 1024;
+
+/// Asks for something wrong; the service must say why, and be as well as before.
+async fn refusal(client: &Rls, wrong: RateLimitRequest) -> Status {
+    let status = client.ask(wrong).await.expect_err("a wrong request is refused");
+    client.ask(request("api", vec![descriptor(&[("user", "next")])])).await.expect("the next request is answered");
+    status
+}
+
+async fn check_invalid(wrong: RateLimitRequest, reason: &str) {
+    let rules = RulesDir::with("api.yaml", PER_USER);
+    let tollgate = Tollgate::start(rules.path()).await;
+    let status = refusal(&tollgate.client(), wrong).await;
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    assert!(status.message().contains(reason), "{status:?} does not speak of {reason:?}");
+}
+
+#[tokio::test]
+async fn an_empty_domain_is_an_invalid_argument() {
+    check_invalid(request("", vec![descriptor(&[("user", "alice")])]), "domain must not be empty").await;
+}
+
+#[tokio::test]
+async fn an_empty_descriptor_list_is_an_invalid_argument() {
+    check_invalid(request("api", vec![]), "descriptor list must not be empty").await;
+}
+
+#[tokio::test]
+async fn an_undefined_unit_in_a_requests_limit_is_an_invalid_argument() {
+    for unit in [0, 99, -1] {
+        let limit = Some(RateLimitOverride { requests_per_unit: 1, unit });
+        let descriptor = RateLimitDescriptor { limit, ..descriptor(&[("user", "alice")]) };
+        check_invalid(request("api", vec![descriptor]), "unit").await;
+    }
+}
+
+#[tokio::test]
+async fn a_value_of_128_kib_is_decided_and_a_longer_one_refused() {
+    let rules = RulesDir::with("api.yaml", PER_USER);
+    let tollgate = Tollgate::start(rules.path()).await;
+    let longest = "x".repeat(128 * KIB);
+    for remaining in [2, 1, 0] {
+        let answer = tollgate.client().ask(request("api", vec![descriptor(&[("user", &longest)])])).await.unwrap();
+        assert_eq!((answer.overall_code(), answer.statuses[0].limit_remaining), (Verdict::Ok, remaining));
+    }
+    assert!(!tollgate.client().admits("api", &[("user", &longest)]).await, "a long value is counted like a short one");
+
+    let longer = request("api", vec![descriptor(&[("user", &"x".repeat(128 * KIB + 1))])]);
+    let status = refusal(&tollgate.client(), longer).await;
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+}
+
+#[tokio::test]
+async fn a_request_of_256_counters_is_decided_and_one_of_257_refused_uncounted() {
+    let rules = RulesDir::with("api.yaml", PER_USER);
+    let tollgate = Tollgate::start(rules.path()).await;
+    let of = |counters: usize| {
+        let users: Vec<String> = (0..counters).map(|user| format!("user-{user}")).collect();
+        request("api", users.iter().map(|user| descriptor(&[("user", user)])).collect())
+    };
+    let status = refusal(&tollgate.client(), of(257)).await;
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    assert!(status.message().contains("256"), "{status:?} does not say how many are allowed");
+
+    let answer = tollgate.client().ask(of(256)).await.expect("256 are decided");
+    assert_eq!(answer.statuses.len(), 256);
+    let remaining: Vec<u32> = answer.statuses.iter().map(|status| status.limit_remaining).collect();
+    assert_eq!(remaining, [2; 256], "the refused request has counted nothing");
+}
+
+#[tokio::test]
+async fn malformed_protobuf_is_an_error_and_the_connection_goes_on() {
+    let rules = RulesDir::with("api.yaml", PER_USER);
+    let tollgate = Tollgate::start(rules.path()).await;
+    let channel = channel(tollgate.grpc);
+    // prost encodes a Vec<u8> as a message with bytes in field 1, which is the domain: a string, so must be UTF-8.
+    let malformed: Vec<u8> = vec![0xff, 0xfe];
+    let mut raw = tonic::client::Grpc::new(channel.clone());
+    raw.ready().await.expect("Tollgate listens");
+    let path = http::uri::PathAndQuery::from_static("/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit");
+    let codec = ProstCodec::<Vec<u8>, RateLimitResponse>::default();
+    let status = raw.unary(tonic::Request::new(malformed), path, codec).await.expect_err("it can't be decoded");
+    assert!(matches!(status.code(), Code::Internal | Code::InvalidArgument), "{status:?}");
+
+    let rls =
+        envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_client::RateLimitServiceClient::new(channel);
+    rls.clone()
+        .should_rate_limit(request("api", vec![descriptor(&[("user", "a")])]))
+        .await
+        .expect("the next is answered");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_of_4_mib_are_answered_or_refused_in_bounded_memory() {
+    let rules = RulesDir::with("api.yaml", PER_USER);
+    let tollgate = Tollgate::start(rules.path()).await;
+    let client = tollgate.client();
+    let too_large = request(&"d".repeat(5 * KIB * KIB), vec![descriptor(&[("user", "alice")])]);
+    let status = refusal(&client, too_large.clone()).await;
+    assert!(matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted), "{status:?}");
+
+    // 31 values of 128 KiB: just below 4 MiB, each of them allowed.
+    let value = "x".repeat(128 * KIB);
+    let large = request("api", (0..31).map(|_| descriptor(&[("user", &value)])).collect());
+    for round in 0..10 {
+        let mut together = tokio::task::JoinSet::new();
+        for _ in 0..8 {
+            let (client, large, too_large) = (client.clone(), large.clone(), too_large.clone());
+            together.spawn(async move { (client.ask(large).await, client.ask(too_large).await) });
+        }
+        for (allowed, refused) in together.join_all().await {
+            allowed.unwrap_or_else(|status| panic!("round {round}: {status:?}"));
+            refused.expect_err("it is too large");
+        }
+    }
+    // 8 at a time of about 5 MiB, some copies of each, and what an allocator keeps; 160 requests were 720 MiB in all.
+    let peak = tollgate.process.memory_kb("VmHWM") / 1024;
+    assert!(peak < 400, "{peak} MiB at most were in use");
+}
