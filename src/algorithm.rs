@@ -1,16 +1,126 @@
 //! The pure step of every algorithm: `(limit, state, cost, now) → (state, reading)`. No clock, no I/O, cannot fail.
+//! It has two homes, this one and the Lua in `store/`: both use whole numbers below 2^53 (or f64, in the same order of
+//! operations), so their answers are bit-equal. Nothing here knows keys, stores or rules.
+//!
+//! Rules that hold for all algorithms:
+//! - A cost that isn't charged (a look, a refusal) leaves the state bit by bit as it was, so a store need not write.
+//!   The one exception is a state from the future (below), which comes back shifted.
+//! - A refund (negative hits) is always admitted, takes the oldest hits first, and never goes below zero.
+//! - A state without hits is [`State::Empty`], and means the same as no key at all.
+//! - *Clock steps.* A state that was written at a later time than `now` holds its time for as long as it is at most one
+//!   window ahead (one more sub-window's worth of rounding for indexes). One further ahead is shifted whole, so that
+//!   its newest hit is now. `reset` is measured from `now` in every case.
 
-use crate::limit::{Cost, Limit, Reading, UnixMicros};
+mod bucket;
+mod fixed;
+mod layout;
+mod log;
+mod sliding;
+#[cfg(test)]
+mod tests;
+
+use crate::limit::{Algorithm, Cost, HITS_MAX, Limit, Micros, Reading, UnixMicros, WINDOW_MAX};
+
+/// Times beyond this (the year 2214) are taken as this, so that sums with a few windows stay below 2^53.
+const NOW_MAX: u64 = (1 << 53) - 4 * WINDOW_MAX.0;
 
 /// What a counter remembers. `Empty` is the state of a counter that was never hit, and means the same as no key at all.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum State {
     #[default]
     Empty,
+    /// Of `sliding_window`: counts per sub-window, and only of those that have hits.
+    Sliding {
+        /// The newest sub-window: `floor(time / sub-window)`.
+        index: u64,
+        /// Hits of the sub-windows before it: the sum of `pairs`.
+        older: u64,
+        pairs: Option<Box<sliding::Pairs>>,
+        /// Hits of the newest sub-window.
+        count: u32,
+        /// How many sub-windows before `index` the oldest pair is; 0 without pairs.
+        oldest: u8,
+    },
+    /// Of `fixed_window`: the window, `floor(time / window)`, and its hits.
+    Fixed { index: u64, count: u32 },
+    /// Of `sliding_log`: the sum of the logged hits, and when each came.
+    Log { sum: u64, log: Box<log::Log> },
+    /// Of `token_bucket` and `leaky_bucket`: what is in use, in 2^-20 hits, and when that was so.
+    Bucket { level: u64, at: u64 },
 }
 
-/// Puts `cost` to `state` at `now`. The returned state is charged where the cost was admitted (or `charge_denied`), else as before.
-pub fn step(_limit: &Limit, state: State, _cost: Cost, _now: UnixMicros) -> (State, Reading) {
-    let _ = state;
-    todo!()
+// Millions of these lie inline in the memory store's tables.
+const _: () = assert!(size_of::<State>() <= 32);
+
+/// Puts `cost` to `state` at `now`. The returned state is charged where the cost was admitted (or `charge_denied`),
+/// else as before. A state of another algorithm counts as empty: the key names the algorithm, so a store never has one.
+pub fn step(limit: &Limit, state: State, cost: Cost, now: UnixMicros) -> (State, Reading) {
+    let cost = Cost { hits: cost.hits.clamp(-HITS_MAX, HITS_MAX), ..cost };
+    let now = now.0.min(NOW_MAX);
+    match limit.algorithm {
+        Algorithm::SlidingWindow => sliding::step(limit, state, cost, now),
+        Algorithm::FixedWindow => fixed::step(limit, state, cost, now),
+        Algorithm::SlidingLog => log::step(limit, state, cost, now),
+        Algorithm::TokenBucket | Algorithm::LeakyBucket => bucket::step(limit, state, cost, now),
+    }
+}
+
+/// Whether [`step`] at `now` would shift this state, because it lies more than a window ahead: a clock was set back
+/// by far. A store counts it and says so once.
+pub fn is_ahead(limit: &Limit, state: &State, now: UnixMicros) -> bool {
+    let now = now.0.min(NOW_MAX);
+    match state {
+        State::Empty => false,
+        State::Sliding { index, .. } => sliding::is_ahead(limit, *index, now),
+        State::Fixed { index, .. } => fixed::is_ahead(limit, *index, now),
+        State::Log { log, .. } => log.newest() > now + limit.window.0,
+        State::Bucket { at, .. } => *at > now + limit.window.0,
+    }
+}
+
+impl State {
+    /// When an absent key means the same as this state, for good: the moment at which it may be forgotten.
+    pub fn expires(&self, limit: &Limit) -> UnixMicros {
+        UnixMicros(match self {
+            State::Empty => 0,
+            State::Sliding { index, pairs, count, .. } => sliding::expires(limit, *index, pairs.as_deref(), *count),
+            State::Fixed { index, .. } => fixed::expires(limit, *index),
+            State::Log { log, .. } => log.newest() + limit.window.0,
+            State::Bucket { level, at } => bucket::expires(limit, *level, *at),
+        })
+    }
+
+    /// What this state holds on the heap, beside its own 32 bytes.
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            State::Sliding { pairs: Some(pairs), .. } => pairs.heap_bytes(),
+            State::Log { log, .. } => log.heap_bytes(),
+            _ => 0,
+        }
+    }
+
+    /// Appends the packed form, which is also what Redis holds (see `algorithm/layout.rs`); nothing for `Empty`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        layout::encode(self, out);
+    }
+
+    /// Reads the packed form of a state of `algorithm`. `None` for bytes that no counter of that algorithm can have
+    /// written; bytes behind the end that the header names are ignored, since a counter is rewritten in place.
+    pub fn decode(bytes: &[u8], algorithm: Algorithm) -> Option<State> {
+        layout::decode(bytes, algorithm)
+    }
+}
+
+/// What an answer is made of, once an algorithm knows what is in use.
+struct Usage {
+    /// Whether the cost was admitted.
+    admitted: bool,
+    /// How many more hits of 1 would be admitted now.
+    remaining: u64,
+}
+
+impl Usage {
+    fn reading(self, reset: u64) -> Reading {
+        Reading { admitted: self.admitted, remaining: self.remaining, reset: Micros(reset) }
+    }
 }

@@ -1,0 +1,95 @@
+//! `token_bucket` and `leaky_bucket`: one meter that fills with hits and drains at `requests` a window, continuously; a
+//! cost is admitted if it fits under `burst`. Tokens are what is free in it, so both names are one algorithm with
+//! different defaults of `burst` (the limit; 1). Must not know how other algorithms count.
+//!
+//! The level, not the tokens, is kept: so a raised limit acts at once, as everywhere, with what was used still used.
+//! It is a whole number of [`UNIT`]ths of a hit, so that sums are exact and nothing creeps; what drains is rounded
+//! down, which loses at most 2^-20 hit per charged cost. Arithmetic, the same in Lua, in f64:
+//! - `drained(e) = floor(e * requests * UNIT / window)`, multiplied from the left; monotone in `e`.
+//! - After a refusal the cost is admitted `e` µs after the state's time, for the least `e` with `drained(e) >= need`:
+//!   `ceil(need * window / (requests * UNIT))`, then moved by single µs until that holds (rounding is off by few).
+//!
+//! A denied cost that is charged puts the bucket in debt, at most one window's worth deep (`level <= burst + requests`):
+//! nobody is kept out longer than about a window by hits that never passed. The same bounds what a lowered limit does.
+
+use super::{State, Usage};
+use crate::limit::{Cost, Limit, Reading};
+
+/// Parts of a hit that are counted. 2^32 hits of capacity and 2^32 of debt then stay below 2^53.
+pub(super) const UNIT: u64 = 1 << 20;
+
+/// 142 years: a bucket that drains slower than that never does. Below 2^53, where f64 still counts single µs.
+const WAIT_MAX: u64 = 1 << 52;
+
+pub(super) fn step(limit: &Limit, state: State, cost: Cost, now: u64) -> (State, Reading) {
+    let Cost { hits, charge_denied } = cost;
+    let (requests, burst) = (u64::from(limit.requests), u64::from(limit.burst));
+    let deepest = (burst + requests) * UNIT;
+    let (mut level, mut at) = match state {
+        State::Bucket { level, at } if at > now + limit.window.0 => (level, now),
+        State::Bucket { level, at } => (level, at),
+        _ => (0, now),
+    };
+    let kept = if level == 0 { State::Empty } else { State::Bucket { level, at } };
+    level = level.min(deepest);
+    // A state slightly ahead holds its time.
+    let current = at.max(now);
+    let left = level.saturating_sub(drained(limit, current - at));
+
+    let units = hits.unsigned_abs() * UNIT;
+    let passes = hits == 0 || (requests > 0 && hits.unsigned_abs() <= burst);
+    let admitted = hits < 0 || (passes && left + units <= burst * UNIT);
+    let state = if hits != 0 && (admitted || charge_denied) {
+        at = current;
+        level = if hits < 0 { left.saturating_sub(units) } else { (left + units).min(deepest) };
+        if level == 0 { State::Empty } else { State::Bucket { level, at } }
+    } else {
+        kept
+    };
+
+    let left = level.saturating_sub(drained(limit, current - at));
+    let remaining = if requests == 0 { 0 } else { (burst * UNIT).saturating_sub(left) / UNIT };
+    // `need` units must have drained since `at`.
+    let until = |need: u64| (at + wait(limit, need)).saturating_sub(now);
+    let reset = if admitted && remaining > 0 {
+        if left == 0 { 0 } else { until(level) }
+    } else if admitted {
+        if burst == 0 || requests == 0 { limit.window.0 } else { until(level + UNIT - burst * UNIT) }
+    } else if passes {
+        until(level + units - burst * UNIT)
+    } else {
+        limit.window.0
+    };
+    (state, Usage { admitted, remaining }.reading(reset))
+}
+
+pub(super) fn expires(limit: &Limit, level: u64, at: u64) -> u64 {
+    let deepest = (u64::from(limit.burst) + u64::from(limit.requests)) * UNIT;
+    at + wait(limit, level.min(deepest))
+}
+
+/// Units that drain within `elapsed` µs.
+fn drained(limit: &Limit, elapsed: u64) -> u64 {
+    let window = limit.window.0.max(1) as f64;
+    (elapsed as f64 * f64::from(limit.requests) * UNIT as f64 / window).floor() as u64
+}
+
+/// The least time in which `need` units drain.
+fn wait(limit: &Limit, need: u64) -> u64 {
+    if limit.requests == 0 {
+        return limit.window.0;
+    }
+    let window = limit.window.0.max(1) as f64;
+    let guess = (need as f64 * window / (f64::from(limit.requests) * UNIT as f64)).ceil();
+    if guess >= WAIT_MAX as f64 {
+        return WAIT_MAX;
+    }
+    let mut wait = guess as u64;
+    while drained(limit, wait) < need {
+        wait += 1;
+    }
+    while wait > 0 && drained(limit, wait - 1) >= need {
+        wait -= 1;
+    }
+    wait
+}

@@ -1,0 +1,53 @@
+//! `fixed_window`: one count per window, windows aligned to the epoch, as envoyproxy/ratelimit counts. Cheapest and
+//! coarsest: around a window's edge twice the limit can pass. Must not know how other algorithms count.
+//!
+//! Arithmetic, the same in Lua: `index = floor(now / window)`, the window ends at `(index + 1) * window`.
+
+use super::{State, Usage};
+use crate::limit::{Cost, Limit, Reading};
+
+#[cfg(test)]
+mod tests;
+
+pub(super) fn step(limit: &Limit, state: State, cost: Cost, now: u64) -> (State, Reading) {
+    let Cost { hits, charge_denied } = cost;
+    let requests = u64::from(limit.requests);
+    let now_index = now / length(limit);
+    let (index, mut count) = match state {
+        State::Fixed { index, count } if index > now_index + 1 => (now_index, count),
+        State::Fixed { index, count } => (index, count),
+        _ => (now_index, 0),
+    };
+    // A state slightly ahead holds its time.
+    let current = index.max(now_index);
+    let kept = if count == 0 { State::Empty } else { State::Fixed { index, count } };
+    if current > index {
+        count = 0;
+    }
+
+    let admitted = hits < 0 || u64::from(count) + hits.unsigned_abs() <= requests;
+    let state = if hits != 0 && (admitted || charge_denied) {
+        let by = u32::try_from(hits.unsigned_abs()).unwrap_or(u32::MAX);
+        count = if hits > 0 { count.saturating_add(by) } else { count.saturating_sub(by) };
+        if count == 0 { State::Empty } else { State::Fixed { index: current, count } }
+    } else {
+        kept
+    };
+
+    let remaining = requests.saturating_sub(u64::from(count));
+    let never = !admitted && hits.unsigned_abs() > requests;
+    let reset = if never { limit.window.0 } else { (current + 1) * length(limit) - now };
+    (state, Usage { admitted, remaining }.reading(reset))
+}
+
+pub(super) fn is_ahead(limit: &Limit, index: u64, now: u64) -> bool {
+    index > now / length(limit) + 1
+}
+
+pub(super) fn expires(limit: &Limit, index: u64) -> u64 {
+    (index + 1).saturating_mul(length(limit))
+}
+
+fn length(limit: &Limit) -> u64 {
+    limit.window.0.max(1)
+}

@@ -1,0 +1,195 @@
+//! `sliding_log`: every hit with its time; exactly the hits in `(now - window, now]` count. Dearer than a sliding
+//! window, hence for limits up to [`crate::limit::SLIDING_LOG_MAX`]. Must not know how other algorithms count.
+//!
+//! Arithmetic, the same in Lua: a hit of time `t` leaves at `t + window`; hits of one µs share an entry. At most
+//! `requests + 1` entries are kept: denied hits that are charged can make more, and then the oldest two become one, at
+//! the later one's time. Until that time the newer entries alone exceed the limit, so every answer stays the same.
+
+use super::{State, Usage};
+use crate::limit::{Cost, Limit, Reading};
+
+/// An entry is packed as in Redis: time (7 bytes), then hits (u32), little endian.
+pub(super) const ENTRY: usize = 11;
+
+/// Times and hits, oldest first, in the packed form. Entries are appended behind and forgotten in front by moving
+/// `start`; the dead are only cut off when they are the larger part, so that a hit costs no copy of the log.
+#[derive(Clone, Debug, Default)]
+pub struct Log {
+    bytes: Vec<u8>,
+    /// Dead bytes in front.
+    start: usize,
+}
+
+pub(super) fn step(limit: &Limit, state: State, cost: Cost, now: u64) -> (State, Reading) {
+    let Cost { hits, charge_denied } = cost;
+    let (requests, window) = (u64::from(limit.requests), limit.window.0);
+    let (mut sum, mut log) = match state {
+        State::Log { sum, log } => (sum, Some(log)),
+        _ => (0, None),
+    };
+    if let Some(log) = &mut log
+        && log.newest() > now + window
+    {
+        log.shift_to(now);
+    }
+    // A state slightly ahead holds its time.
+    let current = log.as_ref().map_or(now, |log| log.newest().max(now));
+    let (expired, gone) = log.as_ref().map_or((0, 0), |log| log.expired(current, window));
+    let mut used = sum - gone;
+    let mut skip = expired;
+
+    let admitted = hits < 0 || used + hits.unsigned_abs() <= requests;
+    if hits != 0 && (admitted || charge_denied) {
+        let entries = log.get_or_insert_default();
+        entries.cut(expired);
+        used = if hits < 0 { used - entries.take(hits.unsigned_abs()) } else { used + entries.push(current, hits) };
+        used -= entries.settle(limit.requests);
+        (sum, skip) = (used, 0);
+    }
+
+    let remaining = requests.saturating_sub(used);
+    let leaves = |need: u64| log.as_ref().map_or(window, |log| log.until_left(need, skip) + window - now);
+    let reset = if !admitted && hits.unsigned_abs() > requests {
+        window
+    } else if !admitted {
+        leaves(used + hits.unsigned_abs() - requests)
+    } else if remaining > 0 {
+        log.as_ref().filter(|_| used > 0).map_or(0, |log| log.newest() + window - now)
+    } else if requests == 0 {
+        window
+    } else {
+        leaves(used + 1 - requests)
+    };
+    let state = match log {
+        Some(log) if sum > 0 => State::Log { sum, log },
+        _ => State::Empty,
+    };
+    (state, Usage { admitted, remaining }.reading(reset))
+}
+
+impl Log {
+    pub(super) fn from_packed(bytes: &[u8]) -> Log {
+        Log { bytes: bytes.to_vec(), start: 0 }
+    }
+
+    pub(super) fn packed(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    /// Time and hits, oldest first.
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = (u64, u64)> {
+        self.packed().chunks_exact(ENTRY).map(|entry| (time_of(entry), u64::from(hits_of(entry))))
+    }
+
+    /// The time of the newest entry; a log in a state always has one.
+    pub(super) fn newest(&self) -> u64 {
+        self.packed().chunks_exact(ENTRY).next_back().map_or(0, time_of)
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        size_of::<Log>() + self.bytes.capacity()
+    }
+
+    /// How many entries have left at `now`, and their hits.
+    fn expired(&self, now: u64, window: u64) -> (usize, u64) {
+        self.iter().take_while(|(time, _)| time + window <= now).fold((0, 0), |(n, sum), (_, hits)| (n + 1, sum + hits))
+    }
+
+    /// The time of the entry with which at least `need` hits have left, after the first `skip` entries.
+    fn until_left(&self, need: u64, skip: usize) -> u64 {
+        let mut left = 0;
+        let mut live = self.iter().skip(skip);
+        live.find(|(_, hits)| {
+            left += hits;
+            left >= need
+        })
+        .map_or_else(|| self.newest(), |(time, _)| time)
+    }
+
+    fn cut(&mut self, entries: usize) {
+        self.start += entries * ENTRY;
+    }
+
+    /// Adds `hits` at `time`, which is not before the newest; returns how many were added (an entry saturates).
+    fn push(&mut self, time: u64, hits: i64) -> u64 {
+        let hits = u32::try_from(hits).unwrap_or(u32::MAX);
+        if self.packed().is_empty() || self.newest() != time {
+            self.bytes.extend_from_slice(&time.to_le_bytes()[..7]);
+            self.bytes.extend_from_slice(&hits.to_le_bytes());
+            return u64::from(hits);
+        }
+        let last = self.bytes.len() - ENTRY;
+        add_hits(&mut self.bytes[last..], hits)
+    }
+
+    /// Takes up to `hits` from the oldest; returns how many there were.
+    fn take(&mut self, hits: u64) -> u64 {
+        let (mut taken, mut emptied) = (0, 0);
+        for entry in self.bytes[self.start..].chunks_exact_mut(ENTRY) {
+            let count = u64::from(hits_of(entry));
+            if taken + count > hits {
+                let left = (taken + count - hits) as u32;
+                entry[7..].copy_from_slice(&left.to_le_bytes());
+                taken = hits;
+                break;
+            }
+            taken += count;
+            emptied += 1;
+        }
+        self.cut(emptied);
+        taken
+    }
+
+    /// Keeps the log small: no more entries than can matter, and more live bytes than dead ones. Returns the hits that
+    /// did not fit where two entries became one (both past 2^32 together).
+    fn settle(&mut self, requests: u32) -> u64 {
+        let mut lost = 0;
+        let entries = self.packed().len() / ENTRY;
+        if entries > requests as usize + 1 && entries > 1 {
+            let oldest = hits_of(&self.packed()[..ENTRY]);
+            self.cut(1);
+            let start = self.start;
+            lost = u64::from(oldest) - add_hits(&mut self.bytes[start..], oldest);
+        }
+        if self.start > self.bytes.len() / 2 {
+            self.bytes.drain(..self.start);
+            self.start = 0;
+            if self.bytes.capacity() > 4 * self.bytes.len() {
+                self.bytes.shrink_to(2 * self.bytes.len());
+            }
+        }
+        lost
+    }
+
+    /// Moves everything back in time, so that the newest hit is now.
+    fn shift_to(&mut self, now: u64) {
+        let by = self.newest().saturating_sub(now);
+        for entry in self.bytes[self.start..].chunks_exact_mut(ENTRY) {
+            let time = time_of(entry).saturating_sub(by);
+            entry[..7].copy_from_slice(&time.to_le_bytes()[..7]);
+        }
+    }
+}
+
+impl PartialEq for Log {
+    /// By what is live: where the dead bytes are cut off is a matter of the log's past.
+    fn eq(&self, other: &Log) -> bool {
+        self.packed() == other.packed()
+    }
+}
+
+fn time_of(entry: &[u8]) -> u64 {
+    u64::from_le_bytes([entry[0], entry[1], entry[2], entry[3], entry[4], entry[5], entry[6], 0])
+}
+
+fn hits_of(entry: &[u8]) -> u32 {
+    u32::from_le_bytes([entry[7], entry[8], entry[9], entry[10]])
+}
+
+/// Adds to an entry, which saturates; returns how many were added.
+fn add_hits(entry: &mut [u8], hits: u32) -> u64 {
+    let before = hits_of(entry);
+    let after = before.saturating_add(hits);
+    entry[7..ENTRY].copy_from_slice(&after.to_le_bytes());
+    u64::from(after - before)
+}

@@ -1,0 +1,257 @@
+//! `sliding_window`: hits counted per sub-window, the current one and the N before it. The oldest is counted whole while
+//! any of it overlaps the window, so the count is never below the truth and no true window holds more than the limit.
+//! Must not know how other algorithms count.
+//!
+//! Arithmetic, the same in Lua (all whole numbers below 2^53):
+//! - `sub = ceil(window / N)`, `index = floor(now / sub)`; sub-windows `index - N ..= index` count.
+//! - A sub-window `p` leaves at `(p + N + 1) * sub`.
+//! - Counts are u32 and saturate, at which point no limit admits a hit.
+
+use super::{State, Usage};
+use crate::limit::{Cost, Limit, Reading, SUB_WINDOWS_MAX};
+
+#[cfg(test)]
+mod tests;
+
+/// A pair is packed as in Redis: index mod 256, then the count, little endian.
+pub(super) const PAIR: usize = 5;
+
+/// The older sub-windows that have hits, oldest first. In the packed form, so that encoding is copying; their index is
+/// kept mod 256, so that turning to the next sub-window rewrites none of them (N is at most 64).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Pairs(Vec<u8>);
+
+/// A state taken apart, to be worked on.
+struct Window {
+    index: u64,
+    older: u64,
+    pairs: Option<Box<Pairs>>,
+    count: u32,
+    oldest: u8,
+}
+
+pub(super) fn step(limit: &Limit, state: State, cost: Cost, now: u64) -> (State, Reading) {
+    let Cost { hits, charge_denied } = cost;
+    let (n, sub) = parts(limit);
+    let requests = u64::from(limit.requests);
+    let now_index = now / sub;
+    let mut window = Window::of(state, now_index);
+    if window.index > now_index + n {
+        window.shift_to(now_index);
+    }
+    // A state slightly ahead holds its time.
+    let index = now_index.max(window.index);
+
+    let mut used = window.used(index, n);
+    let admitted = hits < 0 || used + hits.unsigned_abs() <= requests;
+    if hits != 0 && (admitted || charge_denied) {
+        window.turn_to(index, n);
+        window.charge(hits);
+        used = window.older + u64::from(window.count);
+    }
+
+    let remaining = requests.saturating_sub(used);
+    let leaves = |p: u64| (p + n + 1) * sub - now;
+    let reset = if !admitted && hits.unsigned_abs() > requests {
+        limit.window.0
+    } else if !admitted {
+        leaves(window.until_left(used + hits.unsigned_abs() - requests, index, n))
+    } else if remaining > 0 {
+        if used == 0 { 0 } else { leaves(window.newest()) }
+    } else if requests == 0 {
+        limit.window.0
+    } else {
+        leaves(window.until_left(used + 1 - requests, index, n))
+    };
+    (window.into_state(), Usage { admitted, remaining }.reading(reset))
+}
+
+pub(super) fn is_ahead(limit: &Limit, index: u64, now: u64) -> bool {
+    let (n, sub) = parts(limit);
+    index > now / sub + n
+}
+
+pub(super) fn expires(limit: &Limit, index: u64, pairs: Option<&Pairs>, count: u32) -> u64 {
+    let (n, sub) = parts(limit);
+    (newest(index, pairs, count) + n + 1).saturating_mul(sub)
+}
+
+/// N, and the length of a sub-window.
+fn parts(limit: &Limit) -> (u64, u64) {
+    let n = u64::from(limit.sub_windows.clamp(1, SUB_WINDOWS_MAX));
+    (n, limit.window.0.max(1).div_ceil(n))
+}
+
+/// The newest sub-window with hits: a refund can leave the current one without.
+fn newest(index: u64, pairs: Option<&Pairs>, count: u32) -> u64 {
+    match pairs {
+        Some(pairs) if count == 0 => pairs.iter(index).next_back().map_or(index, |(p, _)| p),
+        _ => index,
+    }
+}
+
+impl Window {
+    fn of(state: State, now_index: u64) -> Window {
+        match state {
+            State::Sliding { index, older, pairs, count, oldest } => Window { index, older, pairs, count, oldest },
+            _ => Window { index: now_index, older: 0, pairs: None, count: 0, oldest: 0 },
+        }
+    }
+
+    fn into_state(self) -> State {
+        let Window { index, older, pairs, count, oldest } = self;
+        if older == 0 && count == 0 { State::Empty } else { State::Sliding { index, older, pairs, count, oldest } }
+    }
+
+    /// Every sub-window that has hits, oldest first.
+    fn parts(&self) -> impl Iterator<Item = (u64, u64)> {
+        let pairs = self.pairs.iter().flat_map(|pairs| pairs.iter(self.index));
+        pairs.chain([(self.index, u64::from(self.count))]).filter(|part| part.1 > 0)
+    }
+
+    /// Hits that count at `index`. Touches no pair unless one of them expires.
+    fn used(&self, index: u64, n: u64) -> u64 {
+        let turned = index - self.index;
+        if turned + u64::from(self.oldest) <= n {
+            return self.older + u64::from(self.count);
+        }
+        self.parts().filter(|(p, _)| p + n >= index).map(|(_, count)| count).sum()
+    }
+
+    /// The sub-window with which, oldest first, at least `need` hits have left. The first is known without the pairs.
+    fn until_left(&self, need: u64, index: u64, n: u64) -> u64 {
+        let oldest = self.index - u64::from(self.oldest);
+        if need <= 1 && oldest + n >= index && (self.oldest > 0 || self.count > 0) {
+            return oldest;
+        }
+        let mut left = 0;
+        let live = self.parts().filter(|(p, _)| p + n >= index);
+        let mut last = self.index;
+        for (p, count) in live {
+            last = p;
+            left += count;
+            if left >= need {
+                break;
+            }
+        }
+        last
+    }
+
+    fn newest(&self) -> u64 {
+        newest(self.index, self.pairs.as_deref(), self.count)
+    }
+
+    /// Makes `index` the current sub-window: the one before becomes a pair, those that expired go.
+    fn turn_to(&mut self, index: u64, n: u64) {
+        if index == self.index {
+            return;
+        }
+        if index - self.index > n {
+            *self = Window::of(State::Empty, index);
+            return;
+        }
+        if let Some(pairs) = &mut self.pairs {
+            let expired = pairs.iter(self.index).take_while(|(p, _)| p + n < index).count();
+            self.older -= pairs.cut(expired);
+        }
+        if self.count > 0 {
+            self.pairs.get_or_insert_default().push(self.index, self.count);
+            self.older += u64::from(self.count);
+            self.count = 0;
+        }
+        self.index = index;
+        self.settle();
+    }
+
+    /// Charges to the current sub-window, or gives back, oldest first.
+    fn charge(&mut self, hits: i64) {
+        if hits > 0 {
+            self.count = self.count.saturating_add(u32::try_from(hits).unwrap_or(u32::MAX));
+            return;
+        }
+        let mut back = hits.unsigned_abs();
+        if let Some(pairs) = &mut self.pairs {
+            let taken = pairs.take(back);
+            self.older -= taken;
+            back -= taken;
+        }
+        self.count -= u32::try_from(back).unwrap_or(u32::MAX).min(self.count);
+        self.settle();
+    }
+
+    /// After pairs went: frees the last one's memory, and notes which is the oldest now.
+    fn settle(&mut self) {
+        self.pairs = self.pairs.take().filter(|pairs| !pairs.0.is_empty());
+        let first = self.pairs.as_ref().and_then(|pairs| pairs.iter(self.index).next());
+        self.oldest = first.map_or(0, |(p, _)| (self.index - p) as u8);
+    }
+
+    /// Moves everything back in time, so that the newest sub-window is `index`.
+    fn shift_to(&mut self, index: u64) {
+        // A sub-window before the epoch would have no index; hits there go to the epoch's first.
+        let index = index.max(u64::from(self.oldest));
+        if let Some(pairs) = &mut self.pairs {
+            let by = (self.index - index) as u8;
+            pairs.0.chunks_exact_mut(PAIR).for_each(|pair| pair[0] = pair[0].wrapping_sub(by));
+        }
+        self.index = index;
+    }
+}
+
+impl Pairs {
+    pub(super) fn from_packed(bytes: &[u8]) -> Pairs {
+        Pairs(bytes.to_vec())
+    }
+
+    pub(super) fn packed(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Absolute index and count, oldest first, seen from the current sub-window.
+    pub(super) fn iter(&self, index: u64) -> impl DoubleEndedIterator<Item = (u64, u64)> {
+        self.0.chunks_exact(PAIR).map(move |pair| {
+            let before = (index as u8).wrapping_sub(pair[0]);
+            (index.saturating_sub(u64::from(before)), u64::from(count_of(pair)))
+        })
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        size_of::<Pairs>() + self.0.capacity()
+    }
+
+    fn push(&mut self, index: u64, count: u32) {
+        if self.0.capacity() - self.0.len() < PAIR {
+            // By four, not doubling: there are at most 64, and there may be millions of these.
+            self.0.reserve_exact(4 * PAIR);
+        }
+        self.0.push(index as u8);
+        self.0.extend_from_slice(&count.to_le_bytes());
+    }
+
+    /// Cuts off the oldest `pairs`; returns their sum.
+    fn cut(&mut self, pairs: usize) -> u64 {
+        self.0.drain(..pairs * PAIR).as_slice().chunks_exact(PAIR).map(|pair| u64::from(count_of(pair))).sum()
+    }
+
+    /// Takes up to `hits` from the oldest; returns how many there were.
+    fn take(&mut self, hits: u64) -> u64 {
+        let (mut taken, mut emptied) = (0, 0);
+        for pair in self.0.chunks_exact_mut(PAIR) {
+            let count = u64::from(count_of(pair));
+            if taken + count > hits {
+                let left = (taken + count - hits) as u32;
+                pair[1..].copy_from_slice(&left.to_le_bytes());
+                taken = hits;
+                break;
+            }
+            taken += count;
+            emptied += 1;
+        }
+        self.cut(emptied);
+        taken
+    }
+}
+
+fn count_of(pair: &[u8]) -> u32 {
+    u32::from_le_bytes([pair[1], pair[2], pair[3], pair[4]])
+}
