@@ -1,6 +1,8 @@
 //! Where counters live. A request's counters are decided together, in one atomic step; the store knows limits
 //! and costs, not rules, protobuf or policies.
 
+pub mod settle;
+
 use smallvec::SmallVec;
 
 use crate::limit::{Cost, Entry, Limit, Reading};
@@ -34,6 +36,9 @@ pub enum Role {
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {
     pub key: Key<'a>,
+    /// Which rule asks: a hash of its id, so that it stays the same over reloads. A bounded store shares its room out
+    /// by it; rules that coincide share room, nothing else.
+    pub rule: u32,
     pub limit: Limit,
     pub cost: Cost,
     pub role: Role,
