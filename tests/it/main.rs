@@ -6,3 +6,4 @@ mod harness;
 #[allow(dead_code, reason = "a starter offers more than each test needs")]
 mod redis_server;
 mod serve;
+mod store_contract;

@@ -1,0 +1,298 @@
+//! Counters in this process: sharded, fingerprinted, bounded in bytes and swept. One call decides a whole request
+//! under the locks of its shards. It knows limits and costs, but no rules, no clock and no runtime.
+
+mod fingerprint;
+mod room;
+mod shard;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+use parking_lot::{Mutex, MutexGuard};
+use smallvec::SmallVec;
+
+use self::{
+    fingerprint::{Fingerprint, HashKeys},
+    room::{Room, Share},
+    shard::{Counter, Shard},
+};
+use super::{Ask, Gate, Readings, settle::settle};
+use crate::{
+    algorithm::{State, step},
+    limit::{Micros, SECOND, UnixMicros},
+};
+
+/// What the memory store needs to be told.
+#[derive(Clone, Copy, Debug)]
+pub struct MemorySettings {
+    /// Bytes that counters may take, their heap included.
+    pub max_bytes: u64,
+}
+
+impl Default for MemorySettings {
+    /// About seven million counters: more users than one process serves, less memory than one notices.
+    fn default() -> MemorySettings {
+        MemorySettings { max_bytes: 512 << 20 }
+    }
+}
+
+/// A shard this large is swept, copied and grown well within a millisecond.
+const SHARD_BYTES: u64 = 128 << 10;
+/// Fewer would contend; more would cost more than what they hold.
+const SHARDS: std::ops::RangeInclusive<u32> = 16..=1 << 18;
+/// Overflow counters of one rule: a flood of fake users limits mostly itself, a real user shares with few of them.
+const OVERFLOW_PLACES: u32 = 4_096;
+/// Counters that each creation looks at for expired ones: a shard that churns stays clean by itself.
+const SWEEP_PER_CREATION: usize = 4;
+/// Counters that one hold of a shard's lock sweeps.
+const SWEEP_PER_LOCK: usize = 512;
+/// How often [`Memory::sweep`] is meant to be called.
+pub const SWEEP_PERIOD: Micros = Micros(SECOND.0 / 10);
+/// A flood is one event in the log, not millions.
+const OVERFLOW_SAID_EVERY: Micros = Micros(60 * SECOND.0);
+
+/// The store. Shared by reference between threads; every method is one short critical section per shard.
+pub struct Memory {
+    keys: HashKeys,
+    shards: Box<[Mutex<Shard>]>,
+    room: Room,
+    /// The shard at which the next sweep goes on.
+    sweep_at: AtomicUsize,
+    overflow_hits: AtomicU64,
+    expired: AtomicU64,
+    /// When the log last said that keys go to overflow counters; 0 for never.
+    overflow_said: AtomicU64,
+}
+
+/// The counter that some asks of a request are about.
+struct Seat {
+    fingerprint: Fingerprint,
+    /// Its guard among those of the request.
+    guard: usize,
+    /// One of the asks about it.
+    ask: usize,
+    heap_before: usize,
+    place: Place,
+}
+
+/// `like` is the overflow counter that a counter of its own goes on from.
+enum Place {
+    At(usize),
+    /// Inserted once something is charged.
+    New {
+        is_overflow: bool,
+        like: Option<usize>,
+    },
+    /// Only looked at, never written back.
+    Aside {
+        like: Option<usize>,
+    },
+}
+
+impl Memory {
+    pub fn new(settings: MemorySettings) -> Memory {
+        Memory::with_keys(settings, HashKeys::random())
+    }
+
+    fn with_keys(settings: MemorySettings, keys: HashKeys) -> Memory {
+        let wanted = (settings.max_bytes / SHARD_BYTES).clamp(u64::from(*SHARDS.start()), u64::from(*SHARDS.end()));
+        let shards = (wanted as usize).next_power_of_two();
+        Memory {
+            keys,
+            shards: (0..shards).map(|_| Mutex::default()).collect(),
+            room: Room::new(settings.max_bytes),
+            sweep_at: AtomicUsize::new(0),
+            overflow_hits: AtomicU64::new(0),
+            expired: AtomicU64::new(0),
+            overflow_said: AtomicU64::new(0),
+        }
+    }
+
+    /// Decides the asks of one request together and charges what [`settle`] says. One reading per ask, in order.
+    pub fn apply(&self, asks: &[Ask<'_>], gate: Gate, now: UnixMicros) -> Readings {
+        if let [ask] = asks {
+            let fingerprint = self.keys.counter(ask);
+            let mut shard = self.shards[self.shard_of(fingerprint)].lock();
+            if let Some(place) = shard.find(fingerprint) {
+                // What `settle` would do, without its bookkeeping: a lone refusal has nothing to take back.
+                let counter = shard.at_mut(place);
+                let state = std::mem::take(&mut counter.state);
+                let heap_before = state.heap_bytes();
+                let (state, reading) = step(&ask.limit, state, ask.cost, now);
+                counter.put(state, heap_before, &ask.limit, &self.room);
+                return smallvec::smallvec![reading];
+            }
+        }
+        self.apply_all(asks, gate, now)
+    }
+
+    fn apply_all(&self, asks: &[Ask<'_>], gate: Gate, now: UnixMicros) -> Readings {
+        let prints: SmallVec<[Fingerprint; 4]> = asks.iter().map(|ask| self.keys.counter(ask)).collect();
+        let mut order: SmallVec<[usize; 4]> = (0..asks.len()).collect();
+        // In order of fingerprint is in order of shard: two requests never wait for each other in a circle.
+        order.sort_unstable_by_key(|&ask| prints[ask]);
+
+        let mut guards: SmallVec<[MutexGuard<'_, Shard>; 4]> = SmallVec::new();
+        let mut seats: SmallVec<[Seat; 4]> = SmallVec::new();
+        let mut states: SmallVec<[State; 4]> = SmallVec::new();
+        let mut slots: SmallVec<[usize; 4]> = smallvec::smallvec![0; asks.len()];
+        let mut locked = usize::MAX;
+        for same in order.chunk_by(|&one, &other| prints[one] == prints[other]) {
+            let fingerprint = prints[same[0]];
+            let number = self.shard_of(fingerprint);
+            if number != locked {
+                guards.push(self.shards[number].lock());
+                locked = number;
+            }
+            let guard = guards.len() - 1;
+            let charges = same.iter().any(|&ask| asks[ask].cost.hits > 0);
+            let (found, place) = self.place(&asks[same[0]], fingerprint, charges, &guards[guard], now);
+            // Several asks may have been sent to one overflow counter.
+            let known = seats.iter().position(|seat| seat.guard == guard && seat.fingerprint == found);
+            let slot = known.unwrap_or_else(|| {
+                let state = place.take_state(&mut guards[guard]);
+                seats.push(Seat { fingerprint: found, guard, ask: same[0], heap_before: state.heap_bytes(), place });
+                states.push(state);
+                seats.len() - 1
+            });
+            same.iter().for_each(|&ask| slots[ask] = slot);
+        }
+
+        let readings = settle(asks, &slots, &mut states, gate, now);
+        for (seat, state) in seats.into_iter().zip(states) {
+            self.write_back(&asks[seat.ask], &mut guards[seat.guard], seat, state);
+        }
+        // Last, because sweeping moves counters.
+        for guard in &mut guards {
+            let (_, removed) = guard.sweep(now, SWEEP_PER_CREATION, &self.room);
+            self.expired.fetch_add(removed as u64, Relaxed);
+        }
+        readings
+    }
+
+    /// Where the counter of an ask is, or is to be; and what that counter is called.
+    fn place(
+        &self,
+        ask: &Ask<'_>,
+        own: Fingerprint,
+        charges: bool,
+        shard: &Shard,
+        now: UnixMicros,
+    ) -> (Fingerprint, Place) {
+        if let Some(at) = shard.find(own) {
+            return (own, Place::At(at));
+        }
+        let among = OVERFLOW_PLACES.max(self.shards.len() as u32);
+        let overflow = || [self.keys.rule_overflow(ask, own, among), self.keys.common_overflow(ask, own, among)];
+        // As long as a counter that stood in for this one means something, it goes on from there: never too low.
+        let stand_in = if shard.has_overflow() {
+            overflow().into_iter().find_map(|print| Some((print, shard.find(print)?)))
+        } else {
+            None
+        };
+        let like = stand_in.map(|(_, at)| at);
+        if !charges {
+            // A refund isn't given to a counter that others share: it would go below what they used.
+            return (own, Place::Aside { like });
+        }
+        if self.room.admits(Share::of(ask.rule)) {
+            return (own, Place::New { is_overflow: false, like });
+        }
+        self.note_overflow(now);
+        if let Some((print, at)) = stand_in {
+            return (print, Place::At(at));
+        }
+        let [of_rule, common] = overflow();
+        let print = if self.room.admits_overflow() { of_rule } else { common };
+        (print, Place::New { is_overflow: true, like: None })
+    }
+
+    fn write_back(&self, ask: &Ask<'_>, shard: &mut Shard, seat: Seat, state: State) {
+        match seat.place {
+            Place::At(at) => shard.at_mut(at).put(state, seat.heap_before, &ask.limit, &self.room),
+            // Nothing was charged, and no counter means the same.
+            Place::New { .. } if state == State::Empty => {}
+            Place::New { is_overflow, .. } => {
+                let share = Share::of(ask.rule);
+                shard.insert(Counter::new(seat.fingerprint, share, is_overflow, state, &ask.limit), &self.room);
+            }
+            Place::Aside { .. } => {}
+        }
+    }
+
+    fn note_overflow(&self, now: UnixMicros) {
+        self.overflow_hits.fetch_add(1, Relaxed);
+        let said = self.overflow_said.load(Relaxed);
+        let is_due = said == 0 || now.0 >= said.saturating_add(OVERFLOW_SAID_EVERY.0);
+        if is_due && self.overflow_said.compare_exchange(said, now.0.max(1), Relaxed, Relaxed).is_ok() {
+            tracing::warn!(
+                counters = self.counters(),
+                bytes = self.bytes(),
+                "the memory store has no room for new counters: new keys share overflow counters of their rule \
+                 (raise --memory-max-bytes, or use Redis)"
+            );
+        }
+    }
+
+    fn shard_of(&self, fingerprint: Fingerprint) -> usize {
+        fingerprint.place(self.shards.len() as u32) as usize
+    }
+
+    /// Removes expired counters, looking at up to `at_most` of them; goes on where it stopped. Meant to be called
+    /// every [`SWEEP_PERIOD`] with [`Memory::sweep_share`]; requests don't wait for it longer than for each other.
+    pub fn sweep(&self, now: UnixMicros, at_most: usize) -> usize {
+        let (mut left, mut removed) = (at_most, 0);
+        for _ in 0..self.shards.len() {
+            if left == 0 {
+                break;
+            }
+            let number = self.sweep_at.load(Relaxed) % self.shards.len();
+            let mut shard = self.shards[number].lock();
+            let (seen, gone) = shard.sweep(now, left.min(SWEEP_PER_LOCK), &self.room);
+            if shard.is_swept() {
+                self.sweep_at.store(number + 1, Relaxed);
+            }
+            left -= seen;
+            removed += gone;
+        }
+        self.expired.fetch_add(removed as u64, Relaxed);
+        removed
+    }
+
+    /// How many counters to sweep in one [`SWEEP_PERIOD`], so that each is looked at about once a minute.
+    pub fn sweep_share(&self) -> usize {
+        (self.counters() as usize / 600).max(SWEEP_PER_LOCK)
+    }
+
+    /// Counters that exist now, overflow counters and expired ones that wait for the sweep included.
+    pub fn counters(&self) -> u64 {
+        self.room.counters()
+    }
+
+    /// What the counters take, their heap included.
+    pub fn bytes(&self) -> u64 {
+        self.room.bytes()
+    }
+
+    /// Costs that were put to an overflow counter, because the key found no room, since the start.
+    pub fn overflow_hits(&self) -> u64 {
+        self.overflow_hits.load(Relaxed)
+    }
+
+    /// Counters that were removed because they no longer meant anything, since the start.
+    pub fn expired(&self) -> u64 {
+        self.expired.load(Relaxed)
+    }
+}
+
+impl Place {
+    fn take_state(&self, shard: &mut Shard) -> State {
+        match *self {
+            Place::At(at) => std::mem::take(&mut shard.at_mut(at).state),
+            Place::New { like, .. } | Place::Aside { like } => {
+                like.map_or(State::Empty, |at| shard.at(at).state.clone())
+            }
+        }
+    }
+}

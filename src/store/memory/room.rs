@@ -1,0 +1,89 @@
+//! How much room the counters take and who may have more: the bound of the memory store and each rule's share of it.
+//! Counts bytes and says yes or no; it never touches a counter.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::shard::COUNTER_BYTES;
+
+/// Rules are told apart by 16 bits here: with more than that many, a few share one allowance.
+const SHARES: usize = 1 << 16;
+
+/// Which allowance a counter draws on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Share(pub(super) u16);
+
+impl Share {
+    pub(super) fn of(rule: u32) -> Share {
+        // Fibonacci hashing: spreads ids counted from 0 as well as hashes.
+        Share((rule.wrapping_mul(0x9E37_79B1) >> 16) as u16)
+    }
+}
+
+pub(super) struct Room {
+    /// Bytes that ordinary counters may take.
+    max: u64,
+    /// Bytes beyond these, for overflow counters of rules.
+    overflow_max: u64,
+    /// Bytes of all ordinary counters, and of each share: sums over the same counters.
+    held: AtomicU64,
+    shares: Box<[AtomicU64]>,
+    overflow: AtomicU64,
+    counters: AtomicU64,
+}
+
+impl Room {
+    /// Of `bytes`, a sixteenth is kept for overflow counters.
+    pub(super) fn new(bytes: u64) -> Room {
+        Room {
+            max: bytes - bytes / 16,
+            overflow_max: bytes / 16,
+            held: AtomicU64::new(0),
+            shares: (0..SHARES).map(|_| AtomicU64::new(0)).collect(),
+            overflow: AtomicU64::new(0),
+            counters: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether a new counter finds room. The last eighth is only for rules that hold next to nothing, so that a
+    /// newcomer finds some; and a rule that isn't alone gets no more than half.
+    pub(super) fn admits(&self, share: Share) -> bool {
+        let (held, own) = (self.held.load(Relaxed), self.shares[usize::from(share.0)].load(Relaxed));
+        let reserve = if own < self.max / 64 { 0 } else { self.max / 8 };
+        let is_alone = own >= held;
+        held + COUNTER_BYTES + reserve <= self.max && (is_alone || own + COUNTER_BYTES <= self.max / 2)
+    }
+
+    /// Whether a rule gets an overflow counter of its own.
+    pub(super) fn admits_overflow(&self) -> bool {
+        self.overflow.load(Relaxed) + COUNTER_BYTES <= self.overflow_max
+    }
+
+    pub(super) fn created(&self, share: Share, is_overflow: bool, heap: usize) {
+        self.counters.fetch_add(1, Relaxed);
+        self.resized(share, is_overflow, 0, COUNTER_BYTES + heap as u64);
+    }
+
+    pub(super) fn removed(&self, share: Share, is_overflow: bool, heap: usize) {
+        self.counters.fetch_sub(1, Relaxed);
+        self.resized(share, is_overflow, COUNTER_BYTES + heap as u64, 0);
+    }
+
+    pub(super) fn resized(&self, share: Share, is_overflow: bool, before: u64, after: u64) {
+        // Wrapping, so that a shrinking counter is a sum too.
+        let change = after.wrapping_sub(before);
+        if is_overflow {
+            self.overflow.fetch_add(change, Relaxed);
+        } else {
+            self.shares[usize::from(share.0)].fetch_add(change, Relaxed);
+            self.held.fetch_add(change, Relaxed);
+        }
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.held.load(Relaxed) + self.overflow.load(Relaxed)
+    }
+
+    pub(super) fn counters(&self) -> u64 {
+        self.counters.load(Relaxed)
+    }
+}

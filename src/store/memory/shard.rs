@@ -1,0 +1,169 @@
+//! One shard of the memory store: counters in small chunks of equal size, and an index from fingerprint to place.
+//! It finds, inserts and sweeps; who may have a counter and what a counter answers is not its business.
+
+use hashbrown::HashTable;
+
+use super::{
+    fingerprint::Fingerprint,
+    room::{Room, Share},
+};
+use crate::{
+    algorithm::State,
+    limit::{Limit, SECOND, UnixMicros},
+};
+
+/// What one counter is taken to cost besides its state's heap: itself, its place in an index that is at worst 7/16
+/// full (11.4 B), its part of a chunk's header, and a little that chunks leave empty.
+pub(super) const COUNTER_BYTES: u64 = 72;
+
+/// Counters of a chunk: growing never copies counters, and a chunk is a size class of common allocators.
+const CHUNK: usize = 32;
+
+pub(super) struct Counter {
+    pub(super) fingerprint: Fingerprint,
+    pub(super) state: State,
+    /// Whole seconds, rounded up; from then on no counter would mean the same.
+    pub(super) expires: u32,
+    pub(super) share: Share,
+    pub(super) is_overflow: bool,
+}
+
+const _: () = assert!(size_of::<Counter>() <= 56);
+
+impl Counter {
+    pub(super) fn new(
+        fingerprint: Fingerprint,
+        share: Share,
+        is_overflow: bool,
+        state: State,
+        limit: &Limit,
+    ) -> Counter {
+        let expires = seconds_ceil(state.expires(limit));
+        Counter { fingerprint, state, expires, share, is_overflow }
+    }
+
+    /// Takes the state that a request leaves, and keeps the books.
+    pub(super) fn put(&mut self, state: State, heap_before: usize, limit: &Limit, room: &Room) {
+        self.expires = seconds_ceil(state.expires(limit));
+        let heap = state.heap_bytes();
+        self.state = state;
+        if heap != heap_before {
+            room.resized(self.share, self.is_overflow, heap_before as u64, heap as u64);
+        }
+    }
+
+    pub(super) fn is_expired(&self, now: UnixMicros) -> bool {
+        u64::from(self.expires) * SECOND.0 <= now.0
+    }
+}
+
+/// Up to a second late is harmless: an expired state and no state answer alike.
+fn seconds_ceil(at: UnixMicros) -> u32 {
+    u32::try_from(at.0.div_ceil(SECOND.0)).unwrap_or(u32::MAX)
+}
+
+/// Aligned so that two shards' locks never share a cache line.
+#[derive(Default)]
+#[repr(align(64))]
+pub(super) struct Shard {
+    index: HashTable<u32>,
+    chunks: Vec<Vec<Counter>>,
+    /// Where the sweep goes on.
+    cursor: usize,
+    /// How many of the counters stand in for others; mostly none, and then nobody looks for them.
+    overflow: usize,
+}
+
+impl Shard {
+    pub(super) fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    pub(super) fn has_overflow(&self) -> bool {
+        self.overflow > 0
+    }
+
+    pub(super) fn find(&self, fingerprint: Fingerprint) -> Option<usize> {
+        let place = self.index.find(fingerprint.low, |&place| self.at(place as usize).fingerprint == fingerprint);
+        place.map(|&place| place as usize)
+    }
+
+    pub(super) fn at(&self, place: usize) -> &Counter {
+        &self.chunks[place / CHUNK][place % CHUNK]
+    }
+
+    pub(super) fn at_mut(&mut self, place: usize) -> &mut Counter {
+        &mut self.chunks[place / CHUNK][place % CHUNK]
+    }
+
+    /// The counter must not be there yet. Places of others stay as they are.
+    pub(super) fn insert(&mut self, counter: Counter, room: &Room) {
+        let place = self.len();
+        room.created(counter.share, counter.is_overflow, counter.state.heap_bytes());
+        self.overflow += usize::from(counter.is_overflow);
+        let chunks = &self.chunks;
+        let low = |&place: &u32| chunks[place as usize / CHUNK][place as usize % CHUNK].fingerprint.low;
+        // A shard holds far fewer than 2³² counters: that many would be 300 GB.
+        self.index.insert_unique(counter.fingerprint.low, place as u32, low);
+        if place.is_multiple_of(CHUNK) {
+            self.chunks.push(Vec::with_capacity(CHUNK));
+        }
+        self.chunks[place / CHUNK].push(counter);
+    }
+
+    /// Looks at up to `at_most` counters from where it last stopped, and removes the expired. Ends at the end of the
+    /// shard, so that a shard is never swept twice in one call. Returns how many it looked at and removed.
+    pub(super) fn sweep(&mut self, now: UnixMicros, at_most: usize, room: &Room) -> (usize, usize) {
+        let (mut seen, mut removed) = (0, 0);
+        while seen < at_most && self.cursor < self.len() {
+            seen += 1;
+            if self.at(self.cursor).is_expired(now) {
+                self.remove(self.cursor, room);
+                removed += 1;
+            } else {
+                self.cursor += 1;
+            }
+        }
+        if self.cursor >= self.len() {
+            self.cursor = 0;
+        }
+        self.shrink();
+        (seen, removed)
+    }
+
+    /// Whether the next sweep begins anew.
+    pub(super) fn is_swept(&self) -> bool {
+        self.cursor == 0
+    }
+
+    /// The last counter moves into the gap.
+    fn remove(&mut self, place: usize, room: &Room) {
+        let low = self.at(place).fingerprint.low;
+        if let Ok(entry) = self.index.find_entry(low, |&other| other as usize == place) {
+            entry.remove();
+        }
+        let last = self.len();
+        let mut counter = self.chunks[last / CHUNK].pop().expect("the index counts as many as the chunks hold");
+        if place != last {
+            if let Some(moved) = self.index.find_mut(counter.fingerprint.low, |&other| other as usize == last) {
+                *moved = place as u32;
+            }
+            std::mem::swap(self.at_mut(place), &mut counter);
+        }
+        if self.chunks[last / CHUNK].is_empty() {
+            self.chunks.pop();
+        }
+        self.overflow -= usize::from(counter.is_overflow);
+        room.removed(counter.share, counter.is_overflow, counter.state.heap_bytes());
+    }
+
+    /// After a flood the index is far too large; halving at an eighth keeps it from growing again at once.
+    fn shrink(&mut self) {
+        if self.index.capacity() > 64 && self.len() * 8 < self.index.capacity() {
+            let chunks = &self.chunks;
+            let low = |&place: &u32| chunks[place as usize / CHUNK][place as usize % CHUNK].fingerprint.low;
+            self.index.shrink_to(self.index.len() * 2, low);
+            self.chunks.shrink_to_fit();
+        }
+    }
+}
