@@ -1,0 +1,389 @@
+//! The process' settings, resolved and usable: what the flags and the environment mean, every mistake in them
+//! reported at once. Knows nothing of what the settings are used for.
+
+mod flags;
+mod parse;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use clap::Args;
+
+pub use flags::Flags;
+
+use crate::limit::{Algorithm, CountDenied, FailurePolicy};
+
+/// All that `tollgate serve` can be told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub rules: RulesSettings,
+    pub decisions: DecisionSettings,
+    pub store: StoreSettings,
+    pub listeners: ListenerSettings,
+    pub process: ProcessSettings,
+}
+
+#[derive(Clone, Debug)]
+pub struct RulesSettings {
+    /// Files and directories that rules are read from.
+    pub paths: Vec<PathBuf>,
+    /// A symlink whose swap means new rules (RUNTIME_ROOT where RUNTIME_WATCH_ROOT is true).
+    pub swapped_root: Option<PathBuf>,
+    pub ignore_dotfiles: bool,
+    pub merge_domains: bool,
+    pub poll: Duration,
+    pub allow_empty: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct DecisionSettings {
+    pub algorithm: Algorithm,
+    pub count_denied: CountDenied,
+    pub on_store_failure: FailurePolicy,
+    pub expected_replicas: u32,
+    pub shadow_mode: bool,
+    pub quota_mode: bool,
+    pub store_timeout: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct StoreSettings {
+    pub kind: StoreKind,
+    /// Why this store was chosen, for the line that start-up logs.
+    pub reason: &'static str,
+    pub memory_max_bytes: u64,
+    pub state_dir: Option<PathBuf>,
+    pub redis: RedisFlags,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreKind {
+    Memory,
+    Redis,
+}
+
+/// The Redis settings as given; [`crate::store::redis`] makes addresses and secrets of them.
+#[derive(Clone, Default)]
+pub struct RedisFlags {
+    pub kind: RedisKind,
+    pub url: String,
+    pub socket_type: Option<SocketType>,
+    pub auth: Option<String>,
+    pub auth_file: Option<PathBuf>,
+    pub sentinel_auth: Option<String>,
+    pub tls: bool,
+    pub tls_cacert: Option<PathBuf>,
+    pub tls_client_cert: Option<PathBuf>,
+    pub tls_client_key: Option<PathBuf>,
+    pub tls_skip_hostname_verification: bool,
+    pub connect_timeout: Duration,
+    pub key_prefix: String,
+    pub buckets: u32,
+}
+
+impl fmt::Debug for RedisFlags {
+    /// Without the URL and the passwords: settings are logged.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisFlags").field("kind", &self.kind).field("tls", &self.tls).finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RedisKind {
+    #[default]
+    Single,
+    Sentinel,
+    Cluster,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketType {
+    Tcp,
+    Unix,
+}
+
+#[derive(Clone, Debug)]
+pub struct ListenerSettings {
+    pub grpc: SocketAddr,
+    pub grpc_uds: Option<PathBuf>,
+    pub http: SocketAddr,
+    pub admin: SocketAddr,
+    pub metrics: Option<SocketAddr>,
+    pub metrics_path: String,
+    pub max_connection_age: Duration,
+    pub max_connection_age_grace: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct ProcessSettings {
+    /// `None`: one per core.
+    pub workers: Option<usize>,
+    pub drain_delay: Duration,
+    pub shutdown_timeout: Duration,
+    pub log_level: tracing::Level,
+    pub log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Every setting that couldn't be read, a line each.
+#[derive(Debug, thiserror::Error)]
+#[error("{} wrong:\n{}", if .0.len() == 1 { "a setting is" } else { "settings are" }, .0.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"))]
+pub struct Invalid(pub Vec<String>);
+
+impl Settings {
+    /// Reads every flag, and reports all that are wrong.
+    pub fn resolve(flags: &Flags) -> Result<Settings, Invalid> {
+        let mut read = Reader { wrong: Vec::new() };
+        let settings = Settings {
+            rules: rules(flags, &mut read),
+            decisions: decisions(flags, &mut read),
+            store: store(flags, &mut read),
+            listeners: listeners(flags, &mut read),
+            process: process(flags, &mut read),
+        };
+        settings.conflicts(&mut read);
+        if read.wrong.is_empty() { Ok(settings) } else { Err(Invalid(read.wrong)) }
+    }
+
+    /// Two TCP listeners on one address would fail one after the other at bind; say it here, with both names.
+    fn conflicts(&self, read: &mut Reader) {
+        let listeners = &self.listeners;
+        let grpc = listeners.grpc_uds.is_none().then_some(("GRPC_PORT", listeners.grpc));
+        let all = [
+            Some(("PORT", listeners.http)),
+            Some(("DEBUG_PORT", listeners.admin)),
+            listeners.metrics.map(|a| ("PROMETHEUS_ADDR", a)),
+            grpc,
+        ];
+        let mut seen = BTreeSet::new();
+        for (name, address) in all.into_iter().flatten().filter(|(_, address)| address.port() != 0) {
+            if !seen.insert(address) {
+                read.wrong.push(format!("{name}: {address} is taken by another listener of these settings"));
+            }
+        }
+    }
+}
+
+fn rules(flags: &Flags, read: &mut Reader) -> RulesSettings {
+    let watch_root = read.or("RUNTIME_WATCH_ROOT", &flags.runtime_watch_root, true, parse::boolean);
+    let runtime = set(&flags.runtime_root).is_some() || set(&flags.runtime_subdirectory).is_some();
+    let given: Vec<PathBuf> = flags.rules.iter().filter(|path| !path.is_empty()).map(PathBuf::from).collect();
+    let root = PathBuf::from(set(&flags.runtime_root).unwrap_or("/srv/runtime_data/current"));
+    let (paths, swapped_root) = if !given.is_empty() {
+        (given, None)
+    } else if runtime {
+        let directory = root
+            .join(set(&flags.runtime_subdirectory).unwrap_or_default())
+            .join(set(&flags.runtime_appdirectory).unwrap_or("config"));
+        (vec![directory], watch_root.then_some(root))
+    } else {
+        (vec![PathBuf::from("config")], None)
+    };
+    RulesSettings {
+        paths,
+        swapped_root,
+        ignore_dotfiles: read.or("RUNTIME_IGNOREDOTFILES", &flags.runtime_ignoredotfiles, false, parse::boolean),
+        merge_domains: read.or("MERGE_DOMAIN_CONFIG", &flags.merge_domain_config, false, parse::boolean),
+        poll: read.or("TOLLGATE_RULES_POLL", &flags.rules_poll, Duration::from_secs(30), parse::duration),
+        allow_empty: read.or("TOLLGATE_ALLOW_EMPTY_RULES", &flags.allow_empty_rules, false, parse::boolean),
+    }
+}
+
+fn decisions(flags: &Flags, read: &mut Reader) -> DecisionSettings {
+    let algorithm = |text: &str| {
+        Algorithm::parse(text)
+            .ok_or_else(|| format!("expected one of {}", Algorithm::ALL.map(Algorithm::name).join(", ")))
+    };
+    const WHEN: &[(&str, CountDenied)] =
+        &[("auto", CountDenied::Auto), ("true", CountDenied::Always), ("false", CountDenied::Never)];
+    const POLICIES: &[(&str, FailurePolicy)] = &[
+        ("open", FailurePolicy::Open),
+        ("closed", FailurePolicy::Closed),
+        ("local", FailurePolicy::Local),
+        ("error", FailurePolicy::Error),
+    ];
+    DecisionSettings {
+        algorithm: read.or("TOLLGATE_ALGORITHM", &flags.algorithm, Algorithm::default(), algorithm),
+        count_denied: read.or("TOLLGATE_COUNT_DENIED", &flags.count_denied, CountDenied::Auto, parse::word(WHEN)),
+        on_store_failure: read.or(
+            "TOLLGATE_ON_STORE_FAILURE",
+            &flags.on_store_failure,
+            FailurePolicy::Local,
+            parse::word(POLICIES),
+        ),
+        expected_replicas: read.or("TOLLGATE_EXPECTED_REPLICAS", &flags.expected_replicas, 1, parse::at_least(1))
+            as u32,
+        shadow_mode: read.or("SHADOW_MODE", &flags.shadow_mode, false, parse::boolean),
+        quota_mode: read.or("QUOTA_MODE", &flags.quota_mode, false, parse::boolean),
+        store_timeout: read.or(
+            "TOLLGATE_STORE_TIMEOUT",
+            &flags.store_timeout,
+            Duration::from_millis(10),
+            parse::duration,
+        ),
+    }
+}
+
+fn store(flags: &Flags, read: &mut Reader) -> StoreSettings {
+    let url = set(&flags.redis_url);
+    let (kind, reason) = match set(&flags.backend_type).map(str::to_ascii_lowercase).as_deref() {
+        Some("redis") => (StoreKind::Redis, "BACKEND_TYPE is redis"),
+        Some("memory") => (StoreKind::Memory, "BACKEND_TYPE is memory"),
+        Some("memcache") => {
+            read.refuse("BACKEND_TYPE", "memcache", "can't count a sliding window atomically; use redis or memory");
+            (StoreKind::Memory, "")
+        }
+        Some(other) => {
+            read.refuse("BACKEND_TYPE", other, "expected redis or memory");
+            (StoreKind::Memory, "")
+        }
+        None if url.is_some() => (StoreKind::Redis, "REDIS_URL is set"),
+        None => (StoreKind::Memory, "neither BACKEND_TYPE nor REDIS_URL is set"),
+    };
+    if kind == StoreKind::Redis && url.is_none() {
+        read.wrong.push("REDIS_URL (--redis-url): is needed where BACKEND_TYPE is redis, e.g. redis:6379".into());
+    }
+    StoreSettings {
+        kind,
+        reason,
+        memory_max_bytes: read.or("TOLLGATE_MEMORY_MAX_BYTES", &flags.memory_max_bytes, 512 << 20, parse::bytes),
+        state_dir: set(&flags.state_dir).map(PathBuf::from),
+        redis: redis(flags, read),
+    }
+}
+
+fn redis(flags: &Flags, read: &mut Reader) -> RedisFlags {
+    const KINDS: &[(&str, RedisKind)] =
+        &[("single", RedisKind::Single), ("sentinel", RedisKind::Sentinel), ("cluster", RedisKind::Cluster)];
+    const SOCKETS: &[(&str, Option<SocketType>)] = &[("tcp", Some(SocketType::Tcp)), ("unix", Some(SocketType::Unix))];
+    let path = |text: &Option<String>| set(text).map(PathBuf::from);
+    let text = |text: &Option<String>| set(text).map(str::to_string);
+    RedisFlags {
+        kind: read.or("REDIS_TYPE", &flags.redis_type, RedisKind::Single, parse::word(KINDS)),
+        url: text(&flags.redis_url).unwrap_or_default(),
+        socket_type: read.or("REDIS_SOCKET_TYPE", &flags.redis_socket_type, None, parse::word(SOCKETS)),
+        auth: text(&flags.redis_auth),
+        auth_file: path(&flags.redis_auth_file),
+        sentinel_auth: text(&flags.redis_sentinel_auth),
+        tls: read.or("REDIS_TLS", &flags.redis_tls, false, parse::boolean),
+        tls_cacert: path(&flags.redis_tls_cacert),
+        tls_client_cert: path(&flags.redis_tls_client_cert),
+        tls_client_key: path(&flags.redis_tls_client_key),
+        tls_skip_hostname_verification: read.or(
+            "REDIS_TLS_SKIP_HOSTNAME_VERIFICATION",
+            &flags.redis_tls_skip_hostname_verification,
+            false,
+            parse::boolean,
+        ),
+        connect_timeout: read.or("REDIS_TIMEOUT", &flags.redis_timeout, Duration::from_secs(10), parse::duration),
+        key_prefix: text(&flags.cache_key_prefix).unwrap_or_default(),
+        buckets: read.or("TOLLGATE_REDIS_BUCKETS", &flags.redis_buckets, 256, parse::at_least(1)) as u32,
+    }
+}
+
+fn listeners(flags: &Flags, read: &mut Reader) -> ListenerSettings {
+    let mut address = |host: (&'static str, &Option<String>, [u8; 4]), port: (&'static str, &Option<String>, u16)| {
+        let ip = read.or(host.0, host.1, IpAddr::from(host.2), |text| {
+            text.parse().map_err(|_| "expected an IP address such as 0.0.0.0 or 127.0.0.1".into())
+        });
+        SocketAddr::new(ip, read.or(port.0, port.1, port.2, parse::port))
+    };
+    let any = [0, 0, 0, 0];
+    let grpc = address(("GRPC_HOST", &flags.grpc_host, any), ("GRPC_PORT", &flags.grpc_port, 8081));
+    let http = address(("HOST", &flags.host, any), ("PORT", &flags.port, 8080));
+    // /rules and /-/reload tell and do more than a stranger should see: not on every interface unless asked.
+    let admin = address(("DEBUG_HOST", &flags.debug_host, [127, 0, 0, 1]), ("DEBUG_PORT", &flags.debug_port, 6070));
+    let day = Duration::from_secs(86_400);
+    let metrics_address = SocketAddr::from((any, 9090));
+    let metrics = read.or("PROMETHEUS_ADDR", &flags.prometheus_addr, metrics_address, parse::listen_address);
+    let use_metrics = read.or("USE_PROMETHEUS", &flags.use_prometheus, true, parse::boolean);
+    let metrics_path = read.or("PROMETHEUS_PATH", &flags.prometheus_path, "/metrics".to_string(), |text| {
+        if text.starts_with('/') { Ok(text.to_string()) } else { Err("expected a path that begins with /".into()) }
+    });
+    ListenerSettings {
+        grpc,
+        grpc_uds: set(&flags.grpc_uds).map(PathBuf::from),
+        http,
+        admin,
+        metrics: use_metrics.then_some(metrics),
+        metrics_path,
+        max_connection_age: read.or("GRPC_MAX_CONNECTION_AGE", &flags.grpc_max_connection_age, day, parse::duration),
+        max_connection_age_grace: read.or(
+            "GRPC_MAX_CONNECTION_AGE_GRACE",
+            &flags.grpc_max_connection_age_grace,
+            Duration::from_secs(3_600),
+            parse::duration,
+        ),
+    }
+}
+
+fn process(flags: &Flags, read: &mut Reader) -> ProcessSettings {
+    use tracing::Level;
+    const LEVELS: &[(&str, Level)] = &[
+        ("error", Level::ERROR),
+        ("warn", Level::WARN),
+        ("warning", Level::WARN),
+        ("info", Level::INFO),
+        ("debug", Level::DEBUG),
+        ("trace", Level::TRACE),
+    ];
+    const FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let workers = |text: &str| parse::at_least(1)(text).map(|n| Some(n as usize));
+    ProcessSettings {
+        workers: read.or("TOLLGATE_WORKERS", &flags.workers, None, workers),
+        drain_delay: read.or("TOLLGATE_DRAIN_DELAY", &flags.drain_delay, Duration::ZERO, parse::duration),
+        shutdown_timeout: read.or(
+            "TOLLGATE_SHUTDOWN_TIMEOUT",
+            &flags.shutdown_timeout,
+            Duration::from_secs(10),
+            parse::duration,
+        ),
+        log_level: read.or("LOG_LEVEL", &flags.log_level, Level::INFO, parse::word(LEVELS)),
+        log_format: read.or("LOG_FORMAT", &flags.log_format, LogFormat::Text, parse::word(FORMATS)),
+    }
+}
+
+/// An empty value is none: that is how a template leaves a variable out.
+fn set(text: &Option<String>) -> Option<&str> {
+    text.as_deref().filter(|text| !text.is_empty())
+}
+
+/// Collects what can't be read, and goes on with the default.
+struct Reader {
+    wrong: Vec<String>,
+}
+
+impl Reader {
+    fn or<T>(
+        &mut self,
+        variable: &str,
+        text: &Option<String>,
+        default: T,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> T {
+        let Some(text) = set(text) else { return default };
+        parse(text).unwrap_or_else(|what| {
+            self.refuse(variable, text, &what);
+            default
+        })
+    }
+
+    fn refuse(&mut self, variable: &str, text: &str, what: &str) {
+        let command = Flags::augment_args(clap::Command::new("tollgate"));
+        let flag = command.get_arguments().find(|arg| arg.get_env().is_some_and(|env| env == variable));
+        let flag = flag.and_then(|arg| arg.get_long()).map(|long| format!(" (--{long})")).unwrap_or_default();
+        self.wrong.push(format!("{variable}{flag}: '{text}': {what}"));
+    }
+}

@@ -1,0 +1,163 @@
+//! Flags and environment as they were written: text, unread. [`super::Settings`] is what they mean.
+//! Every value is taken as a string, so that all that are wrong can be reported at once.
+
+use clap::Args;
+
+/// Flags of `tollgate serve`. An environment variable that is set but empty counts as unset.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Flags {
+    /// Rule file or directory; may be given several times [default: $RUNTIME_ROOT/$RUNTIME_SUBDIRECTORY/$RUNTIME_APPDIRECTORY if set, else ./config]
+    #[arg(long, value_name = "PATH", env = "TOLLGATE_RULES", value_delimiter = ',', help_heading = "Rules")]
+    pub rules: Vec<String>,
+    /// Root of the runtime directories of envoyproxy/ratelimit
+    #[arg(long, value_name = "DIR", env = "RUNTIME_ROOT", help_heading = "Rules")]
+    pub runtime_root: Option<String>,
+    /// Directory below the root
+    #[arg(long, value_name = "DIR", env = "RUNTIME_SUBDIRECTORY", help_heading = "Rules")]
+    pub runtime_subdirectory: Option<String>,
+    /// Directory of the rule files below the subdirectory [default: config]
+    #[arg(long, value_name = "DIR", env = "RUNTIME_APPDIRECTORY", help_heading = "Rules")]
+    pub runtime_appdirectory: Option<String>,
+    /// Skip files and directories whose names begin with a dot ("..*" always are) [default: false]
+    #[arg(long, value_name = "BOOL", env = "RUNTIME_IGNOREDOTFILES", help_heading = "Rules")]
+    pub runtime_ignoredotfiles: Option<String>,
+    /// Watch the root for a swapped symlink instead of the rules directory itself [default: true]
+    #[arg(long, value_name = "BOOL", env = "RUNTIME_WATCH_ROOT", help_heading = "Rules")]
+    pub runtime_watch_root: Option<String>,
+    /// Merge files that name the same domain instead of refusing them [default: false]
+    #[arg(long, value_name = "BOOL", env = "MERGE_DOMAIN_CONFIG", help_heading = "Rules")]
+    pub merge_domain_config: Option<String>,
+    /// How often the rules are read again where the file system reports no change [default: 30s]
+    #[arg(long, value_name = "DURATION", env = "TOLLGATE_RULES_POLL", help_heading = "Rules")]
+    pub rules_poll: Option<String>,
+    /// Accept a reload that removes every domain [default: false]
+    #[arg(long, value_name = "BOOL", env = "TOLLGATE_ALLOW_EMPTY_RULES", num_args = 0..=1, default_missing_value = "true", help_heading = "Rules")]
+    pub allow_empty_rules: Option<String>,
+
+    /// Algorithm of limits that name none: sliding_window, fixed_window, sliding_log, token_bucket, leaky_bucket [default: sliding_window]
+    #[arg(long, value_name = "NAME", env = "TOLLGATE_ALGORITHM", help_heading = "Decisions")]
+    pub algorithm: Option<String>,
+    /// Do refused hits consume the limit: auto (only a descriptor's own hits_addend), true, false [default: auto]
+    #[arg(long, value_name = "WHEN", env = "TOLLGATE_COUNT_DENIED", help_heading = "Decisions")]
+    pub count_denied: Option<String>,
+    /// What is answered when the store fails and the rule doesn't say: open, closed, local, error [default: local]
+    #[arg(long, value_name = "POLICY", env = "TOLLGATE_ON_STORE_FAILURE", help_heading = "Decisions")]
+    pub on_store_failure: Option<String>,
+    /// Replicas that share a limit while each counts for itself [default: 1]
+    #[arg(long, value_name = "N", env = "TOLLGATE_EXPECTED_REPLICAS", help_heading = "Decisions")]
+    pub expected_replicas: Option<String>,
+    /// Answer OK to every request, and count and report as if not [default: false]
+    #[arg(long, value_name = "BOOL", env = "SHADOW_MODE", help_heading = "Decisions")]
+    pub shadow_mode: Option<String>,
+    /// Treat every rule as if it had quota_mode [default: false]
+    #[arg(long, value_name = "BOOL", env = "QUOTA_MODE", help_heading = "Decisions")]
+    pub quota_mode: Option<String>,
+
+    /// Where counters live: redis or memory [default: redis if REDIS_URL is set, else memory]
+    #[arg(long, value_name = "NAME", env = "BACKEND_TYPE", help_heading = "Store")]
+    pub backend_type: Option<String>,
+    /// A decision waits for the store no longer than this, counted from the request's arrival [default: 10ms]
+    #[arg(long, value_name = "DURATION", env = "TOLLGATE_STORE_TIMEOUT", help_heading = "Store")]
+    pub store_timeout: Option<String>,
+    /// Memory that the counters of the memory store may take, in bytes (512MiB, 2GiB, …) [default: 512MiB]
+    #[arg(long, value_name = "BYTES", env = "TOLLGATE_MEMORY_MAX_BYTES", help_heading = "Store")]
+    pub memory_max_bytes: Option<String>,
+    /// Directory for snapshots of the memory store [default: none]
+    #[arg(long, value_name = "DIR", env = "TOLLGATE_STATE_DIR", help_heading = "Store")]
+    pub state_dir: Option<String>,
+    /// Stands before every key in Redis
+    #[arg(long, value_name = "TEXT", env = "CACHE_KEY_PREFIX", help_heading = "Store")]
+    pub cache_key_prefix: Option<String>,
+    /// single, sentinel or cluster [default: single]
+    #[arg(long, value_name = "TYPE", env = "REDIS_TYPE", help_heading = "Store")]
+    pub redis_type: Option<String>,
+    /// host:port, a socket's path, or redis[s]://…; for a cluster host:port,…; for Sentinel master,host:port,…
+    #[arg(long, value_name = "URL", env = "REDIS_URL", hide_env_values = true, help_heading = "Store")]
+    pub redis_url: Option<String>,
+    /// tcp or unix [default: as the URL looks]
+    #[arg(long, value_name = "TYPE", env = "REDIS_SOCKET_TYPE", help_heading = "Store")]
+    pub redis_socket_type: Option<String>,
+    /// password or user:password
+    #[arg(long, value_name = "SECRET", env = "REDIS_AUTH", hide_env_values = true, help_heading = "Store")]
+    pub redis_auth: Option<String>,
+    /// File that holds password or user:password, read again at each connection
+    #[arg(long, value_name = "FILE", env = "REDIS_AUTH_FILE", help_heading = "Store")]
+    pub redis_auth_file: Option<String>,
+    /// password or user:password of the Sentinels
+    #[arg(long, value_name = "SECRET", env = "REDIS_SENTINEL_AUTH", hide_env_values = true, help_heading = "Store")]
+    pub redis_sentinel_auth: Option<String>,
+    /// Connect to Redis with TLS [default: false]
+    #[arg(long, value_name = "BOOL", env = "REDIS_TLS", help_heading = "Store")]
+    pub redis_tls: Option<String>,
+    /// Certificate authorities that may sign Redis' certificate [default: the public ones]
+    #[arg(long, value_name = "FILE", env = "REDIS_TLS_CACERT", help_heading = "Store")]
+    pub redis_tls_cacert: Option<String>,
+    /// Certificate shown to Redis
+    #[arg(long, value_name = "FILE", env = "REDIS_TLS_CLIENT_CERT", help_heading = "Store")]
+    pub redis_tls_client_cert: Option<String>,
+    /// Its key
+    #[arg(long, value_name = "FILE", env = "REDIS_TLS_CLIENT_KEY", help_heading = "Store")]
+    pub redis_tls_client_key: Option<String>,
+    /// Accept a certificate of another host name [default: false]
+    #[arg(long, value_name = "BOOL", env = "REDIS_TLS_SKIP_HOSTNAME_VERIFICATION", help_heading = "Store")]
+    pub redis_tls_skip_hostname_verification: Option<String>,
+    /// Bounds connecting to Redis [default: 10s]
+    #[arg(long, value_name = "DURATION", env = "REDIS_TIMEOUT", help_heading = "Store")]
+    pub redis_timeout: Option<String>,
+    /// Hash tags that counters are spread over in a cluster; the same on all replicas [default: 256]
+    #[arg(long, value_name = "N", env = "TOLLGATE_REDIS_BUCKETS", help_heading = "Store")]
+    pub redis_buckets: Option<String>,
+
+    /// [default: 0.0.0.0]
+    #[arg(long, value_name = "ADDRESS", env = "GRPC_HOST", help_heading = "Listeners")]
+    pub grpc_host: Option<String>,
+    /// The rate limit service, gRPC health and reflection; 0 takes a free port [default: 8081]
+    #[arg(long, value_name = "PORT", env = "GRPC_PORT", help_heading = "Listeners")]
+    pub grpc_port: Option<String>,
+    /// Serve gRPC on this Unix socket instead of a port
+    #[arg(long, value_name = "PATH", env = "GRPC_UDS", help_heading = "Listeners")]
+    pub grpc_uds: Option<String>,
+    /// A connection older than this is asked to come again [default: 24h]
+    #[arg(long, value_name = "DURATION", env = "GRPC_MAX_CONNECTION_AGE", help_heading = "Listeners")]
+    pub grpc_max_connection_age: Option<String>,
+    /// and closed this much later [default: 1h]
+    #[arg(long, value_name = "DURATION", env = "GRPC_MAX_CONNECTION_AGE_GRACE", help_heading = "Listeners")]
+    pub grpc_max_connection_age_grace: Option<String>,
+    /// [default: 0.0.0.0]
+    #[arg(long, value_name = "ADDRESS", env = "HOST", help_heading = "Listeners")]
+    pub host: Option<String>,
+    /// /healthcheck, /livez, /readyz, /json [default: 8080]
+    #[arg(long, value_name = "PORT", env = "PORT", help_heading = "Listeners")]
+    pub port: Option<String>,
+    /// [default: 127.0.0.1]
+    #[arg(long, value_name = "ADDRESS", env = "DEBUG_HOST", help_heading = "Listeners")]
+    pub debug_host: Option<String>,
+    /// /rules, /rlconfig, /-/reload [default: 6070]
+    #[arg(long, value_name = "PORT", env = "DEBUG_PORT", help_heading = "Listeners")]
+    pub debug_port: Option<String>,
+    /// Serve metrics for Prometheus [default: true]
+    #[arg(long, value_name = "BOOL", env = "USE_PROMETHEUS", help_heading = "Listeners")]
+    pub use_prometheus: Option<String>,
+    /// [default: :9090]
+    #[arg(long, value_name = "ADDRESS", env = "PROMETHEUS_ADDR", help_heading = "Listeners")]
+    pub prometheus_addr: Option<String>,
+    /// [default: /metrics]
+    #[arg(long, value_name = "PATH", env = "PROMETHEUS_PATH", help_heading = "Listeners")]
+    pub prometheus_path: Option<String>,
+
+    /// Threads that decide, each with its own connections [default: one per core]
+    #[arg(long, value_name = "N", env = "TOLLGATE_WORKERS", help_heading = "Process")]
+    pub workers: Option<String>,
+    /// Time between turning not ready and closing the listeners [default: 0s]
+    #[arg(long, value_name = "DURATION", env = "TOLLGATE_DRAIN_DELAY", help_heading = "Process")]
+    pub drain_delay: Option<String>,
+    /// Time that requests in flight have to finish after that [default: 10s]
+    #[arg(long, value_name = "DURATION", env = "TOLLGATE_SHUTDOWN_TIMEOUT", help_heading = "Process")]
+    pub shutdown_timeout: Option<String>,
+    /// error, warn, info, debug or trace [default: info]
+    #[arg(long, value_name = "LEVEL", env = "LOG_LEVEL", help_heading = "Process")]
+    pub log_level: Option<String>,
+    /// text or json [default: text]
+    #[arg(long, value_name = "FORMAT", env = "LOG_FORMAT", help_heading = "Process")]
+    pub log_format: Option<String>,
+}

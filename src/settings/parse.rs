@@ -1,0 +1,85 @@
+//! How single values are read: as Go reads them where the reference's variables are Go's, since teams bring their
+//! environment along.
+
+use std::{net::SocketAddr, time::Duration};
+
+/// A Go bool: `1 t T TRUE true True`, `0 f F FALSE false False`.
+pub(super) fn boolean(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
+        _ => Err("expected true or false".into()),
+    }
+}
+
+/// A Go duration: `10s`, `150us`, `1h30m`, `1.5s`, `0`. Negative ones have no meaning here.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "expected a duration such as 10ms, 30s or 1h30m".to_string();
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let (mut rest, mut total) = (text.strip_prefix('+').unwrap_or(text), 0f64);
+    if rest.is_empty() {
+        return Err(wrong());
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
+        let number: f64 = rest[..digits].parse().map_err(|_| wrong())?;
+        rest = &rest[digits..];
+        let end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
+        let seconds = match &rest[..end] {
+            "ns" => 1e-9,
+            "us" | "µs" | "μs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return Err(wrong()),
+        };
+        total += number * seconds;
+        rest = &rest[end..];
+    }
+    Duration::try_from_secs_f64(total).map_err(|_| wrong())
+}
+
+pub(super) fn port(text: &str) -> Result<u16, String> {
+    text.parse().map_err(|_| "expected a port, 0 to 65535".into())
+}
+
+/// A whole number of at least `min`.
+pub(super) fn at_least(min: u64) -> impl Fn(&str) -> Result<u64, String> {
+    move |text| {
+        text.parse().ok().filter(|n| *n >= min).ok_or_else(|| format!("expected a whole number of at least {min}"))
+    }
+}
+
+/// Bytes: a number, or one with K, M, G (or KiB, MiB, GiB) behind it; all are powers of 1024.
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
+    let wrong = || "expected bytes such as 536870912, 512MiB or 2GiB".to_string();
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..end].parse().map_err(|_| wrong())?;
+    let shift = match text[end..].trim().trim_end_matches('B').trim_end_matches('i') {
+        "" => 0,
+        "K" | "k" => 10,
+        "M" => 20,
+        "G" => 30,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(1 << shift).ok_or_else(wrong)
+}
+
+/// `host:port`, or `:port` for every interface, as Go writes listen addresses.
+pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_string() };
+    full.parse().map_err(|_| "expected an address such as :9090 or 127.0.0.1:9090".into())
+}
+
+/// One of a few words.
+pub(super) fn word<T: Copy>(words: &'static [(&'static str, T)]) -> impl Fn(&str) -> Result<T, String> {
+    move |text| {
+        words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text)).map(|(_, value)| *value).ok_or_else(|| {
+            let names: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+            format!("expected one of {}", names.join(", "))
+        })
+    }
+}

@@ -1,0 +1,115 @@
+use std::time::Duration;
+
+use super::*;
+
+fn resolved(change: impl FnOnce(&mut Flags)) -> Settings {
+    let mut flags = Flags::default();
+    change(&mut flags);
+    Settings::resolve(&flags).expect("these settings are right")
+}
+
+fn text(value: &str) -> Option<String> {
+    Some(value.to_string())
+}
+
+#[test]
+fn without_any_setting_the_memory_store_serves_the_config_directory() {
+    let settings = resolved(|_| {});
+    assert_eq!(settings.store.kind, StoreKind::Memory);
+    assert_eq!(settings.rules.paths, [PathBuf::from("config")]);
+    assert_eq!(settings.listeners.grpc.to_string(), "0.0.0.0:8081");
+    assert_eq!(settings.listeners.admin.to_string(), "127.0.0.1:6070");
+    assert_eq!(settings.decisions.store_timeout, Duration::from_millis(10));
+}
+
+#[test]
+fn the_store_is_redis_where_a_url_is_given_and_memory_where_memory_is_asked_for() {
+    let cases = [
+        (None, None, StoreKind::Memory),
+        (None, Some("redis:6379"), StoreKind::Redis),
+        (Some("memory"), Some("redis:6379"), StoreKind::Memory),
+        (Some("Redis"), Some("redis:6379"), StoreKind::Redis),
+        (Some(""), Some(""), StoreKind::Memory),
+    ];
+    for (backend, url, expected) in cases {
+        let settings = resolved(|flags| {
+            flags.backend_type = backend.map(String::from);
+            flags.redis_url = url.map(String::from);
+        });
+        assert_eq!(settings.store.kind, expected, "BACKEND_TYPE {backend:?}, REDIS_URL {url:?}");
+    }
+}
+
+#[test]
+fn runtime_directories_are_joined_and_given_rules_beat_them() {
+    let settings = resolved(|flags| {
+        flags.runtime_root = text("/data");
+        flags.runtime_subdirectory = text("ratelimit");
+    });
+    assert_eq!(settings.rules.paths, [PathBuf::from("/data/ratelimit/config")]);
+    assert_eq!(settings.rules.swapped_root, Some(PathBuf::from("/data")));
+    let settings = resolved(|flags| {
+        flags.runtime_root = text("/data");
+        flags.rules = vec!["a.yaml".into(), "b".into()];
+    });
+    assert_eq!(settings.rules.paths, [PathBuf::from("a.yaml"), PathBuf::from("b")]);
+}
+
+#[test]
+fn every_wrong_setting_is_named_at_once() {
+    let flags = Flags {
+        grpc_port: text("80810"),
+        store_timeout: text("10"),
+        algorithm: text("sliding"),
+        quota_mode: text("yes"),
+        backend_type: text("memcache"),
+        ..Flags::default()
+    };
+    let Invalid(wrong) = Settings::resolve(&flags).expect_err("five settings are wrong");
+    assert_eq!(wrong.len(), 5, "{wrong:#?}");
+    assert!(wrong.contains(&"GRPC_PORT (--grpc-port): '80810': expected a port, 0 to 65535".to_string()), "{wrong:#?}");
+}
+
+#[test]
+fn two_listeners_on_one_address_are_refused_before_they_are_bound() {
+    let flags = Flags { host: text("127.0.0.1"), port: text("6070"), ..Flags::default() };
+    let Invalid(wrong) = Settings::resolve(&flags).expect_err("PORT and DEBUG_PORT are the same");
+    assert_eq!(wrong, ["DEBUG_PORT: 127.0.0.1:6070 is taken by another listener of these settings"]);
+}
+
+#[test]
+fn durations_are_read_as_go_reads_them() {
+    let cases = [
+        ("10ms", Some(10_000)),
+        ("1h30m", Some(5_400_000_000)),
+        ("1.5s", Some(1_500_000)),
+        ("150us", Some(150)),
+        ("0", Some(0)),
+        ("10", None),
+        ("", None),
+        ("-1s", None),
+        ("s", None),
+        ("1d", None),
+    ];
+    for (text, micros) in cases {
+        assert_eq!(parse::duration(text).ok(), micros.map(Duration::from_micros), "{text:?}");
+    }
+}
+
+#[test]
+fn bytes_take_units_of_1024() {
+    for (text, bytes) in
+        [("1024", Some(1024)), ("512MiB", Some(512 << 20)), ("2G", Some(2 << 30)), ("1T", None), ("x", None)]
+    {
+        assert_eq!(parse::bytes(text).ok(), bytes, "{text:?}");
+    }
+}
+
+#[test]
+fn secrets_do_not_show_in_debug_output() {
+    let settings = resolved(|flags| {
+        flags.redis_url = text("redis://:hunter2@redis:6379");
+        flags.redis_auth = text("hunter2");
+    });
+    assert!(!format!("{settings:?}").contains("hunter2"));
+}
