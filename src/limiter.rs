@@ -1,0 +1,147 @@
+//! The line from a question to its answer: match the rules, plan the counters, apply the hits, judge the readings.
+//! Knows neither tonic nor YAML, reads no clock, and sees one snapshot of the rules per request.
+
+mod degraded;
+mod judge;
+mod plan;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::time::Instant;
+
+pub use degraded::Degraded;
+pub use judge::{Decision, ShownLimit, Status};
+
+use crate::{
+    limit::{Algorithm, CountDenied, FailurePolicy, Reading, Request, UnixMicros},
+    metrics::{Meters, Metrics, Outcome},
+    rules::{Problems, Rules},
+    store::{Role, Store, StoreError},
+};
+use degraded::Policies;
+use plan::{Plan, Planned};
+
+/// Rules and their meters, swapped whole: a request sees exactly one.
+pub struct Snapshot {
+    /// Counts the swaps of this process, from 1.
+    pub version: u64,
+    pub rules: Rules,
+    /// One for each limit of the rules, resolved at load.
+    pub meters: Meters,
+    /// What is wrong with the files as they are now; domains with errors are `kept`.
+    pub problems: Problems,
+    /// Domains that go on with their last good rules.
+    pub kept: Vec<Box<str>>,
+    pub loaded_at: UnixMicros,
+}
+
+/// How the process as a whole decides; what rules say comes first where they may.
+#[derive(Clone, Copy, Debug)]
+pub struct Modes {
+    /// Every overall answer is OK; statuses, counts and metrics as if not.
+    pub shadow: bool,
+    /// Every rule has `quota_mode`.
+    pub quota: bool,
+    /// For limits that come with a request.
+    pub algorithm: Algorithm,
+    /// For limits that come with a request.
+    pub count_denied: CountDenied,
+    /// For limits whose rules don't say.
+    pub on_store_failure: FailurePolicy,
+}
+
+/// Why no decision was made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecideError {
+    #[error("rate limit domain must not be empty")]
+    EmptyDomain,
+    #[error("rate limit descriptor list must not be empty")]
+    NoDescriptors,
+    #[error("descriptor {descriptor}: a key or value of {bytes} bytes is longer than {max}", max = plan::TEXT_MAX)]
+    TextTooLong { descriptor: usize, bytes: usize },
+    #[error("the request touches more than {max} counters", max = crate::limit::COUNTERS_MAX)]
+    TooManyCounters,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Decides requests. Cheap to clone; each core has one with its own way to the store.
+#[derive(Clone)]
+pub struct Limiter {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    store: Store,
+    degraded: Arc<Degraded>,
+    modes: Modes,
+    metrics: Arc<Metrics>,
+}
+
+impl Limiter {
+    pub fn new(
+        snapshot: Arc<ArcSwap<Snapshot>>,
+        store: Store,
+        degraded: Arc<Degraded>,
+        modes: Modes,
+        metrics: Arc<Metrics>,
+    ) -> Limiter {
+        Limiter { snapshot, store, degraded, modes, metrics }
+    }
+
+    /// Answers `request`, which arrived at `now`, before `deadline` or a little after.
+    ///
+    /// Costs one reference count on the snapshot, one call of the store, and an allocation for the statuses where a
+    /// request has more than four descriptors; nothing else is allocated or locked here.
+    pub async fn decide(
+        &self,
+        request: &Request<'_>,
+        now: UnixMicros,
+        deadline: Instant,
+    ) -> Result<Decision, DecideError> {
+        let snapshot = self.snapshot.load_full();
+        let plan = Plan::of(request, &snapshot.rules, self.modes)?;
+        let (readings, policies) = match self.store.apply(&plan.asks, plan.gate, now, deadline).await {
+            Ok(readings) => (readings, Policies::new()),
+            Err(error) => {
+                self.metrics.store_failed(&error);
+                self.degraded.answer(&plan, self.modes.on_store_failure, error, now)?
+            }
+        };
+        let decision = judge::judge(&plan, &readings, &policies);
+        self.metrics.decided(decision.overall, decision.degraded);
+        self.count(request, &plan, &readings, &snapshot.meters);
+        Ok(decision)
+    }
+
+    /// Where this limiter's counts go, and what the caller's errors are counted with.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The rules in force.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    fn count(&self, request: &Request<'_>, plan: &Plan<'_>, readings: &[Reading], meters: &Meters) {
+        let outcome = |index: usize| match (readings[index].admitted, plan.asks[index].role) {
+            (true, _) => Outcome::Ok,
+            (false, Role::Shadow) => Outcome::Shadow,
+            (false, Role::Enforced | Role::Quota) => Outcome::OverLimit,
+        };
+        for (descriptor, planned) in request.descriptors.iter().zip(&plan.descriptors) {
+            match planned {
+                Planned::Ruled { domain, rule, asks } => {
+                    for (position, index) in asks.clone().enumerate() {
+                        meters.count(*domain, rule, position, outcome(index));
+                    }
+                }
+                Planned::Requested { domain, asks } => meters.count_requested(*domain, outcome(asks.start)),
+                Planned::NoMatch => self.metrics.unmatched.count(request.domain, &descriptor.entries),
+                Planned::UnknownDomain => self.metrics.unknown_domain(),
+                Planned::Free | Planned::Unlimited => {}
+            }
+        }
+    }
+}

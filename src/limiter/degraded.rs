@@ -1,0 +1,101 @@
+//! What is answered when the store can't: each limit's own policy, and this replica's memory for those that go on
+//! limiting locally. Knows nothing of why the store failed.
+
+use smallvec::SmallVec;
+
+use super::plan::{Plan, Planned};
+use crate::{
+    limit::{Cost, FailurePolicy, Limit, Micros, Reading, SECOND, UnixMicros},
+    store::{Ask, Key, Readings, Role, StoreError, denied, memory::Memory},
+};
+
+/// One per ask, in order.
+pub(super) type Policies = SmallVec<[FailurePolicy; 4]>;
+
+/// Stands in for the store. One for the whole process, so that all cores share the local counters.
+pub struct Degraded {
+    local: Memory,
+    replicas: u32,
+}
+
+impl Degraded {
+    /// `replicas`: how many count for themselves at the same time; each gets an equal share of a limit.
+    pub fn new(local: Memory, replicas: u32) -> Degraded {
+        Degraded { local, replicas: replicas.max(1) }
+    }
+
+    /// Answers by policy. A definite denial wins, then `closed`, then `error`, then `open`; a request that isn't
+    /// admitted charges no local counter.
+    pub(super) fn answer(
+        &self,
+        plan: &Plan<'_>,
+        default: FailurePolicy,
+        error: StoreError,
+        now: UnixMicros,
+    ) -> Result<(Readings, Policies), StoreError> {
+        let policies = policies(plan, default);
+        let has = |policy| plan.asks.iter().zip(&policies).any(|(ask, p)| *p == policy && ask.role != Role::Shadow);
+        let blocked = has(FailurePolicy::Closed) || has(FailurePolicy::Error);
+        let mut local = self.ask_locally(plan, &policies, blocked, now).into_iter();
+        let mut readings = Readings::new();
+        for policy in &policies {
+            readings.push(match policy {
+                FailurePolicy::Open => OPEN,
+                FailurePolicy::Closed => CLOSED,
+                // Judged as admitted, so that only a definite denial hides the error.
+                FailurePolicy::Error => OPEN,
+                FailurePolicy::Local => local.next().unwrap_or(OPEN),
+            });
+        }
+        let answers = plan.asks.iter().zip(&readings).map(|(ask, reading)| (ask.role, reading.admitted));
+        if has(FailurePolicy::Error) && !denied(plan.gate, answers) {
+            return Err(error);
+        }
+        Ok((readings, policies))
+    }
+
+    /// The readings of the limits that count locally, in order. Where `blocked`, they say what they would, and nothing
+    /// is charged: a limit of 0 is asked with them, which denies.
+    fn ask_locally(&self, plan: &Plan<'_>, policies: &Policies, blocked: bool, now: UnixMicros) -> Readings {
+        let local = plan.asks.iter().zip(policies).filter(|(_, policy)| **policy == FailurePolicy::Local);
+        let mut asks: SmallVec<[Ask<'_>; 4]> =
+            local.map(|(ask, _)| Ask { limit: self.share(ask.limit), ..*ask }).collect();
+        if asks.is_empty() {
+            return Readings::new();
+        }
+        if blocked {
+            let key = Key { limit_name: "blocked", ..asks[0].key };
+            let limit = Limit { requests: 0, burst: 0, ..asks[0].limit };
+            asks.push(Ask {
+                key,
+                limit,
+                cost: Cost { hits: 1, charge_denied: false },
+                role: Role::Enforced,
+                ..asks[0]
+            });
+        }
+        self.local.apply(&asks, plan.gate, now)
+    }
+
+    /// This replica's part of a limit: at least 1, but 0 stays 0.
+    fn share(&self, limit: Limit) -> Limit {
+        let part = |number: u32| if number == 0 { 0 } else { (number / self.replicas).max(1) };
+        Limit { requests: part(limit.requests), burst: part(limit.burst), ..limit }
+    }
+}
+
+const OPEN: Reading = Reading { admitted: true, remaining: 0, reset: Micros(0) };
+const CLOSED: Reading = Reading { admitted: false, remaining: 0, reset: SECOND };
+
+fn policies(plan: &Plan<'_>, default: FailurePolicy) -> Policies {
+    let of = |planned: &Planned<'_>| -> Policies {
+        match planned {
+            Planned::UnknownDomain | Planned::NoMatch | Planned::Free | Planned::Unlimited => Policies::new(),
+            Planned::Requested { .. } => Policies::from_slice(&[default]),
+            Planned::Ruled { rule, .. } => {
+                rule.limits.iter().map(|limit| limit.on_store_failure.unwrap_or(default)).collect()
+            }
+        }
+    };
+    plan.descriptors.iter().flat_map(of).collect()
+}

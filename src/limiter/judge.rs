@@ -1,0 +1,108 @@
+//! What the readings mean for the request: one status per descriptor, one answer for all.
+
+use std::cmp::Reverse;
+
+use smallvec::SmallVec;
+
+use super::plan::{Plan, Planned};
+use crate::{
+    limit::{Code, FailurePolicy, Micros, Reading, Unit},
+    store::{self, Ask, Role},
+};
+
+/// The answer to a request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    pub overall: Code,
+    /// One per descriptor, in order.
+    pub statuses: SmallVec<[Status; 4]>,
+    /// The policy that answered in the store's place, where the store failed.
+    pub degraded: Option<FailurePolicy>,
+}
+
+/// The answer to one descriptor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Status {
+    pub code: Code,
+    /// `None` where no limit applies, or none is known to hold (the store failed open).
+    pub limit: Option<ShownLimit>,
+    /// `u32::MAX` for an unlimited rule.
+    pub remaining: u32,
+    /// Set with `limit`; the meaning is [`Reading::reset`]'s.
+    pub reset: Option<Micros>,
+}
+
+/// A limit as the client is told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShownLimit {
+    pub requests: u32,
+    /// `None` where the window is no single unit.
+    pub unit: Option<Unit>,
+    /// The rule's or the limit's name; empty for none.
+    pub name: String,
+}
+
+impl Status {
+    const FREE: Status = Status { code: Code::Ok, limit: None, remaining: 0, reset: None };
+    const UNLIMITED: Status = Status { code: Code::Ok, limit: None, remaining: u32::MAX, reset: None };
+}
+
+/// `policies` holds one for each ask where the store failed, and is empty where it answered.
+pub(super) fn judge(plan: &Plan<'_>, readings: &[Reading], policies: &[FailurePolicy]) -> Decision {
+    let answers = plan.asks.iter().zip(readings).map(|(ask, reading)| (ask.role, reading.admitted));
+    let overall = if store::denied(plan.gate, answers) { Code::OverLimit } else { Code::Ok };
+    let statuses = plan.descriptors.iter().map(|planned| status(planned, plan, readings, policies)).collect();
+    Decision { overall, statuses, degraded: degraded(plan, readings, policies) }
+}
+
+fn status(planned: &Planned<'_>, plan: &Plan<'_>, readings: &[Reading], policies: &[FailurePolicy]) -> Status {
+    let rule = match planned {
+        Planned::UnknownDomain | Planned::NoMatch | Planned::Free => return Status::FREE,
+        Planned::Unlimited => return Status::UNLIMITED,
+        Planned::Requested { .. } => None,
+        Planned::Ruled { rule, .. } => Some(rule),
+    };
+    let range = planned.asks();
+    let told = told(&plan.asks[range.clone()], &readings[range.clone()]);
+    let (ask, reading) = (&plan.asks[range.start + told], &readings[range.start + told]);
+    if policies.get(range.start + told) == Some(&FailurePolicy::Open) {
+        // A limit that nobody was asked about would make Envoy print a remaining that isn't true.
+        return Status::FREE;
+    }
+    let name = rule.map_or("", |rule| rule.limits[told].name.as_deref().unwrap_or(&rule.name));
+    let refused = !reading.admitted;
+    Status {
+        code: if refused && ask.role != Role::Shadow { Code::OverLimit } else { Code::Ok },
+        limit: Some(ShownLimit {
+            requests: ask.limit.requests,
+            unit: Unit::of(ask.limit.window),
+            name: name.to_string(),
+        }),
+        remaining: if refused { 0 } else { reading.remaining.min(u64::from(u32::MAX)) as u32 },
+        reset: Some(reading.reset),
+    }
+}
+
+/// The policy that decided in the store's place: that of the first refusing limit, else that of the first limit.
+fn degraded(plan: &Plan<'_>, readings: &[Reading], policies: &[FailurePolicy]) -> Option<FailurePolicy> {
+    let refuses = |index: &usize| !readings[*index].admitted && plan.asks[*index].role != Role::Shadow;
+    let first = (0..policies.len()).find(refuses).unwrap_or(0);
+    policies.get(first).copied()
+}
+
+/// Which of a rule's limits its status tells of: the refusing one with the longest wait, else the one with least
+/// remaining. A limit without a say is told of only where no other has one.
+fn told(asks: &[Ask<'_>], readings: &[Reading]) -> usize {
+    let order = |index: &usize| {
+        let (ask, reading) = (&asks[*index], &readings[*index]);
+        let says = ask.role != Role::Shadow;
+        let refused = !reading.admitted;
+        (
+            Reverse(says),
+            Reverse(refused),
+            if refused { Reverse(reading.reset.0) } else { Reverse(0) },
+            reading.remaining,
+        )
+    };
+    (0..asks.len()).min_by_key(order).unwrap_or(0)
+}

@@ -1,0 +1,186 @@
+//! Which counters a request touches, and with what cost and say: the reference's matching rules (`replaces`,
+//! `unlimited`, limits that come with the request, quota and shadow) turned into one list of asks.
+
+use std::ops::Range;
+
+use smallvec::SmallVec;
+
+use super::{DecideError, Modes};
+use crate::{
+    limit::{Algorithm, COUNTERS_MAX, Cost, Descriptor, HITS_MAX, Limit, Request, SLIDING_LOG_MAX, Unit},
+    rules::{DomainIndex, Found, Rule, RuleLimit, Rules},
+    store::{Ask, Gate, Key, Role},
+};
+
+/// Longest key or value of an entry, in bytes. Envoy's headers are far shorter; what is longer is refused, not cut.
+pub(super) const TEXT_MAX: usize = 128 << 10;
+
+/// A request, matched.
+pub(super) struct Plan<'a> {
+    /// One for each descriptor, in order.
+    pub descriptors: SmallVec<[Planned<'a>; 4]>,
+    /// All counters of all descriptors, in order.
+    pub asks: SmallVec<[Ask<'a>; 4]>,
+    pub gate: Gate,
+}
+
+/// What one descriptor was matched to. The ranges are positions in [`Plan::asks`].
+pub(super) enum Planned<'a> {
+    UnknownDomain,
+    NoMatch,
+    /// A rule without a limit, or one replaced by another descriptor's rule.
+    Free,
+    Unlimited,
+    /// One ask for each limit of the rule, in its order.
+    Ruled {
+        domain: DomainIndex,
+        rule: &'a Rule,
+        asks: Range<usize>,
+    },
+    /// The request brought its own limit.
+    Requested {
+        domain: DomainIndex,
+        asks: Range<usize>,
+    },
+}
+
+impl Planned<'_> {
+    pub(super) fn asks(&self) -> Range<usize> {
+        match self {
+            Planned::Ruled { asks, .. } | Planned::Requested { asks, .. } => asks.clone(),
+            Planned::UnknownDomain | Planned::NoMatch | Planned::Free | Planned::Unlimited => 0..0,
+        }
+    }
+}
+
+impl<'a> Plan<'a> {
+    pub(super) fn of(request: &'a Request<'_>, rules: &'a Rules, modes: Modes) -> Result<Plan<'a>, DecideError> {
+        check(request)?;
+        let found: SmallVec<[Found<'a>; 4]> =
+            request.descriptors.iter().map(|descriptor| rules.find(request.domain, &descriptor.entries)).collect();
+        let gate = Gate { quota_open: false, never_deny: modes.shadow };
+        let mut plan = Plan { descriptors: SmallVec::new(), asks: SmallVec::new(), gate };
+        for (descriptor, found_rule) in request.descriptors.iter().zip(&found) {
+            let planned = plan.add(request, descriptor, *found_rule, &found, rules, modes);
+            // Global QUOTA_MODE counts a descriptor without a limit as a quota that is never used up; so does a quota
+            // rule whose say a shadow takes away (reference §3, M23 and M24).
+            let open = match &planned {
+                Planned::UnknownDomain | Planned::NoMatch | Planned::Free => modes.quota,
+                Planned::Ruled { rule, .. } => rule.shadow_mode && (rule.quota_mode || modes.quota),
+                Planned::Unlimited | Planned::Requested { .. } => false,
+            };
+            plan.gate.quota_open |= open;
+            plan.descriptors.push(planned);
+            if plan.asks.len() > COUNTERS_MAX {
+                return Err(DecideError::TooManyCounters);
+            }
+        }
+        Ok(plan)
+    }
+
+    fn add(
+        &mut self,
+        request: &'a Request<'_>,
+        descriptor: &'a Descriptor<'_>,
+        found: Found<'a>,
+        all: &[Found<'a>],
+        rules: &'a Rules,
+        modes: Modes,
+    ) -> Planned<'a> {
+        let start = self.asks.len();
+        if let Some((requests, unit)) = descriptor.limit {
+            // A limit that comes with the request beats every rule, but only in a domain that is known.
+            let Some(domain) = rules.domain(request.domain) else { return Planned::UnknownDomain };
+            self.asks.push(requested_ask(request, descriptor, requests, unit, modes));
+            return Planned::Requested { domain, asks: start..start + 1 };
+        }
+        match found {
+            Found::Rule { rule, .. } if rule.unlimited => Planned::Unlimited,
+            Found::Rule { rule, .. } if rule.limits.is_empty() || replaced(rule, all) => Planned::Free,
+            Found::Rule { domain, rule } => {
+                self.asks.extend(rule.limits.iter().map(|limit| ruled_ask(request, descriptor, rule, limit, modes)));
+                Planned::Ruled { domain, rule, asks: start..self.asks.len() }
+            }
+            Found::UnknownDomain => Planned::UnknownDomain,
+            Found::NoMatch => Planned::NoMatch,
+        }
+    }
+}
+
+fn check(request: &Request<'_>) -> Result<(), DecideError> {
+    if request.domain.is_empty() {
+        return Err(DecideError::EmptyDomain);
+    }
+    if request.descriptors.is_empty() {
+        return Err(DecideError::NoDescriptors);
+    }
+    for (index, descriptor) in request.descriptors.iter().enumerate() {
+        let longest = descriptor.entries.iter().map(|entry| entry.key.len().max(entry.value.len())).max();
+        if let Some(bytes) = longest.filter(|bytes| *bytes > TEXT_MAX) {
+            return Err(DecideError::TextTooLong { descriptor: index, bytes });
+        }
+    }
+    Ok(())
+}
+
+/// Whether another rule of the request names this one in its `replaces`; mutual replacement removes both.
+fn replaced(rule: &Rule, all: &[Found<'_>]) -> bool {
+    let replaces =
+        |found: &Found<'_>| matches!(found, Found::Rule { rule: by, .. } if by.replaces.contains(&rule.name));
+    !rule.name.is_empty() && all.iter().any(replaces)
+}
+
+fn ruled_ask<'a>(
+    request: &'a Request<'_>,
+    descriptor: &'a Descriptor<'_>,
+    rule: &'a Rule,
+    limit: &'a RuleLimit,
+    modes: Modes,
+) -> Ask<'a> {
+    let role = if rule.shadow_mode || !limit.enforce {
+        Role::Shadow
+    } else if rule.quota_mode || modes.quota {
+        Role::Quota
+    } else {
+        Role::Enforced
+    };
+    Ask {
+        key: Key {
+            domain: request.domain,
+            entries: &descriptor.entries,
+            shared: &rule.shared,
+            limit_name: &limit.key_name,
+            variable: rule.variable,
+        },
+        limit: limit.limit,
+        cost: cost(request, descriptor, limit.count_denied.charges(descriptor.hits.is_some())),
+        role,
+        rule: rule.index,
+    }
+}
+
+fn requested_ask<'a>(
+    request: &'a Request<'_>,
+    descriptor: &'a Descriptor<'_>,
+    requests: u32,
+    unit: Unit,
+    modes: Modes,
+) -> Ask<'a> {
+    // The bound of an exact log holds here too; the request isn't to blame for the default, so it is decided.
+    let algorithm = match modes.algorithm {
+        Algorithm::SlidingLog if requests > SLIDING_LOG_MAX => Algorithm::SlidingWindow,
+        algorithm => algorithm,
+    };
+    Ask {
+        key: Key { domain: request.domain, entries: &descriptor.entries, shared: &[], limit_name: "", variable: 0 },
+        limit: Limit::new(requests, unit.window(), algorithm),
+        cost: cost(request, descriptor, modes.count_denied.charges(descriptor.hits.is_some())),
+        role: if modes.quota { Role::Quota } else { Role::Enforced },
+        rule: u32::MAX,
+    }
+}
+
+fn cost(request: &Request<'_>, descriptor: &Descriptor<'_>, charge_denied: bool) -> Cost {
+    let hits = descriptor.hits.unwrap_or(request.hits.max(1));
+    Cost { hits: hits.clamp(-HITS_MAX, HITS_MAX), charge_denied }
+}

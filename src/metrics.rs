@@ -1,0 +1,195 @@
+//! Every metric, its name and its meaning, in one place. Process-wide ones go through the `metrics` crate; counters of
+//! limits and latencies are plain atomics beside the rules, because they are touched by every request, number as many
+//! as the rules, and must leave with them. Series are bounded by the rules, never by what clients send.
+
+mod latency;
+mod meters;
+mod render;
+#[cfg(test)]
+mod tests;
+mod unmatched;
+
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Key, KeyName, Label, Level, Metadata, Recorder, SharedString};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+pub use latency::Latency;
+pub use meters::{Meters, Outcome};
+pub use unmatched::Unmatched;
+
+use crate::{
+    limit::{Code, FailurePolicy},
+    store::StoreError,
+};
+
+/// The handles that requests and tasks count with. No global: each server of a process has its own.
+pub struct Metrics {
+    handle: PrometheusHandle,
+    ok: Counter,
+    over_limit: Counter,
+    invalid: Counter,
+    failed: Counter,
+    unknown_domain: Counter,
+    store_errors: [Counter; 4],
+    degraded: [Counter; 4],
+    reloads_ok: Counter,
+    reloads_failed: Counter,
+    last_reload_successful: Gauge,
+    last_reload_success: Gauge,
+    rules_version: Gauge,
+    connections: Gauge,
+    panics: Counter,
+    /// From a request's arrival to its answer.
+    pub decision: Latency,
+    /// From a question to the store to its answer, queueing included; only where the store is remote.
+    pub store: Latency,
+    pub unmatched: Unmatched,
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        Metrics::new()
+    }
+}
+
+impl Metrics {
+    pub fn new() -> Metrics {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let table = Table(&recorder);
+        let requests = "tollgate_requests_total";
+        table.describe(requests, "Requests by their overall answer.");
+        let errors = "tollgate_store_errors_total";
+        table.describe(errors, "Requests that the store could not answer, by kind of failure.");
+        let degraded = "tollgate_degraded_decisions_total";
+        table.describe(degraded, "Requests answered by a failure policy in the store's place, by policy.");
+        let reloads = "tollgate_rules_reloads_total";
+        table.describe(reloads, "Times that changed rules were read, by whether every domain took them.");
+        let build = table.gauge(
+            "tollgate_build_info",
+            "Always 1; the version is the label.",
+            &[("version", env!("CARGO_PKG_VERSION"))],
+        );
+        build.set(1.0);
+        Metrics {
+            ok: table.counter(requests, &[("code", "ok")]),
+            over_limit: table.counter(requests, &[("code", "over_limit")]),
+            invalid: table.counter(requests, &[("code", "invalid")]),
+            failed: table.counter(requests, &[("code", "error")]),
+            unknown_domain: table
+                .described("tollgate_unknown_domain_requests_total", "Requests for a domain that no rule file names."),
+            store_errors: STORE_ERRORS.map(|kind| table.counter(errors, &[("kind", kind)])),
+            degraded: FailurePolicy::ALL.map(|policy| table.counter(degraded, &[("policy", policy.name())])),
+            reloads_ok: table.counter(reloads, &[("result", "success")]),
+            reloads_failed: table.counter(reloads, &[("result", "failure")]),
+            last_reload_successful: table.gauge(
+                "tollgate_rules_last_reload_successful",
+                "1 if the rules on disk are in force, 0 if a domain keeps older ones.",
+                &[],
+            ),
+            last_reload_success: table.gauge(
+                "tollgate_rules_last_reload_success_timestamp_seconds",
+                "When the rules on disk last came into force.",
+                &[],
+            ),
+            rules_version: table.gauge("tollgate_rules_version", "Counts the swaps of rules since start.", &[]),
+            connections: table.gauge("tollgate_grpc_connections", "Open gRPC connections.", &[]),
+            panics: table.described("tollgate_panics_total", "Panics on a request's path; each is a defect to report."),
+            decision: Latency::new(),
+            store: Latency::new(),
+            unmatched: Unmatched::default(),
+            handle: recorder.handle(),
+        }
+    }
+
+    pub fn decided(&self, overall: Code, degraded: Option<FailurePolicy>) {
+        match overall {
+            Code::Ok => self.ok.increment(1),
+            Code::OverLimit => self.over_limit.increment(1),
+        }
+        if let Some(policy) = degraded {
+            self.degraded[policy as usize].increment(1);
+        }
+    }
+
+    /// A request that was refused for what it says.
+    pub fn invalid(&self) {
+        self.invalid.increment(1);
+    }
+
+    /// A request that was answered with an error.
+    pub fn failed(&self) {
+        self.failed.increment(1);
+    }
+
+    pub fn unknown_domain(&self) {
+        self.unknown_domain.increment(1);
+    }
+
+    pub fn panicked(&self) {
+        self.panics.increment(1);
+    }
+
+    pub fn store_failed(&self, error: &StoreError) {
+        let kind = match error {
+            StoreError::Unreachable(_) => 0,
+            StoreError::Timeout(_) => 1,
+            StoreError::Refused(_) => 2,
+            StoreError::Overloaded => 3,
+        };
+        self.store_errors[kind].increment(1);
+    }
+
+    pub fn connected(&self) {
+        self.connections.increment(1.0);
+    }
+
+    pub fn disconnected(&self) {
+        self.connections.decrement(1.0);
+    }
+
+    /// Rules came into force: all that are on disk, or some domains with older ones.
+    pub fn reloaded(&self, version: u64, complete: bool, since_epoch: Duration) {
+        self.rules_version.set(version as f64);
+        self.last_reload_successful.set(if complete { 1.0 } else { 0.0 });
+        if complete {
+            self.reloads_ok.increment(1);
+            self.last_reload_success.set(since_epoch.as_secs_f64());
+        } else {
+            self.reloads_failed.increment(1);
+        }
+    }
+}
+
+/// In the order of [`Metrics::store_failed`].
+const STORE_ERRORS: [&str; 4] = ["unreachable", "timeout", "refused", "overloaded"];
+
+/// Registers handles with one recorder.
+struct Table<'r>(&'r PrometheusRecorder);
+
+const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, None);
+
+impl Table<'_> {
+    fn describe(&self, name: &'static str, help: &'static str) {
+        self.0.describe_counter(KeyName::from_const_str(name), None, SharedString::const_str(help));
+    }
+
+    fn counter(&self, name: &'static str, labels: &[(&'static str, &'static str)]) -> Counter {
+        self.0.register_counter(&key(name, labels), &METADATA)
+    }
+
+    fn described(&self, name: &'static str, help: &'static str) -> Counter {
+        self.describe(name, help);
+        self.counter(name, &[])
+    }
+
+    fn gauge(&self, name: &'static str, help: &'static str, labels: &[(&'static str, &'static str)]) -> Gauge {
+        self.0.describe_gauge(KeyName::from_const_str(name), None, SharedString::const_str(help));
+        self.0.register_gauge(&key(name, labels), &METADATA)
+    }
+}
+
+fn key(name: &'static str, labels: &[(&'static str, &'static str)]) -> Key {
+    let labels: Vec<Label> = labels.iter().map(|(name, value)| Label::from_static_parts(name, value)).collect();
+    Key::from_parts(name, labels)
+}

@@ -1,0 +1,52 @@
+//! Descriptors that no rule matched, by domain and key names: what a team forgot to write a rule for, or misspelt.
+
+use std::collections::HashMap;
+
+use parking_lot::RwLock;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::limit::Entry;
+
+/// Sets of key names told apart. Clients choose the names, so there is an end to it; the rest is `other`.
+const SERIES_MAX: usize = 256;
+
+#[derive(Default)]
+pub struct Unmatched {
+    seen: RwLock<HashMap<(Box<str>, Box<str>), AtomicU64>>,
+    other: AtomicU64,
+}
+
+impl Unmatched {
+    /// Counts a descriptor of a known domain. Costs an allocation for the joined names: only what isn't limited pays it.
+    pub fn count(&self, domain: &str, entries: &[Entry<'_>]) {
+        let mut keys = String::new();
+        for entry in entries {
+            if !keys.is_empty() {
+                keys.push(',');
+            }
+            keys.push_str(entry.key);
+        }
+        let name = (Box::from(domain), keys.into_boxed_str());
+        if let Some(count) = self.seen.read().get(&name) {
+            count.fetch_add(1, Relaxed);
+            return;
+        }
+        let mut seen = self.seen.write();
+        if seen.len() < SERIES_MAX || seen.contains_key(&name) {
+            seen.entry(name).or_default().fetch_add(1, Relaxed);
+        } else {
+            self.other.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Calls `visit` with domain, keys and count of each set; `other` comes last, if there is any.
+    pub(super) fn each(&self, mut visit: impl FnMut(&str, &str, u64)) {
+        for ((domain, keys), count) in self.seen.read().iter() {
+            visit(domain, keys, count.load(Relaxed));
+        }
+        match self.other.load(Relaxed) {
+            0 => {}
+            other => visit("other", "other", other),
+        }
+    }
+}
