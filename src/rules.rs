@@ -172,6 +172,11 @@ impl Rules {
         todo!()
     }
 
+    /// Where a domain is, if there is one of this name.
+    pub fn domain(&self, name: &str) -> Option<DomainIndex> {
+        self.domains.binary_search_by(|domain| domain.name().cmp(name)).ok().map(|index| DomainIndex(index as u32))
+    }
+
     /// Sorted by name; [`DomainIndex`] is the position.
     pub fn domains(&self) -> &[Arc<Domain>] {
         &self.domains

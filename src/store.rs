@@ -4,9 +4,13 @@
 pub mod memory;
 pub mod settle;
 
-use smallvec::SmallVec;
+use std::sync::Arc;
 
-use crate::limit::{Cost, Entry, Limit, Reading};
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use self::memory::Memory;
+use crate::limit::{Cost, Entry, Limit, Reading, UnixMicros};
 
 /// What a counter is called: domain, entries, and the limit's name where a rule's limits share those.
 /// Never the limit's number: a raised limit goes on with the count that it has.
@@ -89,4 +93,46 @@ pub enum StoreError {
     /// Add capacity: requests come faster than they can be counted.
     #[error("too many requests wait for the store")]
     Overloaded,
+}
+
+/// The two stores that there are. Cheap to clone; each core has its own clone, and with it its own way to Redis.
+#[derive(Clone)]
+pub enum Store {
+    Memory(Arc<Memory>),
+}
+
+impl Store {
+    /// Decides and charges all asks of a request in one atomic step. Memory answers at once, by `now`; Redis goes by its
+    /// own clock, and answers by `deadline`.
+    pub async fn apply(
+        &self,
+        asks: &[Ask<'_>],
+        gate: Gate,
+        now: UnixMicros,
+        deadline: Instant,
+    ) -> Result<Readings, StoreError> {
+        match self {
+            Store::Memory(memory) => Ok(memory.apply(asks, gate, now)),
+        }
+    }
+
+    /// Whether questions leave this process.
+    pub fn is_remote(&self) -> bool {
+        match self {
+            Store::Memory(_) => false,
+        }
+    }
+
+    /// Whether it can be asked now.
+    pub fn answers(&self) -> bool {
+        match self {
+            Store::Memory(_) => true,
+        }
+    }
+
+    pub fn name(&self) -> &'static str {
+        match self {
+            Store::Memory(_) => "memory",
+        }
+    }
 }

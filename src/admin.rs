@@ -1,0 +1,149 @@
+//! The admin listener: what is in force and why, for operators. Tells, and asks for a reload; changes nothing itself.
+
+use std::{fmt::Write, sync::Arc};
+
+use arc_swap::ArcSwap;
+use axum::{
+    Router,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Json},
+    routing::{get, post},
+};
+use serde::Serialize;
+use tokio::sync::Notify;
+
+use crate::{
+    limit::Unit,
+    limiter::Snapshot,
+    metrics::Metrics,
+    rules::{Problem, Rule, RuleLimit},
+};
+
+#[derive(Clone)]
+struct Served {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    reload: Arc<Notify>,
+}
+
+/// `reload` is told when someone asks for the rules to be read again.
+pub fn router(snapshot: Arc<ArcSwap<Snapshot>>, reload: Arc<Notify>) -> Router {
+    Router::new()
+        .route("/", get(index))
+        .route("/rules", get(rules))
+        .route("/rlconfig", get(rlconfig))
+        .route("/-/reload", post(ask_for_reload))
+        .with_state(Served { snapshot, reload })
+}
+
+/// `/metrics`, on a listener of its own.
+pub fn metrics_router(path: &str, snapshot: Arc<ArcSwap<Snapshot>>, metrics: Arc<Metrics>) -> Router {
+    let render = async move || {
+        ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], metrics.render(&snapshot.load()))
+    };
+    Router::new().route(path, get(render))
+}
+
+async fn index() -> &'static str {
+    "/-/reload: POST reads the rules again\n\
+     /rlconfig: the limits in force, a line each\n\
+     /rules: the rules in force and the problems of those that aren't, as JSON\n"
+}
+
+async fn ask_for_reload(State(served): State<Served>) -> impl IntoResponse {
+    served.reload.notify_one();
+    (StatusCode::ACCEPTED, "the rules are read again; /rules tells how it went\n")
+}
+
+/// What `/rules` answers.
+#[derive(Serialize)]
+struct RulesView<'a> {
+    version: u64,
+    hash: &'a str,
+    /// When these rules came into force, in seconds since the Unix epoch.
+    loaded_at_seconds: f64,
+    files: Vec<String>,
+    domains: Vec<DomainView<'a>>,
+    /// Errors and warnings of the files as they are now.
+    problems: Vec<&'a Problem>,
+}
+
+#[derive(Serialize)]
+struct DomainView<'a> {
+    domain: &'a str,
+    /// Its files have errors; these are the last rules that had none.
+    kept: bool,
+    limits: Vec<LimitView<'a>>,
+}
+
+#[derive(Serialize)]
+struct LimitView<'a> {
+    id: &'a str,
+    requests: u32,
+    window_seconds: f64,
+    algorithm: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    burst: Option<u32>,
+    enforced: bool,
+    place: String,
+}
+
+async fn rules(State(served): State<Served>) -> impl IntoResponse {
+    let snapshot = served.snapshot.load_full();
+    let view = RulesView {
+        version: snapshot.version,
+        hash: snapshot.rules.hash(),
+        loaded_at_seconds: snapshot.loaded_at.0 as f64 / 1e6,
+        files: snapshot.rules.files().map(|path| path.display().to_string()).collect(),
+        domains: snapshot.rules.domains().iter().map(|domain| domain_view(domain, &snapshot)).collect(),
+        problems: snapshot.problems.iter().collect(),
+    };
+    Json(serde_json::to_value(view).expect("plain fields have a JSON form"))
+}
+
+fn domain_view<'a>(domain: &'a crate::rules::Domain, snapshot: &'a Snapshot) -> DomainView<'a> {
+    let limits = domain.rules().iter().flat_map(|rule| rule.limits.iter().map(move |limit| limit_view(rule, limit)));
+    DomainView {
+        domain: domain.name(),
+        kept: snapshot.kept.iter().any(|kept| **kept == *domain.name()),
+        limits: limits.collect(),
+    }
+}
+
+fn limit_view<'a>(rule: &'a Rule, limit: &'a RuleLimit) -> LimitView<'a> {
+    let numbers = limit.limit;
+    LimitView {
+        id: &limit.id,
+        requests: numbers.requests,
+        window_seconds: numbers.window.0 as f64 / 1e6,
+        algorithm: numbers.algorithm.name(),
+        burst: numbers.algorithm.has_burst().then_some(numbers.burst),
+        enforced: limit.enforce && !rule.shadow_mode,
+        place: format!("{}:{}", rule.file.display(), rule.line),
+    }
+}
+
+/// The reference's text, but sorted.
+async fn rlconfig(State(served): State<Served>) -> String {
+    let snapshot = served.snapshot.load_full();
+    let mut lines: Vec<String> = Vec::new();
+    for rule in snapshot.rules.domains().iter().flat_map(|domain| domain.rules()) {
+        let (unit, requests) = match rule.limits.first() {
+            Some(limit) => (Unit::of(limit.limit.window).map_or("unknown", Unit::name), limit.limit.requests),
+            None if rule.unlimited => ("unknown", 0),
+            None => continue,
+        };
+        let mut line = String::new();
+        let _ = write!(
+            line,
+            "{}: unit={} requests_per_unit={requests}, shadow_mode: {}, quota_mode: {}",
+            rule.metric_key,
+            unit.to_ascii_uppercase(),
+            rule.shadow_mode,
+            rule.quota_mode
+        );
+        lines.push(line);
+    }
+    lines.sort_unstable();
+    lines.into_iter().map(|line| line + "\n").collect()
+}

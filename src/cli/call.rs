@@ -1,0 +1,133 @@
+//! `tollgate call`: one request to any server of the rate limit service, and its answer in words or as JSON.
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use envoy_types::pb::envoy::{
+    extensions::common::ratelimit::v3::{RateLimitDescriptor, rate_limit_descriptor::Entry},
+    service::ratelimit::v3::{
+        RateLimitRequest, RateLimitResponse,
+        rate_limit_response::{Code, DescriptorStatus, rate_limit::Unit},
+        rate_limit_service_client::RateLimitServiceClient,
+    },
+};
+use tokio::runtime;
+use tonic::transport::Endpoint;
+
+use crate::service::json_response;
+
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    tollgate call --domain api --descriptor user=alice\n  \
+    tollgate call --domain api --descriptor user=alice,endpoint=/checkout --hits 3 --json\n\n\
+    Entries are split at the first '='; write '\\,' for a comma in a value.\n\
+    Exit code: 0 OK, 3 OVER_LIMIT, 1 no answer.")]
+pub(super) struct CallArgs {
+    /// Address of the service
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8081")]
+    addr: String,
+    /// Domain of the rules
+    #[arg(long)]
+    domain: String,
+    /// Entries of a descriptor; may be given several times
+    #[arg(long = "descriptor", value_name = "K=V,K=V", required = true, value_parser = descriptor)]
+    descriptors: Vec<RateLimitDescriptor>,
+    /// What the request costs
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    hits: u32,
+    /// How long to wait for the answer, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 1000)]
+    timeout_ms: u64,
+    /// Print the answer as the protocol's JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let descriptors = args.descriptors.clone();
+    let response = runtime.block_on(ask(&args))?;
+    if args.json {
+        println!("{}", String::from_utf8(json_response(&response)).context("JSON is UTF-8")?);
+    } else {
+        print(&response, &descriptors);
+    }
+    Ok(if response.overall_code() == Code::OverLimit { ExitCode::from(3) } else { ExitCode::SUCCESS })
+}
+
+async fn ask(args: &CallArgs) -> anyhow::Result<RateLimitResponse> {
+    let timeout = Duration::from_millis(args.timeout_ms);
+    let endpoint = Endpoint::from_shared(format!("http://{}", args.addr))
+        .with_context(|| format!("'{}' is no address such as 127.0.0.1:8081", args.addr))?
+        .connect_timeout(timeout)
+        .timeout(timeout);
+    let channel = endpoint.connect().await.with_context(|| format!("no connection to {}", args.addr))?;
+    let request =
+        RateLimitRequest { domain: args.domain.clone(), descriptors: args.descriptors.clone(), hits_addend: args.hits };
+    match RateLimitServiceClient::new(channel).should_rate_limit(request).await {
+        Ok(response) => Ok(response.into_inner()),
+        Err(status) => bail!("{:?}: {}", status.code(), status.message()),
+    }
+}
+
+fn print(response: &RateLimitResponse, descriptors: &[RateLimitDescriptor]) {
+    println!("{}", response.overall_code().as_str_name());
+    for (descriptor, status) in descriptors.iter().zip(&response.statuses) {
+        let entries: Vec<String> = descriptor.entries.iter().map(|e| format!("{}={}", e.key, e.value)).collect();
+        println!("  {}: {}", entries.join(","), in_words(status));
+    }
+}
+
+fn in_words(status: &DescriptorStatus) -> String {
+    let code = status.code().as_str_name();
+    let Some(limit) = &status.current_limit else {
+        return format!("{code}, {}", if status.limit_remaining == u32::MAX { "unlimited" } else { "no limit" });
+    };
+    let name = if limit.name.is_empty() { String::new() } else { format!(" ({})", limit.name) };
+    let window = match limit.unit() {
+        Unit::Unknown => String::new(),
+        unit => format!(" a {}", unit.as_str_name().to_ascii_lowercase()),
+    };
+    let reset = status.duration_until_reset.map_or(String::new(), |reset| format!(", reset in {} s", reset.seconds));
+    format!("{code}, {} of {}{window}{name} remaining{reset}", status.limit_remaining, limit.requests_per_unit)
+}
+
+/// `k=v,k=v`: split at the first `=`; a comma or backslash in a text is written with a backslash before it.
+fn descriptor(text: &str) -> Result<RateLimitDescriptor, String> {
+    let mut parts = vec![String::new()];
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match (c, parts.last_mut()) {
+            ('\\', Some(part)) => part.extend(chars.next()),
+            (',', _) => parts.push(String::new()),
+            (c, Some(part)) => part.push(c),
+            (_, None) => {}
+        }
+    }
+    let entry = |part: String| match part.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok(Entry { key: key.into(), value: value.into() }),
+        _ => Err(format!("'{part}' is no key=value")),
+    };
+    let entries = parts.into_iter().map(entry).collect::<Result<_, _>>()?;
+    Ok(RateLimitDescriptor { entries, ..RateLimitDescriptor::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_split_at_the_first_equals_sign_and_commas_can_be_escaped() {
+        let entries = |text| -> Vec<(String, String)> {
+            descriptor(text).expect("well formed").entries.into_iter().map(|e| (e.key, e.value)).collect()
+        };
+        let pair = |k: &str, v: &str| (k.to_string(), v.to_string());
+        assert_eq!(entries("user=a=b,path=/x"), [pair("user", "a=b"), pair("path", "/x")]);
+        assert_eq!(entries(r"list=1\,2"), [pair("list", "1,2")]);
+        assert_eq!(entries(r"w=c:\\x"), [pair("w", r"c:\x")]);
+        assert_eq!(entries("empty="), [pair("empty", "")]);
+        assert!(descriptor("user").is_err());
+        assert!(descriptor("=x").is_err());
+    }
+}

@@ -1,0 +1,65 @@
+//! The HTTP listener: probes, and the rate limit service as JSON. Knows the service's answers, not how they come about.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Json, Response},
+    routing::{any, get},
+};
+use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
+
+use crate::{
+    health::Health,
+    service::{MESSAGE_BYTES_MAX, RateLimit, json_request, json_response},
+};
+
+#[derive(Clone)]
+struct Served {
+    health: Arc<Health>,
+    service: RateLimit,
+}
+
+pub fn router(health: Arc<Health>, service: RateLimit) -> Router {
+    Router::new()
+        .route("/healthcheck", any(healthcheck))
+        .route("/livez", get(async || "OK"))
+        .route("/readyz", get(readyz))
+        .route("/json", any(json))
+        .layer(DefaultBodyLimit::max(MESSAGE_BYTES_MAX))
+        .with_state(Served { health, service })
+}
+
+/// As the reference: 200 `OK`, or 500 with an empty body. Draining is the one thing that makes it fail.
+async fn healthcheck(State(served): State<Served>) -> Response {
+    if served.health.draining() { StatusCode::INTERNAL_SERVER_ERROR.into_response() } else { "OK".into_response() }
+}
+
+async fn readyz(State(served): State<Served>) -> Response {
+    let readiness = served.health.readiness();
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(readiness)).into_response()
+}
+
+/// As the reference: 200 for OK, 429 for OVER_LIMIT, 400 for a request that can't be decided; but 503 where the store
+/// failed, so that a caller can tell its own mistake from ours.
+async fn json(State(served): State<Served>, body: Bytes) -> Response {
+    let request = match json_request(&body) {
+        Ok(request) => request,
+        Err(error) => return (StatusCode::BAD_REQUEST, format!("Bad Request: {error}\n")).into_response(),
+    };
+    match served.service.answer(&request, None).await {
+        Ok(response) => {
+            let over = response.overall_code == i32::from(Code::OverLimit);
+            let status = if over { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::OK };
+            (status, [(header::CONTENT_TYPE, "application/json")], json_response(&response)).into_response()
+        }
+        Err(error) if error.code() == tonic::Code::InvalidArgument => {
+            (StatusCode::BAD_REQUEST, format!("Bad Request: {}\n", error.message())).into_response()
+        }
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", error.message())).into_response(),
+    }
+}

@@ -1,0 +1,243 @@
+//! The process: load, bind, serve, drain. Owns every task and every thread; one that ends early ends the process.
+
+mod accept;
+mod backend;
+mod connection;
+mod core;
+mod logging;
+mod publish;
+
+use std::{net::SocketAddr, sync::Arc, thread::available_parallelism};
+
+use anyhow::{Context, anyhow};
+use arc_swap::ArcSwap;
+use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer;
+use tokio::{net::TcpListener, sync::Notify, task::JoinSet, time};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::service::Routes;
+use tonic_health::pb::health_server::HealthServer;
+use tracing::{info, warn};
+
+use self::{accept::Listener, backend::Backend, connection::Grpc, core::Core};
+use crate::{
+    admin,
+    health::Health,
+    http,
+    limiter::{Degraded, Limiter, Modes, Snapshot},
+    metrics::Metrics,
+    service::{FILE_DESCRIPTORS, MESSAGE_BYTES_MAX, RateLimit},
+    settings::{DecisionSettings, ListenerSettings, Settings},
+    store::memory::{Memory, MemorySettings},
+};
+
+pub use logging::start as start_logging;
+
+/// Listeners that are bound, before anything is served: a port that is taken is an error at once.
+struct Bound {
+    grpc: Listener,
+    http: TcpListener,
+    admin: TcpListener,
+    metrics: Option<TcpListener>,
+}
+
+/// Serves until `stop` is cancelled, then drains. `reload` asks for the rules to be read again (SIGHUP).
+pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Notify>) -> anyhow::Result<()> {
+    let metrics = Arc::new(Metrics::new());
+    let publisher = publish::load(&settings, &metrics)?;
+    let snapshot = Arc::clone(&publisher.snapshot);
+    announce_rules(&snapshot.load());
+    let backend = Backend::new(&settings.store)?;
+    info!(store = backend.name(), because = settings.store.reason, "store");
+    warn_of_memory_in_a_fleet(&settings);
+    let bound = bind(&settings.listeners).await?;
+
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    let others = other_services(health_service)?;
+    let limiting = Limiting {
+        snapshot: Arc::clone(&snapshot),
+        backend,
+        degraded: Arc::new(Degraded::new(
+            Memory::new(MemorySettings { max_bytes: settings.store.memory_max_bytes }),
+            settings.decisions.expected_replicas,
+        )),
+        metrics: Arc::clone(&metrics),
+        decisions: settings.decisions,
+    };
+
+    // `goaway` ends connections, `closed` what they needed: the store's tasks outlive the last request.
+    let (goaway, closed) = (CancellationToken::new(), CancellationToken::new());
+    let core_ended = CancellationToken::new();
+    let cores = start_cores(&settings, &limiting, &others, &goaway, &core_ended)?;
+    let control = TaskTracker::new();
+    let (service, store) = limiting.service(&control, &closed);
+    let health = Arc::new(Health::new(reporter, store.clone()).await);
+
+    let mut parts: JoinSet<(&'static str, anyhow::Result<()>)> = JoinSet::new();
+    let serve_http = |listener, router, name: &'static str| {
+        let until = closed.clone().cancelled_owned();
+        async move { (name, axum::serve(listener, router).with_graceful_shutdown(until).await.map_err(Into::into)) }
+    };
+    parts.spawn(serve_http(bound.http, http::router(Arc::clone(&health), service), "http"));
+    parts.spawn(serve_http(bound.admin, admin::router(Arc::clone(&snapshot), Arc::clone(&reload)), "admin"));
+    if let Some(listener) = bound.metrics {
+        let router =
+            admin::metrics_router(&settings.listeners.metrics_path, Arc::clone(&snapshot), Arc::clone(&metrics));
+        parts.spawn(serve_http(listener, router, "metrics"));
+    }
+    control.spawn(limiting.backend.upkeep(closed.clone()));
+
+    let ended_early = tokio::select! {
+        never = bound.grpc.deal(&cores) => match never {},
+        () = core_ended.cancelled() => Some(anyhow!("a core's thread ended early")),
+        Some(part) = parts.join_next() => Some(early(part)),
+        () = async { stop.cancelled().await; drain(&settings, &health).await } => None,
+    };
+    // The acceptor is gone with the select, and its listener with this.
+    drop(bound.grpc);
+    goaway.cancel();
+    info!("finishing requests in flight");
+    let finished = finish(cores, &settings).await;
+    closed.cancel();
+    control.close();
+    let _ = time::timeout(settings.process.shutdown_timeout, async {
+        control.wait().await;
+        while parts.join_next().await.is_some() {}
+    })
+    .await;
+    info!(complete = finished, "stopped");
+    ended_early.map_or(Ok(()), Err)
+}
+
+/// What every core makes its limiter of.
+#[derive(Clone)]
+struct Limiting {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    backend: Backend,
+    degraded: Arc<Degraded>,
+    metrics: Arc<Metrics>,
+    decisions: DecisionSettings,
+}
+
+impl Limiting {
+    /// A service with its own way to the store, whose tasks go on `tasks` and end with `stop`.
+    fn service(&self, tasks: &TaskTracker, stop: &CancellationToken) -> (RateLimit, crate::store::Store) {
+        let modes = Modes {
+            shadow: self.decisions.shadow_mode,
+            quota: self.decisions.quota_mode,
+            algorithm: self.decisions.algorithm,
+            count_denied: self.decisions.count_denied,
+            on_store_failure: self.decisions.on_store_failure,
+        };
+        let store = self.backend.open(tasks, stop);
+        let (snapshot, degraded) = (Arc::clone(&self.snapshot), Arc::clone(&self.degraded));
+        let limiter = Limiter::new(snapshot, store.clone(), degraded, modes, Arc::clone(&self.metrics));
+        (RateLimit::new(limiter, self.decisions.store_timeout), store)
+    }
+}
+
+fn start_cores(
+    settings: &Settings,
+    limiting: &Limiting,
+    others: &Routes,
+    goaway: &CancellationToken,
+    ended: &CancellationToken,
+) -> anyhow::Result<Vec<Core>> {
+    let number = settings.process.workers.unwrap_or_else(|| available_parallelism().map_or(1, usize::from));
+    let start = |number| {
+        let (limiting, others, goaway) = (limiting.clone(), others.clone(), goaway.clone());
+        let (age, age_grace) = (settings.listeners.max_connection_age, settings.listeners.max_connection_age_grace);
+        let build = move |tasks: &TaskTracker| {
+            let closed = CancellationToken::new();
+            let (service, _) = limiting.service(tasks, &closed);
+            let rate_limit = RateLimitServiceServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX);
+            Arc::new(Grpc { rate_limit, others, metrics: limiting.metrics, age, age_grace, stop: goaway, closed })
+        };
+        Core::start(number, ended.clone(), build).context("a thread can't be started")
+    };
+    (0..number).map(start).collect()
+}
+
+/// Not ready, then a pause in which load balancers notice.
+async fn drain(settings: &Settings, health: &Health) {
+    health.drain().await;
+    info!(delay = ?settings.process.drain_delay, "stopping: not ready any more");
+    time::sleep(settings.process.drain_delay).await;
+}
+
+/// Waits for the last connections; `false` if some had to be left.
+async fn finish(cores: Vec<Core>, settings: &Settings) -> bool {
+    let joined = tokio::task::spawn_blocking(|| cores.into_iter().all(|core| core.join().is_ok()));
+    match time::timeout(settings.process.shutdown_timeout, joined).await {
+        Ok(all) => all.unwrap_or(false),
+        Err(_) => {
+            warn!(after = ?settings.process.shutdown_timeout, "connections are left unfinished");
+            false
+        }
+    }
+}
+
+fn early(part: Result<(&'static str, anyhow::Result<()>), tokio::task::JoinError>) -> anyhow::Error {
+    match part {
+        Ok((name, Ok(()))) => anyhow!("{name} ended early"),
+        Ok((name, Err(error))) => error.context(format!("{name} ended early")),
+        Err(error) => anyhow!(error).context("a task ended early"),
+    }
+}
+
+async fn bind(listeners: &ListenerSettings) -> anyhow::Result<Bound> {
+    let grpc = match &listeners.grpc_uds {
+        Some(path) => {
+            let listener =
+                Listener::bind_unix(path).with_context(|| format!("GRPC_UDS: can't bind {}", path.display()))?;
+            info!(listener = "grpc", address = %path.display(), "listening");
+            listener
+        }
+        None => Listener::Tcp(bind_tcp("grpc", "GRPC_PORT", listeners.grpc).await?),
+    };
+    let metrics = match listeners.metrics {
+        Some(address) => Some(bind_tcp("metrics", "PROMETHEUS_ADDR", address).await?),
+        None => None,
+    };
+    Ok(Bound {
+        grpc,
+        http: bind_tcp("http", "PORT", listeners.http).await?,
+        admin: bind_tcp("admin", "DEBUG_PORT", listeners.admin).await?,
+        metrics,
+    })
+}
+
+async fn bind_tcp(listener: &'static str, variable: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let bound = TcpListener::bind(address).await.with_context(|| format!("{variable}: can't listen on {address}"))?;
+    info!(listener, address = %bound.local_addr()?, "listening");
+    Ok(bound)
+}
+
+/// What is asked seldom: health, and reflection, so that a client needs no proto files.
+fn other_services(health: HealthServer<impl tonic_health::pb::health_server::Health>) -> anyhow::Result<Routes> {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    Ok(Routes::new(health).add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?))
+}
+
+fn announce_rules(snapshot: &Snapshot) {
+    let count = snapshot.rules.count();
+    let version = env!("CARGO_PKG_VERSION");
+    info!(version, files = count.files, domains = count.domains, rules = count.rules, "rules");
+    for domain in snapshot.rules.domains() {
+        info!(domain = domain.name(), rules = domain.rules().len(), "domain");
+    }
+}
+
+/// Counting in memory is right for one replica; in a fleet each would give out the whole limit.
+fn warn_of_memory_in_a_fleet(settings: &Settings) {
+    if settings.store.kind == crate::settings::StoreKind::Memory
+        && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
+    {
+        warn!(
+            "counting in memory inside Kubernetes: each replica gives out the whole limit; set REDIS_URL to share it"
+        );
+    }
+}

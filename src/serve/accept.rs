@@ -1,0 +1,64 @@
+//! The acceptor: takes gRPC connections and deals each to the core with the fewest. One acceptor rather than
+//! SO_REUSEPORT, because an Envoy has few connections and the kernel's hash would leave cores idle.
+
+use std::{convert::Infallible, io, os::unix::fs::FileTypeExt, path::Path, time::Duration};
+
+use tokio::{
+    net::{TcpListener, UnixListener},
+    time,
+};
+use tracing::warn;
+
+use super::core::{Accepted, Core};
+
+/// After an error such as "too many open files": trying at once would only spin.
+const RETRY: Duration = Duration::from_millis(50);
+
+pub(super) enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    /// Binds a Unix socket. One that a process left behind is replaced; anything else in its place is not.
+    pub(super) fn bind_unix(path: &Path) -> io::Result<Listener> {
+        let stale = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+        if stale && std::os::unix::net::UnixStream::connect(path).is_err() {
+            std::fs::remove_file(path)?;
+        }
+        UnixListener::bind(path).map(Listener::Unix)
+    }
+
+    async fn accept(&self) -> io::Result<Accepted> {
+        Ok(match self {
+            Listener::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Accepted::Tcp(stream.into_std()?)
+            }
+            Listener::Unix(listener) => Accepted::Unix(listener.accept().await?.0.into_std()?),
+        })
+    }
+
+    /// Accepts for ever.
+    pub(super) async fn deal(&self, cores: &[Core]) -> Infallible {
+        let mut failing = false;
+        loop {
+            match self.accept().await {
+                Ok(connection) => {
+                    failing = false;
+                    if let Some(least) = cores.iter().min_by_key(|core| core.load()) {
+                        least.take(connection);
+                    }
+                }
+                Err(error) => {
+                    if !failing {
+                        warn!(%error, "connections can't be accepted; trying on");
+                        failing = true;
+                    }
+                    time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! One gRPC connection: HTTP/2 from its first byte to its end, and which service each request goes to.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer;
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{body::Body, codegen::BoxFuture, service::Routes};
+use tower::Service;
+
+use crate::{metrics::Metrics, service::RateLimit};
+
+const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
+
+/// hyper's default of 200 is a queue in Envoy at a few thousand requests a second.
+const STREAMS_MAX: u32 = 4_096;
+
+/// Envoy resets a stream at its 20 ms timeout; with the default of 20 a burst of those ends the connection.
+const PENDING_RESETS_MAX: usize = 1_024;
+
+/// What a core's connections share.
+pub(super) struct Grpc {
+    /// Asked directly: the router that the other services go through costs as much as a decision.
+    pub rate_limit: RateLimitServiceServer<RateLimit>,
+    /// Health and reflection.
+    pub others: Routes,
+    pub metrics: Arc<Metrics>,
+    pub age: Duration,
+    pub age_grace: Duration,
+    /// Asks connections to finish what they have and to go (GOAWAY).
+    pub stop: CancellationToken,
+    /// Cancelled after the last connection: ends what they needed.
+    pub closed: CancellationToken,
+}
+
+impl Grpc {
+    /// Serves a connection until it ends. Its errors are the client's affair: it knows them better than we do.
+    pub(super) async fn serve(self: Arc<Grpc>, io: impl AsyncRead + AsyncWrite + Unpin + 'static) {
+        let this = Arc::clone(&self);
+        let service = service_fn(move |request| this.route(request));
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS_MAX)
+            .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+            .serve_connection(TokioIo::new(io), service);
+        let mut connection = std::pin::pin!(connection);
+        self.metrics.connected();
+        let asked = tokio::select! {
+            _ = connection.as_mut() => false,
+            () = self.stop.cancelled() => true,
+            () = time::sleep(self.age) => true,
+        };
+        if asked {
+            connection.as_mut().graceful_shutdown();
+            // The grace ends what a client that ignores GOAWAY would keep open for ever.
+            let _ = time::timeout(self.age_grace, connection).await;
+        }
+        self.metrics.disconnected();
+    }
+
+    fn route(&self, request: http::Request<Incoming>) -> BoxFuture<http::Response<Body>, Infallible> {
+        if request.uri().path() == SHOULD_RATE_LIMIT {
+            self.rate_limit.clone().call(request)
+        } else {
+            let answer = self.others.clone().call(request);
+            Box::pin(answer)
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The threads that decide: one single-threaded runtime each, with its own connections and its own way to the store,
+//! so that a request never changes threads.
+
+use std::{
+    io,
+    net::TcpStream,
+    os::unix::net::UnixStream,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    thread,
+};
+
+use tokio::{runtime, sync::mpsc};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::connection::Grpc;
+
+/// An accepted connection, not yet of any runtime.
+pub(super) enum Accepted {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// The other end of a core's thread.
+pub(super) struct Core {
+    connections: mpsc::UnboundedSender<Accepted>,
+    open: Arc<AtomicUsize>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Core {
+    /// Starts a thread. `build` runs inside its runtime and makes what its connections share; the tasks that it
+    /// spawns go on the tracker and end by their own token. `ended` is cancelled when the thread ends, however it does.
+    pub(super) fn start(
+        number: usize,
+        ended: CancellationToken,
+        build: impl FnOnce(&TaskTracker) -> Arc<Grpc> + Send + 'static,
+    ) -> io::Result<Core> {
+        let (connections, accepted) = mpsc::unbounded_channel();
+        let open = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&open);
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = thread::Builder::new().name(format!("core-{number}")).spawn(move || {
+            let _ended = ended.drop_guard();
+            runtime.block_on(run(build, accepted, counted));
+        })?;
+        Ok(Core { connections, open, thread })
+    }
+
+    /// Connections that this core has now.
+    pub(super) fn load(&self) -> usize {
+        self.open.load(Relaxed)
+    }
+
+    /// Hands over a connection.
+    pub(super) fn take(&self, connection: Accepted) {
+        self.open.fetch_add(1, Relaxed);
+        // Where the thread is gone the connection closes, and `ended` ends the process.
+        let _ = self.connections.send(connection);
+    }
+
+    /// Waits until the last connection has ended. No more can come once this is called.
+    pub(super) fn join(self) -> thread::Result<()> {
+        drop(self.connections);
+        self.thread.join()
+    }
+}
+
+async fn run(
+    build: impl FnOnce(&TaskTracker) -> Arc<Grpc>,
+    mut accepted: mpsc::UnboundedReceiver<Accepted>,
+    open: Arc<AtomicUsize>,
+) {
+    let tasks = TaskTracker::new();
+    let connections = TaskTracker::new();
+    let grpc = build(&tasks);
+    while let Some(connection) = accepted.recv().await {
+        let (grpc, open) = (Arc::clone(&grpc), Arc::clone(&open));
+        connections.spawn(async move {
+            // A socket that can't be registered has lost its client already.
+            match connection {
+                Accepted::Tcp(stream) => {
+                    if let Ok(stream) = tokio::net::TcpStream::from_std(stream) {
+                        grpc.serve(stream).await;
+                    }
+                }
+                Accepted::Unix(stream) => {
+                    if let Ok(stream) = tokio::net::UnixStream::from_std(stream) {
+                        grpc.serve(stream).await;
+                    }
+                }
+            }
+            open.fetch_sub(1, Relaxed);
+        });
+    }
+    connections.close();
+    connections.wait().await;
+    grpc.closed.cancel();
+    tasks.close();
+    tasks.wait().await;
+}

@@ -1,0 +1,76 @@
+//! From rules on disk to the snapshot that requests see: the first load, which must succeed, and every later one.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::bail;
+use arc_swap::ArcSwap;
+use tracing::{info, warn};
+
+use crate::{
+    clock,
+    limiter::Snapshot,
+    metrics::{Meters, Metrics},
+    rules::{self, Defaults, Load, Sources, source::DotFiles},
+    settings::Settings,
+};
+
+/// Swaps snapshots.
+#[derive(Clone)]
+pub(super) struct Publisher {
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    metrics: Arc<Metrics>,
+}
+
+/// Reads the rules for the first time; any error ends the start, with every problem.
+pub(super) fn load(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<Publisher> {
+    let dot_files = if settings.rules.ignore_dotfiles { DotFiles::Ignore } else { DotFiles::Read };
+    let sources = match Sources::read(&settings.rules.paths, dot_files) {
+        Ok(sources) => sources,
+        Err(problems) => bail!(
+            "the rules can't be read:\n{}",
+            problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        ),
+    };
+    let load = rules::load(&sources, &defaults(settings), None);
+    if load.problems.has_errors() {
+        bail!(
+            "the rules have errors:\n{}",
+            load.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        );
+    }
+    let meters = Meters::new(&load.rules, None);
+    let loaded_at = clock::now();
+    let snapshot =
+        Snapshot { version: 1, rules: load.rules, meters, problems: load.problems, kept: load.kept, loaded_at };
+    metrics.reloaded(1, true, Duration::from_micros(loaded_at.0));
+    Ok(Publisher { snapshot: Arc::new(ArcSwap::from_pointee(snapshot)), metrics: Arc::clone(metrics) })
+}
+
+pub(super) fn defaults(settings: &Settings) -> Defaults {
+    Defaults {
+        algorithm: settings.decisions.algorithm,
+        count_denied: settings.decisions.count_denied,
+        merge_domains: settings.rules.merge_domains,
+    }
+}
+
+impl Publisher {
+    /// Puts what was loaded in force. Limits that stay go on with their numbers.
+    pub(super) fn publish(&self, load: Load) {
+        let last = self.snapshot.load_full();
+        let changed = last.rules.hash() != load.rules.hash();
+        let version = last.version + u64::from(changed);
+        let loaded_at = if changed { clock::now() } else { last.loaded_at };
+        let complete = !load.problems.has_errors();
+        let meters = Meters::new(&load.rules, Some((&last.rules, &last.meters)));
+        let count = load.rules.count();
+        if complete {
+            info!(version, files = count.files, domains = count.domains, rules = count.rules, "rules reloaded");
+        } else {
+            warn!(version, kept = ?load.kept, "rules have errors; their domains keep the last good ones");
+        }
+        self.metrics.reloaded(version, complete, Duration::from_micros(clock::now().0));
+        let Load { rules, problems, kept } = load;
+        self.snapshot.store(Arc::new(Snapshot { version, rules, meters, problems, kept, loaded_at }));
+    }
+}

@@ -1,0 +1,41 @@
+//! The rate limit service's messages as JSON, by the proto3 mapping: camelCase or snake_case in, camelCase out,
+//! unknown fields refused. Goes through the same descriptors that reflection serves.
+
+use std::sync::LazyLock;
+
+use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
+use prost::Message;
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
+
+/// Every proto that is served, as protoc would describe it.
+pub const FILE_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tollgate.fds"));
+
+static POOL: LazyLock<DescriptorPool> =
+    LazyLock::new(|| DescriptorPool::decode(FILE_DESCRIPTORS).expect("the build wrote these descriptors"));
+
+/// The body is no `RateLimitRequest`.
+#[derive(Debug, thiserror::Error)]
+#[error("the body is no RateLimitRequest: {0}")]
+pub struct JsonError(String);
+
+pub fn json_request(body: &[u8]) -> Result<RateLimitRequest, JsonError> {
+    let wrong = |error: &dyn std::fmt::Display| JsonError(error.to_string());
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let message = DynamicMessage::deserialize(descriptor("RateLimitRequest"), &mut reader).map_err(|e| wrong(&e))?;
+    reader.end().map_err(|e| wrong(&e))?;
+    message.transcode_to().map_err(|e| wrong(&e))
+}
+
+/// Fields at their default are left out, as the reference does.
+pub fn json_response(response: &RateLimitResponse) -> Vec<u8> {
+    let mut message = DynamicMessage::new(descriptor("RateLimitResponse"));
+    let mut out = Vec::new();
+    message.merge(response.encode_to_vec().as_slice()).expect("the same message by another route");
+    let mut writer = serde_json::Serializer::new(&mut out);
+    message.serialize_with_options(&mut writer, &SerializeOptions::new()).expect("a message always has a JSON form");
+    out
+}
+
+fn descriptor(message: &str) -> MessageDescriptor {
+    POOL.get_message_by_name(&format!("envoy.service.ratelimit.v3.{message}")).expect("the protos hold this message")
+}

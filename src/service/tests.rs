@@ -1,0 +1,124 @@
+use std::time::Duration;
+
+use envoy_types::pb::{
+    envoy::{
+        extensions::common::ratelimit::v3::{RateLimitDescriptor, rate_limit_descriptor::*},
+        service::ratelimit::v3::RateLimitRequest,
+    },
+    google::protobuf::UInt64Value,
+};
+use smallvec::smallvec;
+use tonic::metadata::MetadataMap;
+
+use super::*;
+use crate::{
+    limit::{Code, HITS_MAX, Micros, Unit},
+    limiter::{Decision, ShownLimit},
+};
+
+fn request(change: impl FnOnce(&mut RateLimitDescriptor)) -> RateLimitRequest {
+    let entries = vec![Entry { key: "user".into(), value: "alice".into() }];
+    let mut descriptor = RateLimitDescriptor { entries, ..RateLimitDescriptor::default() };
+    change(&mut descriptor);
+    RateLimitRequest { domain: "api".into(), descriptors: vec![descriptor], hits_addend: 0 }
+}
+
+#[test]
+fn hits_that_are_not_said_are_one_and_hits_of_a_descriptor_beat_the_requests() {
+    let plain = request(|_| {});
+    let words = words::request(&plain).expect("well formed");
+    assert_eq!((words.hits, words.descriptors[0].hits), (1, None));
+    let cases = [(0, false, 0), (7, false, 7), (7, true, -7), (u64::MAX, false, HITS_MAX), (u64::MAX, true, -HITS_MAX)];
+    for (value, is_negative_hits, expected) in cases {
+        let own = request(|d| {
+            d.hits_addend = Some(UInt64Value { value });
+            d.is_negative_hits = is_negative_hits;
+        });
+        assert_eq!(words::request(&own).expect("well formed").descriptors[0].hits, Some(expected), "{value}");
+    }
+}
+
+#[test]
+fn a_limit_of_the_request_is_read_by_its_units_number_and_an_undefined_unit_is_refused() {
+    let with_unit = |unit| request(|d| d.limit = Some(RateLimitOverride { requests_per_unit: 3, unit }));
+    for (number, unit) in [(1, Unit::Second), (5, Unit::Month), (6, Unit::Year), (7, Unit::Week)] {
+        let message = with_unit(number);
+        assert_eq!(words::request(&message).expect("well formed").descriptors[0].limit, Some((3, unit)));
+    }
+    for number in [0, 8, -1, i32::MAX] {
+        let status = words::request(&with_unit(number)).expect_err("no such unit");
+        assert_eq!(status.code(), tonic::Code::InvalidArgument);
+        assert!(status.message().contains(&format!("unit {number} is no unit")), "{}", status.message());
+    }
+}
+
+#[test]
+fn resets_are_rounded_up_and_windows_that_are_no_unit_are_not_named_as_one() {
+    let limit = |unit| Some(ShownLimit { requests: 5, unit, name: "n".into() });
+    let status = |unit, reset| crate::limiter::Status {
+        code: Code::OverLimit,
+        limit: limit(unit),
+        remaining: 0,
+        reset: Some(Micros(reset)),
+    };
+    let decision = Decision {
+        overall: Code::OverLimit,
+        statuses: smallvec![status(Some(Unit::Week), 1), status(None, 2_000_000)],
+        degraded: None,
+    };
+    let response = words::response(decision);
+    let seconds: Vec<_> = response.statuses.iter().map(|s| s.duration_until_reset.map(|d| d.seconds)).collect();
+    assert_eq!(seconds, [Some(1), Some(2)]);
+    let units: Vec<_> = response.statuses.iter().filter_map(|s| s.current_limit.as_ref()).map(|l| l.unit).collect();
+    assert_eq!(units, [7, 0]);
+    assert_eq!(response.overall_code, 2);
+}
+
+#[test]
+fn json_is_taken_in_both_spellings_and_unknown_fields_are_refused() {
+    let snake = br#"{"domain":"api","descriptors":[{"entries":[{"key":"user","value":"alice"}],"hits_addend":"3"}],"hits_addend":2}"#;
+    let camel = br#"{"domain":"api","descriptors":[{"entries":[{"key":"user","value":"alice"}],"hitsAddend":3}],"hitsAddend":2}"#;
+    let expected = RateLimitRequest { hits_addend: 2, ..request(|d| d.hits_addend = Some(UInt64Value { value: 3 })) };
+    for body in [snake.as_slice(), camel] {
+        assert_eq!(json_request(body).expect("well formed"), expected);
+    }
+    for body in [&b""[..], b"{", b"[]", b"null", br#"{"domian":"api"}"#, br#"{"domain":"api"} x"#, b"\xff"] {
+        assert!(json_request(body).is_err(), "{}", String::from_utf8_lossy(body));
+    }
+}
+
+#[test]
+fn json_answers_name_their_enums_and_leave_out_what_is_zero() {
+    let status = crate::limiter::Status {
+        code: Code::Ok,
+        limit: Some(ShownLimit { requests: 5, unit: Some(Unit::Minute), name: String::new() }),
+        remaining: 4,
+        reset: Some(Micros(44_500_000)),
+    };
+    let response = words::response(Decision { overall: Code::Ok, statuses: smallvec![status], degraded: None });
+    let json: serde_json::Value = serde_json::from_slice(&json_response(&response)).expect("JSON");
+    let expected = serde_json::json!({"overallCode": "OK", "statuses": [
+        {"code": "OK", "currentLimit": {"requestsPerUnit": 5, "unit": "MINUTE"}, "limitRemaining": 4, "durationUntilReset": "45s"}
+    ]});
+    assert_eq!(json, expected);
+}
+
+#[test]
+fn the_callers_patience_is_read_in_every_unit_and_nonsense_is_no_limit() {
+    let cases = [
+        ("20m", Some(Duration::from_millis(20))),
+        ("1S", Some(Duration::from_secs(1))),
+        ("99999999u", Some(Duration::from_micros(99_999_999))),
+        ("1H", Some(Duration::from_secs(3_600))),
+        ("123456789n", None),
+        ("m", None),
+        ("", None),
+        ("-1S", None),
+        ("5x", None),
+    ];
+    for (text, expected) in cases {
+        let mut metadata = MetadataMap::new();
+        metadata.insert("grpc-timeout", text.parse().expect("ASCII"));
+        assert_eq!(grpc_timeout(&metadata), expected, "{text:?}");
+    }
+}

@@ -1,0 +1,104 @@
+//! Protobuf to words and back.
+
+use envoy_types::pb::{
+    envoy::{
+        extensions::common::ratelimit::v3::RateLimitDescriptor,
+        service::ratelimit::v3::{
+            RateLimitRequest, RateLimitResponse,
+            rate_limit_response::{self, DescriptorStatus, RateLimit},
+        },
+    },
+    google::protobuf,
+};
+use tonic::Status;
+
+use crate::{
+    limit::{Code, Descriptor, Entry, HITS_MAX, Micros, Request, Unit},
+    limiter::{Decision, ShownLimit},
+};
+
+/// Borrows the message; nothing is copied. Envoy's `hits_addend` of 0 or none is 1.
+pub(super) fn request(message: &RateLimitRequest) -> Result<Request<'_>, Status> {
+    let descriptors = message.descriptors.iter().enumerate().map(|(index, message)| descriptor(index, message));
+    Ok(Request {
+        domain: &message.domain,
+        descriptors: descriptors.collect::<Result<_, _>>()?,
+        hits: i64::from(message.hits_addend.max(1)),
+    })
+}
+
+fn descriptor(index: usize, message: &RateLimitDescriptor) -> Result<Descriptor<'_>, Status> {
+    let entries = message.entries.iter().map(|entry| Entry { key: &entry.key, value: &entry.value });
+    let limit = message.limit.as_ref().map(|limit| {
+        let unit = unit(limit.unit).ok_or_else(|| {
+            let what = "is no unit of time: use SECOND, MINUTE, HOUR, DAY, WEEK, MONTH or YEAR";
+            Status::invalid_argument(format!("descriptor {index}: the limit's unit {} {what}", limit.unit))
+        })?;
+        Ok::<_, Status>((limit.requests_per_unit, unit))
+    });
+    let hits = message.hits_addend.as_ref().map(|hits| {
+        let hits = hits.value.min(HITS_MAX as u64) as i64;
+        if message.is_negative_hits { -hits } else { hits }
+    });
+    Ok(Descriptor { entries: entries.collect(), hits, limit: limit.transpose()? })
+}
+
+/// Units by their number on the wire. `WEEK` is 7 there, though Envoy's enum for limits in requests lacks the name.
+fn unit(number: i32) -> Option<Unit> {
+    Some(match number {
+        1 => Unit::Second,
+        2 => Unit::Minute,
+        3 => Unit::Hour,
+        4 => Unit::Day,
+        5 => Unit::Month,
+        6 => Unit::Year,
+        7 => Unit::Week,
+        _ => return None,
+    })
+}
+
+pub(super) fn response(decision: Decision) -> RateLimitResponse {
+    RateLimitResponse {
+        overall_code: code(decision.overall),
+        statuses: decision.statuses.into_iter().map(status).collect(),
+        ..RateLimitResponse::default()
+    }
+}
+
+fn status(status: crate::limiter::Status) -> DescriptorStatus {
+    DescriptorStatus {
+        code: code(status.code),
+        current_limit: status.limit.map(current_limit),
+        limit_remaining: status.remaining,
+        duration_until_reset: status.reset.map(whole_seconds),
+        quota: None,
+    }
+}
+
+fn code(code: Code) -> i32 {
+    let code = match code {
+        Code::Ok => rate_limit_response::Code::Ok,
+        Code::OverLimit => rate_limit_response::Code::OverLimit,
+    };
+    code.into()
+}
+
+fn current_limit(limit: ShownLimit) -> RateLimit {
+    use rate_limit_response::rate_limit::Unit as Wire;
+    // Envoy prints `;w=` from the unit, and leaves it out for UNKNOWN: better no window than a false one.
+    let unit = limit.unit.map_or(Wire::Unknown, |unit| match unit {
+        Unit::Second => Wire::Second,
+        Unit::Minute => Wire::Minute,
+        Unit::Hour => Wire::Hour,
+        Unit::Day => Wire::Day,
+        Unit::Week => Wire::Week,
+        Unit::Month => Wire::Month,
+        Unit::Year => Wire::Year,
+    });
+    RateLimit { name: limit.name, requests_per_unit: limit.requests, unit: unit.into() }
+}
+
+/// Rounded up: Envoy drops the fraction when it writes `x-ratelimit-reset` and `retry-after`.
+fn whole_seconds(reset: Micros) -> protobuf::Duration {
+    protobuf::Duration { seconds: reset.seconds_ceil() as i64, nanos: 0 }
+}
