@@ -18,6 +18,7 @@ mod log;
 mod sliding;
 #[cfg(test)]
 mod tests;
+mod thin;
 
 use crate::limit::{Algorithm, Cost, HITS_MAX, Limit, Micros, Reading, UnixMicros, WINDOW_MAX};
 
@@ -97,6 +98,12 @@ impl State {
             State::Log { log, .. } => log.heap_bytes(),
             _ => 0,
         }
+    }
+
+    /// The same hits in at most `heap` bytes of heap, as far as that goes: hits close together are taken as of the
+    /// latest, all of them if need be. Never counts fewer; what a full memory store does rather than grow.
+    pub fn thinned(self, limit: &Limit, heap: usize) -> State {
+        thin::thinned(self, limit, heap)
     }
 
     /// Appends the packed form, which is also what Redis holds (see `algorithm/layout.rs`); nothing for `Empty`.
