@@ -41,7 +41,7 @@ impl Default for MemorySettings {
 const SHARD_BYTES: u64 = 128 << 10;
 /// Fewer would contend; more would cost more than what they hold.
 const SHARDS: std::ops::RangeInclusive<u32> = 16..=1 << 18;
-/// Overflow counters of one rule: a flood of fake users limits mostly itself, a real user shares with few of them.
+/// Overflow counters of one rule, where there is room for so many: a real user shares with few of a flood's.
 const OVERFLOW_PLACES: u32 = 4_096;
 /// Counters that each creation looks at for expired ones: a shard that churns stays clean by itself.
 const SWEEP_PER_CREATION: usize = 4;
@@ -50,20 +50,29 @@ const SWEEP_PER_LOCK: usize = 512;
 /// How often [`Memory::sweep`] is meant to be called.
 pub const SWEEP_PERIOD: Micros = Micros(SECOND.0 / 10);
 /// A flood is one event in the log, not millions.
-const OVERFLOW_SAID_EVERY: Micros = Micros(60 * SECOND.0);
+const SAID_EVERY: Micros = Micros(60 * SECOND.0);
 
 /// The store. Shared by reference between threads; every method is one short critical section per shard.
 pub struct Memory {
     keys: HashKeys,
     shards: Box<[Mutex<Shard>]>,
     room: Room,
+    /// Overflow counters of one rule. At least as many as shards, because each lies in the shard of those it stands
+    /// in for.
+    overflow_places: u32,
     /// The shard at which the next sweep goes on.
     sweep_at: AtomicUsize,
     overflow_hits: AtomicU64,
     expired: AtomicU64,
-    /// When the log last said that keys go to overflow counters; 0 for never.
-    overflow_said: AtomicU64,
+    thinned: AtomicU64,
+    clock_steps: AtomicU64,
+    overflow_said: Paced,
+    clock_said: Paced,
 }
+
+/// When a line of the log was last written; 0 for never.
+#[derive(Default)]
+struct Paced(AtomicU64);
 
 /// The counter that some asks of a request are about.
 struct Seat {
@@ -97,15 +106,20 @@ impl Memory {
 
     fn with_keys(settings: MemorySettings, keys: HashKeys) -> Memory {
         let wanted = (settings.max_bytes / SHARD_BYTES).clamp(u64::from(*SHARDS.start()), u64::from(*SHARDS.end()));
-        let shards = (wanted as usize).next_power_of_two();
+        let shards = (wanted as u32).next_power_of_two();
+        let room = Room::new(settings.max_bytes);
         Memory {
             keys,
             shards: (0..shards).map(|_| Mutex::default()).collect(),
-            room: Room::new(settings.max_bytes),
+            overflow_places: room.overflow_places(OVERFLOW_PLACES).max(shards),
+            room,
             sweep_at: AtomicUsize::new(0),
             overflow_hits: AtomicU64::new(0),
             expired: AtomicU64::new(0),
-            overflow_said: AtomicU64::new(0),
+            thinned: AtomicU64::new(0),
+            clock_steps: AtomicU64::new(0),
+            overflow_said: Paced::default(),
+            clock_said: Paced::default(),
         }
     }
 
@@ -117,10 +131,11 @@ impl Memory {
             if let Some(place) = shard.find(fingerprint) {
                 // What `settle` would do, without its bookkeeping: a lone refusal has nothing to take back.
                 let counter = shard.at_mut(place);
+                self.note_clock(counter, ask, now);
                 let state = std::mem::take(&mut counter.state);
                 let heap_before = state.heap_bytes();
                 let (state, reading) = step(&ask.limit, state, ask.cost, now);
-                counter.put(state, heap_before, &ask.limit, &self.room);
+                self.put(counter, state, heap_before, ask);
                 return smallvec::smallvec![reading];
             }
         }
@@ -151,6 +166,9 @@ impl Memory {
             // Several asks may have been sent to one overflow counter.
             let known = seats.iter().position(|seat| seat.guard == guard && seat.fingerprint == found);
             let slot = known.unwrap_or_else(|| {
+                if let Place::At(at) = place {
+                    self.note_clock(guards[guard].at(at), &asks[same[0]], now);
+                }
                 let state = place.take_state(&mut guards[guard]);
                 seats.push(Seat { fingerprint: found, guard, ask: same[0], heap_before: state.heap_bytes(), place });
                 states.push(state);
@@ -183,7 +201,7 @@ impl Memory {
         if let Some(at) = shard.find(own) {
             return (own, Place::At(at));
         }
-        let among = OVERFLOW_PLACES.max(self.shards.len() as u32);
+        let among = self.overflow_places;
         let overflow = || [self.keys.rule_overflow(ask, own, among), self.keys.common_overflow(ask, own, among)];
         // As long as a counter that stood in for this one means something, it goes on from there: never too low.
         let stand_in = if shard.has_overflow() {
@@ -210,7 +228,7 @@ impl Memory {
 
     fn write_back(&self, ask: &Ask<'_>, shard: &mut Shard, seat: Seat, state: State) {
         match seat.place {
-            Place::At(at) => shard.at_mut(at).put(state, seat.heap_before, &ask.limit, &self.room),
+            Place::At(at) => self.put(shard.at_mut(at), state, seat.heap_before, ask),
             // Nothing was charged, and no counter means the same.
             Place::New { .. } if state == State::Empty => {}
             Place::New { is_overflow, .. } => {
@@ -221,17 +239,31 @@ impl Memory {
         }
     }
 
+    fn put(&self, counter: &mut Counter, state: State, heap_before: usize, ask: &Ask<'_>) {
+        if counter.put(state, heap_before, &ask.limit, &self.room) {
+            self.thinned.fetch_add(1, Relaxed);
+        }
+    }
+
     fn note_overflow(&self, now: UnixMicros) {
         self.overflow_hits.fetch_add(1, Relaxed);
-        let said = self.overflow_said.load(Relaxed);
-        let is_due = said == 0 || now.0 >= said.saturating_add(OVERFLOW_SAID_EVERY.0);
-        if is_due && self.overflow_said.compare_exchange(said, now.0.max(1), Relaxed, Relaxed).is_ok() {
+        if self.overflow_said.is_due(now) {
             tracing::warn!(
                 counters = self.counters(),
                 bytes = self.bytes(),
                 "the memory store has no room for new counters: new keys share overflow counters of their rule \
                  (raise --memory-max-bytes, or use Redis)"
             );
+        }
+    }
+
+    fn note_clock(&self, counter: &Counter, ask: &Ask<'_>, now: UnixMicros) {
+        if !counter.is_ahead(&ask.limit, now) {
+            return;
+        }
+        self.clock_steps.fetch_add(1, Relaxed);
+        if self.clock_said.is_due(now) {
+            tracing::warn!("the clock was set back by more than a window: counters keep their counts, as of now");
         }
     }
 
@@ -283,6 +315,25 @@ impl Memory {
     /// Counters that were removed because they no longer meant anything, since the start.
     pub fn expired(&self) -> u64 {
         self.expired.load(Relaxed)
+    }
+
+    /// Times that a counter was made coarser because there was no room for it to grow, since the start.
+    pub fn thinned(&self) -> u64 {
+        self.thinned.load(Relaxed)
+    }
+
+    /// Counters found further ahead than a window, because a clock was set back, since the start.
+    pub fn clock_steps(&self) -> u64 {
+        self.clock_steps.load(Relaxed)
+    }
+}
+
+impl Paced {
+    /// Whether it is time to say it again; a clock that was set back doesn't silence it for long.
+    fn is_due(&self, now: UnixMicros) -> bool {
+        let said = self.0.load(Relaxed);
+        let is_due = said == 0 || now.0.abs_diff(said) >= SAID_EVERY.0;
+        is_due && self.0.compare_exchange(said, now.0.max(1), Relaxed, Relaxed).is_ok()
     }
 }
 

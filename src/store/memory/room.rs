@@ -8,6 +8,9 @@ use super::shard::COUNTER_BYTES;
 /// Rules are told apart by 16 bits here: with more than that many, a few share one allowance.
 const SHARES: usize = 1 << 16;
 
+/// Heap of a sliding window with five parts: the least with which it still is one.
+const THIN_HEAP: usize = 64;
+
 /// Which allowance a counter draws on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Share(pub(super) u16);
@@ -53,9 +56,27 @@ impl Room {
         held + COUNTER_BYTES + reserve <= self.max && (is_alone || own + COUNTER_BYTES <= self.max / 2)
     }
 
-    /// Whether a rule gets an overflow counter of its own.
+    /// How many overflow counters a rule may have: a power of two, and so many that it takes a dozen flooding rules
+    /// until the room for them is gone.
+    pub(super) fn overflow_places(&self, at_most: u32) -> u32 {
+        let fair = (self.overflow_max / COUNTER_BYTES / 12).clamp(1, u64::from(at_most));
+        1 << fair.ilog2()
+    }
+
+    /// Whether a rule gets an overflow counter of its own. A quarter is kept for those that all rules share.
     pub(super) fn admits_overflow(&self) -> bool {
-        self.overflow.load(Relaxed) + COUNTER_BYTES <= self.overflow_max
+        self.overflow.load(Relaxed) + COUNTER_BYTES <= self.overflow_max / 4 * 3
+    }
+
+    /// How much heap a counter that held `before` may grow to; `None` while there is enough for all. Ordinary counters
+    /// stop growing by much when a sixteenth is left, and altogether when nothing is.
+    pub(super) fn heap_limit(&self, is_overflow: bool, before: usize) -> Option<usize> {
+        let (held, max) = if is_overflow { (&self.overflow, self.overflow_max) } else { (&self.held, self.max) };
+        let held = held.load(Relaxed);
+        if held < max - max / 16 {
+            return None;
+        }
+        Some(if held < max { before.max(THIN_HEAP) } else { before })
     }
 
     pub(super) fn created(&self, share: Share, is_overflow: bool, heap: usize) {

@@ -8,7 +8,7 @@ use super::{
     room::{Room, Share},
 };
 use crate::{
-    algorithm::State,
+    algorithm::{State, is_ahead},
     limit::{Limit, SECOND, UnixMicros},
 };
 
@@ -42,14 +42,27 @@ impl Counter {
         Counter { fingerprint, state, expires, share, is_overflow }
     }
 
-    /// Takes the state that a request leaves, and keeps the books.
-    pub(super) fn put(&mut self, state: State, heap_before: usize, limit: &Limit, room: &Room) {
-        self.expires = seconds_ceil(state.expires(limit));
-        let heap = state.heap_bytes();
-        self.state = state;
+    /// Takes the state that a request leaves, and keeps the books. Returns whether the state had to be thinned.
+    pub(super) fn put(&mut self, mut state: State, heap_before: usize, limit: &Limit, room: &Room) -> bool {
+        let mut heap = state.heap_bytes();
+        let most = if heap > heap_before { room.heap_limit(self.is_overflow, heap_before) } else { None };
+        let most = most.filter(|&most| heap > most);
+        if let Some(most) = most {
+            state = state.thinned(limit, most);
+            heap = state.heap_bytes();
+        }
         if heap != heap_before {
             room.resized(self.share, self.is_overflow, heap_before as u64, heap as u64);
         }
+        self.expires = seconds_ceil(state.expires(limit));
+        self.state = state;
+        most.is_some()
+    }
+
+    /// Whether a clock was set back by more than a window since this counter was written. The first comparison is for
+    /// nearly all counters the only one.
+    pub(super) fn is_ahead(&self, limit: &Limit, now: UnixMicros) -> bool {
+        u64::from(self.expires) * SECOND.0 > now.0 + limit.window.0 + SECOND.0 && is_ahead(limit, &self.state, now)
     }
 
     pub(super) fn is_expired(&self, now: UnixMicros) -> bool {
