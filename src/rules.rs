@@ -1,14 +1,30 @@
 //! Rules on disk, checked and compiled to what a request is matched against. Reads YAML, reports every problem
 //! with its place, and never awaits, logs or reads a clock.
 
-pub mod problem;
-pub mod source;
+mod compile;
+mod fields;
+mod form;
+mod load;
+mod metadata;
+mod name;
+mod problem;
+mod scalar;
+mod source;
+#[cfg(test)]
+mod tests;
 mod tree;
+mod yaml;
 
 use std::{path::PathBuf, sync::Arc};
 
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use sha2::{Digest as _, Sha256};
+
+pub use load::load;
 pub use problem::{Problem, Problems, Severity};
-pub use source::{Source, Sources};
+pub use source::{DotFiles, Source, Sources};
+use tree::Met;
 pub use tree::Pattern;
 
 use crate::limit::{Algorithm, CountDenied, Entry, FailurePolicy, Limit};
@@ -31,16 +47,12 @@ pub struct Load {
     pub kept: Vec<Box<str>>,
 }
 
-/// Checks and compiles a set of files. `last` is what is in force: domains with errors are taken from it.
-pub fn load(_sources: &Sources, _defaults: &Defaults, _last: Option<&Rules>) -> Load {
-    todo!()
-}
-
 /// Everything a decision needs of the rules, immutable; reload swaps the whole.
 #[derive(Default)]
 pub struct Rules {
     /// Sorted by name; [`DomainIndex`] is the position.
     domains: Vec<Arc<Domain>>,
+    by_name: HashMap<Box<str>, u32, FixedState>,
     hash: Box<str>,
 }
 
@@ -49,7 +61,7 @@ pub struct Rules {
 pub struct DomainIndex(pub u32);
 
 /// How much there is, for the start-up line, `check` and metrics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Count {
     pub files: usize,
     pub domains: usize,
@@ -63,12 +75,16 @@ pub struct Domain {
     /// In declaration order, parents before children; [`Rule::index`] is the position.
     rules: Vec<Rule>,
     tree: tree::Tree,
+    /// Of its files' bytes.
+    hash: [u8; 32],
 }
 
 /// A node of a domain's tree that a descriptor can end at. Without a limit it lets pass what ends at it.
 pub struct Rule {
     /// Position within its domain: what metrics are indexed by.
     pub index: u32,
+    /// `api/user/endpoint=/checkout`: the same in JSON and explain.
+    pub id: Arc<str>,
     /// How it is reached: one level per entry.
     pub path: Box<[Arc<Level>]>,
     /// Today at most one; several come with the list form.
@@ -162,19 +178,61 @@ pub enum How {
 }
 
 impl Rules {
+    fn new(domains: Vec<Arc<Domain>>) -> Rules {
+        let mut hash = Sha256::new();
+        for domain in &domains {
+            hash.update((domain.name.len() as u64).to_le_bytes());
+            hash.update(domain.name.as_bytes());
+            hash.update(domain.hash);
+        }
+        let by_name = domains.iter().enumerate().map(|(index, domain)| (domain.name.clone(), index as u32)).collect();
+        let hash = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>().into();
+        Rules { domains, by_name, hash }
+    }
+
     /// The rule that a descriptor's entries end at. Depth must match; no way is tried twice.
-    pub fn find(&self, _domain: &str, _entries: &[Entry<'_>]) -> Found<'_> {
-        todo!()
+    pub fn find(&self, domain: &str, entries: &[Entry<'_>]) -> Found<'_> {
+        self.walk(domain, entries, |_, _| ())
     }
 
     /// The same walk as [`Rules::find`], with a note of each step.
-    pub fn explain<'a>(&self, _domain: &str, _entries: &[Entry<'a>]) -> (Found<'_>, Vec<Step<'a>>) {
-        todo!()
+    pub fn explain<'a>(&self, domain: &str, entries: &[Entry<'a>]) -> (Found<'_>, Vec<Step<'a>>) {
+        let mut steps = Vec::with_capacity(entries.len());
+        let found = self.walk(domain, entries, |at: usize, met: Option<&Met<'_>>| {
+            let how = match met {
+                Some(Met::Exact(_)) => How::Exact,
+                Some(Met::Pattern(pattern, _)) => How::Pattern(pattern.text().into()),
+                Some(Met::KeyOnly(_)) => How::KeyOnly,
+                Some(Met::UnknownValue) => How::UnknownValue,
+                Some(Met::UnknownKey) => How::UnknownKey,
+                None => How::TooDeep,
+            };
+            steps.push(Step { entry: entries[at], how });
+        });
+        (found, steps)
+    }
+
+    fn walk(&self, domain: &str, entries: &[Entry<'_>], mut note: impl FnMut(usize, Option<&Met<'_>>)) -> Found<'_> {
+        let Some(index) = self.domain(domain) else { return Found::UnknownDomain };
+        let domain = &self.domains[index.0 as usize];
+        let mut at = None;
+        for (position, entry) in entries.iter().enumerate() {
+            let met = domain.tree.step(at, entry.key, entry.value);
+            note(position, met.as_ref());
+            match met {
+                Some(Met::Exact(rule) | Met::Pattern(_, rule) | Met::KeyOnly(rule)) => at = Some(rule),
+                _ => return Found::NoMatch,
+            }
+        }
+        match at {
+            Some(rule) => Found::Rule { domain: index, rule: &domain.rules[rule as usize] },
+            None => Found::NoMatch,
+        }
     }
 
     /// Where a domain is, if there is one of this name.
     pub fn domain(&self, name: &str) -> Option<DomainIndex> {
-        self.domains.binary_search_by(|domain| domain.name().cmp(name)).ok().map(|index| DomainIndex(index as u32))
+        self.by_name.get(name).copied().map(DomainIndex)
     }
 
     /// Sorted by name; [`DomainIndex`] is the position.

@@ -1,5 +1,119 @@
-#[derive(clap::Args)]
-pub(super) struct CheckArgs {}
-pub(super) fn run(_: &CheckArgs) -> anyhow::Result<std::process::ExitCode> {
-    todo!()
+//! `tollgate check`: loads rule files as serving does, and prints every problem for people, programs or a pull request.
+
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Args, ValueEnum, builder::FalseyValueParser};
+use serde::Serialize;
+
+use crate::{
+    limit::{Algorithm, CountDenied},
+    rules::{self, Count, Defaults, DotFiles, Load, Problems, Rules, Sources},
+};
+
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    tollgate check config/\n  \
+    tollgate check --format github rules/*.yaml\n  \
+    tollgate check --format json rules/ | jq '.problems[].what'\n\n\
+    Exit code: 0 no errors (there may be warnings), 1 errors.")]
+pub(super) struct CheckArgs {
+    /// Rule files, or directories of them
+    #[arg(value_name = "PATH", default_value = "config")]
+    paths: Vec<PathBuf>,
+    /// How problems are printed
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Merge files that name the same domain instead of refusing them
+    #[arg(long, env = "MERGE_DOMAIN_CONFIG", value_parser = FalseyValueParser::new())]
+    merge_domain_config: bool,
+    /// Skip files and directories whose names begin with a dot ("..*" always are)
+    #[arg(long, env = "RUNTIME_IGNOREDOTFILES", value_parser = FalseyValueParser::new())]
+    runtime_ignoredotfiles: bool,
+    /// Algorithm of limits that name none [default: sliding_window]
+    #[arg(long, value_name = "NAME", env = "TOLLGATE_ALGORITHM", value_parser = algorithm)]
+    algorithm: Option<Algorithm>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    /// For people, with the line that each problem stands on
+    Text,
+    /// One object with all problems
+    Json,
+    /// Workflow commands that mark the lines of a pull request
+    Github,
+}
+
+/// The answer as JSON.
+#[derive(Serialize)]
+struct Answer<'a> {
+    ok: bool,
+    #[serde(flatten)]
+    problems: &'a Problems,
+    #[serde(flatten)]
+    count: Count,
+}
+
+pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    let (problems, rules) = check(args);
+    let text = match args.format {
+        Format::Text => for_people(&problems, &rules),
+        Format::Json => {
+            let answer = Answer { ok: !problems.has_errors(), problems: &problems, count: rules.count() };
+            serde_json::to_string_pretty(&answer)? + "\n"
+        }
+        Format::Github => problems.iter().map(|problem| problem.github() + "\n").collect(),
+    };
+    match io::stdout().write_all(text.as_bytes()) {
+        // Whoever reads may have read enough (`| head`).
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
+        _ => {}
+    }
+    Ok(if problems.has_errors() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn check(args: &CheckArgs) -> (Problems, Rules) {
+    let dot_files = if args.runtime_ignoredotfiles { DotFiles::Ignore } else { DotFiles::Read };
+    let sources = match Sources::read(&args.paths, dot_files) {
+        Ok(sources) => sources,
+        Err(problems) => return (problems, Rules::default()),
+    };
+    let defaults = Defaults {
+        algorithm: args.algorithm.unwrap_or_default(),
+        count_denied: CountDenied::default(),
+        merge_domains: args.merge_domain_config,
+    };
+    let Load { problems, rules, .. } = rules::load(&sources, &defaults, None);
+    (problems, rules)
+}
+
+fn for_people(problems: &Problems, rules: &Rules) -> String {
+    let mut text = problems.render();
+    let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let (errors, warnings) = (problems.errors().count(), problems.warnings().count());
+    if errors > 0 {
+        text.push_str(&plural(errors, "error"));
+    } else {
+        let Count { files, domains, rules } = rules.count();
+        let (files, domains, rules) = (plural(files, "file"), plural(domains, "domain"), plural(rules, "rule"));
+        text.push_str(&format!("ok: {files}, {domains}, {rules}"));
+    }
+    if warnings > 0 {
+        text.push_str(&format!(", {}", plural(warnings, "warning")));
+    }
+    text.push('\n');
+    text
+}
+
+/// An environment variable that is set but empty counts as unset, and so means the default.
+fn algorithm(text: &str) -> Result<Algorithm, String> {
+    if text.is_empty() {
+        return Ok(Algorithm::default());
+    }
+    let names = || Algorithm::ALL.map(Algorithm::name).join(", ");
+    Algorithm::parse(text).ok_or_else(|| format!("it is one of {}", names()))
 }

@@ -1,9 +1,21 @@
 //! What is wrong with rule files, and where: each problem with its file, line, column, source line and a hint, as
 //! text, JSON or GitHub annotations. Knows nothing of YAML.
 
-use std::path::PathBuf;
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
 
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::Serialize;
+
+use super::{source::Source, yaml::Place};
+
+/// Beyond this many only their number is kept: nobody reads on, and a set may have a million mistakes.
+const PROBLEMS_MAX: usize = 1_000;
+
+/// Characters of a source line that are shown; of a longer one, those around the mistake.
+const EXCERPT_MAX: usize = 160;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -14,43 +26,179 @@ pub enum Severity {
     Warning,
 }
 
-/// One thing that is wrong. Lines and columns count from 1; 0 means the file as a whole.
+/// One thing that is wrong. Lines and columns count from 1, columns in characters; 0 means the file as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    pub severity: Severity,
     pub path: PathBuf,
     pub line: u32,
     pub column: u32,
-    pub source_line: Box<str>,
+    pub severity: Severity,
     pub what: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// The line as it stands in the file, or the part of it around the column if it is long.
+    pub source_line: String,
+    /// Where in `source_line` the mistake stands, in bytes.
+    #[serde(skip)]
+    mark: std::ops::Range<usize>,
+    #[serde(skip)]
+    width: u32,
 }
 
 /// Every problem of a set of files, in order of file and place.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct Problems(Vec<Problem>);
+pub struct Problems {
+    problems: Vec<Problem>,
+    /// Further errors and warnings that weren't kept, because there were too many.
+    more: usize,
+}
 
 impl Problems {
     pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
-        self.0.iter()
+        self.problems.iter()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.problems.is_empty()
     }
 
     pub fn errors(&self) -> impl Iterator<Item = &Problem> {
-        self.0.iter().filter(|problem| problem.severity == Severity::Error)
+        self.problems.iter().filter(|problem| problem.severity == Severity::Error)
     }
 
     pub fn warnings(&self) -> impl Iterator<Item = &Problem> {
-        self.0.iter().filter(|problem| problem.severity == Severity::Warning)
+        self.problems.iter().filter(|problem| problem.severity == Severity::Warning)
     }
 
     pub fn has_errors(&self) -> bool {
         self.errors().next().is_some()
     }
+
+    /// Errors and warnings that were found beyond those that are listed.
+    pub fn more(&self) -> usize {
+        self.more
+    }
+
+    /// For people: each with its source line and a mark under the mistake.
+    pub fn render(&self) -> String {
+        let mut out = String::new();
+        for problem in &self.problems {
+            out.push_str(&problem.render());
+            out.push_str("\n\n");
+        }
+        if self.more > 0 {
+            let _ = writeln!(out, "and {} more\n", self.more);
+        }
+        out
+    }
+}
+
+impl<'p> IntoIterator for &'p Problems {
+    type Item = &'p Problem;
+    type IntoIter = std::slice::Iter<'p, Problem>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl std::fmt::Display for Problems {
+    /// A line for each.
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, problem) in self.problems.iter().enumerate() {
+            let gap = if index > 0 { "\n" } else { "" };
+            write!(out, "{gap}{problem}")?;
+        }
+        match self.more {
+            0 => Ok(()),
+            more => write!(out, "\nand {more} more"),
+        }
+    }
+}
+
+impl std::error::Error for Problems {}
+
+impl Problem {
+    fn new(path: &Path, at: Place, severity: Severity, what: String) -> Problem {
+        Problem {
+            path: path.to_owned(),
+            line: at.line,
+            column: at.column,
+            severity,
+            what,
+            hint: None,
+            source_line: String::new(),
+            mark: 0..0,
+            width: at.width,
+        }
+    }
+
+    pub(super) fn hint(&mut self, hint: impl Into<String>) {
+        self.hint = Some(hint.into());
+    }
+
+    /// For people: with the source line and a mark under the mistake.
+    pub fn render(&self) -> String {
+        let level = match self.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let path = self.path.display().to_string();
+        let title = level.primary_title(self.what.as_str());
+        let mut report = if self.line == 0 {
+            Group::with_title(title).element(annotate_snippets::Origin::path(path.as_str()))
+        } else {
+            let snippet = Snippet::source(self.source_line.as_str())
+                .path(path.as_str())
+                .line_start(self.line as usize)
+                .fold(false)
+                .annotation(AnnotationKind::Primary.span(self.mark.clone()));
+            title.element(snippet)
+        };
+        if let Some(hint) = &self.hint {
+            report = report.element(Level::HELP.message(hint.as_str()));
+        }
+        Renderer::plain().render(&[report])
+    }
+
+    /// A workflow command that marks the line in a pull request.
+    pub fn github(&self) -> String {
+        let kind = match self.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        let text = match &self.hint {
+            Some(hint) => format!("{} ({hint})", self.what),
+            None => self.what.clone(),
+        };
+        let file = escape(&self.path.display().to_string()).replace(':', "%3A").replace(',', "%2C");
+        format!("::{kind} file={file},line={},col={}::{}", self.line.max(1), self.column.max(1), escape(&text))
+    }
+
+    fn quote(&mut self, line: &str) {
+        let characters: Vec<(usize, char)> = line.char_indices().collect();
+        let column = (self.column as usize).saturating_sub(1).min(characters.len());
+        let begin = if characters.len() <= EXCERPT_MAX { 0 } else { column.saturating_sub(EXCERPT_MAX / 2) };
+        let end = characters.len().min(begin + EXCERPT_MAX);
+        let shown: String = characters[begin..end].iter().map(|(_, character)| visible(*character)).collect();
+        let byte = |position: usize| shown.char_indices().nth(position).map_or(shown.len(), |(byte, _)| byte);
+        let (from, to) = (column - begin, (column - begin + self.width as usize).min(end - begin));
+        self.mark = byte(from)..byte(to.max(from));
+        self.source_line = shown;
+    }
+}
+
+/// Control characters would garble a terminal, and a tab has no width of its own.
+fn visible(character: char) -> char {
+    match character {
+        '\t' => ' ',
+        character if character.is_control() => '\u{fffd}',
+        character => character,
+    }
+}
+
+fn escape(text: &str) -> String {
+    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
 impl std::fmt::Display for Problem {
@@ -65,5 +213,77 @@ impl std::fmt::Display for Problem {
             Some(hint) => write!(out, " ({hint})"),
             None => Ok(()),
         }
+    }
+}
+
+/// Collects problems while a set is read.
+#[derive(Default)]
+pub(super) struct Report {
+    errors: Kept,
+    warnings: Kept,
+}
+
+/// The first ones, and how many came after them. Apart for each severity, so that warnings can't crowd out errors.
+#[derive(Default)]
+struct Kept {
+    problems: Vec<Problem>,
+    count: usize,
+}
+
+impl Kept {
+    fn put(&mut self, problem: Problem) -> &mut Problem {
+        self.count += 1;
+        // The last place is for those that come when all others are taken.
+        self.problems.truncate(PROBLEMS_MAX);
+        self.problems.push(problem);
+        self.problems.last_mut().expect("one was just pushed")
+    }
+
+    fn finish(mut self) -> (Vec<Problem>, usize) {
+        self.problems.truncate(PROBLEMS_MAX);
+        let more = self.count - self.problems.len();
+        (self.problems, more)
+    }
+}
+
+impl Report {
+    /// The problem that was put in, to add a hint to.
+    pub(super) fn error(&mut self, path: &Path, at: Place, what: impl Into<String>) -> &mut Problem {
+        self.errors.put(Problem::new(path, at, Severity::Error, what.into()))
+    }
+
+    pub(super) fn warn(&mut self, path: &Path, at: Place, what: impl Into<String>) -> &mut Problem {
+        self.warnings.put(Problem::new(path, at, Severity::Warning, what.into()))
+    }
+
+    /// Errors so far: whether something was sound is told by comparing.
+    pub(super) fn errors(&self) -> usize {
+        self.errors.count
+    }
+
+    /// Sorted, without repetitions (what an alias repeats is one mistake), with the lines they stand on.
+    pub(super) fn finish(self, sources: &[Source]) -> Problems {
+        let ((mut problems, errors), (warnings, more)) = (self.errors.finish(), self.warnings.finish());
+        problems.extend(warnings);
+        problems.sort_by(|one, other| {
+            (&one.path, one.line, one.column, &one.what).cmp(&(&other.path, other.line, other.column, &other.what))
+        });
+        problems.dedup();
+        for of_file in problems.chunk_by_mut(|one, other| one.path == other.path) {
+            let Some(source) = sources.iter().find(|source| source.path == of_file[0].path) else { continue };
+            let text = String::from_utf8_lossy(&source.bytes);
+            let mut lines = text.lines().enumerate();
+            let mut current = lines.next();
+            for problem in of_file {
+                while current.is_some_and(|(index, _)| index + 1 < problem.line as usize) {
+                    current = lines.next();
+                }
+                match current {
+                    Some((index, line)) if index + 1 == problem.line as usize => problem.quote(line),
+                    _ => {}
+                }
+            }
+        }
+        Problems { problems, more: errors + more }
     }
 }

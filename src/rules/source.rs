@@ -1,9 +1,23 @@
 //! Rule files as bytes: which of a directory's files are rules, and reading them. Reading is apart from parsing, so
 //! that a set can be hashed before it is trusted.
 
-use std::path::PathBuf;
+use std::{
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
 
-use super::Problems;
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    problem::{Problems, Report},
+    yaml::Place,
+};
+
+/// A larger file is no rule file.
+const FILE_MAX: u64 = 64 << 20;
+
+/// Directories within directories; deeper is a loop of symlinks.
+const DEPTH_MAX: usize = 32;
 
 /// One rule file as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +44,94 @@ pub enum DotFiles {
 }
 
 impl Sources {
-    /// Reads files, and directories with all below them.
-    pub fn read(_paths: &[PathBuf], _dot_files: DotFiles) -> Result<Sources, Problems> {
-        todo!()
+    /// Reads files, and directories with all below them. A file that is named itself is read whatever its name is.
+    /// The errors are those of the file system; each is listed.
+    pub fn read(paths: &[PathBuf], dot_files: DotFiles) -> Result<Sources, Problems> {
+        let mut reader = Reader { dot_files, sources: Sources::default(), report: Report::default() };
+        for path in paths {
+            reader.path(path, 0);
+        }
+        let Reader { mut sources, report, .. } = reader;
+        sources.files.sort_by(|one, other| one.path.cmp(&other.path));
+        sources.files.dedup_by(|one, other| one.path == other.path);
+        sources.skipped.sort();
+        match report.errors() {
+            0 => Ok(sources),
+            _ => Err(report.finish(&[])),
+        }
     }
+
+    /// Equal for equal files: names and bytes.
+    pub fn digest(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        for source in &self.files {
+            let path = source.path.as_os_str().as_encoded_bytes();
+            hash.update((path.len() as u64).to_le_bytes());
+            hash.update(path);
+            hash.update((source.bytes.len() as u64).to_le_bytes());
+            hash.update(&source.bytes);
+        }
+        hash.finalize().into()
+    }
+}
+
+struct Reader {
+    dot_files: DotFiles,
+    sources: Sources,
+    report: Report,
+}
+
+impl Reader {
+    fn path(&mut self, path: &Path, depth: usize) {
+        let outcome = match std::fs::metadata(path) {
+            Ok(found) if found.is_dir() && depth < DEPTH_MAX => self.directory(path, depth),
+            Ok(found) if found.is_dir() => Err(io::Error::other("directories are nested too deeply")),
+            Ok(found) if found.is_file() && depth > 0 && !is_rule_file(path) => {
+                self.sources.skipped.push(path.to_owned());
+                Ok(())
+            }
+            Ok(found) if found.is_file() => self.file(path),
+            // Sockets, devices and pipes hold no rules, and reading them may never end.
+            Ok(_) => {
+                self.sources.skipped.push(path.to_owned());
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = outcome {
+            self.report.error(path, Place::default(), format!("can't be read: {error}"));
+        }
+    }
+
+    fn directory(&mut self, path: &Path, depth: usize) -> io::Result<()> {
+        let mut below = Vec::new();
+        for entry in std::fs::read_dir(path)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let name = name.as_encoded_bytes();
+            let hidden = name.starts_with(b".") && self.dot_files == DotFiles::Ignore;
+            if !name.starts_with(b"..") && !hidden {
+                below.push(entry.path());
+            }
+        }
+        below.sort();
+        for path in below {
+            self.path(&path, depth + 1);
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, path: &Path) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        std::fs::File::open(path)?.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > FILE_MAX {
+            return Err(io::Error::other(format!("more than {} MiB", FILE_MAX >> 20)));
+        }
+        self.sources.files.push(Source { path: path.to_owned(), bytes });
+        Ok(())
+    }
+}
+
+fn is_rule_file(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
 }

@@ -1,5 +1,10 @@
 //! The tree that descriptors are matched against: hashed by key, then by value. Matching never allocates.
 
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+use super::LevelValue;
+
 /// What a value with `*` in it matches: each star any run of characters, none included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
@@ -7,11 +12,100 @@ pub struct Pattern {
 }
 
 impl Pattern {
+    pub fn new(text: &str) -> Pattern {
+        Pattern { text: text.into() }
+    }
+
     /// As the rule writes it.
     pub fn text(&self) -> &str {
         &self.text
     }
+
+    /// Both ends are anchored; what stands between stars is found from left to right, the first time it occurs, which
+    /// leaves most room for what follows.
+    pub fn matches(&self, value: &str) -> bool {
+        let Some((first, rest)) = self.text.split_once('*') else { return *self.text == *value };
+        let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
+        let Some(value) = value.strip_prefix(first) else { return false };
+        let Some(mut value) = value.strip_suffix(last) else { return false };
+        for part in middle.split('*') {
+            match value.find(part) {
+                Some(at) => value = &value[at + part.len()..],
+                None => return false,
+            }
+        }
+        true
+    }
+}
+
+/// Which rule is below which, by position in the domain's rules.
+#[derive(Default)]
+pub(super) struct Tree {
+    root: Branch,
+    below: Vec<Option<Box<Branch>>>,
 }
 
 #[derive(Default)]
-pub(super) struct Tree {}
+struct Branch {
+    keys: HashMap<Box<str>, Values, FixedState>,
+}
+
+/// The rules of one key at one level.
+#[derive(Default)]
+struct Values {
+    /// Patterns are here too, by their text: a value that is written as the pattern is meets it first.
+    exact: HashMap<Box<str>, u32, FixedState>,
+    /// In declaration order: the first that matches is it.
+    patterns: Vec<(Pattern, u32)>,
+    any: Option<u32>,
+}
+
+/// What one entry meets at its level.
+pub(super) enum Met<'t> {
+    Exact(u32),
+    Pattern(&'t Pattern, u32),
+    KeyOnly(u32),
+    UnknownValue,
+    UnknownKey,
+}
+
+impl Tree {
+    /// Puts the next rule below another or at the root. Gives the rule that stood at its place before, if one did.
+    pub(super) fn insert(&mut self, parent: Option<u32>, key: &str, value: &LevelValue) -> Option<u32> {
+        let index = self.below.len() as u32;
+        let branch = match parent {
+            Some(parent) => self.below[parent as usize].get_or_insert_default(),
+            None => &mut self.root,
+        };
+        let values = branch.keys.entry(key.into()).or_default();
+        let taken = match value {
+            LevelValue::Any => values.any.replace(index),
+            LevelValue::Exact(text) => values.exact.insert(text.clone(), index),
+            LevelValue::Pattern(pattern) => {
+                values.patterns.push((pattern.clone(), index));
+                values.exact.insert(pattern.text.clone(), index)
+            }
+        };
+        self.below.push(None);
+        taken
+    }
+
+    /// One step down: `at` is the rule that was reached, none at first. `None` if nothing is below it.
+    pub(super) fn step(&self, at: Option<u32>, key: &str, value: &str) -> Option<Met<'_>> {
+        let branch = match at {
+            Some(at) => self.below[at as usize].as_deref()?,
+            None => &self.root,
+        };
+        let Some(values) = branch.keys.get(key) else { return Some(Met::UnknownKey) };
+        if let Some(index) = values.exact.get(value) {
+            return Some(Met::Exact(*index));
+        }
+        if let Some((pattern, index)) = values.patterns.iter().find(|(pattern, _)| pattern.matches(value)) {
+            return Some(Met::Pattern(pattern, *index));
+        }
+        Some(match values.any {
+            Some(index) => Met::KeyOnly(index),
+            None => Met::UnknownValue,
+        })
+    }
+}

@@ -10,7 +10,7 @@ use crate::{
     clock,
     limiter::Snapshot,
     metrics::{Meters, Metrics},
-    rules::{self, Defaults, Load, Sources, source::DotFiles},
+    rules::{self, Defaults, DotFiles, Load, Sources},
     settings::Settings,
 };
 

@@ -1,0 +1,212 @@
+//! One domain's descriptors, from all its files, to rules and the tree that finds them. Knows nothing of other domains.
+
+use std::{path::PathBuf, sync::Arc};
+
+use crate::limit::FailurePolicy;
+
+use super::{
+    Defaults, Level, LevelValue, Rule, RuleLimit,
+    fields::{DESCRIPTOR, Fields, Pen},
+    form::{Form, Manner, Said},
+    metadata, name,
+    problem::Report,
+    tree::{Pattern, Tree},
+    yaml::{Node, Place, Value},
+};
+
+/// Descriptors below descriptors.
+const NESTING_MAX: usize = 32;
+
+/// Rules of all domains together.
+pub(super) const RULES_MAX: usize = 1_000_000;
+
+pub(super) struct Compiler<'c> {
+    pub(super) report: &'c mut Report,
+    pub(super) domain: &'c str,
+    pub(super) manner: Manner,
+    pub(super) process: &'c Defaults,
+    /// How many rules there may be.
+    pub(super) room: usize,
+    pub(super) rules: Vec<Rule>,
+    pub(super) tree: Tree,
+}
+
+/// The rule that descriptors stand below.
+#[derive(Clone, Copy)]
+struct Parent<'p> {
+    rule: Option<u32>,
+    path: &'p [Arc<Level>],
+}
+
+impl Compiler<'_> {
+    /// Takes in the descriptors of one file.
+    pub(super) fn file(&mut self, path: &Arc<PathBuf>, descriptors: &Node<'_>) {
+        self.descriptors(path, descriptors, Parent { rule: None, path: &[] });
+    }
+
+    fn pen<'p>(&'p mut self, path: &'p Arc<PathBuf>) -> Pen<'p> {
+        Pen { report: self.report, path }
+    }
+
+    fn descriptors(&mut self, file: &Arc<PathBuf>, node: &Node<'_>, parent: Parent<'_>) {
+        let Value::List(items) = &node.value else {
+            let what = format!("`descriptors` must be a list, not {}", node.kind());
+            self.pen(file).error(node.at, what).hint("begin each descriptor with `- key:`");
+            return;
+        };
+        if parent.path.len() == NESTING_MAX {
+            let what = format!("descriptors are nested deeper than {NESTING_MAX}");
+            self.pen(file).error(node.at, what);
+            return;
+        }
+        for item in items.iter() {
+            if self.rules.len() == self.room {
+                self.pen(file).error(item.at, format!("more than {RULES_MAX} rules"));
+                return;
+            }
+            self.descriptor(file, item, parent);
+        }
+    }
+
+    fn descriptor(&mut self, file: &Arc<PathBuf>, node: &Node<'_>, parent: Parent<'_>) {
+        let mut pen = self.pen(file);
+        let Some(fields) = pen.fields(node, &DESCRIPTOR) else { return };
+        let level = Arc::new(pen.level(&fields));
+        let form = fields.get("rate_limit").and_then(|node| pen.form(node));
+        let policy = pen.on_store_failure(&fields);
+        let flag = |pen: &mut Pen<'_>, key| fields.get(key).and_then(|node| pen.boolean(node, key)).unwrap_or(false);
+        let (shadow_mode, quota_mode) = (flag(&mut pen, "shadow_mode"), flag(&mut pen, "quota_mode"));
+        let detailed_metric = flag(&mut pen, "detailed_metric");
+        let metadata = fields.get("metadata").and_then(|node| pen.metadata(node));
+
+        self.insert(file, fields.at, parent, &level);
+        let path: Box<[Arc<Level>]> = parent.path.iter().chain([&level]).cloned().collect();
+        let id: Arc<str> = name::rule_id(self.domain, &path).into();
+        let limits = form.as_ref().and_then(|form| self.limit(file, form, &id, policy)).into_iter().collect();
+        let index = self.rules.len() as u32;
+        self.rules.push(Rule {
+            index,
+            limits,
+            unlimited: form.as_ref().is_some_and(|form| form.quota.is_none()),
+            shadow_mode,
+            quota_mode,
+            detailed_metric,
+            shared: path.iter().map(|level| level.shared()).collect(),
+            variable: path.iter().position(|level| !level.is_fixed()).unwrap_or(path.len()),
+            metadata,
+            metric_key: name::metric_key(self.domain, &path).into(),
+            file: Arc::clone(file),
+            line: fields.at.line,
+            id,
+            path: path.clone(),
+            name: form.as_ref().map(|form| form.name.clone()).unwrap_or_default(),
+            replaces: form.map(|form| form.replaces).unwrap_or_default(),
+        });
+        if let Some(below) = fields.get("descriptors") {
+            self.descriptors(file, below, Parent { rule: Some(index), path: &path });
+        }
+    }
+
+    fn insert(&mut self, file: &Arc<PathBuf>, at: Place, parent: Parent<'_>, level: &Level) {
+        // A level without a key is refused already, and isn't a second one where another has none either.
+        let before = match &*level.key {
+            "" => self.tree.insert(parent.rule, &format!("\0{}", self.rules.len()), &level.value),
+            key => self.tree.insert(parent.rule, key, &level.value),
+        };
+        let Some(before) = before else { return };
+        let value = level.value.text().map_or(" without a value".to_owned(), |value| format!(" with value `{value}`"));
+        let before = &self.rules[before as usize];
+        let place = match Arc::ptr_eq(&before.file, file) {
+            true => format!("line {}", before.line),
+            false => format!("{}:{}", before.file.display(), before.line),
+        };
+        let what = format!("key `{}`{value} is here a second time: first in {place}", level.key);
+        self.pen(file).error(at, what);
+    }
+
+    fn limit(
+        &mut self,
+        file: &Arc<PathBuf>,
+        form: &Form,
+        rule: &Arc<str>,
+        policy: Option<Said<FailurePolicy>>,
+    ) -> Option<RuleLimit> {
+        let quota = form.quota?;
+        let (manner, process) = (self.manner, self.process);
+        let limit = self.pen(file).resolve(form, quota, &manner, process.algorithm);
+        let count_denied = form.manner.count_denied.or(manner.count_denied);
+        let policy = form.manner.on_store_failure.or(policy).or(manner.on_store_failure);
+        let name = Some(&form.name).filter(|name| !name.is_empty());
+        Some(RuleLimit {
+            id: name.map_or_else(|| Arc::clone(rule), |name| name::limit_id(rule, name).into()),
+            limit,
+            name: name.cloned(),
+            key_name: Box::default(),
+            enforce: form.enforce,
+            count_denied: count_denied.map_or(process.count_denied, |said| said.value),
+            on_store_failure: policy.map(|said| said.value),
+        })
+    }
+}
+
+impl Pen<'_> {
+    fn level(&mut self, fields: &Fields<'_, '_>) -> Level {
+        let key = match fields.get("key") {
+            Some(node) => self.key_of_level(node),
+            None => {
+                if fields.all_known {
+                    self.error(fields.at, "a descriptor must have a `key`");
+                }
+                Box::default()
+            }
+        };
+        let value = fields.get("value").and_then(|node| self.text(node)).unwrap_or_default();
+        let mut flag = |key| fields.get(key).and_then(|node| self.boolean(node, key)).unwrap_or(false);
+        let (share_threshold, value_to_metric) = (flag("share_threshold"), flag("value_to_metric"));
+        if share_threshold && !value.contains('*') {
+            let at = fields.place("share_threshold");
+            self.error(at, "`share_threshold` needs a value with `*` in it")
+                .hint("values that match the pattern share one counter; without one there is nothing to share");
+        }
+        let value = match value {
+            "" => LevelValue::Any,
+            value if value.contains('*') => LevelValue::Pattern(Pattern::new(value)),
+            value => LevelValue::Exact(value.into()),
+        };
+        Level { key, value, share_threshold, value_to_metric }
+    }
+
+    fn key_of_level(&mut self, node: &Node<'_>) -> Box<str> {
+        let Some(key) = self.text(node) else { return Box::default() };
+        if key.is_empty() {
+            self.error(node.at, "a descriptor's `key` must not be empty");
+        }
+        if key.contains('*') {
+            self.error(node.at, format!("key `{key}` has `*` in it, which would match any key"))
+                .hint("wildcards stand in `value`; leave `value` out to match every value of a key");
+            return Box::default();
+        }
+        key.into()
+    }
+
+    fn metadata(&mut self, node: &Node<'_>) -> Option<serde_json::Value> {
+        match &node.value {
+            Value::Map(entries) if entries.is_empty() => None,
+            Value::Map(_) => Some(metadata::to_json(node)),
+            _ => {
+                self.error(node.at, format!("`metadata` must be a map, not {}", node.kind()));
+                None
+            }
+        }
+    }
+}
+
+impl Level {
+    fn shared(&self) -> Option<Box<str>> {
+        self.value.text().filter(|_| self.share_threshold).map(Box::from)
+    }
+
+    fn is_fixed(&self) -> bool {
+        matches!(self.value, LevelValue::Exact(_))
+    }
+}

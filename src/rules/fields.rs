@@ -1,0 +1,327 @@
+//! Maps of a rule file taken apart: which keys a map may have, what is said of the others, and the values of fields as
+//! text, numbers, booleans and words. Knows nothing of what the fields mean together.
+
+use std::path::Path;
+
+use smallvec::SmallVec;
+
+use super::{
+    problem::{Problem, Report},
+    scalar::{Plain, Unusable},
+    yaml::{Node, Place, Value},
+};
+
+/// The keys that a map may have.
+pub(super) struct Shape {
+    what: &'static str,
+    keys: &'static [&'static str],
+}
+
+pub(super) const FILE: Shape = Shape { what: "a rule file", keys: &["domain", "defaults", "descriptors"] };
+
+pub(super) const DEFAULTS: Shape =
+    Shape { what: "`defaults`", keys: &["algorithm", "sub_windows", "count_denied", "on_store_failure"] };
+
+pub(super) const DESCRIPTOR: Shape = Shape {
+    what: "a descriptor",
+    keys: &[
+        "key",
+        "value",
+        "rate_limit",
+        "descriptors",
+        "shadow_mode",
+        "quota_mode",
+        "detailed_metric",
+        "value_to_metric",
+        "share_threshold",
+        "metadata",
+        "on_store_failure",
+    ],
+};
+
+pub(super) const LIMIT: Shape = Shape {
+    what: "`rate_limit`",
+    keys: &[
+        "requests_per_unit",
+        "unit",
+        "unit_multiplier",
+        "requests",
+        "window",
+        "unlimited",
+        "name",
+        "replaces",
+        "algorithm",
+        "burst",
+        "capacity",
+        "sub_windows",
+        "count_denied",
+        "enforce",
+        "on_store_failure",
+    ],
+};
+
+pub(super) const REPLACED: Shape = Shape { what: "an entry of `replaces`", keys: &["name"] };
+
+const SHAPES: [&Shape; 5] = [&FILE, &DEFAULTS, &DESCRIPTOR, &LIMIT, &REPLACED];
+
+/// What the reference lets stand anywhere and ignores where it means nothing.
+const REFERENCE_KEYS: [&str; 16] = [
+    "domain",
+    "key",
+    "value",
+    "descriptors",
+    "rate_limit",
+    "unit",
+    "requests_per_unit",
+    "unlimited",
+    "shadow_mode",
+    "quota_mode",
+    "name",
+    "replaces",
+    "detailed_metric",
+    "value_to_metric",
+    "share_threshold",
+    "metadata",
+];
+
+/// A map's known keys and what stands beside them.
+pub(super) struct Fields<'n, 't> {
+    pub(super) at: Place,
+    /// No key was refused; where one was, it may be the one that seems to be missing.
+    pub(super) all_known: bool,
+    found: SmallVec<[(&'static str, Place, &'n Node<'t>); 8]>,
+}
+
+impl<'n, 't> Fields<'n, 't> {
+    /// Nothing (`~`) is as good as the key left out.
+    pub(super) fn get(&self, key: &str) -> Option<&'n Node<'t>> {
+        self.found.iter().find(|(known, ..)| *known == key).map(|(_, _, node)| *node).filter(|node| !node.is_null())
+    }
+
+    /// Where a key stands, else the map.
+    pub(super) fn place(&self, key: &str) -> Place {
+        self.found.iter().find(|(known, ..)| *known == key).map_or(self.at, |(_, at, _)| *at)
+    }
+
+    /// The first of some keys that is there.
+    pub(super) fn first_of(&self, keys: &[&'static str]) -> Option<&'static str> {
+        keys.iter().copied().find(|key| self.get(key).is_some())
+    }
+}
+
+/// Writes down the problems of one file.
+pub(super) struct Pen<'r> {
+    pub(super) report: &'r mut Report,
+    pub(super) path: &'r Path,
+}
+
+impl Pen<'_> {
+    pub(super) fn error(&mut self, at: Place, what: impl Into<String>) -> &mut Problem {
+        self.report.error(self.path, at, what)
+    }
+
+    pub(super) fn warn(&mut self, at: Place, what: impl Into<String>) -> &mut Problem {
+        self.report.warn(self.path, at, what)
+    }
+
+    /// Takes a map apart and reports every key that doesn't belong in it.
+    pub(super) fn fields<'n, 't>(&mut self, node: &'n Node<'t>, shape: &Shape) -> Option<Fields<'n, 't>> {
+        let Value::Map(entries) = &node.value else {
+            self.error(node.at, format!("{} must be a map, not {}", shape.what, node.kind()));
+            return None;
+        };
+        let errors = self.report.errors();
+        let mut fields = Fields { at: node.at, all_known: true, found: SmallVec::new() };
+        for (key, value) in entries.iter() {
+            let Some(text) = self.key(key) else { continue };
+            match shape.keys.iter().find(|known| **known == text) {
+                Some(known) => self.keep(&mut fields, known, key.at, value),
+                None => self.misfit(text, key.at, value, shape),
+            }
+        }
+        fields.all_known = self.report.errors() == errors;
+        Some(fields)
+    }
+
+    fn keep<'n, 't>(&mut self, fields: &mut Fields<'n, 't>, known: &'static str, at: Place, value: &'n Node<'t>) {
+        match fields.found.iter_mut().find(|(earlier, ..)| *earlier == known) {
+            Some(earlier) => {
+                let line = earlier.1.line;
+                *earlier = (known, at, value);
+                self.warn(at, format!("`{known}` is written twice; what line {line} says is lost"));
+            }
+            None => fields.found.push((known, at, value)),
+        }
+    }
+
+    fn key<'n>(&mut self, key: &'n Node<'_>) -> Option<&'n str> {
+        let Value::Scalar { text, plain } = &key.value else {
+            self.error(key.at, format!("a key must be text, not {}", key.kind()));
+            return None;
+        };
+        if *plain && Plain::of(text) != Plain::Text {
+            self.error(key.at, format!("key `{text}` isn't text")).hint("put it in quotes");
+            return None;
+        }
+        Some(text)
+    }
+
+    /// A key that its map doesn't have: misspelled, or at home elsewhere.
+    fn misfit(&mut self, key: &str, at: Place, value: &Node<'_>, shape: &Shape) {
+        let home = SHAPES.into_iter().find(|shape| shape.keys.contains(&key));
+        let whose = shape.what;
+        match home {
+            Some(home) if REFERENCE_KEYS.contains(&key) => {
+                let what = format!("`{key}` in {whose} is ignored");
+                match (key, whose) {
+                    ("shadow_mode", "`rate_limit`") => {
+                        self.warn(at, format!("{what}: this limit is enforced"))
+                            .hint("put it beside `key`, or write `enforce: false`");
+                    }
+                    _ => self.warn(at, what).hint(format!("it belongs in {}", home.what)),
+                }
+                self.ignored(value);
+            }
+            Some(home) => {
+                let what = format!("`{key}` doesn't belong in {whose}");
+                self.error(at, what).hint(format!("it belongs in {}", home.what));
+            }
+            None => {
+                let problem = self.error(at, format!("unknown key `{key}` in {whose}"));
+                match nearest(key, shape.keys) {
+                    Some(meant) => problem.hint(format!("did you mean `{meant}`?")),
+                    None => problem.hint(format!("it may have {}", shape.keys.join(", "))),
+                }
+            }
+        }
+    }
+
+    /// What stands beside an ignored key must still be of the reference's words, as the reference has it.
+    fn ignored(&mut self, node: &Node<'_>) {
+        match &node.value {
+            Value::Scalar { .. } => {
+                self.text(node);
+            }
+            Value::List(items) => {
+                for item in items.iter() {
+                    match &item.value {
+                        Value::Map(_) => self.ignored(item),
+                        _ => drop(self.error(item.at, format!("this list must hold maps, not {}", item.kind()))),
+                    }
+                }
+            }
+            Value::Map(entries) => {
+                for (key, value) in entries.iter() {
+                    let Some(text) = self.key(key) else { continue };
+                    match text {
+                        "metadata" => {}
+                        _ if REFERENCE_KEYS.contains(&text) => self.ignored(value),
+                        _ => drop(self.error(key.at, format!("unknown key `{text}`"))),
+                    }
+                }
+            }
+        }
+    }
+
+    /// A scalar as it is written. Numbers with a point are refused, as the reference does: whether `1.50` means the
+    /// text or the number can't be told.
+    pub(super) fn text<'n>(&mut self, node: &'n Node<'_>) -> Option<&'n str> {
+        let Value::Scalar { text, plain } = &node.value else {
+            self.error(node.at, format!("this must be text, not {}", node.kind()));
+            return None;
+        };
+        if *plain && let Plain::Unusable(why) = Plain::of(text) {
+            let what = match why {
+                Unusable::Fraction(_) => format!("`{text}` is a number with a fraction, where text is wanted"),
+                Unusable::Huge => format!("`{text}` is too large for a number, and text is wanted"),
+            };
+            self.error(node.at, what).hint(format!("put it in quotes: \"{text}\""));
+            return None;
+        }
+        Some(text)
+    }
+
+    /// A whole number from `min` to `max`.
+    pub(super) fn number(&mut self, node: &Node<'_>, key: &str, min: u32, max: u32) -> Option<u32> {
+        let said = match &node.value {
+            Value::Scalar { text, plain } => {
+                if *plain && let Plain::Int(number) = Plain::of(text) {
+                    if let Some(number) = u32::try_from(number).ok().filter(|number| (min..=max).contains(number)) {
+                        return Some(number);
+                    }
+                }
+                if *plain { format!("`{text}`") } else { format!("the text \"{text}\"") }
+            }
+            _ => node.kind().to_owned(),
+        };
+        self.error(node.at, format!("`{key}` must be a whole number from {min} to {max}, not {said}"));
+        None
+    }
+
+    pub(super) fn boolean(&mut self, node: &Node<'_>, key: &str) -> Option<bool> {
+        if let Value::Scalar { text, plain: true } = &node.value
+            && let Plain::Bool(said) = Plain::of(text)
+        {
+            return Some(said);
+        }
+        let said = match &node.value {
+            Value::Scalar { text, .. } => format!("`{text}`"),
+            _ => node.kind().to_owned(),
+        };
+        self.error(node.at, format!("`{key}` must be true or false, not {said}"));
+        None
+    }
+
+    /// One of a few words.
+    pub(super) fn word<W: Copy>(
+        &mut self,
+        node: &Node<'_>,
+        key: &str,
+        words: &[W],
+        name: impl Fn(W) -> &'static str,
+    ) -> Option<W> {
+        let text = self.text(node)?;
+        let found = words.iter().copied().find(|word| name(*word) == text);
+        if found.is_none() {
+            let names: Vec<&'static str> = words.iter().map(|word| name(*word)).collect();
+            let problem = self.error(node.at, format!("`{key}` has no `{text}`: it is one of {}", names.join(", ")));
+            if let Some(meant) = nearest(text, &names) {
+                problem.hint(format!("did you mean `{meant}`?"));
+            }
+        }
+        found
+    }
+}
+
+/// The word that was likely meant: the one with the fewest changed letters, if those are few.
+pub(super) fn nearest<'w>(said: &str, words: &[&'w str]) -> Option<&'w str> {
+    let said = said.to_ascii_lowercase().replace('-', "_");
+    if said.len() > 64 {
+        return None;
+    }
+    let (changes, word) = words.iter().map(|word| (edits(&said, word), *word)).min_by_key(|(changes, _)| *changes)?;
+    (changes <= (word.len() / 3).max(1)).then_some(word)
+}
+
+/// Letters put in, left out, replaced, or swapped with their neighbour.
+fn edits(one: &str, other: &str) -> usize {
+    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
+    let width = other.len() + 1;
+    let mut table = vec![0; (one.len() + 1) * width];
+    for i in 0..=one.len() {
+        for j in 0..=other.len() {
+            let at = |i: usize, j: usize| i * width + j;
+            table[at(i, j)] = if i == 0 || j == 0 {
+                i + j
+            } else {
+                let replaced = table[at(i - 1, j - 1)] + usize::from(one[i - 1] != other[j - 1]);
+                let mut least = replaced.min(table[at(i - 1, j)] + 1).min(table[at(i, j - 1)] + 1);
+                if i > 1 && j > 1 && one[i - 1] == other[j - 2] && one[i - 2] == other[j - 1] {
+                    least = least.min(table[at(i - 2, j - 2)] + 1);
+                }
+                least
+            };
+        }
+    }
+    table[table.len() - 1]
+}

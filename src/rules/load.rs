@@ -1,0 +1,217 @@
+//! A set of files to rules: what each file says at its outermost level, which files make a domain, and which domains
+//! keep what they had because theirs is broken.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    Defaults, Domain, DomainIndex, Load, Rules, Source, Sources,
+    compile::{Compiler, RULES_MAX},
+    fields::{DEFAULTS, FILE, Pen},
+    form::{Manner, Said},
+    problem::Report,
+    tree::Tree,
+    yaml::{self, Node, Place, Value},
+};
+
+/// What one file says at its outermost level.
+struct Draft<'s> {
+    path: Arc<PathBuf>,
+    bytes: &'s [u8],
+    domain: Option<Said<String>>,
+    manner: Manner,
+    descriptors: Option<Node<'s>>,
+    sound: bool,
+}
+
+/// The files of one domain.
+#[derive(Default)]
+struct Group<'d, 's> {
+    drafts: Vec<&'d Draft<'s>>,
+    broken: bool,
+}
+
+/// Checks and compiles a set of files. `last` is what is in force: domains with errors are taken from it.
+pub fn load(sources: &Sources, defaults: &Defaults, last: Option<&Rules>) -> Load {
+    let mut report = Report::default();
+    let drafts: Vec<Draft<'_>> = sources.files.iter().map(|source| draft(source, &mut report)).collect();
+    let groups = group(&drafts, last);
+
+    let (mut domains, mut kept, mut room) = (Vec::new(), Vec::new(), RULES_MAX);
+    for (name, group) in groups {
+        let domain = compile(&name, &group.drafts, defaults, room, &mut report);
+        match domain.filter(|_| !group.broken) {
+            Some(domain) => {
+                room -= domain.rules.len();
+                domains.push(Arc::new(domain));
+            }
+            None => {
+                let before = last.and_then(|last| Some((last, last.domain(&name)?)));
+                if let Some((last, DomainIndex(index))) = before {
+                    domains.push(Arc::clone(&last.domains()[index as usize]));
+                    kept.push(name.into());
+                }
+            }
+        }
+    }
+    Load { rules: Rules::new(domains), problems: report.finish(&sources.files), kept }
+}
+
+/// By domain. A file that is too broken to say its domain speaks for the one that it gave before.
+fn group<'d, 's>(drafts: &'d [Draft<'s>], last: Option<&Rules>) -> BTreeMap<String, Group<'d, 's>> {
+    let mut groups: BTreeMap<String, Group<'d, 's>> = BTreeMap::new();
+    for draft in drafts {
+        if let Some(domain) = &draft.domain {
+            let group = groups.entry(domain.value.clone()).or_default();
+            group.drafts.push(draft);
+            group.broken |= !draft.sound;
+        }
+        if !draft.sound {
+            let domains = last.map(Rules::domains).unwrap_or_default();
+            for before in domains.iter().filter(|domain| domain.files.contains(&draft.path)) {
+                groups.entry(before.name.to_string()).or_default().broken = true;
+            }
+        }
+    }
+    groups
+}
+
+fn draft<'s>(source: &'s Source, report: &mut Report) -> Draft<'s> {
+    let errors = report.errors();
+    let mut draft = Draft {
+        path: Arc::new(source.path.clone()),
+        bytes: &source.bytes,
+        domain: None,
+        manner: Manner::default(),
+        descriptors: None,
+        sound: true,
+    };
+    let mut pen = Pen { report, path: &source.path };
+    if let Some(text) = pen.utf8(&source.bytes) {
+        pen.outermost(text, &mut draft);
+    }
+    draft.sound = report.errors() == errors;
+    draft
+}
+
+impl Pen<'_> {
+    fn utf8<'s>(&mut self, bytes: &'s [u8]) -> Option<&'s str> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Some(text.strip_prefix('\u{feff}').unwrap_or(text)),
+            Err(error) => {
+                let good = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+                let line = good.bytes().filter(|byte| *byte == b'\n').count() + 1;
+                let column = good.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+                let at = Place { line: line as u32, column: column as u32, width: 1 };
+                self.error(at, "this isn't UTF-8 text").hint("rule files are YAML in UTF-8");
+                None
+            }
+        }
+    }
+
+    fn outermost<'s>(&mut self, text: &'s str, draft: &mut Draft<'s>) {
+        let document = yaml::parse(text);
+        if !document.faults.is_empty() {
+            for fault in document.faults {
+                self.error(fault.at, fault.what);
+            }
+            draft.domain = document.root.as_ref().and_then(domain_of_a_broken_file);
+            return;
+        }
+        if let Some(at) = document.second {
+            self.warn(at, "a second document begins here, and is ignored").hint("put it in a file of its own");
+        }
+        let top = Place { line: 1, column: 1, width: 1 };
+        let Some(root) = document.root.filter(|root| !root.is_null()) else {
+            self.error(top, "the file is empty: it must at least have a `domain`");
+            return;
+        };
+        let Some(fields) = self.fields(&root, &FILE) else { return };
+        match fields.get("domain") {
+            Some(node) => match self.text(node) {
+                Some("") => drop(self.error(node.at, "`domain` must not be empty")),
+                Some(name) => draft.domain = Some(Said { value: name.to_owned(), at: node.at }),
+                None => {}
+            },
+            None if fields.all_known => drop(self.error(fields.at, "the file must have a `domain`")),
+            None => {}
+        }
+        if let Some(node) = fields.get("defaults")
+            && let Some(fields) = self.fields(node, &DEFAULTS)
+        {
+            draft.manner = self.manner(&fields);
+        }
+        draft.descriptors = fields.get("descriptors").cloned();
+    }
+}
+
+/// The rest of the file can't be read, but whose rules it was to hold may be known.
+fn domain_of_a_broken_file(root: &Node<'_>) -> Option<Said<String>> {
+    let Value::Map(entries) = &root.value else { return None };
+    entries.iter().find_map(|(key, value)| match (&key.value, &value.value) {
+        (Value::Scalar { text: key, .. }, Value::Scalar { text, .. }) if key == "domain" && !text.is_empty() => {
+            Some(Said { value: text.to_string(), at: value.at })
+        }
+        _ => None,
+    })
+}
+
+/// `None` if anything is wrong with it.
+fn compile(name: &str, drafts: &[&Draft<'_>], defaults: &Defaults, room: usize, report: &mut Report) -> Option<Domain> {
+    let errors = report.errors();
+    if !defaults.merge_domains {
+        refuse_second_files(name, drafts, report);
+    }
+    let manner = common_manner(drafts, report);
+    let (rules, tree) = (Vec::new(), Tree::default());
+    let mut compiler = Compiler { report, domain: name, manner, process: defaults, room, rules, tree };
+    let mut hash = Sha256::new();
+    for draft in drafts {
+        hash.update((draft.bytes.len() as u64).to_le_bytes());
+        hash.update(draft.bytes);
+        if let Some(descriptors) = &draft.descriptors {
+            compiler.file(&draft.path, descriptors);
+        }
+    }
+    let Compiler { rules, tree, report, .. } = compiler;
+    let files = drafts.iter().map(|draft| PathBuf::clone(&draft.path)).collect();
+    let domain = Domain { name: name.into(), files, rules, tree, hash: hash.finalize().into() };
+    (report.errors() == errors && !drafts.is_empty()).then_some(domain)
+}
+
+fn refuse_second_files(name: &str, drafts: &[&Draft<'_>], report: &mut Report) {
+    let said = |draft: &Draft<'_>| draft.domain.as_ref().map_or(Place::default(), |domain| domain.at);
+    let Some((first, others)) = drafts.split_first() else { return };
+    for other in others {
+        let place = format!("{}:{}", first.path.display(), said(first).line);
+        let what = format!("domain `{name}` has another file already: {place}");
+        report.error(&other.path, said(other), what).hint("MERGE_DOMAIN_CONFIG makes one domain of several files");
+    }
+}
+
+/// The defaults of all files of a domain, which hold for all its files: they must not differ.
+fn common_manner(drafts: &[&Draft<'_>], report: &mut Report) -> Manner {
+    Manner {
+        algorithm: common(drafts, "algorithm", |manner| manner.algorithm, report),
+        sub_windows: common(drafts, "sub_windows", |manner| manner.sub_windows, report),
+        count_denied: common(drafts, "count_denied", |manner| manner.count_denied, report),
+        on_store_failure: common(drafts, "on_store_failure", |manner| manner.on_store_failure, report),
+    }
+}
+
+fn common<V: Copy + PartialEq>(
+    drafts: &[&Draft<'_>],
+    key: &str,
+    of: impl Fn(&Manner) -> Option<Said<V>>,
+    report: &mut Report,
+) -> Option<Said<V>> {
+    let mut said = drafts.iter().filter_map(|draft| Some((draft, of(&draft.manner)?)));
+    let (first, value) = said.next()?;
+    for (other, differs) in said.filter(|(_, other)| other.value != value.value) {
+        let place = format!("{}:{}", first.path.display(), value.at.line);
+        let what = format!("`{key}` holds for the whole domain, and differs from {place}");
+        report.error(&other.path, differs.at, what);
+    }
+    Some(value)
+}

@@ -1,0 +1,65 @@
+//! What rules and limits are called: the id that metrics, JSON, explain and the API share, and the reference's key.
+
+use super::{Level, LevelValue};
+
+/// `api/user/endpoint=/checkout`. No two paths have the same: separators within a word are escaped as in URLs, save
+/// the slashes of a last value that begins with one, which can't be mistaken.
+pub(super) fn rule_id(domain: &str, path: &[std::sync::Arc<Level>]) -> String {
+    let mut id = String::new();
+    escape(domain, true, &mut id);
+    for (index, level) in path.iter().enumerate() {
+        id.push('/');
+        escape(&level.key, true, &mut id);
+        if let Some(value) = level.value.text() {
+            id.push('=');
+            let last = index + 1 == path.len();
+            escape(value, !(last && value.starts_with('/')), &mut id);
+        }
+    }
+    id
+}
+
+/// `api/user/endpoint=/checkout#hourly`.
+pub(super) fn limit_id(rule: &str, name: &str) -> String {
+    let mut id = format!("{rule}#");
+    escape(name, true, &mut id);
+    id
+}
+
+/// The reference's `domain.k1_v1.k2`. It isn't unique: (a, b_c) and (a_b, c) have the same.
+pub(super) fn metric_key(domain: &str, path: &[std::sync::Arc<Level>]) -> String {
+    let mut key = domain.to_owned();
+    for level in path {
+        key.push('.');
+        key.push_str(&level.key);
+        if let Some(value) = level.value.text() {
+            key.push('_');
+            key.push_str(value);
+        }
+    }
+    key
+}
+
+impl LevelValue {
+    /// As the rule writes it; none where any value will do.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            LevelValue::Any => None,
+            LevelValue::Exact(text) => Some(text),
+            LevelValue::Pattern(pattern) => Some(pattern.text()),
+        }
+    }
+}
+
+fn escape(text: &str, slashes: bool, out: &mut String) {
+    for character in text.chars() {
+        match character {
+            '%' => out.push_str("%25"),
+            '#' => out.push_str("%23"),
+            '=' => out.push_str("%3D"),
+            '/' if slashes => out.push_str("%2F"),
+            character if character.is_control() => out.extend(character.escape_default()),
+            character => out.push(character),
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! YAML as go-yaml reads it: text as written, anchors, merge keys, and bounds on what is unfolded.
+
+use super::*;
+
+#[test]
+fn values_are_text_as_written() {
+    let table = [
+        ("007", "007"),
+        ("404", "404"),
+        ("no", "no"),
+        ("true", "true"),
+        ("1e5", "1e5"),
+        ("2026-01-02", "2026-01-02"),
+        ("10.0.0.1", "10.0.0.1"),
+        ("0x1F", "0x1F"),
+        ("1_000", "1_000"),
+        ("'1.5'", "1.5"),
+        ("!!str 1.5", "1.5"),
+        ("\"a\\tb\"", "a\tb"),
+        ("A b", "A b"),
+    ];
+    for (written, value) in table {
+        let rules = good(&format!("domain: d\ndescriptors: [{{key: a, value: {written}}}]"));
+        let rule = &rules.domains()[0].rules()[0];
+        assert_eq!(rule.path[0].value, LevelValue::Exact(value.into()), "{written}");
+    }
+}
+
+#[test]
+fn numbers_that_the_reference_refuses_are_refused() {
+    for written in ["1.5", "-0.5", ".5", "1.", ".inf", ".NaN", "1.5e3", "9223372036854775808"] {
+        let said = said(&format!("domain: d\ndescriptors:\n- key: a\n  value: {written}"));
+        assert!(said.len() == 1 && said[0].starts_with("error 4:10 "), "{written}: {said:?}");
+    }
+}
+
+#[test]
+fn keys_must_be_text() {
+    for key in ["0.25", "1", "yes", "~", "[a]", "{a: b}"] {
+        let said = said(&format!("domain: d\n? {key}\n: x\ndescriptors: []"));
+        assert!(said.len() == 1 && said[0].starts_with("error 2:3 "), "{key}: {said:?}");
+    }
+}
+
+#[test]
+fn booleans_are_yaml_1_1() {
+    for (written, value) in [("yes", true), ("on", true), ("Y", true), ("TRUE", true), ("off", false), ("~", false)] {
+        let rules = good(&format!("domain: d\ndescriptors: [{{key: a, shadow_mode: {written}}}]"));
+        assert_eq!(rules.domains()[0].rules()[0].shadow_mode, value, "{written}");
+    }
+    assert_eq!(
+        said("domain: d\ndescriptors:\n- key: a\n  shadow_mode: 'true'"),
+        ["error 4:16 `shadow_mode` must be true or false, not `true`"]
+    );
+}
+
+#[test]
+fn anchors_and_merge_keys_are_unfolded() {
+    let rules = good(
+        "domain: d
+descriptors:
+- key: a
+  rate_limit: &l {unit: hour, requests_per_unit: 1}
+- key: b
+  rate_limit: *l
+- key: c
+  rate_limit:
+    <<: *l
+    requests_per_unit: 2
+- key: d
+  rate_limit: {<<: [{requests_per_unit: 3}, *l]}
+",
+    );
+    let requests: Vec<u32> = rules.limits().map(|(_, _, limit)| limit.limit.requests).collect();
+    assert_eq!(requests, [1, 1, 2, 3]);
+}
+
+#[test]
+fn what_cannot_be_unfolded_is_told_at_its_place() {
+    assert_eq!(
+        said("domain: d\ndescriptors:\n- key: a\n  rate_limit: *x\n- key: *y"),
+        ["error 4:15 alias `*x` has no anchor `&x` before it", "error 5:8 alias `*y` has no anchor `&y` before it",]
+    );
+    assert_eq!(
+        said("domain: d\ndescriptors: &x\n- key: a\n  descriptors: *x"),
+        ["error 4:16 this alias stands inside what it stands for"]
+    );
+    assert_eq!(said("domain: d\ndescriptors:\n- {key: a, <<: 5}"), ["error 3:12 `<<` takes a map, or a list of maps"]);
+}
+
+/// Each level holds the one before nine times; unfolded it would hold 9^9 descriptors.
+#[test]
+fn an_alias_bomb_is_refused_without_being_unfolded() {
+    let mut text = "domain: d\nx0: &x0 [{key: a}]\n".to_owned();
+    for level in 1..=9 {
+        let aliases = vec![format!("*x{}", level - 1); 9].join(", ");
+        text.push_str(&format!("x{level}: &x{level} [{aliases}]\n"));
+    }
+    let said = said(&text);
+    assert!(said.len() == 1 && said[0].contains("its aliases unfold to more than this file may hold"), "{said:?}");
+}
+
+#[test]
+fn depth_is_bounded_through_brackets_indentation_and_aliases() {
+    let brackets = format!("domain: d\ndescriptors: {}{}", "[".repeat(5_000), "]".repeat(5_000));
+    let mut aliases = "domain: d\nx0: &x0 []\n".to_owned();
+    for level in 1..300 {
+        aliases.push_str(&format!("x{level}: &x{level} [*x{}]\n", level - 1));
+    }
+    for text in [brackets, aliases] {
+        let said = said(&text);
+        assert!(said.len() == 1 && said[0].starts_with("error"), "{said:?}");
+    }
+    let nested = |depth: usize| -> String {
+        let mut text = "domain: d\n".to_owned();
+        for level in 0..depth {
+            let indent = "  ".repeat(level);
+            text.push_str(&format!("{indent}descriptors:\n{indent}- key: a\n"));
+        }
+        text
+    };
+    assert_eq!(good(&nested(32)).count().rules, 32);
+    assert_eq!(said(&nested(33)), ["error 67:67 descriptors are nested deeper than 32"]);
+}
+
+#[test]
+fn what_nobody_reads_is_warned_of() {
+    assert_eq!(said("domain: d\n---\ndomain: e\n"), ["warning 2:1 a second document begins here, and is ignored"]);
+    assert_eq!(said("domain: d\ndomain: e\n"), ["warning 2:1 `domain` is written twice; what line 1 says is lost"]);
+    assert_eq!(
+        said("domain: d\ndescriptors:\n- key: a\n  unit: day"),
+        ["warning 4:3 `unit` in a descriptor is ignored"]
+    );
+    assert_eq!(
+        said("domain: d\ndescriptors:\n- key: a\n  burst: 5"),
+        ["error 4:3 `burst` doesn't belong in a descriptor"]
+    );
+    assert_eq!(
+        said("domain: d\ndescriptors:\n- key: a\n  unit: {foo: 1}"),
+        ["warning 4:3 `unit` in a descriptor is ignored", "error 4:10 unknown key `foo`"]
+    );
+}
+
+#[test]
+fn all_mistakes_of_a_file_are_told_at_once() {
+    let said = said(
+        "domain: d
+descriptors:
+- key: a
+  rate_limits: {unit: hour}
+- key: 'b*'
+- key: c
+  rate_limit: {unit: hours, requests_per_unit: ten}
+  descriptors:
+  - {value: x}
+  - 5
+",
+    );
+    assert_eq!(
+        said,
+        [
+            "error 4:3 unknown key `rate_limits` in a descriptor",
+            "error 5:8 key `b*` has `*` in it, which would match any key",
+            "error 7:22 there is no unit `hours`: it is one of second, minute, hour, day, week, month, year",
+            "error 7:48 `requests_per_unit` must be a whole number from 0 to 4294967295, not `ten`",
+            "error 9:5 a descriptor must have a `key`",
+            "error 10:5 a descriptor must be a map, not a value",
+        ]
+    );
+}
+
+#[test]
+fn metadata_is_free_form() {
+    let rules = good(
+        "domain: d\ndescriptors:\n- key: a\n  metadata: {team: pay, n: 5, f: 1.5, on: true, none: ~, 7: [a, {b: c}]}\n- {key: b, metadata: {}}",
+    );
+    let expected = serde_json::json!({
+        "team": "pay", "n": 5, "f": 1.5, "on": true, "none": null, "7": ["a", {"b": "c"}],
+    });
+    assert_eq!(rules.domains()[0].rules()[0].metadata, Some(expected));
+    assert_eq!(rules.domains()[0].rules()[1].metadata, None);
+    assert_eq!(
+        said("domain: d\ndescriptors:\n- {key: a, metadata: 5}"),
+        ["error 3:22 `metadata` must be a map, not a value"]
+    );
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_the_text() {
+    assert_eq!(good("\u{feff}domain: d\r\ndescriptors:\r\n- key: a\r\n").count().rules, 1);
+}
+
+#[test]
+fn bytes_that_are_no_text_are_told_at_their_place() {
+    let bytes = b"domain: d\nk\xffy: 1\n".to_vec();
+    let sources = Sources { files: vec![Source { path: "a.yaml".into(), bytes }], skipped: Vec::new() };
+    let load = load(&sources, &Defaults::default(), None);
+    let places: Vec<(u32, u32)> = load.problems.iter().map(|problem| (problem.line, problem.column)).collect();
+    assert_eq!(places, [(2, 2)]);
+}
+
+#[test]
+fn a_problem_shows_its_line_and_a_long_line_in_part() {
+    let load = load_one(&format!("{{domain: d, descriptors: [{}{{kee: a}}]}}", "{key: a}, ".repeat(1)));
+    assert!(load.problems.render().contains("{key: a}, {kee: a}"), "{}", load.problems.render());
+    let many: String = (0..500).map(|number| format!("{{key: a{number}}}, ")).collect();
+    let load = load_one(&format!("{{domain: d, descriptors: [{many}{{kee: a}}]}}"));
+    let problem = load.problems.iter().next().expect("it is misspelled");
+    assert!(problem.source_line.chars().count() <= 160 && problem.source_line.contains("{kee: a}"), "{problem:?}");
+}

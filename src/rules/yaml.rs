@@ -1,0 +1,271 @@
+//! YAML text to a tree of nodes that know their place. Reads the first document alone, as the reference does, expands
+//! aliases and merge keys, and bounds depth and size. Knows nothing of rules.
+
+use std::{borrow::Cow, collections::HashMap, rc::Rc};
+
+use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput};
+
+/// Collections within collections. Descriptors take two levels each, so this is more than their own bound needs.
+const DEPTH_MAX: u16 = 128;
+
+/// Nodes that aliases may unfold to, besides two per byte of text: a text without aliases has less than one per byte.
+const ALIAS_ROOM: u64 = 250_000;
+
+/// Where a node stands; both count from 1. The width is that of its text on its first line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) line: u32,
+    pub(super) column: u32,
+    pub(super) width: u32,
+}
+
+/// Cheap to clone: aliases share what their anchor holds.
+#[derive(Clone, Debug)]
+pub(super) struct Node<'t> {
+    pub(super) at: Place,
+    pub(super) value: Value<'t>,
+    /// Nodes within, itself included, with aliases unfolded.
+    size: u64,
+    depth: u16,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Value<'t> {
+    /// `plain`: without quotes, so that it may mean a number, a boolean or null.
+    Scalar {
+        text: Cow<'t, str>,
+        plain: bool,
+    },
+    List(Rc<Vec<Node<'t>>>),
+    Map(Rc<Vec<(Node<'t>, Node<'t>)>>),
+}
+
+/// Something that is wrong with the text as YAML.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) at: Place,
+    pub(super) what: String,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Document<'t> {
+    /// The first document; of a broken one, the entries of its outermost map that were complete.
+    pub(super) root: Option<Node<'t>>,
+    /// `root` can't be trusted.
+    pub(super) faults: Vec<Fault>,
+    /// Where a further document begins, which nobody reads.
+    pub(super) second: Option<Place>,
+}
+
+impl<'t> Node<'t> {
+    fn scalar(at: Place, text: Cow<'t, str>, plain: bool) -> Node<'t> {
+        Node { at, value: Value::Scalar { text, plain }, size: 1, depth: 0 }
+    }
+
+    fn list(at: Place, items: Vec<Node<'t>>) -> Node<'t> {
+        let size = items.iter().fold(1u64, |sum, item| sum.saturating_add(item.size));
+        let depth = 1 + items.iter().map(|item| item.depth).max().unwrap_or(0);
+        Node { at, value: Value::List(Rc::new(items)), size, depth }
+    }
+
+    fn map(at: Place, entries: Vec<(Node<'t>, Node<'t>)>) -> Node<'t> {
+        let size =
+            entries.iter().fold(1u64, |sum, (key, value)| sum.saturating_add(key.size).saturating_add(value.size));
+        let depth = 1 + entries.iter().map(|(key, value)| key.depth.max(value.depth)).max().unwrap_or(0);
+        Node { at, value: Value::Map(Rc::new(entries)), size, depth }
+    }
+
+    pub(super) fn is_null(&self) -> bool {
+        match &self.value {
+            Value::Scalar { text, plain: true } => matches!(&**text, "" | "~" | "null" | "Null" | "NULL"),
+            _ => false,
+        }
+    }
+
+    /// What it is, for messages.
+    pub(super) fn kind(&self) -> &'static str {
+        match &self.value {
+            Value::Scalar { .. } if self.is_null() => "nothing",
+            Value::Scalar { .. } => "a value",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a map",
+        }
+    }
+
+    fn is_merge_key(&self) -> bool {
+        matches!(&self.value, Value::Scalar { text, plain: true } if text == "<<")
+    }
+}
+
+/// Reads the first document of a text.
+pub(super) fn parse(text: &str) -> Document<'_> {
+    let options = granit_parser::options! {
+        emit_unresolved_aliases: true,
+        simple_key_max_lookahead: 128 * 1024,
+        flow_nesting_limit: usize::from(DEPTH_MAX),
+        block_nesting_limit: usize::from(DEPTH_MAX),
+    };
+    let mut builder = Builder {
+        parser: Parser::new_from_str_with_options(text, options),
+        open: Vec::new(),
+        anchors: HashMap::new(),
+        document: Document::default(),
+        room: ALIAS_ROOM + 2 * text.len() as u64,
+    };
+    if let Err(fault) = builder.first_document() {
+        builder.document.faults.push(fault);
+        builder.document.root = builder.salvage();
+    }
+    builder.document
+}
+
+/// A collection whose end hasn't come.
+struct Open<'t> {
+    at: Place,
+    anchor: usize,
+    items: Vec<Node<'t>>,
+    is_map: bool,
+}
+
+struct Builder<'t> {
+    parser: Parser<'t, StrInput<'t>>,
+    open: Vec<Open<'t>>,
+    anchors: HashMap<usize, Node<'t>>,
+    document: Document<'t>,
+    room: u64,
+}
+
+impl<'t> Builder<'t> {
+    fn next(&mut self) -> Result<(Event<'t>, Span), Fault> {
+        match self.parser.next_event() {
+            Some(Ok(event)) => Ok(event),
+            Some(Err(error)) => Err(fault(&error)),
+            None => Ok((Event::StreamEnd, Span::default())),
+        }
+    }
+
+    fn first_document(&mut self) -> Result<(), Fault> {
+        loop {
+            let (event, span) = self.next()?;
+            match event {
+                Event::DocumentEnd | Event::StreamEnd => break,
+                event => self.take(event, span)?,
+            }
+        }
+        // What comes after isn't read, so that its errors are none either.
+        if let Some(Ok((Event::DocumentStart(..), span))) = self.parser.peek() {
+            self.document.second = Some(place(*span));
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, event: Event<'t>, span: Span) -> Result<(), Fault> {
+        let at = place(span);
+        match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                let is_text = tag.is_some_and(|tag| tag.is_yaml_core_schema_tag("str"));
+                self.put(Node::scalar(at, text, style == ScalarStyle::Plain && !is_text), anchor)
+            }
+            Event::SequenceStart(_, anchor, _) => self.begin(at, anchor, false),
+            Event::MappingStart(_, anchor, _) => self.begin(at, anchor, true),
+            Event::SequenceEnd | Event::MappingEnd => self.end(),
+            Event::Alias(id) => match self.anchors.get(&id) {
+                Some(node) => {
+                    let node = node.clone();
+                    self.put(node, 0)
+                }
+                None => Err(Fault { at, what: "this alias stands inside what it stands for".to_owned() }),
+            },
+            Event::UnresolvedAlias(name) => {
+                let what = format!("alias `*{name}` has no anchor `&{name}` before it");
+                self.document.faults.push(Fault { at, what });
+                self.put(Node::scalar(at, Cow::Borrowed("~"), true), 0)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn begin(&mut self, at: Place, anchor: usize, is_map: bool) -> Result<(), Fault> {
+        self.open.push(Open { at, anchor, items: Vec::new(), is_map });
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), Fault> {
+        let Some(Open { at, anchor, items, is_map }) = self.open.pop() else { return Ok(()) };
+        let node = if is_map { Node::map(at, self.merge(pairs(items))) } else { Node::list(at, items) };
+        self.put(node, anchor)
+    }
+
+    fn put(&mut self, node: Node<'t>, anchor: usize) -> Result<(), Fault> {
+        if node.depth > DEPTH_MAX {
+            return Err(Fault { at: node.at, what: format!("nested deeper than {DEPTH_MAX} levels") });
+        }
+        if node.size > self.room {
+            return Err(Fault { at: node.at, what: "its aliases unfold to more than this file may hold".to_owned() });
+        }
+        if anchor > 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        match self.open.last_mut() {
+            Some(open) => open.items.push(node),
+            None => self.document.root = Some(node),
+        }
+        Ok(())
+    }
+
+    /// Puts in place of `<<: *a` what `a` holds; keys that stand there themselves win.
+    fn merge(&mut self, entries: Vec<(Node<'t>, Node<'t>)>) -> Vec<(Node<'t>, Node<'t>)> {
+        if !entries.iter().any(|(key, _)| key.is_merge_key()) {
+            return entries;
+        }
+        let (merges, mut entries): (Vec<_>, Vec<_>) = entries.into_iter().partition(|(key, _)| key.is_merge_key());
+        for (key, value) in merges {
+            let sources = match &value.value {
+                Value::List(items) => items.as_slice(),
+                _ => std::slice::from_ref(&value),
+            };
+            for source in sources {
+                let Value::Map(inherited) = &source.value else {
+                    let what = "`<<` takes a map, or a list of maps".to_owned();
+                    self.document.faults.push(Fault { at: key.at, what });
+                    continue;
+                };
+                for (key, value) in inherited.iter() {
+                    if !entries.iter().any(|(own, _)| same_text(own, key)) {
+                        entries.push((key.clone(), value.clone()));
+                    }
+                }
+            }
+        }
+        entries
+    }
+
+    /// Of a broken document, what its outermost map says so far: enough to know whose rules it was to hold.
+    fn salvage(&mut self) -> Option<Node<'t>> {
+        let outermost = self.open.drain(..).next()?;
+        outermost.is_map.then(|| Node::map(outermost.at, pairs(outermost.items)))
+    }
+}
+
+fn pairs(items: Vec<Node<'_>>) -> Vec<(Node<'_>, Node<'_>)> {
+    let mut items = items.into_iter();
+    std::iter::from_fn(|| Some((items.next()?, items.next()?))).collect()
+}
+
+fn same_text(one: &Node<'_>, other: &Node<'_>) -> bool {
+    match (&one.value, &other.value) {
+        (Value::Scalar { text: one, .. }, Value::Scalar { text: other, .. }) => one == other,
+        _ => false,
+    }
+}
+
+fn place(span: Span) -> Place {
+    let width = if span.start.line() == span.end.line() { span.end.col().saturating_sub(span.start.col()) } else { 1 };
+    Place { line: span.start.line() as u32, column: span.start.col() as u32 + 1, width: width.max(1) as u32 }
+}
+
+fn fault(error: &ScanError) -> Fault {
+    let mark = error.marker();
+    let at = Place { line: mark.line() as u32, column: mark.col() as u32 + 1, width: 1 };
+    Fault { at, what: format!("not YAML: {}", error.info()) }
+}
