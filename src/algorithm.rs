@@ -15,6 +15,8 @@ mod bucket;
 mod fixed;
 mod layout;
 mod log;
+#[cfg(test)]
+mod properties;
 mod sliding;
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,9 @@
 use super::{State, Usage};
 use crate::limit::{Cost, Limit, Reading};
 
+#[cfg(test)]
+mod tests;
+
 /// Parts of a hit that are counted. 2^32 hits of capacity and 2^32 of debt then stay below 2^53.
 pub(super) const UNIT: u64 = 1 << 20;
 
@@ -54,9 +57,9 @@ pub(super) fn step(limit: &Limit, state: State, cost: Cost, now: u64) -> (State,
     let reset = if admitted && remaining > 0 {
         if left == 0 { 0 } else { until(level) }
     } else if admitted {
-        if burst == 0 || requests == 0 { limit.window.0 } else { until(level + UNIT - burst * UNIT) }
+        if burst == 0 || requests == 0 { limit.window.0 } else { until(level - (burst - 1) * UNIT) }
     } else if passes {
-        until(level + units - burst * UNIT)
+        until(level - (burst * UNIT - units))
     } else {
         limit.window.0
     };

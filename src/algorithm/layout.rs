@@ -21,6 +21,9 @@ use super::{
 };
 use crate::limit::{Algorithm, SUB_WINDOWS_MAX};
 
+#[cfg(test)]
+mod tests;
+
 const DEADLINE: usize = 6;
 
 /// What Lua's doubles hold exactly. No time, index or level reaches it.

@@ -8,6 +8,9 @@
 use super::{State, Usage};
 use crate::limit::{Cost, Limit, Reading};
 
+#[cfg(test)]
+mod tests;
+
 /// An entry is packed as in Redis: time (7 bytes), then hits (u32), little endian.
 pub(super) const ENTRY: usize = 11;
 
