@@ -1,6 +1,7 @@
 //! Where counters live. A request's counters are decided together, in one atomic step; the store knows limits
 //! and costs, not rules, protobuf or policies.
 
+pub mod key;
 pub mod memory;
 pub mod settle;
 

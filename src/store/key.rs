@@ -1,0 +1,135 @@
+//! The textual key of a counter: readable in `redis-cli`, escaped so that no two counters share one, and versioned.
+//! It knows nothing of connections or of what is stored under the key.
+
+use std::fmt::Write as _;
+use std::hash::Hasher as _;
+
+use sha2::{Digest as _, Sha256};
+use siphasher::sip::SipHasher13;
+
+use crate::limit::{Algorithm, Limit};
+use crate::store::Key;
+
+#[cfg(test)]
+mod tests;
+
+/// Changes with the stored layout, so that an older release never misreads a newer one's counters.
+const VERSION: &str = "tg1";
+
+/// A longer part is cut to [`PART_SHOWN`] bytes and its SHA-256: keys stay short whatever clients send.
+const PART_MAX: usize = 128;
+const PART_SHOWN: usize = 16;
+
+/// Which of `buckets` the counter falls into: the counters of one user share a bucket, and so a Cluster slot, those of
+/// one route don't. All replicas must agree, now and in the next release, hence a hash with fixed keys.
+pub fn bucket(key: &Key<'_>, buckets: u32) -> u32 {
+    let mut hasher = SipHasher13::new_with_keys(0, 0);
+    part(&mut hasher, key.domain);
+    let entry = |hasher: &mut SipHasher13, position: usize| {
+        part(hasher, key.entries[position].key);
+        part(hasher, shared(key, position).unwrap_or(key.entries[position].value));
+    };
+    if key.variable < key.entries.len() {
+        entry(&mut hasher, key.variable);
+    } else {
+        (0..key.entries.len()).for_each(|position| entry(&mut hasher, position));
+    }
+    (hasher.finish() % u64::from(buckets.max(1))) as u32
+}
+
+/// The part of a key that decides its Cluster slot: `<prefix>tg1:{<bucket>}`.
+pub fn write_bucket(out: &mut Vec<u8>, prefix: &str, bucket: u32) {
+    out.extend_from_slice(prefix.as_bytes());
+    out.extend_from_slice(VERSION.as_bytes());
+    out.extend_from_slice(b":{");
+    write_number(out, u64::from(bucket));
+    out.push(b'}');
+}
+
+/// Appends `<prefix>tg1:{<bucket>}:<algorithm>:<window>:<domain>:<key>=<value>:…[#<limit name>]`, the window in
+/// microseconds. A sliding window also says its number of parts: another number is another layout of the same time.
+pub fn write(out: &mut Vec<u8>, prefix: &str, bucket: u32, key: &Key<'_>, limit: &Limit) {
+    write_bucket(out, prefix, bucket);
+    out.push(b':');
+    out.extend_from_slice(limit.algorithm.name().as_bytes());
+    if limit.algorithm == Algorithm::SlidingWindow {
+        out.push(b'/');
+        write_number(out, u64::from(limit.sub_windows));
+    }
+    out.push(b':');
+    write_number(out, limit.window.0);
+    out.push(b':');
+    write_part(out, key.domain);
+    for (position, entry) in key.entries.iter().enumerate() {
+        out.push(b':');
+        write_part(out, entry.key);
+        match shared(key, position) {
+            None => {
+                out.push(b'=');
+                write_part(out, entry.value);
+            }
+            // Another sign, so that a shared counter is never that of a client who sends the pattern itself.
+            Some(pattern) => {
+                out.push(b'~');
+                write_part(out, pattern);
+            }
+        }
+    }
+    if !key.limit_name.is_empty() {
+        out.push(b'#');
+        write_part(out, key.limit_name);
+    }
+}
+
+fn shared<'a>(key: &'a Key<'_>, position: usize) -> Option<&'a str> {
+    key.shared.get(position).and_then(|pattern| pattern.as_deref())
+}
+
+/// Length first, so that ("a", "bc") and ("ab", "c") differ.
+fn part(hasher: &mut SipHasher13, text: &str) {
+    hasher.write_u64(text.len() as u64);
+    hasher.write(text.as_bytes());
+}
+
+fn write_part(out: &mut Vec<u8>, text: &str) {
+    let bytes = text.as_bytes();
+    if bytes.len() <= PART_MAX {
+        write_escaped(out, bytes);
+        return;
+    }
+    write_escaped(out, &bytes[..PART_SHOWN]);
+    // No escape begins with `%~`, so no short part can be spelled like a long one.
+    out.extend_from_slice(b"%~");
+    let mut hex = String::with_capacity(64);
+    for byte in Sha256::digest(bytes) {
+        write!(hex, "{byte:02x}").expect("a String takes every write");
+    }
+    out.extend_from_slice(hex.as_bytes());
+}
+
+/// Separators, braces (Redis reads them as a hash tag), blanks and control characters go as `%` and two digits.
+fn write_escaped(out: &mut Vec<u8>, bytes: &[u8]) {
+    for &byte in bytes {
+        match byte {
+            b'%' | b':' | b'=' | b'~' | b'#' | b'{' | b'}' | 0..=b' ' | 0x7f => {
+                const HEX: &[u8; 16] = b"0123456789abcdef";
+                out.extend_from_slice(&[b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+            }
+            _ => out.push(byte),
+        }
+    }
+}
+
+fn write_number(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}

@@ -1,0 +1,113 @@
+use std::collections::HashMap;
+
+use super::*;
+use crate::limit::{Entry, Micros, SECOND};
+
+fn text(domain: &str, entries: &[(&str, &str)]) -> String {
+    named(domain, entries, &[], "")
+}
+
+fn named(domain: &str, entries: &[(&str, &str)], shared: &[Option<Box<str>>], limit_name: &str) -> String {
+    let entries: Vec<Entry<'_>> = entries.iter().map(|&(key, value)| Entry { key, value }).collect();
+    let key = Key { domain, entries: &entries, shared, limit_name, variable: 0 };
+    let mut out = Vec::new();
+    write(&mut out, "pre:", 7, &key, &Limit::new(10, SECOND, Algorithm::FixedWindow));
+    String::from_utf8(out).expect("ascii in, ascii out")
+}
+
+#[test]
+fn a_key_reads_like_the_descriptor_it_counts() {
+    assert_eq!(
+        text("api", &[("user", "alice"), ("endpoint", "/checkout")]),
+        "pre:tg1:{7}:fixed_window:1000000:api:user=alice:endpoint=/checkout"
+    );
+}
+
+#[test]
+fn a_sliding_key_says_its_sub_windows() {
+    let key = Key { domain: "d", entries: &[], shared: &[], limit_name: "", variable: 0 };
+    let mut out = Vec::new();
+    write(&mut out, "", 0, &key, &Limit::new(1, Micros(5), Algorithm::SlidingWindow));
+    assert_eq!(out, b"tg1:{0}:sliding_window/32:5:d");
+}
+
+#[test]
+fn different_counters_have_different_keys() {
+    let long = "x".repeat(PART_MAX + 1);
+    let longer = "x".repeat(PART_MAX + 2);
+    let hashed = format!("{}%~{}", "x".repeat(PART_SHOWN), "0".repeat(64));
+    let cases: &[(&str, &[(&str, &str)])] = &[
+        ("d", &[("a", "b_c")]),
+        ("d", &[("a_b", "c")]),
+        ("d", &[("a", "b:c=d")]),
+        ("d", &[("a", "b"), ("c", "d")]),
+        ("d", &[("a", "")]),
+        ("d", &[("", "a")]),
+        ("d", &[("a=", "b")]),
+        ("d", &[("a", "=b")]),
+        ("d", &[]),
+        ("d", &[("", "")]),
+        ("d:", &[("", "")]),
+        ("d", &[("a", "%3a")]),
+        ("d", &[("a", ":")]),
+        ("d", &[("a", "b#n")]),
+        ("d", &[("a", "{9}")]),
+        ("d", &[("a", &long)]),
+        ("d", &[("a", &longer)]),
+        ("d", &[("a", &hashed)]),
+    ];
+    let mut seen = HashMap::new();
+    for case in cases {
+        if let Some(other) = seen.insert(text(case.0, case.1), case) {
+            panic!("{case:?} and {other:?} share a key");
+        }
+    }
+}
+
+#[test]
+fn the_name_of_a_limit_is_told_from_a_value() {
+    assert_eq!(named("d", &[("a", "b")], &[], "n"), "pre:tg1:{7}:fixed_window:1000000:d:a=b#n");
+    assert_ne!(named("d", &[("a", "b")], &[], "n"), text("d", &[("a", "b#n")]));
+}
+
+#[test]
+fn a_shared_counter_is_not_that_of_a_client_who_sends_the_pattern() {
+    let shared = [Some("al*".into())];
+    assert_eq!(named("d", &[("a", "alice")], &shared, ""), named("d", &[("a", "albert")], &shared, ""));
+    assert_ne!(named("d", &[("a", "alice")], &shared, ""), text("d", &[("a", "al*")]));
+    assert_ne!(named("d", &[("a", "alice")], &shared, ""), text("d", &[("a", "~al*")]));
+}
+
+#[test]
+fn a_key_never_holds_a_second_brace_or_a_blank() {
+    let every: String = (0u8..=127).map(char::from).collect();
+    let key = text("a b{c}", &[(&every[..64], &every[64..])]);
+    assert_eq!(key.matches(['{', '}']).count(), 2, "only the bucket's own: {key}");
+    assert!(!key.contains(char::is_whitespace) && !key.contains('\0'));
+}
+
+#[test]
+fn users_spread_over_buckets_and_their_counters_stay_together() {
+    let of = |entries: &[(&str, &str)], variable| {
+        let entries: Vec<Entry<'_>> = entries.iter().map(|&(key, value)| Entry { key, value }).collect();
+        bucket(&Key { domain: "d", entries: &entries, shared: &[], limit_name: "", variable }, 256)
+    };
+    let used: std::collections::HashSet<u32> =
+        (0..2_000).map(|user| of(&[("route", "r"), ("user", &user.to_string())], 1)).collect();
+    assert!(used.len() > 240, "2,000 users fell into {} of 256 buckets", used.len());
+    assert_eq!(of(&[("route", "r"), ("user", "7")], 1), of(&[("route", "s"), ("user", "7"), ("x", "y")], 1));
+}
+
+#[test]
+fn buckets_are_the_same_in_every_release() {
+    let key = Key {
+        domain: "api",
+        entries: &[Entry { key: "user", value: "alice" }],
+        shared: &[],
+        limit_name: "",
+        variable: 0,
+    };
+    assert_eq!(bucket(&key, 256), PINNED, "changing this strands every counter that replicas share");
+}
+
+const PINNED: u32 = 60;
