@@ -3,6 +3,7 @@
 
 pub mod key;
 pub mod memory;
+pub mod redis;
 pub mod settle;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use self::memory::Memory;
+use self::redis::Redis;
 use crate::limit::{Cost, Entry, Limit, Reading, UnixMicros};
 
 /// What a counter is called: domain, entries, and the limit's name where a rule's limits share those.
@@ -100,6 +102,7 @@ pub enum StoreError {
 #[derive(Clone)]
 pub enum Store {
     Memory(Arc<Memory>),
+    Redis(Redis),
 }
 
 impl Store {
@@ -114,6 +117,7 @@ impl Store {
     ) -> Result<Readings, StoreError> {
         match self {
             Store::Memory(memory) => Ok(memory.apply(asks, gate, now)),
+            Store::Redis(redis) => redis.apply(asks, gate, deadline).await,
         }
     }
 
@@ -121,6 +125,7 @@ impl Store {
     pub fn is_remote(&self) -> bool {
         match self {
             Store::Memory(_) => false,
+            Store::Redis(_) => true,
         }
     }
 
@@ -128,12 +133,14 @@ impl Store {
     pub fn answers(&self) -> bool {
         match self {
             Store::Memory(_) => true,
+            Store::Redis(redis) => redis.is_up(),
         }
     }
 
     pub fn name(&self) -> &'static str {
         match self {
             Store::Memory(_) => "memory",
+            Store::Redis(_) => "redis",
         }
     }
 }

@@ -5,6 +5,7 @@ mod examples;
 mod harness;
 #[allow(dead_code, reason = "a starter offers more than each test needs")]
 mod redis_server;
+mod redis_twin;
 mod rules_golden;
 mod serve;
 mod store_contract;

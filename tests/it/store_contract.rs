@@ -8,8 +8,12 @@ use tollgate::{
     store::{
         Ask, Gate, Key, Readings, Role,
         memory::{Memory, MemorySettings},
+        redis::Redis,
     },
 };
+
+use crate::redis_server::RedisServer;
+use crate::redis_twin::{settings, soon, store};
 
 /// Aligned to no window of these tests, so that none of them passes by luck.
 const NOW: UnixMicros = UnixMicros(1_800_000_000_123_456);
@@ -18,16 +22,28 @@ const MINUTE: Micros = Micros(60 * SECOND.0);
 /// The stores under test, behind the one method that they share.
 enum Store {
     Memory(Box<Memory>),
+    Redis { redis: Redis, runtime: tokio::runtime::Runtime, _server: RedisServer },
 }
 
 impl Store {
     fn each() -> Vec<Store> {
-        vec![Store::Memory(Box::new(Memory::new(MemorySettings::default())))]
+        vec![Store::Memory(Box::new(Memory::new(MemorySettings::default()))), Store::redis()]
+    }
+
+    fn redis() -> Store {
+        let server = RedisServer::start();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let redis = runtime.block_on(store(settings(&server)));
+        Store::Redis { redis, runtime, _server: server }
     }
 
     fn apply(&self, asks: &[Ask<'_>], gate: Gate, now: UnixMicros) -> Readings {
         match self {
             Store::Memory(memory) => memory.apply(asks, gate, now),
+            Store::Redis { redis, runtime, .. } => {
+                runtime.block_on(redis.apply_at(asks, gate, now, soon())).expect("Redis answers")
+            }
         }
     }
 

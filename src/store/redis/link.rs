@@ -1,0 +1,150 @@
+//! One connection to one Redis node, kept up in the background. Callers see at once whether it stands and never wait
+//! for it; what is sent over it is not known here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::Rng as _;
+use redis::aio::MultiplexedConnection;
+use redis::{PushKind, RedisResult};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::dial::{self, Target};
+use super::script::Script;
+use super::settings::RedisSettings;
+use super::tally::Tally;
+
+/// The first attempt after a loss comes soon, for most losses are a restart of a moment.
+const BACKOFF_MIN: Duration = Duration::from_millis(25);
+
+/// Even with the handshake, a Redis that answers again is in use within a second.
+const BACKOFF_MAX: Duration = Duration::from_millis(800);
+
+/// A connection that broke sooner does not begin the backoff anew: a node that takes connections but no writes would
+/// be asked forty times a second.
+const STEADY: Duration = Duration::from_secs(1);
+
+/// A connection that stands, with what was learned when it was made.
+#[derive(Clone)]
+pub(super) struct Live {
+    pub connection: MultiplexedConnection,
+    /// Counts connections, so that a late complaint about an old one doesn't end its successor.
+    pub epoch: u64,
+    /// Redis' clock in microseconds, and an instant before it was read.
+    pub clock: (u64, Instant),
+}
+
+/// Shared by everything that sends to one node.
+pub(super) struct Link {
+    live: watch::Sender<Option<Live>>,
+    complaints: mpsc::UnboundedSender<u64>,
+}
+
+impl Link {
+    /// The link, and the future that keeps it up until `stop`.
+    pub(super) fn new(
+        target: Target,
+        settings: Arc<RedisSettings>,
+        script: Arc<Script>,
+        tally: Arc<Tally>,
+        stop: CancellationToken,
+    ) -> (Arc<Link>, impl Future<Output = ()> + Send + 'static) {
+        let (complaints, heard) = mpsc::unbounded_channel();
+        let link = Arc::new(Link { live: watch::Sender::new(None), complaints });
+        let keeper = Keeper { link: link.clone(), target, settings, script, tally };
+        let keep = async move {
+            stop.run_until_cancelled(keeper.keep(heard)).await;
+        };
+        (link, keep)
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.live.borrow().is_some()
+    }
+
+    pub(super) fn watch(&self) -> watch::Receiver<Option<Live>> {
+        self.live.subscribe()
+    }
+
+    /// Says that the connection `epoch` is of no use: it is dropped and another one made.
+    pub(super) fn complain(&self, epoch: u64) {
+        // The keeper ends only with the whole store: then nobody needs another connection.
+        let _ = self.complaints.send(epoch);
+    }
+}
+
+struct Keeper {
+    link: Arc<Link>,
+    target: Target,
+    settings: Arc<RedisSettings>,
+    script: Arc<Script>,
+    tally: Arc<Tally>,
+}
+
+impl Keeper {
+    async fn keep(self, mut complaints: mpsc::UnboundedReceiver<u64>) {
+        let mut backoff = BACKOFF_MIN;
+        // Each change of state is logged once, however many attempts it takes.
+        let mut said_down = false;
+        for epoch in 0.. {
+            let begun = Instant::now();
+            match tokio::time::timeout(self.settings.connect_timeout, self.connect(epoch)).await {
+                Ok(Ok((live, pushes))) => {
+                    tracing::info!(redis = %self.target, "connected to Redis");
+                    said_down = false;
+                    self.tally.connects.add(1);
+                    self.link.live.send_replace(Some(live));
+                    let why = until_lost(epoch, pushes, &mut complaints).await;
+                    self.link.live.send_replace(None);
+                    tracing::warn!(redis = %self.target, why, "lost the connection to Redis");
+                    if begun.elapsed() >= STEADY {
+                        backoff = BACKOFF_MIN;
+                    }
+                }
+                failed => {
+                    self.tally.connect_failures.add(1);
+                    if !said_down {
+                        let why = match failed {
+                            Ok(Err(error)) => error.to_string(),
+                            _ => format!("no answer within {:?}", self.settings.connect_timeout),
+                        };
+                        tracing::warn!(redis = %self.target, why, "can't connect to Redis, trying on");
+                        said_down = true;
+                    }
+                }
+            }
+            // Jitter, so that the cores and replicas that lost Redis together don't come back together.
+            let wait = backoff.mul_f64(rand::rng().random_range(0.5..1.0));
+            tokio::time::sleep(wait).await;
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    async fn connect(&self, epoch: u64) -> RedisResult<(Live, mpsc::UnboundedReceiver<redis::PushInfo>)> {
+        let (pushed, pushes) = mpsc::unbounded_channel();
+        let mut connection = dial::dial(&self.target, &self.settings, pushed).await?;
+        self.script.load(&mut connection).await?;
+        let asked = Instant::now();
+        let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(&mut connection).await?;
+        Ok((Live { connection, epoch, clock: (seconds * 1_000_000 + micros, asked) }, pushes))
+    }
+}
+
+/// Waits for the end of the connection `epoch`, seen by itself or by those who use it.
+async fn until_lost(
+    epoch: u64,
+    mut pushes: mpsc::UnboundedReceiver<redis::PushInfo>,
+    complaints: &mut mpsc::UnboundedReceiver<u64>,
+) -> &'static str {
+    loop {
+        tokio::select! {
+            push = pushes.recv() => match push {
+                Some(push) if push.kind != PushKind::Disconnection => {}
+                _ => return "it was closed",
+            },
+            Some(about) = complaints.recv() => if about == epoch { return "it failed its users" },
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! The task behind a lane: sends its batches, hands out the answers, keeps the deadlines, and judges what a failure
+//! means for those who wait. It never sends again what Redis may have counted.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use redis::{RedisError, RedisResult, Value};
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::batch::{Batch, Verdict};
+use super::clock::RedisClock;
+use super::lane::{Lane, Waiting};
+use super::link::{Link, Live};
+use super::script::Script;
+use super::settings::RedisSettings;
+use super::tally::Tally;
+use crate::store::StoreError;
+
+/// A batch that comes too late although there was time means that a clock was set; the reply says how. More than that
+/// is no clock.
+const LATES_MAX: u8 = 2;
+
+type Reply = Pin<Box<dyn Future<Output = (RedisResult<Value>, bool)> + Send>>;
+
+pub(super) struct Runner {
+    lane: Arc<Lane>,
+    link: Arc<Link>,
+    script: Arc<Script>,
+    tally: Arc<Tally>,
+    in_flight_max: usize,
+    timeouts_max: u32,
+    changes: watch::Receiver<Option<Live>>,
+    /// The connection in use, and its Redis' clock.
+    connection: Option<(Live, RedisClock)>,
+    flights: Vec<Flight>,
+    timeouts_in_row: u32,
+    timer: Pin<Box<Sleep>>,
+    is_timer_set: bool,
+}
+
+/// A batch on its way.
+struct Flight {
+    batch: Batch,
+    waiting: Vec<Waiting>,
+    sent: Instant,
+    reply: Reply,
+    /// Nobody waits for it any more; it doesn't hold up the next.
+    is_given_up: bool,
+}
+
+impl Runner {
+    pub(super) fn new(
+        lane: Arc<Lane>,
+        link: Arc<Link>,
+        script: Arc<Script>,
+        tally: Arc<Tally>,
+        settings: &RedisSettings,
+    ) -> Runner {
+        let changes = link.watch();
+        Runner {
+            lane,
+            link,
+            script,
+            tally,
+            in_flight_max: settings.in_flight_max.max(1),
+            timeouts_max: settings.timeouts_max.max(1),
+            changes,
+            connection: None,
+            flights: Vec::new(),
+            timeouts_in_row: 0,
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            is_timer_set: false,
+        }
+    }
+
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        stop.run_until_cancelled(self.work()).await;
+        self.disconnect("the store is closing");
+    }
+
+    async fn work(&mut self) {
+        self.reconnect();
+        loop {
+            let lane = self.lane.clone();
+            tokio::select! {
+                biased;
+                (nth, outcome) = next_reply(&mut self.flights) => self.land(nth, outcome),
+                changed = self.changes.changed() => match changed {
+                    Ok(()) => self.reconnect(),
+                    Err(_) => return,
+                },
+                () = &mut self.timer, if self.is_timer_set => self.expire(),
+                () = lane.arrived() => {}
+            }
+            self.take_off();
+            self.set_timer();
+        }
+    }
+
+    /// Takes up the link's present connection. What flew over an old one can't be answered any more.
+    fn reconnect(&mut self) {
+        self.disconnect("the connection was lost");
+        let live = self.changes.borrow_and_update().clone();
+        self.connection = live.map(|live| {
+            let clock = RedisClock::new(live.clock);
+            (live, clock)
+        });
+        self.timeouts_in_row = 0;
+        if self.connection.is_none() {
+            self.lane.fail_all("the connection was lost");
+        }
+    }
+
+    fn disconnect(&mut self, why: &str) {
+        for flight in std::mem::take(&mut self.flights) {
+            self.fail(flight.waiting, why);
+        }
+        if self.connection.take().is_some() {
+            self.lane.fail_all(why);
+        }
+    }
+
+    /// Sends what may leave: anything if nothing is on its way, else only full batches, for a far Redis.
+    fn take_off(&mut self) {
+        while let Some((live, clock)) = &self.connection {
+            let backlog = self.lane.backlog();
+            let under_way = self.flights.iter().filter(|flight| !flight.is_given_up).count();
+            if backlog.is_empty || (under_way > 0 && !(backlog.is_full_batch && under_way < self.in_flight_max)) {
+                return;
+            }
+            let sent = Instant::now();
+            let waiting = self.lane.take_batch(sent);
+            let Some(first) = waiting.first() else { continue };
+            let now = first.request.now;
+            let deadline = waiting.iter().map(|waiting| waiting.deadline).min().expect("there is a first");
+            // A time that is passed in is no time of Redis', so neither can a deadline be.
+            let deadline = if now > 0 { 0 } else { clock.at(deadline) };
+            let requests = waiting.iter().map(|waiting| &waiting.request);
+            let (batch, cmd) = Batch::new(requests, &self.script, now, deadline);
+            self.tally.batches.add(1);
+            self.tally.counters.add(batch.counters() as u64);
+            self.tally.requests.add(waiting.len() as u64);
+            self.tally.merged.add(batch.merged as u64);
+            let (script, connection) = (self.script.clone(), live.connection.clone());
+            let reply = Box::pin(async move { script.run(connection, cmd).await });
+            self.flights.push(Flight { batch, waiting, sent, reply, is_given_up: false });
+        }
+    }
+
+    fn land(&mut self, nth: usize, (outcome, was_loaded): (RedisResult<Value>, bool)) {
+        let flight = self.flights.swap_remove(nth);
+        self.tally.script_loads.add(u64::from(was_loaded));
+        match outcome {
+            Ok(Value::BulkString(bytes)) => self.deliver(flight, &bytes),
+            Ok(other) => self.refuse(flight.waiting, &format!("unexpected answer: {other:?}")),
+            Err(error) => self.judge(flight, &error),
+        }
+    }
+
+    fn deliver(&mut self, flight: Flight, bytes: &[u8]) {
+        let Flight { batch, mut waiting, sent, .. } = flight;
+        let Some(reply) = batch.read(bytes) else {
+            return self.refuse(waiting, "an answer of the wrong length");
+        };
+        self.timeouts_in_row = 0;
+        if let Some((_, clock)) = &mut self.connection
+            && waiting.first().is_some_and(|first| first.request.now == 0)
+        {
+            clock.learn(reply.now, sent, Instant::now());
+        }
+        match reply.verdict {
+            Some(verdict) => {
+                self.note_oddities(&verdict);
+                for (nth, waiting) in waiting.iter_mut().enumerate() {
+                    if waiting.answer.is_some() {
+                        let readings = batch.readings(&verdict, nth, waiting.request.asks());
+                        waiting.reply(Ok(readings));
+                    }
+                }
+            }
+            None => {
+                self.tally.late.add(1);
+                waiting.iter_mut().for_each(|waiting| waiting.lates += 1);
+                let (again, over) = waiting.into_iter().partition(|waiting| waiting.lates <= LATES_MAX);
+                self.lane.put_back(again);
+                for waiting in over {
+                    self.lane.time_out(waiting);
+                }
+            }
+        }
+    }
+
+    fn note_oddities(&self, verdict: &Verdict) {
+        if verdict.damaged > 0 {
+            self.tally.damaged.add(verdict.damaged);
+            let key = verdict.damaged_first.as_deref().map(String::from_utf8_lossy);
+            tracing::warn!(
+                key = key.as_deref(),
+                count = verdict.damaged,
+                "a counter held something else: begun afresh"
+            );
+        }
+        if verdict.ahead > 0 {
+            self.tally.set_back.add(verdict.ahead);
+            tracing::warn!(count = verdict.ahead, "counters were ahead of Redis' clock: their time was set back");
+        }
+    }
+
+    /// An error reply means that nothing was charged: then one bad request must not fail the others of its batch.
+    fn judge(&mut self, flight: Flight, error: &RedisError) {
+        let Flight { mut waiting, .. } = flight;
+        match error.code() {
+            Some(code) if is_about_the_node(code) => {
+                self.complain();
+                self.fail(waiting, &error.to_string());
+            }
+            Some(_) if waiting.len() > 1 => {
+                waiting.iter_mut().for_each(|waiting| waiting.alone = true);
+                self.lane.put_back(waiting);
+            }
+            Some(_) => self.refuse(waiting, &error.to_string()),
+            // The connection broke, so what Redis did is unknown.
+            None => {
+                self.complain();
+                self.fail(waiting, &error.to_string());
+            }
+        }
+    }
+
+    /// Answers those whose time is up. A batch that nobody waits for any more counts as one without an answer.
+    fn expire(&mut self) {
+        self.is_timer_set = false;
+        let now = Instant::now();
+        self.lane.expire(now);
+        for flight in self.flights.iter_mut().filter(|flight| !flight.is_given_up) {
+            for waiting in &mut flight.waiting {
+                if waiting.deadline <= now && waiting.answer.is_some() {
+                    self.tally.timeouts.add(1);
+                    waiting.reply(Err(StoreError::Timeout(waiting.deadline - waiting.since)));
+                }
+            }
+            if flight.waiting.iter().all(|waiting| waiting.answer.is_none()) {
+                flight.is_given_up = true;
+                self.timeouts_in_row += 1;
+            }
+        }
+        if self.timeouts_in_row >= self.timeouts_max {
+            self.complain();
+        }
+    }
+
+    fn set_timer(&mut self) {
+        let flights = self.flights.iter().flat_map(|flight| &flight.waiting);
+        let flying = flights.filter(|waiting| waiting.answer.is_some()).map(|waiting| waiting.deadline);
+        let Some(soonest) = flying.chain(self.lane.backlog().soonest).min() else { return };
+        // A timer that goes off early costs less than setting it for every batch.
+        if !self.is_timer_set || soonest < self.timer.deadline() {
+            self.timer.as_mut().reset(soonest);
+            self.is_timer_set = true;
+        }
+    }
+
+    fn complain(&self) {
+        if let Some((live, _)) = &self.connection {
+            self.link.complain(live.epoch);
+        }
+    }
+
+    fn fail(&self, waiting: Vec<Waiting>, why: &str) {
+        for mut waiting in waiting.into_iter().filter(|waiting| waiting.answer.is_some()) {
+            self.tally.unreachable.add(1);
+            waiting.reply(Err(StoreError::Unreachable(why.to_owned())));
+        }
+    }
+
+    fn refuse(&self, waiting: Vec<Waiting>, why: &str) {
+        for mut waiting in waiting.into_iter().filter(|waiting| waiting.answer.is_some()) {
+            self.tally.refused.add(1);
+            waiting.reply(Err(StoreError::Refused(why.to_owned())));
+        }
+    }
+}
+
+/// Errors that every request to this node would get: another connection may lead to a better one.
+fn is_about_the_node(code: &str) -> bool {
+    matches!(code, "READONLY" | "LOADING" | "MASTERDOWN" | "NOAUTH" | "WRONGPASS" | "CLUSTERDOWN")
+}
+
+/// The first answer that is there, of at most a handful of flights.
+async fn next_reply(flights: &mut [Flight]) -> (usize, (RedisResult<Value>, bool)) {
+    std::future::poll_fn(|cx| {
+        for (nth, flight) in flights.iter_mut().enumerate() {
+            if let Poll::Ready(outcome) = flight.reply.as_mut().poll(cx) {
+                return Poll::Ready((nth, outcome));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}

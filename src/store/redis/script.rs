@@ -1,0 +1,45 @@
+//! The Lua that decides inside Redis, and how it is called. What is asked and answered is `batch`'s matter.
+
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::{Cmd, RedisError, RedisResult, Value};
+
+/// The script, with the name that Redis gives it.
+pub(super) struct Script {
+    inner: redis::Script,
+}
+
+impl Script {
+    pub(super) fn new() -> Script {
+        Script { inner: redis::Script::new(include_str!("decide.lua")) }
+    }
+
+    pub(super) async fn load(&self, connection: &mut impl ConnectionLike) -> RedisResult<()> {
+        self.inner.load_async(connection).await.map(drop)
+    }
+
+    /// The beginning of a call; keys and arguments follow. redis-rs' own invocation keeps a vector per argument.
+    pub(super) fn call(&self, keys: usize, bytes: usize) -> Cmd {
+        let mut cmd = Cmd::with_capacity(keys + 6, bytes + 64);
+        cmd.arg("EVALSHA").arg(self.inner.get_hash()).arg(keys);
+        cmd
+    }
+
+    /// Sends a call. A Redis that forgot the script (SCRIPT FLUSH, a failover) is given it again, and asked once more:
+    /// it did nothing the first time. The second part of the answer says whether that was so.
+    pub(super) async fn run(&self, mut connection: MultiplexedConnection, cmd: Cmd) -> (RedisResult<Value>, bool) {
+        match connection.send_packed_command(&cmd).await.and_then(Value::extract_error) {
+            Err(error) if is_unknown_script(&error) => {
+                let again = match self.load(&mut connection).await {
+                    Ok(()) => connection.send_packed_command(&cmd).await.and_then(Value::extract_error),
+                    Err(error) => Err(error),
+                };
+                (again, true)
+            }
+            answer => (answer, false),
+        }
+    }
+}
+
+fn is_unknown_script(error: &RedisError) -> bool {
+    error.code() == Some("NOSCRIPT")
+}

@@ -1,0 +1,117 @@
+//! How to reach Redis and how to talk to it, as plain values. Where they come from (flags, environment) is not known
+//! here; secrets never show in `Debug`.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything that [`super::Redis`] is told at start.
+#[derive(Clone, Debug)]
+pub struct RedisSettings {
+    pub topology: Topology,
+    /// `None` talks in the clear. Unix sockets ignore it.
+    pub tls: Option<Tls>,
+    pub auth: Auth,
+    pub database: i64,
+    /// Before every key (`CACHE_KEY_PREFIX`).
+    pub key_prefix: String,
+    /// Into how many groups counters are hashed. Few, so that a Cluster's batches stay full; all replicas must agree.
+    pub buckets: u32,
+    /// One attempt to connect, greetings included.
+    pub connect_timeout: Duration,
+    /// Counters per script. At 128 the cost of a call is spread so thin that more would only add latency.
+    pub batch_max: usize,
+    /// Batches on the way at once, beyond the first only while full batches wait: a near Redis is not faster for them.
+    pub in_flight_max: usize,
+    /// Requests that may wait for a batch on one core; more are refused as overload.
+    pub waiting_max: usize,
+    /// Batches in a row without an answer, after which the connection is given up.
+    pub timeouts_max: u32,
+}
+
+impl RedisSettings {
+    pub fn new(topology: Topology) -> RedisSettings {
+        RedisSettings {
+            topology,
+            tls: None,
+            auth: Auth::None,
+            database: 0,
+            key_prefix: String::new(),
+            buckets: 256,
+            connect_timeout: Duration::from_secs(1),
+            batch_max: 128,
+            in_flight_max: 8,
+            waiting_max: 16_384,
+            timeouts_max: 5,
+        }
+    }
+}
+
+/// What stands behind the address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Topology {
+    Single(Address),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    Tcp { host: String, port: u16 },
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Address::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// Files are read again at each connection, so that a renewed certificate needs no restart.
+#[derive(Clone, Debug, Default)]
+pub struct Tls {
+    /// Instead of the public roots.
+    pub ca_file: Option<PathBuf>,
+    /// With its key: how this client shows who it is (mTLS).
+    pub certificate_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
+}
+
+/// Who connects.
+#[derive(Clone, Default)]
+pub enum Auth {
+    #[default]
+    None,
+    Password {
+        /// An ACL user; `None` is Redis' `default`.
+        user: Option<String>,
+        password: String,
+    },
+    /// Holds `password` or `user:password`; read at each connection.
+    File(PathBuf),
+}
+
+impl Auth {
+    /// `password` or `user:password`, split at the first colon as REDIS_AUTH is; empty is none.
+    pub fn parse(text: &str) -> Auth {
+        match text.split_once(':') {
+            _ if text.is_empty() => Auth::None,
+            Some((user, password)) => Auth::Password {
+                user: Some(user.to_owned()).filter(|user| !user.is_empty()),
+                password: password.to_owned(),
+            },
+            None => Auth::Password { user: None, password: text.to_owned() },
+        }
+    }
+}
+
+impl fmt::Debug for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Auth::None => f.write_str("None"),
+            Auth::Password { user, .. } => write!(f, "Password {{ user: {user:?}, password: <hidden> }}"),
+            Auth::File(path) => write!(f, "File({path:?})"),
+        }
+    }
+}

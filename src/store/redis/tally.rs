@@ -1,0 +1,50 @@
+//! What the Redis store counts about itself: plain atomics, which the metrics read. It knows no metric names.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// One per store handle, so one per core; whoever reports adds them up.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Scripts that were sent.
+    pub batches: Count,
+    /// Counters in them, so that `counters / batches` is the mean size.
+    pub counters: Count,
+    /// Requests in them.
+    pub requests: Count,
+    /// Requests that shared the work of an identical one in the same batch.
+    pub merged: Count,
+    /// Requests whose answer did not come in time.
+    pub timeouts: Count,
+    /// Requests that failed because no connection stood, or it broke.
+    pub unreachable: Count,
+    /// Requests that Redis answered with an error.
+    pub refused: Count,
+    /// Requests that found too many others waiting.
+    pub overloaded: Count,
+    /// Counters that held something else and began afresh.
+    pub damaged: Count,
+    /// Counters that were more than a window ahead of Redis' clock, and were set back.
+    pub set_back: Count,
+    /// Scripts that came to Redis after their deadline and charged nothing.
+    pub late: Count,
+    /// Connections that were made.
+    pub connects: Count,
+    /// Attempts to connect that failed.
+    pub connect_failures: Count,
+    /// Times that Redis had to be given the script again.
+    pub script_loads: Count,
+}
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    pub(super) fn add(&self, more: u64) {
+        self.0.fetch_add(more, Relaxed);
+    }
+}

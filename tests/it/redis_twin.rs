@@ -1,0 +1,244 @@
+//! The script in Redis is the twin of the Rust algorithms: random histories are played on both, with time passed in,
+//! and every reading and every stored state must be the same.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::seq::IndexedRandom as _;
+use rand::{Rng as _, SeedableRng as _};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tollgate::algorithm::State;
+use tollgate::limit::{Algorithm, Cost, Entry, Limit, Micros, UnixMicros};
+use tollgate::store::redis::{Address, Redis, RedisSettings, Topology};
+use tollgate::store::settle::settle;
+use tollgate::store::{Ask, Gate, Key, Readings, Role, key};
+
+use crate::redis_server::RedisServer;
+
+const START: u64 = 1_800_000_000_123_456;
+
+pub(crate) fn settings(server: &RedisServer) -> RedisSettings {
+    RedisSettings::new(Topology::Single(Address::Tcp { host: "127.0.0.1".into(), port: server.port() }))
+}
+
+/// A store on the runtime of the test, connected.
+pub(crate) async fn store(settings: RedisSettings) -> Redis {
+    let redis = Redis::start(Arc::new(settings), &TaskTracker::new(), CancellationToken::new());
+    tokio::time::timeout(Duration::from_secs(10), redis.up()).await.expect("Redis is there");
+    redis
+}
+
+pub(crate) fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(10)
+}
+
+/// What is put to one counter, owned.
+#[derive(Clone, Debug)]
+struct Put {
+    user: String,
+    limit: Limit,
+    cost: Cost,
+    role: Role,
+}
+
+#[derive(Clone, Debug)]
+struct Question {
+    puts: Vec<Put>,
+    gate: Gate,
+}
+
+/// The Rust half: states by key.
+#[derive(Default)]
+struct Model {
+    states: HashMap<Vec<u8>, (State, Limit)>,
+}
+
+impl Question {
+    fn entries(&self) -> Vec<[Entry<'_>; 1]> {
+        self.puts.iter().map(|put| [Entry { key: "user", value: &put.user }]).collect()
+    }
+
+    fn asks<'a>(&self, entries: &'a [[Entry<'a>; 1]]) -> Vec<Ask<'a>> {
+        let ask = |(put, entries): (&Put, &'a [Entry<'a>; 1])| Ask {
+            key: Key { domain: "twin", entries, shared: &[], limit_name: "", variable: 0 },
+            rule: 0,
+            limit: put.limit,
+            cost: put.cost,
+            role: put.role,
+        };
+        self.puts.iter().zip(entries).map(ask).collect()
+    }
+}
+
+fn text(ask: &Ask<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    key::write(&mut out, "", key::bucket(&ask.key, 256), &ask.key, &ask.limit);
+    out
+}
+
+impl Model {
+    fn apply(&mut self, question: &Question, now: UnixMicros) -> Readings {
+        let entries = question.entries();
+        let asks = question.asks(&entries);
+        let mut keys: Vec<Vec<u8>> = Vec::new();
+        let slots: Vec<usize> = asks
+            .iter()
+            .map(|ask| {
+                let key = text(ask);
+                keys.iter().position(|known| *known == key).unwrap_or_else(|| {
+                    keys.push(key);
+                    keys.len() - 1
+                })
+            })
+            .collect();
+        let mut states: Vec<State> =
+            keys.iter().map(|key| self.states.get(key).map_or(State::Empty, |(state, _)| state.clone())).collect();
+        let readings = settle(&asks, &slots, &mut states, question.gate, now);
+        for (ask, &slot) in asks.iter().zip(&slots) {
+            self.states.insert(keys[slot].clone(), (states[slot].clone(), ask.limit));
+        }
+        readings
+    }
+}
+
+/// What Redis holds under a key, as the Rust half would have it.
+fn stored(connection: &mut redis::Connection, key: &[u8], algorithm: Algorithm) -> State {
+    let bytes: Option<Vec<u8>> = redis::cmd("GET").arg(key).query(connection).unwrap();
+    match bytes {
+        None => State::Empty,
+        Some(bytes) => State::decode(&bytes, algorithm).unwrap_or_else(|| panic!("{algorithm:?}: {bytes:?}")),
+    }
+}
+
+fn random_limits(random: &mut SmallRng, algorithm: Algorithm) -> Vec<Limit> {
+    let window = *[1_000, 999_983, 1_000_000, 60_000_000, 3_600_000_000, 315_360_000_000_000].choose(random).unwrap();
+    let sub_windows = *[1, 2, 3, 7, 32, 64].choose(random).unwrap();
+    let requests: Vec<u32> = match random.random_range(0..6) {
+        0 => vec![0],
+        1 if algorithm != Algorithm::SlidingLog => vec![u32::MAX],
+        // A limit that is changed now and then goes on with the count that it has.
+        2 => vec![3, 11],
+        _ => vec![random.random_range(1..30)],
+    };
+    let burst = match random.random_range(0..3) {
+        0 => 1,
+        1 => random.random_range(0..40),
+        _ => requests[0],
+    };
+    let limit = |requests| Limit { burst, sub_windows, ..Limit::new(requests, Micros(window), algorithm) };
+    requests.into_iter().map(limit).collect()
+}
+
+fn random_cost(random: &mut SmallRng, limit: Limit) -> Cost {
+    let hits = match random.random_range(0..12) {
+        0 => 0,
+        1 => -random.random_range(1..6),
+        2 => i64::from(limit.requests),
+        3 => i64::from(limit.requests) + 1,
+        4 => random.random_range(1..10),
+        5 => *[i64::MAX, 1 << 32, i64::MIN, -(1 << 32), 1 << 31].choose(random).unwrap(),
+        _ => 1,
+    };
+    Cost { hits, charge_denied: random.random_bool(0.2) }
+}
+
+fn random_question(random: &mut SmallRng, counters: &[(String, Vec<Limit>)]) -> Question {
+    let asks = *[1, 1, 1, 2, 3, 5].choose(random).unwrap();
+    let puts = (0..asks)
+        .map(|_| {
+            let (user, limits) = counters.choose(random).unwrap();
+            let limit = *limits.choose(random).unwrap();
+            let role = *[Role::Enforced, Role::Enforced, Role::Quota, Role::Shadow].choose(random).unwrap();
+            Put { user: user.clone(), limit, cost: random_cost(random, limit), role }
+        })
+        .collect();
+    Question { puts, gate: Gate { quota_open: random.random_bool(0.2), never_deny: random.random_bool(0.1) } }
+}
+
+/// Mostly forward: not at all, a little, about a sub-window, about a window; sometimes back, by little or by far.
+fn random_step(random: &mut SmallRng, window: u64, now: u64) -> u64 {
+    let by = match random.random_range(0..10) {
+        0..=2 => 0,
+        3 => random.random_range(0..=window / 100),
+        4..=6 => random.random_range(0..=window / 16),
+        7 => random.random_range(0..=2 * window),
+        8 => return now.saturating_sub(random.random_range(0..=window)).max(1),
+        _ => return now.saturating_sub(random.random_range(0..=3 * window)).max(1),
+    };
+    now + by
+}
+
+async fn play(redis: &Redis, server: &RedisServer, seed: u64, algorithm: Algorithm) {
+    let mut random = SmallRng::seed_from_u64(seed);
+    let mut model = Model::default();
+    let mut connection = server.connection();
+    let counters: Vec<(String, Vec<Limit>)> =
+        (0..3).map(|n| (format!("{algorithm:?}{seed}-{n}"), random_limits(&mut random, algorithm))).collect();
+    let window = counters[0].1[0].window.0;
+    let mut now = START;
+    for turn in 0..40 {
+        now = random_step(&mut random, window, now);
+        // Several at once make one batch; some of them are identical and share its work.
+        let mut questions = vec![random_question(&mut random, &counters)];
+        for _ in 0..random.random_range(0..4) {
+            let next = if random.random_bool(0.6) {
+                questions.choose(&mut random).unwrap().clone()
+            } else {
+                random_question(&mut random, &counters)
+            };
+            questions.push(next);
+        }
+        let said = ask_together(redis, &questions, now).await;
+        // Identical requests are decided together, at the place of the first.
+        let mut expected: Vec<Option<Readings>> = vec![None; questions.len()];
+        for first in 0..questions.len() {
+            for nth in first..questions.len() {
+                if expected[nth].is_none() && format!("{:?}", questions[nth]) == format!("{:?}", questions[first]) {
+                    expected[nth] = Some(model.apply(&questions[nth], UnixMicros(now)));
+                }
+            }
+        }
+        for (nth, (said, expected)) in said.iter().zip(&expected).enumerate() {
+            let expected = expected.as_ref().unwrap();
+            assert_eq!(said, expected, "seed {seed}, turn {turn}, now {now}, question {nth} of {questions:#?}");
+        }
+        for (key, (state, limit)) in &model.states {
+            let held = stored(&mut connection, key, limit.algorithm);
+            assert_eq!(&held, state, "seed {seed}, turn {turn}, now {now}, after {questions:#?}");
+        }
+    }
+}
+
+/// All at once, so that they leave as one batch: none is answered before all were asked.
+async fn ask_together(redis: &Redis, questions: &[Question], now: u64) -> Vec<Readings> {
+    let mut asked = tokio::task::JoinSet::new();
+    for (nth, question) in questions.iter().cloned().enumerate() {
+        let redis = redis.clone();
+        asked.spawn(async move {
+            let entries = question.entries();
+            let asks = question.asks(&entries);
+            (nth, redis.apply_at(&asks, question.gate, UnixMicros(now), soon()).await.expect("Redis answers"))
+        });
+    }
+    let mut said = asked.join_all().await;
+    said.sort_by_key(|(nth, _)| *nth);
+    said.into_iter().map(|(_, readings)| readings).collect()
+}
+
+#[tokio::test]
+async fn random_histories_read_and_store_the_same_in_lua_as_in_rust() {
+    let server = RedisServer::start();
+    let redis = store(settings(&server)).await;
+    for algorithm in Algorithm::ALL {
+        for seed in 0..30 {
+            play(&redis, &server, seed, algorithm).await;
+        }
+    }
+    assert!(redis.tally().merged.get() > 1_000, "identical requests were merged");
+    assert!(redis.tally().set_back.get() > 0, "some clocks stepped back by far");
+    assert_eq!(redis.tally().damaged.get(), 0);
+}
