@@ -29,7 +29,7 @@ fn a_broken_domain_keeps_its_rules_and_the_others_go_on() {
         let now = [("a.yaml", text), ("b.yaml", "domain: b\ndescriptors: [{key: z}]")];
         let load = load(&sources(&now), &Defaults::default(), Some(&last));
         assert_eq!(names(&load.rules), [("a", 1), ("b", 1)], "{text:?}");
-        assert_eq!(load.kept, ["a".into()], "{text:?}");
+        assert_eq!(load.kept, [Box::<str>::from("a")], "{text:?}");
         assert!(load.problems.has_errors());
     }
 }
