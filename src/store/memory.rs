@@ -4,6 +4,7 @@
 mod fingerprint;
 mod room;
 mod shard;
+pub mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -265,6 +266,15 @@ impl Memory {
         if self.clock_said.is_due(now) {
             tracing::warn!("the clock was set back by more than a window: counters keep their counts, as of now");
         }
+    }
+
+    /// Takes a counter of a snapshot, if there is room for it in all.
+    fn restore(&self, counter: Counter) -> bool {
+        let has_room = self.room.has_room(&counter);
+        if has_room {
+            self.shards[self.shard_of(counter.fingerprint)].lock().insert(counter, &self.room);
+        }
+        has_room
     }
 
     fn shard_of(&self, fingerprint: Fingerprint) -> usize {

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::shard::COUNTER_BYTES;
+use super::shard::{COUNTER_BYTES, Counter};
 
 /// Rules are told apart by 16 bits here: with more than that many, a few share one allowance.
 const SHARES: usize = 1 << 16;
@@ -66,6 +66,14 @@ impl Room {
     /// Whether a rule gets an overflow counter of its own. A quarter is kept for those that all rules share.
     pub(super) fn admits_overflow(&self) -> bool {
         self.overflow.load(Relaxed) + COUNTER_BYTES <= self.overflow_max / 4 * 3
+    }
+
+    /// Whether a counter that was there before a restart fits in all: the shares were judged when it was made.
+    pub(super) fn has_room(&self, counter: &Counter) -> bool {
+        let bytes = COUNTER_BYTES + counter.state.heap_bytes() as u64;
+        let (held, max) =
+            if counter.is_overflow { (&self.overflow, self.overflow_max) } else { (&self.held, self.max) };
+        held.load(Relaxed) + bytes <= max
     }
 
     /// How much heap a counter that held `before` may grow to; `None` while there is enough for all. Ordinary counters

@@ -101,6 +101,10 @@ impl Shard {
         place.map(|&place| place as usize)
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Counter> {
+        self.chunks.iter().flatten()
+    }
+
     pub(super) fn at(&self, place: usize) -> &Counter {
         &self.chunks[place / CHUNK][place % CHUNK]
     }
