@@ -192,7 +192,7 @@ async fn two_replicas_on_one_redis_admit_exactly_the_limit() {
     let envoy = Arc::new(Envoy::start(app.address, &both, OnFailure::Deny).await);
     for replica in &replicas {
         eventually("the replica has its Redis", || async {
-            get(replica.http, "/readyz", &[]).await.ok().filter(|answer| answer.status == 200).map(|_| ())
+            (get(replica.http, "/readyz", &[]).await.ok()?.json()["store_answers"] == true).then_some(())
         })
         .await;
     }
