@@ -11,7 +11,7 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use crate::settings::Flags;
+use crate::settings::{Flags, Invalid, Settings};
 
 #[derive(Parser)]
 #[command(
@@ -59,7 +59,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<ExitCode>
 /// Why the command line wasn't taken: help that was asked for, or everything that is wrong with it.
 enum Refusal {
     Clap(clap::Error),
-    Unknown { arguments: Vec<String>, usage: String },
+    Unknown { arguments: Vec<String>, settings: Option<Invalid>, usage: String },
 }
 
 impl Refusal {
@@ -69,8 +69,12 @@ impl Refusal {
                 let _ = error.print();
                 ExitCode::from(error.exit_code() as u8)
             }
-            Refusal::Unknown { arguments, usage } => {
-                eprintln!("tollgate: not known: {}\n\n{usage}\n\nFor more, try '--help'.", arguments.join(", "));
+            Refusal::Unknown { arguments, settings, usage } => {
+                eprintln!("tollgate: not known: {}", arguments.join(", "));
+                if let Some(invalid) = settings {
+                    eprintln!("tollgate: {invalid}");
+                }
+                eprintln!("\n{usage}\n\nFor more, try '--help'.");
                 ExitCode::from(2)
             }
         }
@@ -83,11 +87,11 @@ fn parse(mut args: Vec<OsString>) -> Result<Cli, Refusal> {
     loop {
         let error = match Cli::command().try_get_matches_from(&args).and_then(|found| Cli::from_arg_matches(&found)) {
             Ok(cli) if unknown.is_empty() => return Ok(cli),
-            Ok(_) => return Err(refuse(unknown)),
+            Ok(cli) => return Err(refuse(unknown, wrong_settings(&cli))),
             Err(error) => error,
         };
         let Some(argument) = unknown_argument(&error) else {
-            return Err(if unknown.is_empty() { Refusal::Clap(error) } else { refuse(unknown) });
+            return Err(if unknown.is_empty() { Refusal::Clap(error) } else { refuse(unknown, None) });
         };
         // clap names the flag alone where the argument was flag=value.
         let is_it = |arg: &OsString| {
@@ -113,6 +117,15 @@ fn unknown_argument(error: &clap::Error) -> Option<String> {
     }
 }
 
-fn refuse(arguments: Vec<String>) -> Refusal {
-    Refusal::Unknown { arguments, usage: Cli::command().render_usage().to_string() }
+/// What would have been reported next, had every argument been known: one message says it all.
+fn wrong_settings(cli: &Cli) -> Option<Invalid> {
+    match &cli.command {
+        None => Settings::resolve(&cli.serve).err(),
+        Some(Command::Serve(flags)) => Settings::resolve(flags).err(),
+        Some(Command::Check(_) | Command::Call(_)) => None,
+    }
+}
+
+fn refuse(arguments: Vec<String>, settings: Option<Invalid>) -> Refusal {
+    Refusal::Unknown { arguments, settings, usage: Cli::command().render_usage().to_string() }
 }

@@ -10,6 +10,9 @@ use crate::limit::Entry;
 /// Sets of key names told apart. Clients choose the names, so there is an end to it; the rest is `other`.
 const SERIES_MAX: usize = 256;
 
+/// Longer names are `other` too: a key may be 128 KiB long, and 256 of those would be a page that no scrape finishes.
+const KEYS_BYTES_MAX: usize = 256;
+
 #[derive(Default)]
 pub struct Unmatched {
     seen: RwLock<HashMap<(Box<str>, Box<str>), AtomicU64>>,
@@ -19,6 +22,10 @@ pub struct Unmatched {
 impl Unmatched {
     /// Counts a descriptor of a known domain. Costs an allocation for the joined names: only what isn't limited pays it.
     pub fn count(&self, domain: &str, entries: &[Entry<'_>]) {
+        if entries.iter().map(|entry| entry.key.len() + 1).sum::<usize>() > KEYS_BYTES_MAX {
+            self.other.fetch_add(1, Relaxed);
+            return;
+        }
         let mut keys = String::new();
         for entry in entries {
             if !keys.is_empty() {
