@@ -6,4 +6,5 @@ mod requests;
 mod surfaces;
 
 /// One domain with a limit per user that no test reaches by accident.
-const PER_USER: &str = "domain: api\ndescriptors:\n  - key: user\n    rate_limit: {requests_per_unit: 3, unit: hour}\n";
+pub(crate) const PER_USER: &str =
+    "domain: api\ndescriptors:\n  - key: user\n    rate_limit: {requests_per_unit: 3, unit: hour}\n";
