@@ -1,5 +1,6 @@
 //! The command line: one function per subcommand, printing and exit codes. Uses the library as anyone would.
 
+mod bench;
 mod call;
 mod check;
 mod serve;
@@ -40,6 +41,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Ask a running service once
     Call(call::CallArgs),
+    /// Put load on a running service, and measure it
+    Bench(bench::BenchArgs),
 }
 
 /// Runs the program; errors are for standard error, and mean exit code 1.
@@ -53,6 +56,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<ExitCode>
         Some(Command::Serve(flags)) => serve::run(&flags),
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::Call(args)) => call::run(args),
+        Some(Command::Bench(args)) => bench::run(args),
     }
 }
 

@@ -94,7 +94,7 @@ fn in_words(status: &DescriptorStatus) -> String {
 }
 
 /// `k=v,k=v`: split at the first `=`; a comma or backslash in a text is written with a backslash before it.
-fn descriptor(text: &str) -> Result<RateLimitDescriptor, String> {
+pub(super) fn descriptor(text: &str) -> Result<RateLimitDescriptor, String> {
     let mut parts = vec![String::new()];
     let mut chars = text.chars();
     while let Some(c) = chars.next() {

@@ -1,0 +1,212 @@
+//! The two loops. Both run on one thread, which is plenty to saturate a core of any server.
+
+use std::{
+    cell::{Cell, Ref, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context;
+use bytes::Bytes;
+use hdrhistogram::Histogram;
+use http_body_util::Full;
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rand::{Rng, SeedableRng, rngs::SmallRng};
+use tokio::{
+    net::TcpStream,
+    task::LocalSet,
+    time::{self, Instant},
+};
+
+use super::wire::Questions;
+
+/// Outstanding requests at which an open loop stops sending: a server this far behind won't catch up.
+const OUTSTANDING_MAX: usize = 100_000;
+
+pub(super) struct Load {
+    pub questions: Questions,
+    pub connections: usize,
+    pub inflight: usize,
+    pub rate: Option<f64>,
+    /// See [`zipf_sums`].
+    pub zipf_sums: Vec<f64>,
+    pub warmup: Duration,
+    pub measured: Duration,
+    pub seed: u64,
+}
+
+/// What has been answered so far. Cheap to clone; all clones are one.
+#[derive(Clone, Default)]
+pub(super) struct Totals(Rc<RefCell<Seen>>);
+
+pub(super) struct Seen {
+    pub ok: u64,
+    pub over_limit: u64,
+    pub errors: u64,
+    pub not_sent: u64,
+    pub first_error: Option<String>,
+    pub times_us: Histogram<u64>,
+}
+
+impl Default for Seen {
+    fn default() -> Seen {
+        let times_us = Histogram::new(3).expect("three digits are allowed");
+        Seen { ok: 0, over_limit: 0, errors: 0, not_sent: 0, first_error: None, times_us }
+    }
+}
+
+impl Totals {
+    pub(super) fn seen(&self) -> Ref<'_, Seen> {
+        self.0.borrow()
+    }
+
+    pub(super) fn answered(&self) -> u64 {
+        let seen = self.seen();
+        seen.ok + seen.over_limit
+    }
+
+    pub(super) fn errors(&self) -> u64 {
+        self.seen().errors
+    }
+
+    fn add(&self, answer: anyhow::Result<bool>, took: Duration) {
+        let mut seen = self.0.borrow_mut();
+        match answer {
+            Ok(true) => seen.ok += 1,
+            Ok(false) => seen.over_limit += 1,
+            Err(error) => {
+                seen.errors += 1;
+                seen.first_error.get_or_insert_with(|| format!("{error:#}"));
+                return;
+            }
+        }
+        seen.times_us.saturating_record(took.as_micros().max(1) as u64);
+    }
+}
+
+type Connection = SendRequest<Full<Bytes>>;
+
+impl Load {
+    pub(super) async fn run(self: &Arc<Load>, totals: &Totals) -> anyhow::Result<()> {
+        LocalSet::new()
+            .run_until(async {
+                let mut connections = Vec::new();
+                for _ in 0..self.connections {
+                    connections.push(self.connect().await?);
+                }
+                match self.rate {
+                    Some(rate) => self.open(connections, rate, totals).await,
+                    None => self.closed(connections, totals).await,
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    async fn connect(&self) -> anyhow::Result<Connection> {
+        let addr = &self.questions.addr;
+        let stream = TcpStream::connect(addr).await.with_context(|| format!("no connection to {addr}"))?;
+        stream.set_nodelay(true)?;
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+        tokio::task::spawn_local(connection);
+        Ok(sender)
+    }
+
+    /// Always `inflight` requests outstanding on each connection.
+    async fn closed(self: &Arc<Load>, connections: Vec<Connection>, totals: &Totals) {
+        let from = Instant::now() + self.warmup;
+        let until = from + self.measured;
+        let slots = connections.iter().flat_map(|connection| std::iter::repeat_n(connection, self.inflight));
+        let ask = |(slot, connection): (usize, &Connection)| {
+            let (load, totals, mut connection) = (Arc::clone(self), totals.clone(), connection.clone());
+            let mut keys = Keys::new(&load, slot as u64);
+            tokio::task::spawn_local(async move {
+                while Instant::now() < until {
+                    let started = Instant::now();
+                    let answer = load.questions.ask(&mut connection, keys.draw()).await;
+                    let broken = answer.is_err();
+                    if started >= from {
+                        totals.add(answer, started.elapsed());
+                    }
+                    if broken {
+                        time::sleep(Duration::from_millis(5)).await;
+                    }
+                }
+            })
+        };
+        let tasks: Vec<_> = slots.enumerate().map(ask).collect();
+        for task in tasks {
+            let _ = task.await;
+        }
+    }
+
+    /// A request whenever one is due, whatever became of those before.
+    async fn open(self: &Arc<Load>, connections: Vec<Connection>, rate: f64, totals: &Totals) {
+        let start = Instant::now();
+        let (from, until) = (start + self.warmup, start + self.warmup + self.measured);
+        let outstanding = Rc::new(Cell::new(0usize));
+        let mut keys = Keys::new(self, 0);
+        for number in 0u64.. {
+            let due = start + Duration::from_secs_f64(number as f64 / rate);
+            if due >= until {
+                break;
+            }
+            time::sleep_until(due).await;
+            if outstanding.get() >= OUTSTANDING_MAX {
+                totals.0.borrow_mut().not_sent += 1;
+                continue;
+            }
+            outstanding.set(outstanding.get() + 1);
+            let (load, totals, outstanding) = (Arc::clone(self), totals.clone(), Rc::clone(&outstanding));
+            let mut connection = connections[number as usize % connections.len()].clone();
+            let key = keys.draw();
+            tokio::task::spawn_local(async move {
+                let answer = load.questions.ask(&mut connection, key).await;
+                if due >= from {
+                    totals.add(answer, due.elapsed());
+                }
+                outstanding.set(outstanding.get() - 1);
+            });
+        }
+        let patience = Instant::now() + Duration::from_secs(5);
+        while outstanding.get() > 0 && Instant::now() < patience {
+            time::sleep(Duration::from_millis(1)).await;
+        }
+        totals.0.borrow_mut().errors += outstanding.get() as u64;
+    }
+}
+
+/// Draws keys, evenly or by a Zipf distribution.
+struct Keys {
+    rng: SmallRng,
+    load: Arc<Load>,
+}
+
+impl Keys {
+    fn new(load: &Arc<Load>, stream: u64) -> Keys {
+        Keys { rng: SmallRng::seed_from_u64(load.seed.wrapping_add(stream)), load: Arc::clone(load) }
+    }
+
+    fn draw(&mut self) -> usize {
+        let keys = self.load.questions.keys();
+        match self.load.zipf_sums.last() {
+            None => self.rng.random_range(0..keys),
+            Some(total) => {
+                let point = self.rng.random_range(0.0..*total);
+                self.load.zipf_sums.partition_point(|sum| *sum <= point).min(keys - 1)
+            }
+        }
+    }
+}
+
+/// Sums of a Zipf distribution's weights up to each key; none where keys are drawn evenly.
+pub(super) fn zipf_sums(keys: usize, exponent: f64) -> Vec<f64> {
+    let mut sum = 0.0;
+    let weights = (1..=keys).map(|rank| {
+        sum += (rank as f64).powf(-exponent);
+        sum
+    });
+    if exponent > 0.0 { weights.collect() } else { Vec::new() }
+}
