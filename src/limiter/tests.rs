@@ -1,1 +1,255 @@
+use std::path::PathBuf;
 
+use smallvec::smallvec;
+
+use super::*;
+use crate::{
+    limit::{Code, Descriptor, Entry, Micros, Unit},
+    rules::{self, Defaults, Source, Sources},
+    store::memory::{Memory, MemorySettings},
+};
+
+const NOW: UnixMicros = UnixMicros(1_700_000_000_000_000);
+
+/// A limiter on the memory store, and how it is asked.
+struct Asked {
+    limiter: Limiter,
+}
+
+const MODES: Modes = Modes {
+    shadow: false,
+    quota: false,
+    algorithm: Algorithm::SlidingWindow,
+    count_denied: CountDenied::Auto,
+    on_store_failure: FailurePolicy::Local,
+};
+
+fn asked(yaml: &str, modes: Modes) -> Asked {
+    let file = Source { path: PathBuf::from("rules.yaml"), bytes: yaml.as_bytes().to_vec() };
+    let load = rules::load(&Sources { files: vec![file], ..Sources::default() }, &Defaults::default(), None);
+    assert!(!load.problems.has_errors(), "{:?}", load.problems);
+    let meters = Meters::new(&load.rules, None);
+    let (rules, problems, kept) = (load.rules, load.problems, load.kept);
+    let snapshot = Snapshot { version: 1, rules, meters, problems, kept, loaded_at: NOW };
+    let memory = || Memory::new(MemorySettings::default());
+    let store = Store::Memory(Arc::new(memory()));
+    let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
+    let degraded = Arc::new(Degraded::new(memory(), 1));
+    Asked { limiter: Limiter::new(snapshot, store, degraded, modes, Arc::new(Metrics::new())) }
+}
+
+fn descriptor(text: &'static str) -> Descriptor<'static> {
+    let entries = text.split(',').filter_map(|entry| entry.split_once('=')).map(|(key, value)| Entry { key, value });
+    Descriptor { entries: entries.collect(), ..Descriptor::default() }
+}
+
+impl Asked {
+    fn request(&self, request: &Request<'_>) -> Result<Decision, DecideError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        runtime.block_on(async {
+            let deadline = Instant::now() + std::time::Duration::from_secs(1);
+            self.limiter.decide(request, NOW, deadline).await
+        })
+    }
+
+    fn ask(&self, descriptors: &[&'static str]) -> Decision {
+        let descriptors = descriptors.iter().map(|text| descriptor(text)).collect();
+        self.request(&Request { domain: "api", descriptors, hits: 1 }).expect("well formed")
+    }
+
+    fn overall(&self, descriptors: &[&'static str]) -> Code {
+        self.ask(descriptors).overall
+    }
+
+    fn metrics(&self) -> String {
+        self.limiter.metrics().render(&self.limiter.snapshot())
+    }
+}
+
+const USERS: &str = "
+domain: api
+descriptors:
+  - {key: user, rate_limit: {unit: minute, requests_per_unit: 2}}
+  - {key: user, value: root, rate_limit: {unlimited: true}}
+  - {key: user, value: probe}
+  - {key: path, rate_limit: {unit: hour, requests_per_unit: 1}}
+";
+
+#[test]
+fn the_third_hit_of_two_is_over_limit_for_that_user_alone() {
+    let asked = asked(USERS, MODES);
+    assert_eq!([0, 1, 2].map(|_| asked.overall(&["user=alice"])), [Code::Ok, Code::Ok, Code::OverLimit]);
+    assert_eq!(asked.overall(&["user=bob"]), Code::Ok);
+}
+
+#[test]
+fn a_denied_request_charges_none_of_its_limits() {
+    let asked = asked(USERS, MODES);
+    assert_eq!(asked.overall(&["path=/a"]), Code::Ok);
+    let denied = asked.ask(&["user=alice", "path=/a"]);
+    assert_eq!(denied.overall, Code::OverLimit);
+    assert_eq!((denied.statuses[0].code, denied.statuses[0].remaining), (Code::Ok, 2));
+    assert_eq!((denied.statuses[1].code, denied.statuses[1].remaining), (Code::OverLimit, 0));
+    assert_eq!(asked.ask(&["user=alice"]).statuses[0].remaining, 1);
+}
+
+#[test]
+fn what_no_limit_covers_is_ok_and_says_so() {
+    let asked = asked(USERS, MODES);
+    let decision = asked.ask(&["user=root", "user=probe", "nobody=x"]);
+    assert_eq!(decision.overall, Code::Ok);
+    assert_eq!(decision.statuses.iter().map(|s| s.remaining).collect::<Vec<_>>(), [u32::MAX, 0, 0]);
+    assert!(decision.statuses.iter().all(|s| s.limit.is_none() && s.reset.is_none()));
+    let elsewhere = Request { domain: "elsewhere", descriptors: smallvec![descriptor("user=a")], hits: 1 };
+    assert_eq!(asked.request(&elsewhere).expect("well formed").overall, Code::Ok);
+    let metrics = asked.metrics();
+    assert!(metrics.contains(r#"tollgate_unmatched_descriptors_total{domain="api",keys="nobody"} 1"#), "{metrics}");
+    assert!(metrics.contains("tollgate_unknown_domain_requests_total 1"), "{metrics}");
+}
+
+#[test]
+fn a_limit_in_the_request_beats_the_rule_but_not_in_an_unknown_domain() {
+    let asked = asked(USERS, MODES);
+    let with_limit = |domain| {
+        let descriptor = Descriptor { limit: Some((1, Unit::Day)), ..descriptor("user=root") };
+        Request { domain, descriptors: smallvec![descriptor], hits: 1 }
+    };
+    let answers = [0, 1].map(|_| asked.request(&with_limit("api")).expect("well formed"));
+    assert_eq!(answers.each_ref().map(|a| a.overall), [Code::Ok, Code::OverLimit]);
+    let shown = answers[0].statuses[0].limit.as_ref().expect("a limit");
+    assert_eq!((shown.requests, shown.unit, shown.name.as_str()), (1, Some(Unit::Day), ""));
+    for _ in 0..3 {
+        assert_eq!(asked.request(&with_limit("elsewhere")).expect("well formed").overall, Code::Ok);
+    }
+}
+
+#[test]
+fn a_rule_that_is_replaced_in_this_request_neither_counts_nor_shows() {
+    let asked = asked(
+        "
+domain: api
+descriptors:
+  - {key: user, rate_limit: {name: users, unit: minute, requests_per_unit: 1}}
+  - {key: vip, rate_limit: {unit: minute, requests_per_unit: 5, replaces: [{name: users}]}}
+",
+        MODES,
+    );
+    for _ in 0..3 {
+        let decision = asked.ask(&["user=alice", "vip=alice"]);
+        assert_eq!(decision.overall, Code::Ok);
+        assert!(decision.statuses[0].limit.is_none());
+    }
+    assert_eq!(asked.overall(&["user=alice"]), Code::Ok);
+    assert_eq!(asked.overall(&["user=alice"]), Code::OverLimit);
+}
+
+#[test]
+fn shadow_rules_count_and_report_but_never_deny() {
+    let yaml = "
+domain: api
+descriptors:
+  - {key: user, shadow_mode: true, rate_limit: {unit: minute, requests_per_unit: 1}}
+";
+    let asked = asked(yaml, MODES);
+    let answers = [0, 1].map(|_| asked.ask(&["user=alice"]));
+    assert!(answers.iter().all(|a| a.overall == Code::Ok && a.statuses[0].code == Code::Ok));
+    let metrics = asked.metrics();
+    let expected = r#"tollgate_decisions_total{domain="api",limit="api/user",result="shadow"} 1"#;
+    assert!(metrics.contains(expected), "{metrics}");
+}
+
+#[test]
+fn quota_rules_deny_only_when_all_of_the_request_are_used_up() {
+    let yaml = "
+domain: api
+descriptors:
+  - {key: a, quota_mode: true, rate_limit: {unit: minute, requests_per_unit: 1}}
+  - {key: b, quota_mode: true, rate_limit: {unit: minute, requests_per_unit: 2}}
+";
+    let asked = asked(yaml, MODES);
+    let answers = [0, 1, 2].map(|_| asked.overall(&["a=1", "b=1"]));
+    assert_eq!(answers, [Code::Ok, Code::Ok, Code::OverLimit]);
+}
+
+#[test]
+fn global_shadow_mode_answers_ok_and_keeps_the_statuses() {
+    let asked = asked(USERS, Modes { shadow: true, ..MODES });
+    let last = [0, 1, 2].map(|_| asked.ask(&["user=alice"]))[2].clone();
+    assert_eq!((last.overall, last.statuses[0].code), (Code::Ok, Code::OverLimit));
+}
+
+#[test]
+fn global_quota_mode_is_open_while_any_descriptor_has_no_limit() {
+    let asked = asked(USERS, Modes { quota: true, ..MODES });
+    for _ in 0..4 {
+        assert_eq!(asked.overall(&["path=/a", "nobody=x"]), Code::Ok);
+    }
+    assert_eq!(asked.overall(&["path=/a"]), Code::OverLimit);
+}
+
+#[test]
+fn requests_that_say_too_little_or_too_much_are_refused() {
+    let asked = asked(USERS, MODES);
+    let request = |domain, descriptors| asked.request(&Request { domain, descriptors, hits: 1 });
+    assert_eq!(request("", smallvec![descriptor("user=a")]), Err(DecideError::EmptyDomain));
+    assert_eq!(request("api", smallvec![]), Err(DecideError::NoDescriptors));
+    let many = std::iter::repeat_n(descriptor("user=a"), 257).collect();
+    assert_eq!(request("api", many), Err(DecideError::TooManyCounters));
+    let value = "x".repeat(plan::TEXT_MAX + 1);
+    let with_value = |value| Descriptor { entries: smallvec![Entry { key: "user", value }], ..Descriptor::default() };
+    let too_long = request("api", smallvec![descriptor("user=a"), with_value(value.as_str())]);
+    assert_eq!(too_long, Err(DecideError::TextTooLong { descriptor: 1, bytes: plan::TEXT_MAX + 1 }));
+    assert!(request("api", smallvec![with_value(&value[1..])]).is_ok());
+}
+
+mod without_a_store {
+    use super::*;
+
+    const POLICIES: &str = "
+domain: api
+descriptors:
+  - {key: open, on_store_failure: open, rate_limit: {unit: minute, requests_per_unit: 1}}
+  - {key: closed, on_store_failure: closed, rate_limit: {unit: minute, requests_per_unit: 1}}
+  - {key: local, on_store_failure: local, rate_limit: {unit: minute, requests_per_unit: 4}}
+  - {key: error, on_store_failure: error, rate_limit: {unit: minute, requests_per_unit: 1}}
+";
+
+    /// Two replicas, and a store that never answers.
+    fn answers(degraded: &Degraded, rules: &Rules, descriptors: &[&'static str]) -> Result<Decision, StoreError> {
+        let descriptors = descriptors.iter().map(|text| descriptor(text)).collect();
+        let request = Request { domain: "api", descriptors, hits: 1 };
+        let plan = Plan::of(&request, rules, MODES).expect("well formed");
+        let failure = StoreError::Unreachable("gone".into());
+        let (readings, policies) = degraded.answer(&plan, MODES.on_store_failure, failure, NOW)?;
+        Ok(judge::judge(&plan, &readings, &policies))
+    }
+
+    #[test]
+    fn each_limit_is_answered_by_its_policy() {
+        let asked = asked(POLICIES, MODES);
+        let snapshot = asked.limiter.snapshot();
+        let degraded = Degraded::new(Memory::new(MemorySettings::default()), 2);
+        let answers = |descriptors: &[&'static str]| answers(&degraded, &snapshot.rules, descriptors);
+        let open = answers(&["open=1"]).expect("open answers");
+        assert_eq!((open.overall, open.statuses[0].limit.is_none()), (Code::Ok, true));
+        assert_eq!(open.degraded, Some(FailurePolicy::Open));
+        let closed = answers(&["closed=1"]).expect("closed answers");
+        assert_eq!((closed.overall, closed.statuses[0].reset), (Code::OverLimit, Some(Micros(1_000_000))));
+        assert!(answers(&["error=1"]).is_err());
+        let local: Vec<_> = (0..3).map(|_| answers(&["local=1"]).expect("local answers").overall).collect();
+        assert_eq!(local, [Code::Ok, Code::Ok, Code::OverLimit], "a limit of 4 is 2 for each of two replicas");
+    }
+
+    #[test]
+    fn a_definite_denial_beats_closed_beats_error_beats_open() {
+        let asked = asked(POLICIES, MODES);
+        let snapshot = asked.limiter.snapshot();
+        let degraded = Degraded::new(Memory::new(MemorySettings::default()), 4);
+        let answers = |descriptors: &[&'static str]| answers(&degraded, &snapshot.rules, descriptors);
+        assert_eq!(answers(&["closed=1", "error=1", "open=1"]).expect("denied").overall, Code::OverLimit);
+        assert!(answers(&["error=1", "open=1", "local=1"]).is_err());
+        let first = answers(&["local=1"]).expect("not charged by what was refused");
+        assert_eq!(first.overall, Code::Ok);
+        assert_eq!(answers(&["error=1", "local=1"]).expect("local denies").overall, Code::OverLimit);
+    }
+}

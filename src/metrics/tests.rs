@@ -1,1 +1,76 @@
+use std::{path::PathBuf, time::Duration};
 
+use super::*;
+use crate::{
+    limit::{Entry, UnixMicros},
+    limiter::Snapshot,
+    rules::{self, Defaults, Rules, Source, Sources},
+};
+
+fn loaded(yaml: &str) -> Rules {
+    let file = Source { path: PathBuf::from("rules.yaml"), bytes: yaml.as_bytes().to_vec() };
+    let load = rules::load(&Sources { files: vec![file], ..Sources::default() }, &Defaults::default(), None);
+    assert!(!load.problems.has_errors(), "{:?}", load.problems);
+    load.rules
+}
+
+fn rendered(metrics: &Metrics, rules: Rules, meters: Meters) -> String {
+    let (problems, loaded_at) = (rules::Problems::default(), UnixMicros(0));
+    metrics.render(&Snapshot { version: 1, rules, meters, problems, kept: Vec::new(), loaded_at })
+}
+
+const RULES: &str = "
+domain: api
+descriptors:
+  - {key: user, rate_limit: {unit: minute, requests_per_unit: 2}}
+  - {key: path, rate_limit: {unit: minute, requests_per_unit: 3}}
+";
+
+#[test]
+fn a_time_falls_into_the_first_bucket_that_reaches_it() {
+    let latency = Latency::new();
+    for micros in [1, 5, 6, 20_000, 5_000_000] {
+        latency.record(Duration::from_micros(micros));
+    }
+    let recorded = latency.recorded();
+    let (first, rest) = (recorded.buckets[..2].to_vec(), recorded.buckets[2..].iter().sum::<u64>());
+    assert_eq!((first, rest), (vec![2, 1], 2));
+    assert_eq!(recorded.buckets[15], 1, "beyond the last bound");
+    assert_eq!(recorded.sum_ns, 5_020_012_000);
+}
+
+#[test]
+fn a_limit_that_stays_over_a_reload_keeps_its_numbers_and_one_that_goes_takes_them_along() {
+    let first = loaded(RULES);
+    let meters = Meters::new(&first, None);
+    let domain = first.domain("api").expect("loaded");
+    for rule in first.domains()[0].rules() {
+        meters.count(domain, rule, 0, Outcome::OverLimit);
+    }
+    let second = loaded(&RULES.replace("key: path", "key: method"));
+    let after = Meters::new(&second, Some((&first, &meters)));
+    let text = rendered(&Metrics::new(), second, after);
+    assert!(text.contains(r#"tollgate_decisions_total{domain="api",limit="api/user",result="over_limit"} 1"#), "{text}");
+    assert!(!text.contains("api/path"), "{text}");
+}
+
+#[test]
+fn key_names_that_clients_make_up_do_not_grow_the_page_for_ever() {
+    let unmatched = Unmatched::default();
+    for number in 0..1_000 {
+        unmatched.count("api", &[Entry { key: &number.to_string(), value: "x" }]);
+    }
+    let (mut series, mut other) = (0, 0);
+    unmatched.each(|domain, _, count| if domain == "other" { other = count } else { series += 1 });
+    assert_eq!((series, other), (256, 744));
+}
+
+#[test]
+fn label_values_are_escaped() {
+    let metrics = Metrics::new();
+    metrics.unmatched.count("a\"b\\c\nd", &[Entry { key: "k", value: "v" }]);
+    let rules = loaded(RULES);
+    let meters = Meters::new(&rules, None);
+    let text = rendered(&metrics, rules, meters);
+    assert!(text.contains(r#"domain="a\"b\\c\nd""#), "{text}");
+}
