@@ -63,7 +63,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<ExitCode>
 /// Why the command line wasn't taken: help that was asked for, or everything that is wrong with it.
 enum Refusal {
     Clap(clap::Error),
-    Unknown { arguments: Vec<String>, settings: Option<Invalid>, usage: String },
+    Wrong { lines: Vec<String>, usage: String },
 }
 
 impl Refusal {
@@ -73,63 +73,67 @@ impl Refusal {
                 let _ = error.print();
                 ExitCode::from(error.exit_code() as u8)
             }
-            Refusal::Unknown { arguments, settings, usage } => {
-                eprintln!("tollgate: not known: {}", arguments.join(", "));
-                if let Some(invalid) = settings {
-                    eprintln!("tollgate: {invalid}");
-                }
-                eprintln!("\n{usage}\n\nFor more, try '--help'.");
+            Refusal::Wrong { lines, usage } => {
+                eprintln!("tollgate: {}\n\n{usage}\n\nFor more, try '--help'.", lines.join("\n"));
                 ExitCode::from(2)
             }
         }
     }
 }
 
-/// clap stops at the first argument that it doesn't know; this goes on without it until all are found.
+/// clap stops at the first argument that it doesn't know; this goes on without it until all are found, and looks at
+/// the settings' values besides.
 fn parse(mut args: Vec<OsString>) -> Result<Cli, Refusal> {
-    let mut unknown = Vec::new();
+    let mut wrong = Vec::new();
     loop {
-        let error = match Cli::command().try_get_matches_from(&args).and_then(|found| Cli::from_arg_matches(&found)) {
-            Ok(cli) if unknown.is_empty() => return Ok(cli),
-            Ok(cli) => return Err(refuse(unknown, wrong_settings(&cli))),
-            Err(error) => error,
-        };
-        let Some(argument) = unknown_argument(&error) else {
-            return Err(if unknown.is_empty() { Refusal::Clap(error) } else { refuse(unknown, None) });
-        };
-        // clap names the flag alone where the argument was flag=value.
-        let is_it = |arg: &OsString| {
-            arg.to_str().is_some_and(|arg| arg == argument || arg.starts_with(&format!("{argument}=")))
-        };
-        let Some(position) = args.iter().skip(1).position(is_it) else { return Err(Refusal::Clap(error)) };
-        let suggestion = match error.get(ContextKind::SuggestedArg) {
-            Some(ContextValue::String(known)) => format!(" (did you mean {known}?)"),
-            _ => String::new(),
-        };
-        unknown.push(format!("'{argument}'{suggestion}"));
-        args.remove(position + 1);
+        match Cli::command().try_get_matches_from(&args).and_then(|found| Cli::from_arg_matches(&found)) {
+            Ok(cli) if wrong.is_empty() => return Ok(cli),
+            Ok(cli) => {
+                wrong.extend(wrong_settings(&cli));
+                return Err(refuse(wrong));
+            }
+            Err(error) => match unknown(&error, &args) {
+                Some((line, found)) => {
+                    wrong.push(line);
+                    args.drain(found);
+                }
+                None if wrong.is_empty() => return Err(Refusal::Clap(error)),
+                None => return Err(refuse(wrong)),
+            },
+        }
     }
 }
 
-fn unknown_argument(error: &clap::Error) -> Option<String> {
-    if !matches!(error.kind(), ErrorKind::UnknownArgument) {
-        return None;
-    }
-    match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(argument)) => Some(argument.clone()),
-        _ => None,
-    }
+/// What to say of an unknown argument, and where it stands, with the value that seems to belong to it.
+fn unknown(error: &clap::Error, args: &[OsString]) -> Option<(String, std::ops::Range<usize>)> {
+    let named = match error.kind() {
+        ErrorKind::UnknownArgument => error.get(ContextKind::InvalidArg)?,
+        ErrorKind::InvalidSubcommand => error.get(ContextKind::InvalidSubcommand)?,
+        _ => return None,
+    };
+    let ContextValue::String(named) = named else { return None };
+    let text = |arg: &OsString| arg.to_string_lossy().into_owned();
+    // clap names the flag alone where the argument was flag=value.
+    let is_it = |arg: &OsString| text(arg) == *named || text(arg).starts_with(&format!("{named}="));
+    let start = args.iter().skip(1).position(is_it)? + 1;
+    let takes_next = named.starts_with("--") && !text(&args[start]).contains('=');
+    let value = args.get(start + 1).filter(|next| takes_next && !text(next).starts_with('-'));
+    let suggestion = match error.get(ContextKind::SuggestedArg) {
+        Some(ContextValue::String(known)) => format!(" (did you mean {known}?)"),
+        _ => String::new(),
+    };
+    Some((format!("'{named}' is not known{suggestion}"), start..start + 1 + usize::from(value.is_some())))
 }
 
-/// What would have been reported next, had every argument been known: one message says it all.
-fn wrong_settings(cli: &Cli) -> Option<Invalid> {
-    match &cli.command {
-        None => Settings::resolve(&cli.serve).err(),
-        Some(Command::Serve(flags)) => Settings::resolve(flags).err(),
-        Some(Command::Check(_) | Command::Call(_)) => None,
-    }
+fn wrong_settings(cli: &Cli) -> Vec<String> {
+    let flags = match &cli.command {
+        None => &cli.serve,
+        Some(Command::Serve(flags)) => flags,
+        Some(_) => return Vec::new(),
+    };
+    Settings::resolve(flags).err().map(|Invalid(lines)| lines).unwrap_or_default()
 }
 
-fn refuse(arguments: Vec<String>, settings: Option<Invalid>) -> Refusal {
-    Refusal::Unknown { arguments, settings, usage: Cli::command().render_usage().to_string() }
+fn refuse(lines: Vec<String>) -> Refusal {
+    Refusal::Wrong { lines, usage: Cli::command().render_usage().to_string() }
 }

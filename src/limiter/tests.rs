@@ -38,7 +38,7 @@ fn asked(yaml: &str, modes: Modes) -> Asked {
     Asked { limiter: Limiter::new(snapshot, store, degraded, modes, Arc::new(Metrics::new())) }
 }
 
-fn descriptor(text: &'static str) -> Descriptor<'static> {
+fn descriptor(text: &str) -> Descriptor<'_> {
     let entries = text.split(',').filter_map(|entry| entry.split_once('=')).map(|(key, value)| Entry { key, value });
     Descriptor { entries: entries.collect(), ..Descriptor::default() }
 }
@@ -190,16 +190,17 @@ fn global_quota_mode_is_open_while_any_descriptor_has_no_limit() {
 #[test]
 fn requests_that_say_too_little_or_too_much_are_refused() {
     let asked = asked(USERS, MODES);
-    let request = |domain, descriptors| asked.request(&Request { domain, descriptors, hits: 1 });
-    assert_eq!(request("", smallvec![descriptor("user=a")]), Err(DecideError::EmptyDomain));
-    assert_eq!(request("api", smallvec![]), Err(DecideError::NoDescriptors));
-    let many = std::iter::repeat_n(descriptor("user=a"), 257).collect();
-    assert_eq!(request("api", many), Err(DecideError::TooManyCounters));
-    let value = "x".repeat(plan::TEXT_MAX + 1);
-    let with_value = |value| Descriptor { entries: smallvec![Entry { key: "user", value }], ..Descriptor::default() };
-    let too_long = request("api", smallvec![descriptor("user=a"), with_value(value.as_str())]);
+    fn request<'a>(asked: &Asked, domain: &'a str, descriptors: &[Descriptor<'a>]) -> Result<Decision, DecideError> {
+        asked.request(&Request { domain, descriptors: descriptors.iter().cloned().collect(), hits: 1 })
+    }
+    assert_eq!(request(&asked, "", &[descriptor("user=a")]), Err(DecideError::EmptyDomain));
+    assert_eq!(request(&asked, "api", &[]), Err(DecideError::NoDescriptors));
+    let many = vec![descriptor("user=a"); 257];
+    assert_eq!(request(&asked, "api", &many), Err(DecideError::TooManyCounters));
+    let text = format!("user={}", "x".repeat(plan::TEXT_MAX + 1));
+    let too_long = request(&asked, "api", &[descriptor("user=a"), descriptor(&text)]);
     assert_eq!(too_long, Err(DecideError::TextTooLong { descriptor: 1, bytes: plan::TEXT_MAX + 1 }));
-    assert!(request("api", smallvec![with_value(&value[1..])]).is_ok());
+    assert!(request(&asked, "api", &[descriptor(&text[..text.len() - 1])]).is_ok());
 }
 
 mod without_a_store {

@@ -50,7 +50,10 @@ fn a_limit_that_stays_over_a_reload_keeps_its_numbers_and_one_that_goes_takes_th
     let second = loaded(&RULES.replace("key: path", "key: method"));
     let after = Meters::new(&second, Some((&first, &meters)));
     let text = rendered(&Metrics::new(), second, after);
-    assert!(text.contains(r#"tollgate_decisions_total{domain="api",limit="api/user",result="over_limit"} 1"#), "{text}");
+    assert!(
+        text.contains(r#"tollgate_decisions_total{domain="api",limit="api/user",result="over_limit"} 1"#),
+        "{text}"
+    );
     assert!(!text.contains("api/path"), "{text}");
 }
 

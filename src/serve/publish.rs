@@ -26,17 +26,11 @@ pub(super) fn load(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Resul
     let dot_files = if settings.rules.ignore_dotfiles { DotFiles::Ignore } else { DotFiles::Read };
     let sources = match Sources::read(&settings.rules.paths, dot_files) {
         Ok(sources) => sources,
-        Err(problems) => bail!(
-            "the rules can't be read:\n{}",
-            problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-        ),
+        Err(problems) => bail!("the rules can't be read:\n{}", problems.render()),
     };
     let load = rules::load(&sources, &defaults(settings), None);
     if load.problems.has_errors() {
-        bail!(
-            "the rules have errors:\n{}",
-            load.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-        );
+        bail!("the rules have errors:\n{}", load.problems.render());
     }
     let meters = Meters::new(&load.rules, None);
     let loaded_at = clock::now();
