@@ -8,6 +8,7 @@ pub mod http;
 pub mod limit;
 pub mod limiter;
 pub mod metrics;
+pub mod reload;
 pub mod rules;
 pub mod serve;
 pub mod service;

@@ -48,7 +48,7 @@ pub struct Load {
 }
 
 /// Everything a decision needs of the rules, immutable; reload swaps the whole.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Rules {
     /// Sorted by name; [`DomainIndex`] is the position.
     domains: Vec<Arc<Domain>>,

@@ -245,10 +245,11 @@ impl Pen<'_> {
     pub(super) fn number(&mut self, node: &Node<'_>, key: &str, min: u32, max: u32) -> Option<u32> {
         let said = match &node.value {
             Value::Scalar { text, plain } => {
-                if *plain && let Plain::Int(number) = Plain::of(text) {
-                    if let Some(number) = u32::try_from(number).ok().filter(|number| (min..=max).contains(number)) {
-                        return Some(number);
-                    }
+                if *plain
+                    && let Plain::Int(number) = Plain::of(text)
+                    && let Some(number) = u32::try_from(number).ok().filter(|number| (min..=max).contains(number))
+                {
+                    return Some(number);
                 }
                 if *plain { format!("`{text}`") } else { format!("the text \"{text}\"") }
             }

@@ -11,6 +11,7 @@ use super::{
     fields::{DEFAULTS, FILE, Pen},
     form::{Manner, Said},
     problem::Report,
+    source,
     tree::Tree,
     yaml::{self, Node, Place, Value},
 };
@@ -36,7 +37,10 @@ struct Group<'d, 's> {
 pub fn load(sources: &Sources, defaults: &Defaults, last: Option<&Rules>) -> Load {
     let mut report = Report::default();
     let drafts: Vec<Draft<'_>> = sources.files.iter().map(|source| draft(source, &mut report)).collect();
-    let groups = group(&drafts, last);
+    for (path, why) in &sources.unreadable {
+        report.error(path, Place::default(), source::unreadable(why));
+    }
+    let groups = group(&drafts, &sources.unreadable, last);
 
     let (mut domains, mut kept, mut room) = (Vec::new(), Vec::new(), RULES_MAX);
     for (name, group) in groups {
@@ -58,8 +62,13 @@ pub fn load(sources: &Sources, defaults: &Defaults, last: Option<&Rules>) -> Loa
     Load { rules: Rules::new(domains), problems: report.finish(&sources.files), kept }
 }
 
-/// By domain. A file that is too broken to say its domain speaks for the one that it gave before.
-fn group<'d, 's>(drafts: &'d [Draft<'s>], last: Option<&Rules>) -> BTreeMap<String, Group<'d, 's>> {
+/// By domain. A file that is too broken to say its domain speaks for the one that it gave before, and so does one that
+/// can't be read, or whose directory can't.
+fn group<'d, 's>(
+    drafts: &'d [Draft<'s>],
+    unreadable: &[(PathBuf, String)],
+    last: Option<&Rules>,
+) -> BTreeMap<String, Group<'d, 's>> {
     let mut groups: BTreeMap<String, Group<'d, 's>> = BTreeMap::new();
     for draft in drafts {
         if let Some(domain) = &draft.domain {
@@ -67,11 +76,12 @@ fn group<'d, 's>(drafts: &'d [Draft<'s>], last: Option<&Rules>) -> BTreeMap<Stri
             group.drafts.push(draft);
             group.broken |= !draft.sound;
         }
-        if !draft.sound {
-            let domains = last.map(Rules::domains).unwrap_or_default();
-            for before in domains.iter().filter(|domain| domain.files.contains(&draft.path)) {
-                groups.entry(before.name.to_string()).or_default().broken = true;
-            }
+    }
+    let unsound = drafts.iter().filter(|draft| !draft.sound).map(|draft| &*draft.path);
+    for path in unsound.chain(unreadable.iter().map(|(path, _)| path)) {
+        let domains = last.map(Rules::domains).unwrap_or_default();
+        for before in domains.iter().filter(|domain| domain.files.iter().any(|file| file.starts_with(path))) {
+            groups.entry(before.name.to_string()).or_default().broken = true;
         }
     }
     groups

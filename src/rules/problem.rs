@@ -74,6 +74,13 @@ impl Problems {
         self.errors().next().is_some()
     }
 
+    /// Adds an error that is of a path as a whole.
+    pub(crate) fn refuse(&mut self, path: &Path, what: &str, hint: &str) {
+        let mut problem = Problem::new(path, Place::default(), Severity::Error, what.to_owned());
+        problem.hint(hint);
+        self.problems.push(problem);
+    }
+
     /// Errors and warnings that were found beyond those that are listed.
     pub fn more(&self) -> usize {
         self.more

@@ -32,6 +32,8 @@ pub struct Sources {
     pub files: Vec<Source>,
     /// Files that aren't rules by their name; for an INFO line.
     pub skipped: Vec<PathBuf>,
+    /// What couldn't be read below the paths, and why: files or directories.
+    pub unreadable: Vec<(PathBuf, String)>,
 }
 
 /// Which names of a directory are passed over. Those that begin with `..` always are: a ConfigMap's own bookkeeping.
@@ -45,20 +47,22 @@ pub enum DotFiles {
 
 impl Sources {
     /// Reads files, and directories with all below them. A file that is named itself is read whatever its name is.
-    /// The errors are those of the file system; each is listed.
+    /// The errors are paths that can't be read themselves; what can't be read below them is for [`super::load`].
     pub fn read(paths: &[PathBuf], dot_files: DotFiles) -> Result<Sources, Problems> {
-        let mut reader = Reader { dot_files, sources: Sources::default(), report: Report::default() };
+        let (mut reader, mut report) = (Reader { dot_files, sources: Sources::default() }, Report::default());
         for path in paths {
-            reader.path(path, 0);
+            if let Err(error) = reader.path(path, 0) {
+                report.error(path, Place::default(), unreadable(&error.to_string()));
+            }
         }
-        let Reader { mut sources, report, .. } = reader;
+        if report.errors() > 0 {
+            return Err(report.finish(&[]));
+        }
+        let mut sources = reader.sources;
         sources.files.sort_by(|one, other| one.path.cmp(&other.path));
         sources.files.dedup_by(|one, other| one.path == other.path);
         sources.skipped.sort();
-        match report.errors() {
-            0 => Ok(sources),
-            _ => Err(report.finish(&[])),
-        }
+        Ok(sources)
     }
 
     /// Equal for equal files: names and bytes.
@@ -71,52 +75,58 @@ impl Sources {
             hash.update((source.bytes.len() as u64).to_le_bytes());
             hash.update(&source.bytes);
         }
+        for (path, why) in &self.unreadable {
+            hash.update(path.as_os_str().as_encoded_bytes());
+            hash.update(why);
+        }
         hash.finalize().into()
     }
+}
+
+/// What is said of a path that can't be read.
+pub(super) fn unreadable(why: &str) -> String {
+    format!("can't be read: {why}")
 }
 
 struct Reader {
     dot_files: DotFiles,
     sources: Sources,
-    report: Report,
 }
 
 impl Reader {
-    fn path(&mut self, path: &Path, depth: usize) {
-        let outcome = match std::fs::metadata(path) {
-            Ok(found) if found.is_dir() && depth < DEPTH_MAX => self.directory(path, depth),
-            Ok(found) if found.is_dir() => Err(io::Error::other("directories are nested too deeply")),
-            Ok(found) if found.is_file() && depth > 0 && !is_rule_file(path) => {
-                self.sources.skipped.push(path.to_owned());
-                Ok(())
-            }
-            Ok(found) if found.is_file() => self.file(path),
-            // Sockets, devices and pipes hold no rules, and reading them may never end.
-            Ok(_) => {
-                self.sources.skipped.push(path.to_owned());
-                Ok(())
-            }
-            Err(error) => Err(error),
-        };
-        if let Err(error) = outcome {
-            self.report.error(path, Place::default(), format!("can't be read: {error}"));
+    fn path(&mut self, path: &Path, depth: usize) -> io::Result<()> {
+        let found = std::fs::metadata(path)?;
+        if found.is_dir() && depth == DEPTH_MAX {
+            return Err(io::Error::other("directories are nested too deeply"));
         }
+        if found.is_dir() {
+            return self.directory(path, depth);
+        }
+        // Sockets, devices and pipes hold no rules, and reading them may never end.
+        if !found.is_file() || (depth > 0 && !is_rule_file(path)) {
+            self.sources.skipped.push(path.to_owned());
+            return Ok(());
+        }
+        self.file(path)
     }
 
     fn directory(&mut self, path: &Path, depth: usize) -> io::Result<()> {
-        let mut below = Vec::new();
-        for entry in std::fs::read_dir(path)? {
-            let entry = entry?;
+        let mut below = std::fs::read_dir(path)?.collect::<io::Result<Vec<_>>>()?;
+        below.sort_by_key(std::fs::DirEntry::file_name);
+        for entry in below {
             let name = entry.file_name();
             let name = name.as_encoded_bytes();
-            let hidden = name.starts_with(b".") && self.dot_files == DotFiles::Ignore;
-            if !name.starts_with(b"..") && !hidden {
-                below.push(entry.path());
+            let hidden = name.starts_with(b".");
+            if name.starts_with(b"..") || (hidden && self.dot_files == DotFiles::Ignore) {
+                continue;
             }
-        }
-        below.sort();
-        for path in below {
-            self.path(&path, depth + 1);
+            let path = entry.path();
+            match self.path(&path, depth + 1) {
+                Ok(()) => {}
+                // An editor's lock is a hidden link that leads nowhere.
+                Err(_) if hidden && path.is_symlink() => self.sources.skipped.push(path),
+                Err(error) => self.sources.unreadable.push((path, error.to_string())),
+            }
         }
         Ok(())
     }

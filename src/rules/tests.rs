@@ -9,7 +9,7 @@ use super::*;
 
 fn sources(files: &[(&str, &str)]) -> Sources {
     let files = files.iter().map(|(path, text)| Source { path: path.into(), bytes: text.as_bytes().to_vec() });
-    Sources { files: files.collect(), skipped: Vec::new() }
+    Sources { files: files.collect(), ..Sources::default() }
 }
 
 fn load_one(text: &str) -> Load {

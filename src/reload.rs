@@ -1,0 +1,195 @@
+//! Rules that change on disk while they are in force: when to read them again, and when what was read can be trusted.
+//! Owns the watch on the file system. Knows nothing of what is done with the rules, and never takes away rules that it
+//! has nothing better for.
+
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::{sync::Notify, task::spawn_blocking, time};
+use tracing::{error, info, warn};
+
+use crate::rules::{self, Defaults, DotFiles, Load, Problem, Problems, Rules, Severity, Sources};
+use watch::Watch;
+
+/// Two reads this far apart must be equal: a file that is still being written, cut at a line break, is valid YAML with
+/// half the limits.
+const SETTLED: Duration = Duration::from_millis(100);
+
+/// Reads until files that keep changing, or keep being unreadable, are left for the next look. A second of the latter
+/// outlasts any swap of a directory.
+const READS_MAX: u32 = 100;
+const FAILED_READS_MAX: u32 = 10;
+
+/// Problems that are logged one by one; all of them are on `/rules`.
+const LOGGED_MAX: usize = 20;
+
+/// What is read again, when, and how.
+#[derive(Clone, Debug)]
+pub struct ReloadSettings {
+    /// Files and directories that rules are read from.
+    pub paths: Vec<PathBuf>,
+    pub dot_files: DotFiles,
+    pub defaults: Defaults,
+    /// For file systems that report no changes, and links to files elsewhere.
+    pub poll: Duration,
+    /// A set without any domain replaces one that has some.
+    pub allow_empty: bool,
+}
+
+/// Reads rules again when they change.
+pub struct Reloader {
+    settings: ReloadSettings,
+    /// In force: broken domains are taken from it.
+    rules: Rules,
+    /// Of what was read last, good or not, so that each change is tried, and its problems told, once.
+    seen: [u8; 32],
+    told: Problems,
+}
+
+/// What one look at the files found.
+struct Found {
+    sources: Result<Sources, Problems>,
+    digest: [u8; 32],
+}
+
+impl Reloader {
+    /// `first` is what `sources` were loaded to, and is in force.
+    pub fn new(settings: ReloadSettings, sources: &Sources, first: &Load) -> Reloader {
+        let (rules, told) = (first.rules.clone(), first.problems.clone());
+        Reloader { settings, rules, seen: sources.digest(), told }
+    }
+
+    /// Looks at every change, when `asked`, and once in a while; never ends. `on` gets each set that was tried: rules to
+    /// put in force (the same as before where nothing better was found) and the problems that there are now.
+    pub async fn run(mut self, asked: Arc<Notify>, mut on: impl FnMut(Load)) {
+        let changed = Arc::new(Notify::new());
+        let mut is_asked = false;
+        loop {
+            // Watched anew before each look: what was watched may be gone, and what happens meanwhile isn't missed.
+            let watch = self.watch(&changed).await;
+            if let Some(load) = self.look(is_asked).await {
+                on(load);
+            }
+            is_asked = tokio::select! {
+                () = changed.notified() => false,
+                () = asked.notified() => true,
+                () = time::sleep(self.settings.poll) => false,
+            };
+            drop(watch);
+        }
+    }
+
+    async fn watch(&self, changed: &Arc<Notify>) -> Watch {
+        let (paths, changed) = (self.settings.paths.clone(), Arc::clone(changed));
+        blocking(move || Watch::new(&paths, changed)).await
+    }
+
+    async fn look(&mut self, is_asked: bool) -> Option<Load> {
+        let found = self.read().await;
+        if found.digest == self.seen && !is_asked {
+            return None;
+        }
+        let Some(found) = self.settle(found).await else {
+            warn!("rule files keep changing; they are read when they stand still");
+            return None;
+        };
+        self.seen = found.digest;
+        let load = match found.sources {
+            Ok(sources) => self.load(sources).await,
+            Err(problems) => self.keep(problems),
+        };
+        self.tell(&load.problems);
+        self.rules = load.rules.clone();
+        Some(load)
+    }
+
+    async fn read(&self) -> Found {
+        let (paths, dot_files) = (self.settings.paths.clone(), self.settings.dot_files);
+        blocking(move || Found::read(&paths, dot_files)).await
+    }
+
+    /// What the files hold once they stand still.
+    async fn settle(&self, mut last: Found) -> Option<Found> {
+        let mut failed = 0;
+        for _ in 0..READS_MAX {
+            time::sleep(SETTLED).await;
+            let now = self.read().await;
+            let stands_still = now.digest == last.digest;
+            failed = if stands_still && now.is_failure() { failed + 1 } else { 0 };
+            if stands_still && (failed == 0 || failed == FAILED_READS_MAX) {
+                return Some(now);
+            }
+            last = now;
+        }
+        None
+    }
+
+    async fn load(&self, sources: Sources) -> Load {
+        let (defaults, last) = (self.settings.defaults, self.rules.clone());
+        let mut load = blocking(move || rules::load(&sources, &defaults, Some(&last))).await;
+        let removes_all = load.rules.domains().is_empty() && !self.rules.domains().is_empty();
+        if removes_all && !self.settings.allow_empty {
+            let path = self.settings.paths.first().cloned().unwrap_or_default();
+            load.problems.refuse(&path, "no domain would be left", "--allow-empty-rules lets all rules be removed");
+            return self.keep(load.problems);
+        }
+        load
+    }
+
+    /// Everything stays as it is.
+    fn keep(&self, problems: Problems) -> Load {
+        let kept = self.rules.domains().iter().map(|domain| domain.name().into()).collect();
+        Load { rules: self.rules.clone(), problems, kept }
+    }
+
+    /// Logs the problems that weren't there before.
+    fn tell(&mut self, problems: &Problems) {
+        let new: Vec<&Problem> =
+            problems.iter().filter(|problem| !self.told.iter().any(|old| old == *problem)).collect();
+        for problem in new.iter().take(LOGGED_MAX) {
+            match problem.severity {
+                Severity::Error => error!("{problem}"),
+                Severity::Warning => warn!("{problem}"),
+            }
+        }
+        if new.len() > LOGGED_MAX {
+            warn!(more = new.len() - LOGGED_MAX, "further problems in rule files");
+        }
+        if problems.is_empty() && !self.told.is_empty() {
+            info!("rule files have no problems any more");
+        }
+        self.told = problems.clone();
+    }
+}
+
+impl Found {
+    fn read(paths: &[PathBuf], dot_files: DotFiles) -> Found {
+        let sources = Sources::read(paths, dot_files);
+        let digest = match &sources {
+            Ok(sources) => sources.digest(),
+            Err(problems) => {
+                Sources { unreadable: vec![(PathBuf::new(), problems.to_string())], ..Sources::default() }.digest()
+            }
+        };
+        Found { sources, digest }
+    }
+
+    fn is_failure(&self) -> bool {
+        self.sources.as_ref().map_or(true, |sources| !sources.unreadable.is_empty())
+    }
+}
+
+/// Off the threads that answer: reading may wait for a network, and parsing takes its time.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is shutting down, and nobody waits for the answer.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
