@@ -1,5 +1,5 @@
 //! The line from a question to its answer: match the rules, plan the counters, apply the hits, judge the readings.
-//! Knows neither tonic nor YAML, reads no clock, and sees one snapshot of the rules per request.
+//! Knows neither tonic nor YAML, is handed the time, and sees one snapshot of the rules per request.
 
 mod degraded;
 mod judge;
@@ -16,6 +16,7 @@ pub use degraded::Degraded;
 pub use judge::{Decision, ShownLimit, Status};
 
 use crate::{
+    clock,
     limit::{Algorithm, CountDenied, FailurePolicy, Reading, Request, UnixMicros},
     metrics::{Meters, Metrics, Outcome},
     rules::{Problems, Rules},
@@ -101,7 +102,12 @@ impl Limiter {
     ) -> Result<Decision, DecideError> {
         let snapshot = self.snapshot.load_full();
         let plan = Plan::of(request, &snapshot.rules, self.modes)?;
-        let (readings, policies) = match self.store.apply(&plan.asks, plan.gate, now, deadline).await {
+        let asked = self.store.is_remote().then(clock::instant);
+        let answer = self.store.apply(&plan.asks, plan.gate, now, deadline).await;
+        if let Some(asked) = asked {
+            self.metrics.store.record(asked.elapsed());
+        }
+        let (readings, policies) = match answer {
             Ok(readings) => (readings, Policies::new()),
             Err(error) => {
                 self.metrics.store_failed(&error);

@@ -5,6 +5,7 @@
 mod latency;
 mod meters;
 mod render;
+mod stores;
 #[cfg(test)]
 mod tests;
 mod unmatched;
@@ -14,13 +15,15 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Key, KeyName, Label, Level, Metadata, Recorder, SharedString};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
+use parking_lot::Mutex;
+
 pub use latency::Latency;
 pub use meters::{Meters, Outcome};
 pub use unmatched::Unmatched;
 
 use crate::{
     limit::{Code, FailurePolicy},
-    store::StoreError,
+    store::{Store, StoreError},
 };
 
 /// The handles that requests and tasks count with. No global: each server of a process has its own.
@@ -45,6 +48,8 @@ pub struct Metrics {
     /// From a question to the store to its answer, queueing included; only where the store is remote.
     pub store: Latency,
     pub unmatched: Unmatched,
+    /// Asked for their own numbers at each scrape.
+    stores: Mutex<Vec<Store>>,
 }
 
 impl Default for Metrics {
@@ -98,6 +103,7 @@ impl Metrics {
             decision: Latency::new(),
             store: Latency::new(),
             unmatched: Unmatched::default(),
+            stores: Mutex::default(),
             handle: recorder.handle(),
         }
     }
@@ -138,6 +144,11 @@ impl Metrics {
             StoreError::Overloaded => 3,
         };
         self.store_errors[kind].increment(1);
+    }
+
+    /// Shows the numbers of one more way to the store.
+    pub fn watch(&self, store: Store) {
+        self.stores.lock().push(store);
     }
 
     pub fn connected(&self) {

@@ -6,6 +6,7 @@ mod connection;
 mod core;
 mod logging;
 mod publish;
+mod redis_url;
 
 use std::{net::SocketAddr, sync::Arc, thread::available_parallelism};
 
@@ -53,13 +54,12 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
 
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let others = other_services(health_service)?;
+    let local = Arc::new(Memory::new(MemorySettings { max_bytes: settings.store.memory_max_bytes }));
+    let swept = [Some(Arc::clone(&local)), backend.memory()].into_iter().flatten().collect();
     let limiting = Limiting {
         snapshot: Arc::clone(&snapshot),
         backend,
-        degraded: Arc::new(Degraded::new(
-            Memory::new(MemorySettings { max_bytes: settings.store.memory_max_bytes }),
-            settings.decisions.expected_replicas,
-        )),
+        degraded: Arc::new(Degraded::new(Arc::clone(&local), settings.decisions.expected_replicas)),
         metrics: Arc::clone(&metrics),
         decisions: settings.decisions,
     };
@@ -84,7 +84,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
             admin::metrics_router(&settings.listeners.metrics_path, Arc::clone(&snapshot), Arc::clone(&metrics));
         parts.spawn(serve_http(listener, router, "metrics"));
     }
-    control.spawn(limiting.backend.upkeep(closed.clone()));
+    control.spawn(backend::sweep(swept, closed.clone()));
 
     let ended_early = tokio::select! {
         never = bound.grpc.deal(&cores) => match never {},
@@ -129,6 +129,7 @@ impl Limiting {
             on_store_failure: self.decisions.on_store_failure,
         };
         let store = self.backend.open(tasks, stop);
+        self.metrics.watch(store.clone());
         let (snapshot, degraded) = (Arc::clone(&self.snapshot), Arc::clone(&self.degraded));
         let limiter = Limiter::new(snapshot, store.clone(), degraded, modes, Arc::clone(&self.metrics));
         (RateLimit::new(limiter, self.decisions.store_timeout), store)

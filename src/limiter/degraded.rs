@@ -1,6 +1,8 @@
 //! What is answered when the store can't: each limit's own policy, and this replica's memory for those that go on
 //! limiting locally. Knows nothing of why the store failed.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
 use super::plan::{Plan, Planned};
@@ -14,13 +16,13 @@ pub(super) type Policies = SmallVec<[FailurePolicy; 4]>;
 
 /// Stands in for the store. One for the whole process, so that all cores share the local counters.
 pub struct Degraded {
-    local: Memory,
+    local: Arc<Memory>,
     replicas: u32,
 }
 
 impl Degraded {
     /// `replicas`: how many count for themselves at the same time; each gets an equal share of a limit.
-    pub fn new(local: Memory, replicas: u32) -> Degraded {
+    pub fn new(local: Arc<Memory>, replicas: u32) -> Degraded {
         Degraded { local, replicas: replicas.max(1) }
     }
 

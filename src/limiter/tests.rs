@@ -31,8 +31,8 @@ fn asked(yaml: &str, modes: Modes) -> Asked {
     let meters = Meters::new(&load.rules, None);
     let (rules, problems, kept) = (load.rules, load.problems, load.kept);
     let snapshot = Snapshot { version: 1, rules, meters, problems, kept, loaded_at: NOW };
-    let memory = || Memory::new(MemorySettings::default());
-    let store = Store::Memory(Arc::new(memory()));
+    let memory = || Arc::new(Memory::new(MemorySettings::default()));
+    let store = Store::Memory(memory());
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
     let degraded = Arc::new(Degraded::new(memory(), 1));
     Asked { limiter: Limiter::new(snapshot, store, degraded, modes, Arc::new(Metrics::new())) }
@@ -229,7 +229,7 @@ descriptors:
     fn each_limit_is_answered_by_its_policy() {
         let asked = asked(POLICIES, MODES);
         let snapshot = asked.limiter.snapshot();
-        let degraded = Degraded::new(Memory::new(MemorySettings::default()), 2);
+        let degraded = Degraded::new(Arc::new(Memory::new(MemorySettings::default())), 2);
         let answers = |descriptors: &[&'static str]| answers(&degraded, &snapshot.rules, descriptors);
         let open = answers(&["open=1"]).expect("open answers");
         assert_eq!((open.overall, open.statuses[0].limit.is_none()), (Code::Ok, true));
@@ -245,7 +245,7 @@ descriptors:
     fn a_definite_denial_beats_closed_beats_error_beats_open() {
         let asked = asked(POLICIES, MODES);
         let snapshot = asked.limiter.snapshot();
-        let degraded = Degraded::new(Memory::new(MemorySettings::default()), 4);
+        let degraded = Degraded::new(Arc::new(Memory::new(MemorySettings::default())), 4);
         let answers = |descriptors: &[&'static str]| answers(&degraded, &snapshot.rules, descriptors);
         assert_eq!(answers(&["closed=1", "error=1", "open=1"]).expect("denied").overall, Code::OverLimit);
         assert!(answers(&["error=1", "open=1", "local=1"]).is_err());

@@ -8,6 +8,7 @@ use super::{
     Metrics,
     latency::{BOUNDS_US, Latency},
     meters::Outcome,
+    stores,
 };
 use crate::limiter::Snapshot;
 
@@ -31,6 +32,7 @@ impl Metrics {
         limits(&mut out, snapshot);
         head(&mut out, "tollgate_rules_info", "gauge", "Always 1; equal hashes mean equal rules.");
         row(&mut out, "tollgate_rules_info", &[("hash", snapshot.rules.hash())], 1);
+        stores::write(&mut out, &self.stores.lock());
         let unmatched = "tollgate_unmatched_descriptors_total";
         head(&mut out, unmatched, "counter", "Descriptors of known domains that no rule matched, by their keys.");
         self.unmatched
@@ -74,7 +76,7 @@ fn latency(out: &mut String, name: &str, help: &str, latency: &Latency) {
     let _ = writeln!(out, "{name}_sum {}\n{name}_count {total}", recorded.sum_ns as f64 / 1e9);
 }
 
-fn head(out: &mut String, name: &str, kind: &str, help: &str) {
+pub(super) fn head(out: &mut String, name: &str, kind: &str, help: &str) {
     out.push('\n');
     write_help_line(out, name, None, None, help);
     write_type_line(out, name, None, None, kind);

@@ -5,12 +5,14 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{self, MissedTickBehavior};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use super::redis_url::redis_settings;
 use crate::{
     clock,
     settings::{StoreKind, StoreSettings},
     store::{
         Store,
         memory::{Memory, MemorySettings, SWEEP_PERIOD},
+        redis::{Redis, RedisSettings},
     },
 };
 
@@ -18,6 +20,7 @@ use crate::{
 #[derive(Clone)]
 pub(super) enum Backend {
     Memory(Arc<Memory>),
+    Redis(Arc<RedisSettings>),
 }
 
 impl Backend {
@@ -26,33 +29,45 @@ impl Backend {
             StoreKind::Memory => {
                 Ok(Backend::Memory(Arc::new(Memory::new(MemorySettings { max_bytes: settings.memory_max_bytes }))))
             }
-            StoreKind::Redis => anyhow::bail!("not yet"),
+            StoreKind::Redis => {
+                let settings = redis_settings(&settings.redis).map_err(anyhow::Error::msg)?;
+                Ok(Backend::Redis(Arc::new(settings)))
+            }
+        }
+    }
+
+    /// The counters in this process, if that is where they live.
+    pub(super) fn memory(&self) -> Option<Arc<Memory>> {
+        match self {
+            Backend::Memory(memory) => Some(Arc::clone(memory)),
+            Backend::Redis(_) => None,
         }
     }
 
     /// Must be called inside the runtime that will ask: the way to Redis lives on it, its tasks on `tasks` until `stop`.
-    pub(super) fn open(&self, _tasks: &TaskTracker, _stop: &CancellationToken) -> Store {
+    pub(super) fn open(&self, tasks: &TaskTracker, stop: &CancellationToken) -> Store {
         match self {
             Backend::Memory(memory) => Store::Memory(Arc::clone(memory)),
+            Backend::Redis(settings) => Store::Redis(Redis::start(Arc::clone(settings), tasks, stop.clone())),
         }
     }
 
     pub(super) fn name(&self) -> &'static str {
         match self {
             Backend::Memory(_) => "memory",
+            Backend::Redis(_) => "redis",
         }
     }
+}
 
-    /// Sweeps expired counters out of the memory store, a share at a time, until `stop`.
-    pub(super) async fn upkeep(self, stop: CancellationToken) {
-        let Backend::Memory(memory) = self;
-        let mut ticks = time::interval(Duration::from_micros(SWEEP_PERIOD.0));
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => { memory.sweep(clock::now(), memory.sweep_share()); }
-                () = stop.cancelled() => return,
-            }
+/// Sweeps expired counters out of memory stores, a share at a time, until `stop`.
+pub(super) async fn sweep(stores: Vec<Arc<Memory>>, stop: CancellationToken) {
+    let mut ticks = time::interval(Duration::from_micros(SWEEP_PERIOD.0));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => stores.iter().for_each(|memory| { memory.sweep(clock::now(), memory.sweep_share()); }),
+            () = stop.cancelled() => return,
         }
     }
 }

@@ -1,0 +1,74 @@
+//! What the stores count about themselves, added up over the cores that ask them.
+
+use std::fmt::Write;
+
+use super::render::head;
+use crate::store::{
+    Store,
+    memory::Memory,
+    redis::{Count, Tally},
+};
+
+pub(super) fn write(out: &mut String, stores: &[Store]) {
+    // All cores share one memory store.
+    let memory = stores.iter().find_map(|store| match store {
+        Store::Memory(memory) => Some(memory),
+        Store::Redis(_) => None,
+    });
+    if let Some(memory) = memory {
+        of_memory(out, memory);
+    }
+    let redis: Vec<_> = stores
+        .iter()
+        .filter_map(|store| match store {
+            Store::Redis(redis) => Some(redis),
+            Store::Memory(_) => None,
+        })
+        .collect();
+    if redis.is_empty() {
+        return;
+    }
+    for (name, help, count) in REDIS {
+        let sum: u64 = redis.iter().map(|redis| count(redis.tally()).get()).sum();
+        one(out, name, "counter", help, sum);
+    }
+    let up = redis.iter().filter(|redis| redis.is_up()).count() as u64;
+    one(out, "tollgate_redis_connections", "gauge", "Connections to Redis that stand, one for each core.", up);
+}
+
+fn of_memory(out: &mut String, memory: &Memory) {
+    one(out, "tollgate_memory_counters", "gauge", "Counters in memory.", memory.counters());
+    one(out, "tollgate_memory_bytes", "gauge", "Bytes that they take.", memory.bytes());
+    let overflow = "Hits on counters that several keys share, because the bound is reached.";
+    one(out, "tollgate_memory_overflow_hits_total", "counter", overflow, memory.overflow_hits());
+    one(out, "tollgate_memory_expired_total", "counter", "Counters that were swept out.", memory.expired());
+}
+
+type Row = (&'static str, &'static str, fn(&Tally) -> &Count);
+
+const REDIS: [Row; 13] = [
+    ("tollgate_redis_batches_total", "Scripts sent.", |tally| &tally.batches),
+    ("tollgate_redis_batch_counters_total", "Counters in them.", |tally| &tally.counters),
+    ("tollgate_redis_batch_requests_total", "Requests in them.", |tally| &tally.requests),
+    ("tollgate_redis_merged_requests_total", "Requests that shared the work of an identical one.", |tally| {
+        &tally.merged
+    }),
+    ("tollgate_redis_timeouts_total", "Requests whose answer did not come in time.", |tally| &tally.timeouts),
+    ("tollgate_redis_unreachable_total", "Requests for which no connection stood.", |tally| &tally.unreachable),
+    ("tollgate_redis_refused_total", "Requests that Redis answered with an error.", |tally| &tally.refused),
+    ("tollgate_redis_overloaded_total", "Requests that found too many others waiting.", |tally| &tally.overloaded),
+    ("tollgate_redis_damaged_counters_total", "Counters that held something else and began afresh.", |tally| {
+        &tally.damaged
+    }),
+    ("tollgate_redis_set_back_counters_total", "Counters ahead of Redis' clock that were set back.", |tally| {
+        &tally.set_back
+    }),
+    ("tollgate_redis_late_batches_total", "Scripts that came too late and charged nothing.", |tally| &tally.late),
+    ("tollgate_redis_connects_total", "Connections made.", |tally| &tally.connects),
+    ("tollgate_redis_connect_failures_total", "Attempts to connect that failed.", |tally| &tally.connect_failures),
+];
+
+fn one(out: &mut String, name: &str, kind: &str, help: &str, value: u64) {
+    head(out, name, kind, help);
+    let _ = writeln!(out, "{name} {value}");
+}

@@ -1,0 +1,171 @@
+//! From the settings' text to the addresses and secrets that the Redis store connects with: the reference's forms of
+//! REDIS_URL, and `rediss://` besides.
+
+use std::path::PathBuf;
+
+use crate::{
+    settings::{RedisFlags, RedisKind, SocketType},
+    store::redis::{Address, Auth, RedisSettings, Tls, Topology},
+};
+
+const PORT: u16 = 6379;
+
+/// One line on what is wrong; never with a password in it.
+pub(super) fn redis_settings(flags: &RedisFlags) -> Result<RedisSettings, String> {
+    let url = match flags.kind {
+        RedisKind::Single => url(&flags.url, flags.socket_type)?,
+        RedisKind::Sentinel => return Err("REDIS_TYPE: sentinel is not supported yet".into()),
+        RedisKind::Cluster => return Err("REDIS_TYPE: cluster is not supported yet".into()),
+    };
+    let auth = match (&flags.auth_file, &flags.auth) {
+        (Some(file), _) => Auth::File(file.clone()),
+        (None, Some(auth)) => Auth::parse(auth),
+        (None, None) => url.auth,
+    };
+    let tls = Tls {
+        ca_file: flags.tls_cacert.clone(),
+        certificate_file: flags.tls_client_cert.clone(),
+        key_file: flags.tls_client_key.clone(),
+    };
+    Ok(RedisSettings {
+        tls: (url.tls || flags.tls).then_some(tls),
+        auth,
+        database: url.database,
+        key_prefix: flags.key_prefix.clone(),
+        buckets: flags.buckets,
+        connect_timeout: flags.connect_timeout,
+        ..RedisSettings::new(Topology::Single(url.address))
+    })
+}
+
+#[derive(Clone, Debug)]
+struct Url {
+    address: Address,
+    auth: Auth,
+    database: i64,
+    tls: bool,
+}
+
+/// `host:port`, `host`, `/a/socket`, `unix:///a/socket`, `redis[s]://[user:password@]host[:port][/database]`.
+fn url(text: &str, socket_type: Option<SocketType>) -> Result<Url, String> {
+    let plain = |address| Url { address, auth: Auth::None, database: 0, tls: false };
+    if let Some(path) = text.strip_prefix("unix://") {
+        return Ok(plain(Address::Unix(PathBuf::from(path))));
+    }
+    let (tls, rest) = match text.split_once("://") {
+        Some(("redis", rest)) => (false, rest),
+        Some(("rediss", rest)) => (true, rest),
+        Some((scheme, _)) => {
+            return Err(format!("REDIS_URL: {scheme}:// is not known; use redis://, rediss:// or unix://"));
+        }
+        None if socket_type == Some(SocketType::Unix) || text.starts_with('/') => {
+            return Ok(plain(Address::Unix(PathBuf::from(text))));
+        }
+        None => (false, text),
+    };
+    let (who, rest) = rest.rsplit_once('@').map_or((None, rest), |(who, rest)| (Some(who), rest));
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (place, database) = place.split_once('/').unwrap_or((place, ""));
+    let mut url = Url { address: address(place)?, auth: Auth::None, database: 0, tls };
+    let (mut user, mut password) = match who.map(|who| who.split_once(':').unwrap_or(("", who))) {
+        Some((user, password)) => (decoded(user), decoded(password)),
+        None => (String::new(), String::new()),
+    };
+    let mut number = database.to_string();
+    for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+        match name {
+            "username" => user = decoded(value),
+            "password" => password = decoded(value),
+            "db" => number = value.to_string(),
+            _ => return Err(format!("REDIS_URL: '{name}' is not known; use username, password or db")),
+        }
+    }
+    if !number.is_empty() {
+        url.database = number.parse().map_err(|_| "REDIS_URL: the database is not a number".to_string())?;
+    }
+    if !password.is_empty() {
+        url.auth = Auth::Password { user: Some(user).filter(|user| !user.is_empty()), password };
+    }
+    Ok(url)
+}
+
+fn address(place: &str) -> Result<Address, String> {
+    let wrong = || format!("REDIS_URL: '{place}' is no host:port");
+    let (host, port) = match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((host, "")) => (host, None),
+        Some((host, port)) => (host, Some(port.strip_prefix(':').ok_or_else(wrong)?)),
+        None => place.rsplit_once(':').map_or((place, None), |(host, port)| (host, Some(port))),
+    };
+    let port = port.map_or(Ok(PORT), |port| port.parse().map_err(|_| wrong()))?;
+    if host.is_empty() {
+        return Err(wrong());
+    }
+    Ok(Address::Tcp { host: host.to_string(), port })
+}
+
+/// `%40` and the like; what is no escape stays as it is.
+fn decoded(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let escaped = (*first == b'%').then(|| after.get(..2)).flatten();
+        let byte = escaped.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        match byte {
+            Some(byte) => {
+                out.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                out.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tcp(host: &str, port: u16) -> Address {
+        Address::Tcp { host: host.into(), port }
+    }
+
+    #[test]
+    fn addresses_are_read_in_every_form() {
+        let cases = [
+            ("redis:7000", None, tcp("redis", 7000)),
+            ("redis", None, tcp("redis", 6379)),
+            ("[::1]:7000", None, tcp("::1", 7000)),
+            ("redis://redis:7000/3", None, tcp("redis", 7000)),
+            ("/var/run/redis.sock", None, Address::Unix("/var/run/redis.sock".into())),
+            ("redis.sock", Some(SocketType::Unix), Address::Unix("redis.sock".into())),
+            ("unix:///a/b", None, Address::Unix("/a/b".into())),
+        ];
+        for (text, socket_type, address) in cases {
+            assert_eq!(url(text, socket_type).map(|url| url.address), Ok(address), "{text}");
+        }
+    }
+
+    #[test]
+    fn secrets_and_database_come_from_the_url_or_its_query() {
+        for text in ["redis://me:p%40ss@redis/3", "redis://redis?username=me&password=p%40ss&db=3"] {
+            let url = url(text, None).expect("well formed");
+            assert_eq!(url.database, 3, "{text}");
+            assert!(!url.tls);
+            let Auth::Password { user, password } = url.auth else { panic!("{text} has a password") };
+            assert_eq!((user.as_deref(), password.as_str()), (Some("me"), "p@ss"), "{text}");
+        }
+        assert!(url("rediss://redis", None).expect("well formed").tls);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused_without_telling_the_password() {
+        for text in ["redis:port", "http://redis", "redis://:hunter2@redis:x", "redis://redis?sb=1", ":6379", "redis/x"]
+        {
+            let error = url(text, None).expect_err(text);
+            assert!(error.starts_with("REDIS_URL: ") && !error.contains("hunter2"), "{error}");
+        }
+    }
+}
