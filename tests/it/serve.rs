@@ -3,6 +3,7 @@
 mod lifecycle;
 mod reload;
 mod requests;
+mod store_failure;
 mod surfaces;
 
 /// One domain with a limit per user that no test reaches by accident.
