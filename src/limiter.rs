@@ -111,7 +111,8 @@ impl Limiter {
             Ok(readings) => (readings, Policies::new()),
             Err(error) => {
                 self.metrics.store_failed(&error);
-                self.degraded.answer(&plan, self.modes.on_store_failure, error, now)?
+                let answer = self.degraded.answer(&plan, self.modes.on_store_failure, error, now);
+                answer.inspect_err(|_| self.metrics.degraded(FailurePolicy::Error))?
             }
         };
         let decision = judge::judge(&plan, &readings, &policies);

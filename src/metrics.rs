@@ -114,8 +114,13 @@ impl Metrics {
             Code::OverLimit => self.over_limit.increment(1),
         }
         if let Some(policy) = degraded {
-            self.degraded[policy as usize].increment(1);
+            self.degraded(policy);
         }
+    }
+
+    /// A request that `policy` answered in the store's place.
+    pub fn degraded(&self, policy: FailurePolicy) {
+        self.degraded[policy as usize].increment(1);
     }
 
     /// A request that was refused for what it says.

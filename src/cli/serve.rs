@@ -1,11 +1,11 @@
 //! `tollgate serve`: settings, logs, signals, and then the service until it is told to stop.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{convert::Infallible, process::ExitCode, sync::Arc};
 
 use anyhow::Context;
 use tokio::{
     runtime,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::Notify,
 };
 use tokio_util::sync::CancellationToken;
@@ -29,24 +29,39 @@ pub(super) fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     runtime.block_on(async {
         let (stop, reload) = (CancellationToken::new(), Arc::new(Notify::new()));
+        // Before anything says that it listens: until then a SIGHUP ends the process.
+        let signals = Signals::catch()?;
         tokio::select! {
             served = serve::serve(settings, stop.clone(), Arc::clone(&reload)) => served,
-            listened = signals(&stop, &reload) => listened,
+            never = signals.heed(&stop, &reload) => match never {},
         }
     })?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Turns signals into their meaning: SIGTERM and SIGINT stop, SIGHUP reloads. Never ends by itself.
-async fn signals(stop: &CancellationToken, reload: &Notify) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => { info!(signal = "SIGTERM", "told to stop"); stop.cancel(); }
-            _ = interrupt.recv() => { info!(signal = "SIGINT", "told to stop"); stop.cancel(); }
-            _ = hangup.recv() => { info!(signal = "SIGHUP", "told to reload"); reload.notify_one(); }
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn catch() -> std::io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Turns signals into their meaning: SIGTERM and SIGINT stop, SIGHUP reloads.
+    async fn heed(mut self, stop: &CancellationToken, reload: &Notify) -> Infallible {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => { info!(signal = "SIGTERM", "told to stop"); stop.cancel(); }
+                _ = self.interrupt.recv() => { info!(signal = "SIGINT", "told to stop"); stop.cancel(); }
+                _ = self.hangup.recv() => { info!(signal = "SIGHUP", "told to reload"); reload.notify_one(); }
+            }
         }
     }
 }
