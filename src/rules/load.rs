@@ -124,7 +124,10 @@ impl Pen<'_> {
         let document = yaml::parse(text);
         if !document.faults.is_empty() {
             for fault in document.faults {
-                self.error(fault.at, fault.what);
+                let problem = self.error(fault.at, fault.what);
+                if let Some(hint) = fault.hint {
+                    problem.hint(hint);
+                }
             }
             draft.domain = document.root.as_ref().and_then(domain_of_a_broken_file);
             return;

@@ -3,7 +3,7 @@
 mod domains;
 mod forms;
 mod matching;
-mod yaml;
+mod reading;
 
 use super::*;
 

@@ -3,7 +3,7 @@
 
 use std::{borrow::Cow, collections::HashMap, rc::Rc};
 
-use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput};
+use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, StrInput};
 
 /// Collections within collections. Descriptors take two levels each, so this is more than their own bound needs.
 const DEPTH_MAX: u16 = 128;
@@ -45,6 +45,13 @@ pub(super) enum Value<'t> {
 pub(super) struct Fault {
     pub(super) at: Place,
     pub(super) what: String,
+    pub(super) hint: Option<&'static str>,
+}
+
+impl Fault {
+    fn new(at: Place, what: impl Into<String>) -> Fault {
+        Fault { at, what: what.into(), hint: None }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -174,11 +181,11 @@ impl<'t> Builder<'t> {
                     let node = node.clone();
                     self.put(node, 0)
                 }
-                None => Err(Fault { at, what: "this alias stands inside what it stands for".to_owned() }),
+                None => Err(Fault::new(at, "this alias stands inside what it stands for")),
             },
             Event::UnresolvedAlias(name) => {
                 let what = format!("alias `*{name}` has no anchor `&{name}` before it");
-                self.document.faults.push(Fault { at, what });
+                self.document.faults.push(Fault::new(at, what));
                 self.put(Node::scalar(at, Cow::Borrowed("~"), true), 0)
             }
             _ => Ok(()),
@@ -198,10 +205,10 @@ impl<'t> Builder<'t> {
 
     fn put(&mut self, node: Node<'t>, anchor: usize) -> Result<(), Fault> {
         if node.depth > DEPTH_MAX {
-            return Err(Fault { at: node.at, what: format!("nested deeper than {DEPTH_MAX} levels") });
+            return Err(Fault::new(node.at, format!("nested deeper than {DEPTH_MAX} levels")));
         }
         if node.size > self.room {
-            return Err(Fault { at: node.at, what: "its aliases unfold to more than this file may hold".to_owned() });
+            return Err(Fault::new(node.at, "its aliases unfold to more than this file may hold"));
         }
         if anchor > 0 {
             self.anchors.insert(anchor, node.clone());
@@ -226,8 +233,7 @@ impl<'t> Builder<'t> {
             };
             for source in sources {
                 let Value::Map(inherited) = &source.value else {
-                    let what = "`<<` takes a map, or a list of maps".to_owned();
-                    self.document.faults.push(Fault { at: key.at, what });
+                    self.document.faults.push(Fault::new(key.at, "`<<` takes a map, or a list of maps"));
                     continue;
                 };
                 for (key, value) in inherited.iter() {
@@ -267,5 +273,14 @@ fn place(span: Span) -> Place {
 fn fault(error: &ScanError) -> Fault {
     let mark = error.marker();
     let at = Place { line: mark.line() as u32, column: mark.col() as u32 + 1, width: 1 };
-    Fault { at, what: format!("not YAML: {}", error.info()) }
+    let hint = match error.kind() {
+        ErrorKind::TabNotAllowed | ErrorKind::TabInBlockIndentation | ErrorKind::TabInIndentation => {
+            Some("indent with spaces")
+        }
+        ErrorKind::MappingValueNotAllowed | ErrorKind::InvalidMappingValueWhitespace => {
+            Some("text with `: ` in it must be in quotes; else look at the indentation")
+        }
+        _ => None,
+    };
+    Fault { at, what: format!("not YAML: {}", error.info()), hint }
 }

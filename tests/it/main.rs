@@ -7,6 +7,7 @@ mod harness;
 #[allow(dead_code, reason = "a starter offers more than each test needs")]
 mod redis_server;
 mod redis_twin;
+mod rules_doc;
 mod rules_golden;
 mod serve;
 mod store_contract;

@@ -1,12 +1,12 @@
-//! Rule files and exactly what is said of them: every file of `tests/rules/bad` is refused in the words that stand beside
-//! it, every file of `tests/rules/good` and each of the starter rules loads without a word.
+//! Rule files and exactly what `tollgate check` says of them: every file of `tests/rules/bad` is refused in the words that
+//! stand beside it, every file of `tests/rules/good` and the starter rules load, with no more warnings than stand there.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-use tollgate::rules::{self, Defaults, DotFiles, Load, Sources};
+use crate::harness::run_to_end;
 
 fn files(directory: &str) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = fs::read_dir(directory)
@@ -19,9 +19,11 @@ fn files(directory: &str) -> Vec<PathBuf> {
     files
 }
 
-fn load(path: &Path) -> Load {
-    let sources = Sources::read(&[path.to_owned()], DotFiles::Read).expect("readable");
-    rules::load(&sources, &Defaults::default(), None)
+/// What `tollgate check` prints, and its exit code.
+fn check(args: &[&str]) -> (String, Option<i32>) {
+    let output = run_to_end(&[&["check"], args].concat(), &[]);
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    (String::from_utf8(output.stdout).expect("text"), output.status.code())
 }
 
 /// With `TOLLGATE_BLESS` set the words are written down anew; what changed is then for `git diff` to show.
@@ -33,33 +35,78 @@ fn assert_golden(path: &Path, said: &str) {
     assert_eq!(said, expected, "{} (TOLLGATE_BLESS=1 writes it anew)", path.display());
 }
 
+fn text(path: &Path) -> &str {
+    path.to_str().expect("file names are text")
+}
+
 #[test]
 fn every_bad_file_is_refused_in_the_words_beside_it() {
     for path in files("tests/rules/bad") {
-        let load = load(&path);
-        assert!(load.problems.has_errors(), "{} is refused", path.display());
-        assert_eq!(load.rules.count().domains, 0, "{}", path.display());
-        assert_golden(&path.with_extension("txt"), &load.problems.render());
+        let (said, code) = check(&[text(&path)]);
+        assert_eq!(code, Some(1), "{}", path.display());
+        assert_golden(&path.with_extension("txt"), &said);
     }
 }
 
 #[test]
-fn every_good_file_loads_and_its_warnings_are_the_words_beside_it() {
+fn every_good_file_loads_with_the_words_beside_it() {
     for path in files("tests/rules/good") {
-        let load = load(&path);
-        assert!(!load.problems.has_errors(), "{}", load.problems.render());
-        assert_eq!(load.rules.count().domains, 1, "{}", path.display());
-        let words = path.with_extension("txt");
-        if words.exists() || !load.problems.is_empty() {
-            assert_golden(&words, &load.problems.render());
-        }
+        let (said, code) = check(&[text(&path)]);
+        assert_eq!(code, Some(0), "{said}");
+        assert_golden(&path.with_extension("txt"), &said);
     }
 }
 
 #[test]
 fn the_starter_rules_load_without_a_word() {
-    for path in files("config") {
-        let load = load(&path);
-        assert!(load.problems.is_empty(), "{}", load.problems.render());
+    assert_eq!(check(&["config"]), ("ok: 1 file, 1 domain, 5 rules\n".to_owned(), Some(0)));
+    assert_eq!(check(&["examples/envoy/rules"]).1, Some(0));
+}
+
+#[test]
+fn problems_come_as_json_and_as_annotations_too() {
+    let path = "tests/rules/bad/misspelled_requests.yaml";
+    let (json, code) = check(&["--format", "json", path]);
+    let answer: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(code, Some(1));
+    assert_eq!((&answer["ok"], &answer["rules"]), (&false.into(), &0.into()));
+    let expected = serde_json::json!({
+        "path": path,
+        "line": 4,
+        "column": 30,
+        "severity": "error",
+        "what": "unknown key `request_per_unit` in `rate_limit`",
+        "hint": "did you mean `requests_per_unit`?",
+        "source_line": "    rate_limit: {unit: hour, request_per_unit: 1}",
+    });
+    assert_eq!(answer["problems"], serde_json::json!([expected]));
+
+    let (annotations, code) = check(&["--format", "github", path]);
+    assert_eq!(code, Some(1));
+    assert_eq!(
+        annotations,
+        format!(
+            "::error file={path},line=4,col=30::unknown key `request_per_unit` in `rate_limit` \
+             (did you mean `requests_per_unit`?)\n"
+        )
+    );
+}
+
+#[test]
+fn a_path_that_is_not_there_is_an_error() {
+    let (said, code) = check(&["tests/rules/nowhere"]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("can't be read") && said.contains("tests/rules/nowhere"), "{said}");
+}
+
+#[test]
+fn files_of_one_domain_are_refused_unless_they_may_merge() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    for (file, key) in [("a.yaml", "x"), ("b.yaml", "y")] {
+        let text = format!("domain: d\ndescriptors: [{{key: {key}, rate_limit: 5/s}}]\n");
+        fs::write(directory.path().join(file), text).expect("the directory is ours");
     }
+    assert_eq!(check(&[text(directory.path())]).1, Some(1));
+    let merged = check(&["--merge-domain-config", text(directory.path())]);
+    assert_eq!(merged, ("ok: 2 files, 1 domain, 2 rules\n".to_owned(), Some(0)));
 }

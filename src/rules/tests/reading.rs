@@ -1,5 +1,7 @@
 //! YAML as go-yaml reads it: text as written, anchors, merge keys, and bounds on what is unfolded.
 
+use proptest::prelude::*;
+
 use super::*;
 
 #[test]
@@ -207,4 +209,45 @@ fn a_problem_shows_its_line_and_a_long_line_in_part() {
     let load = load_one(&format!("{{domain: d, descriptors: [{many}{{kee: a}}]}}"));
     let problem = load.problems.iter().next().expect("it is misspelled");
     assert!(problem.source_line.chars().count() <= 160 && problem.source_line.contains("{kee: a}"), "{problem:?}");
+}
+
+/// Any tree of what JSON and YAML have in common. Fractions have a point in whatever form they are written.
+fn trees() -> impl Strategy<Value = serde_json::Value> {
+    let leaf = prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<bool>().prop_map(serde_json::Value::from),
+        any::<i64>().prop_map(serde_json::Value::from),
+        any::<i32>().prop_map(|eighths| serde_json::Value::from(f64::from(eighths) / 8.0)),
+        // What YAML 1.1 takes for a number or a boolean, others write without quotes; it has its own tables.
+        "[ -~]{0,12}|\\PC{0,6}|[a\n]{0,4}"
+            .prop_filter("text", |text| scalar::Plain::of(text) == scalar::Plain::Text)
+            .prop_map(serde_json::Value::from),
+    ];
+    leaf.prop_recursive(4, 40, 5, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(serde_json::Value::from),
+            prop::collection::hash_map("[a-z0-9 :#-]{0,6}", inner, 0..5)
+                .prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    /// What another library writes is read as it was meant, as block YAML and as JSON.
+    #[test]
+    fn what_others_write_is_read_as_it_was_meant(tree in trees()) {
+        for text in [yaml_serde::to_string(&tree).expect("it can be written"), tree.to_string()] {
+            let document = yaml::parse(&text);
+            prop_assert!(document.faults.is_empty(), "{text}\n{:?}", document.faults);
+            let root = document.root.expect("there is a document");
+            prop_assert_eq!(&metadata::to_json(&root), &tree, "{}", text);
+        }
+    }
+
+    /// No text, however broken, is more than refused.
+    #[test]
+    fn no_text_makes_loading_panic(text in "([a-z*&<:,?|>\\[\\]{}\"' \n\t-]|key: |- |\n  |descriptors:\n|rate_limit: |5/s){0,60}") {
+        load_one(&format!("domain: d\n{text}"));
+        load_one(&text);
+    }
 }
