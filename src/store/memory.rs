@@ -2,6 +2,8 @@
 //! under the locks of its shards. It knows limits and costs, but no rules, no clock and no runtime.
 
 mod fingerprint;
+#[cfg(test)]
+mod model;
 mod room;
 mod shard;
 pub mod snapshot;
@@ -10,13 +12,13 @@ mod tests;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
 use self::{
     fingerprint::{Fingerprint, HashKeys},
     room::{Room, Share},
-    shard::{Counter, Shard},
+    shard::{Counter, LockedShard, Shard},
 };
 use super::{Ask, Gate, Readings, settle::settle};
 use crate::{
@@ -56,7 +58,7 @@ const SAID_EVERY: Micros = Micros(60 * SECOND.0);
 /// The store. Shared by reference between threads; every method is one short critical section per shard.
 pub struct Memory {
     keys: HashKeys,
-    shards: Box<[Mutex<Shard>]>,
+    shards: Box<[LockedShard]>,
     room: Room,
     /// Overflow counters of one rule. At least as many as shards, because each lies in the shard of those it stands
     /// in for.
@@ -111,7 +113,7 @@ impl Memory {
         let room = Room::new(settings.max_bytes);
         Memory {
             keys,
-            shards: (0..shards).map(|_| Mutex::default()).collect(),
+            shards: (0..shards).map(|_| LockedShard::default()).collect(),
             overflow_places: room.overflow_places(OVERFLOW_PLACES).max(shards),
             room,
             sweep_at: AtomicUsize::new(0),

@@ -2,6 +2,7 @@
 //! It finds, inserts and sweeps; who may have a counter and what a counter answers is not its business.
 
 use hashbrown::HashTable;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     fingerprint::Fingerprint,
@@ -75,9 +76,21 @@ fn seconds_ceil(at: UnixMicros) -> u32 {
     u32::try_from(at.0.div_ceil(SECOND.0)).unwrap_or(u32::MAX)
 }
 
-/// Aligned so that two shards' locks never share a cache line.
+/// A shard and its lock, in a pair of cache lines of their own: lock and table arrive together, and no two locks
+/// share a line.
 #[derive(Default)]
-#[repr(align(64))]
+#[repr(align(128))]
+pub(super) struct LockedShard(Mutex<Shard>);
+
+impl LockedShard {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Shard> {
+        self.0.lock()
+    }
+}
+
+const _: () = assert!(size_of::<LockedShard>() == 128);
+
+#[derive(Default)]
 pub(super) struct Shard {
     index: HashTable<u32>,
     chunks: Vec<Vec<Counter>>,
