@@ -34,7 +34,7 @@ pub struct MemorySettings {
 }
 
 impl Default for MemorySettings {
-    /// About seven million counters: more users than one process serves, less memory than one notices.
+    /// More than five million counters: more users than one process serves, less memory than one notices.
     fn default() -> MemorySettings {
         MemorySettings { max_bytes: 512 << 20 }
     }
@@ -186,8 +186,8 @@ impl Memory {
         }
         // Last, because sweeping moves counters.
         for guard in &mut guards {
-            let (_, removed) = guard.sweep(now, SWEEP_PER_CREATION, &self.room);
-            self.expired.fetch_add(removed as u64, Relaxed);
+            let swept = guard.sweep(now, SWEEP_PER_CREATION, &self.room);
+            self.expired.fetch_add(swept.removed as u64, Relaxed);
         }
         readings
     }
@@ -283,22 +283,21 @@ impl Memory {
         fingerprint.place(self.shards.len() as u32) as usize
     }
 
-    /// Removes expired counters, looking at up to `at_most` of them; goes on where it stopped. Meant to be called
-    /// every [`SWEEP_PERIOD`] with [`Memory::sweep_share`]; requests don't wait for it longer than for each other.
+    /// Removes expired counters, looking at up to `at_most` counters, and at each shard at most from where it stopped to
+    /// its end. Meant to be called every [`SWEEP_PERIOD`] with [`Memory::sweep_share`]; requests don't wait for it
+    /// longer than for each other.
     pub fn sweep(&self, now: UnixMicros, at_most: usize) -> usize {
-        let (mut left, mut removed) = (at_most, 0);
-        for _ in 0..self.shards.len() {
-            if left == 0 {
-                break;
-            }
+        let (mut left, mut removed, mut finished) = (at_most, 0, 0);
+        while left > 0 && finished < self.shards.len() {
             let number = self.sweep_at.load(Relaxed) % self.shards.len();
             let mut shard = self.shards[number].lock();
-            let (seen, gone) = shard.sweep(now, left.min(SWEEP_PER_LOCK), &self.room);
-            if shard.is_swept() {
+            let swept = shard.sweep(now, left.min(SWEEP_PER_LOCK), &self.room);
+            if swept.is_at_end {
                 self.sweep_at.store(number + 1, Relaxed);
+                finished += 1;
             }
-            left -= seen;
-            removed += gone;
+            left -= swept.seen;
+            removed += swept.removed;
         }
         self.expired.fetch_add(removed as u64, Relaxed);
         removed

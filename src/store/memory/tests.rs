@@ -163,6 +163,18 @@ fn sweep_takes_the_expired_and_only_those_in_as_many_calls_as_it_needs() {
 }
 
 #[test]
+fn sweep_to_the_end_of_each_shard_and_from_its_start_takes_every_expired_counter() {
+    let memory = small();
+    let created = flood(&memory, 2, 0..15_000);
+    assert!(created > (16 * SWEEP_PER_LOCK) as u64, "{created} counters never fill a hold of a lock");
+    let later = UnixMicros(NOW.0 + MINUTE.0 + SECOND.0);
+    // Creations left the sweep somewhere inside each shard.
+    memory.sweep(later, usize::MAX);
+    memory.sweep(later, usize::MAX);
+    assert_eq!((memory.counters(), memory.bytes()), (0, 0));
+}
+
+#[test]
 fn creations_alone_keep_a_churning_store_small() {
     let memory = Memory::new(MemorySettings { max_bytes: 16 << 20 });
     let mut most = 0;
