@@ -6,7 +6,7 @@
 mod tests;
 mod watch;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{convert::Infallible, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{sync::Notify, task::spawn_blocking, time};
 use tracing::{error, info, warn};
@@ -64,7 +64,7 @@ impl Reloader {
 
     /// Looks at every change, when `asked`, and once in a while; never ends. `on` gets each set that was tried: rules to
     /// put in force (the same as before where nothing better was found) and the problems that there are now.
-    pub async fn run(mut self, asked: Arc<Notify>, mut on: impl FnMut(Load)) {
+    pub async fn run(mut self, asked: Arc<Notify>, mut on: impl FnMut(Load)) -> Infallible {
         let changed = Arc::new(Notify::new());
         let mut is_asked = false;
         loop {

@@ -44,7 +44,7 @@ struct Bound {
 /// Serves until `stop` is cancelled, then drains. `reload` asks for the rules to be read again (SIGHUP).
 pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Notify>) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new());
-    let publisher = publish::load(&settings, &metrics)?;
+    let (publisher, reloader) = publish::load(&settings, &metrics)?;
     let snapshot = Arc::clone(&publisher.snapshot);
     announce_rules(&snapshot.load());
     let backend = Backend::new(&settings.store)?;
@@ -85,6 +85,13 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
         parts.spawn(serve_http(listener, router, "metrics"));
     }
     control.spawn(backend::sweep(swept, closed.clone()));
+    let until = closed.clone();
+    parts.spawn(async move {
+        tokio::select! {
+            never = reloader.run(reload, |load| publisher.publish(load)) => match never {},
+            () = until.cancelled() => ("reload", Ok(())),
+        }
+    });
 
     let ended_early = tokio::select! {
         never = bound.grpc.deal(&cores) => match never {},

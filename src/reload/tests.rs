@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct Running {
     loads: UnboundedReceiver<Load>,
     asked: Arc<Notify>,
-    task: JoinHandle<()>,
+    task: JoinHandle<Infallible>,
 }
 
 impl Drop for Running {

@@ -10,6 +10,7 @@ use crate::{
     clock,
     limiter::Snapshot,
     metrics::{Meters, Metrics},
+    reload::{ReloadSettings, Reloader},
     rules::{self, Defaults, DotFiles, Load, Sources},
     settings::Settings,
 };
@@ -21,30 +22,45 @@ pub(super) struct Publisher {
     metrics: Arc<Metrics>,
 }
 
-/// Reads the rules for the first time; any error ends the start, with every problem.
-pub(super) fn load(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<Publisher> {
-    let dot_files = if settings.rules.ignore_dotfiles { DotFiles::Ignore } else { DotFiles::Read };
-    let sources = match Sources::read(&settings.rules.paths, dot_files) {
+/// Reads the rules for the first time; any error ends the start, with every problem. What is given beside the publisher
+/// reads them again.
+pub(super) fn load(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<(Publisher, Reloader)> {
+    let again = reload_settings(settings);
+    let sources = match Sources::read(&again.paths, again.dot_files) {
         Ok(sources) => sources,
         Err(problems) => bail!("the rules can't be read:\n{}", problems.render()),
     };
-    let load = rules::load(&sources, &defaults(settings), None);
+    if !sources.skipped.is_empty() {
+        info!(files = ?sources.skipped, "not rule files by their names");
+    }
+    let load = rules::load(&sources, &again.defaults, None);
     if load.problems.has_errors() {
         bail!("the rules have errors:\n{}", load.problems.render());
     }
+    for warning in &load.problems {
+        warn!("{warning}");
+    }
+    let reloader = Reloader::new(again, &sources, &load);
     let meters = Meters::new(&load.rules, None);
     let loaded_at = clock::now();
     let snapshot =
         Snapshot { version: 1, rules: load.rules, meters, problems: load.problems, kept: load.kept, loaded_at };
     metrics.reloaded(1, true, Duration::from_micros(loaded_at.0));
-    Ok(Publisher { snapshot: Arc::new(ArcSwap::from_pointee(snapshot)), metrics: Arc::clone(metrics) })
+    let publisher = Publisher { snapshot: Arc::new(ArcSwap::from_pointee(snapshot)), metrics: Arc::clone(metrics) };
+    Ok((publisher, reloader))
 }
 
-pub(super) fn defaults(settings: &Settings) -> Defaults {
-    Defaults {
-        algorithm: settings.decisions.algorithm,
-        count_denied: settings.decisions.count_denied,
-        merge_domains: settings.rules.merge_domains,
+fn reload_settings(settings: &Settings) -> ReloadSettings {
+    ReloadSettings {
+        paths: settings.rules.paths.clone(),
+        dot_files: if settings.rules.ignore_dotfiles { DotFiles::Ignore } else { DotFiles::Read },
+        defaults: Defaults {
+            algorithm: settings.decisions.algorithm,
+            count_denied: settings.decisions.count_denied,
+            merge_domains: settings.rules.merge_domains,
+        },
+        poll: settings.rules.poll,
+        allow_empty: settings.rules.allow_empty,
     }
 }
 
