@@ -1,4 +1,40 @@
-//! Tollgate: a rate limit service.
+//! Tollgate: a rate limit service for Envoy, Istio and anything that speaks gRPC or HTTP.
+//!
+//! # The line
+//!
+//! A request goes one way, and each step hands plain values to the next:
+//!
+//! ```text
+//! RateLimitRequest → service ─ words → rules.find → plan → store.apply → judge → service → RateLimitResponse
+//!                    (borders)         (which limit)       (algorithm::step, here or as Lua)   (borders)
+//! ```
+//!
+//! [`limiter::Limiter::decide`] is that line in code, on one screen.
+//!
+//! # The rooms, in reading order
+//!
+//! | room | owns |
+//! |---|---|
+//! | [`limit`] | the words of a decision, and their units |
+//! | [`algorithm`] | the pure step of each algorithm, and how a counter's state is packed |
+//! | [`rules`] | rule files: reading, every check, the tree that descriptors are matched against |
+//! | [`store`] | counters: what a store is asked, how a request is settled all or nothing, memory and Redis |
+//! | [`metrics`] | every metric and its name |
+//! | [`limiter`] | the line: match, plan, apply, judge; and what is answered when the store can't |
+//! | [`service`] | Envoy's protobuf and its JSON, to words and back |
+//! | [`reload`] | when rules on disk are read again, and when what was read is trusted |
+//! | [`health`], [`http`], [`admin`] | probes, `/json`, `/rules`, `/metrics` |
+//! | [`settings`] | flags and environment, every mistake at once |
+//! | [`serve`] | the process: bind, threads, tasks, drain |
+//! | [`cli`] | the subcommands: printing and exit codes |
+//! | [`clock`] | the one place that reads clocks |
+//!
+//! # What is not there
+//!
+//! Only `service`, `http` and the subcommands that are clients know protobuf. `algorithm`, `rules` and the settling of
+//! a request never await, log or read a clock. Only `store::redis` knows Redis. `limiter` knows neither tonic nor YAML.
+//! Nothing on a request's path waits for a connection to be made, and no lock is held across an await.
+
 pub mod admin;
 pub mod algorithm;
 pub mod cli;

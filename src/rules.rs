@@ -134,6 +134,8 @@ pub enum LevelValue {
 pub struct RuleLimit {
     /// The same in metrics, JSON, explain and API: `api/user/endpoint=/checkout#hourly`.
     pub id: Arc<str>,
+    /// Of the id, so the same over reloads: what [`crate::store::Ask::rule`] tells rules apart by.
+    pub id_hash: u32,
     pub limit: Limit,
     pub name: Option<Box<str>>,
     /// For [`crate::store::Key::limit_name`]: empty unless several limits of the rule would share a counter.

@@ -15,6 +15,9 @@ use crate::{
 /// Longest key or value of an entry, in bytes. Envoy's headers are far shorter; what is longer is refused, not cut.
 pub(super) const TEXT_MAX: usize = 128 << 10;
 
+/// What limits that come with requests share room as, in a store that is full.
+const REQUESTED: u32 = u32::MAX;
+
 /// A request, matched.
 pub(super) struct Plan<'a> {
     /// One for each descriptor, in order.
@@ -155,7 +158,7 @@ fn ruled_ask<'a>(
         limit: limit.limit,
         cost: cost(request, descriptor, limit.count_denied.charges(descriptor.hits.is_some())),
         role,
-        rule: rule.index,
+        rule: limit.id_hash,
     }
 }
 
@@ -176,7 +179,7 @@ fn requested_ask<'a>(
         limit: Limit::new(requests, unit.window(), algorithm),
         cost: cost(request, descriptor, modes.count_denied.charges(descriptor.hits.is_some())),
         role: if modes.quota { Role::Quota } else { Role::Enforced },
-        rule: u32::MAX,
+        rule: REQUESTED,
     }
 }
 

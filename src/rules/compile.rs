@@ -1,6 +1,9 @@
 //! One domain's descriptors, from all its files, to rules and the tree that finds them. Knows nothing of other domains.
 
+use std::hash::BuildHasher;
 use std::{path::PathBuf, sync::Arc};
+
+use foldhash::fast::FixedState;
 
 use crate::limit::FailurePolicy;
 
@@ -137,8 +140,10 @@ impl Compiler<'_> {
         let count_denied = form.manner.count_denied.or(manner.count_denied);
         let policy = form.manner.on_store_failure.or(policy).or(manner.on_store_failure);
         let name = Some(&form.name).filter(|name| !name.is_empty());
+        let id = name.map_or_else(|| Arc::clone(rule), |name| name::limit_id(rule, name).into());
         Some(RuleLimit {
-            id: name.map_or_else(|| Arc::clone(rule), |name| name::limit_id(rule, name).into()),
+            id_hash: FixedState::default().hash_one(&*id) as u32,
+            id,
             limit,
             name: name.cloned(),
             key_name: Box::default(),
