@@ -1,4 +1,6 @@
-use super::UNIT;
+use proptest::prelude::*;
+
+use super::{UNIT, WAIT_MAX, drained, wait};
 use crate::algorithm::{State, tests::*};
 use crate::limit::{
     Algorithm::{LeakyBucket, TokenBucket},
@@ -82,6 +84,15 @@ fn costs_charge_whole_hits_and_what_drains_is_rounded_down() {
 }
 
 #[test]
+fn a_debt_is_cut_off_when_it_is_made_and_stays_below_what_a_double_holds() {
+    let mut counter = Counter::new(limit(TokenBucket, u32::MAX, 100, 1));
+    for _ in 0..3 {
+        counter.report(1000, i64::MAX);
+    }
+    assert_eq!(counter.state, State::Bucket { level: 2 * u64::from(u32::MAX) * UNIT, at: 1000 });
+}
+
+#[test]
 fn the_slowest_and_largest_buckets_answer_without_overflow() {
     for (requests, burst) in [(1, 1), (1, u32::MAX), (u32::MAX, 1), (u32::MAX, u32::MAX)] {
         let mut counter = Counter::new(Limit { burst, ..limit(TokenBucket, requests, WINDOW_MAX.0, 1) });
@@ -100,4 +111,21 @@ fn the_shortest_window_drains_whole_hits_per_microsecond() {
     let mut counter = Counter::new(limit(TokenBucket, u32::MAX, 1, 1));
     let all = i64::from(u32::MAX);
     counter.play(&[(NOW, all, true, 0, 1), (NOW, 1, false, 0, 1), (NOW + 1, all, true, 0, 1)]);
+}
+
+proptest! {
+    #![proptest_config(crate::algorithm::properties::config())]
+
+    // Without the single steps after the estimate this fails, in either direction.
+    #[test]
+    fn a_wait_is_the_least_time_in_which_enough_drains(
+        requests in prop_oneof![1u32..5_000, any::<u32>().prop_map(|requests| requests.max(1))],
+        window in prop_oneof![1u64..5_000, 1..=WINDOW_MAX.0],
+        need in prop_oneof![1..40 * UNIT, 1u64..1 << 53],
+    ) {
+        let limit = limit(TokenBucket, requests, window, 1);
+        let least = wait(&limit, need);
+        prop_assert!(least == WAIT_MAX || drained(&limit, least) >= need);
+        prop_assert!(drained(&limit, least - 1) < need);
+    }
 }
