@@ -1,5 +1,5 @@
 use crate::algorithm::{State, tests::*};
-use crate::limit::Algorithm::SlidingWindow;
+use crate::limit::Algorithm::{SlidingLog, SlidingWindow};
 
 /// 10 a window of 100 µs in 4 sub-windows of 25: a hit of sub-window p leaves at (p + 5) * 25.
 fn counter() -> Counter {
@@ -122,4 +122,21 @@ fn a_limit_that_changes_keeps_the_count() {
     counter.play(&[(1000, 5, true, 0, 125)]);
     counter.limit.requests = 10;
     counter.play(&[(1000, 0, false, 0, 125)]);
+}
+
+#[test]
+fn at_saturation_it_admits_what_a_log_would_less_one_sub_window() {
+    for sub_windows in [8, 16, 32] {
+        let mut window = Counter::new(limit(SlidingWindow, 100, 60_000, sub_windows));
+        let mut log = Counter::new(limit(SlidingLog, 100, 60_000, sub_windows));
+        let mut admitted = [0u32; 2];
+        // Three times the limit, 211 µs apart so that it meets sub-windows at every phase, for 100 windows.
+        for now in (NOW..NOW + 6_000_000).step_by(211) {
+            admitted[0] += u32::from(window.hit(now, 1).admitted);
+            admitted[1] += u32::from(log.hit(now, 1).admitted);
+        }
+        let share = f64::from(admitted[0]) / f64::from(admitted[1]);
+        let promised = 1.0 - 1.0 / f64::from(sub_windows);
+        assert!((promised - 0.01..1.0).contains(&share), "{sub_windows} sub-windows: {share}");
+    }
 }
