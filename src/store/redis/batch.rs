@@ -18,6 +18,13 @@ mod tests;
 /// The numbers at the head of a reply.
 const HEAD: usize = 4;
 
+/// A packed request: its head, then each ask.
+const RECORD_HEAD: usize = 4;
+const ASK: usize = 4;
+
+/// In the gate of a packed request: it comes once, and its counters are asked about nowhere else in the batch.
+const APART: u8 = 4;
+
 /// A request as it waits: nothing of it is borrowed, for whoever asked may go away.
 #[derive(Debug)]
 pub(super) struct Request {
@@ -96,6 +103,22 @@ struct Group {
     members: u16,
 }
 
+impl Group {
+    /// Adds to its record what is only known at the end.
+    fn finish(&self, record: &mut [u8], uses: &[u16]) {
+        record[..2].copy_from_slice(&self.members.to_le_bytes());
+        let is_apart = record[RECORD_HEAD..].chunks_exact(ASK).all(|ask| uses[usize::from(key_of(ask))] == 1);
+        if self.members == 1 && is_apart {
+            record[2] += APART;
+        }
+    }
+}
+
+/// The key of a packed ask, as an index.
+fn key_of(ask: &[u8]) -> u16 {
+    u16::from_le_bytes([ask[0], ask[1]]) - 1
+}
+
 impl Batch {
     /// The call for `requests`, to be decided as of `now` (0: Redis' TIME) and not after `deadline` (0: whenever),
     /// both in µs of Redis' clock.
@@ -113,6 +136,8 @@ impl Batch {
         let mut group_table: HashTable<u16> = HashTable::with_capacity(128);
         let mut packed: Vec<u8> = Vec::with_capacity(1024);
         let mut member_of: Vec<(u16, u16)> = Vec::with_capacity(128);
+        // By key: how often the groups ask about it.
+        let mut uses: Vec<u16> = Vec::with_capacity(128);
 
         for request in requests {
             let begin = packed.len();
@@ -126,6 +151,7 @@ impl Batch {
                     )
                     .or_insert_with(|| {
                         keys.push(key);
+                        uses.push(0);
                         (keys.len() - 1) as u16
                     })
                     .get();
@@ -149,6 +175,9 @@ impl Batch {
                     g
                 }
                 None => {
+                    for ask in packed[begin + RECORD_HEAD..end].chunks_exact(ASK) {
+                        uses[usize::from(key_of(ask))] += 1;
+                    }
                     groups.push(Group { begin, end, members: 0 });
                     let g = (groups.len() - 1) as u16;
                     group_table.insert_unique(hash, g, |&g| record(&packed, &groups[usize::from(g)]));
@@ -161,7 +190,7 @@ impl Batch {
         let (places, answers) = place(&groups, &member_of);
         // Only now, so that identical requests could be told by identical bytes.
         for group in &groups {
-            packed[group.begin..group.begin + 2].copy_from_slice(&group.members.to_le_bytes());
+            group.finish(&mut packed[group.begin..group.end], &uses);
         }
 
         let bytes = keys.iter().map(|key| key.len()).sum::<usize>() + packed.len() + 64 * terms.len();
@@ -227,7 +256,7 @@ pub(super) struct Verdict {
 
 /// Where the answers of each request stand: groups come in the order of their first member, members in that of arrival.
 fn place(groups: &[Group], member_of: &[(u16, u16)]) -> (Vec<u32>, usize) {
-    let asks = |group: &Group| (group.end - group.begin - 4) / 4;
+    let asks = |group: &Group| (group.end - group.begin - RECORD_HEAD) / ASK;
     let mut begins = Vec::with_capacity(groups.len());
     let mut next = 0;
     for group in groups {
