@@ -22,7 +22,7 @@ mod sliding;
 mod tests;
 mod thin;
 
-use crate::limit::{Algorithm, Cost, HITS_MAX, Limit, Micros, Reading, UnixMicros, WINDOW_MAX};
+use crate::limit::{Algorithm, Cost, HITS_MAX, Limit, Reading, UnixMicros, WINDOW_MAX};
 
 /// Times beyond this (the year 2214) are taken as this, so that sums with a few windows stay below 2^53.
 const NOW_MAX: u64 = (1 << 53) - 4 * WINDOW_MAX.0;
@@ -117,19 +117,5 @@ impl State {
     /// written; bytes behind the end that the header names are ignored, since a counter is rewritten in place.
     pub fn decode(bytes: &[u8], algorithm: Algorithm) -> Option<State> {
         layout::decode(bytes, algorithm)
-    }
-}
-
-/// What an answer is made of, once an algorithm knows what is in use.
-struct Usage {
-    /// Whether the cost was admitted.
-    admitted: bool,
-    /// How many more hits of 1 would be admitted now.
-    remaining: u64,
-}
-
-impl Usage {
-    fn reading(self, reset: u64) -> Reading {
-        Reading { admitted: self.admitted, remaining: self.remaining, reset: Micros(reset) }
     }
 }

@@ -12,8 +12,8 @@
 //! A denied cost that is charged puts the bucket in debt, at most one window's worth deep (`level <= burst + requests`):
 //! nobody is kept out longer than about a window by hits that never passed. The same bounds what a lowered limit does.
 
-use super::{State, Usage};
-use crate::limit::{Cost, Limit, Reading};
+use super::State;
+use crate::limit::{Cost, Limit, Micros, Reading};
 
 #[cfg(test)]
 mod tests;
@@ -63,7 +63,7 @@ pub(super) fn step(limit: &Limit, state: State, cost: Cost, now: u64) -> (State,
     } else {
         limit.window.0
     };
-    (state, Usage { admitted, remaining }.reading(reset))
+    (state, Reading { admitted, remaining, reset: Micros(reset) })
 }
 
 pub(super) fn expires(limit: &Limit, level: u64, at: u64) -> u64 {

@@ -3,8 +3,8 @@
 //!
 //! Arithmetic, the same in Lua: `index = floor(now / window)`, the window ends at `(index + 1) * window`.
 
-use super::{State, Usage};
-use crate::limit::{Cost, Limit, Reading};
+use super::State;
+use crate::limit::{Cost, Limit, Micros, Reading};
 
 #[cfg(test)]
 mod tests;
@@ -37,7 +37,7 @@ pub(super) fn step(limit: &Limit, state: State, cost: Cost, now: u64) -> (State,
     let remaining = requests.saturating_sub(u64::from(count));
     let never = !admitted && hits.unsigned_abs() > requests;
     let reset = if never { limit.window.0 } else { (current + 1) * length(limit) - now };
-    (state, Usage { admitted, remaining }.reading(reset))
+    (state, Reading { admitted, remaining, reset: Micros(reset) })
 }
 
 pub(super) fn is_ahead(limit: &Limit, index: u64, now: u64) -> bool {

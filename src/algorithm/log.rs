@@ -5,8 +5,8 @@
 //! `requests + 1` entries are kept: denied hits that are charged can make more, and then the oldest two become one, at
 //! the later one's time. Until that time the newer entries alone exceed the limit, so every answer stays the same.
 
-use super::{State, Usage};
-use crate::limit::{Cost, Limit, Reading};
+use super::State;
+use crate::limit::{Cost, Limit, Micros, Reading};
 
 #[cfg(test)]
 mod tests;
@@ -67,7 +67,7 @@ pub(super) fn step(limit: &Limit, state: State, cost: Cost, now: u64) -> (State,
         Some(log) if sum > 0 => State::Log { sum, log },
         _ => State::Empty,
     };
-    (state, Usage { admitted, remaining }.reading(reset))
+    (state, Reading { admitted, remaining, reset: Micros(reset) })
 }
 
 impl Log {

@@ -7,7 +7,7 @@ use proptest::{
 };
 
 use super::{Algorithm::*, tests::*, *};
-use crate::limit::SECOND;
+use crate::limit::{Micros, SECOND};
 
 mod models;
 

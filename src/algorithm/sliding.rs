@@ -7,8 +7,8 @@
 //! - A sub-window `p` leaves at `(p + N + 1) * sub`.
 //! - Counts are u32 and saturate, at which point no limit admits a hit.
 
-use super::{State, Usage};
-use crate::limit::{Cost, Limit, Reading, SUB_WINDOWS_MAX};
+use super::State;
+use crate::limit::{Cost, Limit, Micros, Reading, SUB_WINDOWS_MAX};
 
 #[cfg(test)]
 mod tests;
@@ -63,7 +63,7 @@ pub(super) fn step(limit: &Limit, state: State, cost: Cost, now: u64) -> (State,
     } else {
         leaves(window.until_left(used + 1 - requests, index, n))
     };
-    (window.into_state(), Usage { admitted, remaining }.reading(reset))
+    (window.into_state(), Reading { admitted, remaining, reset: Micros(reset) })
 }
 
 pub(super) fn is_ahead(limit: &Limit, index: u64, now: u64) -> bool {

@@ -1,7 +1,7 @@
 //! What the tests of all algorithms share, and what holds for each of them.
 
 use super::*;
-use crate::limit::{Algorithm::*, SECOND};
+use crate::limit::{Algorithm::*, Micros, SECOND};
 
 /// A counter to play histories at.
 #[derive(Clone)]
