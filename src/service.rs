@@ -6,7 +6,10 @@ mod json;
 mod tests;
 mod words;
 
-use std::{panic::AssertUnwindSafe, time::Duration};
+use std::{
+    panic::{self, AssertUnwindSafe},
+    time::{Duration, Instant},
+};
 
 use envoy_types::pb::envoy::service::ratelimit::v3::{
     RateLimitRequest, RateLimitResponse, rate_limit_service_server::RateLimitService,
@@ -17,8 +20,8 @@ use tonic::{Request, Response, Status, async_trait};
 pub use json::{FILE_DESCRIPTORS, JsonError, json_request, json_response};
 
 use crate::{
-    clock,
-    limiter::{DecideError, Limiter},
+    clock, limit,
+    limiter::{DecideError, Decision, Limiter},
     store::StoreError,
 };
 
@@ -43,26 +46,55 @@ impl RateLimit {
         request: &RateLimitRequest,
         allowed: Option<Duration>,
     ) -> Result<RateLimitResponse, Status> {
+        match self.answer_now(request) {
+            Some(answer) => answer,
+            None => self.answer_later(request, allowed).await,
+        }
+    }
+
+    /// Decides one request, if nothing has to be waited for.
+    fn answer_now(&self, request: &RateLimitRequest) -> Option<Result<RateLimitResponse, Status>> {
+        if self.limiter.is_remote() {
+            return None;
+        }
         let arrived = clock::instant();
-        let metrics = self.limiter.metrics();
-        let words = words::request(request).map_err(|status| {
-            metrics.invalid();
-            status
-        })?;
+        match self.read(request) {
+            Ok(words) => Some(self.tell(self.limiter.decide_now(&words, clock::now())?, arrived)),
+            Err(status) => Some(Err(status)),
+        }
+    }
+
+    async fn answer_later(
+        &self,
+        request: &RateLimitRequest,
+        allowed: Option<Duration>,
+    ) -> Result<RateLimitResponse, Status> {
+        let arrived = clock::instant();
+        let words = self.read(request)?;
         let timeout = allowed.map_or(self.store_timeout, |allowed| allowed.min(self.store_timeout));
         let decided = self.limiter.decide(&words, clock::now(), (arrived + timeout).into()).await;
+        self.tell(decided, arrived)
+    }
+
+    fn read<'r>(&self, request: &'r RateLimitRequest) -> Result<limit::Request<'r>, Status> {
+        words::request(request).inspect_err(|_| self.limiter.metrics().invalid())
+    }
+
+    fn tell(&self, decided: Result<Decision, DecideError>, arrived: Instant) -> Result<RateLimitResponse, Status> {
+        let metrics = self.limiter.metrics();
         metrics.decision.record(arrived.elapsed());
-        match decided {
-            Ok(decision) => Ok(words::response(decision)),
-            Err(error) => {
-                if matches!(error, DecideError::Store(_)) {
-                    metrics.failed()
-                } else {
-                    metrics.invalid()
-                }
-                Err(error.into())
-            }
+        match &decided {
+            Ok(_) => {}
+            Err(DecideError::Store(_)) => metrics.failed(),
+            Err(_) => metrics.invalid(),
         }
+        Ok(words::response(decided?))
+    }
+
+    /// A panic would end the connection, and with it every other request on it.
+    fn panicked(&self) -> Status {
+        self.limiter.metrics().panicked();
+        Status::unavailable("the decision failed; the service's log says where")
     }
 }
 
@@ -72,15 +104,17 @@ impl RateLimitService for RateLimit {
         &self,
         request: Request<RateLimitRequest>,
     ) -> Result<Response<RateLimitResponse>, Status> {
-        let allowed = grpc_timeout(request.metadata());
-        // A panic would end the connection, and with it every other request on it.
-        match AssertUnwindSafe(self.answer(request.get_ref(), allowed)).catch_unwind().await {
-            Ok(answer) => answer.map(Response::new),
-            Err(_) => {
-                self.limiter.metrics().panicked();
-                Err(Status::unavailable("the decision failed; the service's log says where"))
+        let now = panic::catch_unwind(AssertUnwindSafe(|| self.answer_now(request.get_ref())));
+        let answer = match now.map_err(|_| self.panicked())? {
+            Some(answer) => answer,
+            None => {
+                let allowed = grpc_timeout(request.metadata());
+                // Boxed, because a future is as large as its largest part, and is moved several times on its way.
+                let later = Box::pin(self.answer_later(request.get_ref(), allowed));
+                AssertUnwindSafe(later).catch_unwind().await.map_err(|_| self.panicked())?
             }
-        }
+        };
+        answer.map(Response::new)
     }
 }
 
