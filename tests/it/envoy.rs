@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use crate::harness::{Answer, App, Envoy, Load, OnFailure, RulesDir, Tollgate, eventually, get};
+use crate::harness::{Answer, App, Envoy, Load, OnFailure, REDIS_CONNECTIONS, RulesDir, Tollgate, eventually, get};
 use crate::redis_server::RedisServer;
 
 /// The example's rules, with hours for minutes: however slow the machine, no hit expires during a test.
@@ -128,9 +128,11 @@ async fn a_changed_rule_takes_effect_without_a_lost_request() {
     let ingress = envoy.ingress;
     let load = Load::start(4, move || async move { get(ingress, "/", &[("x-user-id", "alice")]).await });
     for requests in [2_000_000, 3_000_000, 1] {
+        load.goes_on().await;
         rules.write("api.yaml", &limited_to(requests));
         limit_is(requests).await;
     }
+    load.goes_on().await;
     // The counter goes on under a changed number: what was counted under millions is far above one.
     assert_eq!(envoy.get("alice", "/").await.status, 429);
 
@@ -140,7 +142,6 @@ async fn a_changed_rule_takes_effect_without_a_lost_request() {
         .filter(|answer| !answer.as_ref().is_ok_and(|answer| answer.status == 200 || answer.status == 429))
         .collect();
     assert!(lost.is_empty(), "{} of {} requests were lost: {:?}", lost.len(), answers.len(), lost.first());
-    assert!(answers.len() > 100, "only {} requests: that is no load", answers.len());
 }
 
 #[tokio::test]
@@ -191,10 +192,7 @@ async fn two_replicas_on_one_redis_admit_exactly_the_limit() {
     let both: Vec<SocketAddr> = replicas.iter().map(|replica| replica.grpc).collect();
     let envoy = Arc::new(Envoy::start(app.address, &both, OnFailure::Deny).await);
     for replica in &replicas {
-        eventually("the replica has its Redis", || async {
-            (get(replica.http, "/readyz", &[]).await.ok()?.json()["store_answers"] == true).then_some(())
-        })
-        .await;
+        replica.redis_connections_are(REDIS_CONNECTIONS).await;
     }
 
     let clients: Vec<_> = (0..10)

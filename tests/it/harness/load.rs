@@ -1,9 +1,18 @@
 //! Steady load in the background while a test changes something, and every answer that it got.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+use super::eventually;
 
 /// Ends a load that a test forgot to stop.
 const ANSWERS_MAX: usize = 20_000;
@@ -14,6 +23,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 pub(crate) struct Load<T> {
     stop: CancellationToken,
     workers: JoinSet<Vec<T>>,
+    answers: Arc<AtomicUsize>,
 }
 
 impl<T: Send + 'static> Load<T> {
@@ -23,20 +33,28 @@ impl<T: Send + 'static> Load<T> {
         A: Fn() -> F + Clone + Send + Sync + 'static,
         F: Future<Output = T> + Send,
     {
-        let stop = CancellationToken::new();
+        let (stop, counter) = (CancellationToken::new(), Arc::new(AtomicUsize::new(0)));
         let mut set = JoinSet::new();
         for _ in 0..workers {
-            let (ask, stop) = (ask.clone(), stop.clone());
+            let (ask, stop, counter) = (ask.clone(), stop.clone(), counter.clone());
             set.spawn(async move {
                 let mut answers = Vec::new();
                 while !stop.is_cancelled() && answers.len() < ANSWERS_MAX {
                     answers.push(ask().await);
+                    counter.fetch_add(1, Ordering::Relaxed);
                     tokio::time::sleep(PAUSE).await;
                 }
                 answers
             });
         }
-        Load { stop, workers: set }
+        Load { stop, workers: set, answers: counter }
+    }
+
+    /// Waits for some more answers: asked and answered after whatever the test did last.
+    pub(crate) async fn goes_on(&self) {
+        let enough = self.answers.load(Ordering::Relaxed) + 10 * self.workers.len();
+        eventually("the load goes on", || async { (self.answers.load(Ordering::Relaxed) >= enough).then_some(()) })
+            .await;
     }
 
     /// Lets each worker finish its call; every answer of every worker.

@@ -6,7 +6,10 @@ use std::{
     process::{Command, Output},
 };
 
-use super::{Process, Rls};
+use super::{Process, Rls, eventually};
+
+/// Connections to Redis of a Tollgate that has found it.
+pub(crate) const REDIS_CONNECTIONS: f64 = 3.0;
 
 pub(crate) struct Tollgate {
     pub(crate) process: Process,
@@ -39,6 +42,14 @@ impl Tollgate {
         Rls::at(self.grpc)
     }
 
+    /// Waits until every thread has its own connection to Redis, or none has: each of two cores, and the one for HTTP.
+    pub(crate) async fn redis_connections_are(&self, connections: f64) {
+        eventually("the connections to Redis", || async {
+            (self.metric("tollgate_redis_connections").await == connections).then_some(())
+        })
+        .await;
+    }
+
     pub(crate) async fn metrics(&self) -> String {
         super::get(self.metrics, "/metrics", &[]).await.expect("metrics are served").body
     }
@@ -68,6 +79,7 @@ fn command() -> Command {
         ("DEBUG_PORT", "0"),
         ("PROMETHEUS_ADDR", "127.0.0.1:0"),
         ("LOG_FORMAT", "json"),
+        ("TOLLGATE_WORKERS", "2"),
         // What a test changes on disk must be noticed by itself, not because a poll came round.
         ("TOLLGATE_RULES_POLL", "1h"),
         // A decision has a second instead of 10 ms: on two cores that run every test a late answer says nothing.

@@ -4,7 +4,7 @@ use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitResponse, rate_lim
 use tonic::{Code, Status};
 
 use crate::{
-    harness::{RulesDir, Tollgate, descriptor, eventually, get, request},
+    harness::{REDIS_CONNECTIONS, RulesDir, Tollgate, descriptor, eventually, get, request},
     redis_server::{RedisServer, free_port},
 };
 
@@ -26,13 +26,12 @@ async fn ask(tollgate: &Tollgate, policy: &str, value: &str) -> Result<RateLimit
     tollgate.client().ask(request("api", vec![descriptor(&[(policy, value)])])).await
 }
 
+/// Waits until Redis is there for every thread, or for none.
 async fn store_answers(tollgate: &Tollgate, answers: bool) {
-    eventually("readiness tells of the store", || async {
-        let ready = get(tollgate.http, "/readyz", &[]).await.expect("probes are always answered");
-        assert_eq!(ready.status, 200, "an outage of Redis must not take replicas out: {ready:?}");
-        (ready.json()["store_answers"] == answers).then_some(())
-    })
-    .await;
+    tollgate.redis_connections_are(if answers { REDIS_CONNECTIONS } else { 0.0 }).await;
+    let ready = get(tollgate.http, "/readyz", &[]).await.expect("probes are always answered");
+    assert_eq!(ready.status, 200, "an outage of Redis must not take replicas out: {ready:?}");
+    assert_eq!(ready.json()["store_answers"], answers);
 }
 
 async fn assert_policies_answer(tollgate: &Tollgate) {
