@@ -68,6 +68,21 @@ pub fn step(limit: &Limit, state: State, cost: Cost, now: UnixMicros) -> (State,
     }
 }
 
+/// Whether [`step`] would admit `cost`, asked without taking the state: a store that decides over several counters asks
+/// all of them before it charges any, and a copy of a log or of pairs would cost more than the decision.
+pub fn admits(limit: &Limit, state: &State, cost: Cost, now: UnixMicros) -> bool {
+    let known = match state {
+        State::Sliding { pairs: Some(_), .. } => sliding::used(limit, state, now.0.min(NOW_MAX)),
+        State::Log { sum, log } => log::used(limit, *sum, log, now.0.min(NOW_MAX)),
+        _ => None,
+    };
+    match known {
+        Some(used) => cost.hits < 0 || used + cost.hits.min(HITS_MAX).unsigned_abs() <= u64::from(limit.requests),
+        // Without heap a copy is free; a state from the future is too rare to be told twice what to do.
+        None => step(limit, state.clone(), cost, now).1.admitted,
+    }
+}
+
 /// Whether [`step`] at `now` would shift this state, because it lies more than a window ahead: a clock was set back
 /// by far. A store counts it and says so once.
 pub fn is_ahead(limit: &Limit, state: &State, now: UnixMicros) -> bool {

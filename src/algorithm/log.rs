@@ -70,6 +70,12 @@ pub(super) fn step(limit: &Limit, state: State, cost: Cost, now: u64) -> (State,
     (state, Reading { admitted, remaining, reset: Micros(reset) })
 }
 
+/// Hits that count at `now`, told without taking the log; `None` if that would have to be shifted first.
+pub(super) fn used(limit: &Limit, sum: u64, log: &Log, now: u64) -> Option<u64> {
+    let (newest, window) = (log.newest(), limit.window.0);
+    (newest <= now + window).then(|| sum - log.expired(newest.max(now), window).1)
+}
+
 impl Log {
     pub(super) fn from_packed(bytes: &[u8]) -> Log {
         Log { bytes: bytes.to_vec(), start: 0 }

@@ -76,6 +76,22 @@ pub(super) fn expires(limit: &Limit, index: u64, pairs: Option<&Pairs>, count: u
     (newest(index, pairs, count) + n + 1).saturating_mul(sub)
 }
 
+/// Hits that count at `now`, told without taking the state; `None` if that would have to be shifted first.
+pub(super) fn used(limit: &Limit, state: &State, now: u64) -> Option<u64> {
+    let State::Sliding { index, older, pairs, count, oldest } = state else { return None };
+    let (n, sub) = parts(limit);
+    let (index, at) = (*index, (now / sub).max(*index));
+    if index > now / sub + n {
+        return None;
+    }
+    if at - index + u64::from(*oldest) <= n {
+        return Some(older + u64::from(*count));
+    }
+    let newest = [(index, u64::from(*count))];
+    let parts = pairs.iter().flat_map(|pairs| pairs.iter(index)).chain(newest);
+    Some(parts.filter(|(p, _)| p + n >= at).map(|(_, count)| count).sum())
+}
+
 /// N, and the length of a sub-window.
 fn parts(limit: &Limit) -> (u64, u64) {
     let n = u64::from(limit.sub_windows.clamp(1, SUB_WINDOWS_MAX));

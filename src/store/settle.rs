@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 
 use super::{Ask, Gate, Readings, denied};
 use crate::{
-    algorithm::{State, step},
+    algorithm::{State, admits, step},
     limit::{Cost, Reading, UnixMicros},
 };
 
@@ -16,27 +16,47 @@ mod tests;
 const LOOK: Cost = Cost { hits: 0, charge_denied: false };
 
 /// Puts every ask to its counter, in order, and leaves in `states` what is charged. `slots[i]` is the place in `states`
-/// of the counter that ask `i` is about; asks about one counter share a slot and are tried one after the other.
+/// of the counter that ask `i` is about, and every state is some ask's; asks about one counter share a slot and are tried
+/// one after the other.
 ///
 /// A request that isn't denied charges each ask that was admitted. A denied one charges only the asks that charge
 /// refused hits; the reading of any other ask that was admitted is a look at the counter as it stays. Whether an ask
 /// was admitted is always the answer of the trial: the verdict rests on it.
 pub fn settle(asks: &[Ask<'_>], slots: &[usize], states: &mut [State], gate: Gate, now: UnixMicros) -> Readings {
-    // One refused ask has nothing to take back: its step has left the state as it must stay.
-    let before: SmallVec<[State; 4]> = if asks.len() > 1 { states.iter().cloned().collect() } else { SmallVec::new() };
+    // As many counters as asks: no ask hears of another, so all can be asked before any is charged.
+    if states.len() == asks.len() {
+        apart(asks, slots, states, gate, now)
+    } else {
+        in_turn(asks, slots, states, gate, now)
+    }
+}
+
+/// Nothing has to be taken back, hence nothing copied.
+fn apart(asks: &[Ask<'_>], slots: &[usize], states: &mut [State], gate: Gate, now: UnixMicros) -> Readings {
+    let asked = || asks.iter().zip(slots);
+    let admits: SmallVec<[bool; 8]> =
+        asked().map(|(ask, &slot)| admits(&ask.limit, &states[slot], ask.cost, now)).collect();
+    let is_denied = denied(gate, asks.iter().zip(&admits).map(|(ask, &admitted)| (ask.role, admitted)));
+    let settle = |((ask, &slot), &admitted): ((&Ask<'_>, &usize), &bool)| {
+        let is_uncharged = is_denied && admitted && !ask.cost.charge_denied;
+        let stays = put(ask, if is_uncharged { LOOK } else { ask.cost }, &mut states[slot], now);
+        Reading { admitted, ..stays }
+    };
+    asked().zip(&admits).map(settle).collect()
+}
+
+fn in_turn(asks: &[Ask<'_>], slots: &[usize], states: &mut [State], gate: Gate, now: UnixMicros) -> Readings {
+    let before: SmallVec<[State; 4]> = states.iter().cloned().collect();
     let mut readings: Readings =
         asks.iter().zip(slots).map(|(ask, &slot)| put(ask, ask.cost, &mut states[slot], now)).collect();
-    let is_denied = denied(gate, asks.iter().zip(&readings).map(|(ask, reading)| (ask.role, reading.admitted)));
-    if !is_denied || asks.len() == 1 {
+    if !denied(gate, asks.iter().zip(&readings).map(|(ask, reading)| (ask.role, reading.admitted))) {
         return readings;
     }
     for (state, before) in states.iter_mut().zip(before) {
         *state = before;
     }
     for ((ask, &slot), reading) in asks.iter().zip(slots).zip(&mut readings) {
-        if !ask.cost.charge_denied && !reading.admitted {
-            continue;
-        }
+        // A refused ask too: a state from the future must come back to now, or it would refuse until time gets there.
         let cost = if ask.cost.charge_denied { ask.cost } else { LOOK };
         let stays = put(ask, cost, &mut states[slot], now);
         if reading.admitted {

@@ -624,6 +624,8 @@ local function careful()
     if gate >= 2 or not (refused or (gate % 2 == 0 and quotas > 0 and quotas == quotas_refused)) then
       return false
     end
+    -- A counter from the future must come back to now though its request is denied, or it would refuse until then.
+    local shifted = ahead ~= ahead0
     ahead = ahead0
     for i = 1, size, 2 do
       local k = asks[i]
@@ -631,7 +633,7 @@ local function careful()
     end
     for i = 1, size, 2 do
       local k, t = asks[i], asks[i + 1]
-      if t.charges or admitted[i] then
+      if t.charges or admitted[i] or shifted then
         local _, remaining, reset = STEP[t.algorithm](k, t, t.charges and t.hits or 0)
         if admitted[i] then
           answers[first + i], answers[first + i + 1] = remaining, reset

@@ -1,5 +1,7 @@
 //! The plan of a request as tables: who is charged, and what each ask reads, for each mix of roles.
 
+use rand::{Rng, SeedableRng, rngs::SmallRng};
+
 use super::*;
 use crate::{
     limit::{Algorithm, Limit, SECOND},
@@ -105,4 +107,47 @@ fn refund_of_a_denied_request_does_not_happen() {
     assert_eq!((held(states[0].clone()), readings[0].remaining), (4, 1));
     settle(&asks[..1], &[0], &mut states, Gate::default(), NOW);
     assert_eq!(held(states[0].clone()), 0);
+}
+
+/// A request over one counter of each algorithm, at random times, also some before the last and far before.
+#[test]
+fn counters_asked_apart_and_in_turn_settle_alike() {
+    for seed in 0..60 {
+        let mut random = SmallRng::seed_from_u64(seed);
+        let slots: Vec<usize> = (0..Algorithm::ALL.len()).collect();
+        let (mut apart_states, mut turn_states) = (vec![State::Empty; slots.len()], vec![State::Empty; slots.len()]);
+        let mut now = NOW;
+        for round in 0..200 {
+            now.0 = (now.0 + random.random_range(0..150_000)) - if random.random_ratio(1, 50) { 3_000_000 } else { 0 };
+            let asks: Vec<Ask<'_>> = Algorithm::ALL
+                .iter()
+                .map(|&algorithm| {
+                    let role = [Role::Enforced, Role::Quota, Role::Shadow][random.random_range(0..3)];
+                    let mut ask = ask(10, random.random_range(-2..5), role);
+                    ask.limit = Limit { burst: 10, ..Limit::new(10, SECOND, algorithm) };
+                    ask.cost.charge_denied = random.random_ratio(1, 5);
+                    ask
+                })
+                .collect();
+            let apart_readings = apart(&asks, &slots, &mut apart_states, Gate::default(), now);
+            let turn_readings = in_turn(&asks, &slots, &mut turn_states, Gate::default(), now);
+            assert_eq!(apart_readings, turn_readings, "seed {seed}, round {round}");
+            assert_eq!(apart_states, turn_states, "seed {seed}, round {round}");
+        }
+    }
+}
+
+#[test]
+fn refusals_after_a_clock_was_set_back_end_when_they_said_they_would() {
+    let (full, free) = (ask(1, 1, Role::Enforced), ask(5, 1, Role::Enforced));
+    for asks in [vec![full], vec![full, free], vec![full, free, free]] {
+        let slots = &[0, 1, 1][..asks.len()];
+        let mut states = vec![State::Empty; slots.iter().max().unwrap() + 1];
+        settle(&asks[..1], &[0], &mut states[..1], Gate::default(), NOW);
+        let back = UnixMicros(NOW.0 - 3_600_000_000);
+        let refused = settle(&asks, slots, &mut states, Gate::default(), back);
+        assert!(!refused[0].admitted);
+        let then = UnixMicros(back.0 + refused[0].reset.0);
+        assert!(settle(&asks, slots, &mut states, Gate::default(), then)[0].admitted, "{} asks", asks.len());
+    }
 }
