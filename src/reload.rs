@@ -47,6 +47,8 @@ pub struct Reloader {
     /// Of what was read last, good or not, so that each change is tried, and its problems told, once.
     seen: [u8; 32],
     told: Problems,
+    /// Why not all is watched, if so; it is told once.
+    unwatched: Option<String>,
 }
 
 /// What one look at the files found.
@@ -59,7 +61,7 @@ impl Reloader {
     /// `first` is what `sources` were loaded to, and is in force.
     pub fn new(settings: ReloadSettings, sources: &Sources, first: &Load) -> Reloader {
         let (rules, told) = (first.rules.clone(), first.problems.clone());
-        Reloader { settings, rules, seen: sources.digest(), told }
+        Reloader { settings, rules, seen: sources.digest(), told, unwatched: None }
     }
 
     /// Looks at every change, when `asked`, and once in a while; never ends. `on` gets each set that was tried: rules to
@@ -82,9 +84,16 @@ impl Reloader {
         }
     }
 
-    async fn watch(&self, changed: &Arc<Notify>) -> Watch {
+    async fn watch(&mut self, changed: &Arc<Notify>) -> Watch {
         let (paths, changed) = (self.settings.paths.clone(), Arc::clone(changed));
-        blocking(move || Watch::new(&paths, changed)).await
+        let watch = blocking(move || Watch::new(&paths, changed)).await;
+        if let Some(error) = &watch.trouble
+            && self.unwatched != watch.trouble
+        {
+            warn!(error, every = ?self.settings.poll, "no watch on all rule files: they are looked at once in a while");
+        }
+        self.unwatched.clone_from(&watch.trouble);
+        watch
     }
 
     async fn look(&mut self, is_asked: bool) -> Option<Load> {

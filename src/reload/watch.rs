@@ -13,18 +13,22 @@ use notify::{
     event::{AccessKind, AccessMode},
 };
 use tokio::sync::Notify;
-use tracing::warn;
 
 /// Watches until it is dropped.
 pub(super) struct Watch {
-    /// `None`: the system has no more watches to give, and the poll must do.
     _watcher: Option<RecommendedWatcher>,
+    /// Why something isn't watched, and the poll must do: the system may have no more watches to give.
+    pub(super) trouble: Option<String>,
 }
 
-/// Which names of a directory matter.
-enum Names {
-    All,
-    These(BTreeSet<OsString>),
+/// What matters in a directory.
+enum Scope {
+    /// All that is below it.
+    Below,
+    /// What is in it.
+    Within,
+    /// Some names in it.
+    Names(BTreeSet<OsString>),
 }
 
 impl Watch {
@@ -40,21 +44,19 @@ impl Watch {
         });
         let mut watcher = match watcher {
             Ok(watcher) => watcher,
-            Err(error) => {
-                warn!(%error, "no watch on rule files; they are looked at once in a while");
-                return Watch { _watcher: None };
-            }
+            Err(error) => return Watch { _watcher: None, trouble: Some(error.to_string()) },
         };
-        for (directory, names) in directories.iter() {
-            let mode = match names {
-                Names::All => RecursiveMode::Recursive,
-                Names::These(_) => RecursiveMode::NonRecursive,
+        let mut trouble = None;
+        for (directory, scope) in directories.iter() {
+            let mode = match scope {
+                Scope::Below => RecursiveMode::Recursive,
+                Scope::Within | Scope::Names(_) => RecursiveMode::NonRecursive,
             };
             if let Err(error) = watcher.watch(directory, mode) {
-                warn!(%error, directory = %directory.display(), "not watched; it is looked at once in a while");
+                trouble = Some(error.to_string());
             }
         }
-        Watch { _watcher: Some(watcher) }
+        Watch { _watcher: Some(watcher), trouble }
     }
 }
 
@@ -62,47 +64,52 @@ fn is_change(kind: &EventKind) -> bool {
     !matches!(kind, EventKind::Access(access) if *access != AccessKind::Close(AccessMode::Write))
 }
 
-fn matters(event: &Event, directories: &BTreeMap<PathBuf, Names>) -> bool {
-    // Without paths it says that events were lost.
-    event.paths.is_empty()
-        || event.paths.iter().any(|path| {
-            let within_all =
-                directories.iter().any(|(directory, names)| matches!(names, Names::All) && path.starts_with(directory));
-            let by_name = || match (path.parent().and_then(|parent| directories.get(parent)), path.file_name()) {
-                (Some(Names::These(names)), Some(name)) => names.contains(name),
-                _ => false,
-            };
-            within_all || by_name()
+fn matters(event: &Event, directories: &BTreeMap<PathBuf, Scope>) -> bool {
+    let is_of_interest = |path: &PathBuf| {
+        directories.iter().any(|(directory, scope)| match scope {
+            Scope::Below => path.starts_with(directory),
+            Scope::Within => path.parent() == Some(directory) || path == directory,
+            Scope::Names(names) => {
+                path.parent() == Some(directory) && path.file_name().is_some_and(|name| names.contains(name))
+            }
         })
+    };
+    // Without paths it says that events were lost.
+    event.paths.is_empty() || event.paths.iter().any(is_of_interest)
 }
 
-/// Each directory whole, each file's directory whole (the file may be a link through a ConfigMap's `..data`), and of the
-/// directories above them the names on the way, where one may be a link that is swapped or a directory that is replaced.
-fn directories(paths: &[PathBuf]) -> BTreeMap<PathBuf, Names> {
+/// Each directory with all below it; each file's own directory (the file may be a link through a ConfigMap's `..data`);
+/// and of the directories above them the names on the way, where one is a link that may be swapped, or the last one,
+/// which may be replaced.
+fn directories(paths: &[PathBuf]) -> BTreeMap<PathBuf, Scope> {
     let mut directories = BTreeMap::new();
     for path in paths {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-        let whole = if path.is_dir() { path.as_path() } else { path.parent().unwrap_or(&path) };
+        let (whole, scope) = match path.parent() {
+            Some(parent) if path.is_file() => (parent, Scope::Within),
+            _ => (path.as_path(), Scope::Below),
+        };
         if whole.is_dir() {
-            directories.insert(whole.to_owned(), Names::All);
+            widen(&mut directories, whole, scope);
         }
         for step in whole.ancestors() {
             if let (Some(parent), Some(name)) = (step.parent(), step.file_name())
                 && parent.is_dir()
                 && (step == whole || step.is_symlink() || !step.exists())
             {
-                add_name(&mut directories, parent, name.to_owned());
+                widen(&mut directories, parent, Scope::Names(BTreeSet::from([name.to_owned()])));
             }
         }
     }
     directories
 }
 
-fn add_name(directories: &mut BTreeMap<PathBuf, Names>, directory: &Path, name: OsString) {
-    match directories.entry(directory.to_owned()).or_insert_with(|| Names::These(BTreeSet::new())) {
-        Names::All => {}
-        Names::These(names) => {
-            names.insert(name);
-        }
+/// One directory may matter for several reasons; the widest covers the others.
+fn widen(directories: &mut BTreeMap<PathBuf, Scope>, directory: &Path, scope: Scope) {
+    let known = directories.entry(directory.to_owned()).or_insert_with(|| Scope::Names(BTreeSet::new()));
+    match (known, scope) {
+        (Scope::Below, _) | (Scope::Within, Scope::Within | Scope::Names(_)) => {}
+        (Scope::Names(known), Scope::Names(names)) => known.extend(names),
+        (known, wider) => *known = wider,
     }
 }

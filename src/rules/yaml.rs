@@ -108,7 +108,6 @@ impl<'t> Node<'t> {
 pub(super) fn parse(text: &str) -> Document<'_> {
     let options = granit_parser::options! {
         emit_unresolved_aliases: true,
-        simple_key_max_lookahead: 128 * 1024,
         flow_nesting_limit: usize::from(DEPTH_MAX),
         block_nesting_limit: usize::from(DEPTH_MAX),
     };
@@ -254,8 +253,12 @@ impl<'t> Builder<'t> {
 }
 
 fn pairs(items: Vec<Node<'_>>) -> Vec<(Node<'_>, Node<'_>)> {
+    let mut pairs = Vec::with_capacity(items.len() / 2);
     let mut items = items.into_iter();
-    std::iter::from_fn(|| Some((items.next()?, items.next()?))).collect()
+    while let (Some(key), Some(value)) = (items.next(), items.next()) {
+        pairs.push((key, value));
+    }
+    pairs
 }
 
 fn same_text(one: &Node<'_>, other: &Node<'_>) -> bool {

@@ -192,6 +192,20 @@ fn a_byte_order_mark_is_no_part_of_the_text() {
     assert_eq!(good("\u{feff}domain: d\r\ndescriptors:\r\n- key: a\r\n").count().rules, 1);
 }
 
+/// YAML bounds keys to 1,024 characters; values have no such bound, in whatever form they stand.
+#[test]
+fn long_values_are_read_whole() {
+    let long = "x".repeat(100_000);
+    for value in [long.clone(), format!("'{long}'"), format!("\"{long}\"")] {
+        for text in [
+            format!("domain: d\ndescriptors:\n- key: a\n  value: {value}"),
+            format!("{{domain: d, descriptors: [{{key: a, value: {value}}}]}}"),
+        ] {
+            assert_eq!(found(&good(&text), &[("a", &long)]), Some(format!("d/a={long}")));
+        }
+    }
+}
+
 #[test]
 fn bytes_that_are_no_text_are_told_at_their_place() {
     let bytes = b"domain: d\nk\xffy: 1\n".to_vec();
