@@ -1,9 +1,12 @@
 //! Loading and matching through the public surface: what loads, what is refused and where, what matches.
 
 mod domains;
+mod files;
 mod forms;
 mod matching;
 mod reading;
+
+use std::path::Path;
 
 use super::*;
 

@@ -175,3 +175,18 @@ fn a_last_value_keeps_its_slashes() {
     let ids: Vec<String> = rules.limits().map(|(_, _, limit)| limit.id.to_string()).collect();
     assert_eq!(ids, ["api/endpoint=/checkout/new"]);
 }
+
+#[test]
+fn matching_does_not_allocate() {
+    let rules = good(
+        "domain: d\ndescriptors:\n- {key: u, value: x, descriptors: [{key: v, value: 'a*b*'}, {key: v}]}\n- {key: u, value: '*y'}",
+    );
+    for pairs in [&[("u", "x"), ("v", "acbd")][..], &[("u", "x"), ("v", "z")], &[("u", "xy")], &[("w", "x")]] {
+        let entries = entries(pairs);
+        let counted = allocation_counter::measure(|| {
+            std::hint::black_box(rules.find("d", &entries));
+            std::hint::black_box(rules.find("another", &entries));
+        });
+        assert_eq!(counted.count_total, 0, "{pairs:?}");
+    }
+}
