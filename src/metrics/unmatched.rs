@@ -13,9 +13,12 @@ const SERIES_MAX: usize = 256;
 /// Longer names are `other` too: a key may be 128 KiB long, and 256 of those would be a page that no scrape finishes.
 const KEYS_BYTES_MAX: usize = 256;
 
+/// By domain and joined key names.
+type Counts = HashMap<(Box<str>, Box<str>), AtomicU64>;
+
 #[derive(Default)]
 pub struct Unmatched {
-    seen: RwLock<HashMap<(Box<str>, Box<str>), AtomicU64>>,
+    seen: RwLock<Counts>,
     other: AtomicU64,
 }
 
