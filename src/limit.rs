@@ -223,18 +223,19 @@ pub struct Entry<'a> {
 /// An ordered list of entries that a client asks about.
 #[derive(Clone, Debug, Default)]
 pub struct Descriptor<'a> {
-    pub entries: SmallVec<[Entry<'a>; 4]>,
+    pub entries: SmallVec<[Entry<'a>; 2]>,
     /// The descriptor's own cost, if it carries one: 0 looks without counting, negative gives back.
     pub hits: Option<i64>,
     /// A limit that the request itself brings (Envoy's `limit`); it beats the rule on disk.
     pub limit: Option<(u32, Unit)>,
 }
 
-/// One question: may this pass?
+/// One question: may this pass? Up to three descriptors of two entries need no allocation; more room would be moved about
+/// with every request.
 #[derive(Clone, Debug, Default)]
 pub struct Request<'a> {
     pub domain: &'a str,
-    pub descriptors: SmallVec<[Descriptor<'a>; 4]>,
+    pub descriptors: SmallVec<[Descriptor<'a>; 3]>,
     /// Cost of each descriptor that has none of its own; at least 1.
     pub hits: i64,
 }

@@ -92,7 +92,7 @@ impl Limiter {
 
     /// Answers `request`, which arrived at `now`, before `deadline` or a little after.
     ///
-    /// Costs a reference count on the snapshot and one call of the store; a request with more than four descriptors
+    /// Costs a reference count on the snapshot and one call of the store; a request with more than three descriptors
     /// allocates for them. No lock is held and no connection made.
     pub async fn decide(
         &self,

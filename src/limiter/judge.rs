@@ -15,7 +15,7 @@ use crate::{
 pub struct Decision {
     pub overall: Code,
     /// One per descriptor, in order.
-    pub statuses: SmallVec<[Status; 4]>,
+    pub statuses: SmallVec<[Status; 3]>,
     /// The policy that answered in the store's place, where the store failed.
     pub degraded: Option<FailurePolicy>,
 }

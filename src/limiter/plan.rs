@@ -23,7 +23,7 @@ pub(super) struct Plan<'a> {
     /// One for each descriptor, in order.
     pub descriptors: SmallVec<[Planned<'a>; 4]>,
     /// All counters of all descriptors, in order.
-    pub asks: SmallVec<[Ask<'a>; 4]>,
+    pub asks: SmallVec<[Ask<'a>; 3]>,
     pub gate: Gate,
 }
 

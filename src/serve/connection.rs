@@ -45,6 +45,8 @@ impl Grpc {
         let service = service_fn(move |request| this.route(request));
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
+            // No gRPC client reads it.
+            .auto_date_header(false)
             .max_concurrent_streams(STREAMS_MAX)
             .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
             .serve_connection(TokioIo::new(io), service);
