@@ -7,7 +7,7 @@
 //! down, which loses at most 2^-20 hit per charged cost. Arithmetic, the same in Lua, in f64:
 //! - `drained(e) = floor(e * requests * UNIT / window)`, multiplied from the left; monotone in `e`.
 //! - After a refusal the cost is admitted `e` µs after the state's time, for the least `e` with `drained(e) >= need`:
-//!   `ceil(need * window / (requests * UNIT))`, then moved by single µs until that holds (rounding is off by few).
+//!   `need * window / (requests * UNIT)`, then moved by single µs to where that begins to hold (it is off by few).
 //!
 //! A denied cost that is charged puts the bucket in debt, at most one window's worth deep (`level <= burst + requests`):
 //! nobody is kept out longer than about a window by hits that never passed. The same bounds what a lowered limit does.
@@ -37,7 +37,7 @@ pub(super) fn step(limit: &Limit, state: State, cost: Cost, now: u64) -> (State,
     level = level.min(deepest);
     // A state slightly ahead holds its time.
     let current = at.max(now);
-    let left = level.saturating_sub(drained(limit, current - at));
+    let mut left = level.saturating_sub(drained(limit, current - at));
 
     let units = hits.unsigned_abs() * UNIT;
     let passes = hits == 0 || (requests > 0 && hits.unsigned_abs() <= burst);
@@ -45,12 +45,12 @@ pub(super) fn step(limit: &Limit, state: State, cost: Cost, now: u64) -> (State,
     let state = if hits != 0 && (admitted || charge_denied) {
         at = current;
         level = if hits < 0 { left.saturating_sub(units) } else { (left + units).min(deepest) };
+        left = level;
         if level == 0 { State::Empty } else { State::Bucket { level, at } }
     } else {
         kept
     };
 
-    let left = level.saturating_sub(drained(limit, current - at));
     let remaining = if requests == 0 { 0 } else { (burst * UNIT).saturating_sub(left) / UNIT };
     // `need` units must have drained since `at`.
     let until = |need: u64| (at + wait(limit, need)).saturating_sub(now);
@@ -74,7 +74,8 @@ pub(super) fn expires(limit: &Limit, level: u64, at: u64) -> u64 {
 /// Units that drain within `elapsed` µs.
 fn drained(limit: &Limit, elapsed: u64) -> u64 {
     let window = limit.window.0.max(1) as f64;
-    (elapsed as f64 * f64::from(limit.requests) * UNIT as f64 / window).floor() as u64
+    // The cast rounds down, without the call into libm that `floor` is.
+    (elapsed as f64 * f64::from(limit.requests) * UNIT as f64 / window) as u64
 }
 
 /// The least time in which `need` units drain.
@@ -83,16 +84,19 @@ fn wait(limit: &Limit, need: u64) -> u64 {
         return limit.window.0;
     }
     let window = limit.window.0.max(1) as f64;
-    let guess = (need as f64 * window / (f64::from(limit.requests) * UNIT as f64)).ceil();
+    let guess = need as f64 * window / (f64::from(limit.requests) * UNIT as f64);
     if guess >= WAIT_MAX as f64 {
         return WAIT_MAX;
     }
     let mut wait = guess as u64;
+    if drained(limit, wait) >= need {
+        while wait > 0 && drained(limit, wait - 1) >= need {
+            wait -= 1;
+        }
+        return wait;
+    }
     while drained(limit, wait) < need {
         wait += 1;
-    }
-    while wait > 0 && drained(limit, wait - 1) >= need {
-        wait -= 1;
     }
     wait
 }
