@@ -182,16 +182,19 @@ impl Problem {
         format!("::{kind} file={file},line={},col={}::{}", self.line.max(1), self.column.max(1), escape(&text))
     }
 
-    fn quote(&mut self, line: &str) {
-        let characters: Vec<(usize, char)> = line.char_indices().collect();
-        let column = (self.column as usize).saturating_sub(1).min(characters.len());
-        let begin = if characters.len() <= EXCERPT_MAX { 0 } else { column.saturating_sub(EXCERPT_MAX / 2) };
-        let end = characters.len().min(begin + EXCERPT_MAX);
-        let shown: String = characters[begin..end].iter().map(|(_, character)| visible(*character)).collect();
-        let byte = |position: usize| shown.char_indices().nth(position).map_or(shown.len(), |(byte, _)| byte);
-        let (from, to) = (column - begin, (column - begin + self.width as usize).min(end - begin));
-        self.mark = byte(from)..byte(to.max(from));
-        self.source_line = shown;
+    /// Takes over what its line says around `at`, the byte where the mistake stands.
+    fn quote(&mut self, line: &str, at: usize) {
+        let is_short = line.char_indices().nth(EXCERPT_MAX).is_none();
+        let begin = match is_short {
+            true => 0,
+            false => line[..at].char_indices().rev().take(EXCERPT_MAX / 2).last().map_or(at, |(byte, _)| byte),
+        };
+        let before: String = line[begin..at].chars().map(visible).collect();
+        let room = EXCERPT_MAX.saturating_sub(before.chars().count());
+        let after: String = line[at..].chars().take(room).map(visible).collect();
+        let end = after.char_indices().nth(self.width as usize).map_or(after.len(), |(byte, _)| byte);
+        self.mark = before.len()..before.len() + end;
+        self.source_line = before + &after;
     }
 }
 
@@ -279,18 +282,28 @@ impl Report {
         for of_file in problems.chunk_by_mut(|one, other| one.path == other.path) {
             let Some(source) = sources.iter().find(|source| source.path == of_file[0].path) else { continue };
             let text = String::from_utf8_lossy(&source.bytes);
-            let mut lines = text.lines().enumerate();
-            let mut current = lines.next();
-            for problem in of_file {
-                while current.is_some_and(|(index, _)| index + 1 < problem.line as usize) {
-                    current = lines.next();
-                }
-                match current {
-                    Some((index, line)) if index + 1 == problem.line as usize => problem.quote(line),
-                    _ => {}
-                }
-            }
+            quote_lines(text.strip_prefix('\u{feff}').unwrap_or(&text), of_file);
         }
         Problems { problems, more: errors + more }
+    }
+}
+
+/// Gives problems of one file, sorted by place, their lines. The text is gone through once: it may be one long line.
+fn quote_lines(text: &str, problems: &mut [Problem]) {
+    let mut lines = (1..).zip(text.lines());
+    let mut current = lines.next();
+    // How far the current line is known: so many characters are so many bytes.
+    let (mut characters, mut bytes) = (0, 0);
+    for problem in problems {
+        while current.is_some_and(|(number, _)| number < problem.line) {
+            current = lines.next();
+            (characters, bytes) = (0, 0);
+        }
+        let Some((_, line)) = current.filter(|(number, _)| *number == problem.line) else { continue };
+        let column = problem.column.saturating_sub(1);
+        let ahead = (column - characters) as usize;
+        bytes += line[bytes..].char_indices().nth(ahead).map_or(line.len() - bytes, |(byte, _)| byte);
+        characters = column;
+        problem.quote(line, bytes);
     }
 }

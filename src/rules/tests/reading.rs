@@ -216,13 +216,24 @@ fn bytes_that_are_no_text_are_told_at_their_place() {
 }
 
 #[test]
-fn a_problem_shows_its_line_and_a_long_line_in_part() {
-    let load = load_one("{domain: d, descriptors: [{key: a}, {kee: a}]}");
-    assert!(load.problems.render().contains("{key: a}, {kee: a}"), "{}", load.problems.render());
-    let many: String = (0..500).map(|number| format!("{{key: a{number}}}, ")).collect();
-    let load = load_one(&format!("{{domain: d, descriptors: [{many}{{kee: a}}]}}"));
-    let problem = load.problems.iter().next().expect("it is misspelled");
-    assert!(problem.source_line.chars().count() <= 160 && problem.source_line.contains("{kee: a}"), "{problem:?}");
+fn a_mark_stands_under_the_mistake_in_long_and_in_wide_lines() {
+    let many: String = (0..500).map(|number| format!("{{key: ä{number}}}, ")).collect();
+    let texts = [
+        "{domain: d, descriptors: [{key: a}, {kee: a}]}".to_owned(),
+        "\u{feff}{domain: d, descriptors: [{key: ä}, {kee: a}]}".to_owned(),
+        format!("{{domain: d, descriptors: [{many}{{kee: a}}, {many}]}}"),
+    ];
+    for text in texts {
+        let load = load_one(&text);
+        let problem = load.problems.iter().next().expect("it is misspelled");
+        assert!(problem.source_line.chars().count() <= 160, "{problem:?}");
+        let rendered = problem.render();
+        let lines: Vec<Vec<char>> = rendered.lines().map(|line| line.chars().collect()).collect();
+        let (source, mark) = (&lines[3], &lines[4]);
+        let marked: String =
+            source.iter().zip(mark).filter(|(_, mark)| **mark == '^').map(|(character, _)| *character).collect();
+        assert_eq!(marked, "kee", "{rendered}");
+    }
 }
 
 /// Any tree of what JSON and YAML have in common. Fractions have a point in whatever form they are written.
