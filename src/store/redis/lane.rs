@@ -49,6 +49,8 @@ struct Queue {
     asks: usize,
     /// No deadline in `waiting` is sooner.
     soonest: Option<Instant>,
+    /// The runner is gone, so nobody would answer.
+    is_closed: bool,
 }
 
 /// What the queue holds, for the runner to judge whether another batch should leave.
@@ -91,6 +93,9 @@ impl Lane {
             Waiting { request, deadline, since: Instant::now(), alone: false, lates: 0, answer: Some(answer) };
         {
             let mut queue = self.queue.lock();
+            if queue.is_closed {
+                return Err(closing());
+            }
             if queue.waiting.len() >= self.waiting_max {
                 self.tally.overloaded.add(1);
                 return Err(StoreError::Overloaded);
@@ -99,8 +104,8 @@ impl Lane {
                 self.arrived.notify_one();
             }
         }
-        // The runner answers all it took, at the deadline at the latest; it ends only with the store.
-        answered.await.unwrap_or_else(|_| Err(StoreError::Unreachable("the store is closing".to_owned())))
+        // The runner answers at the deadline at the latest, and closes the queue when it ends.
+        answered.await.unwrap_or_else(|_| Err(closing()))
     }
 
     pub(super) async fn arrived(&self) {
@@ -159,8 +164,7 @@ impl Lane {
     /// Answers those whose time is up; returns nothing about the others.
     pub(super) fn expire(&self, now: Instant) {
         let mut queue = self.queue.lock();
-        let all = std::mem::take(&mut *queue);
-        for waiting in all.waiting {
+        for waiting in queue.take() {
             if waiting.deadline <= now {
                 self.time_out(waiting);
             } else {
@@ -170,10 +174,15 @@ impl Lane {
         }
     }
 
+    /// Answers everybody, now and from now on.
+    pub(super) fn close(&self) {
+        self.queue.lock().is_closed = true;
+        self.fail_all(CLOSING);
+    }
+
     /// Answers everybody, because there is nothing to send over.
     pub(super) fn fail_all(&self, why: &str) {
-        let all = std::mem::take(&mut *self.queue.lock());
-        for mut waiting in all.waiting {
+        for mut waiting in self.queue.lock().take() {
             self.tally.unreachable.add(1);
             waiting.reply(Err(StoreError::Unreachable(why.to_owned())));
         }
@@ -184,6 +193,12 @@ impl Lane {
         self.tally.timeouts.add(1);
         waiting.reply(Err(StoreError::Timeout(patience)));
     }
+}
+
+const CLOSING: &str = "the store is closing";
+
+fn closing() -> StoreError {
+    StoreError::Unreachable(CLOSING.to_owned())
 }
 
 impl Waiting {
@@ -216,6 +231,11 @@ impl Queue {
             self.soonest = Some(waiting.deadline);
         }
         is_sooner
+    }
+
+    fn take(&mut self) -> VecDeque<Waiting> {
+        (self.asks, self.soonest) = (0, None);
+        std::mem::take(&mut self.waiting)
     }
 
     fn pop(&mut self) -> Option<Waiting> {

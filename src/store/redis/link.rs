@@ -54,8 +54,10 @@ impl Link {
         let (complaints, heard) = mpsc::unbounded_channel();
         let link = Arc::new(Link { live: watch::Sender::new(None), complaints });
         let keeper = Keeper { link: link.clone(), target, settings, script, tally };
+        let kept = link.clone();
         let keep = async move {
             stop.run_until_cancelled(keeper.keep(heard)).await;
+            kept.live.send_replace(None);
         };
         (link, keep)
     }

@@ -79,7 +79,6 @@ impl Runner {
 
     pub(super) async fn run(mut self, stop: CancellationToken) {
         stop.run_until_cancelled(self.work()).await;
-        self.disconnect("the store is closing");
     }
 
     async fn work(&mut self) {
@@ -282,6 +281,13 @@ impl Runner {
             self.tally.refused.add(1);
             waiting.reply(Err(StoreError::Refused(why.to_owned())));
         }
+    }
+}
+
+impl Drop for Runner {
+    /// However it ends, nobody waits for a runner that is gone. (What flies is dropped, which answers too.)
+    fn drop(&mut self) {
+        self.lane.close();
     }
 }
 
