@@ -236,6 +236,54 @@ fn a_mark_stands_under_the_mistake_in_long_and_in_wide_lines() {
     }
 }
 
+/// What go-yaml reads, so that files from elsewhere load; each holds `domain: d` and one rule, key `a` and value `b`.
+#[test]
+fn yaml_as_people_write_it_is_read() {
+    let texts = [
+        "---\ndomain: d\ndescriptors:\n- key: a\n  value: b\n...\n",
+        "%YAML 1.1\n--- # rules\ndomain: d\ndescriptors:\n- {key: a, value: b}\n",
+        "# first\n\ndomain: d\t# a tab before this\n\t\ndescriptors:   \n  -\n    key: a\n    value: b\n",
+        "domain: d\ndescriptors: [\n  {\n    key: a,\n    value: b,\n  },\n]\n",
+        "domain: d\ndescriptors: [{\n  key: a,\n  value: b\n}\n]\n",
+        "\"domain\": \"d\"\n'descriptors':\n- \"key\": 'a'\n  \"value\": \"\\x62\"\n",
+        "{\"domain\":\"d\",\"descriptors\":[{\"key\":\"a\",\"value\":\"b\"}]}",
+        "{\n\t\"domain\": \"d\",\n\t\"descriptors\": [\n\t\t{\"key\": \"a\", \"value\": \"b\"}\n\t]\n}\n",
+        "? domain\n: d\n? descriptors\n: - key: a\n    value: >-\n      b\n",
+        "domain: d\ndescriptors:\n- key: a\n  value: |-\n    b\n",
+        "domain: !!str d\ndescriptors: !!seq\n- !!map {key: &k a, value: b}\n",
+    ];
+    for text in texts {
+        let rules = good(text);
+        assert_eq!(found(&rules, &[("a", "b")]).as_deref(), Some("d/a=b"), "{text}");
+    }
+}
+
+#[test]
+fn a_descriptors_words_reach_its_rule() {
+    let rules = good(
+        "domain: d
+descriptors:
+- key: a
+  value: x*
+  shadow_mode: true
+  quota_mode: true
+  detailed_metric: true
+  value_to_metric: true
+  share_threshold: true
+  rate_limit: {name: n, requests_per_unit: 1, unit: day, replaces: [{name: m}, {name: o}]}
+- key: b
+  rate_limit: {unlimited: true, name: p, replaces: [{name: n}]}
+",
+    );
+    let [a, b] = rules.domains()[0].rules() else { panic!("two rules") };
+    assert!(a.shadow_mode && a.quota_mode && a.detailed_metric);
+    assert!(a.path[0].value_to_metric && a.path[0].share_threshold);
+    assert_eq!((&*a.name, &a.replaces[..]), ("n", &["m".into(), "o".into()][..]));
+    assert!(!b.shadow_mode && !b.quota_mode && !b.detailed_metric);
+    assert!(!b.path[0].value_to_metric && !b.path[0].share_threshold);
+    assert_eq!((&*b.name, &b.replaces[..], b.unlimited), ("p", &["n".into()][..], true));
+}
+
 /// Any tree of what JSON and YAML have in common. Fractions have a point in whatever form they are written.
 fn trees() -> impl Strategy<Value = serde_json::Value> {
     let leaf = prop_oneof![
