@@ -53,6 +53,9 @@ impl Redis {
         let script = Arc::new(Script::new());
         let target = match &settings.topology {
             Topology::Single(address) => Target::Node(address.clone()),
+            Topology::Sentinel { master, sentinels } => {
+                Target::Master { name: master.clone(), sentinels: sentinels.clone() }
+            }
         };
         let (link, keep) = Link::new(target, settings.clone(), script.clone(), tally.clone(), stop.clone());
         let (lane, work) = Lane::new(link.clone(), &settings, script, tally.clone(), stop);

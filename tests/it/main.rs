@@ -7,6 +7,7 @@ mod harness;
 mod redis_faults;
 #[allow(dead_code, reason = "a starter offers more than each test needs")]
 mod redis_server;
+mod redis_topology;
 mod redis_twin;
 mod rules_doc;
 mod rules_golden;

@@ -113,17 +113,31 @@ pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
 
+/// A sentinel that watches `master` under the name `tollgate`, alone and quick to judge.
+pub(crate) fn start_sentinel(master: &RedisServer) -> RedisServer {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let watch = format!("sentinel monitor tollgate 127.0.0.1 {} 1\n", master.port());
+    let quick = "sentinel down-after-milliseconds tollgate 200\nsentinel failover-timeout tollgate 1000\n";
+    std::fs::write(dir.path().join("sentinel.conf"), watch + quick).unwrap();
+    let port = free_port();
+    let mut command = Command::new("redis-server");
+    command.args(["sentinel.conf", "--sentinel", "--port", &port.to_string(), "--bind", "127.0.0.1"]);
+    let child = launch(command, dir.path()).expect("a sentinel starts");
+    RedisServer { child: Some(child), port, args: Vec::new(), dir }
+}
+
 /// Waits for the line with which the server says that it listens; `None` where it ends instead (port taken).
 fn spawn(port: u16, args: &[String], dir: &Path) -> Option<Child> {
-    let mut child = Command::new("redis-server")
+    let mut command = Command::new("redis-server");
+    command
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
         .args(["--logfile", "", "--loglevel", "notice", "--daemonize", "no"])
-        .args(args)
-        .current_dir(dir)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .ok()?;
+        .args(args);
+    launch(command, dir)
+}
+
+fn launch(mut command: Command, dir: &Path) -> Option<Child> {
+    let mut child = command.current_dir(dir).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
     let lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
     let (ready, is_ready) = mpsc::channel();
     // Reads on to the end: a server whose pipe is full would stop answering.
@@ -140,6 +154,23 @@ fn spawn(port: u16, args: &[String], dir: &Path) -> Option<Child> {
     let _ = child.kill();
     let _ = child.wait();
     None
+}
+
+/// A self-signed authority and certificates by it for 127.0.0.1, as files of `dir`: `ca.pem`, `server.pem`, `client.pem`
+/// and their keys `*.key`.
+pub(crate) fn certificates(dir: &Path) {
+    let openssl = |args: &str| {
+        let status = Command::new("openssl").args(args.split(' ')).current_dir(dir).stderr(Stdio::null()).status();
+        assert!(status.expect("openssl is installed").success(), "openssl {args}");
+    };
+    std::fs::write(dir.join("extensions"), "subjectAltName=IP:127.0.0.1,DNS:localhost\n").unwrap();
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+    openssl(&format!("req -x509 {key} -keyout ca.key -out ca.pem -days 2 -subj /CN=authority"));
+    for name in ["server", "client"] {
+        openssl(&format!("req {key} -keyout {name}.key -out {name}.csr -subj /CN={name}"));
+        let by = "-CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile extensions";
+        openssl(&format!("x509 -req -in {name}.csr {by} -out {name}.pem"));
+    }
 }
 
 #[test]

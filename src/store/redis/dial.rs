@@ -7,7 +7,7 @@ use redis::aio::MultiplexedConnection;
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _,
-    ProtocolVersion, PushInfo, RedisConnectionInfo, RedisError, RedisResult, TlsCertificates,
+    ProtocolVersion, PushInfo, RedisConnectionInfo, RedisError, RedisResult, TlsCertificates, Value,
 };
 use tokio::sync::mpsc;
 
@@ -23,12 +23,18 @@ const KEEPALIVE_EVERY: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub(super) enum Target {
     Node(Address),
+    /// Whichever node the sentinels name.
+    Master {
+        name: String,
+        sentinels: Vec<Address>,
+    },
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Target::Node(address) => address.fmt(f),
+            Target::Master { name, .. } => write!(f, "master {name}"),
         }
     }
 }
@@ -39,9 +45,26 @@ pub(super) async fn dial(
     settings: &RedisSettings,
     pushed: mpsc::UnboundedSender<PushInfo>,
 ) -> RedisResult<MultiplexedConnection> {
-    let Target::Node(address) = target;
-    let info = redis_info(&settings.auth)?.set_db(settings.database);
-    let client = client(address, settings.tls.as_ref(), info)?;
+    match target {
+        Target::Node(address) => node(address, settings, pushed).await,
+        Target::Master { name, sentinels } => {
+            let address = master(name, sentinels, settings).await?;
+            let mut connection = node(&address, settings, pushed).await?;
+            // Sentinels learn of a failover a moment after it; a node that was demoted says so itself.
+            match redis::cmd("ROLE").query_async(&mut connection).await.and_then(role) {
+                Ok(role) if role != "master" => Err(failed(format!("{address} is a {role}, not the master"))),
+                _ => Ok(connection),
+            }
+        }
+    }
+}
+
+async fn node(
+    address: &Address,
+    settings: &RedisSettings,
+    pushed: mpsc::UnboundedSender<PushInfo>,
+) -> RedisResult<MultiplexedConnection> {
+    let client = client(address, settings.tls.as_ref(), redis_info(&settings.auth)?.set_db(settings.database))?;
     // Deadlines are kept by the lane, for a request's time includes its wait for a batch; a second timer would cost.
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(None)
@@ -50,6 +73,43 @@ pub(super) async fn dial(
         .set_pipeline_buffer_size(1024)
         .set_write_backpressure_boundary(64 * 1024);
     client.get_multiplexed_async_connection_with_config(&config).await
+}
+
+/// The first answer of the sentinels, in their order; each gets its share of the time.
+async fn master(name: &str, sentinels: &[Address], settings: &RedisSettings) -> RedisResult<Address> {
+    let mut last = failed("no sentinel is configured".to_owned());
+    for sentinel in sentinels {
+        let share = settings.connect_timeout / (sentinels.len() as u32 + 1);
+        match tokio::time::timeout(share, ask_sentinel(sentinel, name, settings)).await {
+            Ok(Ok(address)) => return Ok(address),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = failed(format!("sentinel {sentinel} gave no answer within {share:?}")),
+        }
+    }
+    Err(last)
+}
+
+async fn ask_sentinel(sentinel: &Address, name: &str, settings: &RedisSettings) -> RedisResult<Address> {
+    let client = client(sentinel, settings.tls.as_ref(), redis_info(&settings.sentinel_auth)?)?;
+    let mut connection = client.get_multiplexed_async_connection().await?;
+    let found: Option<(String, u16)> =
+        redis::cmd("SENTINEL").arg("get-master-addr-by-name").arg(name).query_async(&mut connection).await?;
+    let (host, port) = found.ok_or_else(|| failed(format!("sentinel {sentinel} knows no master {name}")))?;
+    Ok(Address::Tcp { host, port })
+}
+
+/// ROLE answers with lists of different shapes; the first item is the role.
+fn role(answer: Value) -> RedisResult<String> {
+    match answer {
+        Value::Array(items) if !items.is_empty() => {
+            Ok(redis::from_redis_value(items.into_iter().next().expect("not empty"))?)
+        }
+        other => Err(failed(format!("unexpected answer to ROLE: {other:?}"))),
+    }
+}
+
+fn failed(why: String) -> RedisError {
+    std::io::Error::other(why).into()
 }
 
 /// RESP3, because only with it the end of an idle connection is noticed.

@@ -12,6 +12,8 @@ pub struct RedisSettings {
     /// `None` talks in the clear. Unix sockets ignore it.
     pub tls: Option<Tls>,
     pub auth: Auth,
+    /// For the sentinels themselves; the master behind them gets `auth`.
+    pub sentinel_auth: Auth,
     pub database: i64,
     /// Before every key (`CACHE_KEY_PREFIX`).
     pub key_prefix: String,
@@ -35,6 +37,7 @@ impl RedisSettings {
             topology,
             tls: None,
             auth: Auth::None,
+            sentinel_auth: Auth::None,
             database: 0,
             key_prefix: String::new(),
             buckets: 256,
@@ -51,6 +54,11 @@ impl RedisSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Topology {
     Single(Address),
+    /// The sentinels are asked for the master of this name at each connection.
+    Sentinel {
+        master: String,
+        sentinels: Vec<Address>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -1,0 +1,121 @@
+//! Ways to Redis other than one address in the clear: sentinels that name the master, TLS with and without a client's
+//! certificate.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+use tollgate::limit::{Algorithm, Cost, Entry, Limit, Reading, Unit};
+use tollgate::store::redis::{Address, Redis, RedisSettings, Tls, Topology};
+use tollgate::store::{Ask, Gate, Key, Role, StoreError};
+
+use crate::redis_server::{RedisServer, certificates, free_port, start_sentinel};
+use crate::redis_twin::{settings, soon, store};
+
+async fn hit(redis: &Redis, deadline: Instant) -> Result<Reading, StoreError> {
+    let entries = [Entry { key: "user", value: "alice" }];
+    let ask = Ask {
+        key: Key { domain: "topology", entries: &entries, shared: &[], limit_name: "", variable: 0 },
+        rule: 0,
+        limit: Limit::new(10, Unit::Hour.window(), Algorithm::SlidingWindow),
+        cost: Cost { hits: 1, charge_denied: false },
+        role: Role::Enforced,
+    };
+    redis.apply(&[ask], Gate::default(), deadline).await.map(|readings| readings[0])
+}
+
+fn address(server: &RedisServer) -> Address {
+    Address::Tcp { host: "127.0.0.1".into(), port: server.port() }
+}
+
+#[tokio::test]
+async fn master_is_found_by_its_sentinels_and_followed_after_a_failover() {
+    let mut first = RedisServer::start();
+    let second = RedisServer::start_with(&["--replicaof", &format!("127.0.0.1 {}", first.port())]);
+    let sentinel = start_sentinel(&first);
+    // One that doesn't answer comes first, and must not matter.
+    let nobody = Address::Tcp { host: "127.0.0.1".into(), port: free_port() };
+    let topology = Topology::Sentinel { master: "tollgate".into(), sentinels: vec![nobody, address(&sentinel)] };
+    let redis = store(RedisSettings::new(topology)).await;
+    assert_eq!(hit(&redis, soon()).await.expect("the master answers").remaining, 9);
+    // A sentinel knows of a replica only once it has asked the master.
+    let known = timeout(Duration::from_secs(30), async {
+        while !sentinel.cli(&["sentinel", "replicas", "tollgate"]).contains(&second.port().to_string()) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    known.await.expect("the sentinel finds the replica");
+    first.kill();
+    let failover = timeout(Duration::from_secs(60), async {
+        loop {
+            redis.up().await;
+            if let Ok(reading) = hit(&redis, soon()).await {
+                return reading;
+            }
+        }
+    });
+    let reading = failover.await.expect("the promoted replica is used");
+    assert!(reading.remaining <= 9, "{reading:?}");
+    assert_eq!(second.cli(&["role"]).lines().next(), Some("master"));
+}
+
+/// A server that speaks only TLS, and asks for a certificate where `mutual`.
+fn tls_server(mutual: bool) -> RedisServer {
+    let files = tempfile::tempdir().unwrap().keep();
+    certificates(&files);
+    let file = |name: &str| files.join(name).to_str().unwrap().to_owned();
+    let port = free_port().to_string();
+    let server = RedisServer::start_with(&[
+        "--tls-port",
+        &port,
+        "--tls-cert-file",
+        &file("server.pem"),
+        "--tls-key-file",
+        &file("server.key"),
+        "--tls-ca-cert-file",
+        &file("ca.pem"),
+        "--tls-auth-clients",
+        if mutual { "yes" } else { "no" },
+    ]);
+    std::fs::write(server.dir().join("tls-port"), &port).unwrap();
+    for name in ["ca.pem", "client.pem", "client.key"] {
+        std::fs::copy(files.join(name), server.dir().join(name)).unwrap();
+    }
+    std::fs::remove_dir_all(&files).ok();
+    server
+}
+
+fn over_tls(server: &RedisServer, tls: Tls) -> RedisSettings {
+    let port = std::fs::read_to_string(server.dir().join("tls-port")).unwrap().parse().unwrap();
+    let address = Address::Tcp { host: "127.0.0.1".into(), port };
+    RedisSettings { tls: Some(tls), ..RedisSettings::new(Topology::Single(address)) }
+}
+
+#[tokio::test]
+async fn tls_is_spoken_with_a_private_authority() {
+    let server = tls_server(false);
+    let tls = Tls { ca_file: Some(server.dir().join("ca.pem")), ..Tls::default() };
+    let redis = store(over_tls(&server, tls)).await;
+    assert_eq!(hit(&redis, soon()).await.expect("Redis answers").remaining, 9);
+}
+
+#[tokio::test]
+async fn server_of_an_unknown_authority_is_not_trusted() {
+    let server = tls_server(false);
+    let tasks = tokio_util::task::TaskTracker::new();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let redis = Redis::start(over_tls(&server, Tls::default()).into(), &tasks, stop);
+    assert!(timeout(Duration::from_secs(1), redis.up()).await.is_err());
+    assert!(redis.tally().connect_failures.get() > 0);
+}
+
+#[tokio::test]
+async fn client_shows_its_certificate_where_the_server_asks() {
+    let server = tls_server(true);
+    let file = |name: &str| Some(server.dir().join(name));
+    let tls = Tls { ca_file: file("ca.pem"), certificate_file: file("client.pem"), key_file: file("client.key") };
+    let redis = store(over_tls(&server, tls)).await;
+    assert_eq!(hit(&redis, soon()).await.expect("Redis answers").remaining, 9);
+    // And the plain port is another way to the same counters.
+    let plain = store(settings(&server)).await;
+    assert_eq!(hit(&plain, soon()).await.expect("Redis answers").remaining, 8);
+}
