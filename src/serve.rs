@@ -27,7 +27,7 @@ use crate::{
     limiter::{Degraded, Limiter, Modes, Snapshot},
     metrics::Metrics,
     service::{FILE_DESCRIPTORS, MESSAGE_BYTES_MAX, RateLimit},
-    settings::{DecisionSettings, ListenerSettings, Settings},
+    settings::{DecisionSettings, ListenerSettings, ResponseSettings, Settings},
     store::memory::{Memory, MemorySettings},
 };
 
@@ -62,6 +62,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
         degraded: Arc::new(Degraded::new(Arc::clone(&local), settings.decisions.expected_replicas)),
         metrics: Arc::clone(&metrics),
         decisions: settings.decisions,
+        responses: settings.responses.clone(),
     };
 
     // `goaway` ends connections, `closed` what they needed: the store's tasks outlive the last request.
@@ -123,6 +124,7 @@ struct Limiting {
     degraded: Arc<Degraded>,
     metrics: Arc<Metrics>,
     decisions: DecisionSettings,
+    responses: ResponseSettings,
 }
 
 impl Limiting {
@@ -139,7 +141,7 @@ impl Limiting {
         self.metrics.watch(store.clone());
         let (snapshot, degraded) = (Arc::clone(&self.snapshot), Arc::clone(&self.degraded));
         let limiter = Limiter::new(snapshot, store.clone(), degraded, modes, Arc::clone(&self.metrics));
-        (RateLimit::new(limiter, self.decisions.store_timeout), store)
+        (RateLimit::new(limiter, self.decisions.store_timeout, &self.responses), store)
     }
 }
 

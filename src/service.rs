@@ -1,6 +1,7 @@
 //! Envoy's border: protobuf in, the limiter's words in between, protobuf out. The only place but `bench` and `call`
 //! that knows the rate limit service's messages.
 
+mod headers;
 mod json;
 #[cfg(test)]
 mod tests;
@@ -8,6 +9,7 @@ mod words;
 
 use std::{
     panic::{self, AssertUnwindSafe},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -22,6 +24,7 @@ pub use json::{FILE_DESCRIPTORS, JsonError, json_request, json_response};
 use crate::{
     clock, limit,
     limiter::{DecideError, Decision, Limiter},
+    settings::ResponseSettings,
     store::StoreError,
 };
 
@@ -33,11 +36,14 @@ pub const MESSAGE_BYTES_MAX: usize = 2 << 20;
 pub struct RateLimit {
     limiter: Limiter,
     store_timeout: Duration,
+    /// What answers carry beside the decision, if anything.
+    extras: Option<Arc<ResponseSettings>>,
 }
 
 impl RateLimit {
-    pub fn new(limiter: Limiter, store_timeout: Duration) -> RateLimit {
-        RateLimit { limiter, store_timeout }
+    pub fn new(limiter: Limiter, store_timeout: Duration, responses: &ResponseSettings) -> RateLimit {
+        let extras = (!responses.is_plain()).then(|| Arc::new(responses.clone()));
+        RateLimit { limiter, store_timeout, extras }
     }
 
     /// Decides one request. `allowed` is how long the caller waits, where it says so.
@@ -88,7 +94,11 @@ impl RateLimit {
             Err(DecideError::Store(_)) => metrics.failed(),
             Err(_) => metrics.invalid(),
         }
-        Ok(words::response(decided?))
+        let decision = decided?;
+        Ok(match &self.extras {
+            None => words::response(decision),
+            Some(extras) => dressed(decision, extras),
+        })
     }
 
     /// A panic would end the connection, and with it every other request on it.
@@ -96,6 +106,12 @@ impl RateLimit {
         self.limiter.metrics().panicked();
         Status::unavailable("the decision failed; the service's log says where")
     }
+}
+
+/// A response with what its settings add.
+fn dressed(decision: Decision, extras: &ResponseSettings) -> RateLimitResponse {
+    let response_headers_to_add = headers::headers(&decision, extras);
+    RateLimitResponse { response_headers_to_add, ..words::response(decision) }
 }
 
 #[async_trait]

@@ -3,6 +3,7 @@
 
 mod flags;
 mod parse;
+mod responses;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,7 @@ use std::{
 use clap::Args;
 
 pub use flags::Flags;
+pub use responses::{LimitHeaders, ResponseSettings};
 
 use crate::limit::{Algorithm, CountDenied, FailurePolicy};
 
@@ -25,6 +27,7 @@ use crate::limit::{Algorithm, CountDenied, FailurePolicy};
 pub struct Settings {
     pub rules: RulesSettings,
     pub decisions: DecisionSettings,
+    pub responses: ResponseSettings,
     pub store: StoreSettings,
     pub listeners: ListenerSettings,
     pub process: ProcessSettings,
@@ -149,6 +152,7 @@ impl Settings {
         let settings = Settings {
             rules: rules(flags, &mut read),
             decisions: decisions(flags, &mut read),
+            responses: responses::responses(flags, &mut read),
             store: store(flags, &mut read),
             listeners: listeners(flags, &mut read),
             process: process(flags, &mut read),
@@ -201,6 +205,9 @@ fn rules(flags: &Flags, read: &mut Reader) -> RulesSettings {
     }
 }
 
+/// What TOLLGATE_COMPAT chooses at once.
+type Manner = (Algorithm, CountDenied, FailurePolicy);
+
 fn decisions(flags: &Flags, read: &mut Reader) -> DecisionSettings {
     let algorithm = |text: &str| {
         Algorithm::parse(text)
@@ -214,15 +221,14 @@ fn decisions(flags: &Flags, read: &mut Reader) -> DecisionSettings {
         ("local", FailurePolicy::Local),
         ("error", FailurePolicy::Error),
     ];
+    const OURS: Manner = (Algorithm::SlidingWindow, CountDenied::Auto, FailurePolicy::Local);
+    const COMPAT: &[(&str, Manner)] =
+        &[("envoyproxy", (Algorithm::FixedWindow, CountDenied::Always, FailurePolicy::Error))];
+    let (manner, when, policy) = read.or("TOLLGATE_COMPAT", &flags.compat, OURS, parse::word(COMPAT));
     DecisionSettings {
-        algorithm: read.or("TOLLGATE_ALGORITHM", &flags.algorithm, Algorithm::default(), algorithm),
-        count_denied: read.or("TOLLGATE_COUNT_DENIED", &flags.count_denied, CountDenied::Auto, parse::word(WHEN)),
-        on_store_failure: read.or(
-            "TOLLGATE_ON_STORE_FAILURE",
-            &flags.on_store_failure,
-            FailurePolicy::Local,
-            parse::word(POLICIES),
-        ),
+        algorithm: read.or("TOLLGATE_ALGORITHM", &flags.algorithm, manner, algorithm),
+        count_denied: read.or("TOLLGATE_COUNT_DENIED", &flags.count_denied, when, parse::word(WHEN)),
+        on_store_failure: read.or("TOLLGATE_ON_STORE_FAILURE", &flags.on_store_failure, policy, parse::word(POLICIES)),
         expected_replicas: read.or("TOLLGATE_EXPECTED_REPLICAS", &flags.expected_replicas, 1, parse::at_least(1))
             as u32,
         shadow_mode: read.or("SHADOW_MODE", &flags.shadow_mode, false, parse::boolean),

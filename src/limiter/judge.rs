@@ -24,6 +24,8 @@ pub struct Decision {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Status {
     pub code: Code,
+    /// Refused, it denies the request only together with all others like it.
+    pub quota: bool,
     /// `None` where no limit applies, or none is known to hold (the store failed open).
     pub limit: Option<ShownLimit>,
     /// `u32::MAX` for an unlimited rule.
@@ -43,8 +45,8 @@ pub struct ShownLimit {
 }
 
 impl Status {
-    const FREE: Status = Status { code: Code::Ok, limit: None, remaining: 0, reset: None };
-    const UNLIMITED: Status = Status { code: Code::Ok, limit: None, remaining: u32::MAX, reset: None };
+    const FREE: Status = Status { code: Code::Ok, quota: false, limit: None, remaining: 0, reset: None };
+    const UNLIMITED: Status = Status { remaining: u32::MAX, ..Status::FREE };
 }
 
 /// `policies` holds one for each ask where the store failed, and is empty where it answered.
@@ -73,6 +75,7 @@ fn status(planned: &Planned<'_>, plan: &Plan<'_>, readings: &[Reading], policies
     let refused = !reading.admitted;
     Status {
         code: if refused && ask.role != Role::Shadow { Code::OverLimit } else { Code::Ok },
+        quota: ask.role == Role::Quota,
         limit: Some(ShownLimit {
             requests: ask.limit.requests,
             unit: Unit::of(ask.limit.window),

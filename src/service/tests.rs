@@ -57,6 +57,7 @@ fn resets_are_rounded_up_and_windows_that_are_no_unit_are_not_named_as_one() {
     let limit = |unit| Some(ShownLimit { requests: 5, unit, name: "n".into() });
     let status = |unit, reset| crate::limiter::Status {
         code: Code::OverLimit,
+        quota: false,
         limit: limit(unit),
         remaining: 0,
         reset: Some(Micros(reset)),
@@ -91,6 +92,7 @@ fn json_is_taken_in_both_spellings_and_unknown_fields_are_refused() {
 fn json_answers_name_their_enums_and_leave_out_what_is_zero() {
     let status = crate::limiter::Status {
         code: Code::Ok,
+        quota: false,
         limit: Some(ShownLimit { requests: 5, unit: Some(Unit::Minute), name: String::new() }),
         remaining: 4,
         reset: Some(Micros(44_500_000)),

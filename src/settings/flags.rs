@@ -34,6 +34,9 @@ pub struct Flags {
     #[arg(long, value_name = "BOOL", env = "TOLLGATE_ALLOW_EMPTY_RULES", num_args = 0..=1, default_missing_value = "true", help_heading = "Rules")]
     pub allow_empty_rules: Option<String>,
 
+    /// envoyproxy: the defaults of algorithm, count-denied and on-store-failure are fixed_window, true and error
+    #[arg(long, value_name = "NAME", env = "TOLLGATE_COMPAT", help_heading = "Decisions")]
+    pub compat: Option<String>,
     /// Algorithm of limits that name none: sliding_window, fixed_window, sliding_log, token_bucket, leaky_bucket [default: sliding_window]
     #[arg(long, value_name = "NAME", env = "TOLLGATE_ALGORITHM", help_heading = "Decisions")]
     pub algorithm: Option<String>,
@@ -52,6 +55,25 @@ pub struct Flags {
     /// Treat every rule as if it had quota_mode [default: false]
     #[arg(long, value_name = "BOOL", env = "QUOTA_MODE", help_heading = "Decisions")]
     pub quota_mode: Option<String>,
+
+    /// Tell limit, remaining and reset of the tightest limit in response headers [default: false]
+    #[arg(long, value_name = "BOOL", env = "LIMIT_RESPONSE_HEADERS_ENABLED", help_heading = "Responses")]
+    pub limit_response_headers_enabled: Option<String>,
+    /// Header of the limit's number [default: RateLimit-Limit]
+    #[arg(long, value_name = "HEADER", env = "LIMIT_LIMIT_HEADER", help_heading = "Responses")]
+    pub limit_limit_header: Option<String>,
+    /// Header of what remains of it [default: RateLimit-Remaining]
+    #[arg(long, value_name = "HEADER", env = "LIMIT_REMAINING_HEADER", help_heading = "Responses")]
+    pub limit_remaining_header: Option<String>,
+    /// Header of the seconds until its reset [default: RateLimit-Reset]
+    #[arg(long, value_name = "HEADER", env = "LIMIT_RESET_HEADER", help_heading = "Responses")]
+    pub limit_reset_header: Option<String>,
+    /// Add the seconds to wait to refusals: true for the header Retry-After, or another header's name [default: false]
+    #[arg(long, value_name = "HEADER", env = "TOLLGATE_RETRY_AFTER_HEADER", help_heading = "Responses")]
+    pub retry_after_header: Option<String>,
+    /// Tell in dynamic metadata what was asked, which limit answered, and the metadata of rules [default: false]
+    #[arg(long, value_name = "BOOL", env = "RESPONSE_DYNAMIC_METADATA", help_heading = "Responses")]
+    pub response_dynamic_metadata: Option<String>,
 
     /// Where counters live: redis or memory [default: redis if REDIS_URL is set, else memory]
     #[arg(long, value_name = "NAME", env = "BACKEND_TYPE", help_heading = "Store")]

@@ -113,3 +113,44 @@ fn secrets_do_not_show_in_debug_output() {
     });
     assert!(!format!("{settings:?}").contains("hunter2"));
 }
+
+#[test]
+fn compat_chooses_three_settings_and_explicit_ones_beat_it() {
+    let compat = resolved(|flags| flags.compat = text("envoyproxy")).decisions;
+    assert_eq!(
+        (compat.algorithm, compat.count_denied, compat.on_store_failure),
+        (Algorithm::FixedWindow, CountDenied::Always, FailurePolicy::Error)
+    );
+    let mixed = resolved(|flags| {
+        flags.compat = text("envoyproxy");
+        flags.algorithm = text("token_bucket");
+        flags.on_store_failure = text("local");
+    });
+    assert_eq!(
+        (mixed.decisions.algorithm, mixed.decisions.count_denied, mixed.decisions.on_store_failure),
+        (Algorithm::TokenBucket, CountDenied::Always, FailurePolicy::Local)
+    );
+    let Invalid(wrong) = Settings::resolve(&Flags { compat: text("limitador"), ..Flags::default() }).unwrap_err();
+    assert_eq!(wrong, ["TOLLGATE_COMPAT (--compat): 'limitador': expected one of envoyproxy"]);
+}
+
+#[test]
+fn headers_are_off_until_enabled_and_retry_after_takes_a_switch_or_a_name() {
+    let plain = resolved(|flags| flags.limit_limit_header = text("X-Limit")).responses;
+    assert!(plain.is_plain(), "{plain:?}");
+    let named = resolved(|flags| {
+        flags.limit_limit_header = text("X-Limit");
+        flags.limit_response_headers_enabled = text("t");
+    });
+    let headers = named.responses.limit_headers.expect("enabled");
+    assert_eq!(
+        [&*headers.limit, &*headers.remaining, &*headers.reset],
+        ["X-Limit", "RateLimit-Remaining", "RateLimit-Reset"]
+    );
+    for (given, header) in [("true", Some("Retry-After")), ("false", None), ("X-Wait", Some("X-Wait"))] {
+        let settings = resolved(|flags| flags.retry_after_header = text(given)).responses;
+        assert_eq!(settings.retry_after_header.as_deref(), header, "{given}");
+    }
+    let wrong = Flags { limit_reset_header: text("a b"), retry_after_header: text("a:b"), ..Flags::default() };
+    assert_eq!(Settings::resolve(&wrong).expect_err("two names are none").0.len(), 2);
+}

@@ -1,5 +1,6 @@
 //! One binary for all integration tests: each file is a room of behaviour, started on free ports and safe in parallel.
 
+mod conformance;
 mod docs;
 mod envoy;
 mod examples;

@@ -1,0 +1,58 @@
+//! What answers carry beside the decision: headers and dynamic metadata. Knows their names, not what stands in them.
+
+use super::{Flags, Reader, parse};
+
+/// Everything is off by default, and then costs nothing.
+#[derive(Clone, Debug, Default)]
+pub struct ResponseSettings {
+    pub limit_headers: Option<LimitHeaders>,
+    /// The header that tells a refused client when to come again.
+    pub retry_after_header: Option<String>,
+    pub dynamic_metadata: bool,
+}
+
+/// The headers that tell of a limit, by name.
+#[derive(Clone, Debug)]
+pub struct LimitHeaders {
+    pub limit: String,
+    pub remaining: String,
+    pub reset: String,
+}
+
+impl ResponseSettings {
+    /// Whether answers are the decision and nothing else.
+    pub fn is_plain(&self) -> bool {
+        self.limit_headers.is_none() && self.retry_after_header.is_none() && !self.dynamic_metadata
+    }
+}
+
+pub(super) fn responses(flags: &Flags, read: &mut Reader) -> ResponseSettings {
+    let enabled =
+        read.or("LIMIT_RESPONSE_HEADERS_ENABLED", &flags.limit_response_headers_enabled, false, parse::boolean);
+    // Read even where they are off: a wrong name is said now, not when they are turned on.
+    let mut name = |variable, text, default: &str| read.or(variable, text, default.to_string(), header);
+    let headers = LimitHeaders {
+        limit: name("LIMIT_LIMIT_HEADER", &flags.limit_limit_header, "RateLimit-Limit"),
+        remaining: name("LIMIT_REMAINING_HEADER", &flags.limit_remaining_header, "RateLimit-Remaining"),
+        reset: name("LIMIT_RESET_HEADER", &flags.limit_reset_header, "RateLimit-Reset"),
+    };
+    ResponseSettings {
+        limit_headers: enabled.then_some(headers),
+        retry_after_header: read.or("TOLLGATE_RETRY_AFTER_HEADER", &flags.retry_after_header, None, switch_or_header),
+        dynamic_metadata: read.or("RESPONSE_DYNAMIC_METADATA", &flags.response_dynamic_metadata, false, parse::boolean),
+    }
+}
+
+fn header(text: &str) -> Result<String, String> {
+    match http::HeaderName::from_bytes(text.as_bytes()) {
+        Ok(_) => Ok(text.to_string()),
+        Err(_) => Err("expected a header's name".into()),
+    }
+}
+
+fn switch_or_header(text: &str) -> Result<Option<String>, String> {
+    match parse::boolean(text) {
+        Ok(on) => Ok(on.then(|| "Retry-After".to_string())),
+        Err(_) => header(text).map(Some).map_err(|_| "expected true, false or a header's name".into()),
+    }
+}
