@@ -7,6 +7,7 @@ mod core;
 mod logging;
 mod publish;
 mod redis_url;
+mod snapshots;
 
 use std::{net::SocketAddr, sync::Arc, thread::available_parallelism};
 
@@ -86,6 +87,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
         parts.spawn(serve_http(listener, router, "metrics"));
     }
     control.spawn(backend::sweep(swept, closed.clone()));
+    control.spawn(limiting.backend.clone().keep(closed.clone()));
     let until = closed.clone();
     parts.spawn(async move {
         tokio::select! {

@@ -21,7 +21,7 @@ pub(super) fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
         Ok(settings) => settings,
         Err(invalid) => {
             eprintln!("tollgate: {invalid}");
-            return Ok(ExitCode::from(2));
+            return Ok(ExitCode::FAILURE);
         }
     };
     serve::start_logging(&settings.process)?;

@@ -2,16 +2,18 @@
 
 use std::{sync::Arc, time::Duration};
 
+use anyhow::Context;
 use tokio::time::{self, MissedTickBehavior};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::info;
 
-use super::redis_url::redis_settings;
+use super::{redis_url::redis_settings, snapshots};
 use crate::{
     clock,
     settings::{StoreKind, StoreSettings},
     store::{
         Store,
-        memory::{Memory, MemorySettings, SWEEP_PERIOD},
+        memory::{Memory, MemorySettings, SWEEP_PERIOD, snapshot::Snapshots},
         redis::{Redis, RedisSettings},
     },
 };
@@ -19,7 +21,8 @@ use crate::{
 /// Opens the store once for each core.
 #[derive(Clone)]
 pub(super) enum Backend {
-    Memory(Arc<Memory>),
+    /// With the directory that its counters are kept in, if they are.
+    Memory(Arc<Memory>, Option<Arc<Snapshots>>),
     Redis(Arc<RedisSettings>),
 }
 
@@ -27,7 +30,14 @@ impl Backend {
     pub(super) fn new(settings: &StoreSettings) -> anyhow::Result<Backend> {
         match settings.kind {
             StoreKind::Memory => {
-                Ok(Backend::Memory(Arc::new(Memory::new(MemorySettings { max_bytes: settings.memory_max_bytes }))))
+                let memory = MemorySettings { max_bytes: settings.memory_max_bytes };
+                let Some(directory) = &settings.state_dir else {
+                    return Ok(Backend::Memory(Arc::new(Memory::new(memory)), None));
+                };
+                let snapshots = Snapshots::open(directory).context("TOLLGATE_STATE_DIR")?;
+                let (memory, loaded) = snapshots.load(memory, clock::now()).context("TOLLGATE_STATE_DIR")?;
+                info!(directory = %directory.display(), counters = loaded.counters, "counters go on from the snapshot");
+                Ok(Backend::Memory(Arc::new(memory), Some(Arc::new(snapshots))))
             }
             StoreKind::Redis => {
                 let settings = redis_settings(&settings.redis).map_err(anyhow::Error::msg)?;
@@ -39,22 +49,29 @@ impl Backend {
     /// The counters in this process, if that is where they live.
     pub(super) fn memory(&self) -> Option<Arc<Memory>> {
         match self {
-            Backend::Memory(memory) => Some(Arc::clone(memory)),
+            Backend::Memory(memory, _) => Some(Arc::clone(memory)),
             Backend::Redis(_) => None,
+        }
+    }
+
+    /// Keeps the counters in the state directory until `stop`, where there is one.
+    pub(super) async fn keep(self, stop: CancellationToken) {
+        if let Backend::Memory(memory, Some(snapshots)) = self {
+            snapshots::keep(snapshots, memory, stop).await;
         }
     }
 
     /// Must be called inside the runtime that will ask: the way to Redis lives on it, its tasks on `tasks` until `stop`.
     pub(super) fn open(&self, tasks: &TaskTracker, stop: &CancellationToken) -> Store {
         match self {
-            Backend::Memory(memory) => Store::Memory(Arc::clone(memory)),
+            Backend::Memory(memory, _) => Store::Memory(Arc::clone(memory)),
             Backend::Redis(settings) => Store::Redis(Redis::start(Arc::clone(settings), tasks, stop.clone())),
         }
     }
 
     pub(super) fn name(&self) -> &'static str {
         match self {
-            Backend::Memory(_) => "memory",
+            Backend::Memory(..) => "memory",
             Backend::Redis(_) => "redis",
         }
     }

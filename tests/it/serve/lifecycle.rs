@@ -115,3 +115,25 @@ fn never_began(status: &tonic::Status) -> bool {
     }
     told.contains("tcp connect error") || told.contains("Connection refused") || told.contains("operation was canceled")
 }
+
+#[tokio::test]
+async fn counts_go_on_over_a_restart_with_a_state_directory_that_one_process_holds() {
+    let rules = RulesDir::with("api.yaml", PER_USER);
+    let state = tempfile::tempdir().expect("a directory");
+    let env = [("TOLLGATE_STATE_DIR", state.path().to_str().expect("UTF-8"))];
+    let ask = |tollgate: &Tollgate| {
+        let client = tollgate.client();
+        async move { client.ask(request("api", vec![descriptor(&[("user", "alice")])])).await.expect("an answer") }
+    };
+
+    let mut first = Tollgate::start_with(rules.path(), &env).await;
+    assert_eq!(ask(&first).await.statuses[0].limit_remaining, 2);
+    let second = run_to_end(&["serve", "--rules", rules.path().to_str().expect("UTF-8")], &env);
+    assert_eq!(second.status.code(), Some(1), "{}", said(&second));
+    assert!(said(&second).contains("another process"), "{}", said(&second));
+    first.process.signal("TERM");
+    assert_eq!(first.process.end().await.code(), Some(0), "{}", first.process.log());
+
+    let again = Tollgate::start_with(rules.path(), &env).await;
+    assert_eq!(ask(&again).await.statuses[0].limit_remaining, 1);
+}
