@@ -4,6 +4,7 @@ mod accept;
 mod backend;
 mod connection;
 mod core;
+mod last_good;
 mod logging;
 mod publish;
 mod redis_url;

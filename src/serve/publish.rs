@@ -6,6 +6,7 @@ use anyhow::bail;
 use arc_swap::ArcSwap;
 use tracing::{info, warn};
 
+use super::last_good::LastGood;
 use crate::{
     clock,
     limiter::Snapshot,
@@ -20,6 +21,8 @@ use crate::{
 pub(super) struct Publisher {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     metrics: Arc<Metrics>,
+    last_good: Option<LastGood>,
+    defaults: Defaults,
 }
 
 /// Reads the rules for the first time; any error ends the start, with every problem. What is given beside the publisher
@@ -33,21 +36,42 @@ pub(super) fn load(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Resul
     if !sources.skipped.is_empty() {
         info!(files = ?sources.skipped, "not rule files by their names");
     }
-    let load = rules::load(&sources, &again.defaults, None);
-    if load.problems.has_errors() {
-        bail!("the rules have errors:\n{}", load.problems.render());
-    }
-    for warning in &load.problems {
-        warn!("{warning}");
-    }
+    let last_good = settings.store.state_dir.as_deref().map(LastGood::new);
+    let load = first(&sources, &again.defaults, last_good.as_ref())?;
+    let complete = !load.problems.has_errors();
+    let defaults = again.defaults;
     let reloader = Reloader::new(again, &sources, &load);
     let meters = Meters::new(&load.rules, None);
     let loaded_at = clock::now();
     let snapshot =
         Snapshot { version: 1, rules: load.rules, meters, problems: load.problems, kept: load.kept, loaded_at };
-    metrics.reloaded(1, true, Duration::from_micros(loaded_at.0));
-    let publisher = Publisher { snapshot: Arc::new(ArcSwap::from_pointee(snapshot)), metrics: Arc::clone(metrics) };
+    metrics.reloaded(1, complete, Duration::from_micros(loaded_at.0));
+    let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
+    let publisher = Publisher { snapshot, metrics: Arc::clone(metrics), last_good, defaults };
+    if complete {
+        publisher.keep_as_last_good();
+    }
     Ok((publisher, reloader))
+}
+
+/// Without an error, or with the last good rules of the domains that have one; else the start ends here.
+fn first(sources: &Sources, defaults: &Defaults, last_good: Option<&LastGood>) -> anyhow::Result<Load> {
+    let load = rules::load(sources, defaults, None);
+    if !load.problems.has_errors() {
+        for warning in &load.problems {
+            warn!("{warning}");
+        }
+        return Ok(load);
+    }
+    let Some(last) = last_good.and_then(|last_good| last_good.load(defaults)) else {
+        bail!("the rules have errors:\n{}", load.problems.render());
+    };
+    let load = rules::load(sources, defaults, Some(&last));
+    for problem in &load.problems {
+        warn!("{problem}");
+    }
+    warn!(kept = ?load.kept, "rules have errors; their domains start with the last good ones of the state directory");
+    Ok(load)
 }
 
 fn reload_settings(settings: &Settings) -> ReloadSettings {
@@ -82,5 +106,19 @@ impl Publisher {
         self.metrics.reloaded(version, complete, Duration::from_micros(clock::now().0));
         let Load { rules, problems, kept } = load;
         self.snapshot.store(Arc::new(Snapshot { version, rules, meters, problems, kept, loaded_at }));
+        if complete && changed {
+            self.keep_as_last_good();
+        }
+    }
+
+    /// In the background: nothing waits for it, and a start without it only has less to go on with.
+    fn keep_as_last_good(&self) {
+        let Some(last_good) = self.last_good.clone() else { return };
+        let (snapshot, defaults) = (self.snapshot.load_full(), self.defaults);
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = last_good.save(&snapshot.rules, &defaults) {
+                warn!(%error, "the rules can't be kept in the state directory");
+            }
+        });
     }
 }

@@ -143,3 +143,21 @@ async fn a_swapped_runtime_root_takes_effect_as_in_the_reference() {
         limit_becomes(&client, "api", requests).await;
     }
 }
+
+#[tokio::test]
+async fn a_start_that_finds_a_broken_domain_goes_on_with_the_last_good_rules_of_the_state_directory() {
+    let rules = RulesDir::with("api.yaml", super::PER_USER);
+    let state = tempfile::tempdir().expect("a directory");
+    let env = [("TOLLGATE_STATE_DIR", state.path().to_str().expect("UTF-8"))];
+    let mut first = Tollgate::start_with(rules.path(), &env).await;
+    crate::harness::eventually("the kept rules", || async { state.path().join("rules.json").exists().then_some(()) })
+        .await;
+    first.process.signal("TERM");
+    assert_eq!(first.process.end().await.code(), Some(0), "{}", first.process.log());
+
+    rules.write("api.yaml", "domain: api\ndescriptors:\n  - key: user\n    rate_limit: {requests_per_unit: 3}\n");
+    let again = Tollgate::start_with(rules.path(), &env).await;
+    let answer = again.client().ask(request("api", vec![descriptor(&[("user", "alice")])])).await.expect("an answer");
+    assert_eq!(answer.statuses[0].current_limit.as_ref().map(|limit| limit.requests_per_unit), Some(3));
+    assert_eq!(again.metric("tollgate_rules_last_reload_successful").await, 0.0);
+}
