@@ -12,11 +12,7 @@ const PORT: u16 = 6379;
 
 /// One line on what is wrong; never with a password in it.
 pub(super) fn redis_settings(flags: &RedisFlags) -> Result<RedisSettings, String> {
-    let url = match flags.kind {
-        RedisKind::Single => url(&flags.url, flags.socket_type)?,
-        RedisKind::Sentinel => return Err("REDIS_TYPE: sentinel is not supported yet".into()),
-        RedisKind::Cluster => return Err("REDIS_TYPE: cluster is not supported yet".into()),
-    };
+    let (topology, url) = topology(flags)?;
     let auth = match (&flags.auth_file, &flags.auth) {
         (Some(file), _) => Auth::File(file.clone()),
         (None, Some(auth)) => Auth::parse(auth),
@@ -34,8 +30,28 @@ pub(super) fn redis_settings(flags: &RedisFlags) -> Result<RedisSettings, String
         key_prefix: flags.key_prefix.clone(),
         buckets: flags.buckets,
         connect_timeout: flags.connect_timeout,
-        ..RedisSettings::new(Topology::Single(url.address))
+        sentinel_auth: flags.sentinel_auth.as_deref().map_or(Auth::None, Auth::parse),
+        ..RedisSettings::new(topology)
     })
+}
+
+/// What stands behind REDIS_URL, and the URL whose secrets and database hold for all: the one, or the first.
+fn topology(flags: &RedisFlags) -> Result<(Topology, Url), String> {
+    let mut parts = flags.url.split(',').map(str::trim).filter(|part| !part.is_empty());
+    match flags.kind {
+        RedisKind::Single => {
+            let one = url(&flags.url, flags.socket_type)?;
+            Ok((Topology::Single(one.address.clone()), one))
+        }
+        RedisKind::Sentinel => {
+            let master = parts.next().unwrap_or_default().to_string();
+            let urls = parts.map(|part| url(part, flags.socket_type)).collect::<Result<Vec<_>, _>>()?;
+            let first = urls.first().cloned();
+            let first = first.ok_or("REDIS_URL: for REDIS_TYPE=sentinel write master,host:port,host:port")?;
+            Ok((Topology::Sentinel { master, sentinels: urls.into_iter().map(|url| url.address).collect() }, first))
+        }
+        RedisKind::Cluster => Err("REDIS_TYPE: cluster is not supported yet".into()),
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -158,6 +174,15 @@ mod tests {
             assert_eq!((user.as_deref(), password.as_str()), (Some("me"), "p@ss"), "{text}");
         }
         assert!(url("rediss://redis", None).expect("well formed").tls);
+    }
+
+    #[test]
+    fn sentinels_are_a_master_and_where_to_ask_for_it() {
+        let flags = |url: &str| RedisFlags { kind: RedisKind::Sentinel, url: url.into(), ..RedisFlags::default() };
+        let settings = redis_settings(&flags("main, s1:26379,s2")).expect("well formed");
+        let sentinels = vec![tcp("s1", 26379), tcp("s2", 6379)];
+        assert_eq!(settings.topology, Topology::Sentinel { master: "main".into(), sentinels });
+        assert!(redis_settings(&flags("main")).is_err_and(|error| error.contains("master,host:port")));
     }
 
     #[test]
