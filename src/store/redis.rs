@@ -7,26 +7,31 @@
 
 mod batch;
 mod clock;
+mod cluster;
 mod dial;
 mod lane;
 mod link;
 mod runner;
 mod script;
 mod settings;
+mod spread;
 mod tally;
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::batch::Request;
+use self::cluster::Cluster;
 use self::dial::Target;
-use self::lane::Lane;
+use self::lane::{Failure, Lane};
 use self::link::Link;
 use self::script::Script;
 pub use self::settings::{Address, Auth, RedisSettings, Tls, Topology};
+use self::spread::Question;
 pub use self::tally::{Count, Tally};
 use super::{Ask, Gate, Readings, StoreError, key};
 use crate::limit::UnixMicros;
@@ -41,8 +46,15 @@ pub struct Redis {
 struct Inner {
     settings: Arc<RedisSettings>,
     tally: Arc<Tally>,
-    link: Arc<Link>,
-    lane: Arc<Lane>,
+    route: Route,
+}
+
+/// Where requests go.
+enum Route {
+    /// To one node: all counters in one script.
+    One { link: Arc<Link>, lane: Arc<Lane> },
+    /// By bucket.
+    Cluster(Cluster),
 }
 
 impl Redis {
@@ -51,17 +63,29 @@ impl Redis {
     pub fn start(settings: Arc<RedisSettings>, tasks: &TaskTracker, stop: CancellationToken) -> Redis {
         let tally = Arc::new(Tally::default());
         let script = Arc::new(Script::new());
-        let target = match &settings.topology {
-            Topology::Single(address) => Target::Node(address.clone()),
-            Topology::Sentinel { master, sentinels } => {
-                Target::Master { name: master.clone(), sentinels: sentinels.clone() }
-            }
+        let one = |target| {
+            let (link, keep) = Link::new(target, settings.clone(), script.clone(), tally.clone(), stop.clone());
+            let (lane, work) =
+                Lane::new(Some(link.clone()), None, &settings, script.clone(), tally.clone(), stop.clone());
+            tasks.spawn(keep);
+            tasks.spawn(work);
+            Route::One { link, lane }
         };
-        let (link, keep) = Link::new(target, settings.clone(), script.clone(), tally.clone(), stop.clone());
-        let (lane, work) = Lane::new(link.clone(), &settings, script, tally.clone(), stop);
-        tasks.spawn(keep);
-        tasks.spawn(work);
-        Redis { inner: Arc::new(Inner { settings, tally, link, lane }) }
+        let route = match &settings.topology {
+            Topology::Single(address) => one(Target::Node(address.clone())),
+            Topology::Sentinel { master, sentinels } => {
+                one(Target::Master { name: master.clone(), sentinels: sentinels.clone() })
+            }
+            Topology::Cluster { seeds } => Route::Cluster(Cluster::start(
+                seeds,
+                settings.clone(),
+                script.clone(),
+                tally.clone(),
+                tasks,
+                stop.clone(),
+            )),
+        };
+        Redis { inner: Arc::new(Inner { settings, tally, route }) }
     }
 
     /// Decides a request: one reading per ask, in order. Ends at `deadline` at the latest. Dropped before its batch
@@ -87,22 +111,58 @@ impl Redis {
         }
         let settings = &self.inner.settings;
         let bucket = |ask: &Ask<'_>| key::bucket(&ask.key, settings.buckets);
-        let request = Request::new(asks, gate, now, &settings.key_prefix, bucket);
-        self.inner.lane.submit(request, deadline).await
+        let decided = match &self.inner.route {
+            Route::One { lane, .. } => {
+                let request = Request::new(asks, gate, false, now, &settings.key_prefix, bucket);
+                lane.submit(request, deadline).await
+            }
+            Route::Cluster(cluster) => {
+                let buckets: SmallVec<[u32; 4]> = asks.iter().map(bucket).collect();
+                let prefix = &settings.key_prefix;
+                decide_in(&Question { cluster, prefix, asks, buckets: &buckets, gate, now, deadline }).await
+            }
+        };
+        decided.map_err(|failure| match failure {
+            Failure::Store(error) => error,
+            Failure::Split => StoreError::Refused("TRYAGAIN".to_owned()),
+        })
     }
 
-    /// Whether a connection stands. It may be broken without anybody knowing yet.
+    /// Whether a connection stands, in a Cluster to every node. It may be broken without anybody knowing yet.
     pub fn is_up(&self) -> bool {
-        self.inner.link.is_up()
+        match &self.inner.route {
+            Route::One { link, .. } => link.is_up(),
+            Route::Cluster(cluster) => cluster.is_up(),
+        }
     }
 
     /// Resolves once a connection stands.
     pub async fn up(&self) {
-        // The link's sender lives as long as this handle, so the wait ends only with a connection.
-        let _ = self.inner.link.watch().wait_for(Option::is_some).await;
+        match &self.inner.route {
+            // The link's sender lives as long as this handle, so the wait ends only with a connection.
+            Route::One { link, .. } => {
+                let _ = link.watch().wait_for(Option::is_some).await;
+            }
+            Route::Cluster(cluster) => cluster.up().await,
+        }
     }
 
     pub fn tally(&self) -> &Tally {
         &self.inner.tally
+    }
+}
+
+async fn decide_in(question: &Question<'_>) -> Result<Readings, Failure> {
+    let Question { cluster, prefix, asks, buckets, gate, now, deadline } = *question;
+    let decided = if buckets.iter().all(|bucket| *bucket == buckets[0]) {
+        let request = Request::new(asks, gate, false, now, prefix, |_| buckets[0]);
+        cluster.lane(buckets[0]).submit(request, deadline).await
+    } else {
+        spread::decide(question, false).await
+    };
+    match decided {
+        // Nothing of the part that must be split was charged; parts before it were given back.
+        Err(Failure::Split) => spread::decide(question, true).await,
+        decided => decided,
     }
 }

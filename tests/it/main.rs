@@ -5,6 +5,7 @@ mod docs;
 mod envoy;
 mod examples;
 mod harness;
+mod redis_exact;
 mod redis_faults;
 #[allow(dead_code, reason = "a starter offers more than each test needs")]
 mod redis_server;

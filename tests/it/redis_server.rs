@@ -96,6 +96,11 @@ impl RedisServer {
             .expect("the server is up")
     }
 
+    fn knows_all_slots(&self) -> bool {
+        let info = self.cli(&["cluster", "info"]);
+        info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
+    }
+
     fn signal(&self, signal: &str) {
         let child = self.child.as_ref().expect("the server runs");
         let status = Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill exists");
@@ -124,6 +129,55 @@ pub(crate) fn start_sentinel(master: &RedisServer) -> RedisServer {
     command.args(["sentinel.conf", "--sentinel", "--port", &port.to_string(), "--bind", "127.0.0.1"]);
     let child = launch(command, dir.path()).expect("a sentinel starts");
     RedisServer { child: Some(child), port, args: Vec::new(), dir }
+}
+
+/// Three primaries that share the slots evenly.
+pub(crate) struct RedisCluster {
+    pub nodes: Vec<RedisServer>,
+}
+
+impl RedisCluster {
+    pub(crate) fn start() -> RedisCluster {
+        let buses: Vec<String> = (0..3).map(|_| free_port().to_string()).collect();
+        let node = |bus: &String| {
+            let switches = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port", bus];
+            RedisServer::start_with(&switches)
+        };
+        let cluster = RedisCluster { nodes: buses.iter().map(node).collect() };
+        let ranges = [["0", "5460"], ["5461", "10922"], ["10923", "16383"]];
+        for ((node, range), epoch) in cluster.nodes.iter().zip(ranges).zip(["1", "2", "3"]) {
+            node.cli(&["cluster", "addslotsrange", range[0], range[1]]);
+            node.cli(&["cluster", "set-config-epoch", epoch]);
+        }
+        for (node, bus) in cluster.nodes.iter().zip(&buses).skip(1) {
+            cluster.nodes[0].cli(&["cluster", "meet", "127.0.0.1", &node.port().to_string(), bus]);
+        }
+        let pause = Duration::from_millis(20);
+        let looks = START_PATIENCE.as_millis() / pause.as_millis();
+        for _ in 0..looks {
+            if cluster.nodes.iter().all(RedisServer::knows_all_slots) {
+                return cluster;
+            }
+            std::thread::sleep(pause);
+        }
+        panic!("the nodes did not meet within {START_PATIENCE:?}");
+    }
+
+    /// Moves a slot with what is in it, as an operator's tool does, calling `midway` while it is on both sides.
+    pub(crate) fn move_slot(&self, slot: u16, from: usize, to: usize, midway: impl FnOnce()) {
+        let slot = slot.to_string();
+        let id = |node: usize| self.nodes[node].cli(&["cluster", "myid"]);
+        self.nodes[to].cli(&["cluster", "setslot", &slot, "importing", &id(from)]);
+        self.nodes[from].cli(&["cluster", "setslot", &slot, "migrating", &id(to)]);
+        midway();
+        let port = self.nodes[to].port().to_string();
+        for key in self.nodes[from].cli(&["cluster", "getkeysinslot", &slot, "1000"]).lines() {
+            self.nodes[from].cli(&["migrate", "127.0.0.1", &port, key, "0", "5000"]);
+        }
+        for node in [to, from] {
+            self.nodes[node].cli(&["cluster", "setslot", &slot, "node", &id(to)]);
+        }
+    }
 }
 
 /// Waits for the line with which the server says that it listens; `None` where it ends instead (port taken).

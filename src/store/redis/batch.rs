@@ -22,8 +22,13 @@ const HEAD: usize = 4;
 const RECORD_HEAD: usize = 4;
 const ASK: usize = 4;
 
-/// In the gate of a packed request: it comes once, and its counters are asked about nowhere else in the batch.
+/// Bits of the gate of a packed request.
+const QUOTA_OPEN: u8 = 1;
+const NEVER_DENY: u8 = 2;
+/// It comes once, and its counters are asked about nowhere else in the batch.
 const APART: u8 = 4;
+/// Another part of it was denied already.
+const DENIED: u8 = 8;
 
 /// A request as it waits: nothing of it is borrowed, for whoever asked may go away.
 #[derive(Debug)]
@@ -46,10 +51,12 @@ struct Term {
 }
 
 impl Request {
+    /// `is_denied`: another part of the request was, so that nothing is charged but what counts refused hits.
     /// `bucket_of` says into which bucket the counter of each ask falls.
     pub(super) fn new(
         asks: &[Ask<'_>],
         gate: Gate,
+        is_denied: bool,
         now: u64,
         prefix: &str,
         bucket_of: impl Fn(&Ask<'_>) -> u32,
@@ -59,7 +66,9 @@ impl Request {
             keys: Vec::with_capacity(96 * asks.len()),
             asks: SmallVec::with_capacity(asks.len()),
             ends: SmallVec::with_capacity(asks.len()),
-            gate: u8::from(gate.quota_open) + 2 * u8::from(gate.never_deny),
+            gate: QUOTA_OPEN * u8::from(gate.quota_open)
+                + NEVER_DENY * u8::from(gate.never_deny)
+                + DENIED * u8::from(is_denied),
             now,
         };
         for ask in asks {
@@ -108,7 +117,7 @@ impl Group {
     fn finish(&self, record: &mut [u8], uses: &[u16]) {
         record[..2].copy_from_slice(&self.members.to_le_bytes());
         let is_apart = record[RECORD_HEAD..].chunks_exact(ASK).all(|ask| uses[usize::from(key_of(ask))] == 1);
-        if self.members == 1 && is_apart {
+        if self.members == 1 && is_apart && record[2] & DENIED == 0 {
             record[2] += APART;
         }
     }

@@ -5,8 +5,9 @@
 -- ARGV[1]  '<dd'        now in µs (0: Redis' TIME), and the time after which nothing may be charged (0: none)
 -- ARGV[2]  '<dddddddd'  per term: algorithm (0 to 4, as Algorithm::ALL), hits, charge_denied, role (0 enforced, 1 quota,
 --                       2 shadow), requests, window, sub-windows, burst
--- ARGV[3]  '<I2BB' per request: times, gate (1 quota_open, 2 never_deny; plus 4 where the request comes once and its
---                       counters are asked about nowhere else in the batch), asks - 1; then '<I2I2' per ask: key, term
+-- ARGV[3]  '<I2BB' per request: times, gate, asks - 1; then '<I2I2' per ask: key, term. The gate is the sum of
+--                       1 quota_open, 2 never_deny, 4 the request comes once and its counters are asked about nowhere
+--                       else in the batch, 8 another part of it was denied; never both of 4 and 8
 -- returns  '<dddd' now, damaged counters, the first of them, counters whose time was set back; then per request, time
 --          and ask '<dd': remaining (-1 - remaining where refused), reset. Past the deadline: '<d' now alone.
 --
@@ -621,7 +622,7 @@ local function careful()
         if not passed then quotas_refused = quotas_refused + 1 end
       end
     end
-    if gate >= 2 or not (refused or (gate % 2 == 0 and quotas > 0 and quotas == quotas_refused)) then
+    if gate < 8 and (gate >= 2 or not (refused or (gate % 2 == 0 and quotas > 0 and quotas == quotas_refused))) then
       return false
     end
     -- A counter from the future must come back to now though its request is denied, or it would refuse until then.
@@ -645,7 +646,7 @@ local function careful()
 
   -- One request, `times` over: its asks are those at `at` in R.
   local function request(R, at, times, gate, count)
-    if count == 1 then
+    if count == 1 and gate < 8 then
       local k, t = R[at] + 256 * R[at + 1], terms[R[at + 2] + 256 * R[at + 3]]
       local step, hits = STEP[t.algorithm], t.hits
       open(k, t)
@@ -709,7 +710,7 @@ while at < size do
   at = at + 4
   local after = at + 4 * count
   local ask, answered_before, planned_before = after, answered, planned
-  if gate >= 4 then
+  if gate >= 4 and gate < 8 then
     gate, ask = gate - 4, at
     while ask < after do
       local k, t = R[ask] + 256 * R[ask + 1], terms[R[ask + 2] + 256 * R[ask + 3]]

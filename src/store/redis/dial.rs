@@ -75,6 +75,12 @@ async fn node(
     client.get_multiplexed_async_connection_with_config(&config).await
 }
 
+/// A connection for a question or two, whose end nobody needs to hear of.
+pub(super) async fn plain(address: &Address, settings: &RedisSettings) -> RedisResult<MultiplexedConnection> {
+    let (pushed, _) = mpsc::unbounded_channel();
+    node(address, settings, pushed).await
+}
+
 /// The first answer of the sentinels, in their order; each gets its share of the time.
 async fn master(name: &str, sentinels: &[Address], settings: &RedisSettings) -> RedisResult<Address> {
     let mut last = failed("no sentinel is configured".to_owned());
@@ -108,7 +114,7 @@ fn role(answer: Value) -> RedisResult<String> {
     }
 }
 
-fn failed(why: String) -> RedisError {
+pub(super) fn failed(why: String) -> RedisError {
     std::io::Error::other(why).into()
 }
 

@@ -6,26 +6,53 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::batch::Request;
+use super::cluster::Links;
 use super::link::Link;
 use super::runner::Runner;
 use super::script::Script;
-use super::settings::RedisSettings;
+use super::settings::{Address, RedisSettings};
 use super::tally::Tally;
 use crate::store::{Readings, StoreError};
 
-pub(super) type Answer = Result<Readings, StoreError>;
+pub(super) type Answer = Result<Readings, Failure>;
+
+/// Why a request was not decided.
+#[derive(Debug)]
+pub(super) enum Failure {
+    Store(StoreError),
+    /// Its counters lie on two nodes for as long as their slot moves: they must be asked about one by one.
+    Split,
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Failure {
+        Failure::Store(error)
+    }
+}
+
+/// A node of a Cluster said that a bucket is at another one.
+pub(super) struct Moved {
+    pub bucket: u32,
+    pub to: Option<Address>,
+}
+
+/// How a lane of a Cluster tells of its bucket, and finds other nodes.
+pub(super) type ToGuide = (u32, mpsc::UnboundedSender<Moved>, Arc<Links>);
 
 /// Where requests wait. Any thread may submit; one task, the runner, takes them away.
 pub(super) struct Lane {
     queue: Mutex<Queue>,
     arrived: Notify,
-    link: Arc<Link>,
+    /// Where it sends; in a Cluster, unknown at first.
+    link: ArcSwapOption<Link>,
+    rerouted: Notify,
     tally: Arc<Tally>,
     waiting_max: usize,
     batch_max: usize,
@@ -40,6 +67,8 @@ pub(super) struct Waiting {
     pub alone: bool,
     /// Times that it came to Redis too late.
     pub lates: u8,
+    /// In a Cluster: the node that is taking its slot over, to be asked instead.
+    pub ask: Option<Arc<Link>>,
     pub answer: Option<oneshot::Sender<Answer>>,
 }
 
@@ -64,7 +93,8 @@ pub(super) struct Backlog {
 impl Lane {
     /// The lane, and the future that works it off until `stop`.
     pub(super) fn new(
-        link: Arc<Link>,
+        link: Option<Arc<Link>>,
+        guide: Option<ToGuide>,
         settings: &RedisSettings,
         script: Arc<Script>,
         tally: Arc<Tally>,
@@ -73,39 +103,66 @@ impl Lane {
         let lane = Arc::new(Lane {
             queue: Mutex::default(),
             arrived: Notify::new(),
-            link: link.clone(),
+            link: ArcSwapOption::new(link),
+            rerouted: Notify::new(),
             tally: tally.clone(),
             waiting_max: settings.waiting_max,
             batch_max: settings.batch_max,
         });
-        let runner = Runner::new(lane.clone(), link, script, tally, settings);
+        let runner = Runner::new(lane.clone(), guide, script, tally, settings);
         (lane, runner.run(stop))
     }
 
     /// Waits for the answer until `deadline`. Dropped before the request has left, it charges nothing.
     pub(super) async fn submit(&self, request: Request, deadline: Instant) -> Answer {
-        if !self.link.is_up() {
+        if !self.is_up() {
             self.tally.unreachable.add(1);
-            return Err(StoreError::Unreachable("no connection".to_owned()));
+            return Err(StoreError::Unreachable("no connection".to_owned()).into());
         }
         let (answer, answered) = oneshot::channel();
-        let waiting =
-            Waiting { request, deadline, since: Instant::now(), alone: false, lates: 0, answer: Some(answer) };
+        let waiting = Waiting {
+            request,
+            deadline,
+            since: Instant::now(),
+            alone: false,
+            lates: 0,
+            ask: None,
+            answer: Some(answer),
+        };
         {
             let mut queue = self.queue.lock();
             if queue.is_closed {
-                return Err(closing());
+                return Err(closing().into());
             }
             if queue.waiting.len() >= self.waiting_max {
                 self.tally.overloaded.add(1);
-                return Err(StoreError::Overloaded);
+                return Err(StoreError::Overloaded.into());
             }
             if queue.push(waiting, self.batch_max) {
                 self.arrived.notify_one();
             }
         }
         // The runner answers at the deadline at the latest, and closes the queue when it ends.
-        answered.await.unwrap_or_else(|_| Err(closing()))
+        answered.await.unwrap_or_else(|_| Err(closing().into()))
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.link.load().as_ref().is_some_and(|link| link.is_up())
+    }
+
+    /// Where it sends now.
+    pub(super) fn link(&self) -> Option<Arc<Link>> {
+        self.link.load_full()
+    }
+
+    /// From now on it sends there; to the same place too, for it may have stopped sending until it hears.
+    pub(super) fn reroute(&self, link: Arc<Link>) {
+        self.link.store(Some(link));
+        self.rerouted.notify_one();
+    }
+
+    pub(super) async fn rerouted(&self) {
+        self.rerouted.notified().await;
     }
 
     pub(super) async fn arrived(&self) {
@@ -184,14 +241,14 @@ impl Lane {
     pub(super) fn fail_all(&self, why: &str) {
         for mut waiting in self.queue.lock().take() {
             self.tally.unreachable.add(1);
-            waiting.reply(Err(StoreError::Unreachable(why.to_owned())));
+            waiting.reply(Err(StoreError::Unreachable(why.to_owned()).into()));
         }
     }
 
     pub(super) fn time_out(&self, mut waiting: Waiting) {
         let patience: Duration = waiting.deadline - waiting.since;
         self.tally.timeouts.add(1);
-        waiting.reply(Err(StoreError::Timeout(patience)));
+        waiting.reply(Err(StoreError::Timeout(patience).into()));
     }
 }
 

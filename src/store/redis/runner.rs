@@ -13,7 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::batch::{Batch, Verdict};
 use super::clock::RedisClock;
-use super::lane::{Lane, Waiting};
+use super::cluster::redirected;
+use super::dial::failed;
+use super::lane::{Failure, Lane, Moved, ToGuide, Waiting};
 use super::link::{Link, Live};
 use super::script::Script;
 use super::settings::RedisSettings;
@@ -28,12 +30,15 @@ type Reply = Pin<Box<dyn Future<Output = (RedisResult<Value>, bool)> + Send>>;
 
 pub(super) struct Runner {
     lane: Arc<Lane>,
-    link: Arc<Link>,
+    link: Option<Arc<Link>>,
+    guide: Option<ToGuide>,
     script: Arc<Script>,
     tally: Arc<Tally>,
     in_flight_max: usize,
     timeouts_max: u32,
     changes: watch::Receiver<Option<Live>>,
+    /// The bucket has moved: nothing is sent until it is known where to.
+    is_lost: bool,
     /// The connection in use, and its Redis' clock.
     connection: Option<(Live, RedisClock)>,
     flights: Vec<Flight>,
@@ -55,20 +60,23 @@ struct Flight {
 impl Runner {
     pub(super) fn new(
         lane: Arc<Lane>,
-        link: Arc<Link>,
+        guide: Option<ToGuide>,
         script: Arc<Script>,
         tally: Arc<Tally>,
         settings: &RedisSettings,
     ) -> Runner {
-        let changes = link.watch();
+        let link = lane.link();
+        let changes = changes_of(link.as_deref());
         Runner {
             lane,
             link,
+            guide,
             script,
             tally,
             in_flight_max: settings.in_flight_max.max(1),
             timeouts_max: settings.timeouts_max.max(1),
             changes,
+            is_lost: false,
             connection: None,
             flights: Vec::new(),
             timeouts_in_row: 0,
@@ -88,10 +96,8 @@ impl Runner {
             tokio::select! {
                 biased;
                 (nth, outcome) = next_reply(&mut self.flights) => self.land(nth, outcome),
-                changed = self.changes.changed() => match changed {
-                    Ok(()) => self.reconnect(),
-                    Err(_) => return,
-                },
+                Ok(()) = self.changes.changed() => self.reconnect(),
+                () = lane.rerouted() => self.follow(),
                 () = &mut self.timer, if self.is_timer_set => self.expire(),
                 () = lane.arrived() => {}
             }
@@ -114,6 +120,27 @@ impl Runner {
         }
     }
 
+    /// Takes up the lane's present link. Those who wait go on waiting; what flies may still be answered.
+    fn follow(&mut self) {
+        let link = self.lane.link();
+        self.is_lost = false;
+        let is_same = match (&self.link, &link) {
+            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+            _ => false,
+        };
+        if is_same {
+            return;
+        }
+        self.changes = changes_of(link.as_deref());
+        self.link = link;
+        let live = self.changes.borrow_and_update().clone();
+        self.connection = live.map(|live| {
+            let clock = RedisClock::new(live.clock);
+            (live, clock)
+        });
+        self.timeouts_in_row = 0;
+    }
+
     fn disconnect(&mut self, why: &str) {
         for flight in std::mem::take(&mut self.flights) {
             self.fail(flight.waiting, why);
@@ -125,7 +152,7 @@ impl Runner {
 
     /// Sends what may leave: anything if nothing is on its way, else only full batches, for a far Redis.
     fn take_off(&mut self) {
-        while let Some((live, clock)) = &self.connection {
+        while let Some((live, clock)) = self.connection.as_ref().filter(|_| !self.is_lost) {
             let backlog = self.lane.backlog();
             let under_way = self.flights.iter().filter(|flight| !flight.is_given_up).count();
             if backlog.is_empty || (under_way > 0 && !(backlog.is_full_batch && under_way < self.in_flight_max)) {
@@ -144,8 +171,24 @@ impl Runner {
             self.tally.counters.add(batch.counters() as u64);
             self.tally.requests.add(waiting.len() as u64);
             self.tally.merged.add(batch.merged as u64);
-            let (script, connection) = (self.script.clone(), live.connection.clone());
-            let reply = Box::pin(async move { script.run(connection, cmd).await });
+            let script = self.script.clone();
+            let reply: Reply = match &first.ask {
+                None => {
+                    let connection = live.connection.clone();
+                    Box::pin(async move { script.run(connection, cmd).await })
+                }
+                Some(link) => {
+                    let mut changes = link.watch();
+                    Box::pin(async move {
+                        // The node that takes a slot over may be new to us; the deadline bounds the wait.
+                        let live = changes.wait_for(Option::is_some).await.ok().and_then(|live| live.clone());
+                        match live {
+                            Some(live) => script.run_asking(live.connection, cmd).await,
+                            None => (Err(failed("the node is gone".to_owned())), false),
+                        }
+                    })
+                }
+            };
             self.flights.push(Flight { batch, waiting, sent, reply, is_given_up: false });
         }
     }
@@ -213,6 +256,8 @@ impl Runner {
     fn judge(&mut self, flight: Flight, error: &RedisError) {
         let Flight { mut waiting, .. } = flight;
         match error.code() {
+            Some("MOVED") if self.guide.is_some() => self.lose(waiting, error),
+            Some("ASK" | "TRYAGAIN") if self.guide.is_some() && waiting.len() == 1 => self.ask(waiting, error),
             Some(code) if is_about_the_node(code) => {
                 self.complain();
                 self.fail(waiting, &error.to_string());
@@ -230,6 +275,34 @@ impl Runner {
         }
     }
 
+    /// The bucket is at another node: it is sent there once the lane is pointed at it.
+    fn lose(&mut self, mut waiting: Vec<Waiting>, error: &RedisError) {
+        waiting.iter_mut().for_each(|waiting| waiting.ask = None);
+        self.lane.put_back(waiting);
+        self.is_lost = true;
+        if let Some((bucket, moved, _)) = &self.guide {
+            // The guide ends only with the store.
+            let _ = moved.send(Moved { bucket: *bucket, to: redirected(error) });
+        }
+    }
+
+    /// The bucket is moving and this counter has gone already; several may be on both sides.
+    fn ask(&mut self, mut waiting: Vec<Waiting>, error: &RedisError) {
+        let is_one = waiting.iter().all(|waiting| waiting.request.asks() == 1);
+        match (&self.guide, redirected(error)) {
+            (Some((_, _, links)), Some(address)) if is_one => {
+                let link = links.to(&address);
+                waiting.iter_mut().for_each(|waiting| {
+                    waiting.alone = true;
+                    waiting.ask = Some(link.clone());
+                });
+                self.lane.put_back(waiting);
+            }
+            _ if is_one => self.refuse(waiting, &error.to_string()),
+            _ => waiting.iter_mut().for_each(|waiting| waiting.reply(Err(Failure::Split))),
+        }
+    }
+
     /// Answers those whose time is up. A batch that nobody waits for any more counts as one without an answer.
     fn expire(&mut self) {
         self.is_timer_set = false;
@@ -239,7 +312,7 @@ impl Runner {
             for waiting in &mut flight.waiting {
                 if waiting.deadline <= now && waiting.answer.is_some() {
                     self.tally.timeouts.add(1);
-                    waiting.reply(Err(StoreError::Timeout(waiting.deadline - waiting.since)));
+                    waiting.reply(Err(StoreError::Timeout(waiting.deadline - waiting.since).into()));
                 }
             }
             if flight.waiting.iter().all(|waiting| waiting.answer.is_none()) {
@@ -264,22 +337,22 @@ impl Runner {
     }
 
     fn complain(&self) {
-        if let Some((live, _)) = &self.connection {
-            self.link.complain(live.epoch);
+        if let (Some((live, _)), Some(link)) = (&self.connection, &self.link) {
+            link.complain(live.epoch);
         }
     }
 
     fn fail(&self, waiting: Vec<Waiting>, why: &str) {
         for mut waiting in waiting.into_iter().filter(|waiting| waiting.answer.is_some()) {
             self.tally.unreachable.add(1);
-            waiting.reply(Err(StoreError::Unreachable(why.to_owned())));
+            waiting.reply(Err(StoreError::Unreachable(why.to_owned()).into()));
         }
     }
 
     fn refuse(&self, waiting: Vec<Waiting>, why: &str) {
         for mut waiting in waiting.into_iter().filter(|waiting| waiting.answer.is_some()) {
             self.tally.refused.add(1);
-            waiting.reply(Err(StoreError::Refused(why.to_owned())));
+            waiting.reply(Err(StoreError::Refused(why.to_owned()).into()));
         }
     }
 }
@@ -294,6 +367,11 @@ impl Drop for Runner {
 /// Errors that every request to this node would get: another connection may lead to a better one.
 fn is_about_the_node(code: &str) -> bool {
     matches!(code, "READONLY" | "LOADING" | "MASTERDOWN" | "NOAUTH" | "WRONGPASS" | "CLUSTERDOWN")
+}
+
+/// Of no link there is never news, until the lane is pointed at one.
+fn changes_of(link: Option<&Link>) -> watch::Receiver<Option<Live>> {
+    link.map_or_else(|| watch::Sender::new(None).subscribe(), Link::watch)
 }
 
 /// The first answer that is there, of at most a handful of flights.

@@ -38,6 +38,24 @@ impl Script {
             answer => (answer, false),
         }
     }
+
+    /// As [`Script::run`], to a node that is just taking the slot over: without ASKING it would send us back.
+    pub(super) async fn run_asking(
+        &self,
+        mut connection: MultiplexedConnection,
+        cmd: Cmd,
+    ) -> (RedisResult<Value>, bool) {
+        let mut pipe = redis::pipe();
+        pipe.cmd("ASKING").add_command(cmd);
+        // Each connection is given the script when it is made, so a node without it has just lost it; asking again
+        // is left to whoever waits.
+        let answer = connection.send_packed_commands(&pipe, 0, 2).await;
+        let last = answer.and_then(|mut answers| match answers.pop() {
+            Some(answer) => answer.extract_error(),
+            None => Err(super::dial::failed("no answer to ASKING".to_owned())),
+        });
+        (last, false)
+    }
 }
 
 fn is_unknown_script(error: &RedisError) -> bool {

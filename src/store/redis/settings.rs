@@ -59,6 +59,10 @@ pub enum Topology {
         master: String,
         sentinels: Vec<Address>,
     },
+    /// Any seed that answers tells of the other nodes.
+    Cluster {
+        seeds: Vec<Address>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -11,7 +11,7 @@ fn request(user: &str, hits: i64, now: u64) -> Request {
         cost: Cost { hits, charge_denied: false },
         role: Role::Enforced,
     };
-    Request::new(&[ask], Gate::default(), now, "", |_| 3)
+    Request::new(&[ask], Gate::default(), false, now, "", |_| 3)
 }
 
 /// The arguments of the call, after the command and the name of the script.

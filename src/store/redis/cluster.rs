@@ -1,0 +1,300 @@
+//! Which node of a Cluster holds which bucket: reads the map of slots, keeps a connection per primary, and points each
+//! bucket's lane at its node. It knows nothing of requests.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use redis::aio::MultiplexedConnection;
+use redis::cluster_routing::Slot;
+use redis::{RedisError, RedisResult, Value};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::dial::{self, Target};
+use super::lane::{Lane, Moved};
+use super::link::Link;
+use super::script::Script;
+use super::settings::{Address, RedisSettings};
+use super::tally::Tally;
+use crate::store::key;
+
+/// The map changes seldom, and a node that lost a slot says so; this only finds what nobody asked about.
+const REFRESH: Duration = Duration::from_secs(10);
+
+/// While a node can't be reached another may take over: the map says when.
+const REFRESH_LOST: Duration = Duration::from_millis(100);
+
+/// A slot that moves makes every lane of its node complain at once; one look answers them all.
+const REFRESH_MIN: Duration = Duration::from_millis(20);
+
+const SLOTS: u16 = 16_384;
+
+/// The links to all nodes that are known, made when first asked for.
+pub(super) struct Links {
+    settings: Arc<RedisSettings>,
+    script: Arc<Script>,
+    tally: Arc<Tally>,
+    tasks: TaskTracker,
+    runtime: Handle,
+    stop: CancellationToken,
+    links: Mutex<HashMap<Address, (Arc<Link>, CancellationToken)>>,
+}
+
+/// A lane per bucket, since one script can only touch one slot; they share a connection per node.
+pub(super) struct Cluster {
+    links: Arc<Links>,
+    lanes: Vec<Arc<Lane>>,
+    is_mapped: watch::Receiver<bool>,
+}
+
+impl Cluster {
+    /// Starts the lanes and the task that points them at nodes.
+    pub(super) fn start(
+        seeds: &[Address],
+        settings: Arc<RedisSettings>,
+        script: Arc<Script>,
+        tally: Arc<Tally>,
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) -> Cluster {
+        let links = Arc::new(Links {
+            settings: settings.clone(),
+            script: script.clone(),
+            tally: tally.clone(),
+            tasks: tasks.clone(),
+            runtime: Handle::current(),
+            stop: stop.clone(),
+            links: Mutex::default(),
+        });
+        let (moved, moves) = mpsc::unbounded_channel();
+        let lanes: Vec<Arc<Lane>> = (0..settings.buckets.max(1))
+            .map(|bucket| {
+                let guide = Some((bucket, moved.clone(), links.clone()));
+                let (lane, work) = Lane::new(None, guide, &settings, script.clone(), tally.clone(), stop.clone());
+                tasks.spawn(work);
+                lane
+            })
+            .collect();
+        let (says_mapped, is_mapped) = watch::channel(false);
+        let guide = Guide {
+            seeds: seeds.to_vec(),
+            slots: slots(&settings),
+            links: links.clone(),
+            lanes: lanes.clone(),
+            is_mapped: says_mapped,
+        };
+        tasks.spawn(async move {
+            stop.run_until_cancelled(guide.run(moves)).await;
+        });
+        Cluster { links, lanes, is_mapped }
+    }
+
+    pub(super) fn lane(&self, bucket: u32) -> &Arc<Lane> {
+        &self.lanes[bucket as usize]
+    }
+
+    /// A task of the store, for what must happen though nobody waits for it any more.
+    pub(super) fn spawn<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        self.links.tasks.spawn_on(task, &self.links.runtime)
+    }
+
+    /// Whether every bucket has a node that is connected.
+    pub(super) fn is_up(&self) -> bool {
+        *self.is_mapped.borrow() && self.links.are_up()
+    }
+
+    /// Resolves once every bucket has had a node, and each node a connection.
+    pub(super) async fn up(&self) {
+        // Either sender ends only with the store, and then there is nothing to wait for.
+        let _ = self.is_mapped.clone().wait_for(|is_mapped| *is_mapped).await;
+        let links: Vec<Arc<Link>> = self.links.links.lock().values().map(|(link, _)| link.clone()).collect();
+        for link in links {
+            let _ = link.watch().wait_for(Option::is_some).await;
+        }
+    }
+}
+
+impl Links {
+    fn are_up(&self) -> bool {
+        self.links.lock().values().all(|(link, _)| link.is_up())
+    }
+
+    pub(super) fn to(&self, address: &Address) -> Arc<Link> {
+        let mut links = self.links.lock();
+        if let Some((link, _)) = links.get(address) {
+            return link.clone();
+        }
+        let stop = self.stop.child_token();
+        let (link, keep) = Link::new(
+            Target::Node(address.clone()),
+            self.settings.clone(),
+            self.script.clone(),
+            self.tally.clone(),
+            stop.clone(),
+        );
+        self.tasks.spawn_on(keep, &self.runtime);
+        links.insert(address.clone(), (link.clone(), stop));
+        link
+    }
+
+    /// Lets go of nodes that hold nothing any more.
+    fn keep_only(&self, used: &[Address]) {
+        self.links.lock().retain(|address, (_, stop)| {
+            let is_used = used.contains(address);
+            if !is_used {
+                stop.cancel();
+            }
+            is_used
+        });
+    }
+
+    fn live(&self) -> Vec<(Address, MultiplexedConnection)> {
+        let links = self.links.lock();
+        links.iter().filter_map(|(address, (link, _))| Some((address.clone(), link.connection()?))).collect()
+    }
+}
+
+/// The slot of each bucket's keys.
+fn slots(settings: &RedisSettings) -> Vec<u16> {
+    let numbers: HashMap<Slot, u16> = (0..SLOTS).filter_map(|number| Some((Slot::new(number)?, number))).collect();
+    let of = |bucket| {
+        let mut key = Vec::new();
+        key::write_bucket(&mut key, &settings.key_prefix, bucket);
+        numbers[&Slot::for_key(&key)]
+    };
+    (0..settings.buckets.max(1)).map(of).collect()
+}
+
+/// Keeps the lanes pointed at the right nodes.
+struct Guide {
+    seeds: Vec<Address>,
+    /// By bucket.
+    slots: Vec<u16>,
+    links: Arc<Links>,
+    lanes: Vec<Arc<Lane>>,
+    is_mapped: watch::Sender<bool>,
+}
+
+impl Guide {
+    async fn run(self, mut moves: mpsc::UnboundedReceiver<Moved>) {
+        let mut said = false;
+        loop {
+            match self.refresh().await {
+                Ok(()) => said = false,
+                Err(error) if !said => {
+                    tracing::warn!(%error, "can't read the Cluster's map of slots, trying on");
+                    said = true;
+                }
+                Err(_) => {}
+            }
+            let refreshed = Instant::now();
+            let is_whole = *self.is_mapped.borrow() && self.links.are_up();
+            let wait = if is_whole { REFRESH } else { REFRESH_LOST };
+            if let Ok(Some(moved)) = tokio::time::timeout(wait, moves.recv()).await {
+                self.heed(moved);
+                while let Ok(moved) = moves.try_recv() {
+                    self.heed(moved);
+                }
+                tokio::time::sleep_until(refreshed + REFRESH_MIN).await;
+            }
+        }
+    }
+
+    /// Where the node said to which place the bucket has gone, it is followed at once; the map will say the same.
+    fn heed(&self, moved: Moved) {
+        if let Some(to) = moved.to {
+            self.lanes[moved.bucket as usize].reroute(self.links.to(&to));
+        }
+    }
+
+    async fn refresh(&self) -> RedisResult<()> {
+        let ranges = self.map().await?;
+        let mut used = Vec::new();
+        let mut is_whole = true;
+        for (lane, slot) in self.lanes.iter().zip(&self.slots) {
+            match ranges.iter().find(|range| (range.first..=range.last).contains(slot)) {
+                Some(range) => {
+                    lane.reroute(self.links.to(&range.primary));
+                    if !used.contains(&range.primary) {
+                        used.push(range.primary.clone());
+                    }
+                }
+                None => is_whole = false,
+            }
+        }
+        self.links.keep_only(&used);
+        self.is_mapped.send_replace(is_whole);
+        Ok(())
+    }
+
+    /// The map as any node that answers knows it: those connected first, then the seeds.
+    async fn map(&self) -> RedisResult<Vec<Range>> {
+        let patience = self.links.settings.connect_timeout;
+        for (address, connection) in self.links.live() {
+            if let Ok(Ok(ranges)) = tokio::time::timeout(patience, read_map(connection, &address)).await {
+                return Ok(ranges);
+            }
+        }
+        let mut last = dial::failed("no seed is configured".to_owned());
+        for seed in &self.seeds {
+            let read = async {
+                let connection = dial::plain(seed, &self.links.settings).await?;
+                read_map(connection, seed).await
+            };
+            match tokio::time::timeout(patience, read).await {
+                Ok(Ok(ranges)) => return Ok(ranges),
+                Ok(Err(error)) => last = error,
+                Err(_) => last = dial::failed(format!("{seed} gave no answer within {patience:?}")),
+            }
+        }
+        Err(last)
+    }
+}
+
+/// Slots `first..=last` belong to `primary`.
+#[derive(Debug, PartialEq)]
+struct Range {
+    first: u16,
+    last: u16,
+    primary: Address,
+}
+
+async fn read_map(mut connection: MultiplexedConnection, asked: &Address) -> RedisResult<Vec<Range>> {
+    let answer: Value = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await?;
+    ranges(answer, asked).ok_or_else(|| dial::failed("CLUSTER SLOTS answered something else".to_owned()))
+}
+
+/// An item per range: first, last, then nodes with the primary first, each with host and port. A node that doesn't know
+/// its own name leaves it empty: it is the one that was asked.
+fn ranges(answer: Value, asked: &Address) -> Option<Vec<Range>> {
+    let Value::Array(items) = answer else { return None };
+    items.into_iter().map(|item| range(item, asked)).collect()
+}
+
+fn range(item: Value, asked: &Address) -> Option<Range> {
+    let Value::Array(fields) = item else { return None };
+    let [Value::Int(first), Value::Int(last), Value::Array(primary), ..] = &fields[..] else { return None };
+    let [host, Value::Int(port), ..] = &primary[..] else { return None };
+    let named: Option<String> = redis::from_redis_value(host.clone()).ok()?;
+    let host = match (named.filter(|host| !host.is_empty() && host != "?"), asked) {
+        (Some(host), _) => host,
+        (None, Address::Tcp { host, .. }) => host.clone(),
+        (None, Address::Unix(_)) => return None,
+    };
+    let number = |value: &i64| u16::try_from(*value).ok();
+    Some(Range { first: number(first)?, last: number(last)?, primary: Address::Tcp { host, port: number(port)? } })
+}
+
+/// Where a node says that a slot is now, from MOVED and ASK: `host:port`.
+pub(super) fn redirected(error: &RedisError) -> Option<Address> {
+    let (place, _slot) = error.redirect_node()?;
+    let (host, port) = place.rsplit_once(':')?;
+    let host = host.trim_matches(['[', ']']);
+    (!host.is_empty()).then(|| Some(Address::Tcp { host: host.to_owned(), port: port.parse().ok()? }))?
+}

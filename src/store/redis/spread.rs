@@ -1,0 +1,150 @@
+//! One request over several buckets of a Cluster, which no single script can decide. Its parts are decided one after the
+//! other, in an order that is the same for all replicas; the first denial stops it and what was charged is given back.
+//! Never admits too much; until the refund arrives it counts too much. It knows lanes, not nodes.
+
+use std::time::Duration;
+
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use super::batch::Request;
+use super::cluster::Cluster;
+use super::lane::Failure;
+use crate::limit::{Cost, Reading};
+use crate::store::{Ask, Gate, Readings, Role, denied};
+
+/// A refund may arrive after the answer has left; without it the counters would stay too high for a window.
+const REFUND_PATIENCE: Duration = Duration::from_millis(250);
+
+/// What of a request one script decides: asks in one bucket, of one phase.
+struct Part {
+    phase: Phase,
+    bucket: u32,
+    asks: SmallVec<[usize; 4]>,
+}
+
+/// Those whose refusal denies come first, so that there is little to give back; then the quotas, which deny only
+/// together; last what never denies.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Enforced,
+    Quota,
+    Rest,
+}
+
+/// A request to a Cluster.
+pub(super) struct Question<'a> {
+    pub cluster: &'a Cluster,
+    pub prefix: &'a str,
+    pub asks: &'a [Ask<'a>],
+    /// By ask.
+    pub buckets: &'a [u32],
+    pub gate: Gate,
+    /// As in [`Request`].
+    pub now: u64,
+    pub deadline: Instant,
+}
+
+/// A request on its way through its parts.
+struct Course<'a> {
+    question: &'a Question<'a>,
+    readings: Vec<Option<Reading>>,
+    /// What a denial must give back, with the time from which it was charged.
+    charged: Vec<(usize, Instant)>,
+    denied: bool,
+}
+
+/// Decides a request whose asks fall into several buckets. `one_by_one` keeps even those of one bucket apart, for while
+/// its slot moves no script may touch two counters.
+pub(super) async fn decide(question: &Question<'_>, one_by_one: bool) -> Result<Readings, Failure> {
+    let mut course = Course { question, readings: vec![None; question.asks.len()], charged: Vec::new(), denied: false };
+    let parts = parts(question.asks, question.buckets, one_by_one);
+    for phase in [Phase::Enforced, Phase::Quota, Phase::Rest] {
+        for part in &parts {
+            if part.phase == phase {
+                course.take(part).await?;
+            }
+        }
+        if phase == Phase::Quota && course.quotas_deny() {
+            course.deny().await;
+        }
+    }
+    Ok(course.readings.into_iter().map(|reading| reading.expect("every ask is in a part")).collect())
+}
+
+fn parts(asks: &[Ask<'_>], buckets: &[u32], one_by_one: bool) -> Vec<Part> {
+    let mut parts: Vec<Part> = Vec::new();
+    for (nth, (ask, &bucket)) in asks.iter().zip(buckets).enumerate() {
+        let phase = match ask.role {
+            Role::Quota => Phase::Quota,
+            // A refund of a denied request doesn't happen, so it waits for the verdict.
+            Role::Enforced if ask.cost.hits >= 0 => Phase::Enforced,
+            Role::Enforced | Role::Shadow => Phase::Rest,
+        };
+        match parts.iter_mut().find(|part| part.phase == phase && part.bucket == bucket) {
+            Some(part) if !one_by_one => part.asks.push(nth),
+            _ => parts.push(Part { phase, bucket, asks: SmallVec::from_slice(&[nth]) }),
+        }
+    }
+    parts.sort_by_key(|part| (part.phase, part.bucket));
+    parts
+}
+
+impl Course<'_> {
+    async fn take(&mut self, part: &Part) -> Result<(), Failure> {
+        let asks: SmallVec<[Ask<'_>; 4]> = part.asks.iter().map(|&nth| self.question.asks[nth]).collect();
+        // Whether quotas deny is judged over all parts; here each is charged where it admits.
+        let gate = Gate { quota_open: true, ..self.question.gate };
+        let begun = Instant::now();
+        let request = self.request(&asks, gate, self.denied, part.bucket);
+        let submitted = self.question.cluster.lane(part.bucket).submit(request, self.question.deadline).await;
+        if matches!(submitted, Err(Failure::Split)) {
+            self.deny().await;
+        }
+        let readings = submitted?;
+        let refused = readings.iter().any(|reading| !reading.admitted);
+        let denies = part.phase == Phase::Enforced && refused && !self.question.gate.never_deny;
+        for (&nth, reading) in part.asks.iter().zip(&readings) {
+            self.readings[nth] = Some(*reading);
+            let cost = self.question.asks[nth].cost;
+            if reading.admitted && !denies && !self.denied && cost.hits > 0 && !cost.charge_denied {
+                self.charged.push((nth, begun));
+            }
+        }
+        if denies && !self.denied {
+            self.deny().await;
+        }
+        Ok(())
+    }
+
+    fn quotas_deny(&self) -> bool {
+        let answers = self.question.asks.iter().zip(&self.readings).filter(|(ask, _)| ask.role == Role::Quota);
+        let answers = answers.map(|(ask, reading)| (ask.role, reading.is_some_and(|reading| reading.admitted)));
+        !self.denied && denied(self.question.gate, answers)
+    }
+
+    /// Gives back what was charged; the readings are then those of the counters as they stay.
+    async fn deny(&mut self) {
+        self.denied = true;
+        for (nth, begun) in std::mem::take(&mut self.charged) {
+            let ask = self.question.asks[nth];
+            // What was charged a window ago counts no more, and a refund would take others' hits.
+            if begun.elapsed() >= ask.limit.window.as_duration() {
+                continue;
+            }
+            let back = Ask { cost: Cost { hits: -ask.cost.hits, charge_denied: false }, ..ask };
+            let bucket = self.question.buckets[nth];
+            let request = self.request(&[back], Gate { never_deny: true, ..Gate::default() }, false, bucket);
+            let lane = self.question.cluster.lane(bucket).clone();
+            let until = self.question.deadline.max(Instant::now() + REFUND_PATIENCE);
+            let refund = self.question.cluster.spawn(async move { lane.submit(request, until).await });
+            if let Ok(Ok(Ok(readings))) = tokio::time::timeout_at(self.question.deadline, refund).await {
+                self.readings[nth] = Some(readings[0]);
+            }
+        }
+    }
+
+    fn request(&self, asks: &[Ask<'_>], gate: Gate, is_denied: bool, bucket: u32) -> Request {
+        Request::new(asks, gate, is_denied, self.question.now, self.question.prefix, |_| bucket)
+    }
+}

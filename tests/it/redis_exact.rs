@@ -1,0 +1,151 @@
+//! Exactly the limit is admitted, whoever asks, however many at once, against one Redis and against a Cluster.
+
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tollgate::limit::{Algorithm, Cost, Entry, Limit, Unit};
+use tollgate::store::redis::{Address, Redis, RedisSettings, Topology};
+use tollgate::store::{Ask, Gate, Key, Role, key};
+
+use crate::redis_server::{RedisCluster, RedisServer};
+use crate::redis_twin::{settings, soon, store};
+
+const REPLICAS: usize = 3;
+const REQUESTS: usize = 2_000;
+
+fn limit(requests: u32, algorithm: Algorithm) -> Limit {
+    // So long a window that a bucket regains nothing while the test runs.
+    Limit { burst: requests, ..Limit::new(requests, Unit::Year.window(), algorithm) }
+}
+
+fn ask<'a>(entries: &'a [Entry<'a>], limit: Limit, hits: i64) -> Ask<'a> {
+    Ask {
+        key: Key { domain: "exact", entries, shared: &[], limit_name: "", variable: 0 },
+        rule: 0,
+        limit,
+        cost: Cost { hits, charge_denied: false },
+        role: Role::Enforced,
+    }
+}
+
+/// One request over the counters of `users`, each with its limit.
+async fn admitted(redis: &Redis, users: &[(&str, Limit)]) -> bool {
+    let entries: Vec<[Entry<'_>; 1]> = users.iter().map(|(user, _)| [Entry { key: "user", value: user }]).collect();
+    let asks: Vec<Ask<'_>> = entries.iter().zip(users).map(|(entries, (_, limit))| ask(entries, *limit, 1)).collect();
+    let readings = redis.apply(&asks, Gate::default(), soon()).await.expect("Redis answers");
+    readings.iter().all(|reading| reading.admitted)
+}
+
+async fn remaining(redis: &Redis, user: &str, limit: Limit) -> u64 {
+    let entries = [Entry { key: "user", value: user }];
+    redis.apply(&[ask(&entries, limit, 0)], Gate::default(), soon()).await.expect("Redis answers")[0].remaining
+}
+
+/// How many of all replicas' requests were admitted.
+async fn rush(replicas: &[Redis], users: &'static [(&'static str, u32)], algorithm: Algorithm) -> usize {
+    let mut asked = JoinSet::new();
+    for nth in 0..REQUESTS * REPLICAS {
+        let redis = replicas[nth % REPLICAS].clone();
+        asked.spawn(async move {
+            let users: Vec<(&str, Limit)> = users.iter().map(|(user, max)| (*user, limit(*max, algorithm))).collect();
+            admitted(&redis, &users).await
+        });
+    }
+    asked.join_all().await.into_iter().filter(|admitted| *admitted).count()
+}
+
+async fn replicas(settings: RedisSettings) -> Vec<Redis> {
+    let mut replicas = Vec::new();
+    for _ in 0..REPLICAS {
+        replicas.push(store(settings.clone()).await);
+    }
+    replicas
+}
+
+fn of_cluster(cluster: &RedisCluster) -> RedisSettings {
+    let address = |server: &RedisServer| Address::Tcp { host: "127.0.0.1".into(), port: server.port() };
+    RedisSettings::new(Topology::Cluster { seeds: cluster.nodes.iter().skip(1).map(address).collect() })
+}
+
+fn bucket(user: &str) -> u32 {
+    let entries = [Entry { key: "user", value: user }];
+    key::bucket(&Key { domain: "exact", entries: &entries, shared: &[], limit_name: "", variable: 0 }, 256)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_replicas_admit_exactly_the_limit() {
+    let server = RedisServer::start();
+    let replicas = replicas(settings(&server)).await;
+    for algorithm in Algorithm::ALL {
+        assert_eq!(rush(&replicas, &[("alone", 100)], algorithm).await, 100, "{algorithm:?}");
+        // Of two counters the tighter one denies, and the other is charged only for what passed.
+        assert_eq!(rush(&replicas, &[("wide", 300), ("tight", 100)], algorithm).await, 100, "{algorithm:?}");
+        assert_eq!(remaining(&replicas[0], "wide", limit(300, algorithm)).await, 200, "{algorithm:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_replicas_of_a_cluster_admit_exactly_the_limit() {
+    let cluster = RedisCluster::start();
+    let replicas = replicas(of_cluster(&cluster)).await;
+    for algorithm in Algorithm::ALL {
+        assert_eq!(rush(&replicas, &[("alone", 100)], algorithm).await, 100, "{algorithm:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_several_buckets_never_more_than_the_limit_and_refunds_make_it_exact() {
+    let cluster = RedisCluster::start();
+    let replicas = replicas(of_cluster(&cluster)).await;
+    assert_ne!(bucket("wide"), bucket("tight"));
+    for algorithm in Algorithm::ALL {
+        let mut passed = rush(&replicas, &[("wide", 300), ("tight", 100), ("other", 300)], algorithm).await;
+        assert!(passed <= 100, "{algorithm:?}: {passed}");
+        // What was given back is there for those who come now.
+        let users = [("wide", 300), ("tight", 100), ("other", 300)].map(|(user, max)| (user, limit(max, algorithm)));
+        for _ in 0..101 {
+            passed += usize::from(admitted(&replicas[0], &users).await);
+        }
+        assert_eq!(passed, 100, "{algorithm:?}");
+        for user in ["wide", "other"] {
+            assert_eq!(remaining(&replicas[1], user, limit(300, algorithm)).await, 200, "{algorithm:?} {user}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn moving_slot_loses_no_request_and_no_count() {
+    let cluster = RedisCluster::start();
+    let redis = store(of_cluster(&cluster)).await;
+    let max = limit(1_000, Algorithm::SlidingWindow);
+    let users = [("alice", max)];
+    let slot: u16 = {
+        let mut key = Vec::new();
+        key::write_bucket(&mut key, "", bucket("alice"));
+        cluster.nodes[0].cli(&["cluster", "keyslot", std::str::from_utf8(&key).unwrap()]).parse().unwrap()
+    };
+    let from = usize::from(slot / 5_461).min(2);
+    let to = (from + 1) % 3;
+    for _ in 0..10 {
+        assert!(admitted(&redis, &users).await);
+    }
+    let entries = [[Entry { key: "user", value: "alice" }, Entry { key: "new", value: "1" }]];
+    let while_moving = async {
+        // The old counter is still where it was; a new one begins where the slot goes; both together are asked apart.
+        assert!(admitted(&redis, &users).await);
+        let fresh = Ask { key: Key { entries: &entries[0], ..ask(&[], max, 1).key }, ..ask(&[], max, 1) };
+        let old = [Entry { key: "user", value: "alice" }];
+        let answer = redis.apply(&[fresh], Gate::default(), soon()).await.expect("Redis answers");
+        assert_eq!(answer[0].remaining, 999);
+        let answer = redis.apply(&[ask(&old, max, 1), fresh], Gate::default(), soon()).await.expect("Redis answers");
+        assert_eq!((answer[0].remaining, answer[1].remaining), (988, 998));
+    };
+    let runtime = tokio::runtime::Handle::current();
+    tokio::task::block_in_place(|| cluster.move_slot(slot, from, to, || runtime.block_on(while_moving)));
+    let after = timeout(Duration::from_secs(5), async {
+        assert!(admitted(&redis, &users).await);
+        remaining(&redis, "alice", max).await
+    });
+    assert_eq!(after.await.expect("the new node answers"), 987);
+}
