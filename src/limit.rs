@@ -251,7 +251,8 @@ pub enum Code {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reading {
     pub admitted: bool,
-    /// How many more hits of 1 would be admitted now.
+    /// How many more hits of 1 would be admitted now. Of a refused cost that is charged all the same: how many would
+    /// have been in its place, which metrics need, since nothing more passes in either case.
     pub remaining: u64,
     /// Refused: until the same cost would be admitted (the window, if it never can be). Admitted with some
     /// remaining: until the counter would be empty. Admitted with none remaining: until one more would be admitted.

@@ -42,6 +42,7 @@ pub(super) fn step(limit: &Limit, state: State, cost: Cost, now: u64) -> (State,
     let units = hits.unsigned_abs() * UNIT;
     let passes = hits == 0 || (requests > 0 && hits.unsigned_abs() <= burst);
     let admitted = hits < 0 || (passes && left + units <= burst * UNIT);
+    let before = left;
     let state = if hits != 0 && (admitted || charge_denied) {
         at = current;
         level = if hits < 0 { left.saturating_sub(units) } else { (left + units).min(deepest) };
@@ -51,7 +52,8 @@ pub(super) fn step(limit: &Limit, state: State, cost: Cost, now: u64) -> (State,
         kept
     };
 
-    let remaining = if requests == 0 { 0 } else { (burst * UNIT).saturating_sub(left) / UNIT };
+    let counted = if admitted { left } else { before };
+    let remaining = if requests == 0 { 0 } else { (burst * UNIT).saturating_sub(counted) / UNIT };
     // `need` units must have drained since `at`.
     let until = |need: u64| (at + wait(limit, need)).saturating_sub(now);
     let reset = if admitted && remaining > 0 {

@@ -26,6 +26,7 @@ pub(super) fn step(limit: &Limit, state: State, cost: Cost, now: u64) -> (State,
     }
 
     let admitted = hits < 0 || u64::from(count) + hits.unsigned_abs() <= requests;
+    let before = count;
     let state = if hits != 0 && (admitted || charge_denied) {
         let by = u32::try_from(hits.unsigned_abs()).unwrap_or(u32::MAX);
         count = if hits > 0 { count.saturating_add(by) } else { count.saturating_sub(by) };
@@ -34,7 +35,7 @@ pub(super) fn step(limit: &Limit, state: State, cost: Cost, now: u64) -> (State,
         kept
     };
 
-    let remaining = requests.saturating_sub(u64::from(count));
+    let remaining = requests.saturating_sub(u64::from(if admitted { count } else { before }));
     let never = !admitted && hits.unsigned_abs() > requests;
     let reset = if never { limit.window.0 } else { (current + 1) * length(limit) - now };
     (state, Reading { admitted, remaining, reset: Micros(reset) })

@@ -42,6 +42,7 @@ pub(super) fn step(limit: &Limit, state: State, cost: Cost, now: u64) -> (State,
     let mut skip = expired;
 
     let admitted = hits < 0 || used + hits.unsigned_abs() <= requests;
+    let before = used;
     if hits != 0 && (admitted || charge_denied) {
         let entries = log.get_or_insert_default();
         entries.cut(expired);
@@ -50,7 +51,7 @@ pub(super) fn step(limit: &Limit, state: State, cost: Cost, now: u64) -> (State,
         (sum, skip) = (used, 0);
     }
 
-    let remaining = requests.saturating_sub(used);
+    let remaining = requests.saturating_sub(if admitted { used } else { before });
     let leaves = |need: u64| log.as_ref().map_or(window, |log| log.until_left(need, skip) + window - now);
     let reset = if !admitted && hits.unsigned_abs() > requests {
         window

@@ -44,13 +44,14 @@ pub(super) fn step(limit: &Limit, state: State, cost: Cost, now: u64) -> (State,
 
     let mut used = window.used(index, n);
     let admitted = hits < 0 || used + hits.unsigned_abs() <= requests;
+    let before = used;
     if hits != 0 && (admitted || charge_denied) {
         window.turn_to(index, n);
         window.charge(hits);
         used = window.older + u64::from(window.count);
     }
 
-    let remaining = requests.saturating_sub(used);
+    let remaining = requests.saturating_sub(if admitted { used } else { before });
     let leaves = |p: u64| (p + n + 1) * sub - now;
     let reset = if !admitted && hits.unsigned_abs() > requests {
         limit.window.0

@@ -115,6 +115,16 @@ fn a_reported_cost_is_charged_though_refused() {
 }
 
 #[test]
+fn a_refused_cost_that_is_charged_tells_the_room_that_it_found() {
+    for algorithm in Algorithm::ALL {
+        let mut counter = Counter::new(Limit { burst: 100, ..Limit::new(100, SECOND, algorithm) });
+        counter.hit(NOW, 70);
+        assert_eq!(counter.report(NOW, 50).remaining, 30, "{algorithm:?}");
+        assert_eq!(counter.report(NOW, 50).remaining, 0, "{algorithm:?}");
+    }
+}
+
+#[test]
 fn the_largest_costs_saturate_and_can_be_given_back() {
     for algorithm in Algorithm::ALL {
         let mut counter = Counter::new(Limit::new(100, SECOND, algorithm));

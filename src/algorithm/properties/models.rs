@@ -59,10 +59,11 @@ pub(super) fn same_answers(limit: Limit, events: &[Event]) -> Result<(), TestCas
         now += event.gap;
         let (hits, cost) = (event.hits, event.hits.max(0) as u64);
         let admitted = hits < 0 || model.used(&limit, now) + cost <= requests;
+        let before = model.used(&limit, now);
         if admitted || event.charge_denied {
             model.note(&limit, now, hits);
         }
-        let used = model.used(&limit, now);
+        let used = if admitted { model.used(&limit, now) } else { before };
         let remaining = requests.saturating_sub(used);
         let reset = if cost > requests {
             window

@@ -174,6 +174,7 @@ local function careful()
       end
 
       local admitted = hits < 0 or used + hits <= requests
+      local before = used
       if hits ~= 0 and (admitted or t.charges) then
         local write = 1
         if at ~= index then
@@ -223,7 +224,8 @@ local function careful()
         if write > WRITE[k] then WRITE[k] = write end
       end
 
-      local remaining = used < requests and requests - used or 0
+      local counted = admitted and used or before
+      local remaining = counted < requests and requests - counted or 0
       local leaves
       if not admitted then
         if hits > requests then return false, remaining, t.window end
@@ -282,6 +284,7 @@ local function careful()
       end
 
       local admitted = hits < 0 or count + hits <= requests
+      local before = count
       if hits ~= 0 and (admitted or t.charges) then
         count = count + hits
         if count > U32 then count = U32 end
@@ -289,7 +292,8 @@ local function careful()
         A[k], B[k] = count > 0 and at, count
         if WRITE[k] < 1 then WRITE[k] = 1 end
       end
-      local remaining = count < requests and requests - count or 0
+      local counted = admitted and count or before
+      local remaining = counted < requests and requests - counted or 0
       if not admitted and hits > requests then return false, remaining, t.window end
       return admitted, remaining, (at + 1) * t.window - now
     end
@@ -427,6 +431,7 @@ local function careful()
       end
 
       local admitted = hits < 0 or used + hits <= requests
+      local before = used
       if hits ~= 0 and (admitted or t.charges) then
         if not A[k] then B[k], C[k], D[k], E[k], F[k] = 0, 0, 0, '', 0 end
         if WRITE[k] < 1 then WRITE[k] = 1 end
@@ -441,7 +446,8 @@ local function careful()
         if used == 0 then A[k] = false end
       end
 
-      local remaining = used < requests and requests - used or 0
+      local counted = admitted and used or before
+      local remaining = counted < requests and requests - counted or 0
       local need
       if not admitted then
         if hits > requests then return false, remaining, window end
@@ -528,6 +534,7 @@ local function careful()
       local units = (hits < 0 and -hits or hits) * UNIT
       local passes = hits == 0 or (requests > 0 and units <= burst)
       local admitted = hits < 0 or (passes and left <= burst - units)
+      local before = left
       if hits ~= 0 and (admitted or t.charges) then
         at = current
         if hits < 0 then
@@ -542,8 +549,9 @@ local function careful()
 
       left = level - drained(t, current - at)
       if left < 0 then left = 0 end
+      local counted = admitted and left or before
       local remaining = 0
-      if requests > 0 and left < burst then remaining = floor((burst - left) / UNIT) end
+      if requests > 0 and counted < burst then remaining = floor((burst - counted) / UNIT) end
       local need
       if not admitted then
         if not passes then return false, remaining, window end
