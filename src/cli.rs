@@ -12,7 +12,7 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use crate::settings::{Flags, Invalid, Settings};
+use crate::settings::{Environment, Flags, Invalid, Settings};
 
 #[derive(Parser)]
 #[command(
@@ -131,7 +131,7 @@ fn wrong_settings(cli: &Cli) -> Vec<String> {
         Some(Command::Serve(flags)) => flags,
         Some(_) => return Vec::new(),
     };
-    Settings::resolve(flags).err().map(|Invalid(lines)| lines).unwrap_or_default()
+    Settings::read(flags, &Environment::of_process()).err().map(|Invalid(lines)| lines).unwrap_or_default()
 }
 
 fn refuse(lines: Vec<String>) -> Refusal {

@@ -6,6 +6,7 @@ mod parse;
 mod responses;
 #[cfg(test)]
 mod tests;
+mod variables;
 
 use std::{
     collections::BTreeSet,
@@ -19,6 +20,7 @@ use clap::Args;
 
 pub use flags::Flags;
 pub use responses::{LimitHeaders, ResponseSettings};
+pub use variables::{DIFFERENT_DEFAULTS, Environment, Fate, Kind, VARIABLES, Variable};
 
 use crate::limit::{Algorithm, CountDenied, FailurePolicy};
 
@@ -146,6 +148,17 @@ pub enum LogFormat {
 pub struct Invalid(pub Vec<String>);
 
 impl Settings {
+    /// Reads every flag, and reports all that are wrong, with what is wrong in the `environment` besides. The lines
+    /// beside the settings tell of variables that are set and do nothing.
+    pub fn read(flags: &Flags, environment: &Environment) -> Result<(Settings, Vec<String>), Invalid> {
+        let notices = variables::notices(environment);
+        match Settings::resolve(flags) {
+            Ok(settings) if notices.wrong.is_empty() => Ok((settings, notices.warnings)),
+            Ok(_) => Err(Invalid(notices.wrong)),
+            Err(Invalid(wrong)) => Err(Invalid([wrong, notices.wrong].concat())),
+        }
+    }
+
     /// Reads every flag, and reports all that are wrong.
     pub fn resolve(flags: &Flags) -> Result<Settings, Invalid> {
         let mut read = Reader { wrong: Vec::new() };
@@ -182,7 +195,9 @@ impl Settings {
 
 fn rules(flags: &Flags, read: &mut Reader) -> RulesSettings {
     let watch_root = read.or("RUNTIME_WATCH_ROOT", &flags.runtime_watch_root, true, parse::boolean);
-    let runtime = set(&flags.runtime_root).is_some() || set(&flags.runtime_subdirectory).is_some();
+    let runtime =
+        [&flags.runtime_root, &flags.runtime_subdirectory, &flags.runtime_appdirectory, &flags.runtime_watch_root];
+    let runtime = runtime.into_iter().any(|flag| set(flag).is_some());
     let given: Vec<PathBuf> = flags.rules.iter().filter(|path| !path.is_empty()).map(PathBuf::from).collect();
     let root = PathBuf::from(set(&flags.runtime_root).unwrap_or("/srv/runtime_data/current"));
     let (paths, swapped_root) = if !given.is_empty() {
@@ -301,9 +316,7 @@ fn redis(flags: &Flags, read: &mut Reader) -> RedisFlags {
 
 fn listeners(flags: &Flags, read: &mut Reader) -> ListenerSettings {
     let mut address = |host: (&'static str, &Option<String>, [u8; 4]), port: (&'static str, &Option<String>, u16)| {
-        let ip = read.or(host.0, host.1, IpAddr::from(host.2), |text| {
-            text.parse().map_err(|_| "expected an IP address such as 0.0.0.0 or 127.0.0.1".into())
-        });
+        let ip = read.or(host.0, host.1, IpAddr::from(host.2), parse::host);
         SocketAddr::new(ip, read.or(port.0, port.1, port.2, parse::port))
     };
     let any = [0, 0, 0, 0];
@@ -337,7 +350,10 @@ fn listeners(flags: &Flags, read: &mut Reader) -> ListenerSettings {
 
 fn process(flags: &Flags, read: &mut Reader) -> ProcessSettings {
     use tracing::Level;
+    // The reference's levels; its two above error are for its own end.
     const LEVELS: &[(&str, Level)] = &[
+        ("panic", Level::ERROR),
+        ("fatal", Level::ERROR),
         ("error", Level::ERROR),
         ("warn", Level::WARN),
         ("warning", Level::WARN),

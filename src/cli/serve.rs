@@ -9,22 +9,26 @@ use tokio::{
     sync::Notify,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     serve,
-    settings::{Flags, Settings},
+    settings::{DIFFERENT_DEFAULTS, Environment, Flags, Settings},
 };
 
 pub(super) fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
-    let settings = match Settings::resolve(flags) {
-        Ok(settings) => settings,
+    let (settings, warnings) = match Settings::read(flags, &Environment::of_process()) {
+        Ok(read) => read,
         Err(invalid) => {
             eprintln!("tollgate: {invalid}");
             return Ok(ExitCode::FAILURE);
         }
     };
     serve::start_logging(&settings.process)?;
+    info!("{DIFFERENT_DEFAULTS}");
+    for warning in warnings {
+        warn!("{warning}");
+    }
     // This thread only accepts, serves HTTP and reloads; requests are decided on the cores' own.
     let runtime = runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     runtime.block_on(async {

@@ -1,7 +1,10 @@
 //! How single values are read: as Go reads them where the reference's variables are Go's, since teams bring their
 //! environment along.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
+    time::Duration,
+};
 
 /// A Go bool: `1 t T TRUE true True`, `0 f F FALSE false False`.
 pub(super) fn boolean(text: &str) -> Result<bool, String> {
@@ -42,15 +45,44 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(total).map_err(|_| wrong())
 }
 
+/// A Go integer: `12`, `-3`, `0x1f`, `0b11`, `0o17` or `017`, with `_` between digits where it has such a prefix.
+pub(super) fn int(text: &str) -> Result<i64, String> {
+    let wrong = || "expected a whole number".to_string();
+    let (is_negative, digits) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let lower = digits.to_ascii_lowercase();
+    let (radix, digits) = match lower.split_at_checked(2) {
+        Some(("0x", rest)) => (16, rest.replace('_', "")),
+        Some(("0b", rest)) => (2, rest.replace('_', "")),
+        Some(("0o", rest)) => (8, rest.replace('_', "")),
+        _ if lower.len() > 1 && lower.starts_with('0') => (8, lower[1..].replace('_', "")),
+        _ => (10, lower),
+    };
+    // `from_str_radix` takes a sign of its own.
+    let number = i64::from_str_radix(&digits, radix).ok().filter(|_| !digits.starts_with(['+', '-']));
+    number.map(|number| if is_negative { -number } else { number }).ok_or_else(wrong)
+}
+
 pub(super) fn port(text: &str) -> Result<u16, String> {
-    text.parse().map_err(|_| "expected a port, 0 to 65535".into())
+    let number = int(text).ok().and_then(|number| number.try_into().ok());
+    number.ok_or_else(|| "expected a port, 0 to 65535".into())
 }
 
 /// A whole number of at least `min`.
 pub(super) fn at_least(min: u64) -> impl Fn(&str) -> Result<u64, String> {
     move |text| {
-        text.parse().ok().filter(|n| *n >= min).ok_or_else(|| format!("expected a whole number of at least {min}"))
+        let number = int(text).ok().and_then(|number| u64::try_from(number).ok());
+        number.filter(|n| *n >= min).ok_or_else(|| format!("expected a whole number of at least {min}"))
     }
+}
+
+/// Where to listen: an address, or a name that has one (`localhost`).
+pub(super) fn host(text: &str) -> Result<IpAddr, String> {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let named = || (bare, 0).to_socket_addrs().ok()?.map(|address| address.ip()).min();
+    bare.parse().ok().or_else(named).ok_or_else(|| "expected an address such as 0.0.0.0 or 127.0.0.1".into())
 }
 
 /// Bytes: a number, or one with K, M, G (or KiB, MiB, GiB) behind it; all are powers of 1024.
@@ -70,8 +102,12 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
 
 /// `host:port`, or `:port` for every interface, as Go writes listen addresses.
 pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
-    let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_string() };
-    full.parse().map_err(|_| "expected an address such as :9090 or 127.0.0.1:9090".into())
+    let read = || {
+        let (place, number) = text.rsplit_once(':')?;
+        let ip = if place.is_empty() { Ok(IpAddr::from([0, 0, 0, 0])) } else { host(place) };
+        Some(SocketAddr::new(ip.ok()?, port(number).ok()?))
+    };
+    read().ok_or_else(|| "expected an address such as :9090 or 127.0.0.1:9090".into())
 }
 
 /// One of a few words.

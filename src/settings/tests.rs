@@ -154,3 +154,63 @@ fn headers_are_off_until_enabled_and_retry_after_takes_a_switch_or_a_name() {
     let wrong = Flags { limit_reset_header: text("a b"), retry_after_header: text("a:b"), ..Flags::default() };
     assert_eq!(Settings::resolve(&wrong).expect_err("two names are none").0.len(), 2);
 }
+
+#[test]
+fn whole_numbers_are_read_as_go_reads_them() {
+    let cases = [
+        ("12", Some(12)),
+        ("-3", Some(-3)),
+        ("+7", Some(7)),
+        ("0x1f", Some(31)),
+        ("0b11", Some(3)),
+        ("0o17", Some(15)),
+        ("017", Some(15)),
+        ("0x1_f", Some(31)),
+        ("0", Some(0)),
+        ("", None),
+        ("1.5", None),
+        ("ten", None),
+        ("--1", None),
+        ("09", None),
+        ("99999999999999999999", None),
+    ];
+    for (text, number) in cases {
+        assert_eq!(parse::int(text).ok(), number, "{text:?}");
+    }
+}
+
+#[test]
+fn listeners_take_names_and_addresses() {
+    for (text, ip) in [("localhost", Some("127.0.0.1")), ("[::1]", Some("::1")), ("0.0.0.0", Some("0.0.0.0"))] {
+        assert_eq!(parse::host(text).ok().map(|ip| ip.to_string()).as_deref(), ip, "{text}");
+    }
+    assert_eq!(parse::listen_address(":9090").map(|address| address.to_string()), Ok("0.0.0.0:9090".into()));
+    assert_eq!(parse::listen_address("[::1]:90").map(|address| address.to_string()), Ok("[::1]:90".into()));
+    assert!(parse::listen_address("9090").is_err());
+}
+
+fn environment(variables: &[(&str, &str)]) -> Environment {
+    variables.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+}
+
+#[test]
+fn variables_that_do_nothing_are_told_of_and_empty_ones_are_not_set() {
+    let set = environment(&[
+        ("REDIS_POOL_SIZE", "10"),
+        ("TRACING_SERVICE_NAME", ""),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317"),
+        ("GRPC_PORT", "8081"),
+        ("HOME", "/root"),
+    ]);
+    let (_, warnings) = Settings::read(&Flags::default(), &set).expect("nothing is wrong");
+    let named: Vec<_> = warnings.iter().map(|line| line.split(' ').next().unwrap_or_default()).collect();
+    assert_eq!(named, ["OTEL_EXPORTER_OTLP_ENDPOINT", "REDIS_POOL_SIZE"]);
+    assert!(warnings.iter().all(|line| line.contains(" does nothing here: ")), "{warnings:?}");
+}
+
+#[test]
+fn any_runtime_variable_means_the_references_directories() {
+    let settings = resolved(|flags| flags.runtime_watch_root = text("false"));
+    assert_eq!(settings.rules.paths, [PathBuf::from("/srv/runtime_data/current/config")]);
+    assert_eq!(settings.rules.swapped_root, None);
+}

@@ -5,8 +5,10 @@ mod docs;
 mod envoy;
 mod examples;
 mod harness;
+mod migrating;
 mod redis_exact;
 mod redis_faults;
+
 #[allow(dead_code, reason = "a starter offers more than each test needs")]
 mod redis_server;
 mod redis_topology;

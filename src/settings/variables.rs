@@ -1,0 +1,280 @@
+//! Every environment variable of envoyproxy/ratelimit, and what becomes of it here: honoured, or accepted with a line
+//! that says what stands in its place. `docs/migrating.md` has the same table. Knows nothing of what the settings do.
+
+use std::collections::HashMap;
+
+use clap::Args;
+
+use super::{Flags, parse};
+
+/// The environment, as far as it is text. A variable that is set but empty counts as unset.
+#[derive(Clone, Debug, Default)]
+pub struct Environment(HashMap<String, String>);
+
+impl Environment {
+    /// Of this process.
+    pub fn of_process() -> Environment {
+        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        std::env::vars_os().filter_map(text).collect()
+    }
+}
+
+impl FromIterator<(String, String)> for Environment {
+    fn from_iter<T: IntoIterator<Item = (String, String)>>(variables: T) -> Environment {
+        Environment(variables.into_iter().filter(|(_, value)| !value.is_empty()).collect())
+    }
+}
+
+/// A variable of the reference. A name that ends in `*` stands for all that begin so.
+#[derive(Clone, Copy, Debug)]
+pub struct Variable {
+    pub name: &'static str,
+    pub fate: Fate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Read, and obeyed.
+    Honoured,
+    /// Accepted so that an environment can be brought along; the sentence says what does its work, and why.
+    Replaced(Kind, &'static str),
+}
+
+/// What the reference reads the value as: a wrong one is an error even where nothing is done with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Text,
+    Bool,
+    Int,
+    Float,
+    Duration,
+}
+
+impl Kind {
+    fn check(self, text: &str) -> Result<(), String> {
+        match self {
+            Kind::Text => Ok(()),
+            Kind::Bool => parse::boolean(text).map(drop),
+            Kind::Int => parse::int(text).map(drop),
+            Kind::Float => text.parse::<f64>().map(drop).map_err(|_| "expected a number".into()),
+            Kind::Duration => parse::duration(text).map(drop),
+        }
+    }
+}
+
+/// What start-up has to say of the environment.
+#[derive(Debug, Default)]
+pub(super) struct Notices {
+    /// A line for each variable that is set and does nothing.
+    pub(super) warnings: Vec<String>,
+    /// A line for each of them that can't be read.
+    pub(super) wrong: Vec<String>,
+}
+
+/// Looks for the reference's variables that do nothing here.
+pub(super) fn notices(environment: &Environment) -> Notices {
+    let mut notices = Notices::default();
+    let mut set: Vec<(&String, &String)> = environment.0.iter().collect();
+    set.sort();
+    let command = Flags::augment_args(clap::Command::new("tollgate"));
+    for (name, value) in set {
+        match Variable::find(name).map(|variable| variable.fate) {
+            Some(Fate::Replaced(kind, sentence)) => match kind.check(value) {
+                Ok(()) => notices.warnings.push(format!("{name} does nothing here: {sentence}")),
+                Err(what) => notices.wrong.push(format!("{name}: '{value}': {what}")),
+            },
+            Some(Fate::Honoured) => {
+                let is_read = name.starts_with(MOGRIFIERS)
+                    || command.get_arguments().any(|arg| arg.get_env().is_some_and(|env| *env == **name));
+                if !is_read {
+                    notices.warnings.push(format!("{name} does nothing yet: no part of this version reads it"));
+                }
+            }
+            None => {}
+        }
+    }
+    notices
+}
+
+impl Variable {
+    pub fn find(name: &str) -> Option<&'static Variable> {
+        VARIABLES.iter().find(|variable| match variable.name.strip_suffix('*') {
+            Some(prefix) => name.starts_with(prefix),
+            None => variable.name == name,
+        })
+    }
+}
+
+/// The defaults that differ from the reference's on purpose, and how to turn each back.
+pub const DIFFERENT_DEFAULTS: &str = "eight defaults differ from envoyproxy/ratelimit's: \
+    the admin listener is on 127.0.0.1 (DEBUG_HOST=0.0.0.0); Prometheus metrics are served (USE_PROMETHEUS=false); \
+    StatsD is off (USE_STATSD=true); LOG_LEVEL is info (LOG_LEVEL=warn); \
+    repeated denials share their trips to Redis without LOCAL_CACHE_SIZE_IN_BYTES; \
+    REDIS_SOCKET_TYPE follows the URL; names that begin with '..' are never rule files; SIGHUP reloads the rules";
+
+const MOGRIFIERS: &str = "DOG_STATSD_MOGRIFIER_";
+
+const POOL: &str = "each core has one connection to Redis that all its requests share; TOLLGATE_WORKERS sets the cores";
+const NO_POOL: &str = "there is no pool that could be empty; TOLLGATE_STORE_TIMEOUT bounds what a request waits";
+const PIPELINE: &str = "requests that arrive while a batch is under way leave together as soon as it is back; \
+    no window has to be chosen";
+const PARALLEL: &str = "the nodes of a cluster are asked at the same time where requests differ, \
+    and one after the other within a request, so that it is all or nothing";
+const STARTUP: &str = "start-up does not wait for Redis: it is tried again every 25 ms to 1 s, \
+    and TOLLGATE_ON_STORE_FAILURE answers until it is there";
+const MEMCACHE: &str = "there is no memcache store, because memcache can't count a sliding window atomically; \
+    use BACKEND_TYPE=redis or memory";
+const TRACING: &str = "traces are not built yet; /metrics and the log tell what there is";
+
+/// All of them: the reference's own, those of its libraries, those that only its documentation knows, and the one that
+/// Envoy Gateway sets besides.
+pub const VARIABLES: &[Variable] = &[
+    honoured("HOST"),
+    honoured("PORT"),
+    honoured("DEBUG_HOST"),
+    honoured("DEBUG_PORT"),
+    honoured("GRPC_UDS"),
+    honoured("GRPC_HOST"),
+    honoured("GRPC_PORT"),
+    honoured("GRPC_MAX_CONNECTION_AGE"),
+    honoured("GRPC_MAX_CONNECTION_AGE_GRACE"),
+    honoured("GRPC_SERVER_USE_TLS"),
+    honoured("GRPC_SERVER_TLS_CERT"),
+    honoured("GRPC_SERVER_TLS_KEY"),
+    honoured("GRPC_SERVER_TLS_CA_CERT"),
+    honoured("GRPC_CLIENT_TLS_CACERT"),
+    honoured("GRPC_CLIENT_TLS_SAN"),
+    honoured("LOG_LEVEL"),
+    honoured("LOG_FORMAT"),
+    honoured("CONFIG_TYPE"),
+    honoured("FORCE_START_WITHOUT_INITIAL_CONFIG"),
+    honoured("CONFIG_GRPC_XDS_NODE_ID"),
+    honoured("CONFIG_GRPC_XDS_NODE_METADATA"),
+    honoured("CONFIG_GRPC_XDS_SERVER_URL"),
+    honoured("CONFIG_GRPC_XDS_SERVER_CONNECT_RETRY_INTERVAL"),
+    honoured("CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS"),
+    honoured("CONFIG_GRPC_XDS_SERVER_USE_TLS"),
+    honoured("CONFIG_GRPC_XDS_CLIENT_TLS_CERT"),
+    honoured("CONFIG_GRPC_XDS_CLIENT_TLS_KEY"),
+    honoured("CONFIG_GRPC_XDS_SERVER_TLS_CACERT"),
+    honoured("CONFIG_GRPC_XDS_SERVER_TLS_SAN"),
+    honoured("XDS_CLIENT_BACKOFF_INITIAL_INTERVAL"),
+    honoured("XDS_CLIENT_BACKOFF_MAX_INTERVAL"),
+    honoured("XDS_CLIENT_BACKOFF_RANDOM_FACTOR"),
+    honoured("XDS_CLIENT_BACKOFF_JITTER"),
+    honoured("XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES"),
+    honoured("USE_DOG_STATSD"),
+    honoured("USE_DOG_STATSD_MOGRIFIERS"),
+    honoured("DOG_STATSD_MOGRIFIER_*"),
+    replaced(
+        "DOG_STATSD_MOGRIFIERS*",
+        Kind::Text,
+        "envoyproxy/ratelimit doesn't read it either; its documentation means USE_DOG_STATSD_MOGRIFIERS and DOG_STATSD_MOGRIFIER_*",
+    ),
+    honoured("USE_STATSD"),
+    honoured("STATSD_HOST"),
+    honoured("STATSD_PORT"),
+    honoured("STATSD_PROTOCOL"),
+    honoured("EXTRA_TAGS"),
+    honoured("STATS_FLUSH_INTERVAL"),
+    honoured("DISABLE_STATS"),
+    honoured("USE_PROMETHEUS"),
+    honoured("PROMETHEUS_ADDR"),
+    honoured("PROMETHEUS_PATH"),
+    honoured("PROMETHEUS_MAPPER_YAML"),
+    honoured("PROMETHEUS_RESPONSE_TIME_AS_MILLISECONDS"),
+    honoured("RUNTIME_ROOT"),
+    honoured("RUNTIME_SUBDIRECTORY"),
+    honoured("RUNTIME_APPDIRECTORY"),
+    honoured("RUNTIME_IGNOREDOTFILES"),
+    honoured("RUNTIME_WATCH_ROOT"),
+    replaced(
+        "EXPIRATION_JITTER_MAX_SECONDS",
+        Kind::Int,
+        "a counter lives until it means nothing any more, counted from its own hits, so that keys don't expire all at once",
+    ),
+    replaced(
+        "LOCAL_CACHE_SIZE_IN_BYTES",
+        Kind::Int,
+        "requests for one counter that wait at the same time share one trip to Redis; no cache has to be sized, and a raised limit acts at once",
+    ),
+    honoured("NEAR_LIMIT_RATIO"),
+    honoured("CACHE_KEY_PREFIX"),
+    honoured("BACKEND_TYPE"),
+    replaced(
+        "STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT",
+        Kind::Bool,
+        "it is always so, and atomic: a denied request charges none of its limits, except those that count denied hits (TOLLGATE_COUNT_DENIED)",
+    ),
+    honoured("LIMIT_RESPONSE_HEADERS_ENABLED"),
+    honoured("LIMIT_LIMIT_HEADER"),
+    honoured("LIMIT_REMAINING_HEADER"),
+    honoured("LIMIT_RESET_HEADER"),
+    honoured("HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED"),
+    honoured("REDIS_SOCKET_TYPE"),
+    honoured("REDIS_TYPE"),
+    honoured("REDIS_URL"),
+    replaced("REDIS_POOL_SIZE", Kind::Int, POOL),
+    honoured("REDIS_AUTH"),
+    honoured("REDIS_TLS"),
+    honoured("REDIS_TLS_CLIENT_CERT"),
+    honoured("REDIS_TLS_CLIENT_KEY"),
+    honoured("REDIS_TLS_CACERT"),
+    honoured("REDIS_TLS_SKIP_HOSTNAME_VERIFICATION"),
+    replaced("REDIS_PIPELINE_WINDOW", Kind::Duration, PIPELINE),
+    replaced("REDIS_PIPELINE_LIMIT", Kind::Int, PIPELINE),
+    replaced("REDIS_CLUSTER_PIPELINE_PARALLELISM", Kind::Int, PARALLEL),
+    honoured("REDIS_PERSECOND"),
+    honoured("REDIS_PERSECOND_SOCKET_TYPE"),
+    honoured("REDIS_PERSECOND_TYPE"),
+    honoured("REDIS_PERSECOND_URL"),
+    replaced("REDIS_PERSECOND_POOL_SIZE", Kind::Int, POOL),
+    honoured("REDIS_PERSECOND_AUTH"),
+    honoured("REDIS_PERSECOND_TLS"),
+    honoured("REDIS_SENTINEL_AUTH"),
+    honoured("REDIS_PERSECOND_SENTINEL_AUTH"),
+    replaced("REDIS_PERSECOND_PIPELINE_WINDOW", Kind::Duration, PIPELINE),
+    replaced("REDIS_PERSECOND_PIPELINE_LIMIT", Kind::Int, PIPELINE),
+    replaced("REDIS_PERSECOND_CLUSTER_PIPELINE_PARALLELISM", Kind::Int, PARALLEL),
+    honoured("REDIS_HEALTH_CHECK_ACTIVE_CONNECTION"),
+    honoured("REDIS_TIMEOUT"),
+    honoured("REDIS_PERSECOND_TIMEOUT"),
+    replaced("REDIS_POOL_ON_EMPTY_BEHAVIOR", Kind::Text, NO_POOL),
+    replaced("REDIS_PERSECOND_POOL_ON_EMPTY_BEHAVIOR", Kind::Text, NO_POOL),
+    replaced("REDIS_POOL_ON_EMPTY_WAIT_DURATION", Kind::Text, NO_POOL),
+    replaced("REDIS_PERSECOND_POOL_ON_EMPTY_WAIT_DURATION", Kind::Text, NO_POOL),
+    replaced("REDIS_STARTUP_INITIAL_INTERVAL", Kind::Duration, STARTUP),
+    replaced("REDIS_STARTUP_MAX_INTERVAL", Kind::Duration, STARTUP),
+    replaced("REDIS_STARTUP_MAX_ELAPSED_TIME", Kind::Duration, STARTUP),
+    replaced("MEMCACHE_HOST_PORT", Kind::Text, MEMCACHE),
+    replaced("MEMCACHE_MAX_IDLE_CONNS", Kind::Int, MEMCACHE),
+    replaced("MEMCACHE_SRV", Kind::Text, MEMCACHE),
+    replaced("MEMCACHE_SRV_REFRESH", Kind::Duration, MEMCACHE),
+    replaced("MEMCACHE_TLS", Kind::Bool, MEMCACHE),
+    replaced("MEMCACHE_TLS_CLIENT_CERT", Kind::Text, MEMCACHE),
+    replaced("MEMCACHE_TLS_CLIENT_KEY", Kind::Text, MEMCACHE),
+    replaced("MEMCACHE_TLS_CACERT", Kind::Text, MEMCACHE),
+    replaced("MEMCACHE_TLS_SKIP_HOSTNAME_VERIFICATION", Kind::Bool, MEMCACHE),
+    honoured("SHADOW_MODE"),
+    honoured("QUOTA_MODE"),
+    honoured("RESPONSE_DYNAMIC_METADATA"),
+    honoured("MERGE_DOMAIN_CONFIG"),
+    replaced("TRACING_ENABLED", Kind::Bool, TRACING),
+    replaced("TRACING_SERVICE_NAME", Kind::Text, TRACING),
+    replaced("TRACING_SERVICE_NAMESPACE", Kind::Text, TRACING),
+    replaced("TRACING_SERVICE_INSTANCE_ID", Kind::Text, TRACING),
+    replaced("TRACING_EXPORTER_PROTOCOL", Kind::Text, TRACING),
+    replaced("TRACING_SAMPLING_RATE", Kind::Float, TRACING),
+    replaced("OTEL_EXPORTER_OTLP_*", Kind::Text, TRACING),
+    replaced("PROJECT_DIR", Kind::Text, "only the tests of envoyproxy/ratelimit read it"),
+];
+
+const fn honoured(name: &'static str) -> Variable {
+    Variable { name, fate: Fate::Honoured }
+}
+
+const fn replaced(name: &'static str, kind: Kind, sentence: &'static str) -> Variable {
+    Variable { name, fate: Fate::Replaced(kind, sentence) }
+}

@@ -1,0 +1,159 @@
+//! The page on coming from envoyproxy/ratelimit: its table of variables is the program's own, and complete.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tollgate::settings::{Fate, VARIABLES};
+
+use crate::harness::{Process, RulesDir, Tollgate, run_to_end};
+
+/// Variable, fate and remark of each row of the page's table.
+fn rows() -> Vec<[&'static str; 3]> {
+    let page = include_str!("../../docs/migrating.md");
+    let section = page.split_once("## Variables\n").expect("a section").1.split("\n## ").next().expect("its text");
+    let row = |line: &'static str| {
+        let (name, rest) = line.strip_prefix("| `")?.split_once("` |")?;
+        let (fate, remark) = rest.trim_end().strip_suffix('|')?.split_once('|')?;
+        Some([name, fate.trim(), remark.trim()])
+    };
+    section.lines().filter_map(row).collect()
+}
+
+#[test]
+fn the_table_has_each_variable_once_with_the_programs_own_words() {
+    let known: BTreeMap<_, _> = VARIABLES.iter().map(|variable| (variable.name, variable.fate)).collect();
+    let rows = rows();
+    let named: BTreeSet<_> = rows.iter().map(|[name, ..]| *name).collect();
+    assert_eq!(named.len(), rows.len(), "a variable has two rows");
+    assert_eq!(named, known.keys().copied().collect(), "the page and the program know different variables");
+    for [name, fate, remark] in rows {
+        match known[name] {
+            Fate::Honoured => assert_eq!(fate, "honoured", "{name}"),
+            Fate::Replaced(_, sentence) => assert_eq!([fate, remark], ["does nothing", sentence], "{name}"),
+        }
+    }
+}
+
+/// The 114 of the reference's settings, and those that its libraries, its documentation and Envoy Gateway add: a row that
+/// is lost would be a variable that is silently ignored.
+#[test]
+fn no_variable_of_the_reference_is_missing() {
+    assert_eq!(VARIABLES.len(), 122);
+}
+
+/// Named here until they are built: start-up says of each that nothing reads it.
+const NOT_YET: &[&str] = &[
+    "GRPC_SERVER_USE_TLS",
+    "GRPC_SERVER_TLS_CERT",
+    "GRPC_SERVER_TLS_KEY",
+    "GRPC_SERVER_TLS_CA_CERT",
+    "GRPC_CLIENT_TLS_CACERT",
+    "GRPC_CLIENT_TLS_SAN",
+    "CONFIG_TYPE",
+    "FORCE_START_WITHOUT_INITIAL_CONFIG",
+    "CONFIG_GRPC_XDS_NODE_ID",
+    "CONFIG_GRPC_XDS_NODE_METADATA",
+    "CONFIG_GRPC_XDS_SERVER_URL",
+    "CONFIG_GRPC_XDS_SERVER_CONNECT_RETRY_INTERVAL",
+    "CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS",
+    "CONFIG_GRPC_XDS_SERVER_USE_TLS",
+    "CONFIG_GRPC_XDS_CLIENT_TLS_CERT",
+    "CONFIG_GRPC_XDS_CLIENT_TLS_KEY",
+    "CONFIG_GRPC_XDS_SERVER_TLS_CACERT",
+    "CONFIG_GRPC_XDS_SERVER_TLS_SAN",
+    "XDS_CLIENT_BACKOFF_INITIAL_INTERVAL",
+    "XDS_CLIENT_BACKOFF_MAX_INTERVAL",
+    "XDS_CLIENT_BACKOFF_RANDOM_FACTOR",
+    "XDS_CLIENT_BACKOFF_JITTER",
+    "XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES",
+    "USE_DOG_STATSD",
+    "USE_DOG_STATSD_MOGRIFIERS",
+    "DOG_STATSD_MOGRIFIER_*",
+    "USE_STATSD",
+    "STATSD_HOST",
+    "STATSD_PORT",
+    "STATSD_PROTOCOL",
+    "EXTRA_TAGS",
+    "STATS_FLUSH_INTERVAL",
+    "DISABLE_STATS",
+    "PROMETHEUS_MAPPER_YAML",
+    "PROMETHEUS_RESPONSE_TIME_AS_MILLISECONDS",
+    "NEAR_LIMIT_RATIO",
+    "LIMIT_RESPONSE_HEADERS_ENABLED",
+    "LIMIT_LIMIT_HEADER",
+    "LIMIT_REMAINING_HEADER",
+    "LIMIT_RESET_HEADER",
+    "HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED",
+    "REDIS_PERSECOND",
+    "REDIS_PERSECOND_SOCKET_TYPE",
+    "REDIS_PERSECOND_TYPE",
+    "REDIS_PERSECOND_URL",
+    "REDIS_PERSECOND_AUTH",
+    "REDIS_PERSECOND_TLS",
+    "REDIS_PERSECOND_SENTINEL_AUTH",
+    "REDIS_HEALTH_CHECK_ACTIVE_CONNECTION",
+    "REDIS_PERSECOND_TIMEOUT",
+    "RESPONSE_DYNAMIC_METADATA",
+];
+
+#[test]
+fn every_honoured_variable_is_a_setting() {
+    let help = String::from_utf8(run_to_end(&["serve", "--help"], &[]).stdout).expect("help is text");
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    let honoured = VARIABLES.iter().filter(|variable| variable.fate == Fate::Honoured);
+    let unread: Vec<_> = honoured
+        .map(|variable| variable.name)
+        .filter(|name| !help.contains(&format!("[env: {name}=")) && !help.contains(&format!("[env: {name}]")))
+        .filter(|name| !NOT_YET.contains(name))
+        .collect();
+    assert_eq!(unread, Vec::<&str>::new(), "called honoured, but nothing reads them");
+}
+
+#[tokio::test]
+async fn what_does_nothing_is_said_in_one_line_each_and_the_differences_in_one_more() {
+    let rules = RulesDir::with("api.yaml", super::serve::PER_USER);
+    let env = [("REDIS_POOL_SIZE", "10"), ("REDIS_PIPELINE_WINDOW", "150us"), ("TRACING_ENABLED", "t")];
+    let tollgate = Tollgate::start_with(rules.path(), &env).await;
+    for (name, _) in env {
+        assert_eq!(lines(&tollgate.process, "WARN", name), 1, "{name}");
+    }
+    assert_eq!(lines(&tollgate.process, "WARN", ""), env.len(), "{}", tollgate.process.log());
+    assert_eq!(lines(&tollgate.process, "INFO", "eight defaults differ"), 1);
+}
+
+/// How many lines of the log have this level and this in them.
+fn lines(process: &Process, level: &str, text: &str) -> usize {
+    let level = format!("\"level\":\"{level}\"");
+    process.log().lines().filter(|line| line.contains(&level) && line.contains(text)).count()
+}
+
+#[test]
+fn wrong_values_of_variables_that_do_nothing_are_named_with_the_others_and_exit_with_1() {
+    let wrong = [
+        ("REDIS_POOL_SIZE", "ten"),
+        ("TRACING_SAMPLING_RATE", "half"),
+        ("MEMCACHE_TLS", "yes"),
+        ("REDIS_STARTUP_MAX_INTERVAL", "30"),
+        ("GRPC_PORT", "seventy"),
+        ("BACKEND_TYPE", "memcache"),
+    ];
+    let output = run_to_end(&[], &wrong);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for (name, value) in wrong {
+        assert!(said.contains(&format!("{name}")) && said.contains(&format!("'{value}'")), "no {name} in:\n{said}");
+    }
+}
+
+#[tokio::test]
+async fn log_levels_are_spelled_as_there() {
+    let rules = RulesDir::with("api.yaml", super::serve::PER_USER);
+    // What a listener says of itself is INFO: a level above it must be known and must hide it.
+    for level in ["warning", "WARN", "error", "fatal", "panic"] {
+        let said = run_to_end(&["serve", "--rules", "/nowhere"], &[("LOG_LEVEL", level)]);
+        let said = String::from_utf8_lossy(&said.stderr).into_owned();
+        assert!(said.contains("/nowhere") && !said.contains("LOG_LEVEL") && !said.contains("eight"), "{level}: {said}");
+    }
+    for level in ["INFO", "debug", "trace"] {
+        Tollgate::start_with(rules.path(), &[("LOG_LEVEL", level)]).await;
+    }
+}
