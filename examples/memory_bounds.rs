@@ -1,6 +1,6 @@
-//! Measures what the memory store promises about its size: what ten million idle counters take, and that a flood of
-//! fifty million distinct keys neither grows it nor touches the counts of others. Run with
-//! `cargo run --release --example memory_bounds [idle MILLIONS] [flood MILLIONS]`; fails if a promise is broken.
+//! Measures what the memory store promises about its size: what ten million idle counters take; that a flood of fifty
+//! million distinct keys neither grows it nor touches the counts of others; how long growth and sweep hold a shard. Run
+//! with `cargo run --release --example memory_bounds -- idle|flood|hold [MILLIONS]`; fails if a promise is broken.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use tollgate::{
     limit::{Algorithm, Cost, Entry, Limit, Micros, Reading, SECOND, UnixMicros},
     store::{
         Ask, Gate, Key, Role,
-        memory::{Memory, MemorySettings},
+        memory::{Memory, MemorySettings, snapshot::Snapshots},
     },
 };
 
@@ -26,13 +26,14 @@ const MILLION: u64 = 1_000_000;
 const NOW: UnixMicros = UnixMicros(1_800_000_000_123_456);
 
 fn main() {
-    let args: Vec<String> = std::env::args().collect();
-    let millions = |what: &str, or: u64| {
-        let given = args.iter().skip_while(|arg| *arg != what).nth(1);
-        given.map_or(or, |number| number.parse().expect("a number of millions")) * MILLION
-    };
-    idle(millions("idle", 10));
-    flood(millions("flood", 50));
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let given = args.get(1).map(|number| number.parse::<u64>().expect("a number of millions") * MILLION);
+    match args.first().map(String::as_str) {
+        Some("idle") => idle(given.unwrap_or(10 * MILLION)),
+        Some("flood") => flood(given.unwrap_or(50 * MILLION)),
+        Some("hold") => hold(),
+        _ => eprintln!("usage: memory_bounds idle|flood|hold [MILLIONS]"),
+    }
 }
 
 /// One user's ask. The limit is 10 an hour.
@@ -96,6 +97,49 @@ fn flood(keys: u64) {
     let came = (0..USERS).filter(|&user| put(&memory, 3, user, 1, NOW).remaining == 9).count() as u64;
     println!("{kept} of {USERS} users kept their counts; {came} of {USERS} newcomers of another rule got their own");
     assert_eq!((kept, came), (USERS, USERS));
+}
+
+/// How long a shard is held at most, in a store whose shards are those of the default one but fewer. Every round has
+/// the same hash keys, so the same operations grow the same tables, and of each the quickest of all rounds tells: what
+/// else runs on the machine only adds.
+fn hold() {
+    const USERS: usize = 80_000;
+    const SHARDS: u32 = 64;
+    let settings = MemorySettings { max_bytes: 8 << 20 };
+    let directory = tempfile::tempdir().expect("a place for snapshots");
+    let snapshots = Snapshots::open(directory.path()).expect("nobody else knows the directory");
+    snapshots.save(&Memory::new(settings)).expect("there is space");
+    let (mut decisions, mut sweeps) = (vec![Duration::MAX; USERS], Vec::new());
+    for round in 0..30 {
+        let (memory, _) = snapshots.load(settings, NOW).expect("it was just written");
+        for (user, quickest) in decisions.iter_mut().enumerate() {
+            *quickest = timed(|| _ = put(&memory, 1, user as u64, 1, NOW)).min(*quickest);
+        }
+        let later = UnixMicros(NOW.0 + 2 * 3_600 * SECOND.0);
+        for sweep in 0.. {
+            if memory.counters() == 0 {
+                break;
+            }
+            if round == 0 {
+                sweeps.push(Duration::MAX);
+            }
+            sweeps[sweep] = timed(|| _ = memory.sweep(later, 512)).min(sweeps[sweep]);
+        }
+    }
+    let (decision, sweep) =
+        (decisions.into_iter().max().unwrap_or_default(), sweeps.into_iter().max().unwrap_or_default());
+    println!(
+        "the longest decision while {SHARDS} shards grow to {} counters each: {decision:.2?}",
+        USERS as u32 / SHARDS
+    );
+    println!("the longest sweep of 512 counters, all expired: {sweep:.2?}");
+    assert!(decision.max(sweep) < Duration::from_millis(1));
+}
+
+fn timed(run: impl FnOnce()) -> Duration {
+    let started = clock::instant();
+    run();
+    started.elapsed()
 }
 
 /// Puts `keys` new keys; returns how long decisions took.

@@ -181,13 +181,16 @@ impl Memory {
         }
 
         let readings = settle(asks, &slots, &mut states, gate, now);
+        let mut has_created = false;
         for (seat, state) in seats.into_iter().zip(states) {
-            self.write_back(&asks[seat.ask], &mut guards[seat.guard], seat, state);
+            has_created |= self.write_back(&asks[seat.ask], &mut guards[seat.guard], seat, state);
         }
-        // Last, because sweeping moves counters.
-        for guard in &mut guards {
-            let swept = guard.sweep(now, SWEEP_PER_CREATION, &self.room);
-            self.expired.fetch_add(swept.removed as u64, Relaxed);
+        if has_created {
+            // Last, because sweeping moves counters.
+            for guard in &mut guards {
+                let swept = guard.sweep(now, SWEEP_PER_CREATION, &self.room);
+                self.expired.fetch_add(swept.removed as u64, Relaxed);
+            }
         }
         readings
     }
@@ -229,17 +232,19 @@ impl Memory {
         (print, Place::New { is_overflow: true, like: None })
     }
 
-    fn write_back(&self, ask: &Ask<'_>, shard: &mut Shard, seat: Seat, state: State) {
+    /// Returns whether there is a counter more than before.
+    fn write_back(&self, ask: &Ask<'_>, shard: &mut Shard, seat: Seat, state: State) -> bool {
         match seat.place {
             Place::At(at) => self.put(shard.at_mut(at), state, seat.heap_before, ask),
-            // Nothing was charged, and no counter means the same.
-            Place::New { .. } if state == State::Empty => {}
-            Place::New { is_overflow, .. } => {
+            // Where nothing was charged, no counter means the same.
+            Place::New { is_overflow, .. } if state != State::Empty => {
                 let share = Share::of(ask.rule);
                 shard.insert(Counter::new(seat.fingerprint, share, is_overflow, state, &ask.limit), &self.room);
+                return true;
             }
-            Place::Aside { .. } => {}
+            Place::New { .. } | Place::Aside { .. } => {}
         }
+        false
     }
 
     fn put(&self, counter: &mut Counter, state: State, heap_before: usize, ask: &Ask<'_>) {
