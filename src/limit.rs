@@ -260,7 +260,7 @@ pub struct Reading {
 }
 
 /// A cost put to a counter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cost {
     /// 0 looks without counting; negative gives back; clamped to ±[`HITS_MAX`].
     pub hits: i64,

@@ -30,7 +30,7 @@ pub struct Key<'a> {
 }
 
 /// What a refusal by this limit does to the request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Denies the request.
     Enforced,

@@ -8,6 +8,7 @@
 mod batch;
 mod clock;
 mod cluster;
+mod denials;
 mod dial;
 mod lane;
 mod link;
@@ -26,6 +27,7 @@ use tokio_util::task::TaskTracker;
 
 use self::batch::Request;
 use self::cluster::Cluster;
+use self::denials::Denials;
 use self::dial::Target;
 use self::lane::{Failure, Lane};
 use self::link::Link;
@@ -46,6 +48,7 @@ pub struct Redis {
 struct Inner {
     settings: Arc<RedisSettings>,
     tally: Arc<Tally>,
+    denials: Arc<Denials>,
     route: Route,
 }
 
@@ -62,11 +65,14 @@ impl Redis {
     /// wait for Redis: until it is reached, every answer is [`StoreError::Unreachable`].
     pub fn start(settings: Arc<RedisSettings>, tasks: &TaskTracker, stop: CancellationToken) -> Redis {
         let tally = Arc::new(Tally::default());
+        let denials = Arc::new(Denials::new(settings.denials_bytes_max));
         let script = Arc::new(Script::new());
         let one = |target| {
-            let (link, keep) = Link::new(target, settings.clone(), script.clone(), tally.clone(), stop.clone());
+            let (tally, denials) = (tally.clone(), denials.clone());
+            let (link, keep) =
+                Link::new(target, settings.clone(), script.clone(), tally.clone(), denials.clone(), stop.clone());
             let (lane, work) =
-                Lane::new(Some(link.clone()), None, &settings, script.clone(), tally.clone(), stop.clone());
+                Lane::new(Some(link.clone()), None, &settings, script.clone(), tally, denials, stop.clone());
             tasks.spawn(keep);
             tasks.spawn(work);
             Route::One { link, lane }
@@ -81,11 +87,12 @@ impl Redis {
                 settings.clone(),
                 script.clone(),
                 tally.clone(),
+                denials.clone(),
                 tasks,
                 stop.clone(),
             )),
         };
-        Redis { inner: Arc::new(Inner { settings, tally, route }) }
+        Redis { inner: Arc::new(Inner { settings, tally, denials, route }) }
     }
 
     /// Decides a request: one reading per ask, in order. Ends at `deadline` at the latest. Dropped before its batch
@@ -114,12 +121,13 @@ impl Redis {
         let decided = match &self.inner.route {
             Route::One { lane, .. } => {
                 let request = Request::new(asks, gate, false, now, &settings.key_prefix, bucket);
-                lane.submit(request, deadline).await
+                self.inner.ask(lane, request, deadline).await
             }
             Route::Cluster(cluster) => {
                 let buckets: SmallVec<[u32; 4]> = asks.iter().map(bucket).collect();
                 let prefix = &settings.key_prefix;
-                decide_in(&Question { cluster, prefix, asks, buckets: &buckets, gate, now, deadline }).await
+                let question = Question { cluster, prefix, asks, buckets: &buckets, gate, now, deadline };
+                self.inner.ask_cluster(&question).await
             }
         };
         decided.map_err(|failure| match failure {
@@ -152,17 +160,30 @@ impl Redis {
     }
 }
 
-async fn decide_in(question: &Question<'_>) -> Result<Readings, Failure> {
-    let Question { cluster, prefix, asks, buckets, gate, now, deadline } = *question;
-    let decided = if buckets.iter().all(|bucket| *bucket == buckets[0]) {
-        let request = Request::new(asks, gate, false, now, prefix, |_| buckets[0]);
-        cluster.lane(buckets[0]).submit(request, deadline).await
-    } else {
-        spread::decide(question, false).await
-    };
-    match decided {
-        // Nothing of the part that must be split was charged; parts before it were given back.
-        Err(Failure::Split) => spread::decide(question, true).await,
-        decided => decided,
+impl Inner {
+    /// Asks in one script, unless the same was denied a moment ago.
+    async fn ask(&self, lane: &Lane, request: Request, deadline: Instant) -> Result<Readings, Failure> {
+        match self.denials.find(&request) {
+            Some(readings) if lane.is_up() => {
+                self.tally.denied_again.add(1);
+                Ok(readings)
+            }
+            _ => lane.submit(request, deadline).await,
+        }
+    }
+
+    async fn ask_cluster(&self, question: &Question<'_>) -> Result<Readings, Failure> {
+        let Question { cluster, prefix, asks, buckets, gate, now, deadline } = *question;
+        let decided = if buckets.iter().all(|bucket| *bucket == buckets[0]) {
+            let request = Request::new(asks, gate, false, now, prefix, |_| buckets[0]);
+            self.ask(cluster.lane(buckets[0]), request, deadline).await
+        } else {
+            spread::decide(question, false).await
+        };
+        match decided {
+            // Nothing of the part that must be split was charged; parts before it were given back.
+            Err(Failure::Split) => spread::decide(question, true).await,
+            decided => decided,
+        }
     }
 }

@@ -283,3 +283,53 @@ async fn store_that_is_stopped_answers_everybody() {
     assert!(matches!(asked.await.unwrap(), Err(StoreError::Unreachable(_))));
     assert!(matches!(hit(&redis, "alice").await, Err(StoreError::Unreachable(_))));
 }
+
+#[tokio::test]
+async fn denial_is_given_again_without_asking_until_another_replica_gives_hits_back() {
+    let server = RedisServer::start();
+    let (here, there) = (store(settings(&server)).await, store(settings(&server)).await);
+    put(&here, "alice", HOUR, 10, soon()).await.expect("decided");
+    let first = hit(&here, "alice").await.expect("decided");
+    assert!(!first.admitted);
+    let batches = here.tally().batches.get();
+    for _ in 0..5 {
+        let again = hit(&here, "alice").await.expect("decided");
+        assert!(!again.admitted && again.reset <= first.reset, "{again:?} after {first:?}");
+    }
+    assert_eq!((here.tally().batches.get(), here.tally().denied_again.get()), (batches, 5));
+    // The message comes a moment after the refund; long before the denial would have been forgotten by itself.
+    put(&there, "alice", HOUR, -1, soon()).await.expect("decided");
+    let begun = Instant::now();
+    while !hit(&here, "alice").await.expect("decided").admitted {
+        assert!(begun.elapsed() < Duration::from_millis(500), "the refund is not heard of");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn own_refund_is_seen_at_once() {
+    let server = RedisServer::start();
+    let redis = store(settings(&server)).await;
+    put(&redis, "alice", HOUR, 10, soon()).await.expect("decided");
+    for _ in 0..20 {
+        assert!(!hit(&redis, "alice").await.expect("decided").admitted);
+        assert!(!hit(&redis, "alice").await.expect("decided").admitted);
+        put(&redis, "alice", HOUR, -1, soon()).await.expect("decided");
+        assert!(hit(&redis, "alice").await.expect("decided").admitted);
+    }
+}
+
+#[tokio::test]
+async fn user_who_may_not_listen_counts_without_remembering_denials() {
+    let server = RedisServer::start();
+    server.cli(&["ACL", "SETUSER", "deaf", "on", ">secret", "+@all", "~*", "resetchannels"]);
+    let auth = Auth::Password { user: Some("deaf".into()), password: "secret".into() };
+    let redis = store(RedisSettings { auth, ..settings(&server) }).await;
+    put(&redis, "alice", HOUR, 10, soon()).await.expect("decided");
+    for _ in 0..3 {
+        assert!(!hit(&redis, "alice").await.expect("decided").admitted);
+    }
+    assert_eq!(redis.tally().denied_again.get(), 0);
+    put(&redis, "alice", HOUR, -1, soon()).await.expect("a refund that can't be told of is made all the same");
+    assert!(hit(&redis, "alice").await.expect("decided").admitted);
+}

@@ -2,6 +2,7 @@
 //! packed answers taken apart again. The layouts stand at the head of `decide.lua`. It knows no connection and no clock.
 
 use std::hash::BuildHasher as _;
+use std::time::Duration;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
@@ -31,7 +32,7 @@ const APART: u8 = 4;
 const DENIED: u8 = 8;
 
 /// A request as it waits: nothing of it is borrowed, for whoever asked may go away.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Hash)]
 pub(super) struct Request {
     keys: Vec<u8>,
     asks: SmallVec<[Term; 2]>,
@@ -43,7 +44,7 @@ pub(super) struct Request {
 }
 
 /// All that an ask puts to its counter; most asks of a batch share one of a few.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Hash)]
 struct Term {
     limit: Limit,
     cost: Cost,
@@ -80,11 +81,36 @@ impl Request {
         request
     }
 
+    /// For how long its denial holds without asking again: a limit that denies alone refuses until its reset, whatever
+    /// others hit meanwhile. `None` where it isn't such a denial, or where even a denied request changes counters.
+    pub(super) fn denial_holds(&self, readings: &Readings) -> Option<Duration> {
+        let is_quiet = self.asks.iter().all(|term| term.cost.hits >= 0 && !term.cost.charge_denied);
+        if !is_quiet || self.gate & (NEVER_DENY | DENIED) != 0 || self.now > 0 {
+            return None;
+        }
+        let denying = self
+            .asks
+            .iter()
+            .zip(readings)
+            .filter(|(term, reading)| term.role == Role::Enforced && term.cost.hits > 0 && !reading.admitted);
+        denying.map(|(_, reading)| reading.reset.as_duration()).min()
+    }
+
+    /// The counters that it gives hits back to.
+    pub(super) fn refunded(&self) -> impl Iterator<Item = &[u8]> {
+        self.keys().zip(&self.asks).filter(|(_, term)| term.cost.hits < 0).map(|(key, _)| key)
+    }
+
+    /// What it holds on the heap, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.keys.capacity() + self.asks.len() * size_of::<Term>()
+    }
+
     pub(super) fn asks(&self) -> usize {
         self.asks.len()
     }
 
-    fn keys(&self) -> impl Iterator<Item = &[u8]> {
+    pub(super) fn keys(&self) -> impl Iterator<Item = &[u8]> {
         let mut begin = 0;
         self.ends.iter().map(move |&end| {
             let key = &self.keys[begin..end as usize];
@@ -129,11 +155,12 @@ fn key_of(ask: &[u8]) -> u16 {
 }
 
 impl Batch {
-    /// The call for `requests`, to be decided as of `now` (0: Redis' TIME) and not after `deadline` (0: whenever),
+    /// The call for `requests`, to tell `channel` of refunds, and to be decided as of `now` (0: Redis' TIME) and not after `deadline` (0: whenever),
     /// both in µs of Redis' clock.
     pub(super) fn new<'a>(
         requests: impl Iterator<Item = &'a Request> + Clone,
         script: &Script,
+        channel: &str,
         now: u64,
         deadline: u64,
     ) -> (Batch, Cmd) {
@@ -148,7 +175,7 @@ impl Batch {
         // By key: how often the groups ask about it.
         let mut uses: Vec<u16> = Vec::with_capacity(128);
 
-        for request in requests {
+        for request in requests.clone() {
             let begin = packed.len();
             packed.extend_from_slice(&[0, 0, request.gate, (request.asks.len() - 1) as u8]);
             for (key, term) in request.keys().zip(&request.asks) {
@@ -208,6 +235,13 @@ impl Batch {
             cmd.arg(*key);
         });
         cmd.arg(&pack(&[now as f64, deadline as f64])[..]).arg(&pack_terms(&terms)[..]).arg(&packed[..]);
+        let mut refunded = requests.flat_map(Request::refunded).peekable();
+        if refunded.peek().is_some() {
+            cmd.arg(channel);
+            refunded.for_each(|key| {
+                cmd.arg(key);
+            });
+        }
         let batch = Batch {
             merged: member_of.len() - groups.len(),
             places,

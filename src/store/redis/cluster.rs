@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::denials::Denials;
 use super::dial::{self, Target};
 use super::lane::{Lane, Moved};
 use super::link::Link;
@@ -40,6 +41,7 @@ pub(super) struct Links {
     settings: Arc<RedisSettings>,
     script: Arc<Script>,
     tally: Arc<Tally>,
+    denials: Arc<Denials>,
     tasks: TaskTracker,
     runtime: Handle,
     stop: CancellationToken,
@@ -60,6 +62,7 @@ impl Cluster {
         settings: Arc<RedisSettings>,
         script: Arc<Script>,
         tally: Arc<Tally>,
+        denials: Arc<Denials>,
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Cluster {
@@ -67,6 +70,7 @@ impl Cluster {
             settings: settings.clone(),
             script: script.clone(),
             tally: tally.clone(),
+            denials: denials.clone(),
             tasks: tasks.clone(),
             runtime: Handle::current(),
             stop: stop.clone(),
@@ -76,7 +80,8 @@ impl Cluster {
         let lanes: Vec<Arc<Lane>> = (0..settings.buckets.max(1))
             .map(|bucket| {
                 let guide = Some((bucket, moved.clone(), links.clone()));
-                let (lane, work) = Lane::new(None, guide, &settings, script.clone(), tally.clone(), stop.clone());
+                let (lane, work) =
+                    Lane::new(None, guide, &settings, script.clone(), tally.clone(), denials.clone(), stop.clone());
                 tasks.spawn(work);
                 lane
             })
@@ -136,6 +141,7 @@ impl Links {
             self.settings.clone(),
             self.script.clone(),
             self.tally.clone(),
+            self.denials.clone(),
             stop.clone(),
         );
         self.tasks.spawn_on(keep, &self.runtime);

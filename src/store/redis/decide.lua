@@ -8,6 +8,7 @@
 -- ARGV[3]  '<I2BB' per request: times, gate, asks - 1; then '<I2I2' per ask: key, term. The gate is the sum of
 --                       1 quota_open, 2 never_deny, 4 the request comes once and its counters are asked about nowhere
 --                       else in the batch, 8 another part of it was denied; never both of 4 and 8
+-- ARGV[4]  where there are refunds: the channel to tell of them; behind it the keys that are given hits back
 -- returns  '<dddd' now, damaged counters, the first of them, counters whose time was set back; then per request, time
 --          and ask '<dd': remaining (-1 - remaining where refused), reset. Past the deadline: '<d' now alone.
 --
@@ -783,6 +784,11 @@ for i = 1, planned, 3 do
 end
 local failed = write and write(create)
 if failed then return failed end
+
+-- An error here must not look like nothing was charged.
+for i = 5, #ARGV do
+  redis.pcall('PUBLISH', ARGV[4], ARGV[i])
+end
 
 answers[1], answers[2], answers[3], answers[4] = now, damaged, first_damaged, ahead
 return pack('<' .. string.rep('d', answered), unpack(answers, 1, answered))

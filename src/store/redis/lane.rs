@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::batch::Request;
 use super::cluster::Links;
+use super::denials::Denials;
 use super::link::Link;
 use super::runner::Runner;
 use super::script::Script;
@@ -98,6 +99,7 @@ impl Lane {
         settings: &RedisSettings,
         script: Arc<Script>,
         tally: Arc<Tally>,
+        denials: Arc<Denials>,
         stop: CancellationToken,
     ) -> (Arc<Lane>, impl Future<Output = ()> + Send + 'static) {
         let lane = Arc::new(Lane {
@@ -109,7 +111,7 @@ impl Lane {
             waiting_max: settings.waiting_max,
             batch_max: settings.batch_max,
         });
-        let runner = Runner::new(lane.clone(), guide, script, tally, settings);
+        let runner = Runner::new(lane.clone(), guide, script, tally, denials, settings);
         (lane, runner.run(stop))
     }
 

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use rand::Rng as _;
 use redis::aio::MultiplexedConnection;
-use redis::{PushKind, RedisResult};
+use redis::{PushInfo, PushKind, RedisResult, Value};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::denials::Denials;
 use super::dial::{self, Target};
 use super::script::Script;
 use super::settings::RedisSettings;
@@ -49,11 +50,12 @@ impl Link {
         settings: Arc<RedisSettings>,
         script: Arc<Script>,
         tally: Arc<Tally>,
+        denials: Arc<Denials>,
         stop: CancellationToken,
     ) -> (Arc<Link>, impl Future<Output = ()> + Send + 'static) {
         let (complaints, heard) = mpsc::unbounded_channel();
         let link = Arc::new(Link { live: watch::Sender::new(None), complaints });
-        let keeper = Keeper { link: link.clone(), target, settings, script, tally };
+        let keeper = Keeper { link: link.clone(), target, settings, script, tally, denials };
         let kept = link.clone();
         let keep = async move {
             stop.run_until_cancelled(keeper.keep(heard)).await;
@@ -87,6 +89,7 @@ struct Keeper {
     settings: Arc<RedisSettings>,
     script: Arc<Script>,
     tally: Arc<Tally>,
+    denials: Arc<Denials>,
 }
 
 impl Keeper {
@@ -101,9 +104,12 @@ impl Keeper {
                     tracing::info!(redis = %self.target, "connected to Redis");
                     said_down = false;
                     self.tally.connects.add(1);
+                    // What was said while nobody listened is lost.
+                    self.denials.forget_all();
                     self.link.live.send_replace(Some(live));
-                    let why = until_lost(epoch, pushes, &mut complaints).await;
+                    let why = self.until_lost(epoch, pushes, &mut complaints).await;
                     self.link.live.send_replace(None);
+                    self.denials.forget_all();
                     tracing::warn!(redis = %self.target, why, "lost the connection to Redis");
                     if begun.elapsed() >= STEADY {
                         backoff = BACKOFF_MIN;
@@ -128,29 +134,44 @@ impl Keeper {
         }
     }
 
-    async fn connect(&self, epoch: u64) -> RedisResult<(Live, mpsc::UnboundedReceiver<redis::PushInfo>)> {
+    async fn connect(&self, epoch: u64) -> RedisResult<(Live, mpsc::UnboundedReceiver<PushInfo>)> {
         let (pushed, pushes) = mpsc::unbounded_channel();
         let mut connection = dial::dial(&self.target, &self.settings, pushed).await?;
         self.script.load(&mut connection).await?;
+        if self.settings.denials_bytes_max > 0 {
+            // A user without the right to listen can't remember denials, but can count.
+            let heard = connection.subscribe(self.settings.refunds_channel()).await;
+            self.denials.listens(heard.is_ok());
+            if let Err(error) = heard {
+                tracing::warn!(redis = %self.target, %error, "can't hear of refunds, so denials are not remembered");
+            }
+        }
         let asked = Instant::now();
         let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(&mut connection).await?;
         Ok((Live { connection, epoch, clock: (seconds * 1_000_000 + micros, asked) }, pushes))
     }
-}
 
-/// Waits for the end of the connection `epoch`, seen by itself or by those who use it.
-async fn until_lost(
-    epoch: u64,
-    mut pushes: mpsc::UnboundedReceiver<redis::PushInfo>,
-    complaints: &mut mpsc::UnboundedReceiver<u64>,
-) -> &'static str {
-    loop {
-        tokio::select! {
-            push = pushes.recv() => match push {
-                Some(push) if push.kind != PushKind::Disconnection => {}
-                _ => return "it was closed",
-            },
-            Some(about) = complaints.recv() => if about == epoch { return "it failed its users" },
+    /// Listens until the end of the connection `epoch`, seen by itself or by those who use it.
+    async fn until_lost(
+        &self,
+        epoch: u64,
+        mut pushes: mpsc::UnboundedReceiver<PushInfo>,
+        complaints: &mut mpsc::UnboundedReceiver<u64>,
+    ) -> &'static str {
+        loop {
+            tokio::select! {
+                push = pushes.recv() => match push {
+                    Some(PushInfo { kind: PushKind::Message, data }) => {
+                        // The channel, then the counter's key.
+                        if let Some(Value::BulkString(key)) = data.get(1) {
+                            self.denials.forget(key);
+                        }
+                    }
+                    Some(push) if push.kind != PushKind::Disconnection => {}
+                    _ => return "it was closed",
+                },
+                Some(about) = complaints.recv() => if about == epoch { return "it failed its users" },
+            }
         }
     }
 }

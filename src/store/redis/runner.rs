@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::batch::{Batch, Verdict};
 use super::clock::RedisClock;
 use super::cluster::redirected;
+use super::denials::Denials;
 use super::dial::failed;
 use super::lane::{Failure, Lane, Moved, ToGuide, Waiting};
 use super::link::{Link, Live};
@@ -34,6 +35,8 @@ pub(super) struct Runner {
     guide: Option<ToGuide>,
     script: Arc<Script>,
     tally: Arc<Tally>,
+    denials: Arc<Denials>,
+    channel: String,
     in_flight_max: usize,
     timeouts_max: u32,
     changes: watch::Receiver<Option<Live>>,
@@ -52,6 +55,8 @@ struct Flight {
     batch: Batch,
     waiting: Vec<Waiting>,
     sent: Instant,
+    /// Of the denials, when it was sent.
+    generation: u64,
     reply: Reply,
     /// Nobody waits for it any more; it doesn't hold up the next.
     is_given_up: bool,
@@ -63,6 +68,7 @@ impl Runner {
         guide: Option<ToGuide>,
         script: Arc<Script>,
         tally: Arc<Tally>,
+        denials: Arc<Denials>,
         settings: &RedisSettings,
     ) -> Runner {
         let link = lane.link();
@@ -73,6 +79,8 @@ impl Runner {
             guide,
             script,
             tally,
+            denials,
+            channel: settings.refunds_channel(),
             in_flight_max: settings.in_flight_max.max(1),
             timeouts_max: settings.timeouts_max.max(1),
             changes,
@@ -166,7 +174,7 @@ impl Runner {
             // A time that is passed in is no time of Redis', so neither can a deadline be.
             let deadline = if now > 0 { 0 } else { clock.at(deadline) };
             let requests = waiting.iter().map(|waiting| &waiting.request);
-            let (batch, cmd) = Batch::new(requests, &self.script, now, deadline);
+            let (batch, cmd) = Batch::new(requests, &self.script, &self.channel, now, deadline);
             self.tally.batches.add(1);
             self.tally.counters.add(batch.counters() as u64);
             self.tally.requests.add(waiting.len() as u64);
@@ -189,7 +197,8 @@ impl Runner {
                     })
                 }
             };
-            self.flights.push(Flight { batch, waiting, sent, reply, is_given_up: false });
+            let generation = self.denials.generation();
+            self.flights.push(Flight { batch, waiting, sent, generation, reply, is_given_up: false });
         }
     }
 
@@ -204,7 +213,7 @@ impl Runner {
     }
 
     fn deliver(&mut self, flight: Flight, bytes: &[u8]) {
-        let Flight { batch, mut waiting, sent, .. } = flight;
+        let Flight { batch, mut waiting, sent, generation, .. } = flight;
         let Some(reply) = batch.read(bytes) else {
             return self.refuse(waiting, "an answer of the wrong length");
         };
@@ -217,11 +226,14 @@ impl Runner {
         match reply.verdict {
             Some(verdict) => {
                 self.note_oddities(&verdict);
-                for (nth, waiting) in waiting.iter_mut().enumerate() {
-                    if waiting.answer.is_some() {
-                        let readings = batch.readings(&verdict, nth, waiting.request.asks());
-                        waiting.reply(Ok(readings));
-                    }
+                // Before anybody hears that hits were given back.
+                for key in waiting.iter().flat_map(|waiting| waiting.request.refunded()) {
+                    self.denials.forget(key);
+                }
+                for (nth, mut waiting) in waiting.into_iter().enumerate() {
+                    let readings = batch.readings(&verdict, nth, waiting.request.asks());
+                    waiting.reply(Ok(readings.clone()));
+                    self.denials.keep(waiting.request, &readings, sent, generation);
                 }
             }
             None => {

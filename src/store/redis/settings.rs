@@ -27,11 +27,18 @@ pub struct RedisSettings {
     pub in_flight_max: usize,
     /// Requests that may wait for a batch on one core; more are refused as overload.
     pub waiting_max: usize,
+    /// What a core may remember of denials; 0 asks Redis each time.
+    pub denials_bytes_max: usize,
     /// Batches in a row without an answer, after which the connection is given up.
     pub timeouts_max: u32,
 }
 
 impl RedisSettings {
+    /// Where replicas tell each other of counters that hits were given back to.
+    pub(super) fn refunds_channel(&self) -> String {
+        format!("{}tg1:refunds", self.key_prefix)
+    }
+
     pub fn new(topology: Topology) -> RedisSettings {
         RedisSettings {
             topology,
@@ -45,6 +52,7 @@ impl RedisSettings {
             batch_max: 128,
             in_flight_max: 8,
             waiting_max: 16_384,
+            denials_bytes_max: 8 << 20,
             timeouts_max: 5,
         }
     }

@@ -13,6 +13,8 @@ pub struct Tally {
     pub requests: Count,
     /// Requests that shared the work of an identical one in the same batch.
     pub merged: Count,
+    /// Requests that were denied from memory, without a round trip.
+    pub denied_again: Count,
     /// Requests whose answer did not come in time.
     pub timeouts: Count,
     /// Requests that failed because no connection stood, or it broke.

@@ -32,7 +32,7 @@ fn reply(numbers: &[f64]) -> Vec<u8> {
 #[test]
 fn identical_requests_are_told_once_with_their_number() {
     let requests = [request("a", 1, 0), request("b", 1, 0), request("a", 1, 0), request("a", 2, 0)];
-    let (batch, cmd) = Batch::new(requests.iter(), &Script::new(), 0, 77);
+    let (batch, cmd) = Batch::new(requests.iter(), &Script::new(), "refunds", 0, 77);
     let args = arguments(&cmd);
     assert_eq!((batch.counters(), batch.merged), (2, 1));
     assert_eq!(args[0], b"2");
@@ -46,7 +46,7 @@ fn identical_requests_are_told_once_with_their_number() {
 #[test]
 fn each_request_gets_the_answer_of_its_own_turn() {
     let requests = [request("a", 1, 0), request("b", 1, 0), request("a", 1, 0)];
-    let (batch, _) = Batch::new(requests.iter(), &Script::new(), 0, 0);
+    let (batch, _) = Batch::new(requests.iter(), &Script::new(), "refunds", 0, 0);
     // In the order of the script: both of `a`, then `b`; the last one was refused with 3 remaining.
     let bytes = reply(&[5.0, 0.0, 0.0, 0.0, 9.0, 100.0, 8.0, 101.0, -4.0, 102.0]);
     let verdict = batch.read(&bytes).and_then(|reply| reply.verdict).expect("a full answer");
@@ -59,7 +59,7 @@ fn each_request_gets_the_answer_of_its_own_turn() {
 #[test]
 fn a_time_alone_means_too_late() {
     let requests = [request("a", 1, 0)];
-    let (batch, _) = Batch::new(requests.iter(), &Script::new(), 0, 0);
+    let (batch, _) = Batch::new(requests.iter(), &Script::new(), "refunds", 0, 0);
     let said = batch.read(&reply(&[5.0])).expect("a time");
     assert_eq!(said.now, 5);
     assert!(said.verdict.is_none());
@@ -68,7 +68,7 @@ fn a_time_alone_means_too_late() {
 #[test]
 fn an_answer_of_another_length_is_no_answer() {
     let requests = [request("a", 1, 0)];
-    let (batch, _) = Batch::new(requests.iter(), &Script::new(), 0, 0);
+    let (batch, _) = Batch::new(requests.iter(), &Script::new(), "refunds", 0, 0);
     assert!(batch.read(&[]).is_none());
     assert!(batch.read(&reply(&[5.0, 0.0, 0.0, 0.0, 1.0])).is_none());
 }
@@ -76,9 +76,17 @@ fn an_answer_of_another_length_is_no_answer() {
 #[test]
 fn a_damaged_counter_is_named() {
     let requests = [request("a", 1, 0), request("b", 1, 0)];
-    let (batch, _) = Batch::new(requests.iter(), &Script::new(), 0, 0);
+    let (batch, _) = Batch::new(requests.iter(), &Script::new(), "refunds", 0, 0);
     let bytes = reply(&[5.0, 1.0, 2.0, 0.0, 9.0, 1.0, 9.0, 1.0]);
     let verdict = batch.read(&bytes).and_then(|reply| reply.verdict).expect("a full answer");
     assert_eq!(verdict.damaged, 1);
     assert_eq!(verdict.damaged_first.as_deref(), Some(&b"tg1:{3}:fixed_window:1000000:d:user=b"[..]));
+}
+
+#[test]
+fn counters_that_are_given_hits_back_are_told_to_the_channel() {
+    let requests = [request("a", 1, 0), request("b", -1, 0)];
+    let (_, cmd) = Batch::new(requests.iter(), &Script::new(), "refunds", 0, 0);
+    let args = arguments(&cmd);
+    assert_eq!(args[6..], [b"refunds".to_vec(), b"tg1:{3}:fixed_window:1000000:d:user=b".to_vec()]);
 }

@@ -1,0 +1,157 @@
+//! Remembers denials for a moment, so that a client who is over the limit and goes on asking costs no round trip. A
+//! denial holds until its `reset` whatever others hit meanwhile; only what gives hits back can end it sooner, and that
+//! is told over Redis' pub/sub. It knows requests as things to compare, and no connections.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use super::batch::Request;
+use crate::limit::Micros;
+use crate::store::Readings;
+
+#[cfg(test)]
+mod tests;
+
+/// No denial is believed for longer: what the message of its end may be lost with can last no longer either.
+const LIFE_MAX: Duration = Duration::from_secs(1);
+
+/// What an entry costs besides its keys, rounded up: itself, its places in the maps.
+const ENTRY_BYTES: usize = 512;
+
+/// Denials of one core's requests.
+pub(super) struct Denials {
+    hasher: RandomState,
+    halves: Mutex<Halves>,
+    /// Counts what ended denials, so that an answer from before such an event isn't remembered after it.
+    generation: AtomicU64,
+    listens: AtomicBool,
+    bytes_max: usize,
+}
+
+/// Two halves in turn: the older is dropped whole once all in it are past their time, or the younger is full.
+struct Halves {
+    young: Half,
+    old: Half,
+    turned: Instant,
+}
+
+#[derive(Default)]
+struct Half {
+    entries: HashMap<u64, Entry, RandomState>,
+    by_counter: HashMap<u64, SmallVec<[u64; 2]>, RandomState>,
+    bytes: usize,
+}
+
+struct Entry {
+    request: Request,
+    readings: Readings,
+    sent: Instant,
+    until: Instant,
+}
+
+impl Denials {
+    pub(super) fn new(bytes_max: usize) -> Denials {
+        let halves = Halves { young: Half::default(), old: Half::default(), turned: Instant::now() };
+        Denials {
+            hasher: RandomState::default(),
+            halves: Mutex::new(halves),
+            generation: AtomicU64::new(0),
+            listens: AtomicBool::new(true),
+            bytes_max,
+        }
+    }
+
+    /// Whether refunds are heard of; if not, nothing is remembered.
+    pub(super) fn listens(&self, listens: bool) {
+        self.listens.store(listens, Relaxed);
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Relaxed)
+    }
+
+    /// The answer to the same request, if it was a denial that still holds; resets are shorter by the time since.
+    pub(super) fn find(&self, request: &Request) -> Option<Readings> {
+        if self.bytes_max == 0 {
+            return None;
+        }
+        let halves = self.halves.lock();
+        if halves.young.entries.is_empty() && halves.old.entries.is_empty() {
+            return None;
+        }
+        let id = self.id(request);
+        let entry = [&halves.young, &halves.old].into_iter().find_map(|half| half.entries.get(&id))?;
+        let now = Instant::now();
+        if entry.until <= now || entry.request != *request {
+            return None;
+        }
+        let since = (now - entry.sent).as_micros() as u64;
+        let mut readings = entry.readings.clone();
+        readings.iter_mut().for_each(|reading| reading.reset = Micros(reading.reset.0.saturating_sub(since)));
+        Some(readings)
+    }
+
+    /// Remembers `readings` if they are a denial that will hold. `sent` is when the question left, and `generation`
+    /// what it was then.
+    pub(super) fn keep(&self, request: Request, readings: &Readings, sent: Instant, generation: u64) {
+        let Some(life) = request.denial_holds(readings) else { return };
+        let bytes = ENTRY_BYTES + request.bytes();
+        if bytes > self.bytes_max / 2 || !self.listens.load(Relaxed) {
+            return;
+        }
+        let until = sent + life.min(LIFE_MAX);
+        let now = Instant::now();
+        let id = self.id(&request);
+        let mut halves = self.halves.lock();
+        if generation != self.generation() {
+            return;
+        }
+        if halves.young.bytes + bytes > self.bytes_max / 2 || now - halves.turned >= LIFE_MAX {
+            halves.old = std::mem::take(&mut halves.young);
+            halves.turned = now;
+        }
+        let half = &mut halves.young;
+        for key in request.keys() {
+            half.by_counter.entry(self.hash(key)).or_default().push(id);
+        }
+        half.bytes += bytes;
+        half.entries.insert(id, Entry { request, readings: readings.clone(), sent, until });
+    }
+
+    /// Hits of this counter were given back.
+    pub(super) fn forget(&self, key: &[u8]) {
+        let hash = self.hash(key);
+        let mut halves = self.halves.lock();
+        self.generation.fetch_add(1, Relaxed);
+        let Halves { young, old, .. } = &mut *halves;
+        for half in [young, old] {
+            for id in half.by_counter.remove(&hash).unwrap_or_default() {
+                half.entries.remove(&id);
+            }
+        }
+    }
+
+    /// Messages may have been missed.
+    pub(super) fn forget_all(&self) {
+        let mut halves = self.halves.lock();
+        self.generation.fetch_add(1, Relaxed);
+        (halves.young, halves.old) = Default::default();
+    }
+
+    fn id(&self, request: &Request) -> u64 {
+        self.hasher.hash_one(request)
+    }
+
+    fn hash(&self, key: &[u8]) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(key);
+        hasher.finish()
+    }
+}
