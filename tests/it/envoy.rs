@@ -213,3 +213,26 @@ async fn two_replicas_on_one_redis_admit_exactly_the_limit() {
         assert!(decided > 0.0, "Envoy asked one replica only");
     }
 }
+
+/// How a token budget works: Envoy looks before a request (hits 0), and reports what it cost when it is done.
+#[tokio::test]
+async fn a_cost_that_envoy_reports_after_the_fact_counts_though_it_is_over_the_limit() {
+    let rules = RulesDir::with(
+        "api.yaml",
+        "domain: api\ndescriptors:\n  - key: user\n    rate_limit: {requests_per_unit: 100, unit: hour}\n",
+    );
+    let (app, tollgate) = (App::start().await, Tollgate::start(rules.path()).await);
+    let user = "actions: [{request_headers: {header_name: x-user-id, descriptor_key: user}}]";
+    let look = format!("- {{{user}, hits_addend: {{number: 0}}}}");
+    let report = format!("- {{{user}, hits_addend: {{number: 5000}}, apply_on_stream_done: true}}");
+    let envoy = Envoy::start_limiting(app.address, &[tollgate.grpc], &format!("{look}\n{report}\n")).await;
+
+    assert_eq!(envoy.get("alice", "/").await.status, 200);
+    eventually("the report of the first request", || async {
+        let refused = r#"tollgate_decisions_total{domain="api",limit="api/user",result="over_limit"} 1"#;
+        tollgate.metrics().await.contains(refused).then_some(())
+    })
+    .await;
+    assert_eq!(envoy.get("alice", "/").await.status, 429);
+    assert_eq!(envoy.get("bob", "/").await.status, 200);
+}

@@ -26,10 +26,26 @@ pub(crate) struct Envoy {
 
 impl Envoy {
     pub(crate) async fn start(app: SocketAddr, tollgates: &[SocketAddr], on_failure: OnFailure) -> Envoy {
+        Envoy::start_placed(&placed(example_envoy_config(), app, tollgates, on_failure)).await
+    }
+
+    /// With the example's `rate_limits` replaced by these, in YAML. They go to the filter's own configuration: Envoy
+    /// heeds a `hits_addend` only there.
+    pub(crate) async fn start_limiting(app: SocketAddr, tollgates: &[SocketAddr], rate_limits: &str) -> Envoy {
+        let mut config = placed(example_envoy_config(), app, tollgates, OnFailure::Deny);
+        let manager = &mut config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"];
+        let host = manager["route_config"]["virtual_hosts"][0].as_mapping_mut().expect("the example's virtual host");
+        host.remove("rate_limits").expect("the example's rate_limits stand in its virtual host");
+        let mut own: Value = yaml_serde::from_str(&format!("rate_limits:\n{rate_limits}")).expect("plain YAML");
+        own["@type"] = Value::from("type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.RateLimitPerRoute");
+        host.insert("typed_per_filter_config".into(), mapping("envoy.filters.http.ratelimit", own));
+        Envoy::start_placed(&config).await
+    }
+
+    async fn start_placed(config: &Value) -> Envoy {
+        let text = yaml_serde::to_string(config).expect("plain YAML");
         let dir = tempfile::tempdir().expect("a temporary directory");
         let (config, admin) = (dir.path().join("envoy.yaml"), dir.path().join("admin"));
-        let text =
-            yaml_serde::to_string(&placed(example_envoy_config(), app, tollgates, on_failure)).expect("plain YAML");
         std::fs::write(&config, text).expect("the directory is ours");
         let mut command = Command::new(envoy_binary());
         // Without hot restart any number of Envoys run side by side.
