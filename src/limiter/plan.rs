@@ -94,12 +94,14 @@ impl<'a> Plan<'a> {
         if let Some((requests, unit)) = descriptor.limit {
             // A limit that comes with the request beats every rule, but only in a domain that is known.
             let Some(domain) = rules.domain(request.domain) else { return Planned::UnknownDomain };
-            self.asks.push(requested_ask(request, descriptor, requests, unit, modes));
+            // Where a rule counts the same entries in the same window, both count together, so in one place.
+            let variable = if let Found::Rule { rule, .. } = found { rule.variable } else { 0 };
+            self.asks.push(requested_ask(request, descriptor, (requests, unit), variable, modes));
             return Planned::Requested { domain, asks: start..start + 1 };
         }
         match found {
             Found::Rule { rule, .. } if rule.unlimited => Planned::Unlimited,
-            Found::Rule { rule, .. } if rule.limits.is_empty() || replaced(rule, all) => Planned::Free,
+            Found::Rule { rule, .. } if rule.limits.is_empty() || replaced(rule, request, all) => Planned::Free,
             Found::Rule { domain, rule } => {
                 self.asks.extend(rule.limits.iter().map(|limit| ruled_ask(request, descriptor, rule, limit, modes)));
                 Planned::Ruled { domain, rule, asks: start..self.asks.len() }
@@ -126,11 +128,14 @@ fn check(request: &Request<'_>) -> Result<(), DecideError> {
     Ok(())
 }
 
-/// Whether another rule of the request names this one in its `replaces`; mutual replacement removes both.
-fn replaced(rule: &Rule, all: &[Found<'_>]) -> bool {
-    let replaces =
-        |found: &Found<'_>| matches!(found, Found::Rule { rule: by, .. } if by.replaces.contains(&rule.name));
-    !rule.name.is_empty() && all.iter().any(replaces)
+/// Whether another rule of the request names this one in its `replaces`; mutual replacement removes both. A rule that
+/// is beaten by the request's own limit replaces nothing.
+fn replaced(rule: &Rule, request: &Request<'_>, all: &[Found<'_>]) -> bool {
+    let replaces = |(descriptor, found): (&Descriptor<'_>, &Found<'_>)| match found {
+        Found::Rule { rule: by, .. } => descriptor.limit.is_none() && by.replaces.contains(&rule.name),
+        _ => false,
+    };
+    !rule.name.is_empty() && request.descriptors.iter().zip(all).any(replaces)
 }
 
 fn ruled_ask<'a>(
@@ -165,8 +170,8 @@ fn ruled_ask<'a>(
 fn requested_ask<'a>(
     request: &'a Request<'_>,
     descriptor: &'a Descriptor<'_>,
-    requests: u32,
-    unit: Unit,
+    (requests, unit): (u32, Unit),
+    variable: usize,
     modes: Modes,
 ) -> Ask<'a> {
     // The bound of an exact log holds here too; the request isn't to blame for the default, so it is decided.
@@ -175,7 +180,7 @@ fn requested_ask<'a>(
         algorithm => algorithm,
     };
     Ask {
-        key: Key { domain: request.domain, entries: &descriptor.entries, shared: &[], limit_name: "", variable: 0 },
+        key: Key { domain: request.domain, entries: &descriptor.entries, shared: &[], limit_name: "", variable },
         limit: Limit::new(requests, unit.window(), algorithm),
         cost: cost(request, descriptor, modes.count_denied.charges(descriptor.hits.is_some())),
         role: if modes.quota { Role::Quota } else { Role::Enforced },

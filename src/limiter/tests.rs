@@ -144,6 +144,36 @@ descriptors:
 }
 
 #[test]
+fn a_limit_in_the_request_silences_its_rule_and_shares_the_rules_counter() {
+    let asked = asked(
+        "
+domain: api
+descriptors:
+  - {key: user, rate_limit: {name: users, unit: minute, requests_per_unit: 1}}
+  - key: vip
+    value: gold
+    descriptors: [{key: id, rate_limit: {unit: minute, requests_per_unit: 5, replaces: [{name: users}]}}]
+",
+        MODES,
+    );
+    let own = Descriptor { limit: Some((9, Unit::Minute)), ..descriptor("vip=gold,id=7") };
+    let descriptors = smallvec![descriptor("user=alice"), own, descriptor("vip=gold,id=7")];
+    let request = Request { domain: "api", descriptors, hits: 1 };
+    let snapshot = asked.limiter.snapshot();
+    let plan = Plan::of(&request, &snapshot.rules, MODES).expect("well formed");
+    let keys = plan.asks.iter().map(|ask| (ask.key.shared.iter().flatten().count(), ask.key.variable));
+    assert_eq!(
+        keys.collect::<Vec<_>>(),
+        [(0, 1), (0, 1)],
+        "user is replaced by the rule; the other two share a counter"
+    );
+
+    let descriptors = request.descriptors[..2].iter().cloned().collect();
+    let decision = asked.request(&Request { descriptors, ..request }).expect("well formed");
+    assert!(decision.statuses[0].limit.is_some(), "a rule that a request's own limit beats replaces nothing");
+}
+
+#[test]
 fn shadow_rules_count_and_report_but_never_deny() {
     let yaml = "
 domain: api
