@@ -45,7 +45,7 @@ pub enum State {
         oldest: u8,
     },
     /// Of `fixed_window`: the window, `floor(time / window)`, and its hits.
-    Fixed { index: u64, count: u32 },
+    Fixed { index: u64, count: u64 },
     /// Of `sliding_log`: the sum of the logged hits, and when each came.
     Log { sum: u64, log: Box<log::Log> },
     /// Of `token_bucket` and `leaky_bucket`: what is in use, in 2^-20 hits, and when that was so.

@@ -9,6 +9,9 @@ use crate::limit::{Cost, Limit, Micros, Reading};
 #[cfg(test)]
 mod tests;
 
+/// Refused hits may count too, far past any limit; a look must still find the counter over.
+const COUNT_MAX: u64 = (1 << 53) - 1;
+
 pub(super) fn step(limit: &Limit, state: State, cost: Cost, now: u64) -> (State, Reading) {
     let Cost { hits, charge_denied } = cost;
     let requests = u64::from(limit.requests);
@@ -25,17 +28,17 @@ pub(super) fn step(limit: &Limit, state: State, cost: Cost, now: u64) -> (State,
         count = 0;
     }
 
-    let admitted = hits < 0 || u64::from(count) + hits.unsigned_abs() <= requests;
+    let admitted = hits < 0 || count + hits.unsigned_abs() <= requests;
     let before = count;
     let state = if hits != 0 && (admitted || charge_denied) {
-        let by = u32::try_from(hits.unsigned_abs()).unwrap_or(u32::MAX);
-        count = if hits > 0 { count.saturating_add(by) } else { count.saturating_sub(by) };
+        let by = hits.unsigned_abs();
+        count = if hits > 0 { (count + by).min(COUNT_MAX) } else { count.saturating_sub(by) };
         if count == 0 { State::Empty } else { State::Fixed { index: current, count } }
     } else {
         kept
     };
 
-    let remaining = requests.saturating_sub(u64::from(if admitted { count } else { before }));
+    let remaining = requests.saturating_sub(if admitted { count } else { before });
     let never = !admitted && hits.unsigned_abs() > requests;
     let reset = if never { limit.window.0 } else { (current + 1) * length(limit) - now };
     (state, Reading { admitted, remaining, reset: Micros(reset) })

@@ -7,7 +7,7 @@
 //! | algorithm | header, as `struct` format | fields, in order | behind it |
 //! |---|---|---|---|
 //! | `sliding_window` | `<I6I7I4I5BB`, 24 B | deadline, index, count, sum of the pairs, `index` − index of the oldest pair (0: none), number of pairs | 5-byte pairs `<BI4`, oldest first: index mod 256, count (> 0) |
-//! | `fixed_window` | `<I6I7I4`, 17 B | deadline, index, count | |
+//! | `fixed_window` | `<I6I7I7`, 20 B | deadline, index, count | |
 //! | `sliding_log` | `<I6I7I6I4I4`, 27 B | deadline, newest time, sum of the live entries, dead entries in front, live entries | 11-byte entries `<I7I4`, oldest first: time, hits (> 0) |
 //! | `token_bucket`, `leaky_bucket` | `<I6I7I7`, 20 B | deadline, level in 2^-20 hits, its time | |
 //!
@@ -48,7 +48,7 @@ pub(super) fn encode(state: &State, out: &mut Vec<u8>) {
         }
         State::Fixed { index, count } => {
             put(*index, 7);
-            put(u64::from(*count), 4);
+            put(*count, 7);
         }
         State::Log { sum, log } => {
             put(log.newest(), 7);
@@ -108,7 +108,7 @@ fn sliding(mut rest: Reader<'_>) -> Option<State> {
 
 fn fixed(mut rest: Reader<'_>) -> Option<State> {
     let index = rest.number(7).filter(|index| *index < WHOLE_MAX)?;
-    let count = rest.number(4)? as u32;
+    let count = rest.number(7).filter(|count| *count < WHOLE_MAX)?;
     Some(if count == 0 { State::Empty } else { State::Fixed { index, count } })
 }
 

@@ -48,3 +48,10 @@ fn a_clock_set_back_further_takes_the_count_with_it() {
         (1100, 1, true, 9, 100),
     ]);
 }
+
+#[test]
+fn refused_hits_that_count_keep_the_largest_limit_over_for_a_look_too() {
+    let mut counter = Counter::new(limit(FixedWindow, u32::MAX, 100, 1));
+    let admitted = [i64::from(u32::MAX), 0, 1, 0].map(|hits| counter.report(1000, hits).admitted);
+    assert_eq!(admitted, [true, true, false, false]);
+}

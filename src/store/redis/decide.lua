@@ -261,9 +261,9 @@ local function careful()
   -- Fixed window: src/algorithm/fixed.rs.
   if USES[1] then
     local function open_fixed(k, s)
-      if #s < 17 then return spoilt(k) end
-      local till, index, count = unpick('<I6I7I4', s)
-      if till > DEADLINE_MAX or index >= WHOLE_MAX then return spoilt(k) end
+      if #s < 20 then return spoilt(k) end
+      local till, index, count = unpick('<I6I7I7', s)
+      if till > DEADLINE_MAX or index >= WHOLE_MAX or count >= WHOLE_MAX then return spoilt(k) end
       DEADLINE[k], B[k] = till, count
       A[k] = count > 0 and index
     end
@@ -288,7 +288,7 @@ local function careful()
       local before = count
       if hits ~= 0 and (admitted or t.charges) then
         count = count + hits
-        if count > U32 then count = U32 end
+        if count >= WHOLE_MAX then count = WHOLE_MAX - 1 end
         if count < 0 then count = 0 end
         A[k], B[k] = count > 0 and at, count
         if WRITE[k] < 1 then WRITE[k] = 1 end
@@ -300,7 +300,7 @@ local function careful()
     end
 
     local function fixed_value(k, t)
-      return pack('<I6I7I4', DEADLINE[k], A[k] or t.index, B[k])
+      return pack('<I6I7I7', DEADLINE[k], A[k] or t.index, B[k])
     end
 
     local function fixed_expires(k, t)
