@@ -49,6 +49,7 @@ fn limiter(rules: Rules) -> Limiter {
         algorithm: Algorithm::SlidingWindow,
         count_denied: CountDenied::Auto,
         on_store_failure: FailurePolicy::Local,
+        notes: false,
     };
     let degraded = Arc::new(Degraded::new(memory(), 1));
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));

@@ -3,6 +3,7 @@
 
 mod degraded;
 mod judge;
+mod notes;
 mod plan;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 
 pub use degraded::Degraded;
 pub use judge::{Decision, ShownLimit, Status};
+pub use notes::{Note, Notes};
 
 use crate::{
     clock,
@@ -52,6 +54,8 @@ pub struct Modes {
     pub count_denied: CountDenied,
     /// For limits whose rules don't say.
     pub on_store_failure: FailurePolicy,
+    /// Decisions say what they rested on, which costs allocations.
+    pub notes: bool,
 }
 
 /// Why no decision was made.
@@ -116,7 +120,7 @@ impl Limiter {
                 answer.inspect_err(|_| self.metrics.degraded(FailurePolicy::Error))?
             }
         };
-        Ok(self.conclude(request, &plan, &snapshot.meters, &readings, &policies))
+        Ok(self.conclude(request, &plan, &snapshot, &readings, &policies))
     }
 
     /// As [`Limiter::decide`], where the counters are in this process and nothing has to be waited for; else `None`.
@@ -127,7 +131,7 @@ impl Limiter {
         let snapshot = self.snapshot.load();
         let decide = |plan: Plan<'_>| {
             let readings = memory.apply(&plan.asks, plan.gate, now);
-            self.conclude(request, &plan, &snapshot.meters, &readings, &Policies::new())
+            self.conclude(request, &plan, &snapshot, &readings, &Policies::new())
         };
         Some(Plan::of(request, &snapshot.rules, self.modes).map(decide))
     }
@@ -136,13 +140,16 @@ impl Limiter {
         &self,
         request: &Request<'_>,
         plan: &Plan<'_>,
-        meters: &Meters,
+        snapshot: &Snapshot,
         readings: &[Reading],
         policies: &Policies,
     ) -> Decision {
-        let decision = judge::judge(plan, readings, policies);
+        let mut decision = judge::judge(plan, readings, policies);
+        if self.modes.notes {
+            decision.notes = Some(Box::new(Notes::of(request, plan, readings, snapshot.version)));
+        }
         self.metrics.decided(decision.overall, decision.degraded);
-        self.count(request, plan, readings, meters);
+        self.count(request, plan, readings, &snapshot.meters);
         decision
     }
 

@@ -18,6 +18,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 use parking_lot::Mutex;
 
 pub use latency::Latency;
+pub(crate) use meters::requested_id;
 pub use meters::{Meters, Outcome};
 pub use unmatched::Unmatched;
 

@@ -104,7 +104,7 @@ pub struct Rule {
     /// Position of the first entry that was matched key-only or by a wildcard; the path's length if there is none.
     pub variable: usize,
     /// Free-form, for the response's dynamic metadata.
-    pub metadata: Option<serde_json::Value>,
+    pub metadata: Option<Arc<serde_json::Value>>,
     /// The reference's `domain.k1_v1.k2`, as it stands in the file: the key of its metrics and of `/rlconfig`.
     pub metric_key: Box<str>,
     pub file: Arc<PathBuf>,

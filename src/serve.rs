@@ -139,6 +139,7 @@ impl Limiting {
             algorithm: self.decisions.algorithm,
             count_denied: self.decisions.count_denied,
             on_store_failure: self.decisions.on_store_failure,
+            notes: self.responses.dynamic_metadata,
         };
         let store = self.backend.open(tasks, stop);
         self.metrics.watch(store.clone());

@@ -3,6 +3,7 @@
 
 mod headers;
 mod json;
+mod metadata;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -65,7 +66,7 @@ impl RateLimit {
         }
         let arrived = clock::instant();
         match self.read(request) {
-            Ok(words) => Some(self.tell(self.limiter.decide_now(&words, clock::now())?, arrived)),
+            Ok(words) => Some(self.tell(request, self.limiter.decide_now(&words, clock::now())?, arrived)),
             Err(status) => Some(Err(status)),
         }
     }
@@ -79,14 +80,19 @@ impl RateLimit {
         let words = self.read(request)?;
         let timeout = allowed.map_or(self.store_timeout, |allowed| allowed.min(self.store_timeout));
         let decided = self.limiter.decide(&words, clock::now(), (arrived + timeout).into()).await;
-        self.tell(decided, arrived)
+        self.tell(request, decided, arrived)
     }
 
     fn read<'r>(&self, request: &'r RateLimitRequest) -> Result<limit::Request<'r>, Status> {
         words::request(request).inspect_err(|_| self.limiter.metrics().invalid())
     }
 
-    fn tell(&self, decided: Result<Decision, DecideError>, arrived: Instant) -> Result<RateLimitResponse, Status> {
+    fn tell(
+        &self,
+        request: &RateLimitRequest,
+        decided: Result<Decision, DecideError>,
+        arrived: Instant,
+    ) -> Result<RateLimitResponse, Status> {
         let metrics = self.limiter.metrics();
         metrics.decision.record(arrived.elapsed());
         match &decided {
@@ -97,7 +103,7 @@ impl RateLimit {
         let decision = decided?;
         Ok(match &self.extras {
             None => words::response(decision),
-            Some(extras) => dressed(decision, extras),
+            Some(extras) => dressed(request, decision, extras),
         })
     }
 
@@ -109,9 +115,10 @@ impl RateLimit {
 }
 
 /// A response with what its settings add.
-fn dressed(decision: Decision, extras: &ResponseSettings) -> RateLimitResponse {
+fn dressed(request: &RateLimitRequest, decision: Decision, extras: &ResponseSettings) -> RateLimitResponse {
     let response_headers_to_add = headers::headers(&decision, extras);
-    RateLimitResponse { response_headers_to_add, ..words::response(decision) }
+    let dynamic_metadata = decision.notes.as_ref().map(|notes| metadata::metadata(request, &decision, notes));
+    RateLimitResponse { response_headers_to_add, dynamic_metadata, ..words::response(decision) }
 }
 
 #[async_trait]

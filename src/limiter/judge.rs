@@ -4,7 +4,10 @@ use std::cmp::Reverse;
 
 use smallvec::SmallVec;
 
-use super::plan::{Plan, Planned};
+use super::{
+    notes::Notes,
+    plan::{Plan, Planned},
+};
 use crate::{
     limit::{Code, FailurePolicy, Micros, Reading, Unit},
     store::{self, Ask, Role},
@@ -18,6 +21,8 @@ pub struct Decision {
     pub statuses: SmallVec<[Status; 3]>,
     /// The policy that answered in the store's place, where the store failed.
     pub degraded: Option<FailurePolicy>,
+    /// Only where they are asked for.
+    pub notes: Option<Box<Notes>>,
 }
 
 /// The answer to one descriptor.
@@ -54,7 +59,7 @@ pub(super) fn judge(plan: &Plan<'_>, readings: &[Reading], policies: &[FailurePo
     let answers = plan.asks.iter().zip(readings).map(|(ask, reading)| (ask.role, reading.admitted));
     let overall = if store::denied(plan.gate, answers) { Code::OverLimit } else { Code::Ok };
     let statuses = plan.descriptors.iter().map(|planned| status(planned, plan, readings, policies)).collect();
-    Decision { overall, statuses, degraded: degraded(plan, readings, policies) }
+    Decision { overall, statuses, degraded: degraded(plan, readings, policies), notes: None }
 }
 
 fn status(planned: &Planned<'_>, plan: &Plan<'_>, readings: &[Reading], policies: &[FailurePolicy]) -> Status {
@@ -95,7 +100,7 @@ fn degraded(plan: &Plan<'_>, readings: &[Reading], policies: &[FailurePolicy]) -
 
 /// Which of a rule's limits its status tells of: the refusing one with the longest wait, else the one with least
 /// remaining. A limit without a say is told of only where no other has one.
-fn told(asks: &[Ask<'_>], readings: &[Reading]) -> usize {
+pub(super) fn told(asks: &[Ask<'_>], readings: &[Reading]) -> usize {
     let order = |index: &usize| {
         let (ask, reading) = (&asks[*index], &readings[*index]);
         let says = ask.role != Role::Shadow;

@@ -22,6 +22,7 @@ const MODES: Modes = Modes {
     algorithm: Algorithm::SlidingWindow,
     count_denied: CountDenied::Auto,
     on_store_failure: FailurePolicy::Local,
+    notes: false,
 };
 
 fn asked(yaml: &str, modes: Modes) -> Asked {

@@ -61,7 +61,7 @@ struct DomainMeters {
 }
 
 /// The id under which limits that came with requests are counted.
-pub(super) fn requested_id(domain: &str) -> String {
+pub(crate) fn requested_id(domain: &str) -> String {
     format!("{domain}/(request)")
 }
 

@@ -96,7 +96,7 @@ impl Compiler<'_> {
             detailed_metric,
             shared: path.iter().map(|level| level.shared()).collect(),
             variable: path.iter().position(|level| !level.is_fixed()).unwrap_or(path.len()),
-            metadata,
+            metadata: metadata.map(Arc::new),
             metric_key: name::metric_key(self.domain, &path).into(),
             file: Arc::clone(file),
             line: fields.at.line,

@@ -1,6 +1,9 @@
 //! Response headers that tell the client of its limit, as the reference words them, and when to come again. Knows the
 //! decision, not how it came about.
 
+#[cfg(test)]
+mod tests;
+
 use envoy_types::pb::envoy::config::core::v3::HeaderValue;
 
 use crate::{

@@ -66,6 +66,7 @@ fn resets_are_rounded_up_and_windows_that_are_no_unit_are_not_named_as_one() {
         overall: Code::OverLimit,
         statuses: smallvec![status(Some(Unit::Week), 1), status(None, 2_000_000)],
         degraded: None,
+        notes: None,
     };
     let response = words::response(decision);
     let seconds: Vec<_> = response.statuses.iter().map(|s| s.duration_until_reset.map(|d| d.seconds)).collect();
@@ -97,7 +98,8 @@ fn json_answers_name_their_enums_and_leave_out_what_is_zero() {
         remaining: 4,
         reset: Some(Micros(44_500_000)),
     };
-    let response = words::response(Decision { overall: Code::Ok, statuses: smallvec![status], degraded: None });
+    let response =
+        words::response(Decision { overall: Code::Ok, statuses: smallvec![status], degraded: None, notes: None });
     let json: serde_json::Value = serde_json::from_slice(&json_response(&response)).expect("JSON");
     let expected = serde_json::json!({"overallCode": "OK", "statuses": [
         {"code": "OK", "currentLimit": {"requestsPerUnit": 5, "unit": "MINUTE"}, "limitRemaining": 4, "durationUntilReset": "45s"}

@@ -3,6 +3,7 @@
 mod lifecycle;
 mod reload;
 mod requests;
+mod responses;
 mod store_failure;
 mod surfaces;
 

@@ -179,7 +179,7 @@ fn metadata_is_free_form() {
     let expected = serde_json::json!({
         "team": "pay", "n": 5, "f": 1.5, "on": true, "none": null, "7": ["a", {"b": "c"}],
     });
-    assert_eq!(rules.domains()[0].rules()[0].metadata, Some(expected));
+    assert_eq!(rules.domains()[0].rules()[0].metadata.as_deref(), Some(&expected));
     assert_eq!(rules.domains()[0].rules()[1].metadata, None);
     assert_eq!(
         said("domain: d\ndescriptors:\n- {key: a, metadata: 5}"),

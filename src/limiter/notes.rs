@@ -1,0 +1,50 @@
+//! What a decision rested on, for answers that tell more than the verdict. Gathered only where that is asked for, since
+//! nothing else on a request's path needs an id.
+
+use std::sync::Arc;
+
+use super::{
+    judge,
+    plan::{Plan, Planned},
+};
+use crate::{
+    limit::{Reading, Request},
+    metrics::requested_id,
+};
+
+/// Of a request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Notes {
+    /// The snapshot of the rules that was seen.
+    pub rules_version: u64,
+    /// One per descriptor, in order.
+    pub descriptors: Vec<Note>,
+}
+
+/// Of a descriptor.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Note {
+    /// The limit that its status tells of; none where no limit applies.
+    pub limit_id: Option<Arc<str>>,
+    /// The limit came with the request.
+    pub requested: bool,
+    /// The rule's, where a limit of it applies.
+    pub metadata: Option<Arc<serde_json::Value>>,
+}
+
+impl Notes {
+    pub(super) fn of(request: &Request<'_>, plan: &Plan<'_>, readings: &[Reading], rules_version: u64) -> Notes {
+        let note = |planned: &Planned<'_>| match planned {
+            Planned::UnknownDomain | Planned::NoMatch | Planned::Free | Planned::Unlimited => Note::default(),
+            Planned::Requested { .. } => {
+                Note { limit_id: Some(requested_id(request.domain).into()), requested: true, metadata: None }
+            }
+            Planned::Ruled { rule, asks, .. } => {
+                let told = judge::told(&plan.asks[asks.clone()], &readings[asks.clone()]);
+                let limit_id = Some(Arc::clone(&rule.limits[told].id));
+                Note { limit_id, requested: false, metadata: rule.metadata.clone() }
+            }
+        };
+        Notes { rules_version, descriptors: plan.descriptors.iter().map(note).collect() }
+    }
+}
