@@ -45,13 +45,25 @@ fn topology(flags: &RedisFlags) -> Result<(Topology, Url), String> {
         }
         RedisKind::Sentinel => {
             let master = parts.next().unwrap_or_default().to_string();
-            let urls = parts.map(|part| url(part, flags.socket_type)).collect::<Result<Vec<_>, _>>()?;
-            let first = urls.first().cloned();
-            let first = first.ok_or("REDIS_URL: for REDIS_TYPE=sentinel write master,host:port,host:port")?;
-            Ok((Topology::Sentinel { master, sentinels: urls.into_iter().map(|url| url.address).collect() }, first))
+            let (sentinels, first) = several(parts, flags, "sentinel write master,host:port,host:port")?;
+            Ok((Topology::Sentinel { master, sentinels }, first))
         }
-        RedisKind::Cluster => Err("REDIS_TYPE: cluster is not supported yet".into()),
+        RedisKind::Cluster => {
+            let (seeds, first) = several(parts, flags, "cluster write host:port,host:port")?;
+            Ok((Topology::Cluster { seeds }, first))
+        }
     }
+}
+
+/// All addresses, and the URL of the first; `hint` says how to write them.
+fn several<'a>(
+    parts: impl Iterator<Item = &'a str>,
+    flags: &RedisFlags,
+    hint: &str,
+) -> Result<(Vec<Address>, Url), String> {
+    let urls = parts.map(|part| url(part, flags.socket_type)).collect::<Result<Vec<_>, _>>()?;
+    let first = urls.first().cloned().ok_or_else(|| format!("REDIS_URL: for REDIS_TYPE={hint}"))?;
+    Ok((urls.into_iter().map(|url| url.address).collect(), first))
 }
 
 #[derive(Clone, Debug)]
@@ -183,6 +195,15 @@ mod tests {
         let sentinels = vec![tcp("s1", 26379), tcp("s2", 6379)];
         assert_eq!(settings.topology, Topology::Sentinel { master: "main".into(), sentinels });
         assert!(redis_settings(&flags("main")).is_err_and(|error| error.contains("master,host:port")));
+    }
+
+    #[test]
+    fn cluster_is_where_to_ask_for_its_nodes() {
+        let flags = |url: &str| RedisFlags { kind: RedisKind::Cluster, url: url.into(), ..RedisFlags::default() };
+        let settings = redis_settings(&flags("rediss://:secret@c1:7000, c2")).expect("well formed");
+        assert_eq!(settings.topology, Topology::Cluster { seeds: vec![tcp("c1", 7000), tcp("c2", 6379)] });
+        assert!(settings.tls.is_some());
+        assert!(redis_settings(&flags(" ")).is_err_and(|error| error.contains("host:port,host:port")));
     }
 
     #[test]

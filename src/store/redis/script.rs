@@ -3,6 +3,15 @@
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{Cmd, RedisError, RedisResult, Value};
 
+/// The files of the script, each named in the one before it that it goes into: Redis takes one text, readers want parts.
+const PARTS: [(&str, &str); 5] = [
+    ("careful", include_str!("careful.lua")),
+    ("sliding", include_str!("sliding.lua")),
+    ("fixed", include_str!("fixed.lua")),
+    ("log", include_str!("log.lua")),
+    ("bucket", include_str!("bucket.lua")),
+];
+
 /// The script, with the name that Redis gives it.
 pub(super) struct Script {
     inner: redis::Script,
@@ -10,7 +19,10 @@ pub(super) struct Script {
 
 impl Script {
     pub(super) fn new() -> Script {
-        Script { inner: redis::Script::new(include_str!("decide.lua")) }
+        let whole = PARTS.iter().fold(include_str!("decide.lua").to_owned(), |code, (name, part)| {
+            code.replacen(&format!("-- {name}.lua goes here\n"), part, 1)
+        });
+        Script { inner: redis::Script::new(&whole) }
     }
 
     pub(super) async fn load(&self, connection: &mut impl ConnectionLike) -> RedisResult<()> {

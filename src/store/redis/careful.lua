@@ -1,0 +1,160 @@
+-- The part of decide.lua that decides whatever isn't usual: all algorithms, all verdicts. Its functions are built only
+-- when a batch has such a request, and of the algorithms only those that the batch uses. It sees decide.lua's locals.
+--
+-- Rust twin: src/store/settle.rs, and per algorithm as the file of its name says.
+
+local function careful()
+  local U32 = 4294967295
+  local UNIT = 1048576 -- parts of a hit that a bucket counts
+
+  -- Counters, column by column; A is false for an empty one. Sliding: index, count, older, oldest, pairs. Fixed: index,
+  -- count. Log: newest, sum, dead, live, entries, hits of the last entry where it isn't among those. Bucket: level, at.
+  local A, B, C, D, E, F = {}, {}, {}, {}, {}, {}
+  local DEADLINE = {} -- of the key, in ms
+  local TERM = {}     -- the last one put to the counter; nil until its value is unpacked
+  local WRITE = {}    -- 0 nothing, 1 the header in place, 2 also what is behind it, 3 the whole value
+
+  local function spoilt(k)
+    if damaged == 0 then first_damaged = k end
+    damaged = damaged + 1
+    A[k], WRITE[k] = false, 0
+    raw[k] = false
+  end
+
+  -- By algorithm: unpack a value, put a term to it, pack it (a sliding window's pairs only where asked), when an absent
+  -- key would mean the same; and how to write in place, where one SETRANGE isn't enough.
+  local OPEN, STEP, VALUES, EXPIRES, REWRITE, USES = {}, {}, {}, {}, {}, {}
+  for i = 1, #terms do USES[terms[i].algorithm] = true end
+
+  -- sliding.lua goes here
+  -- fixed.lua goes here
+  -- log.lua goes here
+  -- bucket.lua goes here
+
+  local function open(k, t)
+    if not TERM[k] then
+      WRITE[k], A[k], B[k], C[k], D[k], E[k], F[k], DEADLINE[k] = 0, false, 0, 0, 0, '', 0, 0
+      if raw[k] then OPEN[t.algorithm](k, raw[k]) end
+    end
+    TERM[k] = t
+  end
+
+  -- Requests: src/store/settle.rs.
+
+  local function answer(admitted, remaining, reset)
+    answers[answered + 1] = admitted and remaining or -1 - remaining
+    answers[answered + 2] = reset
+    answered = answered + 2
+    return admitted
+  end
+
+  -- Gives the last `count` numbers of the answers again, `times` times.
+  local function repeat_answers(count, times)
+    for _ = 1, times * count do
+      answered = answered + 1
+      answers[answered] = answers[answered - count]
+    end
+  end
+
+  local A0, B0, C0, D0, E0, F0, WRITE0, SAVED, stamp = {}, {}, {}, {}, {}, {}, {}, {}, 0
+
+  -- One request over `asks`, a list of counters and terms in turn; says whether doing it again would change nothing.
+  local function settle(asks, gate)
+    stamp = stamp + 1
+    local size, admitted, ahead0, first = #asks, {}, ahead, answered
+    local refused, charges, quotas, quotas_refused = false, false, 0, 0
+    for i = 1, size, 2 do
+      local k, t = asks[i], asks[i + 1]
+      open(k, t)
+      if SAVED[k] ~= stamp then
+        SAVED[k] = stamp
+        A0[k], B0[k], C0[k], D0[k], E0[k], F0[k], WRITE0[k] = A[k], B[k], C[k], D[k], E[k], F[k], WRITE[k]
+      end
+      local passed = answer(STEP[t.algorithm](k, t, t.hits))
+      admitted[i] = passed
+      if t.charges then charges = true end
+      if t.role == 0 then
+        refused = refused or not passed
+      elseif t.role == 1 then
+        quotas = quotas + 1
+        if not passed then quotas_refused = quotas_refused + 1 end
+      end
+    end
+    if gate < 8 and (gate >= 2 or not (refused or (gate % 2 == 0 and quotas > 0 and quotas == quotas_refused))) then
+      return false
+    end
+    -- A counter from the future must come back to now though its request is denied, or it would refuse until then.
+    local shifted = ahead ~= ahead0
+    ahead = ahead0
+    for i = 1, size, 2 do
+      local k = asks[i]
+      A[k], B[k], C[k], D[k], E[k], F[k], WRITE[k] = A0[k], B0[k], C0[k], D0[k], E0[k], F0[k], WRITE0[k]
+    end
+    for i = 1, size, 2 do
+      local k, t = asks[i], asks[i + 1]
+      if t.charges or admitted[i] or shifted then
+        local _, remaining, reset = STEP[t.algorithm](k, t, t.charges and t.hits or 0)
+        if admitted[i] then
+          answers[first + i], answers[first + i + 1] = remaining, reset
+        end
+      end
+    end
+    return not charges
+  end
+
+  -- One request, `times` over: its asks are those at `at` in R.
+  local function request(R, at, times, gate, count)
+    if count == 1 and gate < 8 then
+      local k, t = R[at] + 256 * R[at + 1], terms[R[at + 2] + 256 * R[at + 3]]
+      local step, hits = STEP[t.algorithm], t.hits
+      open(k, t)
+      for i = 1, times do
+        local admitted = answer(step(k, t, hits))
+        if i < times and (hits == 0 or not (admitted or t.charges)) then
+          repeat_answers(2, times - i)
+          break
+        end
+      end
+      return
+    end
+    local asks = {}
+    for i = 1, 2 * count, 2 do
+      local from = at + 2 * i - 2
+      asks[i], asks[i + 1] = R[from] + 256 * R[from + 1], terms[R[from + 2] + 256 * R[from + 3]]
+    end
+    for i = 1, times do
+      if settle(asks, gate) and i < times then
+        repeat_answers(2 * count, times - i)
+        break
+      end
+    end
+  end
+
+  -- Writes: in place while the key lives long enough, else anew.
+  local function write(create)
+    for k = 1, #keys do
+      local t, write = TERM[k], WRITE[k]
+      local algorithm = t and t.algorithm
+      local expires = t and A[k] and (write > 0 or algorithm >= 3) and EXPIRES[algorithm](k, t)
+      -- A lowered limit makes a bucket drain for longer than its key would live.
+      if expires and write == 0 and raw[k] and DEADLINE[k] * 1000 < expires then write = 1 end
+      if t and write > 0 then
+        if not expires then
+          if raw[k] then call('DEL', keys[k]) end
+        elseif raw[k] and write < 3 and DEADLINE[k] * 1000 >= expires + slack(expires - now) then
+          if REWRITE[algorithm] then
+            REWRITE[algorithm](k)
+          else
+            call('SETRANGE', keys[k], '0', VALUES[algorithm](k, t, write > 1))
+          end
+        else
+          DEADLINE[k] = new_deadline(expires)
+          local failed = create(k, VALUES[algorithm](k, t, true), DEADLINE[k] - floor(now / 1000))
+          if failed then return failed end
+        end
+      end
+    end
+  end
+
+  return request, write
+end
