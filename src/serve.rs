@@ -9,6 +9,7 @@ mod logging;
 mod publish;
 mod redis_url;
 mod snapshots;
+mod tls;
 
 use std::{net::SocketAddr, sync::Arc, thread::available_parallelism};
 
@@ -21,7 +22,7 @@ use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 use tracing::{info, warn};
 
-use self::{accept::Listener, backend::Backend, connection::Grpc, core::Core};
+use self::{accept::Listener, backend::Backend, connection::Grpc, core::Core, tls::Tls};
 use crate::{
     admin,
     health::Health,
@@ -52,6 +53,8 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
     let backend = Backend::new(&settings.store)?;
     info!(store = backend.name(), because = settings.store.reason, "store");
     warn_of_memory_in_a_fleet(&settings);
+    let tls = settings.listeners.tls.as_ref().map(Tls::load).transpose()?;
+    let (tls, certificates) = tls.unzip();
     let bound = bind(&settings.listeners).await?;
 
     let (reporter, health_service) = tonic_health::server::health_reporter();
@@ -70,7 +73,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
     // `goaway` ends connections, `closed` what they needed: the store's tasks outlive the last request.
     let (goaway, closed) = (CancellationToken::new(), CancellationToken::new());
     let core_ended = CancellationToken::new();
-    let cores = start_cores(&settings, &limiting, &others, &goaway, &core_ended)?;
+    let cores = start_cores(&settings, &limiting, (&others, &tls), &goaway, &core_ended)?;
     let control = TaskTracker::new();
     let (service, store) = limiting.service(&control, &closed);
     let health = Arc::new(Health::new(reporter, store.clone()).await);
@@ -89,6 +92,9 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
     }
     control.spawn(backend::sweep(swept, closed.clone()));
     control.spawn(limiting.backend.clone().keep(closed.clone()));
+    if let Some(certificates) = certificates {
+        control.spawn(closed.clone().run_until_cancelled_owned(certificates.run()));
+    }
     let until = closed.clone();
     parts.spawn(async move {
         tokio::select! {
@@ -152,19 +158,19 @@ impl Limiting {
 fn start_cores(
     settings: &Settings,
     limiting: &Limiting,
-    others: &Routes,
+    (others, tls): (&Routes, &Option<Tls>),
     goaway: &CancellationToken,
     ended: &CancellationToken,
 ) -> anyhow::Result<Vec<Core>> {
     let number = settings.process.workers.unwrap_or_else(|| available_parallelism().map_or(1, usize::from));
     let start = |number| {
-        let (limiting, others, goaway) = (limiting.clone(), others.clone(), goaway.clone());
+        let (limiting, others, tls, goaway) = (limiting.clone(), others.clone(), tls.clone(), goaway.clone());
         let (age, age_grace) = (settings.listeners.max_connection_age, settings.listeners.max_connection_age_grace);
         let build = move |tasks: &TaskTracker| {
             let closed = CancellationToken::new();
             let (service, _) = limiting.service(tasks, &closed);
             let rate_limit = RateLimitServiceServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX);
-            Arc::new(Grpc { rate_limit, others, metrics: limiting.metrics, age, age_grace, stop: goaway, closed })
+            Arc::new(Grpc { rate_limit, others, metrics: limiting.metrics, tls, age, age_grace, stop: goaway, closed })
         };
         Core::start(number, ended.clone(), build).context("a thread can't be started")
     };

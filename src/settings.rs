@@ -6,6 +6,7 @@ mod parse;
 mod responses;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod variables;
 
 use std::{
@@ -20,6 +21,7 @@ use clap::Args;
 
 pub use flags::Flags;
 pub use responses::{LimitHeaders, ResponseSettings};
+pub use tls::TlsSettings;
 pub use variables::{DIFFERENT_DEFAULTS, Environment, Fate, Kind, VARIABLES, Variable};
 
 use crate::limit::{Algorithm, CountDenied, FailurePolicy};
@@ -118,6 +120,8 @@ pub enum SocketType {
 pub struct ListenerSettings {
     pub grpc: SocketAddr,
     pub grpc_uds: Option<PathBuf>,
+    /// Of the gRPC listener; `None` serves in the clear.
+    pub tls: Option<TlsSettings>,
     pub http: SocketAddr,
     pub admin: SocketAddr,
     pub metrics: Option<SocketAddr>,
@@ -334,6 +338,7 @@ fn listeners(flags: &Flags, read: &mut Reader) -> ListenerSettings {
     ListenerSettings {
         grpc,
         grpc_uds: set(&flags.grpc_uds).map(PathBuf::from),
+        tls: tls::tls(flags, read),
         http,
         admin,
         metrics: use_metrics.then_some(metrics),

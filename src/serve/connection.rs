@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{body::Body, codegen::BoxFuture, service::Routes};
 use tower::Service;
 
+use super::tls::Tls;
 use crate::{metrics::Metrics, service::RateLimit};
 
 const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
@@ -23,6 +24,9 @@ const STREAMS_MAX: u32 = 4_096;
 /// Envoy resets a stream at its 20 ms timeout; with the default of 20 a burst of those ends the connection.
 const PENDING_RESETS_MAX: usize = 1_024;
 
+/// Longer is for ever, and can't be multiplied.
+const AGE_MAX: Duration = Duration::from_secs(1 << 40);
+
 /// What a core's connections share.
 pub(super) struct Grpc {
     /// Asked directly: the router that the other services go through costs as much as a decision.
@@ -30,7 +34,11 @@ pub(super) struct Grpc {
     /// Health and reflection.
     pub others: Routes,
     pub metrics: Arc<Metrics>,
+    /// Every connection is greeted with it.
+    pub tls: Option<Tls>,
+    /// Zero: for ever.
     pub age: Duration,
+    /// Zero: for ever.
     pub age_grace: Duration,
     /// Asks connections to finish what they have and to go (GOAWAY).
     pub stop: CancellationToken,
@@ -39,8 +47,21 @@ pub(super) struct Grpc {
 }
 
 impl Grpc {
-    /// Serves a connection until it ends. Its errors are the client's affair: it knows them better than we do.
-    pub(super) async fn serve(self: Arc<Grpc>, io: impl AsyncRead + AsyncWrite + Unpin + 'static) {
+    /// Serves an accepted connection until it ends.
+    pub(super) async fn greet(self: Arc<Grpc>, io: impl AsyncRead + AsyncWrite + Unpin + 'static) {
+        match &self.tls {
+            None => self.serve(io).await,
+            Some(tls) => {
+                let stopped = self.stop.clone();
+                if let Some(Some(stream)) = stopped.run_until_cancelled(tls.accept(io)).await {
+                    self.serve(stream).await;
+                }
+            }
+        }
+    }
+
+    /// Its errors are the client's affair: it knows them better than we do.
+    async fn serve(self: Arc<Grpc>, io: impl AsyncRead + AsyncWrite + Unpin + 'static) {
         let this = Arc::clone(&self);
         let service = service_fn(move |request| this.route(request));
         let connection = http2::Builder::new(TokioExecutor::new())
@@ -55,12 +76,12 @@ impl Grpc {
         let asked = tokio::select! {
             _ = connection.as_mut() => false,
             () = self.stop.cancelled() => true,
-            () = time::sleep(self.age) => true,
+            () = time::sleep(aged(self.age)) => true,
         };
         if asked {
             connection.as_mut().graceful_shutdown();
             // The grace ends what a client that ignores GOAWAY would keep open for ever.
-            let _ = time::timeout(self.age_grace, connection).await;
+            let _ = time::timeout(or_ever(self.age_grace), connection).await;
         }
         self.metrics.disconnected();
     }
@@ -73,4 +94,13 @@ impl Grpc {
             Box::pin(answer)
         }
     }
+}
+
+/// An age, 10 % more or less: connections that came together must not all come again together.
+fn aged(age: Duration) -> Duration {
+    if age.is_zero() { Duration::MAX } else { age.min(AGE_MAX).mul_f64(rand::random_range(0.9..1.1)) }
+}
+
+fn or_ever(time: Duration) -> Duration {
+    if time.is_zero() { Duration::MAX } else { time }
 }

@@ -83,12 +83,12 @@ async fn run(
             match connection {
                 Accepted::Tcp(stream) => {
                     if let Ok(stream) = tokio::net::TcpStream::from_std(stream) {
-                        grpc.serve(stream).await;
+                        grpc.greet(stream).await;
                     }
                 }
                 Accepted::Unix(stream) => {
                     if let Ok(stream) = tokio::net::UnixStream::from_std(stream) {
-                        grpc.serve(stream).await;
+                        grpc.greet(stream).await;
                     }
                 }
             }

@@ -139,10 +139,28 @@ pub struct Flags {
     /// Serve gRPC on this Unix socket instead of a port
     #[arg(long, value_name = "PATH", env = "GRPC_UDS", help_heading = "Listeners")]
     pub grpc_uds: Option<String>,
-    /// A connection older than this is asked to come again [default: 24h]
+    /// Serve gRPC with TLS [default: false]
+    #[arg(long, value_name = "BOOL", env = "GRPC_SERVER_USE_TLS", help_heading = "Listeners")]
+    pub grpc_server_use_tls: Option<String>,
+    /// Certificate chain of the gRPC listener; read again when it changes
+    #[arg(long, value_name = "FILE", env = "GRPC_SERVER_TLS_CERT", help_heading = "Listeners")]
+    pub grpc_server_tls_cert: Option<String>,
+    /// Its key
+    #[arg(long, value_name = "FILE", env = "GRPC_SERVER_TLS_KEY", help_heading = "Listeners")]
+    pub grpc_server_tls_key: Option<String>,
+    /// Clients must show a certificate of this authority, and of no other
+    #[arg(long, value_name = "FILE", env = "GRPC_CLIENT_TLS_CACERT", help_heading = "Listeners")]
+    pub grpc_client_tls_cacert: Option<String>,
+    /// The same, as Envoy Gateway names it; GRPC_CLIENT_TLS_CACERT comes first
+    #[arg(long, value_name = "FILE", env = "GRPC_SERVER_TLS_CA_CERT", help_heading = "Listeners")]
+    pub grpc_server_tls_ca_cert: Option<String>,
+    /// DNS name that a client's certificate must have
+    #[arg(long, value_name = "NAME", env = "GRPC_CLIENT_TLS_SAN", help_heading = "Listeners")]
+    pub grpc_client_tls_san: Option<String>,
+    /// A connection older than this, 10 % more or less, is asked to come again; 0 is never [default: 24h]
     #[arg(long, value_name = "DURATION", env = "GRPC_MAX_CONNECTION_AGE", help_heading = "Listeners")]
     pub grpc_max_connection_age: Option<String>,
-    /// and closed this much later [default: 1h]
+    /// and closed this much later; 0 is never [default: 1h]
     #[arg(long, value_name = "DURATION", env = "GRPC_MAX_CONNECTION_AGE_GRACE", help_heading = "Listeners")]
     pub grpc_max_connection_age_grace: Option<String>,
     /// [default: 0.0.0.0]

@@ -6,6 +6,7 @@ mod requests;
 mod responses;
 mod store_failure;
 mod surfaces;
+mod tls;
 
 /// One domain with a limit per user that no test reaches by accident.
 pub(crate) const PER_USER: &str =

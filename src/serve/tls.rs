@@ -1,0 +1,225 @@
+//! TLS of the gRPC listener: certificates from files, read again when these change, for the connections that come
+//! after. Clients are held to exactly the given authority: the public ones would let in anybody who has a domain.
+
+use std::{convert::Infallible, fmt, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context, bail};
+use arc_swap::ArcSwap;
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
+    client::danger::HandshakeSignatureValid,
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
+    server::{
+        WebPkiClientVerifier,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    task::spawn_blocking,
+    time,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tracing::{debug, info, warn};
+
+use crate::settings::TlsSettings;
+
+/// How often the files are looked at: three small reads, which see every kind of swap.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Whoever connects and says nothing must not be waited for.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// What connections are made with; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Tls {
+    settings: Arc<TlsSettings>,
+    config: Arc<ArcSwap<ServerConfig>>,
+}
+
+/// The files' bytes: certificate chain, key, and the clients' authority.
+#[derive(PartialEq)]
+struct Files {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+    client_ca: Option<Vec<u8>>,
+}
+
+impl Tls {
+    /// Reads the files; what is wrong with them ends the start.
+    pub(super) fn load(settings: &TlsSettings) -> anyhow::Result<(Tls, Reload)> {
+        let files = Files::read(settings)?;
+        let config = Arc::new(ArcSwap::from_pointee(config(&files, settings)?));
+        let tls = Tls { settings: Arc::new(settings.clone()), config };
+        match &settings.client_ca {
+            Some(authority) => {
+                info!(authority = %authority.display(), "gRPC with TLS; clients must show a certificate")
+            }
+            None => info!("gRPC with TLS; clients are not asked who they are"),
+        }
+        Ok((tls.clone(), Reload { tls, files, told: String::new() }))
+    }
+
+    /// `None` where the client doesn't get through: its own log knows why, ours at `debug`.
+    pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(&self, io: S) -> Option<TlsStream<S>> {
+        let acceptor = TlsAcceptor::from(self.config.load_full());
+        match time::timeout(HANDSHAKE, acceptor.accept(io)).await {
+            Ok(Ok(stream)) => Some(stream),
+            Ok(Err(error)) => {
+                debug!(%error, "a TLS handshake failed");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+}
+
+/// Looks at the files for ever.
+pub(super) struct Reload {
+    tls: Tls,
+    /// Of the last look, good or not, so that each change is tried once.
+    files: Files,
+    told: String,
+}
+
+impl Reload {
+    pub(super) async fn run(mut self) -> Infallible {
+        loop {
+            time::sleep(LOOK).await;
+            let settings = Arc::clone(&self.tls.settings);
+            // A task that is lost to the end of the process has nothing to tell.
+            let Ok(read) = spawn_blocking(move || Files::read(&settings)).await else { continue };
+            match read {
+                Ok(files) if files == self.files => {}
+                Ok(files) => {
+                    self.take(config(&files, &self.tls.settings));
+                    self.files = files;
+                }
+                Err(error) => self.take(Err(error)),
+            }
+        }
+    }
+
+    fn take(&mut self, read: anyhow::Result<ServerConfig>) {
+        match read {
+            Ok(config) => {
+                self.tls.config.store(Arc::new(config));
+                self.told.clear();
+                info!("new certificates are in use; connections stay");
+            }
+            Err(error) => {
+                let error = format!("{error:#}");
+                if error != self.told {
+                    warn!(error, "the new certificates can't be used; the last good ones stay");
+                    self.told = error;
+                }
+            }
+        }
+    }
+}
+
+impl Files {
+    fn read(settings: &TlsSettings) -> anyhow::Result<Files> {
+        let read = |variable: &str, path: &PathBuf| {
+            std::fs::read(path).with_context(|| format!("{variable}: can't read {}", path.display()))
+        };
+        Ok(Files {
+            certificate: read("GRPC_SERVER_TLS_CERT", &settings.certificate)?,
+            key: read("GRPC_SERVER_TLS_KEY", &settings.key)?,
+            client_ca: settings.client_ca.as_ref().map(|path| read("GRPC_CLIENT_TLS_CACERT", path)).transpose()?,
+        })
+    }
+}
+
+fn config(files: &Files, settings: &TlsSettings) -> anyhow::Result<ServerConfig> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+    let builder = match &files.client_ca {
+        Some(ca) => builder.with_client_cert_verifier(verifier(ca, settings.client_san.as_deref(), provider)?),
+        None => builder.with_no_client_auth(),
+    };
+    let chain = certificates(&files.certificate).context("GRPC_SERVER_TLS_CERT")?;
+    let key = PrivateKeyDer::from_pem_slice(&files.key).context("GRPC_SERVER_TLS_KEY")?;
+    let mut config = builder.with_single_cert(chain, key).context("GRPC_SERVER_TLS_CERT and GRPC_SERVER_TLS_KEY")?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
+}
+
+fn certificates(pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>()?;
+    if chain.is_empty() {
+        bail!("there is no certificate in it");
+    }
+    Ok(chain)
+}
+
+fn verifier(
+    ca: &[u8],
+    san: Option<&str>,
+    provider: Arc<CryptoProvider>,
+) -> anyhow::Result<Arc<dyn ClientCertVerifier>> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(ca).context("GRPC_CLIENT_TLS_CACERT")? {
+        roots.add(certificate).context("GRPC_CLIENT_TLS_CACERT")?;
+    }
+    let of_ca = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build()?;
+    Ok(match san {
+        Some(san) => Arc::new(Named { of_ca, san: san.to_string() }),
+        None => of_ca,
+    })
+}
+
+/// A client of the authority, and of this name.
+struct Named {
+    of_ca: Arc<dyn ClientCertVerifier>,
+    san: String,
+}
+
+impl fmt::Debug for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Named").field("san", &self.san).finish_non_exhaustive()
+    }
+}
+
+impl ClientCertVerifier for Named {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.of_ca.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        client: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let verified = self.of_ca.verify_client_cert(client, intermediates, now)?;
+        let other = || rustls::Error::InvalidCertificate(rustls::CertificateError::NotValidForName);
+        let certificate = webpki::EndEntityCert::try_from(client).map_err(|_| other())?;
+        // As the reference: the very name, and no wildcard that covers it.
+        let is_named = certificate.valid_dns_names().any(|name| name == self.san);
+        if is_named { Ok(verified) } else { Err(other()) }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.of_ca.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.of_ca.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.of_ca.supported_verify_schemes()
+    }
+}
