@@ -53,7 +53,7 @@ fn limiter(rules: Rules) -> Limiter {
     };
     let degraded = Arc::new(Degraded::new(memory(), 1));
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
-    Limiter::new(snapshot, Store::Memory(memory()), degraded, modes, Arc::new(Metrics::new()))
+    Limiter::new(snapshot, Store::Memory(memory()), degraded, modes, Arc::new(Metrics::default()))
 }
 
 fn entry<'a>(key: &'a str, value: &'a str) -> Entry<'a> {

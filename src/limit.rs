@@ -240,6 +240,13 @@ pub struct Request<'a> {
     pub hits: i64,
 }
 
+impl Request<'_> {
+    /// What a descriptor of this request costs, unclamped.
+    pub fn hits_of(&self, descriptor: &Descriptor<'_>) -> i64 {
+        descriptor.hits.unwrap_or(self.hits.max(1))
+    }
+}
+
 /// Envoy's `Code`, without UNKNOWN: a decision always knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {

@@ -20,7 +20,7 @@ pub use notes::{Note, Notes};
 use crate::{
     clock,
     limit::{Algorithm, CountDenied, FailurePolicy, Reading, Request, UnixMicros},
-    metrics::{Meters, Metrics, Outcome},
+    metrics::{Meters, Metrics, Outcome, Tally},
     rules::{Problems, Rules},
     store::{Role, Store, StoreError},
 };
@@ -117,7 +117,12 @@ impl Limiter {
             Err(error) => {
                 self.metrics.store_failed(&error);
                 let answer = self.degraded.answer(&plan, self.modes.on_store_failure, error, now);
-                answer.inspect_err(|_| self.metrics.degraded(FailurePolicy::Error))?
+                answer.inspect_err(|_| {
+                    self.metrics.degraded(FailurePolicy::Error);
+                    if self.metrics.reference.near_ratio().is_some() {
+                        self.count_hits(request, &plan, &snapshot.meters, |_, hits| Tally::failed(hits));
+                    }
+                })?
             }
         };
         Ok(self.conclude(request, &plan, &snapshot, &readings, &policies))
@@ -149,7 +154,17 @@ impl Limiter {
             decision.notes = Some(Box::new(Notes::of(request, plan, readings, snapshot.version)));
         }
         self.metrics.decided(decision.overall, decision.degraded);
-        self.count(request, plan, readings, &snapshot.meters);
+        let meters = &snapshot.meters;
+        self.count(request, plan, readings, meters);
+        if let Some(near_ratio) = self.metrics.reference.near_ratio() {
+            self.count_hits(request, plan, meters, |index, hits| match policies.is_empty() {
+                true => Tally::of(&plan.asks[index], readings[index], hits, near_ratio),
+                false => Tally::unread(&plan.asks[index], readings[index], hits),
+            });
+            if plan.gate.never_deny && judge::would_deny(plan, readings) {
+                self.metrics.reference.shadowed();
+            }
+        }
         decision
     }
 
@@ -183,8 +198,28 @@ impl Limiter {
                 }
                 Planned::Requested { domain, asks } => meters.count_requested(*domain, outcome(asks.start)),
                 Planned::NoMatch => self.metrics.unmatched.count(request.domain, &descriptor.entries),
-                Planned::UnknownDomain => self.metrics.unknown_domain(),
+                Planned::UnknownDomain => self.metrics.unknown_domain(request.domain),
                 Planned::Free | Planned::Unlimited => {}
+            }
+        }
+    }
+
+    /// Counts hits as the reference does; `tally` is given the position of an ask and the hits put to it.
+    fn count_hits(&self, request: &Request<'_>, plan: &Plan<'_>, meters: &Meters, tally: impl Fn(usize, i64) -> Tally) {
+        let reference = &self.metrics.reference;
+        for (descriptor, planned) in request.descriptors.iter().zip(&plan.descriptors) {
+            let hits = request.hits_of(descriptor);
+            match planned {
+                Planned::Ruled { domain, rule, asks } => {
+                    for (position, index) in asks.clone().enumerate() {
+                        let (domain, tally) = ((*domain, request.domain), tally(index, hits));
+                        reference.ruled(meters, domain, (rule, position), &descriptor.entries, tally);
+                    }
+                }
+                Planned::Requested { asks, .. } => {
+                    reference.requested(request.domain, &descriptor.entries, tally(asks.start, hits));
+                }
+                _ => {}
             }
         }
     }

@@ -4,13 +4,17 @@
 
 mod latency;
 mod meters;
+mod named;
+mod reference;
+mod reference_page;
 mod render;
 mod stores;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod unmatched;
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use metrics::{Counter, Gauge, Key, KeyName, Label, Level, Metadata, Recorder, SharedString};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
@@ -20,6 +24,8 @@ use parking_lot::Mutex;
 pub use latency::Latency;
 pub(crate) use meters::requested_id;
 pub use meters::{Meters, Outcome};
+pub use reference::{Reference, ReferenceSettings};
+pub use tally::Tally;
 pub use unmatched::Unmatched;
 
 use crate::{
@@ -49,18 +55,20 @@ pub struct Metrics {
     /// From a question to the store to its answer, queueing included; only where the store is remote.
     pub store: Latency,
     pub unmatched: Unmatched,
+    /// As envoyproxy/ratelimit counts.
+    pub reference: Reference,
     /// Asked for their own numbers at each scrape.
     stores: Mutex<Vec<Store>>,
 }
 
 impl Default for Metrics {
     fn default() -> Metrics {
-        Metrics::new()
+        Metrics::new(ReferenceSettings::default())
     }
 }
 
 impl Metrics {
-    pub fn new() -> Metrics {
+    pub fn new(reference: ReferenceSettings) -> Metrics {
         let recorder = PrometheusBuilder::new().build_recorder();
         let table = Table(&recorder);
         let requests = "tollgate_requests_total";
@@ -104,6 +112,7 @@ impl Metrics {
             decision: Latency::new(),
             store: Latency::new(),
             unmatched: Unmatched::default(),
+            reference: Reference::new(reference),
             stores: Mutex::default(),
             handle: recorder.handle(),
         }
@@ -127,15 +136,18 @@ impl Metrics {
     /// A request that was refused for what it says.
     pub fn invalid(&self) {
         self.invalid.increment(1);
+        self.reference.service_errors.fetch_add(1, Relaxed);
     }
 
     /// A request that was answered with an error.
     pub fn failed(&self) {
         self.failed.increment(1);
+        self.reference.redis_errors.fetch_add(1, Relaxed);
     }
 
-    pub fn unknown_domain(&self) {
+    pub fn unknown_domain(&self, domain: &str) {
         self.unknown_domain.increment(1);
+        self.reference.unknown_domain(domain);
     }
 
     pub fn panicked(&self) {
@@ -171,9 +183,11 @@ impl Metrics {
         self.last_reload_successful.set(if complete { 1.0 } else { 0.0 });
         if complete {
             self.reloads_ok.increment(1);
+            self.reference.loads.fetch_add(1, Relaxed);
             self.last_reload_success.set(since_epoch.as_secs_f64());
         } else {
             self.reloads_failed.increment(1);
+            self.reference.load_errors.fetch_add(1, Relaxed);
         }
     }
 }

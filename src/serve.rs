@@ -9,6 +9,7 @@ mod logging;
 mod publish;
 mod redis_url;
 mod snapshots;
+mod stats;
 mod tls;
 
 use std::{net::SocketAddr, sync::Arc, thread::available_parallelism};
@@ -46,7 +47,7 @@ struct Bound {
 
 /// Serves until `stop` is cancelled, then drains. `reload` asks for the rules to be read again (SIGHUP).
 pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Notify>) -> anyhow::Result<()> {
-    let metrics = Arc::new(Metrics::new());
+    let metrics = Arc::new(Metrics::new(stats::reference(&settings.stats)));
     let (publisher, reloader) = publish::load(&settings, &metrics)?;
     let snapshot = Arc::clone(&publisher.snapshot);
     announce_rules(&snapshot.load());

@@ -4,6 +4,7 @@
 mod flags;
 mod parse;
 mod responses;
+mod stats;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -21,6 +22,7 @@ use clap::Args;
 
 pub use flags::Flags;
 pub use responses::{LimitHeaders, ResponseSettings};
+pub use stats::{StatsFlags, StatsSettings};
 pub use tls::TlsSettings;
 pub use variables::{DIFFERENT_DEFAULTS, Environment, Fate, Kind, VARIABLES, Variable};
 
@@ -35,6 +37,7 @@ pub struct Settings {
     pub store: StoreSettings,
     pub listeners: ListenerSettings,
     pub process: ProcessSettings,
+    pub stats: StatsSettings,
 }
 
 #[derive(Clone, Debug)]
@@ -173,6 +176,7 @@ impl Settings {
             store: store(flags, &mut read),
             listeners: listeners(flags, &mut read),
             process: process(flags, &mut read),
+            stats: stats::stats(flags, &mut read),
         };
         settings.conflicts(&mut read);
         if read.wrong.is_empty() { Ok(settings) } else { Err(Invalid(read.wrong)) }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     limit::{Code, FailurePolicy, Micros, Reading, Unit},
-    store::{self, Ask, Role},
+    store::{self, Ask, Gate, Role},
 };
 
 /// The answer to a request.
@@ -60,6 +60,12 @@ pub(super) fn judge(plan: &Plan<'_>, readings: &[Reading], policies: &[FailurePo
     let overall = if store::denied(plan.gate, answers) { Code::OverLimit } else { Code::Ok };
     let statuses = plan.descriptors.iter().map(|planned| status(planned, plan, readings, policies)).collect();
     Decision { overall, statuses, degraded: degraded(plan, readings, policies), notes: None }
+}
+
+/// What the verdict is but for global SHADOW_MODE.
+pub(super) fn would_deny(plan: &Plan<'_>, readings: &[Reading]) -> bool {
+    let answers = plan.asks.iter().zip(readings).map(|(ask, reading)| (ask.role, reading.admitted));
+    store::denied(Gate { never_deny: false, ..plan.gate }, answers)
 }
 
 fn status(planned: &Planned<'_>, plan: &Plan<'_>, readings: &[Reading], policies: &[FailurePolicy]) -> Status {

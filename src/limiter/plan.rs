@@ -189,6 +189,5 @@ fn requested_ask<'a>(
 }
 
 fn cost(request: &Request<'_>, descriptor: &Descriptor<'_>, charge_denied: bool) -> Cost {
-    let hits = descriptor.hits.unwrap_or(request.hits.max(1));
-    Cost { hits: hits.clamp(-HITS_MAX, HITS_MAX), charge_denied }
+    Cost { hits: request.hits_of(descriptor).clamp(-HITS_MAX, HITS_MAX), charge_denied }
 }

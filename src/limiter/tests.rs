@@ -36,7 +36,7 @@ fn asked(yaml: &str, modes: Modes) -> Asked {
     let store = Store::Memory(memory());
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
     let degraded = Arc::new(Degraded::new(memory(), 1));
-    Asked { limiter: Limiter::new(snapshot, store, degraded, modes, Arc::new(Metrics::new())) }
+    Asked { limiter: Limiter::new(snapshot, store, degraded, modes, Arc::new(Metrics::default())) }
 }
 
 fn descriptor(text: &str) -> Descriptor<'_> {

@@ -8,8 +8,10 @@ use std::{
 };
 
 /// Upper bounds in microseconds. Envoy gives up at 20,000.
-pub(super) const BOUNDS_US: [u64; 15] =
-    [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 20_000, 50_000, 100_000, 1_000_000];
+pub(super) const BOUNDS_US: [u64; 21] = [
+    5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 20_000, 25_000, 50_000, 100_000, 250_000, 500_000,
+    1_000_000, 2_500_000, 5_000_000, 10_000_000,
+];
 
 const BUCKETS: usize = BOUNDS_US.len() + 1;
 const STRIPES: usize = 16;

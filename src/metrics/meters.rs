@@ -9,7 +9,11 @@ use std::{
     },
 };
 
-use crate::rules::{DomainIndex, Rule, Rules};
+use super::{
+    named,
+    tally::{Hits, Tally},
+};
+use crate::rules::{Domain, DomainIndex, Rule, Rules};
 
 /// What a limit's answer came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,17 +36,21 @@ impl Outcome {
     }
 }
 
-/// Decisions of one limit, by outcome.
+/// Decisions of one limit, by outcome, and its hits as the reference counts them: one line of the cache.
 #[derive(Default)]
-pub(super) struct Meter([AtomicU64; 3]);
+#[repr(align(64))]
+pub(super) struct Meter {
+    outcomes: [AtomicU64; 3],
+    pub(super) hits: Hits,
+}
 
 impl Meter {
     fn count(&self, outcome: Outcome) {
-        self.0[outcome as usize].fetch_add(1, Relaxed);
+        self.outcomes[outcome as usize].fetch_add(1, Relaxed);
     }
 
     pub(super) fn get(&self, outcome: Outcome) -> u64 {
-        self.0[outcome as usize].load(Relaxed)
+        self.outcomes[outcome as usize].load(Relaxed)
     }
 }
 
@@ -54,10 +62,17 @@ pub struct Meters {
 
 #[derive(Default)]
 struct DomainMeters {
-    /// By [`Rule::index`], then by position of the limit.
-    rules: Vec<Box<[Arc<Meter>]>>,
+    /// By [`Rule::index`].
+    rules: Vec<RuleMeters>,
     /// Limits that came with requests.
     requested: Arc<Meter>,
+}
+
+struct RuleMeters {
+    /// By position of the limit.
+    limits: Box<[Arc<Meter>]>,
+    /// Its hits are counted under names that carry values of requests.
+    is_named: bool,
 }
 
 /// The id under which limits that came with requests are counted.
@@ -70,19 +85,32 @@ impl Meters {
     pub fn new(rules: &Rules, last: Option<(&Rules, &Meters)>) -> Meters {
         let old: HashMap<String, Arc<Meter>> = last.map(|(rules, meters)| meters.by_id(rules)).unwrap_or_default();
         let meter = |id: &str| old.get(id).cloned().unwrap_or_default();
-        let domain_meters = |domain: &Arc<crate::rules::Domain>| DomainMeters {
-            rules: domain
-                .rules()
-                .iter()
-                .map(|rule| rule.limits.iter().map(|limit| meter(&limit.id)).collect())
-                .collect(),
+        let rule_meters = |rule: &Rule| RuleMeters {
+            limits: rule.limits.iter().map(|limit| meter(&limit.id)).collect(),
+            is_named: named::is_named(rule),
+        };
+        let domain_meters = |domain: &Arc<Domain>| DomainMeters {
+            rules: domain.rules().iter().map(rule_meters).collect(),
             requested: meter(&requested_id(domain.name())),
         };
         Meters { domains: rules.domains().iter().map(domain_meters).collect() }
     }
 
     pub fn count(&self, domain: DomainIndex, rule: &Rule, limit: usize, outcome: Outcome) {
-        self.domains[domain.0 as usize].rules[rule.index as usize][limit].count(outcome);
+        self.of(domain, rule).limits[limit].count(outcome);
+    }
+
+    /// Adds to a limit's hits; `false` if those are counted under names of their own.
+    pub(super) fn add(&self, domain: DomainIndex, rule: &Rule, limit: usize, tally: Tally) -> bool {
+        let meters = self.of(domain, rule);
+        if !meters.is_named {
+            meters.limits[limit].hits.add(tally);
+        }
+        !meters.is_named
+    }
+
+    fn of(&self, domain: DomainIndex, rule: &Rule) -> &RuleMeters {
+        &self.domains[domain.0 as usize].rules[rule.index as usize]
     }
 
     pub fn count_requested(&self, domain: DomainIndex, outcome: Outcome) {
@@ -93,11 +121,22 @@ impl Meters {
     pub(super) fn each<'r>(&'r self, rules: &'r Rules, mut visit: impl FnMut(&'r str, &str, &'r Arc<Meter>)) {
         for (domain, meters) in rules.domains().iter().zip(&self.domains) {
             for (rule, of_rule) in domain.rules().iter().zip(&meters.rules) {
-                for (limit, meter) in rule.limits.iter().zip(of_rule) {
+                for (limit, meter) in rule.limits.iter().zip(&of_rule.limits) {
                     visit(domain.name(), &limit.id, meter);
                 }
             }
             visit(domain.name(), &requested_id(domain.name()), &meters.requested);
+        }
+    }
+
+    /// The hits of every rule that has a limit and names of its own words only.
+    pub(super) fn each_hits<'r>(&'r self, rules: &'r Rules, mut visit: impl FnMut(&'r Domain, &'r Rule, [u64; 5])) {
+        for (domain, meters) in rules.domains().iter().zip(&self.domains) {
+            for (rule, of_rule) in domain.rules().iter().zip(&meters.rules) {
+                for meter in &of_rule.limits {
+                    visit(domain, rule, meter.hits.get());
+                }
+            }
         }
     }
 

@@ -37,6 +37,7 @@ impl Metrics {
         head(&mut out, unmatched, "counter", "Descriptors of known domains that no rule matched, by their keys.");
         self.unmatched
             .each(|domain, keys, count| row(&mut out, unmatched, &[("domain", domain), ("keys", keys)], count));
+        self.render_reference(&mut out, snapshot);
         out
     }
 }
@@ -82,7 +83,7 @@ pub(super) fn head(out: &mut String, name: &str, kind: &str, help: &str) {
     write_type_line(out, name, None, None, kind);
 }
 
-fn row(out: &mut String, name: &str, labels: &[(&str, &str)], value: u64) {
+pub(super) fn row(out: &mut String, name: &str, labels: &[(&str, &str)], value: u64) {
     let labels: Vec<String> =
         labels.iter().map(|(label, value)| format!("{label}=\"{}\"", sanitize_label_value(value))).collect();
     let _ = writeln!(out, "{name}{{{}}} {value}", labels.join(","));

@@ -13,7 +13,7 @@ use envoy_types::pb::{
 use tonic::Status;
 
 use crate::{
-    limit::{Code, Descriptor, Entry, HITS_MAX, Micros, Request, Unit},
+    limit::{Code, Descriptor, Entry, Micros, Request, Unit},
     limiter::{Decision, ShownLimit},
 };
 
@@ -37,7 +37,7 @@ fn descriptor(index: usize, message: &RateLimitDescriptor) -> Result<Descriptor<
         Ok::<_, Status>((limit.requests_per_unit, unit))
     });
     let hits = message.hits_addend.as_ref().map(|hits| {
-        let hits = hits.value.min(HITS_MAX as u64) as i64;
+        let hits = i64::try_from(hits.value).unwrap_or(i64::MAX);
         if message.is_negative_hits { -hits } else { hits }
     });
     Ok(Descriptor { entries: entries.collect(), hits, limit: limit.transpose()? })

@@ -185,6 +185,9 @@ pub struct Flags {
     #[arg(long, value_name = "PATH", env = "PROMETHEUS_PATH", help_heading = "Listeners")]
     pub prometheus_path: Option<String>,
 
+    #[command(flatten)]
+    pub stats: super::StatsFlags,
+
     /// Threads that decide, each with its own connections [default: one per core]
     #[arg(long, value_name = "N", env = "TOLLGATE_WORKERS", help_heading = "Process")]
     pub workers: Option<String>,

@@ -2,6 +2,8 @@
 //! `tests/conformance`, put to the real binary over gRPC. Each case has its own domain; all cases of a file run on one
 //! server. The recorded server counts in fixed windows, denied hits too.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use envoy_types::pb::{
     envoy::{
         extensions::common::ratelimit::v3::{RateLimitDescriptor, rate_limit_descriptor::RateLimitOverride},
@@ -38,6 +40,7 @@ const TRIES: usize = 3;
 #[derive(Deserialize)]
 struct File {
     env: Map<String, Value>,
+    metrics: Vec<String>,
     rlconfig: Vec<String>,
     cases: Vec<Case>,
 }
@@ -178,11 +181,38 @@ impl File {
         (rules, tollgate)
     }
 
+    /// Series that the page lacks, has besides, or counts otherwise. A dot within a value shifts the reference's labels;
+    /// here it doesn't.
+    fn differences_of_metrics(&self, page: &str) -> Vec<String> {
+        const DOTS: [[&str; 2]; 2] =
+            [[r#"key1="q_1",key2="5""#, r#"key1="q_1.5""#], [r#"key1="path_*",key2="css""#, r#"key1="path_*.css""#]];
+        let righted =
+            |line: &String| DOTS.iter().fold(line.clone(), |line, [shifted, right]| line.replace(shifted, right));
+        let recorded: Vec<String> = self.metrics.iter().map(righted).collect();
+        let (recorded, counted) = (hits(recorded.iter().map(String::as_str)), hits(page.lines()));
+        let names: BTreeSet<_> = recorded.keys().chain(counted.keys()).collect();
+        let differ = names.into_iter().filter(|name| recorded.get(*name) != counted.get(*name));
+        differ
+            .map(|name| format!("{name}: recorded {:?}, counted {:?}\n", recorded.get(name), counted.get(name)))
+            .collect()
+    }
+
     async fn differences(&self, tollgate: &Tollgate, seen: impl Fn(&Value) -> Value) -> Vec<String> {
         let client = tollgate.client();
         let cases = self.cases.iter().map(|case| case.differences(&client, &seen));
         futures_util::stream::iter(cases).buffer_unordered(TOGETHER).concat().await
     }
+}
+
+/// The hits that a page counts as envoyproxy/ratelimit does, and its unknown domains: value by name and labels.
+fn hits<'a>(lines: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, f64> {
+    let series = lines.filter(|line| line.starts_with("ratelimit_service_rate_limit_"));
+    series
+        .map(|line| {
+            let (series, value) = line.rsplit_once(' ').expect("a series ends with its value");
+            (series, value.parse().expect("a value is a number"))
+        })
+        .collect()
 }
 
 /// Replays every file, again where a window ended meanwhile, and gives all that differs.
@@ -196,15 +226,21 @@ async fn replay(manner: &[(&str, &str)], redis: Option<&RedisServer>) {
             // No two runs share a counter: domains of the files are partly the same.
             let prefix = format!("{name}-{attempt}:");
             let address = redis.map(RedisServer::address).unwrap_or_default();
-            let store = [("REDIS_URL", &*address), ("CACHE_KEY_PREFIX", &*prefix), ("TOLLGATE_STORE_TIMEOUT", "10s")];
+            let store = [
+                ("USE_PROMETHEUS", "true"),
+                ("REDIS_URL", &*address),
+                ("CACHE_KEY_PREFIX", &*prefix),
+                ("TOLLGATE_STORE_TIMEOUT", "10s"),
+            ];
             let (_rules, tollgate) = file.serve(&[manner, &store].concat()).await;
             if redis.is_some() {
                 tollgate.redis_connections_are(REDIS_CONNECTIONS).await;
             }
             let begun = clock::now().0 / window;
             let found = file.differences(&tollgate, Value::clone).await;
+            let counted = file.differences_of_metrics(&tollgate.metrics().await);
             if clock::now().0 / window == begun {
-                undisturbed = Some(found);
+                undisturbed = Some([found, counted].concat());
                 break;
             }
         }

@@ -1,0 +1,210 @@
+//! Series whose names carry values of requests (`detailed_metric`, `value_to_metric`, limits that come with requests),
+//! and what such names are made of. Clients choose the values, so their number has an end; the rest is `other`.
+
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+};
+
+use parking_lot::RwLock;
+use tracing::warn;
+
+use super::tally::{COUNTERS, Hits, Tally};
+use crate::{
+    limit::Entry,
+    rules::{LevelValue, Rule},
+};
+
+#[cfg(test)]
+mod tests;
+
+/// Between the parts of a name: no sanitised part has it.
+const SEPARATOR: char = '\0';
+
+/// The reference's key of a series, `domain.key_value.key`, by its parts: what a sink makes labels or a path of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct SeriesKey(Box<str>);
+
+impl SeriesKey {
+    /// Of a rule's own words: patterns and fixed values, no values of requests.
+    pub(super) fn of_rule(domain: &str, rule: &Rule) -> SeriesKey {
+        let mut name = Name::of(domain);
+        for level in &rule.path {
+            name.push(&level.key, level.value.text());
+        }
+        name.key()
+    }
+
+    /// `other`, in a domain: all that came after there was no more room.
+    fn other(domain: &str) -> SeriesKey {
+        let mut name = Name::of(domain);
+        name.push("other", None);
+        name.key()
+    }
+
+    /// Domain first, then a part for each level.
+    pub(super) fn parts(&self) -> impl Iterator<Item = &str> {
+        self.0.split(SEPARATOR)
+    }
+}
+
+struct Name(String);
+
+impl Name {
+    fn of(domain: &str) -> Name {
+        let mut name = Name(String::with_capacity(64));
+        sanitise(domain, &mut name.0);
+        name
+    }
+
+    fn push(&mut self, key: &str, value: Option<&str>) {
+        self.0.push(SEPARATOR);
+        let from = self.0.len();
+        sanitise(key, &mut self.0);
+        if let Some(value) = value {
+            self.0.push('_');
+            sanitise(value, &mut self.0);
+        }
+        // An address may begin in the key; the reference looks for it in the whole.
+        if self.0[from..].bytes().filter(|byte| *byte == b'.').count() >= 3 {
+            let masked = mask_addresses(&self.0[from..]);
+            self.0.replace_range(from.., &masked);
+        }
+    }
+
+    fn key(self) -> SeriesKey {
+        SeriesKey(self.0.into())
+    }
+}
+
+/// As StatsD needs it: no separators of its lines.
+fn sanitise(text: &str, out: &mut String) {
+    let safe = |character| if matches!(character, ':' | '|' | '\n' | SEPARATOR) { '_' } else { character };
+    out.extend(text.chars().map(safe));
+}
+
+/// One word by itself.
+pub(super) fn sanitised(text: &str) -> Cow<'_, str> {
+    let mut safe = String::with_capacity(text.len());
+    sanitise(text, &mut safe);
+    Cow::Owned(mask_addresses(&safe))
+}
+
+/// Every `1.2.3.4` becomes `1_2_3_4`: one to three digits four times, found from left to right, as long as it goes.
+fn mask_addresses(text: &str) -> String {
+    let mut bytes = text.as_bytes().to_vec();
+    let mut at = 0;
+    while at < bytes.len() {
+        match address(&bytes[at..]) {
+            Some(length) => {
+                bytes[at..at + length].iter_mut().filter(|byte| **byte == b'.').for_each(|byte| *byte = b'_');
+                at += length;
+            }
+            None => at += 1,
+        }
+    }
+    String::from_utf8(bytes).expect("only dots were replaced")
+}
+
+/// The length of an IPv4 address at the beginning of `bytes`.
+fn address(bytes: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    for part in 0..4 {
+        if part > 0 {
+            bytes.get(at).filter(|byte| **byte == b'.')?;
+            at += 1;
+        }
+        let digits = bytes[at..].iter().take(3).take_while(|byte| byte.is_ascii_digit()).count();
+        at += Some(digits).filter(|digits| *digits > 0)?;
+    }
+    Some(at)
+}
+
+/// Whether the names of a rule's series carry values of requests.
+pub(super) fn is_named(rule: &Rule) -> bool {
+    rule.detailed_metric || rule.path.iter().any(|level| level.value_to_metric)
+}
+
+/// The key under which a descriptor is counted that met `rule` (reference §3, M25 to M27).
+pub(super) fn key_of_ruled(domain: &str, rule: &Rule, entries: &[Entry<'_>]) -> SeriesKey {
+    let shares = rule.shared.iter().any(Option::is_some);
+    let mut name = Name::of(domain);
+    for ((level, shared), entry) in rule.path.iter().zip(&rule.shared).zip(entries) {
+        let value = Some(entry.value);
+        let value_if_any = value.filter(|value| !value.is_empty());
+        let shown = match &level.value {
+            _ if shared.is_some() => shared.as_deref(),
+            _ if rule.detailed_metric && shares => value_if_any,
+            _ if rule.detailed_metric => value,
+            LevelValue::Exact(_) => value_if_any,
+            LevelValue::Pattern(_) | LevelValue::Any if level.value_to_metric => value_if_any,
+            LevelValue::Pattern(pattern) => Some(pattern.text()),
+            LevelValue::Any => None,
+        };
+        name.push(entry.key, shown);
+    }
+    name.key()
+}
+
+/// The key under which a descriptor is counted that brought its own limit (M16).
+pub(super) fn key_of_requested(domain: &str, entries: &[Entry<'_>]) -> SeriesKey {
+    let mut name = Name::of(domain);
+    for entry in entries {
+        name.push(entry.key, Some(entry.value).filter(|value| !value.is_empty()));
+    }
+    name.key()
+}
+
+/// Longer keys are `other` too: a value may be 128 KiB long.
+const KEY_BYTES_MAX: usize = 1_024;
+
+/// The counters of such series.
+pub(super) struct Named {
+    seen: RwLock<HashMap<SeriesKey, Hits>>,
+    keys_max: usize,
+    is_full: AtomicBool,
+}
+
+impl Named {
+    /// Room for `series_max` series: each key may have one for each of the reference's counters.
+    pub(super) fn new(series_max: usize) -> Named {
+        Named { seen: RwLock::default(), keys_max: series_max / COUNTERS.len(), is_full: AtomicBool::new(false) }
+    }
+
+    pub(super) fn add(&self, domain: &str, key: SeriesKey, tally: Tally) {
+        if tally == Tally::default() {
+            return;
+        }
+        let key = if key.0.len() > KEY_BYTES_MAX { SeriesKey::other(domain) } else { key };
+        if self.is_added(&key, tally) {
+            return;
+        }
+        {
+            let mut seen = self.seen.write();
+            if seen.len() < self.keys_max || seen.contains_key(&key) {
+                return seen.entry(key).or_default().add(tally);
+            }
+        }
+        if !self.is_full.swap(true, Relaxed) {
+            let series = self.keys_max * COUNTERS.len();
+            warn!(series, "no more metric series for values of requests: the rest is counted as `other`");
+        }
+        let other = SeriesKey::other(domain);
+        if !self.is_added(&other, tally) {
+            // Beyond the bound, but no more of these than rules have domains.
+            self.seen.write().entry(other).or_default().add(tally);
+        }
+    }
+
+    fn is_added(&self, key: &SeriesKey, tally: Tally) -> bool {
+        let seen = self.seen.read();
+        seen.get(key).inspect(|hits| hits.add(tally)).is_some()
+    }
+
+    pub(super) fn each(&self, mut visit: impl FnMut(&SeriesKey, [u64; 5])) {
+        for (key, hits) in self.seen.read().iter() {
+            visit(key, hits.get());
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The metrics of envoyproxy/ratelimit beside our own: its names and its arithmetic (reference §5 and §12), for the
+//! dashboards that a team brings along. Counted only where somebody reads them: USE_PROMETHEUS or a StatsD sink.
+
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use parking_lot::RwLock;
+
+use super::{
+    Meters,
+    named::{self, Named, SeriesKey},
+    tally::{COUNTERS, Tally},
+};
+use crate::{
+    limit::Entry,
+    limiter::Snapshot,
+    rules::{DomainIndex, Rule},
+};
+
+/// What of the reference's metrics there is.
+#[derive(Clone, Copy, Debug)]
+pub struct ReferenceSettings {
+    /// They are counted: a page or a sink has them.
+    pub is_on: bool,
+    /// They are on Prometheus' page.
+    pub on_page: bool,
+    /// From this part of a limit on a hit is near it (NEAR_LIMIT_RATIO).
+    pub near_limit_ratio: f32,
+    /// Series whose names carry values of requests; the rest is `other`.
+    pub series_max: usize,
+    /// The page's response times are in milliseconds (PROMETHEUS_RESPONSE_TIME_AS_MILLISECONDS).
+    pub response_time_in_ms: bool,
+}
+
+impl Default for ReferenceSettings {
+    fn default() -> ReferenceSettings {
+        ReferenceSettings {
+            is_on: false,
+            on_page: false,
+            near_limit_ratio: 0.8,
+            series_max: 100_000,
+            response_time_in_ms: false,
+        }
+    }
+}
+
+/// Unknown domains told apart. Their names are the clients', and part of metric names.
+const UNKNOWN_DOMAINS_MAX: usize = 256;
+
+/// Longer names of unknown domains are `other` too.
+const DOMAIN_BYTES_MAX: usize = 256;
+
+/// What the reference counts beside the hits of each rule.
+pub struct Reference {
+    pub(super) settings: ReferenceSettings,
+    named: Named,
+    unknown_domains: RwLock<HashMap<Box<str>, AtomicU64>>,
+    pub(super) redis_errors: AtomicU64,
+    pub(super) service_errors: AtomicU64,
+    pub(super) loads: AtomicU64,
+    pub(super) load_errors: AtomicU64,
+    pub(super) shadowed: AtomicU64,
+}
+
+impl Reference {
+    pub(super) fn new(settings: ReferenceSettings) -> Reference {
+        Reference {
+            settings,
+            named: Named::new(settings.series_max),
+            unknown_domains: RwLock::default(),
+            redis_errors: AtomicU64::new(0),
+            service_errors: AtomicU64::new(0),
+            loads: AtomicU64::new(0),
+            load_errors: AtomicU64::new(0),
+            shadowed: AtomicU64::new(0),
+        }
+    }
+
+    /// `None` where nobody reads these metrics; else the ratio that [`Tally::of`] needs.
+    pub(crate) fn near_ratio(&self) -> Option<f32> {
+        self.settings.is_on.then_some(self.settings.near_limit_ratio)
+    }
+
+    /// Hits of a descriptor that met `rule`.
+    pub(crate) fn ruled(
+        &self,
+        meters: &Meters,
+        (domain, name): (DomainIndex, &str),
+        (rule, limit): (&Rule, usize),
+        entries: &[Entry<'_>],
+        tally: Tally,
+    ) {
+        if !meters.add(domain, rule, limit, tally) {
+            self.named.add(name, named::key_of_ruled(name, rule, entries), tally);
+        }
+    }
+
+    /// Hits of a descriptor that brought its own limit.
+    pub(crate) fn requested(&self, domain: &str, entries: &[Entry<'_>], tally: Tally) {
+        self.named.add(domain, named::key_of_requested(domain, entries), tally);
+    }
+
+    /// Global SHADOW_MODE let a request pass.
+    pub(crate) fn shadowed(&self) {
+        self.shadowed.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn unknown_domain(&self, domain: &str) {
+        let known = |domain: &str| self.unknown_domains.read().get(domain).map(|count| count.fetch_add(1, Relaxed));
+        if !self.settings.is_on || known(domain).is_some() {
+            return;
+        }
+        let mut seen = self.unknown_domains.write();
+        let is_other = seen.len() >= UNKNOWN_DOMAINS_MAX || domain.len() > DOMAIN_BYTES_MAX;
+        let name = if is_other && !seen.contains_key(domain) { "other" } else { domain };
+        seen.entry(name.into()).or_default().fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn each_unknown_domain(&self, mut visit: impl FnMut(Cow<'_, str>, u64)) {
+        for (domain, count) in self.unknown_domains.read().iter() {
+            visit(named::sanitised(domain), count.load(Relaxed));
+        }
+    }
+
+    /// The hits of every key, not yet added up: rules may have the same key. In the order of [`COUNTERS`].
+    pub(super) fn each_hits(&self, snapshot: &Snapshot, mut visit: impl FnMut(&SeriesKey, [u64; COUNTERS.len()])) {
+        snapshot.meters.each_hits(&snapshot.rules, |domain, rule, counts| {
+            if counts != [0; COUNTERS.len()] {
+                visit(&SeriesKey::of_rule(domain.name(), rule), counts);
+            }
+        });
+        self.named.each(visit);
+    }
+}

@@ -1,0 +1,110 @@
+//! The reference's arithmetic: what one cost adds to total_hits, within_limit, near_limit, over_limit and shadow_mode
+//! (reference §5, A2 to A8), and the counters that it adds to. Knows one cost and its reading, no rules and no names.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::{
+    limit::Reading,
+    store::{Ask, Role},
+};
+
+#[cfg(test)]
+mod tests;
+
+/// What one cost adds. Every hit is either `within` or `beyond`; together they are the reference's total_hits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub within: u64,
+    /// Hits of costs that were refused, what would have fitted included, and hits that nobody could answer for.
+    pub beyond: u64,
+    pub near: u64,
+    pub over: u64,
+    pub shadow: u64,
+}
+
+impl Tally {
+    /// Of `hits` put to a counter that answered `reading`. Exact where refused hits are charged, as the reference does.
+    /// Where they are free: a refused cost takes nothing, so all of it is over the limit and none of it near; and a
+    /// cost that this limit admits is within it though another limit denies the request.
+    pub(crate) fn of(ask: &Ask<'_>, reading: Reading, hits: i64, near_ratio: f32) -> Tally {
+        // A refund is no hit.
+        let Ok(hits) = u64::try_from(hits) else { return Tally::default() };
+        let limit = if ask.limit.algorithm.has_burst() { ask.limit.burst } else { ask.limit.requests };
+        // In single precision, as the reference has it; the cast rounds down.
+        let near = (limit as f32 * near_ratio) as u64;
+        let limit = u64::from(limit);
+        let count = limit.saturating_sub(reading.remaining);
+        if reading.admitted {
+            let before = count.saturating_sub(hits);
+            let near = match count {
+                _ if count <= near => 0,
+                _ if before >= near => hits,
+                _ => count - near,
+            };
+            return Tally { within: hits, near, ..Tally::default() };
+        }
+        let (over, near) = match reading.remaining {
+            room if room > 0 && ask.cost.charge_denied => {
+                (hits.saturating_sub(room), limit.saturating_sub(near.max(count)))
+            }
+            _ => (hits, 0),
+        };
+        Tally { within: 0, beyond: hits, near, over, shadow: if ask.role == Role::Shadow { over } else { 0 } }
+    }
+
+    /// As [`Tally::of`], of a limit that a failure policy answered for: how near it is, nobody knows.
+    pub(crate) fn unread(ask: &Ask<'_>, reading: Reading, hits: i64) -> Tally {
+        let hits = u64::try_from(hits).unwrap_or(0);
+        match reading.admitted {
+            true => Tally { within: hits, ..Tally::default() },
+            false => {
+                let shadow = if ask.role == Role::Shadow { hits } else { 0 };
+                Tally { beyond: hits, over: hits, shadow, ..Tally::default() }
+            }
+        }
+    }
+
+    /// Of hits that were answered with an error: counted as put, as the reference does before it asks its store.
+    pub(crate) fn failed(hits: i64) -> Tally {
+        Tally { beyond: u64::try_from(hits).unwrap_or(0), ..Tally::default() }
+    }
+}
+
+/// The counters of one series key.
+#[derive(Default)]
+pub(super) struct Hits {
+    within: AtomicU64,
+    beyond: AtomicU64,
+    near: AtomicU64,
+    over: AtomicU64,
+    shadow: AtomicU64,
+}
+
+/// The reference's counters of a key, in the order in which its page has them.
+pub(super) const COUNTERS: [&str; 5] = ["near_limit", "over_limit", "shadow_mode", "total_hits", "within_limit"];
+
+impl Hits {
+    /// One relaxed addition for what passes, two or three for what doesn't.
+    pub(super) fn add(&self, tally: Tally) {
+        let Tally { within, beyond, near, over, shadow } = tally;
+        let counters = [
+            (&self.within, within),
+            (&self.beyond, beyond),
+            (&self.near, near),
+            (&self.over, over),
+            (&self.shadow, shadow),
+        ];
+        for (counter, by) in counters {
+            if by > 0 {
+                counter.fetch_add(by, Relaxed);
+            }
+        }
+    }
+
+    /// In the order of [`COUNTERS`].
+    pub(super) fn get(&self) -> [u64; 5] {
+        let [within, beyond, near, over, shadow] =
+            [&self.within, &self.beyond, &self.near, &self.over, &self.shadow].map(|counter| counter.load(Relaxed));
+        [near, over, shadow, within + beyond, within]
+    }
+}
