@@ -29,10 +29,11 @@ struct Served {
 /// `reload` is told when someone asks for the rules to be read again.
 pub fn router(snapshot: Arc<ArcSwap<Snapshot>>, reload: Arc<Notify>) -> Router {
     Router::new()
-        .route("/", get(index))
+        .route("/", get(async || INDEX))
         .route("/rules", get(rules))
         .route("/rlconfig", get(rlconfig))
         .route("/-/reload", post(ask_for_reload))
+        .fallback(async || (StatusCode::NOT_FOUND, INDEX))
         .with_state(Served { snapshot, reload })
 }
 
@@ -44,11 +45,10 @@ pub fn metrics_router(path: &str, snapshot: Arc<ArcSwap<Snapshot>>, metrics: Arc
     Router::new().route(path, get(render))
 }
 
-async fn index() -> &'static str {
-    "/-/reload: POST reads the rules again\n\
-     /rlconfig: the limits in force, a line each\n\
-     /rules: the rules in force and the problems of those that aren't, as JSON\n"
-}
+/// What there is, as the reference lists it: sorted, and shown wherever a path leads nowhere.
+const INDEX: &str = "/-/reload: POST reads the rules again\n\
+                     /rlconfig: the limits in force, a line each\n\
+                     /rules: the rules in force and the problems of those that aren't, as JSON\n";
 
 async fn ask_for_reload(State(served): State<Served>) -> impl IntoResponse {
     served.reload.notify_one();

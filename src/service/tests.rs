@@ -90,6 +90,32 @@ fn json_is_taken_in_both_spellings_and_unknown_fields_are_refused() {
 }
 
 #[test]
+fn json_numbers_enums_and_nulls_are_taken_in_every_form_that_proto3_allows() {
+    let bodies = [
+        r#"{"domain":"api","descriptors":[{"entries":[{"key":"user","value":"alice"}],"limit":{"requestsPerUnit":3,"unit":"HOUR"},"hitsAddend":"5000000000"}]}"#,
+        r#"{"domain":"api","descriptors":[{"entries":[{"key":"user","value":"alice"}],"limit":{"requests_per_unit":"3","unit":3},"hits_addend":5e9}],"hitsAddend":null}"#,
+        r#" { "hits_addend" : 0.0, "descriptors":[{"limit":{"unit":"HOUR","requestsPerUnit":3.0},"hitsAddend":5000000000,"entries":[{"value":"\u0061lice","key":"user"}]}],"domain":"api"}"#,
+    ];
+    let expected = request(|d| {
+        d.limit = Some(RateLimitOverride { requests_per_unit: 3, unit: 3 });
+        d.hits_addend = Some(UInt64Value { value: 5_000_000_000 });
+    });
+    for body in bodies {
+        assert_eq!(json_request(body.as_bytes()).expect(body), expected);
+    }
+    let refused = [
+        r#"{"domain":"api","hitsAddend":-1}"#,
+        r#"{"domain":"api","hitsAddend":1.5}"#,
+        r#"{"domain":"api","hitsAddend":4294967296}"#,
+        r#"{"domain":"api","descriptors":[{"limit":{"unit":"FORTNIGHT"}}]}"#,
+        r#"{"domain":7}"#,
+    ];
+    for body in refused {
+        assert!(json_request(body.as_bytes()).is_err(), "{body}");
+    }
+}
+
+#[test]
 fn json_answers_name_their_enums_and_leave_out_what_is_zero() {
     let status = crate::limiter::Status {
         code: Code::Ok,

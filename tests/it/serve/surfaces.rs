@@ -55,6 +55,29 @@ async fn json_answers_200_then_429_and_400_to_nonsense() {
 }
 
 #[tokio::test]
+async fn json_answers_503_where_the_store_failed_and_the_policy_is_error() {
+    let rules = RulesDir::with("api.yaml", PER_USER);
+    let env = [("REDIS_URL", "127.0.0.1:1"), ("TOLLGATE_COMPAT", "envoyproxy")];
+    let tollgate = Tollgate::start_with(rules.path(), &env).await;
+    let ask = r#"{"domain": "api", "descriptors": [{"entries": [{"key": "user", "value": "alice"}]}]}"#;
+    assert_eq!(post(tollgate.http, "/json", ask).await.unwrap().status, 503);
+    let wrong = post(tollgate.http, "/json", r#"{"domain": "api"}"#).await.unwrap();
+    assert_eq!((wrong.status, wrong.header("content-type")), (400, "text/plain; charset=utf-8"));
+    assert!(wrong.body.starts_with("Bad Request"), "{}", wrong.body);
+}
+
+#[tokio::test]
+async fn admin_lists_what_there_is_sorted_and_where_a_path_leads_nowhere_too() {
+    let (_rules, tollgate) = tollgate().await;
+    let listed = get(tollgate.admin, "/", &[]).await.unwrap();
+    assert_eq!(listed.status, 200);
+    let paths: Vec<&str> = listed.body.lines().map(|line| line.split_once(": ").expect("path: help").0).collect();
+    assert!(paths.contains(&"/rlconfig") && paths.is_sorted(), "{paths:?}");
+    let nowhere = get(tollgate.admin, "/nowhere", &[]).await.unwrap();
+    assert_eq!((nowhere.status, nowhere.body), (404, listed.body));
+}
+
+#[tokio::test]
 async fn reflection_describes_the_service_with_all_that_it_imports() {
     let (_rules, tollgate) = tollgate().await;
     let mut client = ServerReflectionClient::new(channel(tollgate.grpc));
