@@ -333,3 +333,15 @@ async fn user_who_may_not_listen_counts_without_remembering_denials() {
     put(&redis, "alice", HOUR, -1, soon()).await.expect("a refund that can't be told of is made all the same");
     assert!(hit(&redis, "alice").await.expect("decided").admitted);
 }
+
+#[tokio::test]
+async fn replica_with_other_buckets_is_told_of() {
+    let server = RedisServer::start();
+    let first = store(settings(&server)).await;
+    let alike = store(settings(&server)).await;
+    let other = store(RedisSettings { buckets: 16, ..settings(&server) }).await;
+    let apart = store(RedisSettings { buckets: 16, key_prefix: "other:".into(), ..settings(&server) }).await;
+    let mismatches = [&first, &alike, &other, &apart].map(|redis| redis.tally().mismatches.get());
+    assert_eq!(mismatches, [0, 0, 1, 0]);
+    assert!(ttl_ms(&mut server.connection(), b"tg1:meta") > 0);
+}

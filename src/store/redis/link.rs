@@ -27,6 +27,9 @@ const BACKOFF_MAX: Duration = Duration::from_millis(800);
 /// be asked forty times a second.
 const STEADY: Duration = Duration::from_secs(1);
 
+/// How long it is remembered how the first replica makes its keys.
+const META_SECONDS: u64 = 86_400;
+
 /// A connection that stands, with what was learned when it was made.
 #[derive(Clone)]
 pub(super) struct Live {
@@ -146,9 +149,28 @@ impl Keeper {
                 tracing::warn!(redis = %self.target, %error, "can't hear of refunds, so denials are not remembered");
             }
         }
+        self.compare(&mut connection).await;
         let asked = Instant::now();
         let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(&mut connection).await?;
         Ok((Live { connection, epoch, clock: (seconds * 1_000_000 + micros, asked) }, pushes))
+    }
+
+    /// Replicas whose keys are made otherwise count apart from us: the first writes down how it makes them. In a Cluster
+    /// only one node has the record and the others answer with errors, which don't matter.
+    async fn compare(&self, connection: &mut MultiplexedConnection) {
+        let key = format!("{}tg1:meta", self.settings.key_prefix);
+        let ours = format!("buckets={}", self.settings.buckets);
+        let mut pipe = redis::pipe();
+        // Not for ever, so that a change on purpose is complained about for a day at most.
+        pipe.cmd("SET").arg(&key).arg(&ours).arg("EX").arg(META_SECONDS).arg("NX").ignore();
+        pipe.cmd("GET").arg(&key);
+        let theirs: RedisResult<(Option<String>,)> = pipe.query_async(connection).await;
+        if let Ok((Some(theirs),)) = theirs
+            && theirs != ours
+        {
+            self.tally.mismatches.add(1);
+            tracing::warn!(ours, theirs, "another replica makes its keys otherwise: they count apart from ours");
+        }
     }
 
     /// Listens until the end of the connection `epoch`, seen by itself or by those who use it.

@@ -33,6 +33,8 @@ pub struct Tally {
     pub connects: Count,
     /// Attempts to connect that failed.
     pub connect_failures: Count,
+    /// Connections that found that another replica makes its keys otherwise (`tg1:meta`).
+    pub mismatches: Count,
     /// Times that Redis had to be given the script again.
     pub script_loads: Count,
 }
