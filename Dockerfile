@@ -3,12 +3,15 @@ FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
 RUN cargo build --release --locked --bin tollgate
+# The names of envoyproxy/ratelimit's commands, which deployments call: the binary heeds the name that it is called by.
+RUN mkdir -p /image/bin && cp target/release/tollgate /image/bin/ && cd /image/bin \
+    && for name in ratelimit ratelimit_client ratelimit_config_check; do ln -s tollgate "$name"; done
 
 FROM gcr.io/distroless/cc-debian12:nonroot
-COPY --from=build /src/target/release/tollgate /bin/tollgate
-COPY --from=build /src/config /etc/tollgate/rules
-# The starter rules; mount a folder of your own over them.
-ENV TOLLGATE_RULES=/etc/tollgate/rules
+COPY --from=build /image/bin/ /bin/
+# The starter rules, found as ./config: no variable names them, for it would beat the RUNTIME_* of those who bring theirs.
+COPY --from=build /src/config /etc/tollgate/config
+WORKDIR /etc/tollgate
 # HTTP, gRPC, metrics. The admin listener (6070) stays on the container's loopback.
 EXPOSE 8080 8081 9090
 ENTRYPOINT ["/bin/tollgate"]

@@ -3,6 +3,7 @@
 mod bench;
 mod call;
 mod check;
+mod namesakes;
 mod serve;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -47,7 +48,11 @@ enum Command {
 
 /// Runs the program; errors are for standard error, and mean exit code 1.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<ExitCode> {
-    let cli = match parse(args.into_iter().collect()) {
+    let args: Vec<OsString> = args.into_iter().collect();
+    if let Some(done) = namesakes::run(&args) {
+        return done;
+    }
+    let cli = match parse(args) {
         Ok(cli) => cli,
         Err(refusal) => return Ok(refusal.print()),
     };

@@ -6,6 +6,7 @@ mod envoy;
 mod examples;
 mod harness;
 mod migrating;
+mod namesakes;
 mod redis_exact;
 mod redis_faults;
 
