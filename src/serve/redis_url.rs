@@ -22,6 +22,7 @@ pub(super) fn redis_settings(flags: &RedisFlags) -> Result<RedisSettings, String
         ca_file: flags.tls_cacert.clone(),
         certificate_file: flags.tls_client_cert.clone(),
         key_file: flags.tls_client_key.clone(),
+        any_host_name: flags.tls_skip_hostname_verification,
     };
     Ok(RedisSettings {
         tls: (url.tls || flags.tls).then_some(tls),

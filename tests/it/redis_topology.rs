@@ -109,10 +109,33 @@ async fn server_of_an_unknown_authority_is_not_trusted() {
 }
 
 #[tokio::test]
+async fn certificate_of_another_host_is_accepted_only_where_that_is_asked_for() {
+    let server = tls_server(false);
+    let elsewhere = |any_host_name| {
+        let tls = Tls { ca_file: Some(server.dir().join("ca.pem")), any_host_name, ..Tls::default() };
+        let mut settings = over_tls(&server, tls);
+        let Topology::Single(Address::Tcp { host, .. }) = &mut settings.topology else { panic!("one server") };
+        // This machine by a name that the certificate doesn't have.
+        *host = "0.0.0.0".into();
+        settings
+    };
+    let (tasks, stop) = (tokio_util::task::TaskTracker::new(), tokio_util::sync::CancellationToken::new());
+    let strict = Redis::start(elsewhere(false).into(), &tasks, stop);
+    assert!(timeout(Duration::from_secs(1), strict.up()).await.is_err());
+    let lenient = store(elsewhere(true)).await;
+    assert_eq!(hit(&lenient, soon()).await.expect("Redis answers").remaining, 9);
+}
+
+#[tokio::test]
 async fn client_shows_its_certificate_where_the_server_asks() {
     let server = tls_server(true);
     let file = |name: &str| Some(server.dir().join(name));
-    let tls = Tls { ca_file: file("ca.pem"), certificate_file: file("client.pem"), key_file: file("client.key") };
+    let tls = Tls {
+        ca_file: file("ca.pem"),
+        certificate_file: file("client.pem"),
+        key_file: file("client.key"),
+        ..Tls::default()
+    };
     let redis = store(over_tls(&server, tls)).await;
     assert_eq!(hit(&redis, soon()).await.expect("Redis answers").remaining, 9);
     // And the plain port is another way to the same counters.

@@ -149,7 +149,15 @@ fn client(address: &Address, tls: Option<&Tls>, info: RedisConnectionInfo) -> Re
         (Address::Tcp { host, port }, None) => Client::open(whole(ConnectionAddr::Tcp(host.clone(), *port))?),
         (Address::Tcp { host, port }, Some(tls)) => {
             let addr = ConnectionAddr::TcpTls { host: host.clone(), port: *port, insecure: false, tls_params: None };
-            Client::build_with_tls(whole(addr)?, certificates(tls)?)
+            let client = Client::build_with_tls(whole(addr)?, certificates(tls)?)?;
+            if !tls.any_host_name {
+                return Ok(client);
+            }
+            // The certificates come with a fresh address, so this can only be said afterwards.
+            let info = client.get_connection_info().clone();
+            let mut addr = info.addr().clone();
+            addr.set_danger_accept_invalid_hostnames(true);
+            Client::open(info.set_addr(addr))
         }
     }
 }

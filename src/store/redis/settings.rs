@@ -96,6 +96,8 @@ pub struct Tls {
     /// With its key: how this client shows who it is (mTLS).
     pub certificate_file: Option<PathBuf>,
     pub key_file: Option<PathBuf>,
+    /// Accept a certificate that names another host; its chain is checked all the same.
+    pub any_host_name: bool,
 }
 
 /// Who connects.

@@ -129,3 +129,25 @@ async fn requests_of_4_mib_are_refused_in_bounded_memory() {
     let peak = tollgate.process.memory_kb("VmHWM") / 1024;
     assert!(peak < 250, "{peak} MiB at most were in use");
 }
+
+#[tokio::test]
+async fn a_cluster_counts_for_the_binary_as_a_single_redis_does() {
+    let cluster = crate::redis_server::RedisCluster::start();
+    let nodes: Vec<String> = cluster.nodes.iter().map(|node| node.address()).collect();
+    let rules = RulesDir::with("api.yaml", PER_USER);
+    let nodes = nodes.join(",");
+    // Until every node is found, everything is admitted: only the cluster says no.
+    let env = [("REDIS_TYPE", "cluster"), ("REDIS_URL", nodes.as_str()), ("TOLLGATE_ON_STORE_FAILURE", "open")];
+    let tollgate = Tollgate::start_with(rules.path(), &env).await;
+    for user in ["alice", "bob", "carol", "dave"] {
+        crate::harness::eventually("a refusal of the cluster", || async {
+            let ask = request("api", vec![descriptor(&[("user", user)])]);
+            let answer = tollgate.client().ask(ask).await.expect("an answer");
+            (answer.overall_code() == Verdict::OverLimit).then_some(())
+        })
+        .await;
+    }
+    let keys: usize =
+        cluster.nodes.iter().map(|node| node.cli(&["--raw", "keys", "tg1:*user=*"]).lines().count()).sum();
+    assert_eq!(keys, 4, "each user has a counter in the cluster");
+}
