@@ -29,7 +29,7 @@ use plan::{Plan, Planned};
 
 /// Rules and their meters, swapped whole: a request sees exactly one.
 pub struct Snapshot {
-    /// Counts the swaps of this process, from 1.
+    /// Counts the swaps of this process, from 1; 0 until there are any rules.
     pub version: u64,
     pub rules: Rules,
     /// One for each limit of the rules, resolved at load.
@@ -39,6 +39,16 @@ pub struct Snapshot {
     /// Domains that go on with their last good rules.
     pub kept: Vec<Box<str>>,
     pub loaded_at: UnixMicros,
+}
+
+impl Snapshot {
+    /// Before there are rules nothing can be decided: an answer would let pass what they refuse.
+    fn plan<'r>(&'r self, request: &'r Request<'_>, modes: Modes) -> Result<Plan<'r>, DecideError> {
+        if self.version == 0 {
+            return Err(DecideError::NoRules);
+        }
+        Plan::of(request, &self.rules, modes)
+    }
 }
 
 /// How the process as a whole decides; what rules say comes first where they may.
@@ -61,6 +71,8 @@ pub struct Modes {
 /// Why no decision was made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecideError {
+    #[error("no rate limit configuration loaded")]
+    NoRules,
     #[error("rate limit domain must not be empty")]
     EmptyDomain,
     #[error("rate limit descriptor list must not be empty")]
@@ -108,7 +120,7 @@ impl Limiter {
             return decided;
         }
         let snapshot = self.snapshot.load_full();
-        let plan = Plan::of(request, &snapshot.rules, self.modes)?;
+        let plan = snapshot.plan(request, self.modes)?;
         let asked = clock::instant();
         let answer = self.store.apply(&plan.asks, plan.gate, now, deadline).await;
         self.metrics.store.record(asked.elapsed());
@@ -138,7 +150,7 @@ impl Limiter {
             let readings = memory.apply(&plan.asks, plan.gate, now);
             self.conclude(request, &plan, &snapshot, &readings, &Policies::new())
         };
-        Some(Plan::of(request, &snapshot.rules, self.modes).map(decide))
+        Some(snapshot.plan(request, self.modes).map(decide))
     }
 
     fn conclude(

@@ -97,7 +97,7 @@ impl RateLimit {
         metrics.decision.record(arrived.elapsed());
         match &decided {
             Ok(_) => {}
-            Err(DecideError::Store(_)) => metrics.failed(),
+            Err(DecideError::Store(_) | DecideError::NoRules) => metrics.failed(),
             Err(_) => metrics.invalid(),
         }
         let decision = decided?;
@@ -166,6 +166,7 @@ impl From<DecideError> for Status {
             DecideError::Store(StoreError::Timeout(_)) => Status::unavailable(error.to_string()),
             DecideError::Store(StoreError::Unreachable(_)) => Status::unavailable("the store can't be reached"),
             DecideError::Store(StoreError::Refused(_)) => Status::unavailable("the store refused"),
+            DecideError::NoRules => Status::unavailable(error.to_string()),
             DecideError::EmptyDomain
             | DecideError::NoDescriptors
             | DecideError::TextTooLong { .. }

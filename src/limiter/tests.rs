@@ -285,3 +285,16 @@ descriptors:
         assert_eq!(answers(&["error=1", "local=1"]).expect("local denies").overall, Code::OverLimit);
     }
 }
+
+#[test]
+fn before_there_are_rules_every_request_is_an_error_and_none_passes() {
+    let mut limiter = asked("domain: api", MODES).limiter;
+    let load = rules::load(&Sources::default(), &Defaults::default(), None);
+    let meters = Meters::new(&load.rules, None);
+    let (rules, problems, kept) = (load.rules, load.problems, load.kept);
+    let nothing = Snapshot { version: 0, rules, meters, problems, kept, loaded_at: NOW };
+    limiter.snapshot = Arc::new(ArcSwap::from_pointee(nothing));
+    let request = Request { domain: "api", descriptors: smallvec![descriptor("user=alice")], hits: 1 };
+    let decided = Asked { limiter }.request(&request);
+    assert_eq!(decided.map(|decision| decision.overall), Err(DecideError::NoRules));
+}
