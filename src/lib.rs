@@ -23,6 +23,7 @@
 //! | [`limiter`] | the line: match, plan, apply, judge; and what is answered when the store can't |
 //! | [`service`] | Envoy's protobuf and its JSON, to words and back |
 //! | [`reload`] | when rules on disk are read again, and when what was read is trusted |
+//! | [`xds`] | rules from a control plane instead: the discovery client |
 //! | [`health`], [`http`], [`admin`] | probes, `/json`, `/rules`, `/metrics` |
 //! | [`settings`] | flags and environment, every mistake at once |
 //! | [`serve`] | the process: bind, threads, tasks, drain |
@@ -31,8 +32,8 @@
 //!
 //! # What is not there
 //!
-//! Only `service`, `http` and the subcommands that are clients know protobuf. `algorithm`, `rules` and the settling of
-//! a request never await, log or read a clock. Only `store::redis` knows Redis. `limiter` knows neither tonic nor YAML.
+//! Only `service`, `http`, `xds` and the subcommands that are clients know protobuf. `algorithm`, `rules` and the
+//! settling of a request never await, log or read a clock. Only `store::redis` knows Redis. `limiter` knows neither tonic nor YAML.
 //! Nothing on a request's path waits for a connection to be made, and no lock is held across an await.
 
 pub mod admin;
@@ -50,3 +51,4 @@ pub mod serve;
 pub mod service;
 pub mod settings;
 pub mod store;
+pub mod xds;

@@ -48,8 +48,17 @@ struct Bound {
 /// Serves until `stop` is cancelled, then drains. `reload` asks for the rules to be read again (SIGHUP).
 pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Notify>) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new(stats::reference(&settings.stats)));
-    let (publisher, reloader) = publish::load(&settings, &metrics)?;
+    let (publisher, feed) = publish::open(&settings, &metrics)?;
     let snapshot = Arc::clone(&publisher.snapshot);
+    let feeding = feed.run(Arc::clone(&reload), publisher.clone());
+    let mut feeding = Box::pin(feeding);
+    if !settings.rules.force_start {
+        tokio::select! {
+            () = publisher.loaded() => {}
+            never = &mut feeding => match never {},
+            () = stop.cancelled() => return Ok(()),
+        }
+    }
     announce_rules(&snapshot.load());
     let backend = Backend::new(&settings.store)?;
     info!(store = backend.name(), because = settings.store.reason, "store");
@@ -99,7 +108,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
     let until = closed.clone();
     parts.spawn(async move {
         tokio::select! {
-            never = reloader.run(reload, |load| publisher.publish(load)) => match never {},
+            never = feeding => match never {},
             () = until.cancelled() => ("reload", Ok(())),
         }
     });

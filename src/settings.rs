@@ -9,6 +9,7 @@ mod stats;
 mod tests;
 mod tls;
 mod variables;
+mod xds;
 
 use std::{
     collections::BTreeSet,
@@ -25,6 +26,7 @@ pub use responses::{LimitHeaders, ResponseSettings};
 pub use stats::{StatsFlags, StatsSettings};
 pub use tls::TlsSettings;
 pub use variables::{DIFFERENT_DEFAULTS, Environment, Fate, Kind, VARIABLES, Variable};
+pub use xds::{XdsBackoff, XdsSettings, XdsTls};
 
 use crate::limit::{Algorithm, CountDenied, FailurePolicy};
 
@@ -50,6 +52,10 @@ pub struct RulesSettings {
     pub merge_domains: bool,
     pub poll: Duration,
     pub allow_empty: bool,
+    /// Rules come from here, not from `paths`.
+    pub control_plane: Option<XdsSettings>,
+    /// Listen before there are any rules (FORCE_START_WITHOUT_INITIAL_CONFIG).
+    pub force_start: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -225,6 +231,13 @@ fn rules(flags: &Flags, read: &mut Reader) -> RulesSettings {
         merge_domains: read.or("MERGE_DOMAIN_CONFIG", &flags.merge_domain_config, false, parse::boolean),
         poll: read.or("TOLLGATE_RULES_POLL", &flags.rules_poll, Duration::from_secs(30), parse::duration),
         allow_empty: read.or("TOLLGATE_ALLOW_EMPTY_RULES", &flags.allow_empty_rules, false, parse::boolean),
+        control_plane: xds::xds(flags, read),
+        force_start: read.or(
+            "FORCE_START_WITHOUT_INITIAL_CONFIG",
+            &flags.force_start_without_initial_config,
+            false,
+            parse::boolean,
+        ),
     }
 }
 

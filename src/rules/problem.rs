@@ -81,6 +81,11 @@ impl Problems {
         self.problems.push(problem);
     }
 
+    /// Where files were made of something else, its author knows other words for their places.
+    pub(crate) fn reword(&mut self, reword: impl Fn(&mut Problem)) {
+        self.problems.iter_mut().for_each(reword);
+    }
+
     /// Errors and warnings that were found beyond those that are listed.
     pub fn more(&self) -> usize {
         self.more

@@ -1,9 +1,10 @@
-//! From rules on disk to the snapshot that requests see: the first load, which must succeed, and every later one.
+//! From rules on disk or from a control plane to the snapshot that requests see: the first load, and every later one.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use anyhow::bail;
 use arc_swap::ArcSwap;
+use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
 use super::last_good::LastGood;
@@ -12,8 +13,9 @@ use crate::{
     limiter::Snapshot,
     metrics::{Meters, Metrics},
     reload::{ReloadSettings, Reloader},
-    rules::{self, Defaults, DotFiles, Load, Sources},
+    rules::{self, Defaults, DotFiles, Load, Problems, Rules, Sources},
     settings::Settings,
+    xds,
 };
 
 /// Swaps snapshots.
@@ -23,11 +25,53 @@ pub(super) struct Publisher {
     metrics: Arc<Metrics>,
     last_good: Option<LastGood>,
     defaults: Defaults,
+    /// Whether there are any rules yet.
+    loaded: watch::Sender<bool>,
+}
+
+/// What goes on bringing rules.
+pub(super) enum Feed {
+    Files(Reloader),
+    ControlPlane(Box<xds::Client>),
+}
+
+impl Feed {
+    /// Never ends. `asked` asks for files to be read again; a control plane sends by itself.
+    pub(super) async fn run(self, asked: Arc<Notify>, publisher: Publisher) -> Infallible {
+        match self {
+            Feed::Files(reloader) => reloader.run(asked, |load| publisher.publish(load)).await,
+            Feed::ControlPlane(client) => {
+                let deaf = async {
+                    loop {
+                        asked.notified().await;
+                        info!("nothing to reload: the rules come from a control plane, which sends what changes");
+                    }
+                };
+                tokio::select! {
+                    never = client.run(|load| publisher.publish(load)) => match never {},
+                    never = deaf => never,
+                }
+            }
+        }
+    }
+}
+
+/// Rules to begin with, and what brings the later ones. Files are read here; a control plane's rules come when it
+/// sends them.
+pub(super) fn open(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<(Publisher, Feed)> {
+    let Some(control_plane) = &settings.rules.control_plane else {
+        return load(settings, metrics).map(|(publisher, reloader)| (publisher, Feed::Files(reloader)));
+    };
+    info!(server = control_plane.server, tls = control_plane.tls.is_some(), "rules come from a control plane");
+    let defaults = reload_settings(settings).defaults;
+    let nothing = Load { rules: Rules::default(), problems: Problems::default(), kept: Vec::new() };
+    let publisher = Publisher::new(0, nothing, metrics, None, defaults);
+    Ok((publisher, Feed::ControlPlane(Box::new(xds::Client::new(control_plane.clone(), defaults)))))
 }
 
 /// Reads the rules for the first time; any error ends the start, with every problem. What is given beside the publisher
 /// reads them again.
-pub(super) fn load(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<(Publisher, Reloader)> {
+fn load(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<(Publisher, Reloader)> {
     let again = reload_settings(settings);
     let sources = match Sources::read(&again.paths, again.dot_files) {
         Ok(sources) => sources,
@@ -41,13 +85,8 @@ pub(super) fn load(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Resul
     let complete = !load.problems.has_errors();
     let defaults = again.defaults;
     let reloader = Reloader::new(again, &sources, &load);
-    let meters = Meters::new(&load.rules, None);
-    let loaded_at = clock::now();
-    let snapshot =
-        Snapshot { version: 1, rules: load.rules, meters, problems: load.problems, kept: load.kept, loaded_at };
-    metrics.reloaded(1, complete, Duration::from_micros(loaded_at.0));
-    let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
-    let publisher = Publisher { snapshot, metrics: Arc::clone(metrics), last_good, defaults };
+    metrics.reloaded(1, complete, Duration::from_micros(clock::now().0));
+    let publisher = Publisher::new(1, load, metrics, last_good, defaults);
     if complete {
         publisher.keep_as_last_good();
     }
@@ -89,13 +128,36 @@ fn reload_settings(settings: &Settings) -> ReloadSettings {
 }
 
 impl Publisher {
+    fn new(
+        version: u64,
+        load: Load,
+        metrics: &Arc<Metrics>,
+        last_good: Option<LastGood>,
+        defaults: Defaults,
+    ) -> Publisher {
+        let meters = Meters::new(&load.rules, None);
+        let Load { rules, problems, kept } = load;
+        let snapshot = Snapshot { version, rules, meters, problems, kept, loaded_at: clock::now() };
+        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
+        let loaded = watch::Sender::new(version > 0);
+        Publisher { snapshot, metrics: Arc::clone(metrics), last_good, defaults, loaded }
+    }
+
+    /// Waits until there are rules.
+    pub(super) async fn loaded(&self) {
+        let mut loaded = self.loaded.subscribe();
+        // The sender is `self`, so that the wait can't fail.
+        let _ = loaded.wait_for(|loaded| *loaded).await;
+    }
+
     /// Puts what was loaded in force. Limits that stay go on with their numbers.
     pub(super) fn publish(&self, load: Load) {
         let last = self.snapshot.load_full();
-        let changed = last.rules.hash() != load.rules.hash();
+        let complete = !load.problems.has_errors();
+        // The first rules are a change even if there are none in them.
+        let changed = last.rules.hash() != load.rules.hash() || (last.version == 0 && complete);
         let version = last.version + u64::from(changed);
         let loaded_at = if changed { clock::now() } else { last.loaded_at };
-        let complete = !load.problems.has_errors();
         let meters = Meters::new(&load.rules, Some((&last.rules, &last.meters)));
         let count = load.rules.count();
         if complete {
@@ -106,6 +168,7 @@ impl Publisher {
         self.metrics.reloaded(version, complete, Duration::from_micros(clock::now().0));
         let Load { rules, problems, kept } = load;
         self.snapshot.store(Arc::new(Snapshot { version, rules, meters, problems, kept, loaded_at }));
+        self.loaded.send_replace(version > 0);
         if complete && changed {
             self.keep_as_last_good();
         }

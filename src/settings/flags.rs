@@ -33,6 +33,69 @@ pub struct Flags {
     /// Accept a reload that removes every domain [default: false]
     #[arg(long, value_name = "BOOL", env = "TOLLGATE_ALLOW_EMPTY_RULES", num_args = 0..=1, default_missing_value = "true", help_heading = "Rules")]
     pub allow_empty_rules: Option<String>,
+    /// Listen before there are any rules; until they come every request gets an error [default: false]
+    #[arg(long, value_name = "BOOL", env = "FORCE_START_WITHOUT_INITIAL_CONFIG", num_args = 0..=1, default_missing_value = "true", help_heading = "Rules")]
+    pub force_start_without_initial_config: Option<String>,
+
+    /// Where rules come from: FILE, or GRPC_XDS_SOTW for a control plane [default: FILE]
+    #[arg(long, value_name = "NAME", env = "CONFIG_TYPE", help_heading = "Rules over xDS")]
+    pub config_type: Option<String>,
+    /// The control plane [default: localhost:18000]
+    #[arg(long, value_name = "HOST:PORT", env = "CONFIG_GRPC_XDS_SERVER_URL", help_heading = "Rules over xDS")]
+    pub config_grpc_xds_server_url: Option<String>,
+    /// What this replica calls itself there [default: default]
+    #[arg(long, value_name = "ID", env = "CONFIG_GRPC_XDS_NODE_ID", help_heading = "Rules over xDS")]
+    pub config_grpc_xds_node_id: Option<String>,
+    /// and says of itself there: name=value,…
+    #[arg(long, value_name = "PAIRS", env = "CONFIG_GRPC_XDS_NODE_METADATA", help_heading = "Rules over xDS")]
+    pub config_grpc_xds_node_metadata: Option<String>,
+    /// Headers that are sent to the control plane: name:value,…
+    #[arg(
+        long,
+        value_name = "PAIRS",
+        env = "CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS",
+        hide_env_values = true,
+        help_heading = "Rules over xDS"
+    )]
+    pub config_grpc_xds_client_additional_headers: Option<String>,
+    /// Connect to the control plane with TLS [default: false]
+    #[arg(long, value_name = "BOOL", env = "CONFIG_GRPC_XDS_SERVER_USE_TLS", help_heading = "Rules over xDS")]
+    pub config_grpc_xds_server_use_tls: Option<String>,
+    /// Certificate authorities that may sign the control plane's certificate [default: the public ones]
+    #[arg(long, value_name = "FILE", env = "CONFIG_GRPC_XDS_SERVER_TLS_CACERT", help_heading = "Rules over xDS")]
+    pub config_grpc_xds_server_tls_cacert: Option<String>,
+    /// The name in the control plane's certificate [default: the host of its address]
+    #[arg(long, value_name = "NAME", env = "CONFIG_GRPC_XDS_SERVER_TLS_SAN", help_heading = "Rules over xDS")]
+    pub config_grpc_xds_server_tls_san: Option<String>,
+    /// Certificate shown to the control plane
+    #[arg(long, value_name = "FILE", env = "CONFIG_GRPC_XDS_CLIENT_TLS_CERT", help_heading = "Rules over xDS")]
+    pub config_grpc_xds_client_tls_cert: Option<String>,
+    /// Its key
+    #[arg(long, value_name = "FILE", env = "CONFIG_GRPC_XDS_CLIENT_TLS_KEY", help_heading = "Rules over xDS")]
+    pub config_grpc_xds_client_tls_key: Option<String>,
+    /// Wait after a connection that couldn't be made, doubled each time [default: 3s]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "CONFIG_GRPC_XDS_SERVER_CONNECT_RETRY_INTERVAL",
+        help_heading = "Rules over xDS"
+    )]
+    pub config_grpc_xds_server_connect_retry_interval: Option<String>,
+    /// Wait after a stream that ended, doubled each time that one brings nothing [default: 10s]
+    #[arg(long, value_name = "DURATION", env = "XDS_CLIENT_BACKOFF_INITIAL_INTERVAL", help_heading = "Rules over xDS")]
+    pub xds_client_backoff_initial_interval: Option<String>,
+    /// The longest wait [default: 60s]
+    #[arg(long, value_name = "DURATION", env = "XDS_CLIENT_BACKOFF_MAX_INTERVAL", help_heading = "Rules over xDS")]
+    pub xds_client_backoff_max_interval: Option<String>,
+    /// Up to this share is taken off each wait at random [default: 0.5]
+    #[arg(long, value_name = "NUMBER", env = "XDS_CLIENT_BACKOFF_RANDOM_FACTOR", help_heading = "Rules over xDS")]
+    pub xds_client_backoff_random_factor: Option<String>,
+    /// Whether any is [default: true]
+    #[arg(long, value_name = "BOOL", env = "XDS_CLIENT_BACKOFF_JITTER", help_heading = "Rules over xDS")]
+    pub xds_client_backoff_jitter: Option<String>,
+    /// The largest response that is taken, in bytes; 0 is the default [default: 4194304]
+    #[arg(long, value_name = "N", env = "XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES", help_heading = "Rules over xDS")]
+    pub xds_client_max_msg_size_in_bytes: Option<String>,
 
     /// envoyproxy: the defaults of algorithm, count-denied and on-store-failure are fixed_window, true and error
     #[arg(long, value_name = "NAME", env = "TOLLGATE_COMPAT", help_heading = "Decisions")]

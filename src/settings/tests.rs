@@ -214,3 +214,43 @@ fn any_runtime_variable_means_the_references_directories() {
     assert_eq!(settings.rules.paths, [PathBuf::from("/srv/runtime_data/current/config")]);
     assert_eq!(settings.rules.swapped_root, None);
 }
+
+#[test]
+fn a_control_plane_is_asked_only_where_it_is_meant_to_be() {
+    assert!(resolved(|flags| flags.config_grpc_xds_server_url = text("plane:1")).rules.control_plane.is_none());
+    let settings = resolved(|flags| {
+        flags.config_type = text("GRPC_XDS_SOTW");
+        flags.config_grpc_xds_server_url = text("dns:///plane:18001");
+        flags.config_grpc_xds_node_metadata = text("zone=a, token=x=y");
+        flags.config_grpc_xds_client_additional_headers = text("authorization:Bearer a:b,x-tenant:blue");
+        flags.xds_client_backoff_jitter = text("false");
+    });
+    let settings = settings.rules.control_plane.expect("it was asked for");
+    let pair = |name: &str, value: &str| (name.to_string(), value.to_string());
+    assert_eq!(settings.server, "plane:18001");
+    assert_eq!(settings.node_id, "default");
+    assert_eq!(settings.node_metadata, [pair("zone", "a"), pair("token", "x=y")]);
+    assert_eq!(settings.headers, [pair("authorization", "Bearer a:b"), pair("x-tenant", "blue")]);
+    assert_eq!(settings.backoff.jitter, 0.0);
+    assert_eq!(settings.backoff.max, Duration::from_secs(60));
+    assert_eq!(settings.max_message_bytes, 4 << 20);
+    assert!(settings.tls.is_none());
+    assert!(!format!("{settings:?}").contains("Bearer"), "a header's value is a secret");
+}
+
+#[test]
+fn every_wrong_setting_of_a_control_plane_is_named() {
+    let flags = Flags {
+        config_type: text("grpc_xds_sotw"),
+        config_grpc_xds_server_url: text("http://plane:18001"),
+        config_grpc_xds_node_metadata: text("zone:a"),
+        config_grpc_xds_client_additional_headers: text("bad name:x"),
+        config_grpc_xds_client_tls_cert: text("/certs/tls.crt"),
+        xds_client_backoff_random_factor: text("2"),
+        xds_client_backoff_max_interval: text("0"),
+        xds_client_max_msg_size_in_bytes: text("4MiB"),
+        ..Flags::default()
+    };
+    let Invalid(wrong) = Settings::resolve(&flags).expect_err("eight settings are wrong");
+    assert_eq!(wrong.len(), 8, "{wrong:#?}");
+}

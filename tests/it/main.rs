@@ -18,3 +18,4 @@ mod rules_doc;
 mod rules_golden;
 mod serve;
 mod store_contract;
+mod xds;

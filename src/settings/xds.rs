@@ -1,0 +1,179 @@
+//! How a control plane that sends the rules is found, spoken to and waited for: the CONFIG_GRPC_XDS_* and XDS_CLIENT_*
+//! variables. Knows nothing of discovery itself.
+
+use std::{fmt, path::PathBuf, time::Duration};
+
+use super::{Flags, Reader, parse, set};
+
+/// Where rules come from instead of files (CONFIG_TYPE=GRPC_XDS_SOTW).
+#[derive(Clone)]
+pub struct XdsSettings {
+    /// `host:port`.
+    pub server: String,
+    pub node_id: String,
+    pub node_metadata: Vec<(String, String)>,
+    /// Sent with every stream; values may be secrets.
+    pub headers: Vec<(String, String)>,
+    /// `None`: in the clear.
+    pub tls: Option<XdsTls>,
+    pub backoff: XdsBackoff,
+    /// A larger response ends the stream.
+    pub max_message_bytes: usize,
+}
+
+/// Files are read at each connection, so that a renewed certificate is used without a restart.
+#[derive(Clone, Debug, Default)]
+pub struct XdsTls {
+    /// Who may sign the server's certificate; `None`: the public authorities.
+    pub ca: Option<PathBuf>,
+    /// Certificate and key that are shown to the server.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// The name that the server's certificate must have, where it isn't the host's.
+    pub server_name: Option<String>,
+}
+
+/// How long to wait before connecting again: doubled with each attempt that brings nothing, up to `max`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct XdsBackoff {
+    /// After a connection that couldn't be made.
+    pub connect: Duration,
+    /// After a stream that ended.
+    pub initial: Duration,
+    pub max: Duration,
+    /// Up to this share of the wait is taken off at random, so that a fleet doesn't come back at once.
+    pub jitter: f64,
+}
+
+impl fmt::Debug for XdsSettings {
+    /// Without what the headers say.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let headers: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("XdsSettings")
+            .field("server", &self.server)
+            .field("node_id", &self.node_id)
+            .field("headers", &headers)
+            .field("tls", &self.tls)
+            .field("backoff", &self.backoff)
+            .finish_non_exhaustive()
+    }
+}
+
+/// `None` where rules come from files.
+pub(super) fn xds(flags: &Flags, read: &mut Reader) -> Option<XdsSettings> {
+    // In the reference's spelling and no other: what it refuses to start with must not start here with files.
+    let is_on = read.or("CONFIG_TYPE", &flags.config_type, false, |text| match text {
+        "FILE" => Ok(false),
+        "GRPC_XDS_SOTW" => Ok(true),
+        _ => Err("expected FILE or GRPC_XDS_SOTW".into()),
+    });
+    // Read even where they aren't used: a wrong one is said now.
+    let text = |text: &Option<String>, default: &str| set(text).unwrap_or(default).to_owned();
+    let settings = XdsSettings {
+        server: read.or(
+            "CONFIG_GRPC_XDS_SERVER_URL",
+            &flags.config_grpc_xds_server_url,
+            "localhost:18000".into(),
+            server,
+        ),
+        node_id: text(&flags.config_grpc_xds_node_id, "default"),
+        node_metadata: read.or(
+            "CONFIG_GRPC_XDS_NODE_METADATA",
+            &flags.config_grpc_xds_node_metadata,
+            Vec::new(),
+            |text| pairs(text, '='),
+        ),
+        headers: read.or(
+            "CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS",
+            &flags.config_grpc_xds_client_additional_headers,
+            Vec::new(),
+            headers,
+        ),
+        tls: tls(flags, read),
+        backoff: backoff(flags, read),
+        max_message_bytes: read.or(
+            "XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES",
+            &flags.xds_client_max_msg_size_in_bytes,
+            MESSAGE_BYTES_DEFAULT,
+            |text| {
+                parse::at_least(0)(text).map(|bytes| if bytes == 0 { MESSAGE_BYTES_DEFAULT } else { bytes as usize })
+            },
+        ),
+    };
+    is_on.then_some(settings)
+}
+
+/// What gRPC libraries take where nothing is said.
+const MESSAGE_BYTES_DEFAULT: usize = 4 << 20;
+
+fn tls(flags: &Flags, read: &mut Reader) -> Option<XdsTls> {
+    let is_on = read.or("CONFIG_GRPC_XDS_SERVER_USE_TLS", &flags.config_grpc_xds_server_use_tls, false, parse::boolean);
+    let path = |text: &Option<String>| set(text).map(PathBuf::from);
+    let identity = match (path(&flags.config_grpc_xds_client_tls_cert), path(&flags.config_grpc_xds_client_tls_key)) {
+        (Some(cert), Some(key)) => Some((cert, key)),
+        (None, None) => None,
+        _ => {
+            let what = "CONFIG_GRPC_XDS_CLIENT_TLS_CERT and CONFIG_GRPC_XDS_CLIENT_TLS_KEY: one needs the other";
+            read.wrong.push(what.into());
+            None
+        }
+    };
+    let ca = path(&flags.config_grpc_xds_server_tls_cacert);
+    let server_name = set(&flags.config_grpc_xds_server_tls_san).map(str::to_owned);
+    is_on.then_some(XdsTls { ca, identity, server_name })
+}
+
+fn backoff(flags: &Flags, read: &mut Reader) -> XdsBackoff {
+    let seconds = Duration::from_secs;
+    // Without any wait a control plane that is away would be called in a loop.
+    let wait = |text: &str| match parse::duration(text) {
+        Ok(Duration::ZERO) => Err("expected more than 0".into()),
+        read => read,
+    };
+    let share = |text: &str| match text.parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("expected a number from 0 to 1".into()),
+    };
+    let connect =
+        ("CONFIG_GRPC_XDS_SERVER_CONNECT_RETRY_INTERVAL", &flags.config_grpc_xds_server_connect_retry_interval);
+    let initial = ("XDS_CLIENT_BACKOFF_INITIAL_INTERVAL", &flags.xds_client_backoff_initial_interval);
+    let jitter = read.or("XDS_CLIENT_BACKOFF_RANDOM_FACTOR", &flags.xds_client_backoff_random_factor, 0.5, share);
+    let jitters = read.or("XDS_CLIENT_BACKOFF_JITTER", &flags.xds_client_backoff_jitter, true, parse::boolean);
+    XdsBackoff {
+        connect: read.or(connect.0, connect.1, seconds(3), wait),
+        initial: read.or(initial.0, initial.1, seconds(10), wait),
+        max: read.or("XDS_CLIENT_BACKOFF_MAX_INTERVAL", &flags.xds_client_backoff_max_interval, seconds(60), wait),
+        jitter: if jitters { jitter } else { 0.0 },
+    }
+}
+
+/// `host:port`; also as gRPC names targets that DNS resolves, `dns:///host:port`.
+fn server(text: &str) -> Result<String, String> {
+    let target = text.strip_prefix("dns:///").unwrap_or(text);
+    let authority = target.parse::<http::uri::Authority>().ok();
+    match authority.filter(|it| it.port_u16().is_some() && !it.host().is_empty() && !it.as_str().contains('@')) {
+        Some(authority) => Ok(authority.to_string()),
+        None => Err("expected host:port, such as envoy-gateway:18001".into()),
+    }
+}
+
+fn headers(text: &str) -> Result<Vec<(String, String)>, String> {
+    let pairs = pairs(text, ':')?;
+    for (name, value) in &pairs {
+        if name.ends_with("-bin") || http::HeaderName::from_bytes(name.as_bytes()).is_err() {
+            return Err(format!("`{name}` can't be the name of a text header"));
+        }
+        if http::HeaderValue::from_str(value).is_err() {
+            return Err(format!("the value of `{name}` can't stand in a header"));
+        }
+    }
+    Ok(pairs)
+}
+
+/// `a=1,b=2`. A value may hold the sign that parts it from its name.
+fn pairs(text: &str, sign: char) -> Result<Vec<(String, String)>, String> {
+    let pair = |part: &str| match part.split_once(sign) {
+        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.trim().to_owned())),
+        _ => Err(format!("expected name{sign}value, and a comma between one and the next")),
+    };
+    text.split(',').map(pair).collect()
+}

@@ -1,0 +1,203 @@
+//! Rules from a control plane: the state-of-the-world client of aggregated discovery, as Envoy Gateway speaks to it.
+//! Knows discovery's messages, and neither the limiter nor what is done with the rules; never takes rules away because
+//! the control plane is gone or sends bad ones.
+
+mod backoff;
+mod connect;
+mod render;
+mod set;
+#[cfg(test)]
+mod tests;
+
+use std::convert::Infallible;
+
+use envoy_types::pb::{
+    envoy::{
+        config::core::v3::Node,
+        service::discovery::v3::{DiscoveryRequest, DiscoveryResponse},
+    },
+    google::{
+        protobuf::{Struct, Value, value::Kind},
+        rpc::Status as Detail,
+    },
+};
+use tokio::{
+    sync::mpsc,
+    time::{self, Instant},
+};
+use tonic::Code;
+use tracing::{debug, info, warn};
+
+use self::{
+    backoff::Backoff,
+    connect::{Stream, connect},
+    set::{Digest, TYPE_URL, digest, load},
+};
+use crate::{
+    reload::blocking,
+    rules::{Defaults, Load, Problems, Rules},
+    settings::XdsSettings,
+};
+
+/// Follows what a control plane says.
+pub struct Client {
+    settings: XdsSettings,
+    defaults: Defaults,
+    /// In force: what is refused leaves them as they are.
+    rules: Rules,
+    /// Of the last set that was accepted; empty before there is one.
+    version: String,
+    refused: Option<Refused>,
+    waits: Backoff,
+}
+
+/// The set that was refused last. A control plane that answers a refusal with the same set again must not be drawn
+/// into a loop.
+struct Refused {
+    digest: Digest,
+    problems: Problems,
+    waits: Backoff,
+}
+
+/// A refusal that is held back until its time.
+struct Held {
+    request: DiscoveryRequest,
+    until: Instant,
+}
+
+impl Client {
+    pub fn new(settings: XdsSettings, defaults: Defaults) -> Client {
+        let waits = Backoff::new(settings.backoff);
+        Client { settings, defaults, rules: Rules::default(), version: String::new(), refused: None, waits }
+    }
+
+    /// Connects, again whenever the stream ends; never ends itself. `on` gets each set that was tried: rules to put in
+    /// force (the same as before where the set was refused) and the problems that it has.
+    pub async fn run(mut self, mut on: impl FnMut(Load)) -> Infallible {
+        let server = self.settings.server.clone();
+        loop {
+            let (why, first_wait) = match connect(&self.settings, self.request()).await {
+                Ok(stream) => {
+                    info!(server, "connected to the control plane");
+                    (self.follow(stream, &mut on).await, self.settings.backoff.initial)
+                }
+                Err(why) => (why, self.settings.backoff.connect),
+            };
+            let wait = self.waits.next(first_wait);
+            warn!(server, why, ?wait, "no control plane: the rules stay as they are until it is back");
+            time::sleep(wait).await;
+        }
+    }
+
+    /// Answers what comes until the stream ends; says why it did.
+    async fn follow(&mut self, mut stream: Stream, on: &mut impl FnMut(Load)) -> String {
+        let began = Instant::now();
+        let mut held: Option<Held> = None;
+        let why = loop {
+            let response = tokio::select! {
+                response = stream.responses.message() => response,
+                () = until(held.as_ref()) => {
+                    send(&stream.requests, held.take().map(|held| held.request)).await;
+                    continue;
+                }
+            };
+            // A later response makes the answer to the one before it worthless.
+            held = None;
+            match response {
+                Ok(Some(response)) if response.type_url == TYPE_URL => {
+                    self.waits.reset();
+                    match self.take(response, on).await {
+                        Answer::Now(request) => send(&stream.requests, Some(request)).await,
+                        Answer::Later(later) => held = Some(later),
+                    }
+                }
+                Ok(Some(response)) => debug!(response.type_url, "the control plane sent what wasn't asked for"),
+                Ok(None) => break "it ended the stream".to_owned(),
+                Err(status) if status.code() == Code::OutOfRange => {
+                    break format!("{} (XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES allows more)", status.message());
+                }
+                Err(status) => break connect::explain(&status),
+            }
+        };
+        // A control plane has nothing to say as long as nothing changes: a stream that stood was one that works.
+        if began.elapsed() >= self.settings.backoff.max {
+            self.waits.reset();
+        }
+        why
+    }
+
+    async fn take(&mut self, response: DiscoveryResponse, on: &mut impl FnMut(Load)) -> Answer {
+        let (version, nonce) = (response.version_info.clone(), response.nonce.clone());
+        let digest = digest(&response);
+        if let Some(refused) = self.refused.as_mut().filter(|refused| refused.digest == digest) {
+            let wait = refused.waits.next(self.settings.backoff.connect);
+            let text = set::summary(&refused.problems);
+            let request = self.nack(nonce, text);
+            return Answer::Later(Held { request, until: Instant::now() + wait });
+        }
+        let defaults = self.defaults;
+        let load = blocking(move || load(&response, &defaults)).await;
+        if load.problems.has_errors() {
+            warn!(version, "the control plane's rules have errors and are refused, all of them");
+            let text = set::summary(&load.problems);
+            let waits = Backoff::new(self.settings.backoff);
+            self.refused = Some(Refused { digest, problems: load.problems.clone(), waits });
+            on(self.keep(load.problems));
+            return Answer::Now(self.nack(nonce, text));
+        }
+        if load.rules.domains().is_empty() && !self.rules.domains().is_empty() {
+            warn!(version, "the control plane removed every domain: nothing is limited any more");
+        }
+        self.refused = None;
+        self.rules = load.rules.clone();
+        self.version = version;
+        on(load);
+        Answer::Now(DiscoveryRequest { response_nonce: nonce, ..self.request() })
+    }
+
+    /// Everything stays as it is.
+    fn keep(&self, problems: Problems) -> Load {
+        let kept = self.rules.domains().iter().map(|domain| domain.name().into()).collect();
+        Load { rules: self.rules.clone(), problems, kept }
+    }
+
+    fn nack(&self, nonce: String, text: String) -> DiscoveryRequest {
+        let detail = Detail { code: Code::InvalidArgument as i32, message: text, details: Vec::new() };
+        DiscoveryRequest { response_nonce: nonce, error_detail: Some(detail), ..self.request() }
+    }
+
+    /// Names no resource, which is all there are, and the version in force, so that a control plane that knows it has
+    /// nothing to send.
+    fn request(&self) -> DiscoveryRequest {
+        let text = |text: &String| Value { kind: Some(Kind::StringValue(text.clone())) };
+        let metadata = self.settings.node_metadata.iter().map(|(name, value)| (name.clone(), text(value))).collect();
+        let metadata = (!self.settings.node_metadata.is_empty()).then_some(Struct { fields: metadata });
+        DiscoveryRequest {
+            version_info: self.version.clone(),
+            node: Some(Node { id: self.settings.node_id.clone(), metadata, ..Node::default() }),
+            type_url: TYPE_URL.to_owned(),
+            ..DiscoveryRequest::default()
+        }
+    }
+}
+
+/// What is sent back for a response.
+enum Answer {
+    Now(DiscoveryRequest),
+    Later(Held),
+}
+
+/// Never, where nothing is held back.
+async fn until(held: Option<&Held>) {
+    match held {
+        Some(held) => time::sleep_until(held.until).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Where the stream is gone nobody needs the answer, and its end is seen when it is read.
+async fn send(requests: &mpsc::Sender<DiscoveryRequest>, request: Option<DiscoveryRequest>) {
+    if let Some(request) = request {
+        let _ = requests.send(request).await;
+    }
+}

@@ -1,0 +1,108 @@
+//! One stream to the control plane: where it leads, in the clear or by TLS, and what goes with it. Knows nothing of what
+//! is said on it.
+
+use std::{error::Error, path::Path, time::Duration};
+
+use envoy_types::pb::envoy::service::discovery::v3::{
+    DiscoveryRequest, DiscoveryResponse, aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{
+    Request, Status, Streaming,
+    metadata::{Ascii, MetadataKey, MetadataValue},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+};
+
+use crate::{
+    reload::blocking,
+    settings::{XdsSettings, XdsTls},
+};
+
+const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A control plane whose machine is gone is noticed by this, and one that hangs by the pings; those must not come
+/// more often than every five minutes, or gRPC servers end the connection.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+const PING_EVERY: Duration = Duration::from_secs(330);
+
+pub(super) struct Stream {
+    pub(super) requests: mpsc::Sender<DiscoveryRequest>,
+    pub(super) responses: Streaming<DiscoveryResponse>,
+}
+
+/// Opens a stream that begins with `first`. The error is why there is none.
+pub(super) async fn connect(settings: &XdsSettings, first: DiscoveryRequest) -> Result<Stream, String> {
+    let channel = channel(settings).await?;
+    let (requests, sent) = mpsc::channel(1);
+    // There is room for one, so this never waits.
+    let _ = requests.send(first).await;
+    let mut request = Request::new(ReceiverStream::new(sent));
+    for (name, value) in &settings.headers {
+        let name = MetadataKey::<Ascii>::from_bytes(name.to_ascii_lowercase().as_bytes());
+        let mut value = MetadataValue::<Ascii>::try_from(value.as_str()).map_err(|error| error.to_string())?;
+        value.set_sensitive(true);
+        request.metadata_mut().insert(name.map_err(|error| error.to_string())?, value);
+    }
+    let client = AggregatedDiscoveryServiceClient::new(channel);
+    let mut client = client.max_decoding_message_size(settings.max_message_bytes);
+    let responses = client.stream_aggregated_resources(request).await.map_err(|status| explain(&status))?;
+    Ok(Stream { requests, responses: responses.into_inner() })
+}
+
+async fn channel(settings: &XdsSettings) -> Result<Channel, String> {
+    let scheme = if settings.tls.is_some() { "https" } else { "http" };
+    let endpoint = Endpoint::from_shared(format!("{scheme}://{}", settings.server)).map_err(|error| chain(&error))?;
+    let mut endpoint = endpoint
+        .connect_timeout(CONNECT_PATIENCE)
+        .tcp_keepalive(Some(KEEP_ALIVE))
+        .http2_keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true);
+    if let Some(tls) = &settings.tls {
+        let tls = tls.clone();
+        let config = blocking(move || tls_config(&tls)).await?;
+        endpoint = endpoint.tls_config(config).map_err(|error| chain(&error))?;
+    }
+    endpoint.connect().await.map_err(|error| chain(&error))
+}
+
+fn tls_config(tls: &XdsTls) -> Result<ClientTlsConfig, String> {
+    // Servers that don't negotiate HTTP/2 speak it all the same: they are gRPC servers.
+    let mut config = ClientTlsConfig::new().assume_http2(true).timeout(CONNECT_PATIENCE);
+    config = match &tls.ca {
+        Some(ca) => config.ca_certificate(Certificate::from_pem(read(ca)?)),
+        None => config.with_enabled_roots(),
+    };
+    if let Some((certificate, key)) = &tls.identity {
+        config = config.identity(Identity::from_pem(read(certificate)?, read(key)?));
+    }
+    if let Some(name) = &tls.server_name {
+        config = config.domain_name(name);
+    }
+    Ok(config)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// In short: a status of the transport says the same several times over.
+pub(super) fn explain(status: &Status) -> String {
+    match status.source() {
+        Some(cause) => chain(cause),
+        None => format!("{:?}: {}", status.code(), status.message()),
+    }
+}
+
+/// An error with all that caused it; the outer ones say little.
+fn chain(error: &dyn Error) -> String {
+    let mut said = vec![error.to_string()];
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        said.push(error.to_string());
+        cause = error.source();
+    }
+    said.dedup();
+    said.join(": ")
+}

@@ -1,0 +1,86 @@
+//! A response as a set of rules: its resources decoded, compiled as files are, and what is wrong with them in words that
+//! fit into an answer. The whole set is taken or none of it, as the protocol has it.
+
+use std::path::Path;
+
+use envoy_types::pb::{
+    envoy::service::discovery::v3::{DiscoveryResponse, Resource},
+    google::protobuf::Any,
+    ratelimit::config::ratelimit::v3::RateLimitConfig,
+};
+use prost::Message as _;
+use sha2::{Digest as _, Sha256};
+
+use super::render::Rendered;
+use crate::rules::{self, Defaults, Load, Problems, Rules, Sources};
+
+pub(super) const TYPE_URL: &str = "type.googleapis.com/ratelimit.config.ratelimit.v3.RateLimitConfig";
+
+/// Some control planes put a resource into this, with its name beside it.
+const WRAPPER_URL: &str = "type.googleapis.com/envoy.service.discovery.v3.Resource";
+
+/// Mistakes that a refusal lists: what names them all may be more than a control plane takes.
+const LISTED_MAX: usize = 20;
+
+pub(super) type Digest = [u8; 32];
+
+/// Equal for responses that say the same, whatever their nonces are.
+pub(super) fn digest(response: &DiscoveryResponse) -> Digest {
+    let mut hash = Sha256::new();
+    for text in std::iter::once(response.version_info.as_bytes())
+        .chain(response.resources.iter().flat_map(|any| [any.type_url.as_bytes(), &any.value]))
+    {
+        hash.update((text.len() as u64).to_le_bytes());
+        hash.update(text);
+    }
+    hash.finalize().into()
+}
+
+/// Decodes, checks and compiles. Rules of a set with errors must not be used.
+pub(super) fn load(response: &DiscoveryResponse, defaults: &Defaults) -> Load {
+    let (mut configs, mut undecodable) = (Vec::with_capacity(response.resources.len()), Problems::default());
+    for (index, resource) in response.resources.iter().enumerate() {
+        match decode(resource) {
+            Ok(config) => configs.push(Rendered::new(&config)),
+            Err(why) => {
+                let what = format!("it can't be decoded: {why}");
+                undecodable.refuse(Path::new(&format!("xds:resources[{index}]")), &what, &format!("send a {TYPE_URL}"));
+            }
+        }
+    }
+    if undecodable.has_errors() {
+        return Load { rules: Rules::default(), problems: undecodable, kept: Vec::new() };
+    }
+    let mut files: Vec<_> = configs.iter().map(|config| config.source.clone()).collect();
+    // Messages come in any order, and replicas with the same rules must agree that they are the same.
+    files.sort_by(|one, other| one.path.cmp(&other.path));
+    let mut load = rules::load(&Sources { files, ..Sources::default() }, defaults, None);
+    load.problems.reword(|problem| {
+        if let Some(config) = configs.iter().find(|config| config.source.path == problem.path) {
+            config.reword(problem);
+        }
+    });
+    load
+}
+
+fn decode(resource: &Any) -> Result<RateLimitConfig, String> {
+    match resource.type_url.as_str() {
+        TYPE_URL => RateLimitConfig::decode(resource.value.as_slice()).map_err(|error| error.to_string()),
+        WRAPPER_URL => {
+            let wrapper = Resource::decode(resource.value.as_slice()).map_err(|error| error.to_string())?;
+            let resource = wrapper.resource.filter(|inner| inner.type_url == TYPE_URL);
+            decode(&resource.ok_or("what is wrapped in it is none")?)
+        }
+        other => Err(format!("it is a {other}")),
+    }
+}
+
+/// The errors, a line each.
+pub(super) fn summary(problems: &Problems) -> String {
+    let mut errors: Vec<String> = problems.errors().take(LISTED_MAX).map(ToString::to_string).collect();
+    let more = problems.errors().count() + problems.more() - errors.len();
+    if more > 0 {
+        errors.push(format!("and {more} more"));
+    }
+    errors.join("\n")
+}
