@@ -1,10 +1,12 @@
+mod reference;
+
 use std::path::PathBuf;
 
 use smallvec::smallvec;
 
 use super::*;
 use crate::{
-    limit::{Code, Descriptor, Entry, Micros, Unit},
+    limit::{Code, Descriptor, Entry, HITS_MAX, Micros, Unit},
     rules::{self, Defaults, Source, Sources},
     store::memory::{Memory, MemorySettings},
 };
@@ -26,8 +28,12 @@ const MODES: Modes = Modes {
 };
 
 fn asked(yaml: &str, modes: Modes) -> Asked {
+    asked_with(yaml, modes, Defaults::default())
+}
+
+fn asked_with(yaml: &str, modes: Modes, defaults: Defaults) -> Asked {
     let file = Source { path: PathBuf::from("rules.yaml"), bytes: yaml.as_bytes().to_vec() };
-    let load = rules::load(&Sources { files: vec![file], ..Sources::default() }, &Defaults::default(), None);
+    let load = rules::load(&Sources { files: vec![file], ..Sources::default() }, &defaults, None);
     assert!(!load.problems.has_errors(), "{:?}", load.problems);
     let meters = Meters::new(&load.rules, None);
     let (rules, problems, kept) = (load.rules, load.problems, load.kept);
