@@ -1,19 +1,37 @@
 //! Whether this process is fit to be asked: what the probes and gRPC health say. Truthful for both names that
-//! clients check, and never unfit because of Redis: an outage there must not restart or empty the fleet.
+//! clients check, and unfit because of Redis only where that was asked for: an outage there must not restart or empty
+//! the fleet.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
+use arc_swap::ArcSwap;
+use tokio::time;
 use tonic_health::{ServingStatus, server::HealthReporter};
+use tracing::{info, warn};
 
-use crate::store::Store;
+use crate::{limiter::Snapshot, settings::HealthSettings, store::Store};
 
 /// The names that gRPC health answers for: the process, and the reference's own.
 const SERVICES: [&str; 2] = ["", "ratelimit"];
 
+/// How soon gRPC health follows the conditions: sooner than any probe asks.
+const LOOK: Duration = Duration::from_millis(100);
+
 pub struct Health {
     draining: AtomicBool,
+    /// What gRPC health says now.
+    told_fit: AtomicBool,
     reporter: HealthReporter,
     store: Store,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    settings: HealthSettings,
 }
 
 /// What `/readyz` says.
@@ -24,30 +42,64 @@ pub struct Readiness {
     pub store: &'static str,
     /// `false`: decisions are made by `on_store_failure`.
     pub store_answers: bool,
+    /// Whether any domain has rules.
+    pub rules_loaded: bool,
 }
 
 impl Health {
-    pub async fn new(reporter: HealthReporter, store: Store) -> Health {
-        for service in SERVICES {
-            reporter.set_service_status(service, ServingStatus::Serving).await;
-        }
-        Health { draining: AtomicBool::new(false), reporter, store }
+    pub async fn new(
+        reporter: HealthReporter,
+        store: Store,
+        snapshot: Arc<ArcSwap<Snapshot>>,
+        settings: HealthSettings,
+    ) -> Health {
+        let (draining, told_fit) = (AtomicBool::new(false), AtomicBool::new(false));
+        let health = Health { draining, told_fit, reporter, store, snapshot, settings };
+        health.report(health.is_fit()).await;
+        health
     }
 
     /// Turns not ready, so that no new work is sent while the rest is finished.
     pub async fn drain(&self) {
         self.draining.store(true, Relaxed);
-        for service in SERVICES {
-            self.reporter.set_service_status(service, ServingStatus::NotServing).await;
-        }
+        self.report(false).await;
     }
 
-    pub fn draining(&self) -> bool {
-        self.draining.load(Relaxed)
+    /// Not draining, and with all that the settings ask for.
+    pub fn is_fit(&self) -> bool {
+        self.readiness().ready
     }
 
     pub fn readiness(&self) -> Readiness {
-        let draining = self.draining();
-        Readiness { ready: !draining, draining, store: self.store.name(), store_answers: self.store.answers() }
+        let draining = self.draining.load(Relaxed);
+        let (store_answers, rules_loaded) = (self.store.answers(), !self.snapshot.load().rules.domains().is_empty());
+        let ready = !draining
+            && (store_answers || !self.settings.needs_store_connection)
+            && (rules_loaded || !self.settings.needs_rules);
+        Readiness { ready, draining, store: self.store.name(), store_answers, rules_loaded }
+    }
+
+    /// Keeps gRPC health true, for ever.
+    pub async fn watch(&self) -> Infallible {
+        loop {
+            time::sleep(LOOK).await;
+            let fit = self.is_fit();
+            if fit != self.told_fit.load(Relaxed) {
+                self.report(fit).await;
+                let Readiness { store_answers, rules_loaded, .. } = self.readiness();
+                match fit {
+                    true => info!("healthy"),
+                    false => warn!(store_answers, rules_loaded, "not healthy"),
+                }
+            }
+        }
+    }
+
+    async fn report(&self, fit: bool) {
+        self.told_fit.store(fit, Relaxed);
+        let status = if fit { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for service in SERVICES {
+            self.reporter.set_service_status(service, status).await;
+        }
     }
 }

@@ -33,9 +33,9 @@ pub fn router(health: Arc<Health>, service: RateLimit) -> Router {
         .with_state(Served { health, service })
 }
 
-/// As the reference: 200 `OK`, or 500 with an empty body. Draining is the one thing that makes it fail.
+/// As the reference: 200 `OK`, or 500 with an empty body.
 async fn healthcheck(State(served): State<Served>) -> Response {
-    if served.health.draining() { StatusCode::INTERNAL_SERVER_ERROR.into_response() } else { "OK".into_response() }
+    if served.health.is_fit() { "OK".into_response() } else { StatusCode::INTERNAL_SERVER_ERROR.into_response() }
 }
 
 async fn readyz(State(served): State<Served>) -> Response {

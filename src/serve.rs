@@ -86,7 +86,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
     let cores = start_cores(&settings, &limiting, (&others, &tls), &goaway, &core_ended)?;
     let control = TaskTracker::new();
     let (service, store) = limiting.service(&control, &closed);
-    let health = Arc::new(Health::new(reporter, store.clone()).await);
+    let health = Arc::new(Health::new(reporter, store.clone(), Arc::clone(&snapshot), settings.health).await);
 
     let mut parts: JoinSet<(&'static str, anyhow::Result<()>)> = JoinSet::new();
     let serve_http = |listener, router, name: &'static str| {
@@ -102,6 +102,8 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
     }
     control.spawn(backend::sweep(swept, closed.clone()));
     control.spawn(limiting.backend.clone().keep(closed.clone()));
+    let watched = Arc::clone(&health);
+    control.spawn(closed.clone().run_until_cancelled_owned(async move { watched.watch().await }));
     if let Some(certificates) = certificates {
         control.spawn(closed.clone().run_until_cancelled_owned(certificates.run()));
     }

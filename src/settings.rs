@@ -38,6 +38,7 @@ pub struct Settings {
     pub responses: ResponseSettings,
     pub store: StoreSettings,
     pub listeners: ListenerSettings,
+    pub health: HealthSettings,
     pub process: ProcessSettings,
     pub stats: StatsSettings,
 }
@@ -139,6 +140,15 @@ pub struct ListenerSettings {
     pub max_connection_age_grace: Duration,
 }
 
+/// What health depends on, besides that the process isn't ending.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HealthSettings {
+    /// Rules of at least one domain.
+    pub needs_rules: bool,
+    /// A connection to Redis.
+    pub needs_store_connection: bool,
+}
+
 #[derive(Clone, Debug)]
 pub struct ProcessSettings {
     /// `None`: one per core.
@@ -181,6 +191,7 @@ impl Settings {
             responses: responses::responses(flags, &mut read),
             store: store(flags, &mut read),
             listeners: listeners(flags, &mut read),
+            health: health(flags, &mut read),
             process: process(flags, &mut read),
             stats: stats::stats(flags, &mut read),
         };
@@ -366,6 +377,20 @@ fn listeners(flags: &Flags, read: &mut Reader) -> ListenerSettings {
             &flags.grpc_max_connection_age_grace,
             Duration::from_secs(3_600),
             parse::duration,
+        ),
+    }
+}
+
+fn health(flags: &Flags, read: &mut Reader) -> HealthSettings {
+    let mut condition = |variable, flag| read.or(variable, flag, false, parse::boolean);
+    HealthSettings {
+        needs_rules: condition(
+            "HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED",
+            &flags.healthy_with_at_least_one_config_loaded,
+        ),
+        needs_store_connection: condition(
+            "REDIS_HEALTH_CHECK_ACTIVE_CONNECTION",
+            &flags.redis_health_check_active_connection,
         ),
     }
 }

@@ -251,6 +251,12 @@ pub struct Flags {
     #[command(flatten)]
     pub stats: super::StatsFlags,
 
+    /// Be healthy only while a domain has rules [default: false]
+    #[arg(long, value_name = "BOOL", env = "HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED", help_heading = "Process")]
+    pub healthy_with_at_least_one_config_loaded: Option<String>,
+    /// Be healthy only while a connection to Redis stands [default: false]
+    #[arg(long, value_name = "BOOL", env = "REDIS_HEALTH_CHECK_ACTIVE_CONNECTION", help_heading = "Process")]
+    pub redis_health_check_active_connection: Option<String>,
     /// Threads that decide, each with its own connections [default: one per core]
     #[arg(long, value_name = "N", env = "TOLLGATE_WORKERS", help_heading = "Process")]
     pub workers: Option<String>,
