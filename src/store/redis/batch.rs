@@ -26,7 +26,7 @@ const ASK: usize = 4;
 /// Bits of the gate of a packed request.
 const QUOTA_OPEN: u8 = 1;
 const NEVER_DENY: u8 = 2;
-/// It comes once, and its counters are asked about nowhere else in the batch.
+/// It comes once or has one ask, and its counters are asked about nowhere else in the batch.
 const APART: u8 = 4;
 /// Another part of it was denied already.
 const DENIED: u8 = 8;
@@ -143,7 +143,8 @@ impl Group {
     fn finish(&self, record: &mut [u8], uses: &[u16]) {
         record[..2].copy_from_slice(&self.members.to_le_bytes());
         let is_apart = record[RECORD_HEAD..].chunks_exact(ASK).all(|ask| uses[usize::from(key_of(ask))] == 1);
-        if self.members == 1 && is_apart && record[2] & DENIED == 0 {
+        let is_simple = self.members == 1 || record.len() == RECORD_HEAD + ASK;
+        if is_simple && is_apart && record[2] & DENIED == 0 {
             record[2] += APART;
         }
     }

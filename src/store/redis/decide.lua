@@ -6,8 +6,8 @@
 -- ARGV[2]  '<dddddddd'  per term: algorithm (0 to 4, as Algorithm::ALL), hits, charge_denied, role (0 enforced, 1 quota,
 --                       2 shadow), requests, window, sub-windows, burst
 -- ARGV[3]  '<I2BB' per request: times, gate, asks - 1; then '<I2I2' per ask: key, term. The gate is the sum of
---                       1 quota_open, 2 never_deny, 4 the request comes once and its counters are asked about nowhere
---                       else in the batch, 8 another part of it was denied; never both of 4 and 8
+--                       1 quota_open, 2 never_deny, 4 the request comes once or has one ask, and its counters are asked
+--                       about nowhere else in the batch, 8 another part of it was denied; never both of 4 and 8
 -- ARGV[4]  where there are refunds: the channel to tell of them; behind it the keys that are given hits back
 -- returns  '<dddd' now, damaged counters, the first of them, counters whose time was set back; then per request, time
 --          and ask '<dd': remaining (-1 - remaining where refused), reset. Past the deadline: '<d' now alone.
@@ -94,10 +94,14 @@ while at < size do
     gate, ask = gate - 4, at
     while ask < after do
       local k, t = R[ask] + 256 * R[ask + 1], terms[R[ask + 2] + 256 * R[ask + 3]]
-      local value, left = raw[k], t.leaves
-      if left <= 0 then break end
+      -- What the last of `times` leaves; only a request of one ask comes several times.
+      local value, hit = raw[k], t.hits
+      local all = hit * times
+      local left = t.leaves + hit - all
+      if left <= 0 or t.leaves <= 0 then break end
       plan[planned + 1] = k
       if not value then
+        if times > 1 then break end
         plan[planned + 2], plan[planned + 3] = false, t
       else
         if #value < 24 then break end
@@ -109,18 +113,21 @@ while at < size do
           break
         end
         if turned == 0 then
-          plan[planned + 2], plan[planned + 3] = '13', pack('<I4', hits + t.hits)
+          plan[planned + 2], plan[planned + 3] = '13', pack('<I4', hits + all)
         elseif hits > 0 then
           -- The sub-window before becomes the newest pair.
           plan[planned + 2] = '0'
-          plan[planned + 3] = pack('<I6I7I4I5BB', till, t.index, t.hits, older + hits, oldest + turned, pairs + 1)
+          plan[planned + 3] = pack('<I6I7I4I5BB', till, t.index, all, older + hits, oldest + turned, pairs + 1)
             .. sub(value, 25, 24 + 5 * pairs) .. pack('<BI4', index % 256, hits)
         else
           break
         end
       end
-      answers[answered + 1], answers[answered + 2] = left, t.reset
-      answered, planned, ask = answered + 2, planned + 3, ask + 4
+      for before = times - 1, 0, -1 do
+        answers[answered + 1], answers[answered + 2] = left + before * hit, t.reset
+        answered = answered + 2
+      end
+      planned, ask = planned + 3, ask + 4
     end
   else
     ask = at
