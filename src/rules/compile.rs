@@ -156,8 +156,9 @@ impl Compiler<'_> {
 
 impl Pen<'_> {
     fn level(&mut self, fields: &Fields<'_, '_>) -> Level {
+        let value = fields.get("value").and_then(|node| self.text(node)).unwrap_or_default();
         let key = match fields.get("key") {
-            Some(node) => self.key_of_level(node),
+            Some(node) => self.key_of_level(node, value),
             None => {
                 if fields.all_known {
                     self.error(fields.at, "a descriptor must have a `key`");
@@ -165,7 +166,6 @@ impl Pen<'_> {
                 Box::default()
             }
         };
-        let value = fields.get("value").and_then(|node| self.text(node)).unwrap_or_default();
         let mut flag = |key| fields.get(key).and_then(|node| self.boolean(node, key)).unwrap_or(false);
         let (share_threshold, value_to_metric) = (flag("share_threshold"), flag("value_to_metric"));
         if share_threshold && !value.contains('*') {
@@ -175,18 +175,21 @@ impl Pen<'_> {
         }
         let value = match value {
             "" => LevelValue::Any,
-            value if value.contains('*') => LevelValue::Pattern(Pattern::new(value)),
+            value if value.contains('*') && *value != *key => LevelValue::Pattern(Pattern::new(value)),
             value => LevelValue::Exact(value.into()),
         };
         Level { key, value, share_threshold, value_to_metric }
     }
 
-    fn key_of_level(&mut self, node: &Node<'_>) -> Box<str> {
+    fn key_of_level(&mut self, node: &Node<'_>, value: &str) -> Box<str> {
         let Some(key) = self.text(node) else { return Box::default() };
         if key.is_empty() {
             self.error(node.at, "a descriptor's `key` must not be empty");
         }
-        if key.contains('*') {
+        // Envoy Gateway calls a route of any host `…/match/0/*`, and that is both key and value of its descriptor: a name,
+        // which in the reference too meets itself before it is anybody's pattern.
+        let is_name = key == value && key.contains(|character| character != '*');
+        if key.contains('*') && !is_name {
             self.error(node.at, format!("key `{key}` has `*` in it, which would match any key"))
                 .hint("wildcards stand in `value`; leave `value` out to match every value of a key");
             return Box::default();

@@ -35,6 +35,9 @@ fn descriptors_end_where_the_reference_says() {
             None,
         ),
         ("wildcards match values only (M5)", "[{key: u, value: '*'}, {key: u_a}]", &[("u_a", "x")], Some("d/u_a")),
+        ("a name with a star, as key and value", "[{key: r*, value: r*}]", &[("r*", "r*")], Some("d/r*=r*")),
+        ("is itself and no pattern", "[{key: r*, value: r*}]", &[("r*", "rx")], None),
+        ("neither of the key", "[{key: r*, value: r*}]", &[("rx", "rx")], None),
         ("(a, b) isn't a_b (C17)", "[{key: a_b}]", &[("a", "b")], None),
         ("a_b isn't (a, b) (C17)", "[{key: a, value: b}]", &[("a_b", "")], None),
     ];
