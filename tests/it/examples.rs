@@ -113,10 +113,49 @@ fn the_deployment_and_compose_set_only_variables_that_tollgate_reads() {
     let deployed = container["env"].as_sequence().unwrap().iter().map(|variable| variable["name"].as_str().unwrap());
     let compose: Value = yaml_serde::from_str(&read("docker-compose.yml")).unwrap();
     let composed = compose["services"]["tollgate"]["environment"].as_mapping().unwrap();
-    for name in deployed.chain(composed.keys().map(|name| name.as_str().unwrap())) {
+    let (deployment, _) = gateway_deployment();
+    let configured: Vec<String> = deployment["container"]["env"]
+        .as_sequence()
+        .unwrap()
+        .iter()
+        .map(|variable| variable["name"].as_str().unwrap().to_owned())
+        .collect();
+    let configured = configured.iter().map(String::as_str);
+    for name in deployed.chain(configured).chain(composed.keys().map(|name| name.as_str().unwrap())) {
         let known = help.windows(2).any(|words| words[0] == "[env:" && words[1].split(['=', ']']).next() == Some(name));
         assert!(known, "`tollgate serve --help` does not know {name}");
     }
+}
+
+/// What Envoy Gateway is told of its rate limit deployment, and all that it is told.
+fn gateway_deployment() -> (Value, Value) {
+    let objects = documents("examples/envoy-gateway/envoy-gateway.yaml");
+    let config = object(&objects, "ConfigMap", "envoy-gateway-config")["data"]["envoy-gateway.yaml"].as_str();
+    let config: Value = yaml_serde::from_str(config.expect("a file's text")).expect("YAML");
+    (config["provider"]["kubernetes"]["rateLimitDeployment"].clone(), config)
+}
+
+#[test]
+fn envoy_gateway_is_given_another_image_and_a_redis() {
+    let (deployment, config) = gateway_deployment();
+    assert_eq!(
+        (&config["apiVersion"], &config["kind"]),
+        (&"gateway.envoyproxy.io/v1alpha1".into(), &"EnvoyGateway".into())
+    );
+    let istio = documents("examples/istio/tollgate.yaml");
+    let image = &object(&istio, "Deployment", "tollgate")["spec"]["template"]["spec"]["containers"][0]["image"];
+    assert_eq!(&deployment["container"]["image"], image, "the examples name one image");
+    assert!(config["rateLimit"]["backend"]["redis"]["url"].as_str().unwrap().ends_with(":6379"));
+    let replicas = &deployment["container"]["env"][0];
+    assert_eq!(replicas["name"], "TOLLGATE_EXPECTED_REPLICAS");
+    assert_eq!(replicas["value"].as_str().unwrap(), deployment["replicas"].as_u64().unwrap().to_string());
+    // Its command is of the image.
+    assert!(read("Dockerfile").contains("ratelimit ratelimit_client ratelimit_config_check"));
+    let policies = documents("examples/envoy-gateway/policy.yaml");
+    let policy = &object(&policies, "BackendTrafficPolicy", "per-user")["spec"];
+    assert_eq!(policy["rateLimit"]["type"], "Global");
+    let rule = &policy["rateLimit"]["global"]["rules"][0];
+    assert!(rule["limit"]["requests"].as_u64().is_some() && rule["limit"]["unit"] == "Minute");
 }
 
 #[test]

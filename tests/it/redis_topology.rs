@@ -59,7 +59,7 @@ async fn master_is_found_by_its_sentinels_and_followed_after_a_failover() {
 }
 
 /// A server that speaks only TLS, and asks for a certificate where `mutual`.
-fn tls_server(mutual: bool) -> RedisServer {
+pub(crate) fn tls_server(mutual: bool) -> RedisServer {
     let files = tempfile::tempdir().unwrap().keep();
     certificates(&files);
     let file = |name: &str| files.join(name).to_str().unwrap().to_owned();
@@ -84,8 +84,12 @@ fn tls_server(mutual: bool) -> RedisServer {
     server
 }
 
+pub(crate) fn tls_port(server: &RedisServer) -> u16 {
+    std::fs::read_to_string(server.dir().join("tls-port")).unwrap().parse().unwrap()
+}
+
 fn over_tls(server: &RedisServer, tls: Tls) -> RedisSettings {
-    let port = std::fs::read_to_string(server.dir().join("tls-port")).unwrap().parse().unwrap();
+    let port = tls_port(server);
     let address = Address::Tcp { host: "127.0.0.1".into(), port };
     RedisSettings { tls: Some(tls), ..RedisSettings::new(Topology::Single(address)) }
 }

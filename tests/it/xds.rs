@@ -2,6 +2,7 @@
 //! is nobody to ask.
 
 mod control_plane;
+mod gateway;
 mod rules;
 mod transport;
 

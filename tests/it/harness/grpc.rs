@@ -22,7 +22,11 @@ pub(crate) struct Rls {
 impl Rls {
     /// Connects at the first call, and again after a connection was lost.
     pub(crate) fn at(address: SocketAddr) -> Rls {
-        Rls { client: RateLimitServiceClient::new(channel(address)) }
+        Rls::over(channel(address))
+    }
+
+    pub(crate) fn over(channel: Channel) -> Rls {
+        Rls { client: RateLimitServiceClient::new(channel) }
     }
 
     pub(crate) async fn ask(&self, request: RateLimitRequest) -> Result<RateLimitResponse, Status> {
