@@ -5,7 +5,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use anyhow::bail;
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::last_good::LastGood;
 use crate::{
@@ -39,7 +39,7 @@ impl Feed {
     /// Never ends. `asked` asks for files to be read again; a control plane sends by itself.
     pub(super) async fn run(self, asked: Arc<Notify>, publisher: Publisher) -> Infallible {
         match self {
-            Feed::Files(reloader) => reloader.run(asked, |load| publisher.publish(load)).await,
+            Feed::Files(reloader) => reloader.run(asked, |load| publisher.publish(publisher.whole(load))).await,
             Feed::ControlPlane(client) => {
                 let deaf = async {
                     loop {
@@ -75,13 +75,22 @@ fn load(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<(Publishe
     let again = reload_settings(settings);
     let sources = match Sources::read(&again.paths, again.dot_files) {
         Ok(sources) => sources,
+        Err(problems) if settings.rules.force_start => {
+            return Ok(without_rules(again, &Sources::default(), problems, settings, metrics));
+        }
         Err(problems) => bail!("the rules can't be read:\n{}", problems.render()),
     };
     if !sources.skipped.is_empty() {
         info!(files = ?sources.skipped, "not rule files by their names");
     }
     let last_good = settings.store.state_dir.as_deref().map(LastGood::new);
-    let load = first(&sources, &again.defaults, last_good.as_ref())?;
+    let load = match first(&sources, &again.defaults, last_good.as_ref()) {
+        Ok(load) => load,
+        Err(problems) if settings.rules.force_start => {
+            return Ok(without_rules(again, &sources, problems, settings, metrics));
+        }
+        Err(problems) => bail!("the rules have errors:\n{}", problems.render()),
+    };
     let complete = !load.problems.has_errors();
     let defaults = again.defaults;
     let reloader = Reloader::new(again, &sources, &load);
@@ -93,8 +102,28 @@ fn load(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<(Publishe
     Ok((publisher, reloader))
 }
 
-/// Without an error, or with the last good rules of the domains that have one; else the start ends here.
-fn first(sources: &Sources, defaults: &Defaults, last_good: Option<&LastGood>) -> anyhow::Result<Load> {
+/// A start that was forced: every request gets an error until a set without errors is there.
+fn without_rules(
+    again: ReloadSettings,
+    sources: &Sources,
+    problems: Problems,
+    settings: &Settings,
+    metrics: &Arc<Metrics>,
+) -> (Publisher, Reloader) {
+    for problem in &problems {
+        error!("{problem}");
+    }
+    warn!("no rules yet: every request gets an error until rules without errors are there");
+    let nothing = Load { rules: Rules::default(), problems, kept: Vec::new() };
+    let defaults = again.defaults;
+    let reloader = Reloader::new(again, sources, &nothing);
+    metrics.reloaded(0, false, Duration::from_micros(clock::now().0));
+    let last_good = settings.store.state_dir.as_deref().map(LastGood::new);
+    (Publisher::new(0, nothing, metrics, last_good, defaults), reloader)
+}
+
+/// Without an error, or with the last good rules of the domains that have one; else the problems.
+fn first(sources: &Sources, defaults: &Defaults, last_good: Option<&LastGood>) -> Result<Load, Problems> {
     let load = rules::load(sources, defaults, None);
     if !load.problems.has_errors() {
         for warning in &load.problems {
@@ -103,7 +132,7 @@ fn first(sources: &Sources, defaults: &Defaults, last_good: Option<&LastGood>) -
         return Ok(load);
     }
     let Some(last) = last_good.and_then(|last_good| last_good.load(defaults)) else {
-        bail!("the rules have errors:\n{}", load.problems.render());
+        return Err(load.problems);
     };
     let load = rules::load(sources, defaults, Some(&last));
     for problem in &load.problems {
@@ -148,6 +177,14 @@ impl Publisher {
         let mut loaded = self.loaded.subscribe();
         // The sender is `self`, so that the wait can't fail.
         let _ = loaded.wait_for(|loaded| *loaded).await;
+    }
+
+    /// Until a first set without errors nothing is in force: a domain that isn't there yet would let everything pass.
+    fn whole(&self, load: Load) -> Load {
+        if self.snapshot.load().version == 0 && load.problems.has_errors() {
+            return Load { rules: Rules::default(), kept: Vec::new(), ..load };
+        }
+        load
     }
 
     /// Puts what was loaded in force. Limits that stay go on with their numbers.

@@ -161,3 +161,56 @@ async fn a_start_that_finds_a_broken_domain_goes_on_with_the_last_good_rules_of_
     assert_eq!(answer.statuses[0].current_limit.as_ref().map(|limit| limit.requests_per_unit), Some(3));
     assert_eq!(again.metric("tollgate_rules_last_reload_successful").await, 0.0);
 }
+
+#[tokio::test]
+async fn a_forced_start_answers_with_an_error_until_a_whole_good_set_is_there() {
+    let place = RulesDir::with("README.txt", "the rules will stand in a folder beside this file\n");
+    let config = place.path().join("config");
+    let env = [("TOLLGATE_RULES", config.to_str().unwrap()), ("FORCE_START_WITHOUT_INITIAL_CONFIG", "true")];
+    let tollgate = Tollgate::start_with(place.path(), &env).await;
+    let client = tollgate.client();
+    let ask = || client.ask(request("api", vec![descriptor(&[("user", "watcher")])]));
+    let refused = async || {
+        let error = ask().await.expect_err("there are no rules");
+        assert_eq!(error.message(), "no rate limit configuration loaded");
+    };
+    refused().await;
+
+    std::fs::create_dir(&config).unwrap();
+    std::fs::write(config.join("broken.yaml"), "domain: broken\ndescriptors:\n  - kee: a\n").unwrap();
+    std::fs::write(config.join("api.yaml"), one_limit("api", 10)).unwrap();
+    tollgate.process.line("the problem", |line| line.contains("kee").then_some(())).await;
+    refused().await;
+
+    std::fs::write(config.join("broken.yaml"), one_limit("mended", 10)).unwrap();
+    eventually("the rules are in force", || async { ask().await.ok() }).await;
+    assert_eq!(client.limit_of("api", &[("user", "watcher")]).await, Some(10));
+}
+
+#[tokio::test]
+async fn a_watched_directory_below_the_runtime_root_is_read_without_swaps() {
+    let root = RulesDir::with("README.txt", "the second layout: nothing is a link\n");
+    let config = root.path().join("ratelimit/rules/nested");
+    std::fs::create_dir_all(&config).unwrap();
+    std::fs::write(config.join("api.yaml"), one_limit("api", 10)).unwrap();
+    std::fs::write(config.join(".hidden.yaml"), one_limit("api", 99)).unwrap();
+    let env = [
+        ("TOLLGATE_RULES", ""),
+        ("RUNTIME_ROOT", root.path().to_str().unwrap()),
+        ("RUNTIME_SUBDIRECTORY", "ratelimit"),
+        ("RUNTIME_APPDIRECTORY", "rules"),
+        ("RUNTIME_WATCH_ROOT", "false"),
+        ("RUNTIME_IGNOREDOTFILES", "true"),
+        ("MERGE_DOMAIN_CONFIG", "true"),
+    ];
+    let tollgate = Tollgate::start_with(root.path(), &env).await;
+    let client = tollgate.client();
+    limit_becomes(&client, "api", 10).await;
+    let other = "domain: api\ndescriptors:\n  - key: path\n    rate_limit: {requests_per_unit: 5, unit: day}\n";
+    std::fs::write(config.join("other.yaml"), other).unwrap();
+    eventually("the merged file is in force", || async {
+        (client.limit_of("api", &[("path", "/")]).await == Some(5)).then_some(())
+    })
+    .await;
+    assert_eq!(client.limit_of("api", &[("user", "watcher")]).await, Some(10), "the first file stays");
+}
