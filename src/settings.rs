@@ -3,6 +3,7 @@
 
 mod flags;
 mod parse;
+mod per_second;
 mod responses;
 mod stats;
 #[cfg(test)]
@@ -78,6 +79,8 @@ pub struct StoreSettings {
     pub memory_max_bytes: u64,
     pub state_dir: Option<PathBuf>,
     pub redis: RedisFlags,
+    /// For limits whose window is one second, if they have their own.
+    pub per_second: Option<RedisFlags>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -308,19 +311,22 @@ fn store(flags: &Flags, read: &mut Reader) -> StoreSettings {
     if kind == StoreKind::Redis && url.is_none() {
         read.wrong.push("REDIS_URL (--redis-url): is needed where BACKEND_TYPE is redis, e.g. redis:6379".into());
     }
+    let redis = redis(flags, read);
     StoreSettings {
         kind,
         reason,
         memory_max_bytes: read.or("TOLLGATE_MEMORY_MAX_BYTES", &flags.memory_max_bytes, 512 << 20, parse::bytes),
         state_dir: set(&flags.state_dir).map(PathBuf::from),
-        redis: redis(flags, read),
+        per_second: per_second::per_second(flags, read, &redis),
+        redis,
     }
 }
 
+const KINDS: &[(&str, RedisKind)] =
+    &[("single", RedisKind::Single), ("sentinel", RedisKind::Sentinel), ("cluster", RedisKind::Cluster)];
+const SOCKETS: &[(&str, Option<SocketType>)] = &[("tcp", Some(SocketType::Tcp)), ("unix", Some(SocketType::Unix))];
+
 fn redis(flags: &Flags, read: &mut Reader) -> RedisFlags {
-    const KINDS: &[(&str, RedisKind)] =
-        &[("single", RedisKind::Single), ("sentinel", RedisKind::Sentinel), ("cluster", RedisKind::Cluster)];
-    const SOCKETS: &[(&str, Option<SocketType>)] = &[("tcp", Some(SocketType::Tcp)), ("unix", Some(SocketType::Unix))];
     let path = |text: &Option<String>| set(text).map(PathBuf::from);
     let text = |text: &Option<String>| set(text).map(str::to_string);
     RedisFlags {

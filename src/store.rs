@@ -5,6 +5,7 @@ pub mod key;
 pub mod memory;
 pub mod redis;
 pub mod settle;
+pub mod split;
 
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 
 use self::memory::Memory;
 use self::redis::Redis;
+use self::split::Split;
 use crate::limit::{Cost, Entry, Limit, Reading, UnixMicros};
 
 /// What a counter is called: domain, entries, and the limit's name where a rule's limits share those.
@@ -103,6 +105,8 @@ pub enum StoreError {
 pub enum Store {
     Memory(Arc<Memory>),
     Redis(Redis),
+    /// Two, by the length of a limit's window.
+    Split(Box<Split>),
 }
 
 impl Store {
@@ -118,6 +122,8 @@ impl Store {
         match self {
             Store::Memory(memory) => Ok(memory.apply(asks, gate, now)),
             Store::Redis(redis) => redis.apply(asks, gate, deadline).await,
+            // Boxed: its future holds several of the other's.
+            Store::Split(split) => Box::pin(split.apply(asks, gate, deadline)).await,
         }
     }
 
@@ -125,7 +131,7 @@ impl Store {
     pub fn is_remote(&self) -> bool {
         match self {
             Store::Memory(_) => false,
-            Store::Redis(_) => true,
+            Store::Redis(_) | Store::Split(_) => true,
         }
     }
 
@@ -134,13 +140,14 @@ impl Store {
         match self {
             Store::Memory(_) => true,
             Store::Redis(redis) => redis.is_up(),
+            Store::Split(split) => split.is_up(),
         }
     }
 
     pub fn name(&self) -> &'static str {
         match self {
             Store::Memory(_) => "memory",
-            Store::Redis(_) => "redis",
+            Store::Redis(_) | Store::Split(_) => "redis",
         }
     }
 }

@@ -13,16 +13,17 @@ pub(super) fn write(out: &mut String, stores: &[Store]) {
     // All cores share one memory store.
     let memory = stores.iter().find_map(|store| match store {
         Store::Memory(memory) => Some(memory),
-        Store::Redis(_) => None,
+        Store::Redis(_) | Store::Split(_) => None,
     });
     if let Some(memory) = memory {
         of_memory(out, memory);
     }
     let redis: Vec<_> = stores
         .iter()
-        .filter_map(|store| match store {
-            Store::Redis(redis) => Some(redis),
-            Store::Memory(_) => None,
+        .flat_map(|store| match store {
+            Store::Redis(redis) => vec![redis],
+            Store::Split(split) => vec![&split.main, &split.per_second],
+            Store::Memory(_) => Vec::new(),
         })
         .collect();
     if redis.is_empty() {

@@ -15,6 +15,7 @@ use crate::{
         Store,
         memory::{Memory, MemorySettings, SWEEP_PERIOD, snapshot::Snapshots},
         redis::{Redis, RedisSettings},
+        split::Split,
     },
 };
 
@@ -24,6 +25,8 @@ pub(super) enum Backend {
     /// With the directory that its counters are kept in, if they are.
     Memory(Arc<Memory>, Option<Arc<Snapshots>>),
     Redis(Arc<RedisSettings>),
+    /// The second for limits whose window is one second.
+    Split(Arc<RedisSettings>, Arc<RedisSettings>),
 }
 
 impl Backend {
@@ -40,8 +43,10 @@ impl Backend {
                 Ok(Backend::Memory(Arc::new(memory), Some(Arc::new(snapshots))))
             }
             StoreKind::Redis => {
-                let settings = redis_settings(&settings.redis).map_err(anyhow::Error::msg)?;
-                Ok(Backend::Redis(Arc::new(settings)))
+                let main = Arc::new(redis_settings(&settings.redis).map_err(anyhow::Error::msg)?);
+                let Some(per_second) = &settings.per_second else { return Ok(Backend::Redis(main)) };
+                let named = |error: String| anyhow::Error::msg(error.replace("REDIS_", "REDIS_PERSECOND_"));
+                Ok(Backend::Split(main, Arc::new(redis_settings(per_second).map_err(named)?)))
             }
         }
     }
@@ -50,7 +55,7 @@ impl Backend {
     pub(super) fn memory(&self) -> Option<Arc<Memory>> {
         match self {
             Backend::Memory(memory, _) => Some(Arc::clone(memory)),
-            Backend::Redis(_) => None,
+            Backend::Redis(_) | Backend::Split(..) => None,
         }
     }
 
@@ -66,6 +71,10 @@ impl Backend {
         match self {
             Backend::Memory(memory, _) => Store::Memory(Arc::clone(memory)),
             Backend::Redis(settings) => Store::Redis(Redis::start(Arc::clone(settings), tasks, stop.clone())),
+            Backend::Split(main, per_second) => {
+                let start = |settings| Redis::start(Arc::clone(settings), tasks, stop.clone());
+                Store::Split(Box::new(Split { main: start(main), per_second: start(per_second) }))
+            }
         }
     }
 
@@ -73,6 +82,7 @@ impl Backend {
         match self {
             Backend::Memory(..) => "memory",
             Backend::Redis(_) => "redis",
+            Backend::Split(..) => "two of redis",
         }
     }
 }

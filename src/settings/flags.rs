@@ -192,6 +192,36 @@ pub struct Flags {
     /// Hash tags that counters are spread over in a cluster; the same on all replicas [default: 256]
     #[arg(long, value_name = "N", env = "TOLLGATE_REDIS_BUCKETS", help_heading = "Store")]
     pub redis_buckets: Option<String>,
+    /// Count limits whose window is one second in a Redis of their own [default: false]
+    #[arg(long, value_name = "BOOL", env = "REDIS_PERSECOND", help_heading = "Store")]
+    pub redis_persecond: Option<String>,
+    /// Its type: single, sentinel or cluster [default: single]
+    #[arg(long, value_name = "TYPE", env = "REDIS_PERSECOND_TYPE", help_heading = "Store")]
+    pub redis_persecond_type: Option<String>,
+    /// Its address, written as REDIS_URL is
+    #[arg(long, value_name = "URL", env = "REDIS_PERSECOND_URL", hide_env_values = true, help_heading = "Store")]
+    pub redis_persecond_url: Option<String>,
+    /// tcp or unix [default: as the URL looks]
+    #[arg(long, value_name = "TYPE", env = "REDIS_PERSECOND_SOCKET_TYPE", help_heading = "Store")]
+    pub redis_persecond_socket_type: Option<String>,
+    /// Its password or user:password
+    #[arg(long, value_name = "SECRET", env = "REDIS_PERSECOND_AUTH", hide_env_values = true, help_heading = "Store")]
+    pub redis_persecond_auth: Option<String>,
+    /// password or user:password of its Sentinels
+    #[arg(
+        long,
+        value_name = "SECRET",
+        env = "REDIS_PERSECOND_SENTINEL_AUTH",
+        hide_env_values = true,
+        help_heading = "Store"
+    )]
+    pub redis_persecond_sentinel_auth: Option<String>,
+    /// Connect to it with TLS, with the certificates of REDIS_TLS_* [default: false]
+    #[arg(long, value_name = "BOOL", env = "REDIS_PERSECOND_TLS", help_heading = "Store")]
+    pub redis_persecond_tls: Option<String>,
+    /// Bounds connecting to it [default: 10s]
+    #[arg(long, value_name = "DURATION", env = "REDIS_PERSECOND_TIMEOUT", help_heading = "Store")]
+    pub redis_persecond_timeout: Option<String>,
 
     /// [default: 0.0.0.0]
     #[arg(long, value_name = "ADDRESS", env = "GRPC_HOST", help_heading = "Listeners")]

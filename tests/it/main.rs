@@ -17,5 +17,6 @@ mod redis_twin;
 mod rules_doc;
 mod rules_golden;
 mod serve;
+mod split_redis;
 mod store_contract;
 mod xds;

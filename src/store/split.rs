@@ -1,0 +1,187 @@
+//! Two Redis: one for limits whose window is a second, one for all others (REDIS_PERSECOND). A request that touches both
+//! is no single script's affair: its parts are decided one after the other, in an order that is the same for all
+//! replicas; the first denial stops it, and what was charged is given back. Never admits too much; until the refund
+//! arrives it counts too much. Knows nothing of how either Redis is reached.
+
+use std::time::Duration;
+
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use super::{Ask, Gate, Key, Readings, Role, StoreError, denied, redis::Redis};
+use crate::limit::{Cost, Limit, Reading, SECOND};
+
+/// A refund may arrive after the answer's deadline; without it the counters would stay too high for a window.
+const REFUND_PATIENCE: Duration = Duration::from_millis(250);
+
+/// A handle on both, cheap to clone.
+#[derive(Clone)]
+pub struct Split {
+    pub main: Redis,
+    pub per_second: Redis,
+}
+
+/// Those whose refusal denies come first, so that there is little to give back; then the quotas, which deny only
+/// together; last what never denies.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Enforced,
+    Quota,
+    Rest,
+}
+
+/// What one script decides: the asks of one phase to one Redis.
+struct Part {
+    phase: Phase,
+    is_per_second: bool,
+    asks: SmallVec<[usize; 4]>,
+}
+
+impl Split {
+    /// As [`super::Store::apply`].
+    pub async fn apply(&self, asks: &[Ask<'_>], gate: Gate, deadline: Instant) -> Result<Readings, StoreError> {
+        let per_second = asks.iter().filter(|ask| is_per_second(&ask.limit)).count();
+        if per_second == 0 {
+            return self.main.apply(asks, gate, deadline).await;
+        }
+        if per_second == asks.len() {
+            return self.per_second.apply(asks, gate, deadline).await;
+        }
+        Course {
+            split: self,
+            asks,
+            gate,
+            deadline,
+            readings: vec![None; asks.len()],
+            charged: Vec::new(),
+            denied: false,
+        }
+        .run()
+        .await
+    }
+
+    /// Whether both have a connection.
+    pub fn is_up(&self) -> bool {
+        self.main.is_up() && self.per_second.is_up()
+    }
+
+    fn of(&self, is_per_second: bool) -> &Redis {
+        if is_per_second { &self.per_second } else { &self.main }
+    }
+}
+
+fn is_per_second(limit: &Limit) -> bool {
+    limit.window == SECOND
+}
+
+/// A request on its way through its parts.
+struct Course<'a> {
+    split: &'a Split,
+    asks: &'a [Ask<'a>],
+    gate: Gate,
+    deadline: Instant,
+    readings: Vec<Option<Reading>>,
+    /// What a denial must give back, with the time from which it was charged.
+    charged: Vec<(usize, Instant)>,
+    denied: bool,
+}
+
+impl Course<'_> {
+    async fn run(mut self) -> Result<Readings, StoreError> {
+        let parts = parts(self.asks);
+        for phase in [Phase::Enforced, Phase::Quota, Phase::Rest] {
+            for part in parts.iter().filter(|part| part.phase == phase) {
+                self.take(part).await?;
+            }
+            if phase == Phase::Quota && self.quotas_deny() {
+                self.deny().await;
+            }
+        }
+        Ok(self.readings.into_iter().map(|reading| reading.expect("every ask is in a part")).collect())
+    }
+
+    async fn take(&mut self, part: &Part) -> Result<(), StoreError> {
+        let mut asks: SmallVec<[Ask<'_>; 4]> = part.asks.iter().map(|&nth| self.asks[nth]).collect();
+        if self.denied {
+            asks.push(refusing(&asks[0]));
+        }
+        // Whether quotas deny is judged over all parts; here each is charged where it admits.
+        let gate = Gate { quota_open: true, ..self.gate };
+        let begun = Instant::now();
+        let readings = self.split.of(part.is_per_second).apply(&asks, gate, self.deadline).await?;
+        let (mut refused, is_denied) = (false, self.denied);
+        for (&nth, reading) in part.asks.iter().zip(&readings) {
+            self.readings[nth] = Some(*reading);
+            refused |= !reading.admitted;
+        }
+        if part.phase == Phase::Enforced && refused && !self.gate.never_deny {
+            // The script has charged nothing of this part, for it knew.
+            if !is_denied {
+                self.deny().await;
+            }
+        } else if !is_denied {
+            let is_charged = |nth: &usize| {
+                let cost = self.asks[*nth].cost;
+                self.readings[*nth].is_some_and(|reading| reading.admitted) && cost.hits > 0 && !cost.charge_denied
+            };
+            let charged: Vec<_> = part.asks.iter().copied().filter(is_charged).map(|nth| (nth, begun)).collect();
+            self.charged.extend(charged);
+        }
+        Ok(())
+    }
+
+    fn quotas_deny(&self) -> bool {
+        let answers = self.asks.iter().zip(&self.readings).filter(|(ask, _)| ask.role == Role::Quota);
+        let answers = answers.map(|(ask, reading)| (ask.role, reading.is_some_and(|reading| reading.admitted)));
+        !self.denied && denied(self.gate, answers)
+    }
+
+    /// Gives back what was charged; the readings are then those of the counters as they stay.
+    async fn deny(&mut self) {
+        self.denied = true;
+        for (nth, begun) in std::mem::take(&mut self.charged) {
+            let ask = self.asks[nth];
+            // What was charged a window ago counts no more, and a refund would take others' hits.
+            if begun.elapsed() >= ask.limit.window.as_duration() {
+                continue;
+            }
+            let back = Ask { cost: Cost { hits: -ask.cost.hits, charge_denied: false }, ..ask };
+            let until = self.deadline.max(Instant::now() + REFUND_PATIENCE);
+            let redis = self.split.of(is_per_second(&ask.limit));
+            if let Ok(readings) = redis.apply(&[back], Gate { never_deny: true, ..Gate::default() }, until).await {
+                self.readings[nth] = readings.first().map(|reading| Reading { admitted: true, ..*reading });
+            }
+        }
+    }
+}
+
+fn parts(asks: &[Ask<'_>]) -> Vec<Part> {
+    let mut parts: Vec<Part> = Vec::new();
+    for (nth, ask) in asks.iter().enumerate() {
+        let is_per_second = is_per_second(&ask.limit);
+        let phase = match ask.role {
+            Role::Quota => Phase::Quota,
+            // A refund of a denied request doesn't happen, so it waits for the verdict.
+            Role::Enforced if ask.cost.hits >= 0 => Phase::Enforced,
+            Role::Enforced | Role::Shadow => Phase::Rest,
+        };
+        match parts.iter_mut().find(|part| part.phase == phase && part.is_per_second == is_per_second) {
+            Some(part) => part.asks.push(nth),
+            None => parts.push(Part { phase, is_per_second, asks: SmallVec::from_slice(&[nth]) }),
+        }
+    }
+    parts.sort_by_key(|part| (part.phase, part.is_per_second));
+    parts
+}
+
+/// A limit of 0 beside the others tells their script that the request is denied: they are tried, and only those are
+/// charged that count denied hits.
+fn refusing<'a>(beside: &Ask<'a>) -> Ask<'a> {
+    Ask {
+        key: Key { limit_name: "denied elsewhere", ..beside.key },
+        limit: Limit { requests: 0, burst: 0, ..beside.limit },
+        cost: Cost { hits: 1, charge_denied: false },
+        role: Role::Enforced,
+        ..*beside
+    }
+}

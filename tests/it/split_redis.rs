@@ -1,0 +1,125 @@
+//! Two Redis: limits of a second in one, all others in the other, and requests that touch both.
+
+use std::collections::BTreeSet;
+
+use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitResponse, rate_limit_response::Code};
+
+use crate::{
+    harness::{RulesDir, Tollgate, descriptor, eventually, request, run_to_end},
+    redis_server::RedisServer,
+};
+
+/// `second: 0` and `day: 0` refuse always, so that no test depends on how long it takes.
+const RULES: &str = "\
+domain: api
+descriptors:
+  - {key: second, rate_limit: {requests_per_unit: 1000000, unit: second}}
+  - {key: day, rate_limit: {requests_per_unit: 10, unit: day}}
+  - {key: no_second, rate_limit: {requests_per_unit: 0, unit: second}}
+  - {key: no_day, rate_limit: {requests_per_unit: 0, unit: day}}
+  - {key: quota_day, quota_mode: true, rate_limit: {requests_per_unit: 10, unit: day}}
+  - {key: no_quota_second, quota_mode: true, rate_limit: {requests_per_unit: 0, unit: second}}
+  - {key: shadow_second, shadow_mode: true, rate_limit: {requests_per_unit: 0, unit: second}}
+";
+
+struct Stage {
+    main: RedisServer,
+    per_second: RedisServer,
+    tollgate: Tollgate,
+    _rules: RulesDir,
+}
+
+impl Stage {
+    async fn set() -> Stage {
+        let (main, per_second) = (RedisServer::start(), RedisServer::start());
+        let rules = RulesDir::with("api.yaml", RULES);
+        let urls = [main.address(), per_second.address()];
+        let env = [("REDIS_URL", &*urls[0]), ("REDIS_PERSECOND", "true"), ("REDIS_PERSECOND_URL", &*urls[1])];
+        let tollgate = Tollgate::start_with(rules.path(), &env).await;
+        tollgate.redis_connections_are(2.0 * crate::harness::REDIS_CONNECTIONS).await;
+        Stage { main, per_second, tollgate, _rules: rules }
+    }
+
+    /// One descriptor for each key.
+    async fn ask(&self, keys: &[&str]) -> RateLimitResponse {
+        let descriptors = keys.iter().map(|key| descriptor(&[(key, "a")])).collect();
+        self.tollgate.client().ask(request("api", descriptors)).await.expect("both Redis answer")
+    }
+
+    /// What is left of the ten of `key`, by a request that is refused and so charges nothing.
+    async fn left(&self, key: &str) -> u32 {
+        self.ask(&[key, "no_day"]).await.statuses[0].limit_remaining
+    }
+}
+
+/// Which keys of [`RULES`] have a counter there.
+fn counted(redis: &RedisServer) -> BTreeSet<&'static str> {
+    let found = redis.cli(&["KEYS", "*"]);
+    ["second=", "day="].into_iter().filter(|key| found.contains(&format!(":{key}"))).collect()
+}
+
+#[tokio::test]
+async fn limits_of_a_second_are_counted_in_their_own_redis() {
+    let stage = Stage::set().await;
+    assert_eq!(stage.ask(&["second"]).await.overall_code(), Code::Ok);
+    assert_eq!(stage.ask(&["day"]).await.overall_code(), Code::Ok);
+    assert_eq!(counted(&stage.main), BTreeSet::from(["day="]));
+    assert_eq!(counted(&stage.per_second), BTreeSet::from(["second="]));
+    let both = stage.ask(&["second", "day"]).await;
+    assert_eq!((both.overall_code(), both.statuses[1].limit_remaining), (Code::Ok, 8));
+}
+
+#[tokio::test]
+async fn a_refusal_by_either_redis_charges_neither() {
+    let stage = Stage::set().await;
+    assert_eq!(stage.ask(&["day"]).await.overall_code(), Code::Ok);
+    for refusing in ["no_second", "no_day"] {
+        for keys in [[refusing, "day", "second"], ["second", "day", refusing]] {
+            let answer = stage.ask(&keys).await;
+            assert_eq!(answer.overall_code(), Code::OverLimit, "{keys:?}");
+            let codes: Vec<Code> = answer.statuses.iter().map(|status| status.code()).collect();
+            let expected = keys.map(|key| if key == refusing { Code::OverLimit } else { Code::Ok });
+            assert_eq!(codes, expected, "{keys:?}");
+            assert_eq!(answer.statuses[1].limit_remaining, 9, "what the client is told, {keys:?}");
+            assert_eq!(stage.left("day").await, 9, "{keys:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn quotas_deny_only_together_and_shadows_never() {
+    let stage = Stage::set().await;
+    let answer = stage.ask(&["no_quota_second", "quota_day"]).await;
+    assert_eq!(answer.overall_code(), Code::Ok, "one quota is left");
+    assert_eq!(stage.left("quota_day").await, 9, "the one that admits is charged");
+    let answer = stage.ask(&["no_quota_second", "day"]).await;
+    assert_eq!(answer.overall_code(), Code::OverLimit, "no quota is left");
+    assert_eq!(stage.left("day").await, 10);
+    let answer = stage.ask(&["shadow_second", "day"]).await;
+    assert_eq!((answer.overall_code(), answer.statuses[1].limit_remaining), (Code::Ok, 9));
+}
+
+#[tokio::test]
+async fn one_redis_that_is_dead_leaves_the_others_limits_alone() {
+    let mut stage = Stage::set().await;
+    stage.per_second.kill();
+    stage.tollgate.redis_connections_are(crate::harness::REDIS_CONNECTIONS).await;
+    let day = stage.ask(&["day"]).await;
+    assert_eq!((day.overall_code(), day.statuses[0].limit_remaining), (Code::Ok, 9));
+    // By the policy `local`: this replica counts for itself.
+    assert_eq!(stage.ask(&["second"]).await.overall_code(), Code::Ok);
+    stage.per_second.restart();
+    stage.tollgate.redis_connections_are(2.0 * crate::harness::REDIS_CONNECTIONS).await;
+    eventually("it counts again", || async {
+        stage.ask(&["second"]).await;
+        (counted(&stage.per_second) == BTreeSet::from(["second="])).then_some(())
+    })
+    .await;
+}
+
+#[test]
+fn the_second_redis_needs_an_address() {
+    let output = run_to_end(&["serve"], &[("REDIS_URL", "redis:6379"), ("REDIS_PERSECOND", "true")]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("REDIS_PERSECOND_URL"), "{said}");
+}
