@@ -14,7 +14,13 @@ mod tally;
 mod tests;
 mod unmatched;
 
-use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use metrics::{Counter, Gauge, Key, KeyName, Label, Level, Metadata, Recorder, SharedString};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
@@ -57,6 +63,8 @@ pub struct Metrics {
     pub unmatched: Unmatched,
     /// As envoyproxy/ratelimit counts.
     pub reference: Reference,
+    /// Whether the control plane is connected; unset where rules come from files.
+    control_plane: OnceLock<AtomicBool>,
     /// Asked for their own numbers at each scrape.
     stores: Mutex<Vec<Store>>,
 }
@@ -113,6 +121,7 @@ impl Metrics {
             store: Latency::new(),
             unmatched: Unmatched::default(),
             reference: Reference::new(reference),
+            control_plane: OnceLock::new(),
             stores: Mutex::default(),
             handle: recorder.handle(),
         }
@@ -162,6 +171,11 @@ impl Metrics {
             StoreError::Overloaded => 3,
         };
         self.store_errors[kind].increment(1);
+    }
+
+    /// Rules come from a control plane, and it is connected or isn't.
+    pub fn control_plane(&self, connected: bool) {
+        self.control_plane.get_or_init(AtomicBool::default).store(connected, Relaxed);
     }
 
     /// Shows the numbers of one more way to the store.

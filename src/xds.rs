@@ -25,12 +25,12 @@ use tokio::{
     sync::mpsc,
     time::{self, Instant},
 };
-use tonic::Code;
+use tonic::{Code, Status};
 use tracing::{debug, info, warn};
 
 use self::{
     backoff::Backoff,
-    connect::{Stream, connect},
+    connect::{Connection, Stream, connect},
     set::{Digest, TYPE_URL, digest, load},
 };
 use crate::{
@@ -71,15 +71,19 @@ impl Client {
         Client { settings, defaults, rules: Rules::default(), version: String::new(), refused: None, waits }
     }
 
-    /// Connects, again whenever the stream ends; never ends itself. `on` gets each set that was tried: rules to put in
-    /// force (the same as before where the set was refused) and the problems that it has.
-    pub async fn run(mut self, mut on: impl FnMut(Load)) -> Infallible {
+    /// Connects, again whenever the connection is lost; never ends itself. `on` gets each set that was tried: rules to
+    /// put in force (the same as before where the set was refused) and the problems that it has. `on_link` hears
+    /// whether there is a connection.
+    pub async fn run(mut self, mut on: impl FnMut(Load), on_link: impl Fn(bool)) -> Infallible {
         let server = self.settings.server.clone();
         loop {
-            let (why, first_wait) = match connect(&self.settings, self.request()).await {
-                Ok(stream) => {
+            let (why, first_wait) = match connect(&self.settings).await {
+                Ok(connection) => {
                     info!(server, "connected to the control plane");
-                    (self.follow(stream, &mut on).await, self.settings.backoff.initial)
+                    on_link(true);
+                    let why = self.use_up(connection, &mut on).await;
+                    on_link(false);
+                    (why, self.settings.backoff.initial)
                 }
                 Err(why) => (why, self.settings.backoff.connect),
             };
@@ -89,11 +93,30 @@ impl Client {
         }
     }
 
-    /// Answers what comes until the stream ends; says why it did.
-    async fn follow(&mut self, mut stream: Stream, on: &mut impl FnMut(Load)) -> String {
+    /// Follows the one stream of a connection to its end; says why it ended.
+    async fn use_up(&mut self, connection: Connection, on: &mut impl FnMut(Load)) -> String {
         let began = Instant::now();
+        let ended = match connection.stream(self.request()).await {
+            Ok(stream) => self.follow(stream, on).await,
+            Err(status) => Some(status),
+        };
+        // A control plane has nothing to say as long as nothing changes: a stream that stood was one that works.
+        if began.elapsed() >= self.settings.backoff.max {
+            self.waits.reset();
+        }
+        match ended {
+            None => "it ended the stream".to_owned(),
+            Some(status) if status.code() == Code::OutOfRange => {
+                format!("{} (XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES allows more)", status.message())
+            }
+            Some(status) => connect::explain(&status),
+        }
+    }
+
+    /// Answers what comes until the stream ends; gives the error, if it was one.
+    async fn follow(&mut self, mut stream: Stream, on: &mut impl FnMut(Load)) -> Option<Status> {
         let mut held: Option<Held> = None;
-        let why = loop {
+        loop {
             let response = tokio::select! {
                 response = stream.responses.message() => response,
                 () = until(held.as_ref()) => {
@@ -112,18 +135,10 @@ impl Client {
                     }
                 }
                 Ok(Some(response)) => debug!(response.type_url, "the control plane sent what wasn't asked for"),
-                Ok(None) => break "it ended the stream".to_owned(),
-                Err(status) if status.code() == Code::OutOfRange => {
-                    break format!("{} (XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES allows more)", status.message());
-                }
-                Err(status) => break connect::explain(&status),
+                Ok(None) => return None,
+                Err(status) => return Some(status),
             }
-        };
-        // A control plane has nothing to say as long as nothing changes: a stream that stood was one that works.
-        if began.elapsed() >= self.settings.backoff.max {
-            self.waits.reset();
         }
-        why
     }
 
     async fn take(&mut self, response: DiscoveryResponse, on: &mut impl FnMut(Load)) -> Answer {

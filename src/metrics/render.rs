@@ -1,6 +1,6 @@
 //! The text that Prometheus scrapes: what the recorder holds, then what stands beside the rules.
 
-use std::fmt::Write;
+use std::{fmt::Write, sync::atomic::Ordering::Relaxed};
 
 use metrics_exporter_prometheus::formatting::{sanitize_label_value, write_help_line, write_type_line};
 
@@ -32,6 +32,11 @@ impl Metrics {
         limits(&mut out, snapshot);
         head(&mut out, "tollgate_rules_info", "gauge", "Always 1; equal hashes mean equal rules.");
         row(&mut out, "tollgate_rules_info", &[("hash", snapshot.rules.hash())], 1);
+        if let Some(connected) = self.control_plane.get() {
+            let name = "tollgate_control_plane_connected";
+            head(&mut out, name, "gauge", "1 if there is a connection to the control plane.");
+            row(&mut out, name, &[], u64::from(connected.load(Relaxed)));
+        }
         stores::write(&mut out, &self.stores.lock());
         let unmatched = "tollgate_unmatched_descriptors_total";
         head(&mut out, unmatched, "counter", "Descriptors of known domains that no rule matched, by their keys.");

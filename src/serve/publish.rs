@@ -47,8 +47,10 @@ impl Feed {
                         info!("nothing to reload: the rules come from a control plane, which sends what changes");
                     }
                 };
+                publisher.metrics.control_plane(false);
+                let on_link = |is_up| publisher.metrics.control_plane(is_up);
                 tokio::select! {
-                    never = client.run(|load| publisher.publish(load)) => match never {},
+                    never = client.run(|load| publisher.publish(load), on_link) => match never {},
                     never = deaf => never,
                 }
             }

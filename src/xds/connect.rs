@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Request, Status, Streaming,
-    metadata::{Ascii, MetadataKey, MetadataValue},
+    metadata::{Ascii, MetadataKey, MetadataMap, MetadataValue},
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 
@@ -26,28 +26,41 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 const PING_EVERY: Duration = Duration::from_secs(330);
 
+/// A connection on which a stream can begin.
+pub(super) struct Connection {
+    client: AggregatedDiscoveryServiceClient<Channel>,
+    headers: MetadataMap,
+}
+
 pub(super) struct Stream {
     pub(super) requests: mpsc::Sender<DiscoveryRequest>,
     pub(super) responses: Streaming<DiscoveryResponse>,
 }
 
-/// Opens a stream that begins with `first`. The error is why there is none.
-pub(super) async fn connect(settings: &XdsSettings, first: DiscoveryRequest) -> Result<Stream, String> {
-    let channel = channel(settings).await?;
-    let (requests, sent) = mpsc::channel(1);
-    // There is room for one, so this never waits.
-    let _ = requests.send(first).await;
-    let mut request = Request::new(ReceiverStream::new(sent));
+/// The error is why there is none.
+pub(super) async fn connect(settings: &XdsSettings) -> Result<Connection, String> {
+    let mut headers = MetadataMap::new();
     for (name, value) in &settings.headers {
         let name = MetadataKey::<Ascii>::from_bytes(name.to_ascii_lowercase().as_bytes());
         let mut value = MetadataValue::<Ascii>::try_from(value.as_str()).map_err(|error| error.to_string())?;
         value.set_sensitive(true);
-        request.metadata_mut().insert(name.map_err(|error| error.to_string())?, value);
+        headers.insert(name.map_err(|error| error.to_string())?, value);
     }
-    let client = AggregatedDiscoveryServiceClient::new(channel);
-    let mut client = client.max_decoding_message_size(settings.max_message_bytes);
-    let responses = client.stream_aggregated_resources(request).await.map_err(|status| explain(&status))?;
-    Ok(Stream { requests, responses: responses.into_inner() })
+    let client = AggregatedDiscoveryServiceClient::new(channel(settings).await?);
+    Ok(Connection { client: client.max_decoding_message_size(settings.max_message_bytes), headers })
+}
+
+impl Connection {
+    /// Begins with `first`. Many servers say nothing, not even that they have heard, before there is a set to send.
+    pub(super) async fn stream(mut self, first: DiscoveryRequest) -> Result<Stream, Status> {
+        let (requests, sent) = mpsc::channel(1);
+        // There is room for one, so this never waits.
+        let _ = requests.send(first).await;
+        let mut request = Request::new(ReceiverStream::new(sent));
+        *request.metadata_mut() = self.headers;
+        let responses = self.client.stream_aggregated_resources(request).await?;
+        Ok(Stream { requests, responses: responses.into_inner() })
+    }
 }
 
 async fn channel(settings: &XdsSettings) -> Result<Channel, String> {

@@ -24,9 +24,14 @@ fn every_setting_is_documented_and_no_other() {
 async fn every_metric_is_documented_and_no_other() {
     let rules = RulesDir::with("api.yaml", super::serve::PER_USER);
     let mut served = BTreeSet::new();
-    // Each store has its own; a Redis that isn't there will do.
-    for redis in ["", "127.0.0.1:1"] {
-        let tollgate = Tollgate::start_with(rules.path(), &[("REDIS_URL", redis)]).await;
+    // Each store has its own, and a control plane; a Redis and a control plane that aren't there will do.
+    let plane = [
+        ("CONFIG_TYPE", "GRPC_XDS_SOTW"),
+        ("CONFIG_GRPC_XDS_SERVER_URL", "127.0.0.1:1"),
+        ("FORCE_START_WITHOUT_INITIAL_CONFIG", "true"),
+    ];
+    for env in [&[][..], &[("REDIS_URL", "127.0.0.1:1")], &plane] {
+        let tollgate = Tollgate::start_with(rules.path(), env).await;
         let page = tollgate.metrics().await;
         served
             .extend(page.lines().filter_map(|line| Some(line.strip_prefix("# TYPE ")?.split(' ').next()?.to_owned())));

@@ -13,6 +13,7 @@ use envoy_types::pb::{
 };
 use prost::{Message, Name};
 use tokio::{net::TcpListener, runtime::Runtime, sync::mpsc, time::timeout};
+use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream};
 use tonic::{
     Request, Response, Status, Streaming, async_trait,
@@ -140,14 +141,15 @@ struct Service {
 
 #[async_trait]
 impl AggregatedDiscoveryService for Service {
-    type StreamAggregatedResourcesStream = UnboundedReceiverStream<Result<DiscoveryResponse, Status>>;
+    type StreamAggregatedResourcesStream =
+        std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<DiscoveryResponse, Status>> + Send>>;
     type DeltaAggregatedResourcesStream = UnboundedReceiverStream<Result<DeltaDiscoveryResponse, Status>>;
 
     async fn stream_aggregated_resources(
         &self,
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
-        let (responses, sent) = mpsc::unbounded_channel();
+        let (responses, mut said) = mpsc::unbounded_channel();
         let (heard, requests) = mpsc::unbounded_channel();
         let headers = request.metadata().clone();
         let mut incoming = request.into_inner();
@@ -159,7 +161,9 @@ impl AggregatedDiscoveryService for Service {
             }
         });
         let _ = self.hand_over.send(Stream { headers, requests, responses });
-        Ok(Response::new(UnboundedReceiverStream::new(sent)))
+        // As servers written in Go: no headers before the first message.
+        let first = said.recv().await.ok_or_else(|| Status::aborted("the test is over"))?;
+        Ok(Response::new(Box::pin(tokio_stream::once(first).chain(UnboundedReceiverStream::new(said)))))
     }
 
     async fn delta_aggregated_resources(

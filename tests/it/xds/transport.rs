@@ -47,6 +47,21 @@ async fn the_waits_grow_to_their_bound_and_begin_anew_after_a_set() {
 }
 
 #[tokio::test]
+async fn a_stream_that_stood_in_silence_begins_the_waits_anew() {
+    let address = format!("127.0.0.1:{}", free_port());
+    let tollgate = follow_at(&address, &[("XDS_CLIENT_BACKOFF_MAX_INTERVAL", "70ms")]).await;
+    waited(&tollgate, 4).await;
+    let mut plane = ControlPlane::start_at(address.parse().unwrap(), None).await;
+    let stream = plane.stream().await;
+    let before = waits(&tollgate).len();
+    // Time itself is what is waited for: longer than the longest wait.
+    tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+    plane.stop();
+    drop(stream);
+    assert_eq!(waited(&tollgate, before + 2).await[before..before + 2], ["30ms", "40ms"]);
+}
+
+#[tokio::test]
 async fn rules_stay_while_the_control_plane_is_away_and_change_when_it_is_back() {
     let mut plane = ControlPlane::start().await;
     let tollgate = follow(&plane, &[]).await;
@@ -55,8 +70,10 @@ async fn rules_stay_while_the_control_plane_is_away_and_change_when_it_is_back()
     stream.request().await;
     stream.put("seven", &[domain("one", 10)]).await;
 
+    assert_eq!(tollgate.metric("tollgate_control_plane_connected").await, 1.0);
     let address = plane.stop();
     waited(&tollgate, 2).await;
+    assert_eq!(tollgate.metric("tollgate_control_plane_connected").await, 0.0);
     assert_eq!(client.limit_of("one", &[("user", "alice")]).await, Some(10));
 
     let mut plane = ControlPlane::start_at(address, None).await;
