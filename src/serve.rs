@@ -16,7 +16,6 @@ use std::{net::SocketAddr, sync::Arc, thread::available_parallelism};
 
 use anyhow::{Context, anyhow};
 use arc_swap::ArcSwap;
-use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer;
 use tokio::{net::TcpListener, sync::Notify, task::JoinSet, time};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
@@ -30,7 +29,7 @@ use crate::{
     http,
     limiter::{Degraded, Limiter, Modes, Snapshot},
     metrics::Metrics,
-    service::{FILE_DESCRIPTORS, MESSAGE_BYTES_MAX, RateLimit},
+    service::{FILE_DESCRIPTORS, RateLimit},
     settings::{DecisionSettings, ListenerSettings, ResponseSettings, Settings},
     store::memory::{Memory, MemorySettings},
 };
@@ -180,8 +179,7 @@ fn start_cores(
         let (age, age_grace) = (settings.listeners.max_connection_age, settings.listeners.max_connection_age_grace);
         let build = move |tasks: &TaskTracker| {
             let closed = CancellationToken::new();
-            let (service, _) = limiting.service(tasks, &closed);
-            let rate_limit = RateLimitServiceServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX);
+            let (rate_limit, _) = limiting.service(tasks, &closed);
             Arc::new(Grpc { rate_limit, others, metrics: limiting.metrics, tls, age, age_grace, stop: goaway, closed })
         };
         Core::start(number, ended.clone(), build).context("a thread can't be started")

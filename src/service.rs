@@ -6,21 +6,19 @@ mod json;
 mod metadata;
 #[cfg(test)]
 mod tests;
+mod unary;
 mod words;
 
 use std::{
-    panic::{self, AssertUnwindSafe},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use envoy_types::pb::envoy::service::ratelimit::v3::{
-    RateLimitRequest, RateLimitResponse, rate_limit_service_server::RateLimitService,
-};
-use futures_util::FutureExt;
-use tonic::{Request, Response, Status, async_trait};
+use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
+use tonic::Status;
 
 pub use json::{FILE_DESCRIPTORS, JsonError, json_request, json_response};
+pub use unary::Reply;
 
 use crate::{
     clock, limit,
@@ -107,7 +105,6 @@ impl RateLimit {
         })
     }
 
-    /// A panic would end the connection, and with it every other request on it.
     fn panicked(&self) -> Status {
         self.limiter.metrics().panicked();
         Status::unavailable("the decision failed; the service's log says where")
@@ -119,42 +116,6 @@ fn dressed(request: &RateLimitRequest, decision: Decision, extras: &ResponseSett
     let response_headers_to_add = headers::headers(&decision, extras);
     let dynamic_metadata = decision.notes.as_ref().map(|notes| metadata::metadata(request, &decision, notes));
     RateLimitResponse { response_headers_to_add, dynamic_metadata, ..words::response(decision) }
-}
-
-#[async_trait]
-impl RateLimitService for RateLimit {
-    async fn should_rate_limit(
-        &self,
-        request: Request<RateLimitRequest>,
-    ) -> Result<Response<RateLimitResponse>, Status> {
-        let now = panic::catch_unwind(AssertUnwindSafe(|| self.answer_now(request.get_ref())));
-        let answer = match now.map_err(|_| self.panicked())? {
-            Some(answer) => answer,
-            None => {
-                let allowed = grpc_timeout(request.metadata());
-                // Boxed, because a future is as large as its largest part, and is moved several times on its way.
-                let later = Box::pin(self.answer_later(request.get_ref(), allowed));
-                AssertUnwindSafe(later).catch_unwind().await.map_err(|_| self.panicked())?
-            }
-        };
-        answer.map(Response::new)
-    }
-}
-
-/// The caller's patience (`grpc-timeout`: digits and a unit); what can't be read is no limit, as gRPC has it.
-fn grpc_timeout(metadata: &tonic::metadata::MetadataMap) -> Option<Duration> {
-    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
-    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let number: u64 = number.parse().ok().filter(|_| number.len() <= 8)?;
-    Some(match unit {
-        "H" => Duration::from_secs(number * 3_600),
-        "M" => Duration::from_secs(number * 60),
-        "S" => Duration::from_secs(number),
-        "m" => Duration::from_millis(number),
-        "u" => Duration::from_micros(number),
-        "n" => Duration::from_nanos(number),
-        _ => return None,
-    })
 }
 
 /// What the caller is told. A store that fails is UNAVAILABLE, not UNKNOWN, so that Envoy's `failure_mode_deny`

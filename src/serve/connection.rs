@@ -2,7 +2,6 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer;
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
@@ -10,11 +9,14 @@ use tokio::{
     time,
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{body::Body, codegen::BoxFuture, service::Routes};
+use tonic::service::Routes;
 use tower::Service;
 
 use super::tls::Tls;
-use crate::{metrics::Metrics, service::RateLimit};
+use crate::{
+    metrics::Metrics,
+    service::{RateLimit, Reply},
+};
 
 const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
@@ -30,7 +32,7 @@ const AGE_MAX: Duration = Duration::from_secs(1 << 40);
 /// What a core's connections share.
 pub(super) struct Grpc {
     /// Asked directly: the router that the other services go through costs as much as a decision.
-    pub rate_limit: RateLimitServiceServer<RateLimit>,
+    pub rate_limit: RateLimit,
     /// Health and reflection.
     pub others: Routes,
     pub metrics: Arc<Metrics>,
@@ -63,7 +65,7 @@ impl Grpc {
     /// Its errors are the client's affair: it knows them better than we do.
     async fn serve(self: Arc<Grpc>, io: impl AsyncRead + AsyncWrite + Unpin + 'static) {
         let this = Arc::clone(&self);
-        let service = service_fn(move |request| this.route(request));
+        let service = service_fn(move |request| Arc::clone(&this).route(request));
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             // No gRPC client reads it.
@@ -86,13 +88,13 @@ impl Grpc {
         self.metrics.disconnected();
     }
 
-    fn route(&self, request: http::Request<Incoming>) -> BoxFuture<http::Response<Body>, Infallible> {
+    async fn route(self: Arc<Grpc>, request: http::Request<Incoming>) -> Result<http::Response<Reply>, Infallible> {
         if request.uri().path() == SHOULD_RATE_LIMIT {
-            self.rate_limit.clone().call(request)
-        } else {
-            let answer = self.others.clone().call(request);
-            Box::pin(answer)
+            return Ok(self.rate_limit.call(request).await);
         }
+        // Boxed, so that the requests that are not seldom don't carry room for it.
+        let answer = Box::pin(self.others.clone().call(request)).await?;
+        Ok(answer.map(Reply::Other))
     }
 }
 

@@ -7,12 +7,12 @@ use envoy_types::pb::{
     },
     google::protobuf::UInt64Value,
 };
+use http::HeaderMap;
 use smallvec::smallvec;
-use tonic::metadata::MetadataMap;
 
 use super::*;
 use crate::{
-    limit::{Code, HITS_MAX, Micros, Unit},
+    limit::{Code, Micros, Unit},
     limiter::{Decision, ShownLimit},
 };
 
@@ -28,7 +28,7 @@ fn hits_that_are_not_said_are_one_and_hits_of_a_descriptor_beat_the_requests() {
     let plain = request(|_| {});
     let words = words::request(&plain).expect("well formed");
     assert_eq!((words.hits, words.descriptors[0].hits), (1, None));
-    let cases = [(0, false, 0), (7, false, 7), (7, true, -7), (u64::MAX, false, HITS_MAX), (u64::MAX, true, -HITS_MAX)];
+    let cases = [(0, false, 0), (7, false, 7), (7, true, -7), (u64::MAX, false, i64::MAX), (u64::MAX, true, -i64::MAX)];
     for (value, is_negative_hits, expected) in cases {
         let own = request(|d| {
             d.hits_addend = Some(UInt64Value { value });
@@ -147,8 +147,8 @@ fn the_callers_patience_is_read_in_every_unit_and_nonsense_is_no_limit() {
         ("5x", None),
     ];
     for (text, expected) in cases {
-        let mut metadata = MetadataMap::new();
-        metadata.insert("grpc-timeout", text.parse().expect("ASCII"));
-        assert_eq!(grpc_timeout(&metadata), expected, "{text:?}");
+        let mut headers = HeaderMap::new();
+        headers.insert("grpc-timeout", text.parse().expect("ASCII"));
+        assert_eq!(unary::grpc_timeout(&headers), expected, "{text:?}");
     }
 }

@@ -1,0 +1,183 @@
+//! One call of `ShouldRateLimit`, from its HTTP/2 request to its response: gRPC's framing for a message each way. Our
+//! own because it is on every request's path: the general codec's buffers, streams and boxes cost more than a decision
+//! (docs/performance.md). What it doesn't do it refuses as gRPC says: compression, other content types, long messages.
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    panic::{self, AssertUnwindSafe},
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
+use futures_util::FutureExt;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, SizeHint};
+use prost::Message;
+use tonic::Status;
+
+use super::{MESSAGE_BYTES_MAX, RateLimit};
+
+/// Not compressed, and the length: before each message.
+const PREFIX: usize = 5;
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+const OK: HeaderValue = HeaderValue::from_static("0");
+
+/// The body of a response.
+pub enum Reply {
+    /// A message and its status; each is gone once it is sent.
+    Call { message: Option<Bytes>, trailers: Option<HeaderMap> },
+    /// Of another service.
+    Other(tonic::body::Body),
+}
+
+impl Default for Reply {
+    /// Nothing: a status in the headers has no body.
+    fn default() -> Reply {
+        Reply::Call { message: None, trailers: None }
+    }
+}
+
+impl Body for Reply {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        match &mut *self {
+            Reply::Call { message, trailers } => {
+                let frame = message.take().map(Frame::data).or_else(|| trailers.take().map(Frame::trailers));
+                Poll::Ready(frame.map(Ok))
+            }
+            Reply::Other(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Reply::Call { message, trailers } => message.is_none() && trailers.is_none(),
+            Reply::Other(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Reply::Call { message, .. } => SizeHint::with_exact(message.as_ref().map_or(0, |m| m.len() as u64)),
+            Reply::Other(body) => body.size_hint(),
+        }
+    }
+}
+
+impl RateLimit {
+    /// Answers a call; every outcome is a response.
+    pub async fn call<B>(&self, request: Request<B>) -> Response<Reply>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        let is_grpc = |kind: &HeaderValue| kind.as_bytes().starts_with(GRPC.as_bytes());
+        if !request.headers().get(CONTENT_TYPE).is_some_and(is_grpc) {
+            let mut response = Response::new(Reply::default());
+            *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return response;
+        }
+        match self.try_call(request).await {
+            Ok(message) => framed(&message),
+            Err(status) => status.into_http(),
+        }
+    }
+
+    async fn try_call<B>(&self, request: Request<B>) -> Result<RateLimitResponse, Status>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        let (parts, body) = request.into_parts();
+        let request = message(body).await?;
+        // A panic would end the connection, and with it every other request on it.
+        let now = panic::catch_unwind(AssertUnwindSafe(|| self.answer_now(&request)));
+        match now.map_err(|_| self.panicked())? {
+            Some(answer) => answer,
+            None => {
+                // Boxed, because a future is as large as its largest part, and is moved several times on its way.
+                let later = Box::pin(self.answer_later(&request, grpc_timeout(&parts.headers)));
+                AssertUnwindSafe(later).catch_unwind().await.map_err(|_| self.panicked())?
+            }
+        }
+    }
+}
+
+/// Reads the one message of a call. Nearly always it is in one frame, and nothing is copied.
+async fn message<B>(mut body: B) -> Result<RateLimitRequest, Status>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    let mut read = Bytes::new();
+    let mut joined = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Status::internal(format!("the request can't be read: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if read.len() + joined.len() + data.len() > PREFIX + MESSAGE_BYTES_MAX {
+            return Err(Status::out_of_range(format!("a request may have {MESSAGE_BYTES_MAX} bytes")));
+        }
+        if read.is_empty() && joined.is_empty() {
+            read = data;
+        } else {
+            joined.extend_from_slice(&std::mem::take(&mut read));
+            joined.extend_from_slice(&data);
+        }
+        if body.is_end_stream() {
+            break;
+        }
+    }
+    decoded(if joined.is_empty() { &read } else { &joined })
+}
+
+/// One message with its prefix.
+fn decoded(read: &[u8]) -> Result<RateLimitRequest, Status> {
+    let Some((prefix, message)) = read.split_at_checked(PREFIX) else {
+        return Err(Status::internal("the request is no gRPC message"));
+    };
+    if prefix[0] != 0 {
+        return Err(Status::unimplemented("compressed requests are not taken"));
+    }
+    if u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize != message.len() {
+        return Err(Status::internal("the request is not one gRPC message of the length that it says"));
+    }
+    RateLimitRequest::decode(message)
+        .map_err(|error| Status::internal(format!("the request is no RateLimitRequest: {error}")))
+}
+
+fn framed(message: &RateLimitResponse) -> Response<Reply> {
+    let length = message.encoded_len();
+    let mut bytes = BytesMut::with_capacity(PREFIX + length);
+    bytes.put_u8(0);
+    bytes.put_u32(length as u32);
+    message.encode_raw(&mut bytes);
+    let mut trailers = HeaderMap::with_capacity(1);
+    trailers.insert(Status::GRPC_STATUS, OK);
+    let mut response = Response::new(Reply::Call { message: Some(bytes.freeze()), trailers: Some(trailers) });
+    response.headers_mut().insert(CONTENT_TYPE, GRPC);
+    response
+}
+
+/// The caller's patience (`grpc-timeout`: digits and a unit); what can't be read is no limit, as gRPC has it.
+pub(super) fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let number: u64 = number.parse().ok().filter(|_| number.len() <= 8)?;
+    Some(match unit {
+        "H" => Duration::from_secs(number * 3_600),
+        "M" => Duration::from_secs(number * 60),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return None,
+    })
+}

@@ -1,0 +1,90 @@
+use std::{collections::VecDeque, convert::Infallible};
+
+use envoy_types::pb::envoy::extensions::common::ratelimit::v3::{RateLimitDescriptor, rate_limit_descriptor::Entry};
+use tonic::Code;
+
+use super::*;
+
+/// A body that comes in these frames.
+struct Frames(VecDeque<Bytes>);
+
+impl Body for Frames {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.pop_front().map(|data| Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+fn asked() -> RateLimitRequest {
+    let entries = vec![Entry { key: "user".into(), value: "alice".into() }];
+    let descriptors = vec![RateLimitDescriptor { entries, ..RateLimitDescriptor::default() }];
+    RateLimitRequest { domain: "api".into(), descriptors, hits_addend: 1 }
+}
+
+fn bytes() -> Vec<u8> {
+    let message = asked().encode_to_vec();
+    let mut out = vec![0];
+    out.extend((message.len() as u32).to_be_bytes());
+    out.extend(message);
+    out
+}
+
+fn read(frames: impl IntoIterator<Item = Vec<u8>>) -> Result<RateLimitRequest, Status> {
+    let frames = Frames(frames.into_iter().map(Bytes::from).collect());
+    message(frames).now_or_never().expect("the frames are there")
+}
+
+#[test]
+fn a_message_is_the_same_however_it_is_cut_into_frames() {
+    let whole = bytes();
+    for at in 0..=whole.len() {
+        let (first, second) = whole.split_at(at);
+        assert_eq!(read([first.to_vec(), second.to_vec()]).expect("well formed"), asked(), "cut at {at}");
+    }
+    assert_eq!(read(whole.iter().map(|byte| vec![*byte])).expect("well formed"), asked());
+}
+
+#[test]
+fn what_is_no_message_is_refused_with_the_status_that_says_why() {
+    let changed = |change: fn(&mut Vec<u8>)| {
+        let mut bytes = bytes();
+        change(&mut bytes);
+        read([bytes]).expect_err("not well formed").code()
+    };
+    assert_eq!(read([]).expect_err("nothing").code(), Code::Internal);
+    assert_eq!(changed(|bytes| bytes.truncate(4)), Code::Internal);
+    assert_eq!(changed(|bytes| bytes.truncate(9)), Code::Internal);
+    assert_eq!(changed(|bytes| bytes.push(0)), Code::Internal);
+    assert_eq!(changed(|bytes| bytes[0] = 1), Code::Unimplemented);
+    assert_eq!(changed(|bytes| bytes[6] = 0xff), Code::Internal);
+}
+
+#[test]
+fn a_message_over_the_bound_is_refused_before_it_is_joined() {
+    let mut long = vec![0];
+    long.extend((MESSAGE_BYTES_MAX as u32 + 1).to_be_bytes());
+    let frames =
+        std::iter::once(long).chain(std::iter::repeat_n(vec![0; 1 << 16], MESSAGE_BYTES_MAX >> 16)).chain([vec![0]]);
+    assert_eq!(read(frames).expect_err("too long").code(), Code::OutOfRange);
+}
+
+#[test]
+fn an_answer_is_a_message_and_then_its_status() {
+    let response = RateLimitResponse { overall_code: 2, ..RateLimitResponse::default() };
+    let (parts, mut body) = framed(&response).into_parts();
+    assert_eq!(parts.headers.get(CONTENT_TYPE), Some(&GRPC));
+    let frame =
+        |body: &mut Reply| body.frame().now_or_never().expect("it is there").map(|frame| frame.expect("no error"));
+    let data = frame(&mut body).and_then(|frame| frame.into_data().ok()).expect("a message");
+    assert_eq!(&data[..], [0, 0, 0, 0, 2, 8, 2]);
+    assert!(!body.is_end_stream());
+    let trailers = frame(&mut body).and_then(|frame| frame.into_trailers().ok()).expect("a status");
+    assert_eq!(trailers.get("grpc-status"), Some(&OK));
+    assert!(body.is_end_stream() && frame(&mut body).is_none());
+}
