@@ -8,10 +8,13 @@ mod named;
 mod reference;
 mod reference_page;
 mod render;
+mod sink;
+mod statsd;
 mod stores;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod totals;
 mod unmatched;
 
 use std::{
@@ -31,6 +34,8 @@ pub use latency::Latency;
 pub(crate) use meters::requested_id;
 pub use meters::{Meters, Outcome};
 pub use reference::{Reference, ReferenceSettings};
+pub use sink::{Protocol, Sink, flush};
+pub use statsd::{Dialect, Rewriting};
 pub use tally::Tally;
 pub use unmatched::Unmatched;
 

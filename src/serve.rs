@@ -28,7 +28,7 @@ use crate::{
     health::Health,
     http,
     limiter::{Degraded, Limiter, Modes, Snapshot},
-    metrics::Metrics,
+    metrics::{self, Metrics},
     service::{FILE_DESCRIPTORS, RateLimit},
     settings::{DecisionSettings, ListenerSettings, ResponseSettings, Settings},
     store::memory::{Memory, MemorySettings},
@@ -98,6 +98,11 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
         let router =
             admin::metrics_router(&settings.listeners.metrics_path, Arc::clone(&snapshot), Arc::clone(&metrics));
         parts.spawn(serve_http(listener, router, "metrics"));
+    }
+    let sinks = stats::sinks(&settings.stats);
+    if !sinks.is_empty() {
+        let (metrics, snapshot) = (Arc::clone(&metrics), Arc::clone(&snapshot));
+        control.spawn(metrics::flush(sinks, settings.stats.flush_interval, metrics, snapshot, closed.clone()));
     }
     control.spawn(backend::sweep(swept, closed.clone()));
     control.spawn(limiting.backend.clone().keep(closed.clone()));

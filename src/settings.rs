@@ -24,7 +24,7 @@ use clap::Args;
 
 pub use flags::Flags;
 pub use responses::{LimitHeaders, ResponseSettings};
-pub use stats::{StatsFlags, StatsSettings};
+pub use stats::{Mogrifier, StatsFlags, StatsSettings};
 pub use tls::TlsSettings;
 pub use variables::{DIFFERENT_DEFAULTS, Environment, Fate, Kind, VARIABLES, Variable};
 pub use xds::{XdsBackoff, XdsSettings, XdsTls};
@@ -178,10 +178,18 @@ impl Settings {
     /// beside the settings tell of variables that are set and do nothing.
     pub fn read(flags: &Flags, environment: &Environment) -> Result<(Settings, Vec<String>), Invalid> {
         let notices = variables::notices(environment);
+        let mut wrong = notices.wrong;
+        let mogrifiers = stats::mogrifiers(flags, environment).unwrap_or_else(|lines| {
+            wrong.extend(lines);
+            Vec::new()
+        });
         match Settings::resolve(flags) {
-            Ok(settings) if notices.wrong.is_empty() => Ok((settings, notices.warnings)),
-            Ok(_) => Err(Invalid(notices.wrong)),
-            Err(Invalid(wrong)) => Err(Invalid([wrong, notices.wrong].concat())),
+            Ok(mut settings) if wrong.is_empty() => {
+                settings.stats.mogrifiers = mogrifiers;
+                Ok((settings, notices.warnings))
+            }
+            Ok(_) => Err(Invalid(wrong)),
+            Err(Invalid(first)) => Err(Invalid([first, wrong].concat())),
         }
     }
 
@@ -375,7 +383,7 @@ fn listeners(flags: &Flags, read: &mut Reader) -> ListenerSettings {
         tls: tls::tls(flags, read),
         http,
         admin,
-        metrics: use_metrics.then_some(metrics),
+        metrics: (use_metrics && !stats::is_true(&flags.stats.disable_stats)).then_some(metrics),
         metrics_path,
         max_connection_age: read.or("GRPC_MAX_CONNECTION_AGE", &flags.grpc_max_connection_age, day, parse::duration),
         max_connection_age_grace: read.or(

@@ -4,7 +4,10 @@ use std::{fs, path::Path};
 
 use tracing::warn;
 
-use crate::{metrics::ReferenceSettings, settings::StatsSettings};
+use crate::{
+    metrics::{Dialect, Protocol, ReferenceSettings, Rewriting, Sink},
+    settings::{Mogrifier, StatsSettings},
+};
 
 /// What is counted. Says what becomes of a mapping.
 pub(super) fn reference(settings: &StatsSettings) -> ReferenceSettings {
@@ -12,12 +15,32 @@ pub(super) fn reference(settings: &StatsSettings) -> ReferenceSettings {
         heed_mapper(path);
     }
     ReferenceSettings {
-        is_on: settings.on_page,
+        is_on: settings.on_page || settings.statsd || settings.dog_statsd,
         on_page: settings.on_page,
         near_limit_ratio: settings.near_limit_ratio,
         series_max: settings.series_max,
         response_time_in_ms: settings.response_time_in_ms,
     }
+}
+
+/// The servers that are told; any number at once.
+pub(super) fn sinks(settings: &StatsSettings) -> Vec<Sink> {
+    let address = || (settings.host.clone(), settings.port);
+    let statsd = settings.statsd.then(|| {
+        let protocol = if settings.udp { Protocol::Udp } else { Protocol::Tcp };
+        Sink::new("statsd", address(), protocol, Dialect::StatsD { tags: settings.tags.clone() })
+    });
+    let dog_statsd = settings.dog_statsd.then(|| {
+        let rewritings = settings.mogrifiers.iter().cloned().map(rewriting).collect();
+        let dialect = Dialect::DogStatsD { tags: settings.tags.clone(), rewritings };
+        Sink::new("dogstatsd", address(), Protocol::Udp, dialect)
+    });
+    statsd.into_iter().chain(dog_statsd).collect()
+}
+
+fn rewriting(mogrifier: Mogrifier) -> Rewriting {
+    let Mogrifier { pattern, name, tags } = mogrifier;
+    Rewriting { pattern, name, tags }
 }
 
 /// The file may be absent: Envoy Gateway names one that is optional.

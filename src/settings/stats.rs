@@ -1,10 +1,11 @@
 //! What is counted for dashboards, and where it goes. Knows the variables' names, not what is counted.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
+use regex::Regex;
 
-use super::{Flags, Reader, parse, set};
+use super::{Environment, Flags, Reader, parse, set};
 
 /// Flags of the metrics that envoyproxy/ratelimit has too.
 #[derive(Args, Clone, Debug, Default)]
@@ -21,6 +22,33 @@ pub struct StatsFlags {
     /// ratelimit_service_response_time_seconds is in milliseconds [default: false]
     #[arg(long, value_name = "BOOL", env = "PROMETHEUS_RESPONSE_TIME_AS_MILLISECONDS", help_heading = "Metrics")]
     pub prometheus_response_time_as_milliseconds: Option<String>,
+    /// Send metrics to a StatsD server [default: false]
+    #[arg(long, value_name = "BOOL", env = "USE_STATSD", help_heading = "Metrics")]
+    pub use_statsd: Option<String>,
+    /// Host of the StatsD or DogStatsD server [default: localhost]
+    #[arg(long, value_name = "HOST", env = "STATSD_HOST", help_heading = "Metrics")]
+    pub statsd_host: Option<String>,
+    /// Its port [default: 8125]
+    #[arg(long, value_name = "PORT", env = "STATSD_PORT", help_heading = "Metrics")]
+    pub statsd_port: Option<String>,
+    /// tcp or udp; DogStatsD is always told over UDP [default: tcp]
+    #[arg(long, value_name = "NAME", env = "STATSD_PROTOCOL", help_heading = "Metrics")]
+    pub statsd_protocol: Option<String>,
+    /// How often metrics are sent [default: 10s]
+    #[arg(long, value_name = "DURATION", env = "STATS_FLUSH_INTERVAL", help_heading = "Metrics")]
+    pub stats_flush_interval: Option<String>,
+    /// Tags of every metric that is sent: key:value,…
+    #[arg(long, value_name = "TAGS", env = "EXTRA_TAGS", help_heading = "Metrics")]
+    pub extra_tags: Option<String>,
+    /// Send metrics to a DogStatsD server [default: false]
+    #[arg(long, value_name = "BOOL", env = "USE_DOG_STATSD", help_heading = "Metrics")]
+    pub use_dog_statsd: Option<String>,
+    /// Names of rewritings of DogStatsD's names, each in DOG_STATSD_MOGRIFIER_<NAME>_PATTERN, _NAME and _TAGS
+    #[arg(long, value_name = "NAMES", env = "USE_DOG_STATSD_MOGRIFIERS", help_heading = "Metrics")]
+    pub use_dog_statsd_mogrifiers: Option<String>,
+    /// Neither serve nor send metrics [default: false]
+    #[arg(long, value_name = "BOOL", env = "DISABLE_STATS", help_heading = "Metrics")]
+    pub disable_stats: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -31,12 +59,35 @@ pub struct StatsSettings {
     pub series_max: usize,
     pub mapper: Option<PathBuf>,
     pub response_time_in_ms: bool,
+    pub statsd: bool,
+    pub dog_statsd: bool,
+    pub host: String,
+    pub port: u16,
+    /// StatsD over UDP instead of TCP.
+    pub udp: bool,
+    pub flush_interval: Duration,
+    /// Sorted by key.
+    pub tags: Vec<(String, String)>,
+    pub mogrifiers: Vec<Mogrifier>,
+}
+
+/// A rewriting of DogStatsD's names.
+#[derive(Clone, Debug)]
+pub struct Mogrifier {
+    pub pattern: Regex,
+    pub name: String,
+    pub tags: Vec<(String, String)>,
 }
 
 pub(super) fn stats(flags: &Flags, read: &mut Reader) -> StatsSettings {
     let stats = &flags.stats;
+    let disabled = read.or("DISABLE_STATS", &stats.disable_stats, false, parse::boolean);
+    let mut tags = read.or("EXTRA_TAGS", &stats.extra_tags, Vec::new(), pairs);
+    tags.sort();
+    const PROTOCOLS: &[(&str, bool)] = &[("tcp", false), ("udp", true)];
     StatsSettings {
-        on_page: read.or("USE_PROMETHEUS", &flags.use_prometheus, false, parse::boolean),
+        // A wrong value is reported where the listener is read.
+        on_page: !disabled && is_true(&flags.use_prometheus),
         near_limit_ratio: read.or("NEAR_LIMIT_RATIO", &stats.near_limit_ratio, 0.8, ratio),
         series_max: read.or("TOLLGATE_MAX_METRIC_SERIES", &stats.max_metric_series, 100_000, parse::at_least(1))
             as usize,
@@ -47,7 +98,62 @@ pub(super) fn stats(flags: &Flags, read: &mut Reader) -> StatsSettings {
             false,
             parse::boolean,
         ),
+        statsd: read.or("USE_STATSD", &stats.use_statsd, false, parse::boolean) && !disabled,
+        dog_statsd: read.or("USE_DOG_STATSD", &stats.use_dog_statsd, false, parse::boolean) && !disabled,
+        host: set(&stats.statsd_host).unwrap_or("localhost").to_string(),
+        port: read.or("STATSD_PORT", &stats.statsd_port, 8125, parse::port),
+        udp: read.or("STATSD_PROTOCOL", &stats.statsd_protocol, false, parse::word(PROTOCOLS)),
+        flush_interval: read.or("STATS_FLUSH_INTERVAL", &stats.stats_flush_interval, Duration::from_secs(10), interval),
+        tags,
+        mogrifiers: Vec::new(),
     }
+}
+
+/// Whether a switch is on. Says nothing of a value that can't be read.
+pub(super) fn is_true(text: &Option<String>) -> bool {
+    set(text).is_some_and(|text| parse::boolean(text) == Ok(true))
+}
+
+/// The rewritings that USE_DOG_STATSD_MOGRIFIERS names, with a line for each that isn't right.
+pub(super) fn mogrifiers(flags: &Flags, environment: &Environment) -> Result<Vec<Mogrifier>, Vec<String>> {
+    let names = set(&flags.stats.use_dog_statsd_mogrifiers).into_iter().flat_map(|names| names.split(','));
+    let (mut all, mut wrong) = (Vec::new(), Vec::new());
+    for name in names.map(str::trim).filter(|name| !name.is_empty()) {
+        match mogrifier(&format!("DOG_STATSD_MOGRIFIER_{}", name.to_uppercase()), environment) {
+            Ok(mogrifier) => all.push(mogrifier),
+            Err(line) => wrong.push(line),
+        }
+    }
+    if wrong.is_empty() { Ok(all) } else { Err(wrong) }
+}
+
+fn mogrifier(prefix: &str, environment: &Environment) -> Result<Mogrifier, String> {
+    let named = |part: &str| {
+        let name = format!("{prefix}_{part}");
+        environment.get(&name).ok_or_else(|| format!("{name}: is needed, because USE_DOG_STATSD_MOGRIFIERS names it"))
+    };
+    let pattern = named("PATTERN")?;
+    let tags = environment.get(&format!("{prefix}_TAGS")).unwrap_or_default();
+    Ok(Mogrifier {
+        pattern: Regex::new(pattern)
+            .map_err(|_| format!("{prefix}_PATTERN: '{pattern}': expected a regular expression"))?,
+        name: named("NAME")?.to_string(),
+        tags: pairs(tags).map_err(|what| format!("{prefix}_TAGS: '{tags}': {what}"))?,
+    })
+}
+
+/// A Go map: `k:v,k:v`.
+fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
+    let pair = |pair: &str| {
+        let (key, value) = pair.split_once(':').ok_or("expected key:value,key:value")?;
+        Ok((key.trim().to_string(), value.to_string()))
+    };
+    text.split(',').filter(|text| !text.is_empty()).map(pair).collect()
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let some = parse::duration(text)?;
+    if some.is_zero() { Err("expected a duration such as 10s".into()) } else { Ok(some) }
 }
 
 fn ratio(text: &str) -> Result<f32, String> {

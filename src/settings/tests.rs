@@ -209,6 +209,40 @@ fn variables_that_do_nothing_are_told_of_and_empty_ones_are_not_set() {
 }
 
 #[test]
+fn what_is_sent_to_statsd_servers_is_read_and_what_is_wrong_of_it_named() {
+    let mut flags = Flags::default();
+    flags.stats.extra_tags = text("zone:b,app:a:c");
+    flags.stats.use_dog_statsd_mogrifiers = text("hits");
+    let set = environment(&[
+        ("DOG_STATSD_MOGRIFIER_HITS_PATTERN", "(a)"),
+        ("DOG_STATSD_MOGRIFIER_HITS_NAME", "$1"),
+        ("DOG_STATSD_MOGRIFIER_HITS_TAGS", "k:$1"),
+    ]);
+    let (settings, _) = Settings::read(&flags, &set).expect("nothing is wrong");
+    let tags: Vec<_> = settings.stats.tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    assert_eq!((tags, settings.stats.mogrifiers.len()), (vec!["app=a:c".to_string(), "zone=b".into()], 1));
+
+    flags.stats.extra_tags = text("zone");
+    flags.stats.stats_flush_interval = text("0");
+    flags.stats.near_limit_ratio = text("80");
+    let set = environment(&[("DOG_STATSD_MOGRIFIER_HITS_PATTERN", "(")]);
+    let wrong = Settings::read(&flags, &set).expect_err("four things are wrong").to_string();
+    for name in ["EXTRA_TAGS", "STATS_FLUSH_INTERVAL", "NEAR_LIMIT_RATIO", "DOG_STATSD_MOGRIFIER_HITS_PATTERN: '('"] {
+        assert!(wrong.contains(name), "{name} in {wrong}");
+    }
+}
+
+#[test]
+fn without_stats_nothing_is_served_or_sent() {
+    let settings = resolved(|flags| {
+        flags.use_prometheus = text("true");
+        flags.stats.use_statsd = text("true");
+        flags.stats.disable_stats = text("true");
+    });
+    assert_eq!((settings.listeners.metrics, settings.stats.on_page, settings.stats.statsd), (None, false, false));
+}
+
+#[test]
 fn any_runtime_variable_means_the_references_directories() {
     let settings = resolved(|flags| flags.runtime_watch_root = text("false"));
     assert_eq!(settings.rules.paths, [PathBuf::from("/srv/runtime_data/current/config")]);

@@ -19,6 +19,10 @@ impl Environment {
         };
         std::env::vars_os().filter_map(text).collect()
     }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
 }
 
 impl FromIterator<(String, String)> for Environment {

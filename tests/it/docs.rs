@@ -30,7 +30,7 @@ async fn every_metric_is_documented_and_no_other() {
         ("CONFIG_GRPC_XDS_SERVER_URL", "127.0.0.1:1"),
         ("FORCE_START_WITHOUT_INITIAL_CONFIG", "true"),
     ];
-    for env in [&[][..], &[("REDIS_URL", "127.0.0.1:1")], &plane] {
+    for env in [&[("USE_PROMETHEUS", "true")][..], &[("REDIS_URL", "127.0.0.1:1")], &plane] {
         let tollgate = Tollgate::start_with(rules.path(), env).await;
         let page = tollgate.metrics().await;
         served

@@ -18,5 +18,6 @@ mod rules_doc;
 mod rules_golden;
 mod serve;
 mod split_redis;
+mod statsd;
 mod store_contract;
 mod xds;

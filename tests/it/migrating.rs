@@ -42,16 +42,6 @@ fn no_variable_of_the_reference_is_missing() {
 
 /// Named here until they are built: start-up says of each that nothing reads it.
 const NOT_YET: &[&str] = &[
-    "USE_DOG_STATSD",
-    "USE_DOG_STATSD_MOGRIFIERS",
-    "DOG_STATSD_MOGRIFIER_*",
-    "USE_STATSD",
-    "STATSD_HOST",
-    "STATSD_PORT",
-    "STATSD_PROTOCOL",
-    "EXTRA_TAGS",
-    "STATS_FLUSH_INTERVAL",
-    "DISABLE_STATS",
     "LIMIT_RESPONSE_HEADERS_ENABLED",
     "LIMIT_LIMIT_HEADER",
     "LIMIT_REMAINING_HEADER",
@@ -68,6 +58,8 @@ fn every_honoured_variable_is_a_setting() {
         .map(|variable| variable.name)
         .filter(|name| !help.contains(&format!("[env: {name}=")) && !help.contains(&format!("[env: {name}]")))
         .filter(|name| !NOT_YET.contains(name))
+        // Their names are the user's, so no flag has them; statsd.rs shows that they are read.
+        .filter(|name| *name != "DOG_STATSD_MOGRIFIER_*")
         .collect();
     assert_eq!(unread, Vec::<&str>::new(), "called honoured, but nothing reads them");
 }

@@ -1,0 +1,48 @@
+//! The reference's metrics as StatsD gets them there: names with dots (reference §12.2) and what each counts so far.
+
+use std::{collections::HashMap, sync::atomic::Ordering::Relaxed};
+
+use super::{Metrics, latency::Recorded, tally::COUNTERS};
+use crate::limiter::Snapshot;
+
+/// What was counted since the start, by name. A sink sends what was added.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Totals {
+    pub(super) counters: HashMap<String, u64>,
+    pub(super) response_times: Recorded,
+}
+
+pub(super) const RESPONSE_TIME: &str = "ratelimit_server.ShouldRateLimit.response_time";
+
+const RULES: &str = "ratelimit.service.rate_limit";
+
+impl Metrics {
+    pub(super) fn totals(&self, snapshot: &Snapshot) -> Totals {
+        let (reference, response_times) = (&self.reference, self.decision.recorded());
+        let mut counters = HashMap::new();
+        let mut add = |name: String, count: u64| {
+            if count > 0 {
+                *counters.entry(name).or_insert(0) += count;
+            }
+        };
+        reference.each_hits(snapshot, |key, counts| {
+            let parts: Vec<&str> = key.parts().collect();
+            for (counter, count) in COUNTERS.into_iter().zip(counts) {
+                add(format!("{RULES}.{}.{counter}", parts.join(".")), count);
+            }
+        });
+        reference.each_unknown_domain(|domain, count| add(format!("{RULES}.{domain}.domain_not_found"), count));
+        let ones = [
+            ("ratelimit.service.call.should_rate_limit.redis_error", &reference.redis_errors),
+            ("ratelimit.service.call.should_rate_limit.service_error", &reference.service_errors),
+            ("ratelimit.service.config_load_success", &reference.loads),
+            ("ratelimit.service.config_load_error", &reference.load_errors),
+            ("ratelimit.service.global_shadow_mode", &reference.shadowed),
+        ];
+        for (name, count) in ones {
+            add(name.to_owned(), count.load(Relaxed));
+        }
+        add("ratelimit_server.ShouldRateLimit.total_requests".to_owned(), response_times.buckets.iter().sum());
+        Totals { counters, response_times }
+    }
+}
