@@ -152,6 +152,7 @@ impl Client {
         }
         let defaults = self.defaults;
         let load = blocking(move || load(&response, &defaults)).await;
+        set::tell(&load.problems);
         if load.problems.has_errors() {
             warn!(version, "the control plane's rules have errors and are refused, all of them");
             let text = set::summary(&load.problems);

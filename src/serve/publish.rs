@@ -31,7 +31,7 @@ pub(super) struct Publisher {
 
 /// What goes on bringing rules.
 pub(super) enum Feed {
-    Files(Reloader),
+    Files(Box<Reloader>),
     ControlPlane(Box<xds::Client>),
 }
 
@@ -62,7 +62,7 @@ impl Feed {
 /// sends them.
 pub(super) fn open(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<(Publisher, Feed)> {
     let Some(control_plane) = &settings.rules.control_plane else {
-        return load(settings, metrics).map(|(publisher, reloader)| (publisher, Feed::Files(reloader)));
+        return load(settings, metrics).map(|(publisher, reloader)| (publisher, Feed::Files(Box::new(reloader))));
     };
     info!(server = control_plane.server, tls = control_plane.tls.is_some(), "rules come from a control plane");
     let defaults = reload_settings(settings).defaults;

@@ -10,9 +10,10 @@ use envoy_types::pb::{
 };
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
+use tracing::{error, warn};
 
 use super::render::Rendered;
-use crate::rules::{self, Defaults, Load, Problems, Rules, Sources};
+use crate::rules::{self, Defaults, Load, Problems, Rules, Severity, Sources};
 
 pub(super) const TYPE_URL: &str = "type.googleapis.com/ratelimit.config.ratelimit.v3.RateLimitConfig";
 
@@ -72,6 +73,20 @@ fn decode(resource: &Any) -> Result<RateLimitConfig, String> {
             decode(&resource.ok_or("what is wrapped in it is none")?)
         }
         other => Err(format!("it is a {other}")),
+    }
+}
+
+/// Logs what is wrong, a line each.
+pub(super) fn tell(problems: &Problems) {
+    for problem in problems.iter().take(LISTED_MAX) {
+        match problem.severity {
+            Severity::Error => error!("{problem}"),
+            Severity::Warning => warn!("{problem}"),
+        }
+    }
+    let more = problems.iter().count().saturating_sub(LISTED_MAX) + problems.more();
+    if more > 0 {
+        warn!(more, "further problems in the control plane's rules");
     }
 }
 

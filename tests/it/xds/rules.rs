@@ -103,6 +103,8 @@ async fn a_set_with_an_error_is_refused_whole_with_every_mistake_and_the_old_rul
         assert_eq!(client.limit_of(name, &[("user", "alice")]).await, Some(10), "{name} keeps its rules");
     }
     assert_eq!(tollgate.metric("tollgate_rules_last_reload_successful").await, 0.0);
+    let log = tollgate.process.log();
+    assert!(log.contains("descriptors[0].descriptors[0]"), "the log hides the problem:\n{log}");
     let shown = get(tollgate.admin, "/rules", &[]).await.unwrap().body;
     assert!(shown.contains("descriptors[0].descriptors[0]"), "/rules hides the problem:\n{shown}");
 
