@@ -167,6 +167,42 @@ async fn metrics_are_well_formed_and_no_client_can_add_series() {
     let decided = text.lines().find(|line| line.starts_with("tollgate_decisions_total") && line.contains("api/user"));
     assert!(decided.is_some_and(|line| line.ends_with(" 350")), "350 users, one hit each: {decided:?}");
 
+    let (is_well_formed, said) = promtool(&text);
+    assert!(is_well_formed, "promtool:\n{said}");
+}
+
+#[tokio::test]
+async fn the_references_metrics_are_well_formed_but_for_the_suffix_that_it_leaves_out() {
+    let rules = RulesDir::with("api.yaml", PER_USER);
+    let tollgate = Tollgate::start_with(rules.path(), &[("USE_PROMETHEUS", "true")]).await;
+    for _ in 0..4 {
+        tollgate.client().admits("api", &[("user", "alice")]).await;
+    }
+    tollgate.client().admits("no.such domain", &[("user", "alice")]).await;
+    let _ = tollgate.client().ask(request("", vec![])).await;
+    let page = tollgate.metrics().await;
+    for line in [
+        r#"ratelimit_service_rate_limit_near_limit{domain="api",key1="user"} 1"#,
+        r#"ratelimit_service_rate_limit_over_limit{domain="api",key1="user"} 1"#,
+        r#"ratelimit_service_rate_limit_total_hits{domain="api",key1="user"} 4"#,
+        r#"ratelimit_service_rate_limit_within_limit{domain="api",key1="user"} 3"#,
+        "ratelimit_service_rate_limit_no_such_domain_domain_not_found 1",
+        r#"ratelimit_service_should_rate_limit_error{err_type="service_error"} 1"#,
+        "ratelimit_service_config_load_success 1",
+        r#"ratelimit_service_response_time_seconds_bucket{grpc_method="ShouldRateLimit",le="0.005"}"#,
+        r#"ratelimit_service_total_requests{grpc_method="ShouldRateLimit"} "#,
+    ] {
+        assert!(page.lines().any(|shown| shown.starts_with(line)), "no {line} in\n{page}");
+    }
+    let (_, said) = promtool(&page);
+    let objections: Vec<_> = said.lines().filter(|line| !line.is_empty()).collect();
+    let is_suffix =
+        |line: &&str| line.starts_with("ratelimit_service_") && line.ends_with(r#"should have "_total" suffix"#);
+    assert!(!objections.is_empty() && objections.iter().all(is_suffix), "promtool:\n{said}");
+}
+
+/// Whether a page of metrics is well formed, and what is said of it.
+fn promtool(page: &str) -> (bool, String) {
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
@@ -174,10 +210,10 @@ async fn metrics_are_well_formed_and_no_client_can_add_series() {
         .stderr(Stdio::piped())
         .spawn()
         .expect("promtool: tests/run.sh installs it");
-    promtool.stdin.take().expect("stdin is piped").write_all(text.as_bytes()).unwrap();
+    promtool.stdin.take().expect("stdin is piped").write_all(page.as_bytes()).unwrap();
     let output = promtool.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "promtool:\n{said}");
+    (output.status.success(), said.into_owned())
 }
 
 #[tokio::test]
