@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tollgate::limit::{Algorithm, Cost, Entry, Limit, Unit};
+use tollgate::limit::{Algorithm, Cost, Entry, Limit, Unit, UnixMicros};
 use tollgate::store::redis::{Address, Redis, RedisSettings, Topology};
-use tollgate::store::{Ask, Gate, Key, Role, key};
+use tollgate::store::{Ask, Gate, Key, Role, Store, key};
 
 use crate::redis_server::{RedisCluster, RedisServer};
 use crate::redis_twin::{settings, soon, store};
@@ -148,4 +148,48 @@ async fn moving_slot_loses_no_request_and_no_count() {
         remaining(&redis, "alice", max).await
     });
     assert_eq!(after.await.expect("the new node answers"), 987);
+}
+
+#[tokio::test]
+async fn replicas_whose_clocks_are_hours_apart_agree() {
+    let server = RedisServer::start();
+    let replicas = replicas(settings(&server)).await;
+    let five_hours = 5 * 3_600_000_000;
+    let here = tollgate::clock::now().0;
+    let clocks = [here - five_hours, here, here + five_hours].map(UnixMicros);
+    for algorithm in Algorithm::ALL {
+        let hourly = Limit { burst: 30, ..Limit::new(30, Unit::Hour.window(), algorithm) };
+        let entries = [Entry { key: "user", value: "alice" }];
+        let mut readings = Vec::new();
+        for nth in 0..33 {
+            let store = Store::Redis(replicas[nth % REPLICAS].clone());
+            let asks = [ask(&entries, hourly, 1)];
+            let answer = store.apply(&asks, Gate::default(), clocks[nth % REPLICAS], soon()).await;
+            readings.push(answer.expect("Redis answers")[0]);
+        }
+        let admitted = readings.iter().filter(|reading| reading.admitted).count();
+        // A bucket that drains may regain one hit of its hour while the test runs; no clock gives it five hours' worth.
+        assert!((30..=31).contains(&admitted), "{algorithm:?}: {admitted}");
+        let waits = readings.iter().filter(|reading| !reading.admitted).map(|reading| reading.reset.0);
+        assert!(waits.clone().count() > 0 && waits.max() <= Some(2 * 3_600_000_000), "{algorithm:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_slow_bucket_that_was_emptied_is_not_forgotten_before_it_is_full() {
+    let server = RedisServer::start();
+    let redis = store(settings(&server)).await;
+    let slow = Limit { burst: 10_000, ..Limit::new(60, Unit::Minute.window(), Algorithm::TokenBucket) };
+    let entries = [Entry { key: "user", value: "alice" }];
+    let start = tollgate::clock::now();
+    let at = |minutes: u64| UnixMicros(start.0 + minutes * 60_000_000);
+    let put = async |hits, now| {
+        redis.apply_at(&[ask(&entries, slow, hits)], Gate::default(), now, soon()).await.expect("Redis answers")[0]
+    };
+    assert_eq!(put(10_000, at(0)).await.remaining, 0);
+    assert_eq!(put(0, at(3)).await.remaining, 180, "one a second for three minutes");
+    // And Redis keeps it in real time until it would be full: 10,000 s.
+    let key = server.cli(&["--raw", "keys", "tg1:*user=alice"]);
+    let left: u64 = server.cli(&["--raw", "pttl", key.trim()]).trim().parse().expect("a time to live");
+    assert!(left >= 9_900_000, "{left} ms");
 }
