@@ -14,12 +14,14 @@ enum Takes {
     Switch,
 }
 
+type Tool = fn(&Given) -> anyhow::Result<ExitCode>;
+
 type Flag = (&'static str, Takes, &'static str);
 
 /// Runs the tool that the first argument names, if it names one.
 pub(super) fn run(args: &[OsString]) -> Option<anyhow::Result<ExitCode>> {
     let name = Path::new(args.first()?).file_name()?.to_str()?;
-    let (flags, tool): (&[Flag], fn(&Given) -> anyhow::Result<ExitCode>) = match name {
+    let (flags, tool): (&[Flag], Tool) = match name {
         "ratelimit_client" => (client::FLAGS, client::run),
         "ratelimit_config_check" => (config_check::FLAGS, config_check::run),
         _ => return None,

@@ -86,7 +86,7 @@ fn wrong_values_of_variables_that_do_nothing_are_named_with_the_others_and_exit_
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     for (name, value) in wrong {
-        assert!(said.contains(&format!("{name}")) && said.contains(&format!("'{value}'")), "no {name} in:\n{said}");
+        assert!(said.contains(name) && said.contains(&format!("'{value}'")), "no {name} in:\n{said}");
     }
 }
 

@@ -138,9 +138,20 @@ async fn a_swapped_runtime_root_takes_effect_as_in_the_reference() {
     let tollgate = Tollgate::start_with(releases.path(), &env).await;
     let client = tollgate.client();
     assert_eq!(client.limit_of("api", &[("user", "watcher")]).await, Some(10));
+    let asking = client.clone();
+    let load = Load::start(4, move || {
+        let client = asking.clone();
+        async move { client.ask(request("api", vec![descriptor(&[("user", "loader")])])).await }
+    });
     for (name, requests) in [("two", 20), ("three", 30)] {
+        load.goes_on().await;
         release(name, requests);
         limit_becomes(&client, "api", requests).await;
+    }
+    load.goes_on().await;
+    for answer in load.stop().await {
+        let answer = answer.expect("a swap loses no request");
+        assert!(answer.statuses[0].current_limit.is_some(), "a swap left a moment without rules: {answer:?}");
     }
 }
 
