@@ -3,9 +3,7 @@
 
 use std::collections::HashMap;
 
-use clap::Args;
-
-use super::{Flags, parse};
+use super::parse;
 
 /// The environment, as far as it is text. A variable that is set but empty counts as unset.
 #[derive(Clone, Debug, Default)]
@@ -82,21 +80,13 @@ pub(super) fn notices(environment: &Environment) -> Notices {
     let mut notices = Notices::default();
     let mut set: Vec<(&String, &String)> = environment.0.iter().collect();
     set.sort();
-    let command = Flags::augment_args(clap::Command::new("tollgate"));
     for (name, value) in set {
         match Variable::find(name).map(|variable| variable.fate) {
             Some(Fate::Replaced(kind, sentence)) => match kind.check(value) {
                 Ok(()) => notices.warnings.push(format!("{name} does nothing here: {sentence}")),
                 Err(what) => notices.wrong.push(format!("{name}: '{value}': {what}")),
             },
-            Some(Fate::Honoured) => {
-                let is_read = name.starts_with(MOGRIFIERS)
-                    || command.get_arguments().any(|arg| arg.get_env().is_some_and(|env| *env == **name));
-                if !is_read {
-                    notices.warnings.push(format!("{name} does nothing yet: no part of this version reads it"));
-                }
-            }
-            None => {}
+            Some(Fate::Honoured) | None => {}
         }
     }
     notices
@@ -117,8 +107,6 @@ pub const DIFFERENT_DEFAULTS: &str = "eight defaults differ from envoyproxy/rate
     StatsD is off (USE_STATSD=true); LOG_LEVEL is info (LOG_LEVEL=warn); \
     repeated denials share their trips to Redis without LOCAL_CACHE_SIZE_IN_BYTES; \
     REDIS_SOCKET_TYPE follows the URL; names that begin with '..' are never rule files; SIGHUP reloads the rules";
-
-const MOGRIFIERS: &str = "DOG_STATSD_MOGRIFIER_";
 
 const POOL: &str = "each core has one connection to Redis that all its requests share; TOLLGATE_WORKERS sets the cores";
 const NO_POOL: &str = "there is no pool that could be empty; TOLLGATE_STORE_TIMEOUT bounds what a request waits";

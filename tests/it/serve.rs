@@ -8,6 +8,7 @@ mod responses;
 mod store_failure;
 mod surfaces;
 mod tls;
+mod unix_socket;
 
 /// One domain with a limit per user that no test reaches by accident.
 pub(crate) const PER_USER: &str =
