@@ -1,6 +1,6 @@
 //! Every metric, its name and its meaning, in one place. Process-wide ones go through the `metrics` crate; counters of
 //! limits and latencies are plain atomics beside the rules, because they are touched by every request, number as many
-//! as the rules, and must leave with them. Series are bounded by the rules, never by what clients send.
+//! as the rules, and must leave with them. Series are bounded by the rules; where clients' words make them, by a number.
 
 mod latency;
 mod meters;

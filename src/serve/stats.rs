@@ -4,6 +4,9 @@ use std::{fs, path::Path};
 
 use tracing::warn;
 
+#[cfg(test)]
+mod tests;
+
 use crate::{
     metrics::{Dialect, Protocol, ReferenceSettings, Rewriting, Sink},
     settings::{Mogrifier, StatsSettings},

@@ -1,8 +1,8 @@
 use super::*;
 
 fn totals(counters: &[(&str, u64)], response_times: &[(usize, u64)]) -> Totals {
-    let mut totals = Totals::default();
-    totals.counters = counters.iter().map(|(name, count)| (name.to_string(), *count)).collect();
+    let counters = counters.iter().map(|(name, count)| (name.to_string(), *count)).collect();
+    let mut totals = Totals { counters, ..Totals::default() };
     for (bucket, count) in response_times {
         totals.response_times.buckets[*bucket] = *count;
     }
