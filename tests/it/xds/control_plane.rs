@@ -65,6 +65,11 @@ impl ControlPlane {
         soon("a stream", self.streams.recv()).await
     }
 
+    /// No client has opened a stream that wasn't taken yet.
+    pub(crate) fn was_left_alone(&self) -> bool {
+        self.streams.is_empty()
+    }
+
     /// Gone, with every connection: a port that nobody listens on.
     pub(crate) fn stop(mut self) -> SocketAddr {
         self.end();
