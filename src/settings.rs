@@ -83,6 +83,15 @@ pub struct StoreSettings {
     pub per_second: Option<RedisFlags>,
 }
 
+impl StoreSettings {
+    /// What to say of a second Redis beside a store that isn't Redis.
+    fn idle_per_second(&self) -> Option<String> {
+        (self.kind == StoreKind::Memory && self.per_second.is_some()).then(|| {
+            format!("REDIS_PERSECOND does nothing here: all limits are counted in memory, because {}", self.reason)
+        })
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreKind {
     Memory,
@@ -186,7 +195,8 @@ impl Settings {
         match Settings::resolve(flags) {
             Ok(mut settings) if wrong.is_empty() => {
                 settings.stats.mogrifiers = mogrifiers;
-                Ok((settings, notices.warnings))
+                let idle = settings.store.idle_per_second();
+                Ok((settings, notices.warnings.into_iter().chain(idle).collect()))
             }
             Ok(_) => Err(Invalid(wrong)),
             Err(Invalid(first)) => Err(Invalid([first, wrong].concat())),

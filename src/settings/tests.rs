@@ -209,6 +209,22 @@ fn variables_that_do_nothing_are_told_of_and_empty_ones_are_not_set() {
 }
 
 #[test]
+fn a_second_redis_beside_the_memory_store_is_told_of() {
+    let warnings = |first_redis: &str| {
+        let flags = Flags {
+            redis_url: text(first_redis),
+            redis_persecond: text("true"),
+            redis_persecond_url: text("redis:6380"),
+            ..Flags::default()
+        };
+        Settings::read(&flags, &environment(&[])).expect("nothing is wrong").1
+    };
+    assert_eq!(warnings("redis:6379"), Vec::<String>::new());
+    let [line] = &warnings("")[..] else { panic!("{:?}", warnings("")) };
+    assert!(line.starts_with("REDIS_PERSECOND does nothing here: "), "{line}");
+}
+
+#[test]
 fn what_is_sent_to_statsd_servers_is_read_and_what_is_wrong_of_it_named() {
     let mut flags = Flags::default();
     flags.stats.extra_tags = text("zone:b,app:a:c");
