@@ -105,7 +105,7 @@ impl Variable {
 pub const DIFFERENT_DEFAULTS: &str = "eight defaults differ from envoyproxy/ratelimit's: \
     the admin listener is on 127.0.0.1 (DEBUG_HOST=0.0.0.0); Prometheus metrics are served (USE_PROMETHEUS=false); \
     StatsD is off (USE_STATSD=true); LOG_LEVEL is info (LOG_LEVEL=warn); \
-    repeated denials share their trips to Redis without LOCAL_CACHE_SIZE_IN_BYTES; \
+    repeated denials are remembered without LOCAL_CACHE_SIZE_IN_BYTES; \
     REDIS_SOCKET_TYPE follows the URL; names that begin with '..' are never rule files; SIGHUP reloads the rules";
 
 const POOL: &str = "each core has one connection to Redis that all its requests share; TOLLGATE_WORKERS sets the cores";
@@ -190,7 +190,7 @@ pub const VARIABLES: &[Variable] = &[
     replaced(
         "LOCAL_CACHE_SIZE_IN_BYTES",
         Kind::Int,
-        "requests for one counter that wait at the same time share one trip to Redis; no cache has to be sized, and a raised limit acts at once",
+        "repeated denials are remembered for up to a second, unless denied hits count; no cache has to be sized, and a raised limit acts at once",
     ),
     honoured("NEAR_LIMIT_RATIO"),
     honoured("CACHE_KEY_PREFIX"),
