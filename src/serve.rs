@@ -16,6 +16,7 @@ use std::{net::SocketAddr, sync::Arc, thread::available_parallelism};
 
 use anyhow::{Context, anyhow};
 use arc_swap::ArcSwap;
+use axum::Router;
 use tokio::{net::TcpListener, sync::Notify, task::JoinSet, time};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
@@ -87,25 +88,20 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
     let (service, store) = limiting.service(&control, &closed);
     let health = Arc::new(Health::new(reporter, store.clone(), Arc::clone(&snapshot), settings.health).await);
 
-    let mut parts: JoinSet<(&'static str, anyhow::Result<()>)> = JoinSet::new();
-    let serve_http = |listener, router, name: &'static str| {
-        let until = closed.clone().cancelled_owned();
-        async move { (name, axum::serve(listener, router).with_graceful_shutdown(until).await.map_err(Into::into)) }
-    };
-    parts.spawn(serve_http(bound.http, http::router(Arc::clone(&health), service), "http"));
-    parts.spawn(serve_http(bound.admin, admin::router(Arc::clone(&snapshot), Arc::clone(&reload)), "admin"));
+    let mut parts = Parts::new();
+    serve_http(&mut parts, "http", bound.http, http::router(Arc::clone(&health), service), &closed);
+    serve_http(&mut parts, "admin", bound.admin, admin::router(Arc::clone(&snapshot), reload), &closed);
     if let Some(listener) = bound.metrics {
-        let router =
-            admin::metrics_router(&settings.listeners.metrics_path, Arc::clone(&snapshot), Arc::clone(&metrics));
-        parts.spawn(serve_http(listener, router, "metrics"));
+        let path = &settings.listeners.metrics_path;
+        let router = admin::metrics_router(path, Arc::clone(&snapshot), Arc::clone(&metrics));
+        serve_http(&mut parts, "metrics", listener, router, &closed);
     }
     let sinks = stats::sinks(&settings.stats);
     if !sinks.is_empty() {
-        let (metrics, snapshot) = (Arc::clone(&metrics), Arc::clone(&snapshot));
         control.spawn(metrics::flush(sinks, settings.stats.flush_interval, metrics, snapshot, closed.clone()));
     }
     control.spawn(backend::sweep(swept, closed.clone()));
-    control.spawn(limiting.backend.clone().keep(closed.clone()));
+    control.spawn(limiting.backend.keep(closed.clone()));
     let watched = Arc::clone(&health);
     control.spawn(closed.clone().run_until_cancelled_owned(async move { watched.watch().await }));
     if let Some(certificates) = certificates {
@@ -132,13 +128,30 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
     let finished = finish(cores, &settings).await;
     closed.cancel();
     control.close();
-    let _ = time::timeout(settings.process.shutdown_timeout, async {
+    let rest = async {
         control.wait().await;
         while parts.join_next().await.is_some() {}
-    })
-    .await;
+    };
+    let _ = time::timeout(settings.process.shutdown_timeout, rest).await;
     info!(complete = finished, "stopped");
     ended_early.map_or(Ok(()), Err)
+}
+
+/// What must go on for as long as the process serves, by name.
+type Parts = JoinSet<(&'static str, anyhow::Result<()>)>;
+
+/// Serves a listener until `closed`.
+fn serve_http(
+    parts: &mut Parts,
+    name: &'static str,
+    listener: TcpListener,
+    router: Router,
+    closed: &CancellationToken,
+) {
+    let until = closed.clone().cancelled_owned();
+    parts.spawn(async move {
+        (name, axum::serve(listener, router).with_graceful_shutdown(until).await.map_err(Into::into))
+    });
 }
 
 /// What every core makes its limiter of.

@@ -47,12 +47,15 @@ fn of_memory(out: &mut String, memory: &Memory) {
 
 type Row = (&'static str, &'static str, fn(&Tally) -> &Count);
 
-const REDIS: [Row; 13] = [
+const REDIS: [Row; 14] = [
     ("tollgate_redis_batches_total", "Scripts sent.", |tally| &tally.batches),
     ("tollgate_redis_batch_counters_total", "Counters in them.", |tally| &tally.counters),
     ("tollgate_redis_batch_requests_total", "Requests in them.", |tally| &tally.requests),
     ("tollgate_redis_merged_requests_total", "Requests that shared the work of an identical one.", |tally| {
         &tally.merged
+    }),
+    ("tollgate_redis_denied_again_total", "Requests denied from memory, without asking Redis.", |tally| {
+        &tally.denied_again
     }),
     ("tollgate_redis_timeouts_total", "Requests whose answer did not come in time.", |tally| &tally.timeouts),
     ("tollgate_redis_unreachable_total", "Requests for which no connection stood.", |tally| &tally.unreachable),
