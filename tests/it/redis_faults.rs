@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::time::{Instant, timeout};
 use tollgate::limit::{Algorithm, Cost, Entry, Limit, Reading, SECOND};
 use tollgate::store::redis::{Address, Auth, Redis, RedisSettings, Topology};
@@ -74,10 +75,8 @@ async fn killed_redis_is_seen_at_once_and_used_again_within_a_second() {
     hit(&redis, "alice").await.expect("Redis is up");
     server.kill();
     until(|| !redis.is_up(), Duration::from_secs(1), "the loss is noticed, though nothing was asked").await;
-    let begun = Instant::now();
-    let answer = hit(&redis, "alice").await;
+    let answer = hit(&redis, "alice").now_or_never().expect("no request waits for a Redis that is gone");
     assert!(matches!(answer, Err(StoreError::Unreachable(_))), "{answer:?}");
-    assert!(begun.elapsed() < Duration::from_millis(5), "no request waits for a Redis that is gone");
     server.restart();
     timeout(Duration::from_secs(1), redis.up()).await.expect("connected again within a second");
     assert_eq!(hit(&redis, "alice").await.expect("Redis is back").remaining, 9);
