@@ -16,6 +16,7 @@
 //! | room | owns |
 //! |---|---|
 //! | [`limit`] | the words of a decision, and their units |
+//! | [`moment`] | moments as text: how `expires` and the like are written |
 //! | [`algorithm`] | the pure step of each algorithm, and how a counter's state is packed |
 //! | [`rules`] | rule files: reading, every check, the tree that descriptors are matched against |
 //! | [`store`] | counters: what a store is asked, how a request is settled all or nothing, memory and Redis |
@@ -45,6 +46,7 @@ pub mod http;
 pub mod limit;
 pub mod limiter;
 pub mod metrics;
+pub mod moment;
 pub mod reload;
 pub mod rules;
 pub mod serve;
