@@ -10,6 +10,7 @@ mod clock;
 mod cluster;
 mod denials;
 mod dial;
+mod invalidation;
 mod lane;
 mod link;
 mod runner;

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::denials::Denials;
 use super::dial::{self, Target};
+use super::invalidation::ALL;
 use super::script::Script;
 use super::settings::RedisSettings;
 use super::tally::Tally;
@@ -185,8 +186,10 @@ impl Keeper {
                 push = pushes.recv() => match push {
                     Some(PushInfo { kind: PushKind::Message, data }) => {
                         // The channel, then the counter's key.
-                        if let Some(Value::BulkString(key)) = data.get(1) {
-                            self.denials.forget(key);
+                        match data.get(1) {
+                            Some(Value::BulkString(key)) if key == ALL => self.denials.forget_all(),
+                            Some(Value::BulkString(key)) => self.denials.forget(key),
+                            _ => {}
                         }
                     }
                     Some(push) if push.kind != PushKind::Disconnection => {}

@@ -34,11 +34,6 @@ pub struct RedisSettings {
 }
 
 impl RedisSettings {
-    /// Where replicas tell each other of counters that hits were given back to.
-    pub(super) fn refunds_channel(&self) -> String {
-        format!("{}tg1:refunds", self.key_prefix)
-    }
-
     pub fn new(topology: Topology) -> RedisSettings {
         RedisSettings {
             topology,
