@@ -39,6 +39,7 @@
 
 pub mod admin;
 pub mod algorithm;
+pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod health;

@@ -1,0 +1,184 @@
+//! JSON forms that are friendlier than their messages: entries as a map, limits as rule files write them. What is
+//! written is read again; what is read may also be in the message's own form.
+
+#[cfg(test)]
+mod tests;
+
+/// Entries: `{"user": "alice"}`, or `[{"key": "user", "value": "alice"}]` where a key occurs twice.
+pub(super) mod entries {
+    use std::fmt;
+
+    use serde::{
+        Deserialize, Deserializer, Serialize, Serializer,
+        de::{MapAccess, SeqAccess, Visitor, value::SeqAccessDeserializer},
+        ser::SerializeMap,
+    };
+
+    use crate::api::Entry;
+
+    pub(in crate::api) fn serialize<S: Serializer>(entries: &[Entry], out: S) -> Result<S::Ok, S::Error> {
+        let repeats = |(at, entry): (usize, &Entry)| entries[..at].iter().any(|earlier| earlier.key == entry.key);
+        if entries.iter().enumerate().any(repeats) {
+            return entries.serialize(out);
+        }
+        let mut map = out.serialize_map(Some(entries.len()))?;
+        for entry in entries {
+            map.serialize_entry(&entry.key, &entry.value)?;
+        }
+        map.end()
+    }
+
+    pub(in crate::api) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Entry>, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Vec<Entry>;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("a map of keys to values, or a list of {\"key\": …, \"value\": …}")
+            }
+
+            /// In the order of the text, and a key as often as it is there.
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vec<Entry>, A::Error> {
+                let mut entries = Vec::new();
+                while let Some((key, value)) = map.next_entry()? {
+                    entries.push(Entry { key, value });
+                }
+                Ok(entries)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Vec<Entry>, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(list))
+            }
+        }
+        from.deserialize_any(Entries)
+    }
+}
+
+/// One limit or a list of them; a limit in one word is a string.
+pub(super) mod limits {
+    use std::fmt;
+
+    use serde::{
+        Deserialize, Deserializer, Serialize, Serializer,
+        de::{
+            Error, MapAccess, SeqAccess, Visitor,
+            value::{MapAccessDeserializer, SeqAccessDeserializer},
+        },
+    };
+
+    use crate::api::Limit;
+
+    /// A limit in either form.
+    struct Form(Limit);
+
+    impl Serialize for Form {
+        fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+            form(&self.0, out)
+        }
+    }
+
+    impl<'de> Deserialize<'de> for Form {
+        fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Form, D::Error> {
+            struct One;
+            impl<'de> Visitor<'de> for One {
+                type Value = Form;
+
+                fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    out.write_str("a limit: \"300/m\", or a map")
+                }
+
+                fn visit_str<E: Error>(self, text: &str) -> Result<Form, E> {
+                    word(text).map(Form)
+                }
+
+                fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Form, A::Error> {
+                    Limit::deserialize(MapAccessDeserializer::new(map)).map(Form)
+                }
+            }
+            from.deserialize_any(One)
+        }
+    }
+
+    pub(in crate::api) fn serialize<S: Serializer>(limits: &[Limit], out: S) -> Result<S::Ok, S::Error> {
+        match limits {
+            [one] => form(one, out),
+            _ => out.collect_seq(limits.iter().cloned().map(Form)),
+        }
+    }
+
+    pub(in crate::api) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Limit>, D::Error> {
+        struct Limits;
+        impl<'de> Visitor<'de> for Limits {
+            type Value = Vec<Limit>;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("a limit (\"300/m\", or a map) or a list of limits")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Vec<Limit>, E> {
+                Ok(vec![word(text)?])
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Vec<Limit>, A::Error> {
+                Ok(vec![Limit::deserialize(MapAccessDeserializer::new(map))?])
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Vec<Limit>, A::Error> {
+                let forms = Vec::<Form>::deserialize(SeqAccessDeserializer::new(list))?;
+                Ok(forms.into_iter().map(|Form(limit)| limit).collect())
+            }
+        }
+        from.deserialize_any(Limits)
+    }
+
+    fn form<S: Serializer>(limit: &Limit, out: S) -> Result<S::Ok, S::Error> {
+        // What stands beside the word must not be lost on the way: the reader of limits refuses it by name.
+        let is_word = *limit == Limit { short: limit.short.clone(), ..Limit::default() };
+        if is_word && !limit.short.is_empty() { out.serialize_str(&limit.short) } else { limit.serialize(out) }
+    }
+
+    fn word<E: Error>(text: &str) -> Result<Limit, E> {
+        if text.is_empty() {
+            return Err(E::custom("an empty text is no limit: write it as \"300/m\""));
+        }
+        Ok(Limit { short: text.to_owned(), ..Limit::default() })
+    }
+}
+
+/// `auto`, `true` or `false`; the last two may be booleans, and are written so, as rule files have them.
+pub(super) mod count_denied {
+    use std::fmt;
+
+    use serde::{
+        Deserializer, Serializer,
+        de::{Error, Visitor},
+    };
+
+    pub(in crate::api) fn serialize<S: Serializer>(when: &str, out: S) -> Result<S::Ok, S::Error> {
+        match when {
+            "true" => out.serialize_bool(true),
+            "false" => out.serialize_bool(false),
+            other => out.serialize_str(other),
+        }
+    }
+
+    pub(in crate::api) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+        struct When;
+        impl Visitor<'_> for When {
+            type Value = String;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("auto, true or false")
+            }
+
+            fn visit_bool<E: Error>(self, when: bool) -> Result<String, E> {
+                Ok(when.to_string())
+            }
+
+            fn visit_str<E: Error>(self, when: &str) -> Result<String, E> {
+                Ok(when.to_owned())
+            }
+        }
+        from.deserialize_any(When)
+    }
+}
