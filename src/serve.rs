@@ -101,6 +101,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
         control.spawn(metrics::flush(sinks, settings.stats.flush_interval, metrics, snapshot, closed.clone()));
     }
     control.spawn(backend::sweep(swept, closed.clone()));
+    control.spawn(backend::watch_room(store, closed.clone()));
     control.spawn(limiting.backend.keep(closed.clone()));
     let watched = Arc::clone(&health);
     control.spawn(closed.clone().run_until_cancelled_owned(async move { watched.watch().await }));

@@ -4,7 +4,7 @@
 use std::{
     borrow::Cow,
     collections::HashMap,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 
 use parking_lot::RwLock;
@@ -164,19 +164,27 @@ pub(super) struct Named {
     seen: RwLock<HashMap<SeriesKey, Hits>>,
     keys_max: usize,
     is_full: AtomicBool,
+    others: AtomicU64,
 }
 
 impl Named {
     /// Room for `series_max` series: each key may have one for each of the reference's counters.
     pub(super) fn new(series_max: usize) -> Named {
-        Named { seen: RwLock::default(), keys_max: series_max / COUNTERS.len(), is_full: AtomicBool::new(false) }
+        Named {
+            seen: RwLock::default(),
+            keys_max: series_max / COUNTERS.len(),
+            is_full: AtomicBool::new(false),
+            others: AtomicU64::new(0),
+        }
     }
 
     pub(super) fn add(&self, domain: &str, key: SeriesKey, tally: Tally) {
         if tally == Tally::default() {
             return;
         }
-        let key = if key.0.len() > KEY_BYTES_MAX { SeriesKey::other(domain) } else { key };
+        let is_long = key.0.len() > KEY_BYTES_MAX;
+        let key = if is_long { SeriesKey::other(domain) } else { key };
+        self.others.fetch_add(u64::from(is_long), Relaxed);
         if self.is_added(&key, tally) {
             return;
         }
@@ -190,6 +198,7 @@ impl Named {
             let series = self.keys_max * COUNTERS.len();
             warn!(series, "no more metric series for values of requests: the rest is counted as `other`");
         }
+        self.others.fetch_add(u64::from(!is_long), Relaxed);
         let other = SeriesKey::other(domain);
         if !self.is_added(&other, tally) {
             // Beyond the bound, but no more of these than rules have domains.
@@ -200,6 +209,11 @@ impl Named {
     fn is_added(&self, key: &SeriesKey, tally: Tally) -> bool {
         let seen = self.seen.read();
         seen.get(key).inspect(|hits| hits.add(tally)).is_some()
+    }
+
+    /// How many were counted as `other`.
+    pub(super) fn others(&self) -> u64 {
+        self.others.load(Relaxed)
     }
 
     pub(super) fn each(&self, mut visit: impl FnMut(&SeriesKey, [u64; 5])) {

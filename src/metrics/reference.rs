@@ -58,6 +58,7 @@ pub struct Reference {
     pub(super) settings: ReferenceSettings,
     named: Named,
     unknown_domains: RwLock<HashMap<Box<str>, AtomicU64>>,
+    unknown_others: AtomicU64,
     pub(super) redis_errors: AtomicU64,
     pub(super) service_errors: AtomicU64,
     pub(super) loads: AtomicU64,
@@ -71,6 +72,7 @@ impl Reference {
             settings,
             named: Named::new(settings.series_max),
             unknown_domains: RwLock::default(),
+            unknown_others: AtomicU64::new(0),
             redis_errors: AtomicU64::new(0),
             service_errors: AtomicU64::new(0),
             loads: AtomicU64::new(0),
@@ -115,8 +117,15 @@ impl Reference {
         }
         let mut seen = self.unknown_domains.write();
         let is_other = seen.len() >= UNKNOWN_DOMAINS_MAX || domain.len() > DOMAIN_BYTES_MAX;
-        let name = if is_other && !seen.contains_key(domain) { "other" } else { domain };
+        let is_other = is_other && !seen.contains_key(domain);
+        self.unknown_others.fetch_add(u64::from(is_other), Relaxed);
+        let name = if is_other { "other" } else { domain };
         seen.entry(name.into()).or_default().fetch_add(1, Relaxed);
+    }
+
+    /// What was counted as `other`.
+    pub(super) fn others(&self) -> u64 {
+        self.named.others() + self.unknown_others.load(Relaxed)
     }
 
     pub(super) fn each_unknown_domain(&self, mut visit: impl FnMut(Cow<'_, str>, u64)) {

@@ -42,6 +42,14 @@ impl Metrics {
         head(&mut out, unmatched, "counter", "Descriptors of known domains that no rule matched, by their keys.");
         self.unmatched
             .each(|domain, keys, count| row(&mut out, unmatched, &[("domain", domain), ("keys", keys)], count));
+        let capped = "tollgate_metric_series_capped_total";
+        head(
+            &mut out,
+            capped,
+            "counter",
+            "What was counted as `other`, because clients' words may not make more series.",
+        );
+        let _ = writeln!(out, "{capped} {}", self.unmatched.others() + self.reference.others());
         self.render_reference(&mut out, snapshot);
         out
     }

@@ -47,7 +47,7 @@ fn of_memory(out: &mut String, memory: &Memory) {
 
 type Row = (&'static str, &'static str, fn(&Tally) -> &Count);
 
-const REDIS: [Row; 14] = [
+const REDIS: [Row; 17] = [
     ("tollgate_redis_batches_total", "Scripts sent.", |tally| &tally.batches),
     ("tollgate_redis_batch_counters_total", "Counters in them.", |tally| &tally.counters),
     ("tollgate_redis_batch_requests_total", "Requests in them.", |tally| &tally.requests),
@@ -68,6 +68,13 @@ const REDIS: [Row; 14] = [
         &tally.set_back
     }),
     ("tollgate_redis_late_batches_total", "Scripts that came too late and charged nothing.", |tally| &tally.late),
+    ("tollgate_redis_refunds_total", "Charges in a Cluster that were given back.", |tally| &tally.refunds),
+    ("tollgate_redis_evicted_keys_total", "Keys that Redis threw out for lack of room.", |tally| &tally.evicted),
+    (
+        "tollgate_redis_layout_mismatches_total",
+        "Connections that found another replica's keys made otherwise.",
+        |tally| &tally.mismatches,
+    ),
     ("tollgate_redis_connects_total", "Connections made.", |tally| &tally.connects),
     ("tollgate_redis_connect_failures_total", "Attempts to connect that failed.", |tally| &tally.connect_failures),
 ];

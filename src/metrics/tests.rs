@@ -66,6 +66,7 @@ fn key_names_that_clients_make_up_do_not_grow_the_page_for_ever() {
     let (mut series, mut other) = (0, 0);
     unmatched.each(|domain, _, count| if domain == "other" { other = count } else { series += 1 });
     assert_eq!((series, other), (256, 744));
+    assert_eq!(unmatched.others(), other);
 }
 
 #[test]

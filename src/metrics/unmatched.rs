@@ -49,12 +49,17 @@ impl Unmatched {
         }
     }
 
+    /// How many were counted as `other`.
+    pub(super) fn others(&self) -> u64 {
+        self.other.load(Relaxed)
+    }
+
     /// Calls `visit` with domain, keys and count of each set; `other` comes last, if there is any.
     pub(super) fn each(&self, mut visit: impl FnMut(&str, &str, u64)) {
         for ((domain, keys), count) in self.seen.read().iter() {
             visit(domain, keys, count.load(Relaxed));
         }
-        match self.other.load(Relaxed) {
+        match self.others() {
             0 => {}
             other => visit("other", "other", other),
         }

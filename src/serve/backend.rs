@@ -14,7 +14,7 @@ use crate::{
     store::{
         Store,
         memory::{Memory, MemorySettings, SWEEP_PERIOD, snapshot::Snapshots},
-        redis::{Redis, RedisSettings},
+        redis::{LOOK_PERIOD, Redis, RedisSettings, Room},
         split::Split,
     },
 };
@@ -85,6 +85,26 @@ impl Backend {
             Backend::Split(..) => "two of redis",
         }
     }
+}
+
+/// Looks again and again whether Redis throws counters out, until `stop`. Once per process: the numbers are Redis' own.
+pub(super) async fn watch_room(store: Store, stop: CancellationToken) {
+    let mut rooms: Vec<Room> = match store {
+        Store::Memory(_) => return,
+        Store::Redis(redis) => vec![Room::of(redis)],
+        Store::Split(split) => vec![Room::of(split.main), Room::of(split.per_second)],
+    };
+    let mut ticks = time::interval(LOOK_PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let looking = async {
+        loop {
+            ticks.tick().await;
+            for room in &mut rooms {
+                room.look().await;
+            }
+        }
+    };
+    stop.run_until_cancelled(looking).await;
 }
 
 /// Sweeps expired counters out of memory stores, a share at a time, until `stop`.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::harness::{RulesDir, Tollgate, run_to_end};
 
 /// The names in backticks in the first column of the table rows below `heading`, up to the next heading of its level.
-fn documented(heading: &str) -> BTreeSet<String> {
+pub(crate) fn documented(heading: &str) -> BTreeSet<String> {
     let page = include_str!("../../docs/operating.md");
     let section = page.split_once(heading).unwrap_or_else(|| panic!("no {heading}")).1;
     let section = section.split("\n## ").next().expect("a split has a first part");

@@ -1,5 +1,6 @@
 //! One binary for all integration tests: each file is a room of behaviour, started on free ports and safe in parallel.
 
+mod alerts;
 mod conformance;
 mod docs;
 mod envoy;
@@ -9,7 +10,7 @@ mod migrating;
 mod namesakes;
 mod redis_exact;
 mod redis_faults;
-
+mod redis_room;
 #[allow(dead_code, reason = "a starter offers more than each test needs")]
 mod redis_server;
 mod redis_topology;

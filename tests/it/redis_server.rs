@@ -28,12 +28,14 @@ impl RedisServer {
     }
 
     /// `args` go to `redis-server` after the defaults, so that they can replace them. `{dir}` in them is the
-    /// server's own directory.
+    /// server's own directory, and `{bus}` a free port.
     pub(crate) fn start_with(args: &[&str]) -> RedisServer {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let args: Vec<String> = args.iter().map(|arg| arg.replace("{dir}", dir.path().to_str().unwrap())).collect();
         for _ in 0..PORT_ATTEMPTS {
             let port = free_port();
+            let bus = free_port().to_string();
+            let args: Vec<String> = args.iter().map(|arg| arg.replace("{bus}", &bus)).collect();
             if let Some(child) = spawn(port, &args, dir.path()) {
                 return RedisServer { child: Some(child), port, args, dir };
             }
@@ -138,18 +140,16 @@ pub(crate) struct RedisCluster {
 
 impl RedisCluster {
     pub(crate) fn start() -> RedisCluster {
-        let buses: Vec<String> = (0..3).map(|_| free_port().to_string()).collect();
-        let node = |bus: &String| {
-            let switches = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port", bus];
-            RedisServer::start_with(&switches)
-        };
-        let cluster = RedisCluster { nodes: buses.iter().map(node).collect() };
+        // The bus' port is the last switch.
+        let switches = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port", "{bus}"];
+        let cluster = RedisCluster { nodes: (0..3).map(|_| RedisServer::start_with(&switches)).collect() };
         let ranges = [["0", "5460"], ["5461", "10922"], ["10923", "16383"]];
         for ((node, range), epoch) in cluster.nodes.iter().zip(ranges).zip(["1", "2", "3"]) {
             node.cli(&["cluster", "addslotsrange", range[0], range[1]]);
             node.cli(&["cluster", "set-config-epoch", epoch]);
         }
-        for (node, bus) in cluster.nodes.iter().zip(&buses).skip(1) {
+        for node in &cluster.nodes[1..] {
+            let bus = node.args.last().expect("the switches above");
             cluster.nodes[0].cli(&["cluster", "meet", "127.0.0.1", &node.port().to_string(), bus]);
         }
         let pause = Duration::from_millis(20);

@@ -84,6 +84,7 @@ fn values_beyond_the_bound_are_counted_as_other() {
     let (mut keys, mut other) = (0, 0);
     named.each(|key, [.., within]| if *key == SeriesKey::other("d") { other = within } else { keys += 1 });
     assert_eq!((keys, other), (10, 991));
+    assert_eq!(named.others(), other);
 }
 
 #[test]

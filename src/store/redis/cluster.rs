@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::denials::Denials;
 use super::dial::{self, Target};
 use super::lane::{Lane, Moved};
-use super::link::Link;
+use super::link::{Link, Live};
 use super::script::Script;
 use super::settings::{Address, RedisSettings};
 use super::tally::Tally;
@@ -104,6 +104,15 @@ impl Cluster {
         &self.lanes[bucket as usize]
     }
 
+    pub(super) fn tally(&self) -> &Tally {
+        &self.links.tally
+    }
+
+    /// The connections that stand, by node.
+    pub(super) fn live(&self) -> Vec<(Address, Live)> {
+        self.links.live()
+    }
+
     /// A task of the store, for what must happen though nobody waits for it any more.
     pub(super) fn spawn<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
         self.links.tasks.spawn_on(task, &self.links.runtime)
@@ -160,9 +169,9 @@ impl Links {
         });
     }
 
-    fn live(&self) -> Vec<(Address, MultiplexedConnection)> {
+    fn live(&self) -> Vec<(Address, Live)> {
         let links = self.links.lock();
-        links.iter().filter_map(|(address, (link, _))| Some((address.clone(), link.connection()?))).collect()
+        links.iter().filter_map(|(address, (link, _))| Some((address.clone(), link.live()?))).collect()
     }
 }
 
@@ -242,8 +251,8 @@ impl Guide {
     /// The map as any node that answers knows it: those connected first, then the seeds.
     async fn map(&self) -> RedisResult<Vec<Range>> {
         let patience = self.links.settings.connect_timeout;
-        for (address, connection) in self.links.live() {
-            if let Ok(Ok(ranges)) = tokio::time::timeout(patience, read_map(connection, &address)).await {
+        for (address, live) in self.links.live() {
+            if let Ok(Ok(ranges)) = tokio::time::timeout(patience, read_map(live.connection, &address)).await {
                 return Ok(ranges);
             }
         }

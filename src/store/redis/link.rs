@@ -72,8 +72,8 @@ impl Link {
         self.live.borrow().is_some()
     }
 
-    pub(super) fn connection(&self) -> Option<MultiplexedConnection> {
-        self.live.borrow().as_ref().map(|live| live.connection.clone())
+    pub(super) fn live(&self) -> Option<Live> {
+        self.live.borrow().clone()
     }
 
     pub(super) fn watch(&self) -> watch::Receiver<Option<Live>> {

@@ -137,6 +137,7 @@ impl Course<'_> {
             let request = self.request(&[back], Gate { never_deny: true, ..Gate::default() }, false, bucket);
             let lane = self.question.cluster.lane(bucket).clone();
             let until = self.question.deadline.max(Instant::now() + REFUND_PATIENCE);
+            self.question.cluster.tally().refunds.add(1);
             let refund = self.question.cluster.spawn(async move { lane.submit(request, until).await });
             if let Ok(Ok(Ok(readings))) = tokio::time::timeout_at(self.question.deadline, refund).await {
                 self.readings[nth] = Some(readings[0]);

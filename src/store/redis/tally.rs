@@ -35,6 +35,10 @@ pub struct Tally {
     pub connect_failures: Count,
     /// Connections that found that another replica makes its keys otherwise (`tg1:meta`).
     pub mismatches: Count,
+    /// Charges of a request over several buckets of a Cluster that were given back, because a later part denied it.
+    pub refunds: Count,
+    /// Keys that Redis threw out for lack of room, as far as [`super::Room`] has looked.
+    pub evicted: Count,
     /// Times that Redis had to be given the script again.
     pub script_loads: Count,
 }

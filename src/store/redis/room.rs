@@ -1,0 +1,60 @@
+//! Whether Redis has room: counts the keys that it threw out, for each was a counter that began afresh. One look per
+//! process is enough, since the number is Redis' own; it knows nothing of decisions.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use redis::RedisResult;
+
+use super::link::Live;
+use super::settings::Address;
+use super::{Redis, Route};
+
+/// How often to look: an answer of some kilobytes, so that it costs Redis nothing that can be measured.
+pub const LOOK_PERIOD: Duration = Duration::from_secs(5);
+
+/// A look that takes longer is given up: while Redis is slow there are other things to know first.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Looks at the nodes of one [`Redis`], and adds what they evicted to its tally.
+pub struct Room {
+    redis: Redis,
+    /// By node (`None` is the only one): the connection, and what had been evicted at the last look over it. Another
+    /// connection may lead to another server, whose number says nothing about this one.
+    seen: HashMap<Option<Address>, (u64, u64)>,
+    said: bool,
+}
+
+impl Room {
+    pub fn of(redis: Redis) -> Room {
+        Room { redis, seen: HashMap::new(), said: false }
+    }
+
+    /// Asks each node that is connected; one that doesn't answer is asked again next time.
+    pub async fn look(&mut self) {
+        let nodes: Vec<(Option<Address>, Live)> = match &self.redis.inner.route {
+            Route::One { link, .. } => link.live().map(|live| (None, live)).into_iter().collect(),
+            Route::Cluster(cluster) => cluster.live().into_iter().map(|(node, live)| (Some(node), live)).collect(),
+        };
+        self.seen.retain(|node, _| nodes.iter().any(|(live, _)| live == node));
+        for (node, live) in nodes {
+            let epoch = live.epoch;
+            match tokio::time::timeout(PATIENCE, evicted(live)).await {
+                Ok(Ok(Some(now))) => {
+                    let before = self.seen.insert(node, (epoch, now)).filter(|(at, _)| *at == epoch);
+                    self.redis.tally().evicted.add(before.map_or(0, |(_, then)| now.saturating_sub(then)));
+                }
+                Ok(Err(error)) if !self.said && error.code() == Some("NOPERM") => {
+                    tracing::warn!(%error, "can't see whether Redis throws out counters: allow its user +info");
+                    self.said = true;
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+async fn evicted(mut live: Live) -> RedisResult<Option<u64>> {
+    let info: String = redis::cmd("INFO").arg("stats").query_async(&mut live.connection).await?;
+    Ok(info.lines().find_map(|line| line.strip_prefix("evicted_keys:")?.trim().parse().ok()))
+}
