@@ -8,6 +8,7 @@ mod load;
 mod metadata;
 mod name;
 mod problem;
+mod quota;
 mod scalar;
 mod source;
 #[cfg(test)]

@@ -2,12 +2,12 @@
 //! Knows nothing of descriptors or of where a limit applies.
 
 use crate::limit::{
-    Algorithm, CountDenied, FailurePolicy, Limit, Micros, SECOND, SLIDING_LOG_MAX, SUB_WINDOWS_DEFAULT,
-    SUB_WINDOWS_MAX, Unit, WINDOW_MAX,
+    Algorithm, CountDenied, FailurePolicy, Limit, SLIDING_LOG_MAX, SUB_WINDOWS_DEFAULT, SUB_WINDOWS_MAX,
 };
 
 use super::{
-    fields::{Fields, LIMIT, Pen, REPLACED, nearest},
+    fields::{Fields, LIMIT, Pen, REPLACED},
+    quota::{Quota, short_quota},
     yaml::{Node, Place, Value},
 };
 
@@ -36,12 +36,6 @@ pub(super) struct Form {
     pub(super) name: Box<str>,
     pub(super) replaces: Vec<Box<str>>,
     pub(super) enforce: bool,
-}
-
-#[derive(Clone, Copy)]
-pub(super) struct Quota {
-    pub(super) requests: Said<u32>,
-    pub(super) window: Micros,
 }
 
 impl Pen<'_> {
@@ -185,88 +179,6 @@ impl Pen<'_> {
         }
     }
 
-    /// `requests_per_unit`, `unit`, `unit_multiplier`; or `requests`, `window`.
-    fn quota(&mut self, fields: &Fields<'_, '_>) -> Option<Quota> {
-        let ours = fields.first_of(&["requests", "window"]);
-        let theirs = fields.first_of(&["requests_per_unit", "unit", "unit_multiplier"]);
-        match (ours, theirs) {
-            (Some(ours), Some(theirs)) => {
-                self.error(fields.place(ours), format!("`{ours}` and `{theirs}` are of different forms"))
-                    .hint("write `requests_per_unit` and `unit`, or `requests` and `window`");
-                None
-            }
-            (Some(_), None) => self.quota_in_window(fields),
-            (None, _) => self.quota_per_unit(fields),
-        }
-    }
-
-    fn quota_in_window(&mut self, fields: &Fields<'_, '_>) -> Option<Quota> {
-        let requests = match fields.get("requests") {
-            Some(node) => self.number(node, "requests", 0, u32::MAX).map(|value| Said { value, at: node.at }),
-            None => {
-                self.error(fields.place("window"), "`window` without `requests`");
-                None
-            }
-        };
-        let window = match fields.get("window") {
-            Some(node) => self.text(node).and_then(|text| match duration(text) {
-                Ok(window) => Some(window),
-                Err(why) => {
-                    self.error(node.at, format!("`{text}` is no window: {why}"))
-                        .hint("write it as `30s`, `5m`, `1h` or `7d`");
-                    None
-                }
-            }),
-            None => {
-                self.error(fields.place("requests"), "`requests` without `window`")
-                    .hint("add `window: 1m`, or write `requests_per_unit` and `unit`");
-                None
-            }
-        };
-        Some(Quota { requests: requests?, window: window? })
-    }
-
-    fn quota_per_unit(&mut self, fields: &Fields<'_, '_>) -> Option<Quota> {
-        let requests = match fields.get("requests_per_unit") {
-            Some(node) => self.number(node, "requests_per_unit", 0, u32::MAX).map(|value| Said { value, at: node.at }),
-            None => {
-                if fields.all_known {
-                    self.warn(fields.at, "no `requests_per_unit`: this limit refuses every request")
-                        .hint("if that is meant, write `requests_per_unit: 0`");
-                }
-                Some(Said { value: 0, at: fields.at })
-            }
-        };
-        let multiplier = fields.get("unit_multiplier").map(|node| self.number(node, "unit_multiplier", 1, u32::MAX));
-        let unit = self.unit(fields);
-        let (requests, unit, multiplier) = (requests?, unit?, multiplier.unwrap_or(Some(1))?);
-        let window = Micros(unit.window().0.saturating_mul(u64::from(multiplier)));
-        if window > WINDOW_MAX {
-            self.error(fields.place("unit_multiplier"), format!("{multiplier} {}s are {TOO_LONG}", unit.name()));
-            return None;
-        }
-        Some(Quota { requests, window })
-    }
-
-    fn unit(&mut self, fields: &Fields<'_, '_>) -> Option<Unit> {
-        let names = Unit::ALL.map(Unit::name);
-        let Some(node) = fields.get("unit") else {
-            if fields.all_known {
-                self.error(fields.at, "a limit must have a `unit`").hint(format!("it is one of {}", names.join(", ")));
-            }
-            return None;
-        };
-        let text = self.text(node)?;
-        let unit = Unit::parse(text);
-        if unit.is_none() {
-            let problem = self.error(node.at, format!("there is no unit `{text}`: it is one of {}", names.join(", ")));
-            if let Some(meant) = nearest(text, &names) {
-                problem.hint(format!("did you mean `{meant}`?"));
-            }
-        }
-        unit
-    }
-
     /// The numbers of a limit, with what it leaves open taken from the domain and the process.
     pub(super) fn resolve(&mut self, form: &Form, quota: Quota, domain: &Manner, process: Algorithm) -> Limit {
         let algorithm = form.manner.algorithm.or(domain.algorithm).map_or(process, |said| said.value);
@@ -295,60 +207,5 @@ impl Pen<'_> {
                 .hint("leave `count_denied` out, or use `fixed_window`");
         }
         limit
-    }
-}
-
-const TOO_LONG: &str = "more than ten years, the longest window";
-
-/// `30/5m`, `5/s`, `100/hour`.
-fn short_quota(text: &str) -> Result<(u32, Micros), String> {
-    let (requests, window) = text.trim().split_once('/').ok_or("it has no `/`")?;
-    let digits = requests.trim_end().replace('_', "");
-    let requests = match digits.parse() {
-        Ok(requests) if digits.bytes().all(|byte| byte.is_ascii_digit()) => requests,
-        _ => return Err(format!("`{requests}` isn't a whole number from 0 to {}", u32::MAX)),
-    };
-    let window = window.trim_start();
-    let single = format!("1{window}");
-    let window = match Unit::parse(window) {
-        Some(unit) => unit.window(),
-        None => duration(if window.starts_with(|first: char| first.is_ascii_digit()) { window } else { &single })?,
-    };
-    Ok((requests, window))
-}
-
-/// `30s`, `5m`, `1h30m`, `7d`.
-pub(super) fn duration(text: &str) -> Result<Micros, String> {
-    let mut rest = text.trim();
-    let mut sum = 0u64;
-    if rest.is_empty() {
-        return Err("it is empty".to_owned());
-    }
-    while !rest.is_empty() {
-        let digits = rest.len() - rest.trim_start_matches(|digit: char| digit.is_ascii_digit()).len();
-        let (number, after) = rest.split_at(digits);
-        let letters = after.len() - after.trim_start_matches(|letter: char| letter.is_ascii_alphabetic()).len();
-        let (unit, after) = after.split_at(letters);
-        let Ok(number) = number.parse::<u64>() else {
-            return Err("it must be whole numbers, each with its unit".to_owned());
-        };
-        let micros = match unit {
-            "us" => 1,
-            "ms" => 1_000,
-            "s" => SECOND.0,
-            "m" => Unit::Minute.window().0,
-            "h" => Unit::Hour.window().0,
-            "d" => Unit::Day.window().0,
-            "w" => Unit::Week.window().0,
-            "" => return Err("its unit is missing: us, ms, s, m, h, d or w".to_owned()),
-            unit => return Err(format!("there is no unit `{unit}`: it is us, ms, s, m, h, d or w")),
-        };
-        sum = sum.saturating_add(number.saturating_mul(micros));
-        rest = after;
-    }
-    match Micros(sum) {
-        Micros(0) => Err("it must be longer than 0".to_owned()),
-        window if window > WINDOW_MAX => Err(format!("it is {TOO_LONG}")),
-        window => Ok(window),
     }
 }
