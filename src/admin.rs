@@ -1,6 +1,6 @@
 //! The admin listener: what is in force and why, for operators. Tells, and asks for a reload; changes nothing itself.
 
-use std::{fmt::Write, sync::Arc};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use axum::{
@@ -128,21 +128,18 @@ async fn rlconfig(State(served): State<Served>) -> String {
     let snapshot = served.snapshot.load_full();
     let mut lines: Vec<String> = Vec::new();
     for rule in snapshot.rules.domains().iter().flat_map(|domain| domain.rules()) {
-        let (unit, requests) = match rule.limits.first() {
-            Some(limit) => (Unit::of(limit.limit.window).map_or("unknown", Unit::name), limit.limit.requests),
-            None if rule.unlimited => ("unknown", 0),
-            None => continue,
-        };
-        let mut line = String::new();
-        let _ = write!(
-            line,
-            "{}: unit={} requests_per_unit={requests}, shadow_mode: {}, quota_mode: {}",
-            rule.metric_key,
-            unit.to_ascii_uppercase(),
-            rule.shadow_mode,
-            rule.quota_mode
-        );
-        lines.push(line);
+        let numbers =
+            |limit: &RuleLimit| (Unit::of(limit.limit.window).map_or("unknown", Unit::name), limit.limit.requests);
+        let unlimited = rule.unlimited.then_some(("unknown", 0));
+        for (unit, requests) in rule.limits.iter().map(numbers).chain(unlimited) {
+            lines.push(format!(
+                "{}: unit={} requests_per_unit={requests}, shadow_mode: {}, quota_mode: {}",
+                rule.metric_key,
+                unit.to_ascii_uppercase(),
+                rule.shadow_mode,
+                rule.quota_mode
+            ));
+        }
     }
     lines.sort_unstable();
     lines.into_iter().map(|line| line + "\n").collect()

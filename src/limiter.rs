@@ -8,7 +8,7 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
@@ -132,7 +132,7 @@ impl Limiter {
                 answer.inspect_err(|_| {
                     self.metrics.degraded(FailurePolicy::Error);
                     if self.metrics.reference.near_ratio().is_some() {
-                        self.count_hits(request, &plan, &snapshot.meters, |_, hits| Tally::failed(hits));
+                        self.count_hits(request, &plan, &snapshot.meters, |_, hits| (0, Tally::failed(hits)));
                     }
                 })?
             }
@@ -169,9 +169,13 @@ impl Limiter {
         let meters = &snapshot.meters;
         self.count(request, plan, readings, meters);
         if let Some(near_ratio) = self.metrics.reference.near_ratio() {
-            self.count_hits(request, plan, meters, |index, hits| match policies.is_empty() {
-                true => Tally::of(&plan.asks[index], readings[index], hits, near_ratio),
-                false => Tally::unread(&plan.asks[index], readings[index], hits),
+            self.count_hits(request, plan, meters, |asks, hits| {
+                let told = judge::told(&plan.asks[asks.clone()], &readings[asks.clone()]);
+                let (ask, reading) = (&plan.asks[asks.start + told], readings[asks.start + told]);
+                match policies.is_empty() {
+                    true => (told, Tally::of(ask, reading, hits, near_ratio)),
+                    false => (told, Tally::unread(ask, reading, hits)),
+                }
             });
             if plan.gate.never_deny && judge::would_deny(plan, readings) {
                 self.metrics.reference.shadowed();
@@ -203,8 +207,8 @@ impl Limiter {
         };
         for (descriptor, planned) in request.descriptors.iter().zip(&plan.descriptors) {
             match planned {
-                Planned::Ruled { domain, rule, asks } => {
-                    for (position, index) in asks.clone().enumerate() {
+                Planned::Ruled { domain, rule, counted, asks } => {
+                    for ((position, _), index) in counted.iter().zip(asks.clone()) {
                         meters.count(*domain, rule, position, outcome(index));
                     }
                 }
@@ -216,20 +220,27 @@ impl Limiter {
         }
     }
 
-    /// Counts hits as the reference does; `tally` is given the position of an ask and the hits put to it.
-    fn count_hits(&self, request: &Request<'_>, plan: &Plan<'_>, meters: &Meters, tally: impl Fn(usize, i64) -> Tally) {
+    /// Counts hits as the reference does, whose rules have one limit: of several, the one that the status tells of.
+    /// `tally` is given the asks of a descriptor and the hits put to them, and says which of the asks it speaks of.
+    fn count_hits(
+        &self,
+        request: &Request<'_>,
+        plan: &Plan<'_>,
+        meters: &Meters,
+        tally: impl Fn(&Range<usize>, i64) -> (usize, Tally),
+    ) {
         let reference = &self.metrics.reference;
         for (descriptor, planned) in request.descriptors.iter().zip(&plan.descriptors) {
             let hits = request.hits_of(descriptor);
             match planned {
-                Planned::Ruled { domain, rule, asks } => {
-                    for (position, index) in asks.clone().enumerate() {
-                        let (domain, tally) = ((*domain, request.domain), tally(index, hits));
-                        reference.ruled(meters, domain, (rule, position), &descriptor.entries, tally);
-                    }
+                Planned::Ruled { domain, rule, counted, asks } => {
+                    let (told, tally) = tally(asks, hits);
+                    let Some((position, _)) = counted.iter().nth(told) else { continue };
+                    let domain = (*domain, request.domain);
+                    reference.ruled(meters, domain, (rule, position), &descriptor.entries, tally);
                 }
                 Planned::Requested { asks, .. } => {
-                    reference.requested(request.domain, &descriptor.entries, tally(asks.start, hits));
+                    reference.requested(request.domain, &descriptor.entries, tally(asks, hits).1);
                 }
                 _ => {}
             }

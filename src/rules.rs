@@ -11,8 +11,10 @@ mod problem;
 mod quota;
 mod scalar;
 mod source;
+mod terms;
 #[cfg(test)]
 mod tests;
+mod tiers;
 mod tree;
 mod yaml;
 
@@ -88,16 +90,19 @@ pub struct Rule {
     pub id: Arc<str>,
     /// How it is reached: one level per entry.
     pub path: Box<[Arc<Level>]>,
-    /// Today at most one; several come with the list form.
+    /// All must admit. None: what ends here passes.
     pub limits: Vec<RuleLimit>,
     /// Matched, never counted, reported with the largest remaining.
     pub unlimited: bool,
-    /// What other rules' `replaces` call it and `current_limit.name` says; empty if it has none.
+    /// What other rules' `replaces` call it and `current_limit.name` says; empty if it has none, or several limits, each
+    /// with a name of its own.
     pub name: Box<str>,
     /// Names of rules that don't count in a request that also matches this one.
     pub replaces: Vec<Box<str>>,
     pub shadow_mode: bool,
     pub quota_mode: bool,
+    /// For limits that name none: the descriptor's, else the domain's.
+    pub on_store_failure: Option<FailurePolicy>,
     /// The metric's key carries the values of the request at every level.
     pub detailed_metric: bool,
     /// By position: the pattern that stands in for the value (`share_threshold`). As long as `path`.

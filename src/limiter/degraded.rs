@@ -94,8 +94,8 @@ fn policies(plan: &Plan<'_>, default: FailurePolicy) -> Policies {
         match planned {
             Planned::UnknownDomain | Planned::NoMatch | Planned::Free | Planned::Unlimited => Policies::new(),
             Planned::Requested { .. } => Policies::from_slice(&[default]),
-            Planned::Ruled { rule, .. } => {
-                rule.limits.iter().map(|limit| limit.on_store_failure.unwrap_or(default)).collect()
+            Planned::Ruled { counted, .. } => {
+                counted.iter().map(|(_, limit)| limit.on_store_failure.unwrap_or(default)).collect()
             }
         }
     };

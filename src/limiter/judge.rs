@@ -73,7 +73,7 @@ fn status(planned: &Planned<'_>, plan: &Plan<'_>, readings: &[Reading], policies
         Planned::UnknownDomain | Planned::NoMatch | Planned::Free => return Status::FREE,
         Planned::Unlimited => return Status::UNLIMITED,
         Planned::Requested { .. } => None,
-        Planned::Ruled { rule, .. } => Some(rule),
+        Planned::Ruled { rule, counted, .. } => Some((rule, counted)),
     };
     let range = planned.asks();
     let told = told(&plan.asks[range.clone()], &readings[range.clone()]);
@@ -82,7 +82,7 @@ fn status(planned: &Planned<'_>, plan: &Plan<'_>, readings: &[Reading], policies
         // A limit that nobody was asked about would make Envoy print a remaining that isn't true.
         return Status::FREE;
     }
-    let name = rule.map_or("", |rule| rule.limits[told].name.as_deref().unwrap_or(&rule.name));
+    let name = rule.map_or("", |(rule, counted)| counted.name(told).unwrap_or(&rule.name));
     let refused = !reading.admitted;
     Status {
         code: if refused && ask.role != Role::Shadow { Code::OverLimit } else { Code::Ok },

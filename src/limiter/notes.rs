@@ -39,9 +39,9 @@ impl Notes {
             Planned::Requested { .. } => {
                 Note { limit_id: Some(requested_id(request.domain).into()), requested: true, metadata: None }
             }
-            Planned::Ruled { rule, asks, .. } => {
+            Planned::Ruled { rule, counted, asks, .. } => {
                 let told = judge::told(&plan.asks[asks.clone()], &readings[asks.clone()]);
-                let limit_id = Some(Arc::clone(&rule.limits[told].id));
+                let limit_id = counted.iter().nth(told).map(|(_, limit)| Arc::clone(&limit.id));
                 Note { limit_id, requested: false, metadata: rule.metadata.clone() }
             }
         };

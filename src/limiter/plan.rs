@@ -34,10 +34,11 @@ pub(super) enum Planned<'a> {
     /// A rule without a limit, or one replaced by another descriptor's rule.
     Free,
     Unlimited,
-    /// One ask for each limit of the rule, in its order.
+    /// One ask for each limit that counts.
     Ruled {
         domain: DomainIndex,
         rule: &'a Rule,
+        counted: Counted<'a>,
         asks: Range<usize>,
     },
     /// The request brought its own limit.
@@ -45,6 +46,26 @@ pub(super) enum Planned<'a> {
         domain: DomainIndex,
         asks: Range<usize>,
     },
+}
+
+/// The limits of a rule that count in a request.
+#[derive(Clone, Copy)]
+pub(super) struct Counted<'a> {
+    limits: &'a [RuleLimit],
+    /// By position: those whose place another rule's limit takes.
+    replaced: u32,
+}
+
+impl<'a> Counted<'a> {
+    /// In the order of the rule, with their positions in it.
+    pub(super) fn iter(self) -> impl Iterator<Item = (usize, &'a RuleLimit)> {
+        self.limits.iter().enumerate().filter(move |(position, _)| self.replaced & (1 << position) == 0)
+    }
+
+    /// What the limit of one of its asks is called.
+    pub(super) fn name(self, ask: usize) -> Option<&'a str> {
+        self.iter().nth(ask).and_then(|(_, limit)| limit.name.as_deref())
+    }
 }
 
 impl Planned<'_> {
@@ -101,10 +122,13 @@ impl<'a> Plan<'a> {
         }
         match found {
             Found::Rule { rule, .. } if rule.unlimited => Planned::Unlimited,
-            Found::Rule { rule, .. } if rule.limits.is_empty() || replaced(rule, request, all) => Planned::Free,
             Found::Rule { domain, rule } => {
-                self.asks.extend(rule.limits.iter().map(|limit| ruled_ask(request, descriptor, rule, limit, modes)));
-                Planned::Ruled { domain, rule, asks: start..self.asks.len() }
+                let counted = Counted { limits: &rule.limits, replaced: replaced(rule, &rule.limits, request, all) };
+                self.asks.extend(counted.iter().map(|(_, limit)| ruled_ask(request, descriptor, rule, limit, modes)));
+                match start..self.asks.len() {
+                    asks if asks.is_empty() => Planned::Free,
+                    asks => Planned::Ruled { domain, rule, counted, asks },
+                }
             }
             Found::UnknownDomain => Planned::UnknownDomain,
             Found::NoMatch => Planned::NoMatch,
@@ -128,14 +152,25 @@ fn check(request: &Request<'_>) -> Result<(), DecideError> {
     Ok(())
 }
 
-/// Whether another rule of the request names this one in its `replaces`; mutual replacement removes both. A rule that
-/// is beaten by the request's own limit replaces nothing.
-fn replaced(rule: &Rule, request: &Request<'_>, all: &[Found<'_>]) -> bool {
-    let replaces = |(descriptor, found): (&Descriptor<'_>, &Found<'_>)| match found {
-        Found::Rule { rule: by, .. } => descriptor.limit.is_none() && by.replaces.contains(&rule.name),
-        _ => false,
-    };
-    !rule.name.is_empty() && request.descriptors.iter().zip(all).any(replaces)
+/// Which of a rule's limits another rule of the request names in its `replaces`, by position; mutual replacement removes
+/// both. A rule that is beaten by the request's own limit replaces nothing.
+fn replaced(rule: &Rule, limits: &[RuleLimit], request: &Request<'_>, all: &[Found<'_>]) -> u32 {
+    let mut replaced = 0;
+    for (descriptor, found) in request.descriptors.iter().zip(all) {
+        let Found::Rule { rule: by, .. } = found else { continue };
+        if by.replaces.is_empty() || descriptor.limit.is_some() {
+            continue;
+        }
+        if !rule.name.is_empty() && by.replaces.contains(&rule.name) {
+            return u32::MAX;
+        }
+        for (position, limit) in limits.iter().enumerate() {
+            if limit.name.as_ref().is_some_and(|name| by.replaces.contains(name)) {
+                replaced |= 1 << position;
+            }
+        }
+    }
+    replaced
 }
 
 fn ruled_ask<'a>(

@@ -304,3 +304,76 @@ fn before_there_are_rules_every_request_is_an_error_and_none_passes() {
     let decided = Asked { limiter }.request(&request);
     assert_eq!(decided.map(|decision| decision.overall), Err(DecideError::NoRules));
 }
+
+mod several_limits {
+    use super::*;
+
+    const SEVERAL: &str = "
+domain: api
+descriptors:
+  - key: user
+    rate_limit:
+      - {name: short, requests: 2, window: 1s}
+      - {name: long, requests: 3, window: 1h}
+      - {name: candidate, requests: 1, window: 1h, enforce: false}
+  - {key: vip, rate_limit: {requests: 9, window: 1s, replaces: [{name: long}]}}
+  - {key: all, rate_limit: {requests: 9, window: 1s, replaces: [{name: long}, {name: short}, {name: candidate}]}}
+";
+
+    fn shown(decision: &Decision) -> (Code, &str, u32) {
+        let status = &decision.statuses[0];
+        (status.code, status.limit.as_ref().map_or("", |limit| limit.name.as_str()), status.remaining)
+    }
+
+    #[test]
+    fn all_must_admit_and_the_status_tells_of_the_nearest_then_of_the_longest_wait() {
+        let asked = asked(SEVERAL, MODES);
+        let answers = [0, 1, 2].map(|_| asked.ask(&["user=alice"]));
+        assert_eq!(
+            answers.each_ref().map(shown),
+            [(Code::Ok, "short", 1), (Code::Ok, "short", 0), (Code::OverLimit, "short", 0)]
+        );
+        let looks = Descriptor { hits: Some(2), ..descriptor("user=alice") };
+        let both = asked.request(&Request { domain: "api", descriptors: smallvec![looks], hits: 1 }).expect("decided");
+        assert_eq!(shown(&both), (Code::OverLimit, "long", 0), "both refuse two hits; the hour waits longest");
+        let metrics = asked.metrics();
+        for (limit, result, count) in [("short", "ok", 2), ("short", "over_limit", 2), ("candidate", "shadow", 3)] {
+            let row = format!(
+                r#"tollgate_decisions_total{{domain="api",limit="api/user#{limit}",result="{result}"}} {count}"#
+            );
+            assert!(metrics.contains(&row), "{row}\n{metrics}");
+        }
+    }
+
+    #[test]
+    fn what_is_denied_by_one_charges_none() {
+        let asked = asked(SEVERAL, MODES);
+        for _ in 0..5 {
+            asked.ask(&["user=alice"]);
+        }
+        let alone = asked.ask(&["user=alice", "vip=1"]);
+        assert_eq!(alone.overall, Code::OverLimit, "short still refuses");
+        let snapshot = asked.limiter.snapshot();
+        let request = Request { domain: "api", descriptors: smallvec![descriptor("user=alice")], hits: 0 };
+        let mut plan = Plan::of(&request, &snapshot.rules, MODES).expect("well formed");
+        plan.asks.iter_mut().for_each(|ask| ask.cost.hits = 0);
+        let Store::Memory(memory) = &asked.limiter.store else { panic!("it counts in memory") };
+        let remaining: Vec<u64> = memory.apply(&plan.asks, plan.gate, NOW).iter().map(|it| it.remaining).collect();
+        assert_eq!(remaining, [0, 1, 0], "two passed, whatever was refused");
+    }
+
+    #[test]
+    fn one_of_them_can_be_replaced() {
+        let asked = asked(SEVERAL, MODES);
+        let snapshot = asked.limiter.snapshot();
+        let names = |descriptors: &[&'static str]| {
+            let descriptors = descriptors.iter().map(|text| descriptor(text)).collect();
+            let request = Request { domain: "api", descriptors, hits: 1 };
+            let plan = Plan::of(&request, &snapshot.rules, MODES).expect("well formed");
+            let Planned::Ruled { counted, .. } = &plan.descriptors[0] else { return vec!["free".to_owned()] };
+            counted.iter().map(|(_, limit)| limit.id.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&["user=a", "vip=1"]), ["api/user#short", "api/user#candidate"]);
+        assert_eq!(names(&["user=a", "all=1"]), ["free"]);
+    }
+}

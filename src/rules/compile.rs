@@ -1,18 +1,14 @@
 //! One domain's descriptors, from all its files, to rules and the tree that finds them. Knows nothing of other domains.
 
-use std::hash::BuildHasher;
 use std::{path::PathBuf, sync::Arc};
 
-use foldhash::fast::FixedState;
-
-use crate::limit::FailurePolicy;
-
 use super::{
-    Defaults, Level, LevelValue, Rule, RuleLimit,
-    fields::{DESCRIPTOR, Fields, Pen},
-    form::{Form, Manner, Said},
+    Level, LevelValue, Rule,
+    fields::{DESCRIPTOR, Fields, LIMIT, Pen},
+    form::Form,
     metadata, name,
     problem::Report,
+    terms::Around,
     tree::{Pattern, Tree},
     yaml::{Node, Place, Value},
 };
@@ -26,8 +22,7 @@ pub(super) const RULES_MAX: usize = 1_000_000;
 pub(super) struct Compiler<'c> {
     pub(super) report: &'c mut Report,
     pub(super) domain: &'c str,
-    pub(super) manner: Manner,
-    pub(super) process: &'c Defaults,
+    pub(super) around: &'c Around,
     /// How many rules there may be.
     pub(super) room: usize,
     pub(super) rules: Vec<Rule>,
@@ -72,11 +67,13 @@ impl Compiler<'_> {
     }
 
     fn descriptor(&mut self, file: &Arc<PathBuf>, node: &Node<'_>, parent: Parent<'_>) {
+        let around = self.around;
         let mut pen = self.pen(file);
         let Some(fields) = pen.fields(node, &DESCRIPTOR) else { return };
         let level = Arc::new(pen.level(&fields));
-        let form = fields.get("rate_limit").and_then(|node| pen.form(node));
-        let policy = pen.on_store_failure(&fields);
+        let forms =
+            fields.get("rate_limit").and_then(|node| pen.forms(node, &LIMIT, &around.tiers)).unwrap_or_default();
+        let policy = pen.on_store_failure(&fields).or(around.manner.on_store_failure).map(|said| said.value);
         let flag = |pen: &mut Pen<'_>, key| fields.get(key).and_then(|node| pen.boolean(node, key)).unwrap_or(false);
         let (shadow_mode, quota_mode) = (flag(&mut pen, "shadow_mode"), flag(&mut pen, "quota_mode"));
         let detailed_metric = flag(&mut pen, "detailed_metric");
@@ -85,12 +82,18 @@ impl Compiler<'_> {
         self.insert(file, fields.at, parent, &level);
         let path: Box<[Arc<Level>]> = parent.path.iter().chain([&level]).cloned().collect();
         let id: Arc<str> = name::rule_id(self.domain, &path).into();
-        let limits = form.as_ref().and_then(|form| self.limit(file, form, &id, policy)).into_iter().collect();
+        let limit_id = |name: &str| if name.is_empty() { Arc::clone(&id) } else { name::limit_id(&id, name).into() };
+        let limits = self.pen(file).limits(&forms, around, limit_id, policy);
+        let (name, unlimited) = match forms.as_slice() {
+            [single] => (single.name.clone(), single.quota.is_none()),
+            _ => (Box::default(), false),
+        };
         let index = self.rules.len() as u32;
         self.rules.push(Rule {
             index,
             limits,
-            unlimited: form.as_ref().is_some_and(|form| form.quota.is_none()),
+            unlimited,
+            on_store_failure: policy,
             shadow_mode,
             quota_mode,
             detailed_metric,
@@ -102,8 +105,8 @@ impl Compiler<'_> {
             line: fields.at.line,
             id,
             path: path.clone(),
-            name: form.as_ref().map(|form| form.name.clone()).unwrap_or_default(),
-            replaces: form.map(|form| form.replaces).unwrap_or_default(),
+            name,
+            replaces: forms.into_iter().flat_map(|form: Form| form.replaces).collect(),
         });
         if let Some(below) = fields.get("descriptors") {
             self.descriptors(file, below, Parent { rule: Some(index), path: &path });
@@ -125,32 +128,6 @@ impl Compiler<'_> {
         };
         let what = format!("key `{}`{value} is here a second time: first in {place}", level.key);
         self.pen(file).error(at, what);
-    }
-
-    fn limit(
-        &mut self,
-        file: &Arc<PathBuf>,
-        form: &Form,
-        rule: &Arc<str>,
-        policy: Option<Said<FailurePolicy>>,
-    ) -> Option<RuleLimit> {
-        let quota = form.quota?;
-        let (manner, process) = (self.manner, self.process);
-        let limit = self.pen(file).resolve(form, quota, &manner, process.algorithm);
-        let count_denied = form.manner.count_denied.or(manner.count_denied);
-        let policy = form.manner.on_store_failure.or(policy).or(manner.on_store_failure);
-        let name = Some(&form.name).filter(|name| !name.is_empty());
-        let id = name.map_or_else(|| Arc::clone(rule), |name| name::limit_id(rule, name).into());
-        Some(RuleLimit {
-            id_hash: FixedState::default().hash_one(&*id) as u32,
-            id,
-            limit,
-            name: name.cloned(),
-            key_name: Box::default(),
-            enforce: form.enforce,
-            count_denied: count_denied.map_or(process.count_denied, |said| said.value),
-            on_store_failure: policy.map(|said| said.value),
-        })
     }
 }
 

@@ -11,13 +11,13 @@ use super::{
     yaml::{Node, Place, Value},
 };
 
-/// The keys that a map may have.
+/// The keys that a map may have, and what it is called.
 pub(super) struct Shape {
     what: &'static str,
     keys: &'static [&'static str],
 }
 
-pub(super) const FILE: Shape = Shape { what: "a rule file", keys: &["domain", "defaults", "descriptors"] };
+pub(super) const FILE: Shape = Shape { what: "a rule file", keys: &["domain", "defaults", "tiers", "descriptors"] };
 
 pub(super) const DEFAULTS: Shape =
     Shape { what: "`defaults`", keys: &["algorithm", "sub_windows", "count_denied", "on_store_failure"] };
@@ -48,8 +48,29 @@ pub(super) const LIMIT: Shape = Shape {
         "requests",
         "window",
         "unlimited",
+        "tier",
         "name",
         "replaces",
+        "algorithm",
+        "burst",
+        "capacity",
+        "sub_windows",
+        "count_denied",
+        "enforce",
+        "on_store_failure",
+    ],
+};
+
+/// A tier is a limit without a place of its own: whoever uses it names it, and says what it replaces.
+pub(super) const TIER: Shape = Shape {
+    what: "a tier",
+    keys: &[
+        "requests_per_unit",
+        "unit",
+        "unit_multiplier",
+        "requests",
+        "window",
+        "unlimited",
         "algorithm",
         "burst",
         "capacity",
@@ -96,6 +117,11 @@ impl<'n, 't> Fields<'n, 't> {
     /// Nothing (`~`) is as good as the key left out.
     pub(super) fn get(&self, key: &str) -> Option<&'n Node<'t>> {
         self.found.iter().find(|(known, ..)| *known == key).map(|(_, _, node)| *node).filter(|node| !node.is_null())
+    }
+
+    /// Whether no other keys are there.
+    pub(super) fn has_only(&self, keys: &[&str]) -> bool {
+        self.found.iter().all(|(known, _, node)| node.is_null() || keys.contains(known))
     }
 
     /// Where a key stands, else the map.
@@ -154,7 +180,7 @@ impl Pen<'_> {
         }
     }
 
-    fn key<'n>(&mut self, key: &'n Node<'_>) -> Option<&'n str> {
+    pub(super) fn key<'n>(&mut self, key: &'n Node<'_>) -> Option<&'n str> {
         let Value::Scalar { text, plain } = &key.value else {
             self.error(key.at, format!("a key must be text, not {}", key.kind()));
             return None;

@@ -1,15 +1,19 @@
-//! One limit as it is written, in any of its forms, and what it comes to with the defaults around it.
-//! Knows nothing of descriptors or of where a limit applies.
+//! Limits as they are written: one or a list, each in any of its forms, with what its tier says filled in. Knows nothing
+//! of descriptors, of where a limit applies, or of what it comes to with the defaults around it.
 
-use crate::limit::{
-    Algorithm, CountDenied, FailurePolicy, Limit, SLIDING_LOG_MAX, SUB_WINDOWS_DEFAULT, SUB_WINDOWS_MAX,
-};
+use std::borrow::Cow;
+
+use crate::limit::{Algorithm, CountDenied, FailurePolicy, SUB_WINDOWS_MAX};
 
 use super::{
-    fields::{Fields, LIMIT, Pen, REPLACED},
-    quota::{Quota, short_quota},
+    fields::{Fields, Pen, REPLACED, Shape},
+    quota::{Quota, Span, short_quota},
+    tiers::Tiers,
     yaml::{Node, Place, Value},
 };
+
+/// Limits that one rule may have: each costs every request a counter.
+pub(super) const LIMITS_MAX: usize = 32;
 
 /// A value and where it is said.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,7 +32,9 @@ pub(super) struct Manner {
 }
 
 /// A limit as it is written.
+#[derive(Clone)]
 pub(super) struct Form {
+    pub(super) at: Place,
     /// `None`: unlimited.
     pub(super) quota: Option<Quota>,
     pub(super) manner: Manner,
@@ -36,21 +42,59 @@ pub(super) struct Form {
     pub(super) name: Box<str>,
     pub(super) replaces: Vec<Box<str>>,
     pub(super) enforce: bool,
+    /// It is a tier as that stands, and was checked there.
+    pub(super) is_checked: bool,
 }
 
 impl Pen<'_> {
-    /// Reads what stands beside `rate_limit`. All its mistakes are reported; `None` if there are any.
-    pub(super) fn form(&mut self, node: &Node<'_>) -> Option<Form> {
+    /// Reads one limit or a list of them. All their mistakes are reported; `None` if there are any.
+    pub(super) fn forms(&mut self, node: &Node<'_>, shape: &Shape, tiers: &Tiers) -> Option<Vec<Form>> {
+        let Value::List(items) = &node.value else { return self.form(node, shape, tiers).map(|form| vec![form]) };
+        let errors = self.report.errors();
+        if items.is_empty() {
+            self.error(node.at, "this list of limits is empty").hint("write `unlimited` if nothing is to be limited");
+        }
+        if items.len() > LIMITS_MAX {
+            self.error(node.at, format!("{} limits are more than the {LIMITS_MAX} that a rule may have", items.len()));
+        }
+        let forms: Vec<Form> = items.iter().filter_map(|item| self.form(item, shape, tiers)).collect();
+        if forms.len() > 1 {
+            for form in forms.iter().filter(|form| form.quota.is_none()) {
+                self.error(form.at, "`unlimited` beside other limits has no meaning: they all must admit");
+            }
+            self.check_names(&forms);
+        }
+        Some(forms).filter(|_| self.report.errors() == errors)
+    }
+
+    /// Reads one limit.
+    pub(super) fn form(&mut self, node: &Node<'_>, shape: &Shape, tiers: &Tiers) -> Option<Form> {
         let errors = self.report.errors();
         let form = match &node.value {
             Value::Scalar { .. } => self.short_form(node),
             Value::List(_) => {
-                self.error(node.at, "`rate_limit` must be one limit, not a list");
+                self.error(node.at, "a limit must be a map or text such as `5/s`, not a list");
                 None
             }
-            Value::Map(_) => self.long_form(node),
+            Value::Map(_) => self.long_form(node, shape, tiers),
         };
         form.filter(|_| self.report.errors() == errors)
+    }
+
+    /// Limits of one rule are told apart by their names, or else by their places in the list.
+    fn check_names(&mut self, forms: &[Form]) {
+        for (position, form) in forms.iter().enumerate() {
+            let name = name_in_list(form, position);
+            let earlier = (0..position).find(|earlier| name_in_list(&forms[*earlier], *earlier) == name);
+            if let Some(earlier) = earlier {
+                let line = forms[earlier].at.line;
+                self.error(form.at, format!("this rule has a limit `{name}` already, in line {line}"))
+                    .hint("limits of one rule must have different names; one without a name is called by its number");
+            }
+            if form.replaces.iter().any(|replaced| forms.iter().any(|other| other.name == *replaced)) {
+                self.error(form.at, "a limit can't replace one of its own rule");
+            }
+        }
     }
 
     fn short_form(&mut self, node: &Node<'_>) -> Option<Form> {
@@ -59,7 +103,9 @@ impl Pen<'_> {
             None
         } else {
             match short_quota(text) {
-                Ok((requests, window)) => Some(Quota { requests: Said { value: requests, at: node.at }, window }),
+                Ok((requests, window)) => {
+                    Some(Quota { requests: Said { value: requests, at: node.at }, span: Span::Window(window) })
+                }
                 Err(why) => {
                     self.error(node.at, format!("`{text}` is no limit: {why}"))
                         .hint("write it as `30/5m`, `5/s` or `unlimited`");
@@ -67,27 +113,42 @@ impl Pen<'_> {
                 }
             }
         };
-        let (name, replaces) = (Box::from(""), Vec::new());
-        Some(Form { quota, manner: Manner::default(), burst: None, name, replaces, enforce: true })
+        Some(Form { quota, ..Form::of_nothing(node.at) })
     }
 
-    fn long_form(&mut self, node: &Node<'_>) -> Option<Form> {
-        let fields = self.fields(node, &LIMIT)?;
+    fn long_form(&mut self, node: &Node<'_>, shape: &Shape, tiers: &Tiers) -> Option<Form> {
+        let fields = self.fields(node, shape)?;
+        let base = match fields.get("tier") {
+            Some(node) => Some(self.tier(node, tiers)?),
+            None => None,
+        };
         let name = fields.get("name").and_then(|node| self.text(node)).unwrap_or_default();
         let replaces = self.replaces(&fields, name);
-        let manner = self.manner(&fields);
+        let own = self.manner(&fields);
         let burst = self.burst(&fields);
         let enforce = fields.get("enforce").and_then(|node| self.boolean(node, "enforce"));
         let unlimited = fields.get("unlimited").and_then(|node| self.boolean(node, "unlimited"));
-        let quota = match unlimited {
-            Some(true) => {
+        let is_tier = base.is_some() && fields.has_only(&["tier", "name", "replaces", "enforce", "on_store_failure"]);
+        let of_tier = base.as_ref().and_then(|tier| tier.quota);
+        let quota = match (unlimited, &base) {
+            (Some(true), _) => {
                 self.check_unlimited(&fields);
                 None
             }
-            _ => Some(self.quota(&fields)?),
+            (_, Some(tier)) if tier.quota.is_none() && is_tier => None,
+            _ => Some(self.quota(&fields, of_tier)?),
         };
-        let (name, enforce) = (name.into(), enforce.unwrap_or(true));
-        Some(Form { quota, manner, burst, name, replaces, enforce })
+        let base = base.unwrap_or_else(|| Form::of_nothing(node.at));
+        Some(Form {
+            at: node.at,
+            quota,
+            manner: own.or(base.manner),
+            burst: burst.or(base.burst),
+            name: name.into(),
+            replaces,
+            enforce: enforce.unwrap_or(base.enforce),
+            is_checked: is_tier,
+        })
     }
 
     /// The fields of `defaults`, which limits have too.
@@ -171,6 +232,7 @@ impl Pen<'_> {
             "sub_windows",
             "count_denied",
             "enforce",
+            "tier",
         ];
         for key in numbers {
             if fields.get(key).is_some() {
@@ -178,34 +240,39 @@ impl Pen<'_> {
             }
         }
     }
+}
 
-    /// The numbers of a limit, with what it leaves open taken from the domain and the process.
-    pub(super) fn resolve(&mut self, form: &Form, quota: Quota, domain: &Manner, process: Algorithm) -> Limit {
-        let algorithm = form.manner.algorithm.or(domain.algorithm).map_or(process, |said| said.value);
-        let mut limit = Limit::new(quota.requests.value, quota.window, algorithm);
-        let sub_windows = form.manner.sub_windows.or(domain.sub_windows);
-        limit.sub_windows = sub_windows.map_or(SUB_WINDOWS_DEFAULT, |said| said.value);
-        if let Some(burst) = form.burst {
-            limit.burst = burst.value;
-            if !algorithm.has_burst() {
-                self.error(burst.at, format!("a {} has no burst", algorithm.name()))
-                    .hint("add `algorithm: token_bucket` or `leaky_bucket`");
-            }
+impl Form {
+    /// What is left out everywhere.
+    fn of_nothing(at: Place) -> Form {
+        Form {
+            at,
+            quota: None,
+            manner: Manner::default(),
+            burst: None,
+            name: Box::default(),
+            replaces: Vec::new(),
+            enforce: true,
+            is_checked: false,
         }
-        if algorithm == Algorithm::SlidingLog && limit.requests > SLIDING_LOG_MAX {
-            let what = format!("a sliding_log remembers every hit: at most {SLIDING_LOG_MAX} requests");
-            self.error(quota.requests.at, what).hint("use `sliding_window`, which never admits too much either");
+    }
+}
+
+impl Manner {
+    fn or(self, other: Manner) -> Manner {
+        Manner {
+            algorithm: self.algorithm.or(other.algorithm),
+            sub_windows: self.sub_windows.or(other.sub_windows),
+            count_denied: self.count_denied.or(other.count_denied),
+            on_store_failure: self.on_store_failure.or(other.on_store_failure),
         }
-        if let Some(own) = form.manner.sub_windows.filter(|_| algorithm != Algorithm::SlidingWindow) {
-            self.warn(own.at, format!("a {} has no sub-windows: this is ignored", algorithm.name()));
-        }
-        let counted = form.manner.count_denied.or(domain.count_denied);
-        if algorithm == Algorithm::SlidingWindow
-            && let Some(Said { value: CountDenied::Always, at }) = counted
-        {
-            self.warn(at, "in a sliding_window, a client that retries steadily is never admitted again")
-                .hint("leave `count_denied` out, or use `fixed_window`");
-        }
-        limit
+    }
+}
+
+/// What a limit is called among several: its name, else its place in the list, from 1.
+pub(super) fn name_in_list(form: &Form, position: usize) -> Cow<'_, str> {
+    match &*form.name {
+        "" => Cow::Owned((position + 1).to_string()),
+        name => Cow::Borrowed(name),
     }
 }

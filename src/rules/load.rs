@@ -12,6 +12,8 @@ use super::{
     form::{Manner, Said},
     problem::Report,
     source,
+    terms::Around,
+    tiers::Tiers,
     tree::Tree,
     yaml::{self, Node, Place, Value},
 };
@@ -22,6 +24,7 @@ struct Draft<'s> {
     bytes: &'s [u8],
     domain: Option<Said<String>>,
     manner: Manner,
+    tiers: Option<Node<'s>>,
     descriptors: Option<Node<'s>>,
     sound: bool,
 }
@@ -94,6 +97,7 @@ fn draft<'s>(source: &'s Source, report: &mut Report) -> Draft<'s> {
         bytes: &source.bytes,
         domain: None,
         manner: Manner::default(),
+        tiers: None,
         descriptors: None,
         sound: true,
     };
@@ -155,6 +159,7 @@ impl Pen<'_> {
         {
             draft.manner = self.manner(&fields);
         }
+        draft.tiers = fields.get("tiers").cloned();
         draft.descriptors = fields.get("descriptors").cloned();
     }
 }
@@ -176,9 +181,15 @@ fn compile(name: &str, drafts: &[&Draft<'_>], defaults: &Defaults, room: usize, 
     if !defaults.merge_domains {
         refuse_second_files(name, drafts, report);
     }
-    let manner = common_manner(drafts, report);
+    let mut around = Around { manner: common_manner(drafts, report), process: *defaults, tiers: Tiers::default() };
+    for draft in drafts {
+        let mut pen = Pen { report, path: &draft.path };
+        if let Some(tiers) = &draft.tiers {
+            pen.tiers(&draft.path, tiers, &mut around);
+        }
+    }
     let (rules, tree) = (Vec::new(), Tree::default());
-    let mut compiler = Compiler { report, domain: name, manner, process: defaults, room, rules, tree };
+    let mut compiler = Compiler { report, domain: name, around: &around, room, rules, tree };
     let mut hash = Sha256::new();
     for draft in drafts {
         hash.update((draft.bytes.len() as u64).to_le_bytes());

@@ -8,15 +8,31 @@ use super::{
     form::Said,
 };
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Quota {
     pub(super) requests: Said<u32>,
-    pub(super) window: Micros,
+    pub(super) span: Span,
+}
+
+/// How long, as it is written: what replaces a part of it must know the parts.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Span {
+    Window(Micros),
+    Units { unit: Unit, times: u32 },
+}
+
+impl Span {
+    pub(super) fn window(self) -> Micros {
+        match self {
+            Span::Window(window) => window,
+            Span::Units { unit, times } => Micros(unit.window().0.saturating_mul(u64::from(times))),
+        }
+    }
 }
 
 impl Pen<'_> {
-    /// `requests_per_unit`, `unit`, `unit_multiplier`; or `requests`, `window`.
-    pub(super) fn quota(&mut self, fields: &Fields<'_, '_>) -> Option<Quota> {
+    /// `requests_per_unit`, `unit`, `unit_multiplier`; or `requests`, `window`. What is left out is that of `base`.
+    pub(super) fn quota(&mut self, fields: &Fields<'_, '_>, base: Option<Quota>) -> Option<Quota> {
         let ours = fields.first_of(&["requests", "window"]);
         let theirs = fields.first_of(&["requests_per_unit", "unit", "unit_multiplier"]);
         match (ours, theirs) {
@@ -25,41 +41,47 @@ impl Pen<'_> {
                     .hint("write `requests_per_unit` and `unit`, or `requests` and `window`");
                 None
             }
-            (Some(_), None) => self.quota_in_window(fields),
-            (None, _) => self.quota_per_unit(fields),
+            (Some(_), None) => self.quota_in_window(fields, base),
+            (None, None) if base.is_some() => base,
+            (None, _) => self.quota_per_unit(fields, base),
         }
     }
 
-    fn quota_in_window(&mut self, fields: &Fields<'_, '_>) -> Option<Quota> {
-        let requests = match fields.get("requests") {
-            Some(node) => self.number(node, "requests", 0, u32::MAX).map(|value| Said { value, at: node.at }),
-            None => {
+    fn quota_in_window(&mut self, fields: &Fields<'_, '_>, base: Option<Quota>) -> Option<Quota> {
+        let requests = match (fields.get("requests"), base) {
+            (Some(node), _) => self.number(node, "requests", 0, u32::MAX).map(|value| Said { value, at: node.at }),
+            (None, Some(base)) => Some(base.requests),
+            (None, None) => {
                 self.error(fields.place("window"), "`window` without `requests`");
                 None
             }
         };
-        let window = match fields.get("window") {
-            Some(node) => self.text(node).and_then(|text| match duration(text) {
-                Ok(window) => Some(window),
+        let span = match (fields.get("window"), base) {
+            (Some(node), _) => self.text(node).and_then(|text| match duration(text) {
+                Ok(window) => Some(Span::Window(window)),
                 Err(why) => {
                     self.error(node.at, format!("`{text}` is no window: {why}"))
                         .hint("write it as `30s`, `5m`, `1h` or `7d`");
                     None
                 }
             }),
-            None => {
+            (None, Some(base)) => Some(base.span),
+            (None, None) => {
                 self.error(fields.place("requests"), "`requests` without `window`")
                     .hint("add `window: 1m`, or write `requests_per_unit` and `unit`");
                 None
             }
         };
-        Some(Quota { requests: requests?, window: window? })
+        Some(Quota { requests: requests?, span: span? })
     }
 
-    fn quota_per_unit(&mut self, fields: &Fields<'_, '_>) -> Option<Quota> {
-        let requests = match fields.get("requests_per_unit") {
-            Some(node) => self.number(node, "requests_per_unit", 0, u32::MAX).map(|value| Said { value, at: node.at }),
-            None => {
+    fn quota_per_unit(&mut self, fields: &Fields<'_, '_>, base: Option<Quota>) -> Option<Quota> {
+        let requests = match (fields.get("requests_per_unit"), base) {
+            (Some(node), _) => {
+                self.number(node, "requests_per_unit", 0, u32::MAX).map(|value| Said { value, at: node.at })
+            }
+            (None, Some(base)) => Some(base.requests),
+            (None, None) => {
                 if fields.all_known {
                     self.warn(fields.at, "no `requests_per_unit`: this limit refuses every request")
                         .hint("if that is meant, write `requests_per_unit: 0`");
@@ -67,15 +89,32 @@ impl Pen<'_> {
                 Some(Said { value: 0, at: fields.at })
             }
         };
-        let multiplier = fields.get("unit_multiplier").map(|node| self.number(node, "unit_multiplier", 1, u32::MAX));
-        let unit = self.unit(fields);
-        let (requests, unit, multiplier) = (requests?, unit?, multiplier.unwrap_or(Some(1))?);
-        let window = Micros(unit.window().0.saturating_mul(u64::from(multiplier)));
-        if window > WINDOW_MAX {
-            self.error(fields.place("unit_multiplier"), format!("{multiplier} {}s are {TOO_LONG}", unit.name()));
+        let times = fields.get("unit_multiplier").map(|node| self.number(node, "unit_multiplier", 1, u32::MAX));
+        let span = match (base, fields.first_of(&["unit", "unit_multiplier"])) {
+            (Some(base), None) => Some(base.span),
+            (base, _) => self.units(fields, times, base),
+        };
+        let (requests, span) = (requests?, span?);
+        if let Span::Units { unit, times } = span
+            && span.window() > WINDOW_MAX
+        {
+            self.error(fields.place("unit_multiplier"), format!("{times} {}s are {TOO_LONG}", unit.name()));
             return None;
         }
-        Some(Quota { requests, window })
+        Some(Quota { requests, span })
+    }
+
+    /// `times` is what was made of `unit_multiplier`, if that is there.
+    fn units(&mut self, fields: &Fields<'_, '_>, times: Option<Option<u32>>, base: Option<Quota>) -> Option<Span> {
+        let (of_base, times_of_base) = match base.map(|base| base.span) {
+            Some(Span::Units { unit, times }) => (Some(unit), times),
+            _ => (None, 1),
+        };
+        let unit = match of_base.filter(|_| fields.get("unit").is_none()) {
+            Some(unit) => Some(unit),
+            None => self.unit(fields),
+        };
+        Some(Span::Units { unit: unit?, times: times.unwrap_or(Some(times_of_base))? })
     }
 
     fn unit(&mut self, fields: &Fields<'_, '_>) -> Option<Unit> {

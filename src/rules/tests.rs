@@ -3,8 +3,10 @@
 mod domains;
 mod files;
 mod forms;
+mod lists;
 mod matching;
 mod reading;
+mod tiers;
 
 use std::path::Path;
 
