@@ -6,6 +6,7 @@ mod docs;
 mod envoy;
 mod examples;
 mod harness;
+mod kubernetes;
 mod migrating;
 mod namesakes;
 mod redis_exact;
