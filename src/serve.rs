@@ -7,6 +7,7 @@ mod core;
 mod http_listener;
 mod last_good;
 mod logging;
+mod modes;
 mod patience;
 mod preface;
 mod publish;
@@ -31,7 +32,7 @@ use crate::{
     admin,
     health::Health,
     http,
-    limiter::{Degraded, Limiter, Modes, Snapshot},
+    limiter::{Degraded, Limiter, Snapshot},
     metrics::{self, Metrics, Surface},
     service::{FILE_DESCRIPTORS, RateLimit},
     settings::{DecisionSettings, ListenerSettings, OverloadSettings, ResponseSettings, Settings},
@@ -39,6 +40,7 @@ use crate::{
 };
 
 pub use logging::start as start_logging;
+pub use modes::{defaults, modes};
 
 /// Listeners that are bound, before anything is served: a port that is taken is an error at once.
 struct Bound {
@@ -165,14 +167,7 @@ struct Limiting {
 impl Limiting {
     /// A service with its own way to the store, whose tasks go on `tasks` and end with `stop`.
     fn service(&self, tasks: &TaskTracker, stop: &CancellationToken) -> (RateLimit, crate::store::Store) {
-        let modes = Modes {
-            shadow: self.decisions.shadow_mode,
-            quota: self.decisions.quota_mode,
-            algorithm: self.decisions.algorithm,
-            count_denied: self.decisions.count_denied,
-            on_store_failure: self.decisions.on_store_failure,
-            notes: self.responses.dynamic_metadata,
-        };
+        let modes = modes(&self.decisions, self.responses.dynamic_metadata);
         let store = self.backend.open(tasks, stop);
         self.metrics.watch(store.clone());
         let (snapshot, degraded) = (Arc::clone(&self.snapshot), Arc::clone(&self.degraded));
