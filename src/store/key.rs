@@ -81,6 +81,14 @@ pub fn write(out: &mut Vec<u8>, prefix: &str, bucket: u32, key: &Key<'_>, limit:
     }
 }
 
+/// The key of what is kept for a domain as a whole, with the domain as its slot: `<prefix>tg1:<what>:{<domain>}`.
+pub fn of_domain(prefix: &str, what: &str, domain: &str) -> String {
+    let mut part = Vec::new();
+    write_part(&mut part, domain);
+    let part = String::from_utf8(part).expect("only whole characters are escaped, or cut off with what follows");
+    format!("{prefix}{VERSION}:{what}:{{{part}}}")
+}
+
 fn shared<'a>(key: &'a Key<'_>, position: usize) -> Option<&'a str> {
     key.shared.get(position).and_then(|pattern| pattern.as_deref())
 }

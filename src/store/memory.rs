@@ -253,6 +253,12 @@ impl Memory {
         }
     }
 
+    /// Begins the counter of an ask afresh. What a key counts in an overflow counter stays, because others share it.
+    pub fn reset(&self, ask: &Ask<'_>) {
+        let fingerprint = self.keys.counter(ask);
+        self.shards[self.shard_of(fingerprint)].lock().remove_one(fingerprint, &self.room);
+    }
+
     fn note_overflow(&self, now: UnixMicros) {
         self.overflow_hits.fetch_add(1, Relaxed);
         if self.overflow_said.is_due(now) {

@@ -70,7 +70,7 @@ impl Split {
     }
 }
 
-fn is_per_second(limit: &Limit) -> bool {
+pub(super) fn is_per_second(limit: &Limit) -> bool {
     limit.window == SECOND
 }
 

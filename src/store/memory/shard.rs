@@ -171,6 +171,13 @@ impl Shard {
         Swept { seen, removed, is_at_end }
     }
 
+    /// Removes a counter, if it is there.
+    pub(super) fn remove_one(&mut self, fingerprint: Fingerprint, room: &Room) {
+        if let Some(place) = self.find(fingerprint) {
+            self.remove(place, room);
+        }
+    }
+
     /// The last counter moves into the gap.
     fn remove(&mut self, place: usize, room: &Room) {
         let low = self.at(place).fingerprint.low;

@@ -34,7 +34,7 @@ const REFRESH_LOST: Duration = Duration::from_millis(100);
 /// A slot that moves makes every lane of its node complain at once; one look answers them all.
 const REFRESH_MIN: Duration = Duration::from_millis(20);
 
-const SLOTS: u16 = 16_384;
+pub(super) const SLOTS: u16 = 16_384;
 
 /// The links to all nodes that are known, made when first asked for.
 pub(super) struct Links {
@@ -274,13 +274,13 @@ impl Guide {
 
 /// Slots `first..=last` belong to `primary`.
 #[derive(Debug, PartialEq)]
-struct Range {
-    first: u16,
-    last: u16,
-    primary: Address,
+pub(super) struct Range {
+    pub first: u16,
+    pub last: u16,
+    pub primary: Address,
 }
 
-async fn read_map(mut connection: MultiplexedConnection, asked: &Address) -> RedisResult<Vec<Range>> {
+pub(super) async fn read_map(mut connection: MultiplexedConnection, asked: &Address) -> RedisResult<Vec<Range>> {
     let answer: Value = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await?;
     ranges(answer, asked).ok_or_else(|| dial::failed("CLUSTER SLOTS answered something else".to_owned()))
 }

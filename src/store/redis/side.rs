@@ -1,0 +1,290 @@
+//! A way to Redis beside the lanes of the decisions, for what is asked seldom and may take its time: its own connections,
+//! so that nothing asked here ever stands before a decision. It finds the node of a key and hears one channel; what is
+//! asked and what the messages mean is not known here.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rand::Rng as _;
+use redis::aio::MultiplexedConnection;
+use redis::cluster_routing::Slot;
+use redis::{Pipeline, PushInfo, PushKind, RedisError, RedisResult, Value};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::cluster::{Range, SLOTS, read_map, redirected};
+use super::dial::{self, Target, failed};
+use super::settings::{Address, RedisSettings, Topology};
+use crate::store::StoreError;
+
+const BACKOFF_MIN: Duration = Duration::from_millis(25);
+const BACKOFF_MAX: Duration = Duration::from_millis(800);
+
+/// Nobody's decision waits here, only a person or a task; a Redis that is busy with a script of another may take so long.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A slot that moves is asked about anew: its old node, its new one, and once more.
+const REDIRECTS_MAX: usize = 5;
+
+/// How long a slot in motion is left alone before it is asked about again.
+const MOVING: Duration = Duration::from_millis(20);
+
+/// What the channel brings.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// It is listened to from now on; what was said before is lost.
+    Begun,
+    /// Nobody listens until the next [`Heard::Begun`].
+    Ended,
+    Message(Vec<u8>),
+}
+
+/// A handle, cheap to clone; any thread may ask.
+#[derive(Clone)]
+pub struct Side(Arc<Inner>);
+
+struct Inner {
+    settings: Arc<RedisSettings>,
+    /// Where the channel is heard; outside a Cluster also where everything is asked.
+    live: watch::Sender<Option<MultiplexedConnection>>,
+    /// The connection is of no use: make another.
+    complaint: Notify,
+    nodes: Option<Nodes>,
+}
+
+/// Of a Cluster.
+struct Nodes {
+    seeds: Vec<Address>,
+    numbers: HashMap<Slot, u16>,
+    map: Mutex<Vec<Range>>,
+    connections: Mutex<HashMap<Address, MultiplexedConnection>>,
+}
+
+impl Side {
+    /// Starts the task that keeps the connection, on the runtime that this is called in. Doesn't wait for Redis: until
+    /// it is reached, every answer is [`StoreError::Unreachable`].
+    pub fn start(
+        settings: Arc<RedisSettings>,
+        channel: String,
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) -> (Side, mpsc::UnboundedReceiver<Heard>) {
+        let (said, heard) = mpsc::unbounded_channel();
+        let targets = match &settings.topology {
+            Topology::Single(address) => vec![Target::Node(address.clone())],
+            Topology::Sentinel { master, sentinels } => {
+                vec![Target::Master { name: master.clone(), sentinels: sentinels.clone() }]
+            }
+            // A Cluster passes messages on to all its nodes, so it is enough to listen to one.
+            Topology::Cluster { seeds } => seeds.iter().cloned().map(Target::Node).collect(),
+        };
+        let nodes = match &settings.topology {
+            Topology::Cluster { seeds } => Some(Nodes::new(seeds.clone())),
+            _ => None,
+        };
+        let live = watch::Sender::new(None);
+        let side = Side(Arc::new(Inner { settings, live, complaint: Notify::new(), nodes }));
+        let inner = Arc::clone(&side.0);
+        tasks.spawn(async move {
+            stop.run_until_cancelled(inner.keep(&targets, &channel, &said)).await;
+            inner.live.send_replace(None);
+        });
+        (side, heard)
+    }
+
+    /// Asks the node of `key`, which all keys of the commands must share a slot with: the answers, in order. An error
+    /// means that at most what came before it was done; one that isn't [`StoreError::Refused`] leaves open what was.
+    pub async fn ask(&self, key: &[u8], pipe: &Pipeline) -> Result<Vec<Value>, StoreError> {
+        let asked = match &self.0.nodes {
+            None => timeout(PATIENCE, self.0.ask_one(pipe)).await,
+            Some(nodes) => timeout(PATIENCE, nodes.ask(key, pipe, &self.0.settings)).await,
+        };
+        match asked {
+            Ok(Ok(answers)) => Ok(answers),
+            Ok(Err(error)) => Err(self.0.judge(&error)),
+            Err(_) => {
+                self.0.complaint.notify_one();
+                Err(StoreError::Timeout(PATIENCE))
+            }
+        }
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.0.live.borrow().is_some()
+    }
+
+    pub fn settings(&self) -> &Arc<RedisSettings> {
+        &self.0.settings
+    }
+}
+
+impl Inner {
+    async fn ask_one(&self, pipe: &Pipeline) -> RedisResult<Vec<Value>> {
+        let live = self.live.borrow().clone();
+        let mut connection = live.ok_or_else(|| failed("there is no connection to Redis".to_owned()))?;
+        answers(connection.send_packed_commands(pipe, 0, pipe.len()).await?)
+    }
+
+    /// Splits an error by what the caller can do, and has a connection replaced that leads to the wrong node.
+    fn judge(&self, error: &RedisError) -> StoreError {
+        match error.code() {
+            Some("READONLY" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN") | None => {
+                if error.code().is_some() {
+                    self.complaint.notify_one();
+                }
+                StoreError::Unreachable(error.to_string())
+            }
+            Some(_) => StoreError::Refused(error.to_string()),
+        }
+    }
+
+    async fn keep(&self, targets: &[Target], channel: &str, said: &mpsc::UnboundedSender<Heard>) {
+        let mut backoff = BACKOFF_MIN;
+        // Each change of state is logged once, however many attempts it takes.
+        let mut said_down = false;
+        for target in targets.iter().cycle() {
+            match timeout(self.settings.connect_timeout, self.connect(target, channel)).await {
+                Ok(Ok((connection, mut pushes))) => {
+                    (said_down, backoff) = (false, BACKOFF_MIN);
+                    // Told before anybody can ask, so that no change falls between the two.
+                    let _ = said.send(Heard::Begun);
+                    self.live.send_replace(Some(connection));
+                    self.until_lost(&mut pushes, said).await;
+                    self.live.send_replace(None);
+                    let _ = said.send(Heard::Ended);
+                }
+                failed if !said_down => {
+                    let why = match failed {
+                        Ok(Err(error)) => error.to_string(),
+                        _ => format!("no answer within {:?}", self.settings.connect_timeout),
+                    };
+                    tracing::warn!(redis = %target, why, "can't listen to Redis for changes, trying on");
+                    said_down = true;
+                }
+                _ => {}
+            }
+            let wait = backoff.mul_f64(rand::rng().random_range(0.5..1.0));
+            tokio::time::sleep(wait).await;
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    async fn connect(
+        &self,
+        target: &Target,
+        channel: &str,
+    ) -> RedisResult<(MultiplexedConnection, mpsc::UnboundedReceiver<PushInfo>)> {
+        let (pushed, pushes) = mpsc::unbounded_channel();
+        let mut connection = dial::dial(target, &self.settings, pushed).await?;
+        connection.subscribe(channel).await?;
+        Ok((connection, pushes))
+    }
+
+    async fn until_lost(&self, pushes: &mut mpsc::UnboundedReceiver<PushInfo>, said: &mpsc::UnboundedSender<Heard>) {
+        loop {
+            tokio::select! {
+                push = pushes.recv() => match push {
+                    Some(PushInfo { kind: PushKind::Message, data }) => {
+                        // The channel, then the message.
+                        if let Some(Value::BulkString(message)) = data.into_iter().nth(1) {
+                            let _ = said.send(Heard::Message(message));
+                        }
+                    }
+                    Some(push) if push.kind != PushKind::Disconnection => {}
+                    _ => return,
+                },
+                () = self.complaint.notified() => return,
+            }
+        }
+    }
+}
+
+impl Nodes {
+    fn new(seeds: Vec<Address>) -> Nodes {
+        let numbers = (0..SLOTS).filter_map(|number| Some((Slot::new(number)?, number))).collect();
+        Nodes { seeds, numbers, map: Mutex::default(), connections: Mutex::default() }
+    }
+
+    async fn ask(&self, key: &[u8], pipe: &Pipeline, settings: &RedisSettings) -> RedisResult<Vec<Value>> {
+        let slot = self.numbers[&Slot::for_key(key)];
+        let mut asking = None;
+        for _ in 0..REDIRECTS_MAX {
+            let address = match &asking {
+                Some(address) => Address::clone(address),
+                None => self.node(slot, settings).await?,
+            };
+            let mut connection = self.connection(&address, settings).await?;
+            let answered = match asking.take() {
+                Some(_) => ask_asking(&mut connection, pipe).await,
+                None => connection.send_packed_commands(pipe, 0, pipe.len()).await,
+            };
+            match answered.and_then(answers) {
+                Err(error) if error.code() == Some("MOVED") => self.map.lock().clear(),
+                Err(error) if error.code() == Some("ASK") => asking = redirected(&error),
+                Err(error) if error.code() == Some("TRYAGAIN") => tokio::time::sleep(MOVING).await,
+                Err(error) if error.code().is_none_or(|code| code == "READONLY") => {
+                    // Whether the node or only the connection is gone, the map may know more by now.
+                    self.connections.lock().remove(&address);
+                    self.map.lock().clear();
+                    return Err(error);
+                }
+                answered => return answered,
+            }
+        }
+        Err(failed("the slot is on the move".to_owned()))
+    }
+
+    async fn node(&self, slot: u16, settings: &RedisSettings) -> RedisResult<Address> {
+        let find = |map: &[Range]| {
+            let range = map.iter().find(|range| (range.first..=range.last).contains(&slot));
+            range.map(|range| range.primary.clone())
+        };
+        if let Some(address) = find(&self.map.lock()) {
+            return Ok(address);
+        }
+        let connected: Vec<Address> = self.connections.lock().keys().cloned().collect();
+        let mut last = failed("no seed is configured".to_owned());
+        for address in connected.iter().chain(&self.seeds) {
+            let read = async { read_map(self.connection(address, settings).await?, address).await };
+            match timeout(PATIENCE / 4, read).await {
+                Ok(Ok(ranges)) => {
+                    let found = find(&ranges);
+                    *self.map.lock() = ranges;
+                    return found.ok_or_else(|| failed(format!("no node has slot {slot}")));
+                }
+                Ok(Err(error)) => last = error,
+                Err(_) => last = failed(format!("{address} gave no answer")),
+            }
+            self.connections.lock().remove(address);
+        }
+        Err(last)
+    }
+
+    async fn connection(&self, address: &Address, settings: &RedisSettings) -> RedisResult<MultiplexedConnection> {
+        if let Some(connection) = self.connections.lock().get(address) {
+            return Ok(connection.clone());
+        }
+        let connection = dial::plain(address, settings).await?;
+        self.connections.lock().insert(address.clone(), connection.clone());
+        Ok(connection)
+    }
+}
+
+/// To a node that is just taking the slot over: without ASKING before each command it would send us back.
+async fn ask_asking(connection: &mut MultiplexedConnection, pipe: &Pipeline) -> RedisResult<Vec<Value>> {
+    let mut asking = redis::pipe();
+    for cmd in pipe.cmd_iter() {
+        asking.cmd("ASKING").add_command(cmd.clone());
+    }
+    let answers = connection.send_packed_commands(&asking, 0, asking.len()).await?;
+    Ok(answers.into_iter().skip(1).step_by(2).collect())
+}
+
+/// The first error among the answers is the answer.
+fn answers(values: Vec<Value>) -> RedisResult<Vec<Value>> {
+    values.into_iter().map(Value::extract_error).collect()
+}
