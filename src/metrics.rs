@@ -2,7 +2,6 @@
 //! limits and latencies are plain atomics beside the rules, because they are touched by every request, number as many
 //! as the rules, and must leave with them. Series are bounded by the rules; where clients' words make them, by a number.
 
-mod clients;
 mod latency;
 mod meters;
 mod named;
@@ -31,7 +30,6 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 
 use parking_lot::Mutex;
 
-pub use clients::{Clients, Surface};
 pub use latency::Latency;
 pub(crate) use meters::requested_id;
 pub use meters::{Meters, Outcome};
@@ -54,7 +52,7 @@ pub struct Metrics {
     invalid: Counter,
     failed: Counter,
     unknown_domain: Counter,
-    store_errors: [Counter; 5],
+    store_errors: [Counter; 4],
     degraded: [Counter; 4],
     reloads_ok: Counter,
     reloads_failed: Counter,
@@ -62,9 +60,7 @@ pub struct Metrics {
     last_reload_success: Gauge,
     rules_version: Gauge,
     connections: Gauge,
-    pub clients: Clients,
     panics: Counter,
-    shed: Counter,
     /// From a request's arrival to its answer.
     pub decision: Latency,
     /// From a question to the store to its answer, queueing included; only where the store is remote.
@@ -125,12 +121,7 @@ impl Metrics {
             ),
             rules_version: table.gauge("tollgate_rules_version", "Counts the swaps of rules since start.", &[]),
             connections: table.gauge("tollgate_grpc_connections", "Open gRPC connections.", &[]),
-            clients: Clients::new(&table),
             panics: table.described("tollgate_panics_total", "Panics on a request's path; each is a defect to report."),
-            shed: table.described(
-                "tollgate_shed_requests_total",
-                "Requests beyond the bound on those under way: answered by policy, or refused before they were read.",
-            ),
             decision: Latency::new(),
             store: Latency::new(),
             unmatched: Unmatched::default(),
@@ -177,18 +168,12 @@ impl Metrics {
         self.panics.increment(1);
     }
 
-    /// A request that found too many others under way.
-    pub fn shed(&self) {
-        self.shed.increment(1);
-    }
-
     pub fn store_failed(&self, error: &StoreError) {
         let kind = match error {
             StoreError::Unreachable(_) => 0,
             StoreError::Timeout(_) => 1,
             StoreError::Refused(_) => 2,
             StoreError::Overloaded => 3,
-            StoreError::Defect => 4,
         };
         self.store_errors[kind].increment(1);
     }
@@ -227,7 +212,7 @@ impl Metrics {
 }
 
 /// In the order of [`Metrics::store_failed`].
-const STORE_ERRORS: [&str; 5] = ["unreachable", "timeout", "refused", "overloaded", "defect"];
+const STORE_ERRORS: [&str; 4] = ["unreachable", "timeout", "refused", "overloaded"];
 
 /// Registers handles with one recorder.
 struct Table<'r>(&'r PrometheusRecorder);

@@ -110,7 +110,7 @@ fn draft<'s>(source: &'s Source, report: &mut Report) -> Draft<'s> {
 }
 
 impl Pen<'_> {
-    pub(super) fn utf8<'s>(&mut self, bytes: &'s [u8]) -> Option<&'s str> {
+    fn utf8<'s>(&mut self, bytes: &'s [u8]) -> Option<&'s str> {
         match std::str::from_utf8(bytes) {
             Ok(text) => Some(text.strip_prefix('\u{feff}').unwrap_or(text)),
             Err(error) => {
@@ -124,19 +124,15 @@ impl Pen<'_> {
         }
     }
 
-    pub(super) fn faults(&mut self, faults: Vec<yaml::Fault>) {
-        for fault in faults {
-            let problem = self.error(fault.at, fault.what);
-            if let Some(hint) = fault.hint {
-                problem.hint(hint);
-            }
-        }
-    }
-
     fn outermost<'s>(&mut self, text: &'s str, draft: &mut Draft<'s>) {
         let document = yaml::parse(text);
         if !document.faults.is_empty() {
-            self.faults(document.faults);
+            for fault in document.faults {
+                let problem = self.error(fault.at, fault.what);
+                if let Some(hint) = fault.hint {
+                    problem.hint(hint);
+                }
+            }
             draft.domain = document.root.as_ref().and_then(domain_of_a_broken_file);
             return;
         }

@@ -26,25 +26,12 @@ pub struct Source {
     pub bytes: Vec<u8>,
 }
 
-impl Source {
-    pub fn read(path: &Path) -> io::Result<Source> {
-        let mut bytes = Vec::new();
-        std::fs::File::open(path)?.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > FILE_MAX {
-            return Err(io::Error::other(format!("more than {} MiB", FILE_MAX >> 20)));
-        }
-        Ok(Source { path: path.to_owned(), bytes })
-    }
-}
-
 /// The files found under some paths, in order of path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sources {
     pub files: Vec<Source>,
     /// Files that aren't rules by their name; for an INFO line.
     pub skipped: Vec<PathBuf>,
-    /// Files of test cases ([`super::CaseFile`]), which stand beside the rules and aren't any.
-    pub cases: Vec<PathBuf>,
     /// What couldn't be read below the paths, and why: files or directories.
     pub unreadable: Vec<(PathBuf, String)>,
 }
@@ -59,8 +46,7 @@ pub enum DotFiles {
 }
 
 impl Sources {
-    /// Reads files, and directories with all below them. A file that is named itself is read whatever its name is, except
-    /// test cases: `rules/*.yaml` names them too.
+    /// Reads files, and directories with all below them. A file that is named itself is read whatever its name is.
     /// The errors are paths that can't be read themselves; what can't be read below them is for [`super::load`].
     pub fn read(paths: &[PathBuf], dot_files: DotFiles) -> Result<Sources, Problems> {
         let (mut reader, mut report) = (Reader { dot_files, sources: Sources::default() }, Report::default());
@@ -76,8 +62,6 @@ impl Sources {
         sources.files.sort_by(|one, other| one.path.cmp(&other.path));
         sources.files.dedup_by(|one, other| one.path == other.path);
         sources.skipped.sort();
-        sources.cases.sort();
-        sources.cases.dedup();
         Ok(sources)
     }
 
@@ -148,23 +132,14 @@ impl Reader {
     }
 
     fn file(&mut self, path: &Path) -> io::Result<()> {
-        let source = Source::read(path)?;
-        match is_case_file(&source) {
-            true => self.sources.cases.push(source.path),
-            false => self.sources.files.push(source),
+        let mut bytes = Vec::new();
+        std::fs::File::open(path)?.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > FILE_MAX {
+            return Err(io::Error::other(format!("more than {} MiB", FILE_MAX >> 20)));
         }
+        self.sources.files.push(Source { path: path.to_owned(), bytes });
         Ok(())
     }
-}
-
-/// The name alone doesn't say: the reference reads rules from a file of any name, and they must not be lost. So the text
-/// has a say too. A `cases` at its beginning would have the reference refuse it, and us as well, so that nothing is passed
-/// over that could have been rules; and it is found in YAML that is broken.
-fn is_case_file(source: &Source) -> bool {
-    let name = source.path.file_name().unwrap_or_default().as_encoded_bytes();
-    let has = |key: &[u8]| source.bytes.split(|byte| *byte == b'\n').any(|line| line.starts_with(key));
-    let is_named = name.ends_with(b".test.yaml") || name.ends_with(b".test.yml");
-    is_named && has(b"cases:") && !has(b"descriptors:")
 }
 
 fn is_rule_file(path: &Path) -> bool {

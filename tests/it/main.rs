@@ -1,8 +1,6 @@
 //! One binary for all integration tests: each file is a room of behaviour, started on free ports and safe in parallel.
 
 mod alerts;
-mod cases;
-mod chaos;
 mod conformance;
 mod docs;
 mod envoy;
@@ -11,6 +9,7 @@ mod harness;
 mod kubernetes;
 mod migrating;
 mod namesakes;
+mod overrides_sync;
 mod redis_exact;
 mod redis_faults;
 mod redis_room;

@@ -23,7 +23,7 @@ async fn hit(redis: &Redis, deadline: Instant) -> Result<Reading, StoreError> {
     redis.apply(&[ask], Gate::default(), deadline).await.map(|readings| readings[0])
 }
 
-fn address(server: &RedisServer) -> Address {
+pub(crate) fn address(server: &RedisServer) -> Address {
     Address::Tcp { host: "127.0.0.1".into(), port: server.port() }
 }
 

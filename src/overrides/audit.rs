@@ -1,0 +1,83 @@
+//! Who changed what: one entry for each write, kept in a bounded number. How entries are written and read back; where
+//! they lie is the homes' business.
+
+use serde::{Deserialize, Serialize};
+
+use crate::limit::UnixMicros;
+
+/// Entries that are kept of a domain in Redis, of all domains in the state directory or in memory.
+pub(super) const KEPT: usize = 10_000;
+
+/// One write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// `<ms>-<number>`, in the order of time.
+    pub id: String,
+    pub at: UnixMicros,
+    /// The name of the token that it was written with.
+    pub token: String,
+    pub action: Action,
+    /// The override's id, or the entries whose counters were reset.
+    pub target: String,
+    pub reason: String,
+    /// The record that was there.
+    pub before: Option<Box<str>>,
+    pub after: Option<Box<str>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    #[serde(rename = "override.set")]
+    SetOverride,
+    #[serde(rename = "override.delete")]
+    DeleteOverride,
+    #[serde(rename = "counter.reset")]
+    ResetCounter,
+}
+
+impl Action {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Action::SetOverride => "override.set",
+            Action::DeleteOverride => "override.delete",
+            Action::ResetCounter => "counter.reset",
+        }
+    }
+}
+
+/// What of an entry is known before it is written.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Draft {
+    pub token: String,
+    pub action: Action,
+    pub target: String,
+    pub reason: String,
+}
+
+impl Draft {
+    pub(super) fn write(&self) -> String {
+        serde_json::to_string(self).expect("plain fields have a JSON form")
+    }
+}
+
+impl AuditEntry {
+    /// `None` for what was written by something else.
+    pub(super) fn read(id: String, draft: &str, before: Option<&str>, after: Option<&str>) -> Option<AuditEntry> {
+        let Draft { token, action, target, reason } = serde_json::from_str(draft).ok()?;
+        let (ms, _) = place(&id)?;
+        let owned = |record: Option<&str>| record.map(Into::into);
+        let at = UnixMicros(ms.saturating_mul(1_000));
+        Some(AuditEntry { id, at, token, action, target, reason, before: owned(before), after: owned(after) })
+    }
+}
+
+/// An id's order: milliseconds, then a number among those of the same.
+pub(super) fn place(id: &str) -> Option<(u64, u64)> {
+    let (ms, number) = id.split_once('-')?;
+    Some((ms.parse().ok()?, number.parse().ok()?))
+}
+
+/// The least id after this one.
+pub(super) fn following(id: &str) -> Option<String> {
+    place(id).map(|(ms, number)| format!("{ms}-{}", number.saturating_add(1)))
+}

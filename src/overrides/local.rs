@@ -1,0 +1,225 @@
+//! Run-time overrides of a single process: in memory, and where there is a state directory in a journal there. Knows how
+//! the files are written and read back; what a record says is the business of `row`.
+//!
+//! The journal `overrides.ndjson` has a line for each write, the last of an id counts. It is appended to and synced before
+//! a write is answered, and written anew (temporary file, fsync, rename) once most of it is history. `audit.ndjson` has a
+//! line for each audit entry, likewise.
+
+use std::{
+    collections::VecDeque,
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::audit::{self, AuditEntry};
+use crate::limit::UnixMicros;
+
+const OVERRIDES: &str = "overrides.ndjson";
+const AUDIT: &str = "audit.ndjson";
+
+/// A journal with so many more lines than rows is written anew.
+const HISTORY_MAX: usize = 1_024;
+
+/// The last write of an id: a line of the journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Line {
+    pub domain: Box<str>,
+    pub id: Box<str>,
+    pub version: u64,
+    /// `None`: it was deleted.
+    pub record: Option<Box<str>>,
+}
+
+/// A line of the audit file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Noted {
+    pub id: String,
+    pub domain: Box<str>,
+    pub draft: String,
+    pub before: Option<Box<str>>,
+    pub after: Option<Box<str>>,
+}
+
+/// What a single process keeps besides the rows themselves. Its methods block for as long as the disk takes.
+pub(super) struct Local {
+    journal: Option<Journal>,
+    audit_file: Option<Journal>,
+    audit: VecDeque<Noted>,
+    last_version: u64,
+}
+
+/// A file of lines.
+struct Journal {
+    path: PathBuf,
+    file: File,
+    bytes: u64,
+    lines: usize,
+}
+
+impl Local {
+    /// Without a directory everything ends with the process. The lines are what was kept.
+    pub(super) fn open(directory: Option<&Path>) -> io::Result<(Local, Vec<Line>)> {
+        let Some(directory) = directory else {
+            let audit = VecDeque::new();
+            return Ok((Local { journal: None, audit_file: None, audit, last_version: 0 }, Vec::new()));
+        };
+        let (journal, lines) = Journal::open::<Line>(directory.join(OVERRIDES))?;
+        let (audit_file, noted) = Journal::open::<Noted>(directory.join(AUDIT))?;
+        let skipped = noted.len().saturating_sub(audit::KEPT);
+        let audit = noted.into_iter().skip(skipped).collect();
+        let last_version = lines.iter().map(|line| line.version).max().unwrap_or(0);
+        Ok((Local { journal: Some(journal), audit_file: Some(audit_file), audit, last_version }, lines))
+    }
+
+    pub(super) fn is_kept(&self) -> bool {
+        self.journal.is_some()
+    }
+
+    /// The version of a write that happens now.
+    pub(super) fn next_version(&self, now: UnixMicros) -> u64 {
+        now.0.max(self.last_version + 1)
+    }
+
+    /// Keeps a write; an error means that nothing of it was kept.
+    pub(super) fn keep(&mut self, line: &Line, noted: Noted) -> io::Result<()> {
+        if let Some(journal) = &mut self.journal {
+            journal.append(line)?;
+        }
+        self.last_version = line.version;
+        self.note(noted);
+        Ok(())
+    }
+
+    /// Whether most of the journal is history, given how many rows there are.
+    pub(super) fn is_long(&self, rows: usize) -> bool {
+        self.journal.as_ref().is_some_and(|journal| journal.lines > 2 * rows + HISTORY_MAX)
+    }
+
+    /// Writes the journal anew, with these rows alone.
+    pub(super) fn rewrite(&mut self, rows: impl Iterator<Item = Line>) {
+        if let Some(journal) = &mut self.journal
+            && let Err(error) = journal.rewrite(rows)
+        {
+            tracing::error!(%error, "the journal of overrides can't be written anew: it grows on");
+        }
+    }
+
+    /// Adds an audit entry. A disk that fails doesn't undo what it tells of: then the log alone has it.
+    pub(super) fn note(&mut self, noted: Noted) {
+        if let Some(file) = &mut self.audit_file
+            && let Err(error) = file.append(&noted)
+        {
+            tracing::error!(%error, "an audit entry can't be kept in the state directory");
+        }
+        self.audit.push_back(noted);
+        if self.audit.len() > audit::KEPT {
+            self.audit.pop_front();
+        }
+        if let Some(file) = &mut self.audit_file
+            && file.lines > 2 * audit::KEPT
+            && let Err(error) = file.rewrite(self.audit.iter().cloned())
+        {
+            tracing::error!(%error, "the audit file can't be written anew");
+        }
+    }
+
+    /// An entry's id, in the order of time.
+    pub(super) fn next_note(&self, now: UnixMicros) -> String {
+        let ms = now.0 / 1_000;
+        let last = self.audit.back().and_then(|noted| audit::place(&noted.id)).unwrap_or((0, 0));
+        let (ms, number) = if last.0 >= ms { (last.0, last.1 + 1) } else { (ms, 0) };
+        format!("{ms}-{number}")
+    }
+
+    /// A domain's entries before `before` (an id; empty for the newest), newest first.
+    pub(super) fn audit(&self, domain: &str, before: &str, count: usize) -> Vec<(Box<str>, AuditEntry)> {
+        let before = audit::place(before).unwrap_or((u64::MAX, u64::MAX));
+        let entries = self.audit.iter().rev();
+        let entries = entries.filter(|noted| audit::place(&noted.id).is_some_and(|at| at < before));
+        let entries = entries.filter(|noted| *noted.domain == *domain);
+        let entry = |noted: &Noted| {
+            let (before, after) = (noted.before.as_deref(), noted.after.as_deref());
+            Some((noted.domain.clone(), AuditEntry::read(noted.id.clone(), &noted.draft, before, after)?))
+        };
+        entries.filter_map(entry).take(count).collect()
+    }
+}
+
+impl Journal {
+    /// Opens or makes a file and reads its lines. A last line that was cut off by a crash was never answered, and is
+    /// dropped; any other that can't be read is damage: the file is copied aside, and what can be read goes on.
+    fn open<T: for<'de> Deserialize<'de>>(path: PathBuf) -> io::Result<(Journal, Vec<T>)> {
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(at(&path, error)),
+        };
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let read = bytes[..whole].split_inclusive(|byte| *byte == b'\n').map(serde_json::from_slice);
+        let (mut lines, mut damaged) = (Vec::new(), None);
+        for (number, line) in read.enumerate() {
+            match line {
+                Ok(line) => lines.push(line),
+                Err(_) => _ = damaged.get_or_insert(number + 1),
+            }
+        }
+        if let Some(line) = damaged {
+            let aside = path.with_extension("ndjson.damaged");
+            fs::copy(&path, &aside).map_err(|error| at(&path, error))?;
+            tracing::error!(file = %path.display(), line, copy = %aside.display(),
+                "a line can't be read: what can be is used, and the file was copied aside");
+        }
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
+        let file = file.map_err(|error| at(&path, error))?;
+        file.set_len(whole as u64).map_err(|error| at(&path, error))?;
+        Ok((Journal { path, file, bytes: whole as u64, lines: lines.len() }, lines))
+    }
+
+    fn append(&mut self, line: &impl Serialize) -> io::Result<()> {
+        let mut text = serde_json::to_string(line)?;
+        text.push('\n');
+        let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
+        if let Err(error) = written {
+            // Half a line would spoil the one after it.
+            self.file.set_len(self.bytes).map_err(|error| at(&self.path, error))?;
+            return Err(at(&self.path, error));
+        }
+        self.bytes += text.len() as u64;
+        self.lines += 1;
+        Ok(())
+    }
+
+    fn rewrite(&mut self, lines: impl Iterator<Item = impl Serialize>) -> io::Result<()> {
+        let temporary = self.path.with_extension("ndjson.new");
+        let failed = |error| at(&temporary, error);
+        match fs::remove_file(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        let file = OpenOptions::new().create_new(true).append(true).mode(0o600).open(&temporary).map_err(failed)?;
+        let mut out = io::BufWriter::with_capacity(1 << 18, file);
+        let mut count = 0;
+        for line in lines {
+            serde_json::to_writer(&mut out, &line)?;
+            out.write_all(b"\n").map_err(failed)?;
+            count += 1;
+        }
+        let file = out.into_inner().map_err(|error| failed(error.into_error()))?;
+        file.sync_all().map_err(failed)?;
+        let bytes = file.metadata().map_err(failed)?.len();
+        fs::rename(&temporary, &self.path).map_err(failed)?;
+        if let Some(directory) = self.path.parent() {
+            File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
+        }
+        (self.file, self.bytes, self.lines) = (file, bytes, count);
+        Ok(())
+    }
+}
+
+fn at(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}

@@ -1,0 +1,276 @@
+//! Run-time overrides in Redis, beside the counters: what is asked of Redis and how its answers are read. When to ask is
+//! the business of `sync`; what a record says, of `row`.
+//!
+//! Of a domain there are three keys in one slot, without a TTL: `<prefix>tg1:overrides:{<domain>}` is a hash of
+//! `<version>:<record>` by id, with fields beginning with `#` for what holds for all: `#generation` (the version of the
+//! last write), `#born` (the first write of this hash: an older generation is of one that Redis lost) and `#restoring`
+//! (which replica writes back what was lost, and until when nobody else may). `…:changes` is a stream of what changed
+//! with which generation, bounded; `…:audit` is a stream of who changed what, bounded. Nothing ever asks for all of a hash.
+
+use redis::{Pipeline, Value, from_redis_value, pipe};
+
+use super::{
+    audit::{self, AuditEntry},
+    write::{Condition, Outcome, Write},
+};
+use crate::{
+    limit::UnixMicros,
+    store::{
+        StoreError, key,
+        redis::{RedisSettings, Side},
+    },
+};
+
+const WRITE: &str = include_str!("redis/write.lua");
+const RESTORE: &str = include_str!("redis/restore.lua");
+const SWEEP: &str = include_str!("redis/sweep.lua");
+
+/// Rows of one HSCAN and of one HMGET: a fraction of a millisecond of Redis' time.
+pub(super) const PAGE: usize = 500;
+
+/// Rows of one call that writes back.
+pub(super) const BATCH: usize = 100;
+
+/// Changes that a replica can catch up with one by one; who missed more reads everything.
+const CHANGES_MAX: usize = 20_000;
+
+/// For how long a replica that writes back keeps others from doing the same, from its last call on.
+const RESTORING_MICROS: u64 = 10_000_000;
+
+/// Fields of a hash that are no rows.
+const META: [&str; 3] = ["#generation", "#born", "#restoring"];
+
+/// A row as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Raw {
+    pub version: u64,
+    pub record: Box<str>,
+}
+
+/// What holds for a domain's rows together; zeros where there are none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Meta {
+    pub generation: u64,
+    pub born: u64,
+    /// Redis' clock.
+    pub now: UnixMicros,
+}
+
+/// One write, or one call that wrote back.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Change {
+    pub generation: u64,
+    /// Ids that were set or deleted.
+    pub ids: Vec<(bool, Box<str>)>,
+}
+
+/// What became of a call that writes back.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Restored {
+    To(u64),
+    /// Another replica does it.
+    ByAnother,
+}
+
+/// A row that is written back; without a record one that must be gone, unless it is newer.
+pub(super) struct Lost<'a> {
+    pub id: &'a str,
+    pub version: u64,
+    pub record: Option<&'a str>,
+}
+
+/// The overrides of all domains, as Redis holds them.
+pub(super) struct Remote {
+    side: Side,
+    /// What this process is called where replicas must be told apart.
+    me: String,
+}
+
+impl Remote {
+    pub(super) fn new(side: Side) -> Remote {
+        Remote { side, me: format!("{:016x}", rand::random::<u64>()) }
+    }
+
+    /// Where replicas hear of writes: a message is the domain, a line break and the generation.
+    pub(super) fn channel(settings: &RedisSettings) -> String {
+        format!("{}tg1:overrides", settings.key_prefix)
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.side.is_up()
+    }
+
+    pub(super) async fn write(&self, write: &Write<'_>, known: u64, rows_max: usize) -> Result<Outcome, StoreError> {
+        let keys = self.keys(write.domain);
+        let condition = match write.condition {
+            Condition::None => String::new(),
+            Condition::Exists => "*".to_owned(),
+            Condition::Absent => "-".to_owned(),
+            Condition::Version(version) => version.to_string(),
+        };
+        let mut pipe = pipe();
+        pipe.cmd("EVAL").arg(WRITE).arg(3).arg(&keys.rows).arg(&keys.changes).arg(&keys.audit);
+        pipe.arg(if write.record.is_some() { "set" } else { "delete" })
+            .arg(write.id)
+            .arg(write.record.unwrap_or_default())
+            .arg(condition)
+            .arg(known)
+            .arg(rows_max + META.len())
+            .arg(Remote::channel(self.side.settings()))
+            .arg(write.domain)
+            .arg(write.audit)
+            .arg(audit::KEPT)
+            .arg(CHANGES_MAX);
+        let answer = self.one(write.domain, &pipe).await?;
+        let (status, version, before): (String, u64, String) = read(answer)?;
+        let before = raw(&before);
+        Ok(match status.as_str() {
+            "ok" => Outcome::Done { version, before: before.map(|raw| raw.record) },
+            "changed" => Outcome::Changed { version: before.map(|raw| raw.version) },
+            "missing" => Outcome::Missing,
+            "full" => Outcome::Full,
+            "restoring" => Outcome::Restoring,
+            "lost" => Outcome::Lost,
+            other => return Err(strange(other)),
+        })
+    }
+
+    pub(super) async fn meta(&self, domain: &str) -> Result<Meta, StoreError> {
+        let mut pipe = pipe();
+        pipe.cmd("HMGET").arg(self.keys(domain).rows).arg(&META[..2]).cmd("TIME");
+        let mut answers = self.side.ask(domain_key(self.side.settings(), domain).as_bytes(), &pipe).await?.into_iter();
+        let mut next = || answers.next().ok_or_else(|| strange("too few answers"));
+        let (generation, born): (Option<u64>, Option<u64>) = read(next()?)?;
+        let (seconds, micros): (u64, u64) = read(next()?)?;
+        let now = UnixMicros(seconds * 1_000_000 + micros);
+        Ok(Meta { generation: generation.unwrap_or_default(), born: born.unwrap_or_default(), now })
+    }
+
+    /// Changes from `since` on, that of `since` itself included, at most `count`.
+    pub(super) async fn changes(&self, domain: &str, since: u64, count: usize) -> Result<Vec<Change>, StoreError> {
+        let mut pipe = pipe();
+        pipe.cmd("XRANGE").arg(self.keys(domain).changes).arg(since).arg("+").arg("COUNT").arg(count);
+        let entries: Vec<(String, Vec<(String, String)>)> = read(self.one(domain, &pipe).await?)?;
+        let change = |(id, fields): (String, Vec<(String, String)>)| {
+            let generation = id.strip_suffix("-0")?.parse().ok()?;
+            let named = fields.into_iter().filter(|(op, _)| op != "begin");
+            Some(Change { generation, ids: named.map(|(op, id)| (op == "set", id.into())).collect() })
+        };
+        entries.into_iter().map(|entry| change(entry).ok_or_else(|| strange("a change"))).collect()
+    }
+
+    /// When the hash was born that they are read from, and the rows of these ids, in order.
+    pub(super) async fn rows(&self, domain: &str, ids: &[&str]) -> Result<(u64, Vec<Option<Raw>>), StoreError> {
+        let mut pipe = pipe();
+        pipe.cmd("HMGET").arg(self.keys(domain).rows).arg("#born").arg(ids);
+        let found: Vec<Option<String>> = read(self.one(domain, &pipe).await?)?;
+        let mut found = found.into_iter();
+        let born = found.next().flatten().and_then(|born| born.parse().ok());
+        Ok((born.unwrap_or_default(), found.map(|row| row.as_deref().and_then(raw)).collect()))
+    }
+
+    /// Some rows, and where to go on; 0 is both the beginning and the end.
+    pub(super) async fn scan(&self, domain: &str, cursor: u64) -> Result<(u64, Vec<(Box<str>, Raw)>), StoreError> {
+        let mut pipe = pipe();
+        pipe.cmd("HSCAN").arg(self.keys(domain).rows).arg(cursor).arg("COUNT").arg(PAGE);
+        let (next, fields): (u64, Vec<String>) = read(self.one(domain, &pipe).await?)?;
+        let mut rows = Vec::with_capacity(fields.len() / 2);
+        let mut fields = fields.into_iter();
+        while let (Some(id), Some(value)) = (fields.next(), fields.next()) {
+            if let (false, Some(raw)) = (id.starts_with('#'), raw(&value)) {
+                rows.push((id.into(), raw));
+            }
+        }
+        Ok((next, rows))
+    }
+
+    /// Writes back what Redis lost, at most [`BATCH`] rows a call; the first call needs none, the last is `last`.
+    pub(super) async fn restore(
+        &self,
+        domain: &str,
+        known: u64,
+        lost: &[Lost<'_>],
+        last: bool,
+    ) -> Result<Restored, StoreError> {
+        let keys = self.keys(domain);
+        let mut pipe = pipe();
+        pipe.cmd("EVAL").arg(RESTORE).arg(2).arg(&keys.rows).arg(&keys.changes).arg(&self.me);
+        pipe.arg(if last { 0 } else { RESTORING_MICROS })
+            .arg(known)
+            .arg(Remote::channel(self.side.settings()))
+            .arg(domain)
+            .arg(CHANGES_MAX);
+        for row in lost {
+            pipe.arg(row.id).arg(row.version).arg(row.record.unwrap_or_default());
+        }
+        let (status, generation, _changed): (String, u64, u64) = read(self.one(domain, &pipe).await?)?;
+        Ok(if status == "ok" { Restored::To(generation) } else { Restored::ByAnother })
+    }
+
+    /// Removes rows that have expired, at most [`BATCH`] a call.
+    pub(super) async fn sweep(&self, domain: &str, expired: &[(Box<str>, u64)]) -> Result<(), StoreError> {
+        let mut pipe = pipe();
+        pipe.cmd("EVAL").arg(SWEEP).arg(1).arg(self.keys(domain).rows);
+        for (id, version) in expired {
+            pipe.arg(&**id).arg(*version);
+        }
+        self.one(domain, &pipe).await.map(drop)
+    }
+
+    /// Adds an entry for what isn't a write of an override.
+    pub(super) async fn note(&self, domain: &str, entry: &str) -> Result<(), StoreError> {
+        let mut pipe = pipe();
+        pipe.cmd("XADD").arg(self.keys(domain).audit).arg("MAXLEN").arg("~").arg(audit::KEPT).arg("*");
+        pipe.arg("entry").arg(entry);
+        self.one(domain, &pipe).await.map(drop)
+    }
+
+    /// Audit entries before `before` (an id; empty for the newest), newest first.
+    pub(super) async fn audit(&self, domain: &str, before: &str, count: usize) -> Result<Vec<AuditEntry>, StoreError> {
+        let mut pipe = pipe();
+        let from = if before.is_empty() { "+".to_owned() } else { format!("({before}") };
+        pipe.cmd("XREVRANGE").arg(self.keys(domain).audit).arg(from).arg("-").arg("COUNT").arg(count);
+        let entries: Vec<(String, Vec<(String, String)>)> = read(self.one(domain, &pipe).await?)?;
+        Ok(entries.into_iter().filter_map(|(id, fields)| audit_entry(id, fields)).collect())
+    }
+
+    async fn one(&self, domain: &str, pipe: &Pipeline) -> Result<Value, StoreError> {
+        let answers = self.side.ask(domain_key(self.side.settings(), domain).as_bytes(), pipe).await?;
+        answers.into_iter().next().ok_or_else(|| strange("no answer"))
+    }
+
+    fn keys(&self, domain: &str) -> Keys {
+        let rows = domain_key(self.side.settings(), domain);
+        Keys { changes: format!("{rows}:changes"), audit: format!("{rows}:audit"), rows }
+    }
+}
+
+struct Keys {
+    rows: String,
+    changes: String,
+    audit: String,
+}
+
+fn domain_key(settings: &RedisSettings, domain: &str) -> String {
+    key::of_domain(&settings.key_prefix, "overrides", domain)
+}
+
+/// `<version>:<record>`; what isn't that was written by something else, and is no row.
+fn raw(text: &str) -> Option<Raw> {
+    let (version, record) = text.split_once(':')?;
+    Some(Raw { version: version.parse().ok()?, record: record.into() })
+}
+
+fn audit_entry(id: String, fields: Vec<(String, String)>) -> Option<AuditEntry> {
+    let field = |name: &str| fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str());
+    let before = field("before").and_then(raw).map(|raw| raw.record);
+    AuditEntry::read(id, field("entry")?, before.as_deref(), field("after").filter(|after| !after.is_empty()))
+}
+
+fn read<T: redis::FromRedisValue>(value: Value) -> Result<T, StoreError> {
+    from_redis_value(value).map_err(|error| strange(&error.to_string()))
+}
+
+fn strange(what: &str) -> StoreError {
+    StoreError::Refused(format!("an answer that makes no sense: {what}"))
+}

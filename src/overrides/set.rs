@@ -1,0 +1,148 @@
+//! The rows of one domain, as this replica knows them: by id for lists, by what they match for decisions. Whoever writes
+//! locks; a decision borrows an index that never changes. Where rows come from is not known here.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+    sync::Arc,
+};
+
+use super::{index::Index, row::Row};
+use crate::limit::UnixMicros;
+
+/// Rows that one page of a list looks at: the lock is held for about a millisecond.
+const LOOKED_AT_MAX: usize = 10_000;
+
+/// What is known, and how new it is.
+#[derive(Default)]
+pub(super) struct Set {
+    rows: BTreeMap<Box<str>, Arc<Row>>,
+    /// Those that end, soonest first.
+    ending: BTreeSet<(UnixMicros, Box<str>)>,
+    index: Index,
+    /// All changes up to it are in the rows; 0 before the first full read.
+    pub generation: u64,
+    /// The version of the newest row that was ever here.
+    pub newest: u64,
+}
+
+/// What changed.
+pub(super) enum Change {
+    Put(Row),
+    /// Nothing of this id up to this version.
+    Gone(Box<str>, u64),
+}
+
+/// Which rows a list shows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Filter<'a> {
+    /// Only rows that match on this key; empty for all.
+    pub key: &'a str,
+    /// With a value that begins so.
+    pub value_prefix: &'a str,
+}
+
+/// A part of a list.
+pub struct Page {
+    pub rows: Vec<Arc<Row>>,
+    /// The id after which the next page begins; `None` for the last.
+    pub next: Option<Box<str>>,
+}
+
+impl Set {
+    /// Newer beats older, in whatever order they come.
+    pub(super) fn apply(&mut self, changes: impl IntoIterator<Item = Change>) {
+        for change in changes {
+            match change {
+                Change::Put(row) => {
+                    if self.rows.get(&row.id).is_none_or(|known| known.version < row.version) {
+                        self.put(row);
+                    }
+                }
+                Change::Gone(id, version) => {
+                    if self.rows.get(&id).is_some_and(|known| known.version <= version) {
+                        self.remove(&id);
+                    }
+                }
+            }
+        }
+    }
+
+    /// In the place of whatever is there: the same row, read by other rules.
+    pub(super) fn put(&mut self, row: Row) {
+        self.remove(&row.id);
+        let row = Arc::new(row);
+        self.newest = self.newest.max(row.version);
+        if let Some(expires) = row.expires {
+            self.ending.insert((expires, row.id.clone()));
+        }
+        if !row.keys.is_empty() {
+            self.index.insert(Arc::clone(&row));
+        }
+        self.rows.insert(row.id.clone(), row);
+    }
+
+    pub(super) fn remove(&mut self, id: &str) {
+        let Some(row) = self.rows.remove(id) else { return };
+        if let Some(expires) = row.expires {
+            self.ending.remove(&(expires, row.id.clone()));
+        }
+        if !row.keys.is_empty() {
+            self.index.remove(&row);
+        }
+    }
+
+    /// For decisions: a copy costs two reference counts.
+    pub(super) fn index(&self) -> &Index {
+        &self.index
+    }
+
+    pub(super) fn get(&self, id: &str) -> Option<&Arc<Row>> {
+        self.rows.get(id)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub(super) fn rows(&self) -> impl Iterator<Item = &Arc<Row>> {
+        self.rows.values()
+    }
+
+    /// Up to `at_most` rows after `after`, in the order of ids.
+    pub(super) fn after(&self, after: Option<&str>, at_most: usize) -> Vec<Arc<Row>> {
+        self.range(after).take(at_most).cloned().collect()
+    }
+
+    /// Rows that had ended by `moment`, at most `at_most`.
+    pub(super) fn ended(&self, moment: UnixMicros, at_most: usize) -> Vec<(Box<str>, u64)> {
+        let ended = self.ending.iter().take_while(|(expires, _)| *expires <= moment).take(at_most);
+        ended.map(|(_, id)| (id.clone(), self.rows[id].version)).collect()
+    }
+
+    /// Rows that have ended but are still there.
+    pub(super) fn expired(&self, now: UnixMicros) -> usize {
+        self.ending.iter().take_while(|(expires, _)| *expires <= now).count()
+    }
+
+    pub(super) fn list(&self, filter: Filter<'_>, after: Option<&str>, at_most: usize) -> Page {
+        let mut page = Page { rows: Vec::new(), next: None };
+        let mut last = None;
+        for (looked_at, row) in self.range(after).enumerate() {
+            if page.rows.len() == at_most || looked_at == LOOKED_AT_MAX {
+                page.next = last;
+                break;
+            }
+            if filter.key.is_empty() || row.matches_on(filter.key, filter.value_prefix) {
+                page.rows.push(Arc::clone(row));
+            }
+            last = Some(row.id.clone());
+        }
+        page
+    }
+
+    fn range(&self, after: Option<&str>) -> impl Iterator<Item = &Arc<Row>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.rows.range::<str, _>((from, Bound::Unbounded)).map(|(_, row)| row)
+    }
+}

@@ -1,0 +1,269 @@
+//! How a replica keeps up with what Redis holds: by the changes since it last looked, or by reading everything in pages;
+//! and what it does when Redis has lost what it knew. One domain at a time, each by itself.
+
+use std::{collections::HashMap, collections::HashSet, sync::Arc, time::Duration};
+
+use tracing::{info, warn};
+
+use super::{
+    Known, Overrides,
+    redis::{BATCH, Lost, Meta, PAGE, Raw, Remote, Restored},
+    row::Row,
+    set::Change,
+};
+use crate::{clock, store::StoreError};
+
+/// Changes of one look at the stream: each may name as many rows as one call writes back.
+const CHANGES: usize = 20;
+
+/// While another replica writes back, this one looks again after so long.
+const ANOTHER_RESTORES: Duration = Duration::from_millis(200);
+
+/// Keeps one domain up to date.
+pub(super) struct DomainSync {
+    pub overrides: Arc<Overrides>,
+    pub remote: Arc<Remote>,
+    pub domain: Arc<str>,
+}
+
+/// How far one look came.
+enum Step {
+    Done,
+    /// There may be more.
+    Again,
+    Wait,
+}
+
+impl DomainSync {
+    /// Until this replica knows all that Redis holds.
+    pub(super) async fn catch_up(&self) -> Result<(), StoreError> {
+        loop {
+            match self.step().await? {
+                Step::Done => return Ok(()),
+                Step::Again => {}
+                Step::Wait => tokio::time::sleep(ANOTHER_RESTORES).await,
+            }
+        }
+    }
+
+    async fn step(&self) -> Result<Step, StoreError> {
+        let asked = clock::now();
+        let meta = self.remote.meta(&self.domain).await?;
+        self.overrides.clock.learn(meta.now, asked, clock::now());
+        let Known { generation: known, newest, rows } = self.overrides.known(&self.domain);
+        if meta.generation == 0 && rows == 0 {
+            self.overrides.reached(&self.domain, 0);
+            return Ok(Step::Done);
+        }
+        if known == 0 {
+            // Rows before the first full read are those written here.
+            return if meta.generation == 0 { self.write_back(meta, newest).await } else { self.read_all(meta).await };
+        }
+        if meta.generation == known {
+            return Ok(Step::Done);
+        }
+        if meta.generation < known || known < meta.born {
+            return self.write_back(meta, known).await;
+        }
+        let changes = self.remote.changes(&self.domain, known, CHANGES).await?;
+        if changes.first().is_some_and(|change| change.generation == known) {
+            let Some(to) = changes.last().map(|change| change.generation) else { return Ok(Step::Done) };
+            let ids: Vec<&str> = changes[1..].iter().flat_map(|change| &change.ids).map(|(_, id)| &**id).collect();
+            if !self.read(&ids, to, meta.born).await? {
+                return Ok(Step::Again);
+            }
+            self.overrides.reached(&self.domain, to);
+            return Ok(if to == known { Step::Done } else { Step::Again });
+        }
+        match self.remote.changes(&self.domain, 0, 1).await?.first() {
+            // The write that this replica saw last isn't among the changes, though older ones are: there has been another
+            // history since.
+            Some(oldest) if oldest.generation <= known => self.write_back(meta, known).await,
+            _ => self.read_all(meta).await,
+        }
+    }
+
+    /// Takes the rows of these ids as they are by now; `false` if Redis has just lost them: what isn't there then was not
+    /// deleted.
+    async fn read(&self, ids: &[&str], to: u64, born: u64) -> Result<bool, StoreError> {
+        for ids in ids.chunks(PAGE) {
+            let (of, rows) = self.remote.rows(&self.domain, ids).await?;
+            if of != born {
+                return Ok(false);
+            }
+            let changes = ids.iter().zip(rows).map(|(id, row)| match row {
+                Some(raw) => Change::Put(self.row((*id).into(), raw)),
+                None => Change::Gone((*id).into(), to),
+            });
+            self.overrides.apply(&self.domain, changes.collect());
+        }
+        Ok(true)
+    }
+
+    /// Takes everything, a page at a time, in force as it comes; what isn't there any more goes at the end.
+    async fn read_all(&self, meta: Meta) -> Result<Step, StoreError> {
+        let mut there = HashSet::new();
+        let mut cursor = 0;
+        loop {
+            let (next, rows) = self.remote.scan(&self.domain, cursor).await?;
+            there.extend(rows.iter().map(|(id, _)| id.clone()));
+            let changes = rows.into_iter().map(|(id, raw)| Change::Put(self.row(id, raw)));
+            self.overrides.apply(&self.domain, changes.collect());
+            cursor = next;
+            if cursor == 0 {
+                break;
+            }
+        }
+        let after = self.remote.meta(&self.domain).await?;
+        if after.born != meta.born || after.generation < meta.generation {
+            // Redis has just lost them: what wasn't there was not deleted.
+            return Ok(Step::Again);
+        }
+        self.each_page(|rows| {
+            let gone = rows.iter().filter(|row| row.version <= meta.generation && !there.contains(&row.id));
+            self.overrides.apply(&self.domain, gone.map(|row| Change::Gone(row.id.clone(), meta.generation)).collect());
+        })
+        .await;
+        self.overrides.reached(&self.domain, meta.generation);
+        info!(domain = &*self.domain, overrides = there.len(), "run-time overrides read");
+        Ok(Step::Again)
+    }
+
+    /// Redis has lost what this replica knows: all of it, or, restarted from an older copy, the last of it. What is known
+    /// stays in force, and what is missing is written back; newer rows beat older ones on both sides.
+    async fn write_back(&self, meta: Meta, known: u64) -> Result<Step, StoreError> {
+        if known < meta.born {
+            let first = self.remote.changes(&self.domain, meta.born, 1).await?;
+            if first.first().is_none_or(|first| first.generation != meta.born) {
+                // So much has changed since that nobody can tell what was lost from what was deleted.
+                return self.read_all(meta).await;
+            }
+        }
+        let claimed = self.remote.restore(&self.domain, known, &[], false).await?;
+        if claimed == Restored::ByAnother {
+            return Ok(Step::Wait);
+        }
+        let rows = self.overrides.known(&self.domain).rows;
+        self.overrides.lost();
+        warn!(
+            domain = &*self.domain,
+            overrides = rows,
+            "Redis has lost run-time overrides: those known here stay in force and are written back"
+        );
+        let (there, stale) = self.compare(known).await?;
+        let deleted = self.deleted(meta, known).await?;
+        let mut written = 0;
+        for ids in stale.chunks(BATCH) {
+            let gone: Vec<Lost<'_>> = ids.iter().map(|id| Lost { id, version: known, record: None }).collect();
+            self.restore(known, &gone).await?;
+        }
+        let mut after: Option<Box<str>> = None;
+        loop {
+            let page = self.overrides.rows_after(&self.domain, after.as_deref(), BATCH);
+            let Some(last) = page.last() else { break };
+            after = Some(last.id.clone());
+            let now = self.overrides.clock.wall(clock::now());
+            let mut gone = Vec::new();
+            let missing = page.iter().filter(|row| there.get(&row.id).is_none_or(|version| *version < row.version));
+            let missing: Vec<Lost<'_>> = missing
+                .filter(|row| row.expires.is_none_or(|expires| now < expires))
+                .filter(|row| match deleted.get(&row.id) {
+                    Some(generation) if *generation > row.version => {
+                        gone.push(Change::Gone(row.id.clone(), *generation));
+                        false
+                    }
+                    _ => true,
+                })
+                .map(|row| Lost { id: &row.id, version: row.version, record: Some(&row.record) })
+                .collect();
+            if !missing.is_empty() {
+                self.restore(known, &missing).await?;
+                written += missing.len();
+            }
+            self.overrides.apply(&self.domain, gone);
+        }
+        let Restored::To(generation) = self.remote.restore(&self.domain, known, &[], true).await? else {
+            return Ok(Step::Wait);
+        };
+        self.overrides.reached(&self.domain, generation);
+        warn!(domain = &*self.domain, overrides = written, "run-time overrides written back to Redis");
+        Ok(Step::Again)
+    }
+
+    /// What is there by now, with versions, taking what is newer; and what is there again though this replica saw its
+    /// deletion.
+    async fn compare(&self, known: u64) -> Result<(HashMap<Box<str>, u64>, Vec<Box<str>>), StoreError> {
+        let (mut there, mut stale, mut cursor) = (HashMap::new(), Vec::new(), 0);
+        loop {
+            let (next, rows) = self.remote.scan(&self.domain, cursor).await?;
+            let mut changes = Vec::new();
+            for (id, raw) in rows {
+                there.insert(id.clone(), raw.version);
+                if raw.version <= known && self.overrides.get(&self.domain, &id).is_none() {
+                    stale.push(id);
+                } else {
+                    changes.push(Change::Put(self.row(id, raw)));
+                }
+            }
+            self.overrides.apply(&self.domain, changes);
+            cursor = next;
+            if cursor == 0 {
+                return Ok((there, stale));
+            }
+        }
+    }
+
+    /// What was deleted since the loss: it must not come back.
+    async fn deleted(&self, meta: Meta, known: u64) -> Result<HashMap<Box<str>, u64>, StoreError> {
+        let mut deleted = HashMap::new();
+        let mut since = meta.born.max(known);
+        loop {
+            let changes = self.remote.changes(&self.domain, since, CHANGES).await?;
+            let Some(last) = changes.last().map(|change| change.generation) else { return Ok(deleted) };
+            for change in changes {
+                let ids = change.ids.into_iter().filter(|(is_set, _)| !is_set);
+                deleted.extend(ids.map(|(_, id)| (id, change.generation)));
+            }
+            if last <= since {
+                return Ok(deleted);
+            }
+            since = last;
+        }
+    }
+
+    async fn restore(&self, known: u64, rows: &[Lost<'_>]) -> Result<(), StoreError> {
+        match self.remote.restore(&self.domain, known, rows, false).await? {
+            Restored::To(_) => Ok(()),
+            // Ours took too long between two calls: it goes on where the other ends.
+            Restored::ByAnother => Err(StoreError::Overloaded),
+        }
+    }
+
+    /// Looks at all rows without holding others up for long.
+    async fn each_page(&self, mut look: impl FnMut(&[Arc<Row>])) {
+        let mut after: Option<Box<str>> = None;
+        loop {
+            let page = self.overrides.rows_after(&self.domain, after.as_deref(), PAGE);
+            let Some(last) = page.last() else { return };
+            after = Some(last.id.clone());
+            look(&page);
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Removes rows that ended a while ago, from Redis and from here.
+    pub(super) async fn sweep(&self) -> Result<(), StoreError> {
+        let ended = self.overrides.long_ended(&self.domain);
+        if ended.is_empty() {
+            return Ok(());
+        }
+        self.remote.sweep(&self.domain, &ended).await?;
+        let gone = ended.into_iter().map(|(id, version)| Change::Gone(id, version)).collect();
+        self.overrides.apply(&self.domain, gone);
+        Ok(())
+    }
+
+    fn row(&self, id: Box<str>, raw: Raw) -> Row {
+        self.overrides.read(&self.domain, id, raw.version, raw.record)
+    }
+}

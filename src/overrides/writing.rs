@@ -1,0 +1,180 @@
+//! Writes, from what an author wishes to what is kept and in force. What a record says is checked before.
+
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{task::spawn_blocking, time};
+use tracing::{info, warn};
+
+use super::{
+    Action, Home, Overrides, OverridesError, ROWS_MAX, Wish, Written,
+    audit::Draft,
+    local::{Line, Local, Noted},
+    redis::Remote,
+    set::{Change, Set},
+    write::{Outcome, Write},
+};
+use crate::{limit::UnixMicros, store::StoreError};
+
+/// How long a write waits for this replica to write back what Redis lost.
+const WRITE_BACK_PATIENCE: Duration = Duration::from_secs(5);
+
+impl Overrides {
+    /// Writes, and answers once it is kept and in force here; other replicas hear of it within 100 ms. `now` is the wall
+    /// clock's.
+    pub async fn write(self: &Arc<Self>, wish: &Wish<'_>, now: UnixMicros) -> Result<Written, OverridesError> {
+        let action = if wish.record.is_some() { Action::SetOverride } else { Action::DeleteOverride };
+        let (token, target, reason) = (wish.token.to_owned(), wish.id.to_owned(), wish.reason.to_owned());
+        let draft = Draft { token, action, target, reason }.write();
+        let outcome = match &self.home {
+            Home::Redis(remote) => {
+                let Wish { domain, id, record, condition, .. } = *wish;
+                self.write_to_redis(remote, &Write { domain, id, record, condition, audit: &draft }).await?
+            }
+            Home::Local(local) => {
+                if !self.is_kept() && !self.said_unkept.swap(true, Relaxed) {
+                    warn!("run-time overrides are kept in memory only: TOLLGATE_STATE_DIR keeps them over a restart");
+                }
+                let line = Line {
+                    domain: wish.domain.into(),
+                    id: wish.id.into(),
+                    version: 0,
+                    record: wish.record.map(Into::into),
+                };
+                let (this, local, condition) = (Arc::clone(self), Arc::clone(local), wish.condition);
+                let written = move || {
+                    let Line { domain, id, record, .. } = &line;
+                    let (domain, id, record) = (&**domain, &**id, record.as_deref());
+                    this.write_here(&local, &Write { domain, id, record, condition, audit: &draft }, now)
+                };
+                spawn_blocking(written).await.map_err(|panic| OverridesError::Disk(panic.to_string()))??
+            }
+        };
+        match outcome {
+            Outcome::Done { version, before } => {
+                let (before_text, after, reason) = (before.as_deref(), wish.record, wish.reason);
+                let (token, action, domain, id) = (wish.token, action.name(), wish.domain, wish.id);
+                info!(token, action, domain, id, before = before_text, after, reason, "audit");
+                Ok(Written { version, before })
+            }
+            Outcome::Changed { version } => Err(OverridesError::Changed { version }),
+            Outcome::Missing => Err(OverridesError::Missing),
+            Outcome::Full => Err(OverridesError::Full),
+            Outcome::Restoring | Outcome::Lost => Err(OverridesError::Restoring),
+        }
+    }
+
+    /// A Redis that has lost rows is given them back first.
+    async fn write_to_redis(&self, remote: &Remote, write: &Write<'_>) -> Result<Outcome, OverridesError> {
+        let mut looks = self.looks.subscribe();
+        let trying = async {
+            loop {
+                looks.mark_unchanged();
+                let known = self.known(write.domain);
+                // Before the first full read what was written here is all that is known.
+                let newest = if known.rows > 0 { known.newest } else { 0 };
+                let known = if known.generation > 0 { known.generation } else { newest };
+                let outcome = remote.write(write, known, ROWS_MAX).await?;
+                if !matches!(outcome, Outcome::Lost | Outcome::Restoring) {
+                    return Ok::<_, StoreError>(outcome);
+                }
+                self.wake(write.domain);
+                // Its sender is `self`.
+                let _ = looks.changed().await;
+            }
+        };
+        let outcome = time::timeout(WRITE_BACK_PATIENCE, trying).await.unwrap_or(Ok(Outcome::Restoring))?;
+        if let Outcome::Done { version, .. } = outcome {
+            self.take(write, version);
+        }
+        Ok(outcome)
+    }
+
+    /// Blocks for as long as the disk takes, and other writes with it: what is kept is in the order in which it is in
+    /// force.
+    fn write_here(&self, local: &Mutex<Local>, write: &Write<'_>, now: UnixMicros) -> Result<Outcome, OverridesError> {
+        let mut local = local.lock();
+        let there = self.get(write.domain, write.id);
+        let version = there.as_ref().map(|row| row.version);
+        if !write.condition.holds(version) {
+            return Ok(Outcome::Changed { version });
+        }
+        let rows = self.known(write.domain).rows;
+        match (write.record, &there) {
+            (None, None) => return Ok(Outcome::Missing),
+            (Some(_), None) if rows >= ROWS_MAX => return Ok(Outcome::Full),
+            _ => {}
+        }
+        let version = local.next_version(now);
+        let before = there.map(|row| row.record.clone());
+        let (domain, id, record) = (write.domain.into(), write.id.into(), write.record.map(Into::into));
+        let line = Line { domain, id, version, record };
+        let noted = Noted {
+            id: local.next_note(now),
+            domain: line.domain.clone(),
+            draft: write.audit.to_owned(),
+            before: before.clone(),
+            after: line.record.clone(),
+        };
+        local.keep(&line, noted).map_err(|error| OverridesError::Disk(error.to_string()))?;
+        self.take(write, version);
+        self.shorten(&mut local);
+        Ok(Outcome::Done { version, before })
+    }
+
+    /// Writes the journal anew once most of it is history.
+    fn shorten(&self, local: &mut Local) {
+        let rows: usize = self.sets.lock().values().map(Set::len).sum();
+        if !local.is_long(rows) {
+            return;
+        }
+        let sets = self.sets.lock();
+        let kept: Vec<_> =
+            sets.iter().flat_map(|(domain, set)| set.rows().map(|row| (domain.clone(), row.clone()))).collect();
+        drop(sets);
+        local.rewrite(kept.iter().map(|(domain, row)| Line {
+            domain: (&**domain).into(),
+            id: row.id.clone(),
+            version: row.version,
+            record: Some(row.record.clone()),
+        }));
+    }
+
+    /// Puts in force what was just kept.
+    fn take(&self, write: &Write<'_>, version: u64) {
+        let change = match write.record {
+            Some(record) => Change::Put(self.read(write.domain, write.id.into(), version, record.into())),
+            None => Change::Gone(write.id.into(), version),
+        };
+        self.apply(write.domain, vec![change]);
+    }
+
+    /// Notes that counters were reset; what is reset is the store's business.
+    pub async fn note_reset(
+        &self,
+        domain: &str,
+        target: &str,
+        (token, reason): (&str, &str),
+        now: UnixMicros,
+    ) -> Result<(), OverridesError> {
+        let action = Action::ResetCounter;
+        info!(token, action = action.name(), domain, target, reason, "audit");
+        let draft = Draft { token: token.to_owned(), action, target: target.to_owned(), reason: reason.to_owned() };
+        match &self.home {
+            Home::Redis(remote) => remote.note(domain, &draft.write()).await?,
+            Home::Local(local) => {
+                let (local, domain) = (Arc::clone(local), domain.into());
+                let note = move || {
+                    let mut local = local.lock();
+                    let id = local.next_note(now);
+                    local.note(Noted { id, domain, draft: draft.write(), before: None, after: None });
+                };
+                spawn_blocking(note).await.map_err(|panic| OverridesError::Disk(panic.to_string()))?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,326 @@
+//! Run-time overrides between replicas and Redis, without the rest of the service: news, catching up, and what happens
+//! when Redis forgets, goes away or falls back to an older copy.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tollgate::{
+    clock,
+    limit::Entry,
+    overrides::{Condition, Filter, Overrides, OverridesError, Wish, Written},
+    store::{
+        StoreError,
+        redis::{RedisSettings, Side, Topology},
+    },
+};
+
+use crate::harness::PATIENCE;
+use crate::redis_server::{RedisCluster, RedisServer, start_sentinel};
+use crate::redis_twin::settings;
+
+const DOMAIN: &str = "api";
+
+/// One replica's set, with the tasks that keep it.
+struct Replica {
+    overrides: Arc<Overrides>,
+    domains: watch::Sender<Arc<[Arc<str>]>>,
+    stop: CancellationToken,
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Replica {
+    fn start(settings: RedisSettings) -> Replica {
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let channel = Overrides::channel(&settings);
+        let (side, heard) = Side::start(Arc::new(settings), channel, &tasks, stop.clone());
+        let overrides = Arc::new(Overrides::in_redis(side));
+        let domains = watch::Sender::new(Arc::from([Arc::from(DOMAIN)]));
+        let run = Arc::clone(&overrides).run(domains.subscribe(), Some(heard));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(run));
+        Replica { overrides, domains, stop }
+    }
+
+    /// Waits until something is so.
+    async fn until(&self, what: &str, mut is_so: impl FnMut(&Overrides) -> bool) {
+        let looking = async {
+            while !is_so(&self.overrides) {
+                sleep(Duration::from_millis(2)).await;
+            }
+        };
+        timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"));
+    }
+
+    async fn until_rows(&self, rows: usize) {
+        self.until(&format!("{rows} rows"), |overrides| {
+            overrides.shown(clock::now()).iter().map(|shown| shown.rows).sum::<usize>() == rows
+        })
+        .await;
+    }
+
+    async fn write(&self, id: &str, record: Option<&str>, condition: Condition) -> Result<Written, OverridesError> {
+        let wish = Wish { domain: DOMAIN, id, record, condition, token: "ops", reason: "a test" };
+        let write = || self.overrides.write(&wish, clock::now());
+        // The connection is made in the background: until it stands a write is refused, and nothing happens.
+        let trying = async {
+            loop {
+                match write().await {
+                    Err(OverridesError::Store(StoreError::Unreachable(_))) => sleep(Duration::from_millis(5)).await,
+                    written => return written,
+                }
+            }
+        };
+        timeout(PATIENCE, trying).await.expect("Redis is reached")
+    }
+
+    async fn set(&self, id: &str, user: &str) -> u64 {
+        let written = self.write(id, Some(&record(user)), Condition::None).await;
+        written.expect("it is written").version
+    }
+
+    async fn delete(&self, id: &str) {
+        self.write(id, None, Condition::None).await.expect("it is deleted");
+    }
+
+    fn id_for(&self, user: &str) -> Option<Box<str>> {
+        let entries = [Entry { key: "user", value: user }];
+        let view = self.overrides.view(DOMAIN);
+        view.find("user", &entries, clock::now()).map(|row| row.id.clone())
+    }
+}
+
+fn record(user: &str) -> String {
+    format!(r#"{{"override":{{"match":{{"user":"{user}"}},"limit":"5/s"}},"limits":[],"by":"ops","at":1}}"#)
+}
+
+#[tokio::test]
+async fn what_one_replica_writes_is_in_force_there_at_once_and_soon_on_the_other() {
+    let redis = RedisServer::start();
+    let [here, there] = [(); 2].map(|()| Replica::start(settings(&redis)));
+    let version = here.set("a", "alice").await;
+    assert_eq!(here.id_for("alice").as_deref(), Some("a"), "whoever wrote it sees it at once");
+    there.until("alice's row", |_| there.id_for("alice").is_some()).await;
+    assert_eq!(there.overrides.get(DOMAIN, "a").expect("it is there").version, version);
+
+    let newer = there.set("a", "anna").await;
+    assert!(newer > version, "{newer} after {version}");
+    here.until("anna's row", |_| here.id_for("anna").is_some()).await;
+    assert_eq!(here.id_for("alice"), None, "the old match is gone with the old row");
+    here.delete("a").await;
+    there.until_rows(0).await;
+}
+
+#[tokio::test]
+async fn a_write_whose_condition_does_not_hold_changes_nothing() {
+    let redis = RedisServer::start();
+    let replica = Replica::start(settings(&redis));
+    let absent = replica.write("a", Some(&record("alice")), Condition::Exists).await;
+    assert_eq!(absent, Err(OverridesError::Changed { version: None }));
+    assert_eq!(replica.write("a", None, Condition::None).await, Err(OverridesError::Missing));
+    let first = replica.set("a", "alice").await;
+    let second = replica.write("a", Some(&record("bob")), Condition::Version(first)).await.expect("nobody was faster");
+    assert_eq!(second.before.as_deref(), Some(&*record("alice")));
+    for condition in [Condition::Version(first), Condition::Absent] {
+        let refused = replica.write("a", Some(&record("carol")), condition).await;
+        assert_eq!(refused, Err(OverridesError::Changed { version: Some(second.version) }), "{condition:?}");
+    }
+    assert_eq!(replica.id_for("bob").as_deref(), Some("a"));
+    assert_eq!(replica.overrides.audit(&[DOMAIN], None, 100).await.expect("Redis answers").len(), 2);
+}
+
+#[tokio::test]
+async fn a_replica_that_starts_late_or_was_away_knows_all_of_it() {
+    let mut redis = RedisServer::start_with(&["--appendonly", "yes"]);
+    let here = Replica::start(settings(&redis));
+    for nth in 0..1_200 {
+        here.set(&format!("row{nth}"), &format!("user{nth}")).await;
+    }
+    let late = Replica::start(settings(&redis));
+    late.until_rows(1_200).await;
+    // Both lose their connection; what is written after it came back is caught up with by changes.
+    redis.restart();
+    here.delete("row7").await;
+    here.set("row8", "another").await;
+    late.until("the changes", |_| late.id_for("another").is_some() && late.id_for("user7").is_none()).await;
+    assert_eq!(late.overrides.losses(), 0, "the rows were there all the time");
+}
+
+#[tokio::test]
+async fn what_redis_forgets_stays_in_force_and_is_written_back() {
+    let redis = RedisServer::start();
+    let [here, there] = [(); 2].map(|()| Replica::start(settings(&redis)));
+    for nth in 0..250 {
+        here.set(&format!("row{nth}"), &format!("user{nth}")).await;
+    }
+    there.until_rows(250).await;
+    let version = here.overrides.get(DOMAIN, "row3").expect("it is there").version;
+    redis.cli(&["flushall"]);
+    let rows = || redis.cli(&["hlen", "tg1:overrides:{api}"]).parse::<usize>().expect("a number");
+    let written_back = async {
+        loop {
+            for replica in [&here, &there] {
+                assert_eq!(replica.id_for("user3").as_deref(), Some("row3"), "it never stops being in force");
+            }
+            if rows() >= 252 {
+                break;
+            }
+            sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(PATIENCE, written_back).await.expect("the rows come back");
+    let late = Replica::start(settings(&redis));
+    late.until_rows(250).await;
+    assert_eq!(late.overrides.get(DOMAIN, "row3").expect("it came back").version, version, "its etag still holds");
+    assert!(here.overrides.losses() + there.overrides.losses() >= 1);
+    // After a loss a write is heard of as before.
+    there.delete("row3").await;
+    for replica in [&here, &late] {
+        replica.until_rows(249).await;
+    }
+}
+
+#[tokio::test]
+async fn a_write_to_a_redis_that_forgot_brings_the_others_back_first() {
+    let redis = RedisServer::start();
+    let replica = Replica::start(settings(&redis));
+    replica.set("a", "alice").await;
+    redis.cli(&["flushall"]);
+    // Whether the loss was noticed before or is noticed by this write: it must not begin an empty history.
+    replica.set("b", "bob").await;
+    let late = Replica::start(settings(&redis));
+    late.until_rows(2).await;
+}
+
+#[tokio::test]
+async fn what_was_deleted_since_the_loss_does_not_come_back() {
+    let redis = RedisServer::start();
+    let here = Replica::start(settings(&redis));
+    here.set("kept", "alice").await;
+    here.set("deleted", "bob").await;
+    let away = Replica::start(settings(&redis));
+    away.until_rows(2).await;
+    // It forgets too, as one that starts anew; what it reads must be without the deleted one.
+    away.domains.send_replace(Arc::from([]));
+    away.until_rows(0).await;
+    redis.cli(&["flushall"]);
+    here.until("the loss", |overrides| overrides.losses() == 1).await;
+    here.delete("deleted").await;
+    away.domains.send_replace(Arc::from([Arc::from(DOMAIN)]));
+    away.until_rows(1).await;
+    assert_eq!(redis.cli(&["hexists", "tg1:overrides:{api}", "deleted"]), "0");
+}
+
+#[tokio::test]
+async fn while_redis_is_away_nothing_is_written_and_the_last_known_hold() {
+    let mut redis = RedisServer::start();
+    let replica = Replica::start(settings(&redis));
+    replica.set("a", "alice").await;
+    redis.kill();
+    let lost = async {
+        let record = record("bob");
+        let wish = Wish {
+            domain: DOMAIN,
+            id: "b",
+            record: Some(&record),
+            condition: Condition::None,
+            token: "ops",
+            reason: "",
+        };
+        replica.overrides.write(&wish, clock::now()).await
+    };
+    let refused = timeout(PATIENCE, lost).await.expect("it is refused, and soon");
+    assert!(matches!(refused, Err(OverridesError::Store(StoreError::Unreachable(_)))), "{refused:?}");
+    assert_eq!(replica.id_for("alice").as_deref(), Some("a"));
+    assert_eq!(replica.id_for("bob"), None, "nothing half-applied");
+    // It comes back empty, and gets what it had.
+    redis.restart();
+    replica.until("the loss", |overrides| overrides.losses() == 1).await;
+    let late = Replica::start(settings(&redis));
+    late.until_rows(1).await;
+}
+
+#[tokio::test]
+async fn they_are_kept_in_a_cluster_one_slot_for_each_domain() {
+    let cluster = RedisCluster::start();
+    let seeds = cluster.nodes[..1].iter().map(|node| crate::redis_topology::address(node)).collect();
+    let [here, there] =
+        [(); 2].map(|()| Replica::start(RedisSettings::new(Topology::Cluster { seeds: Vec::clone(&seeds) })));
+    for replica in [&here, &there] {
+        let names: Vec<Arc<str>> = (0..8).map(|nth| format!("domain{nth}").into()).collect();
+        replica.domains.send_replace(names.into());
+    }
+    for nth in 0..8 {
+        let (domain, record) = (format!("domain{nth}"), record("alice"));
+        let wish = Wish {
+            domain: &domain,
+            id: "a",
+            record: Some(&record),
+            condition: Condition::None,
+            token: "ops",
+            reason: "",
+        };
+        let trying = async {
+            while let Err(error) = here.overrides.write(&wish, clock::now()).await {
+                assert!(matches!(error, OverridesError::Store(StoreError::Unreachable(_))), "{error}");
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, trying).await.expect("the node of its slot is found");
+    }
+    there.until_rows(8).await;
+    let holding = cluster.nodes.iter().filter(|node| node.cli(&["dbsize"]) != "0").count();
+    assert!(holding > 1, "eight domains lie on more than one of three nodes");
+}
+
+#[tokio::test]
+async fn a_master_is_followed_after_a_failover() {
+    let mut first = RedisServer::start();
+    let second = RedisServer::start_with(&["--replicaof", &format!("127.0.0.1 {}", first.port())]);
+    let sentinel = start_sentinel(&first);
+    let sentinels = vec![crate::redis_topology::address(&sentinel)];
+    let replica = Replica::start(RedisSettings::new(Topology::Sentinel { master: "tollgate".into(), sentinels }));
+    replica.set("a", "alice").await;
+    let known = async {
+        while !sentinel.cli(&["sentinel", "replicas", "tollgate"]).contains(&second.port().to_string())
+            || second.cli(&["hexists", "tg1:overrides:{api}", "a"]) != "1"
+        {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, known).await.expect("the replica has the row and the sentinel knows it");
+    first.kill();
+    let after = async {
+        while replica.write("b", Some(&record("bob")), Condition::None).await.is_err() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(2 * PATIENCE, after).await.expect("the promoted replica takes writes");
+    assert_eq!(second.cli(&["hlen", "tg1:overrides:{api}"]), "4", "two rows, and what holds for all");
+}
+
+#[tokio::test]
+async fn a_list_comes_in_pages_by_id_and_filtered() {
+    let redis = RedisServer::start();
+    let replica = Replica::start(settings(&redis));
+    for (id, user) in [("a", "alice"), ("b", "bob"), ("c", "anna"), ("d", "albert")] {
+        replica.set(id, user).await;
+    }
+    let list = |filter, after: Option<&str>, at_most| {
+        let page = replica.overrides.list(DOMAIN, filter, after, at_most);
+        (page.rows.iter().map(|row| row.id.to_string()).collect::<String>(), page.next.map(String::from))
+    };
+    let all = Filter::default();
+    assert_eq!(list(all, None, 3), ("abc".into(), Some("c".into())));
+    assert_eq!(list(all, Some("c"), 3), ("d".into(), None));
+    assert_eq!(list(all, None, 4), ("abcd".into(), None), "no further page for nothing");
+    let al = Filter { key: "user", value_prefix: "al" };
+    assert_eq!(list(al, None, 1), ("a".into(), Some("a".into())));
+    assert_eq!(list(al, Some("a"), 5), ("d".into(), None));
+    assert_eq!(list(Filter { key: "tenant", value_prefix: "" }, None, 5), ("".into(), None));
+}
