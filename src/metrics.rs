@@ -2,6 +2,7 @@
 //! limits and latencies are plain atomics beside the rules, because they are touched by every request, number as many
 //! as the rules, and must leave with them. Series are bounded by the rules; where clients' words make them, by a number.
 
+mod handshakes;
 mod latency;
 mod meters;
 mod named;
@@ -30,6 +31,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 
 use parking_lot::Mutex;
 
+pub use handshakes::{Handshake, Handshakes};
 pub use latency::Latency;
 pub(crate) use meters::requested_id;
 pub use meters::{Meters, Outcome};
@@ -61,6 +63,7 @@ pub struct Metrics {
     rules_version: Gauge,
     connections: Gauge,
     panics: Counter,
+    pub handshakes: Handshakes,
     /// From a request's arrival to its answer.
     pub decision: Latency,
     /// From a question to the store to its answer, queueing included; only where the store is remote.
@@ -122,6 +125,7 @@ impl Metrics {
             rules_version: table.gauge("tollgate_rules_version", "Counts the swaps of rules since start.", &[]),
             connections: table.gauge("tollgate_grpc_connections", "Open gRPC connections.", &[]),
             panics: table.described("tollgate_panics_total", "Panics on a request's path; each is a defect to report."),
+            handshakes: Handshakes::new(&table),
             decision: Latency::new(),
             store: Latency::new(),
             unmatched: Unmatched::default(),

@@ -4,6 +4,7 @@ mod accept;
 mod backend;
 mod connection;
 mod core;
+mod handshake;
 mod last_good;
 mod logging;
 mod publish;
@@ -63,7 +64,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
     let backend = Backend::new(&settings.store)?;
     info!(store = backend.name(), because = settings.store.reason, "store");
     warn_of_memory_in_a_fleet(&settings);
-    let tls = settings.listeners.tls.as_ref().map(Tls::load).transpose()?;
+    let tls = settings.listeners.tls.as_ref().map(|tls| Tls::load(tls, &metrics)).transpose()?;
     let (tls, certificates) = tls.unzip();
     let bound = bind(&settings.listeners).await?;
 

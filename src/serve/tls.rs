@@ -21,9 +21,10 @@ use tokio::{
     time,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
-use crate::settings::TlsSettings;
+use super::handshake::Failures;
+use crate::{metrics::Metrics, settings::TlsSettings};
 
 /// How often the files are looked at: three small reads, which see every kind of swap.
 const LOOK: Duration = Duration::from_secs(1);
@@ -36,6 +37,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 pub(super) struct Tls {
     settings: Arc<TlsSettings>,
     config: Arc<ArcSwap<ServerConfig>>,
+    failures: Arc<Failures>,
 }
 
 /// The files' bytes: certificate chain, key, and the clients' authority.
@@ -48,10 +50,11 @@ struct Files {
 
 impl Tls {
     /// Reads the files; what is wrong with them ends the start.
-    pub(super) fn load(settings: &TlsSettings) -> anyhow::Result<(Tls, Reload)> {
+    pub(super) fn load(settings: &TlsSettings, metrics: &Arc<Metrics>) -> anyhow::Result<(Tls, Reload)> {
         let files = Files::read(settings)?;
         let config = Arc::new(ArcSwap::from_pointee(config(&files, settings)?));
-        let tls = Tls { settings: Arc::new(settings.clone()), config };
+        let failures = Arc::new(Failures::new(Arc::clone(metrics)));
+        let tls = Tls { settings: Arc::new(settings.clone()), config, failures };
         match &settings.client_ca {
             Some(authority) => {
                 info!(authority = %authority.display(), "gRPC with TLS; clients must show a certificate")
@@ -61,16 +64,19 @@ impl Tls {
         Ok((tls.clone(), Reload { tls, files, told: String::new() }))
     }
 
-    /// `None` where the client doesn't get through: its own log knows why, ours at `debug`.
+    /// `None` where the client doesn't get through.
     pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(&self, io: S) -> Option<TlsStream<S>> {
         let acceptor = TlsAcceptor::from(self.config.load_full());
         match time::timeout(HANDSHAKE, acceptor.accept(io)).await {
             Ok(Ok(stream)) => Some(stream),
             Ok(Err(error)) => {
-                debug!(%error, "a TLS handshake failed");
+                self.failures.failed(&error);
                 None
             }
-            Err(_) => None,
+            Err(_) => {
+                self.failures.timed_out();
+                None
+            }
         }
     }
 }

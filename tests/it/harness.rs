@@ -3,6 +3,7 @@
 //! as its users do: by flags, environment, listeners and answers.
 
 mod app;
+mod authority;
 mod envoy;
 mod grpc;
 mod http;
@@ -14,6 +15,7 @@ mod tollgate;
 use std::{future::Future, time::Duration};
 
 pub(crate) use app::App;
+pub(crate) use authority::{Authority, place};
 pub(crate) use envoy::{Envoy, OnFailure, envoy_binary, example_envoy_config};
 pub(crate) use grpc::{Rls, channel, descriptor, request};
 pub(crate) use http::{Answer, get, post};

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::denials::Denials;
 use super::dial::{self, Target};
 use super::invalidation::ALL;
+use super::refused;
 use super::script::Script;
 use super::settings::RedisSettings;
 use super::tally::Tally;
@@ -123,7 +124,7 @@ impl Keeper {
                     self.tally.connect_failures.add(1);
                     if !said_down {
                         let why = match failed {
-                            Ok(Err(error)) => error.to_string(),
+                            Ok(Err(error)) => refused::explained(&error),
                             _ => format!("no answer within {:?}", self.settings.connect_timeout),
                         };
                         tracing::warn!(redis = %self.target, why, "can't connect to Redis, trying on");

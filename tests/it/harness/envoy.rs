@@ -22,6 +22,7 @@ pub(crate) struct Envoy {
     _process: Process,
     _dir: TempDir,
     pub(crate) ingress: SocketAddr,
+    admin: SocketAddr,
 }
 
 impl Envoy {
@@ -42,6 +43,25 @@ impl Envoy {
         Envoy::start_placed(&config).await
     }
 
+    /// With active health checks, as a control plane would tell it who is ready.
+    pub(crate) async fn start_watching(app: SocketAddr, tollgates: &[SocketAddr]) -> Envoy {
+        let mut config = placed(example_envoy_config(), app, tollgates, OnFailure::Deny);
+        let clusters = config["static_resources"]["clusters"].as_sequence_mut().expect("clusters are a list");
+        let tollgate = clusters.iter_mut().find(|cluster| cluster["name"] == "tollgate").expect("the example has one");
+        // A replica that is slow on a busy machine is not one that is down.
+        let checks = "[{timeout: 10s, interval: 0.1s, no_traffic_interval: 0.1s, unhealthy_threshold: 1, \
+                      healthy_threshold: 1, grpc_health_check: {}}]";
+        tollgate["health_checks"] = yaml_serde::from_str(checks).expect("plain YAML");
+        tollgate["common_lb_config"] =
+            yaml_serde::from_str("{healthy_panic_threshold: {value: 0}}").expect("plain YAML");
+        Envoy::start_placed(&config).await
+    }
+
+    /// What Envoy itself says of its clusters' hosts.
+    pub(crate) async fn clusters(&self) -> String {
+        get(self.admin, "/clusters", &[]).await.expect("Envoy's admin listener answers").body
+    }
+
     async fn start_placed(config: &Value) -> Envoy {
         let text = yaml_serde::to_string(config).expect("plain YAML");
         let dir = tempfile::tempdir().expect("a temporary directory");
@@ -52,8 +72,9 @@ impl Envoy {
         command.args(["--disable-hot-restart", "--concurrency", "2", "--log-level", "warning"]);
         command.arg("-c").arg(config).arg("--admin-address-path").arg(&admin);
         let process = Process::spawn("envoy", &mut command);
-        let ingress = ingress(&admin).await;
-        Envoy { _process: process, _dir: dir, ingress }
+        let admin = ready(&admin).await;
+        let ingress = ingress(admin).await;
+        Envoy { _process: process, _dir: dir, ingress, admin }
     }
 
     /// One request of `user`; every request gets an answer, or the test has failed.
@@ -62,8 +83,8 @@ impl Envoy {
     }
 }
 
-/// Waits for Envoy's admin address, then until it is ready, then asks where its listener was bound.
-async fn ingress(admin_file: &Path) -> SocketAddr {
+/// Waits for Envoy's admin address, then until it is ready.
+async fn ready(admin_file: &Path) -> SocketAddr {
     let admin: SocketAddr = eventually("Envoy writes its admin address", || async {
         std::fs::read_to_string(admin_file).ok()?.trim().parse().ok()
     })
@@ -72,6 +93,11 @@ async fn ingress(admin_file: &Path) -> SocketAddr {
         get(admin, "/ready", &[]).await.ok().filter(|answer| answer.status == 200).map(|_| ())
     })
     .await;
+    admin
+}
+
+/// Where its listener was bound.
+async fn ingress(admin: SocketAddr) -> SocketAddr {
     let listeners = get(admin, "/listeners?format=json", &[]).await.expect("a ready Envoy answers").json();
     let address = &listeners["listener_statuses"][0]["local_address"]["socket_address"];
     let port = address["port_value"].as_u64().and_then(|port| u16::try_from(port).ok()).expect("a bound listener");

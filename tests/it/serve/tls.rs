@@ -2,58 +2,14 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    sync::Arc,
 };
 
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_client::RateLimitServiceClient;
-use tempfile::TempDir;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use super::PER_USER;
-use crate::harness::{RulesDir, Tollgate, descriptor, eventually, request, run_to_end};
-
-/// An authority, and what it has signed.
-struct Authority {
-    dir: TempDir,
-}
-
-impl Authority {
-    fn new() -> Authority {
-        let authority = Authority { dir: tempfile::tempdir().expect("a temporary directory") };
-        authority.openssl(&["req", "-x509", "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=ca"]);
-        authority
-    }
-
-    /// Signs a certificate for `name`, with the DNS name `name.test`, and returns where it and its key are.
-    fn sign(&self, name: &str) -> [PathBuf; 2] {
-        let extensions = self.file(&format!("{name}.ext"));
-        std::fs::write(&extensions, format!("subjectAltName=DNS:{name}.test\n")).expect("the directory is ours");
-        let file = |extension: &str| format!("{name}.{extension}");
-        let subject = format!("/CN={name}");
-        self.openssl(&["req", "-keyout", &file("key"), "-out", &file("csr"), "-subj", &subject]);
-        let signing = ["x509", "-req", "-in", &file("csr"), "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"];
-        let result = ["-days", "2", "-extfile", &file("ext"), "-out", &file("pem")];
-        self.openssl(&[&signing[..], &result[..]].concat());
-        [self.file(&file("pem")), self.file(&file("key"))]
-    }
-
-    fn openssl(&self, args: &[&str]) {
-        let mut command = Command::new("openssl");
-        command.args(args).current_dir(self.dir.path()).stderr(Stdio::null()).stdout(Stdio::null());
-        if args[0] == "req" {
-            command.args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
-        }
-        assert!(command.status().expect("openssl is installed").success(), "openssl {args:?}");
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn pem(&self) -> Certificate {
-        Certificate::from_pem(std::fs::read(self.file("ca.pem")).expect("it was made"))
-    }
-}
+use crate::harness::{Authority, Load, RulesDir, Tollgate, descriptor, eventually, place, request, run_to_end};
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("temporary paths are text")
@@ -65,7 +21,7 @@ fn identity([certificate, key]: &[PathBuf; 2]) -> Identity {
 
 /// A client that trusts `authority` and calls the server `server.test`.
 fn channel(tollgate: &Tollgate, authority: &Authority, identity: Option<Identity>) -> Channel {
-    let tls = ClientTlsConfig::new().ca_certificate(authority.pem()).domain_name("server.test");
+    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.pem())).domain_name("server.test");
     let tls = identity.into_iter().fold(tls, ClientTlsConfig::identity);
     let endpoint = Endpoint::from_shared(format!("https://{}", tollgate.grpc)).expect("an address makes a URI");
     endpoint.tls_config(tls).expect("good certificates").connect_lazy()
@@ -122,10 +78,7 @@ async fn envoy_gateways_name_for_the_authority_is_enforced() {
 async fn new_certificates_are_taken_up_and_bad_ones_are_not_and_connections_stay() {
     let (old, new) = (Authority::new(), Authority::new());
     let mounted = tempfile::tempdir().expect("a temporary directory");
-    let place = |name: &str, bytes: &[u8]| {
-        std::fs::write(mounted.path().join("next"), bytes).unwrap();
-        std::fs::rename(mounted.path().join("next"), mounted.path().join(name)).unwrap();
-    };
+    let place = |name: &str, bytes: &[u8]| place(mounted.path(), name, bytes);
     let mount = |[certificate, key]: &[PathBuf; 2]| {
         place("tls.key", &std::fs::read(key).unwrap());
         place("tls.crt", &std::fs::read(certificate).unwrap());
@@ -153,6 +106,89 @@ async fn new_certificates_are_taken_up_and_bad_ones_are_not_and_connections_stay
     .await;
     assert!(!is_answered(channel(&tollgate, &old, None)).await, "the old certificate is gone");
     assert!(is_answered(kept).await, "a connection was lost");
+}
+
+/// As a certificate manager does it, twice, while clients come and go and one connection stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certificates_are_rotated_under_load_without_a_failed_request() {
+    let authority = Arc::new(Authority::new());
+    let mounted = RulesDir::with("api.yaml", PER_USER);
+    let mount = |version: &str| {
+        let [certificate, key] = authority.sign("server").map(|file| std::fs::read_to_string(file).unwrap());
+        let ca = String::from_utf8(authority.pem()).unwrap();
+        mounted.mount_config_map(version, &[("tls.crt", &certificate), ("tls.key", &key), ("ca.crt", &ca)]);
+    };
+    mount("first");
+    let file = |name: &str| text(&mounted.path().join(name)).to_owned();
+    let (certificate, key, ca) = (file("tls.crt"), file("tls.key"), file("ca.crt"));
+    let env = [
+        ("GRPC_SERVER_USE_TLS", "true"),
+        ("GRPC_SERVER_TLS_CERT", &certificate),
+        ("GRPC_SERVER_TLS_KEY", &key),
+        ("GRPC_CLIENT_TLS_CACERT", &ca),
+    ];
+    let rules = RulesDir::with("api.yaml", PER_USER);
+    let tollgate = Arc::new(Tollgate::start_with(rules.path(), &env).await);
+    let envoy = identity(&authority.sign("envoy"));
+    let kept = channel(&tollgate, &authority, Some(envoy.clone()));
+    let load = Load::start(2, {
+        let (tollgate, authority) = (Arc::clone(&tollgate), Arc::clone(&authority));
+        move || {
+            let fresh = channel(&tollgate, &authority, Some(envoy.clone()));
+            let kept = kept.clone();
+            async move { [is_answered(fresh).await, is_answered(kept).await] }
+        }
+    });
+    for version in ["second", "third"] {
+        load.goes_on().await;
+        let before = tollgate.process.log().matches("new certificates are in use").count();
+        mount(version);
+        eventually("the new certificates are in use", || async {
+            (tollgate.process.log().matches("new certificates are in use").count() > before).then_some(())
+        })
+        .await;
+    }
+    load.goes_on().await;
+    let answers = load.stop().await;
+    let failed = answers.iter().flatten().filter(|is_answered| !**is_answered).count();
+    assert_eq!(failed, 0, "of {} requests", 2 * answers.len());
+}
+
+#[tokio::test]
+async fn a_refused_certificate_is_logged_with_what_is_wrong_and_counted() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let [certificate, key] = authority.sign("server");
+    let rules = RulesDir::with("api.yaml", PER_USER);
+    let ca = authority.file("ca.pem");
+    let env = [
+        ("GRPC_SERVER_USE_TLS", "true"),
+        ("GRPC_SERVER_TLS_CERT", text(&certificate)),
+        ("GRPC_SERVER_TLS_KEY", text(&key)),
+        ("GRPC_CLIENT_TLS_CACERT", text(&ca)),
+        ("GRPC_CLIENT_TLS_SAN", "envoy.test"),
+    ];
+    let tollgate = Tollgate::start_with(rules.path(), &env).await;
+    let of = |files: &[PathBuf; 2]| channel(&tollgate, &authority, Some(identity(files)));
+    let refused = [
+        ("unknown_authority", "of another authority", of(&stranger.sign("envoy"))),
+        ("expired", "has expired", of(&authority.expired("old", "DNS:envoy.test"))),
+        ("wrong_name", "has another name", of(&authority.sign("other"))),
+        ("no_certificate", "shows no certificate", channel(&tollgate, &authority, None)),
+        ("refused_by_client", "refuses this server's certificate", channel(&tollgate, &stranger, None)),
+        ("not_tls", "speaks no TLS", crate::harness::channel(tollgate.grpc)),
+    ];
+    for (reason, words, client) in refused {
+        // Twice, and said once.
+        assert!(!is_answered(client.clone()).await && !is_answered(client).await, "{reason}");
+        tollgate.process.line(words, |line| line.contains(words).then_some(())).await;
+        eventually("both are counted", || async {
+            let series = format!("tollgate_tls_handshake_failures_total{{reason=\"{reason}\"}}");
+            (tollgate.metric(&series).await >= 2.0).then_some(())
+        })
+        .await;
+        assert_eq!(tollgate.process.log().matches(words).count(), 1, "{reason}");
+    }
+    assert!(is_answered(of(&authority.sign("envoy"))).await);
 }
 
 #[test]

@@ -1,0 +1,93 @@
+//! Why a TLS handshake failed, in words that say which certificate and what is wrong with it: counted each time, logged
+//! at most once a minute for each reason, because anybody may cause them. It knows no listener.
+
+use std::{io, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use rustls::{AlertDescription, CertificateError, Error};
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::metrics::{Handshake, Metrics};
+
+/// A reason that was logged is not logged again for so long.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// Counts and tells.
+pub(super) struct Failures {
+    metrics: Arc<Metrics>,
+    /// By reason: when it was last logged, and how often it was not since.
+    told: Mutex<[Option<(Instant, u64)>; Handshake::ALL.len()]>,
+}
+
+impl Failures {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Failures {
+        Failures { metrics, told: Mutex::default() }
+    }
+
+    pub(super) fn timed_out(&self) {
+        self.tell(Handshake::Timeout, &"no handshake came");
+    }
+
+    pub(super) fn failed(&self, error: &io::Error) {
+        self.tell(reason(error), error);
+    }
+
+    fn tell(&self, reason: Handshake, error: &dyn std::fmt::Display) {
+        self.metrics.handshakes.failed(reason);
+        let now = Instant::now();
+        let unsaid = {
+            let told = &mut self.told.lock()[reason as usize];
+            match told {
+                Some((at, unsaid)) if now.duration_since(*at) < QUIET => {
+                    *unsaid += 1;
+                    return;
+                }
+                _ => told.replace((now, 0)).map_or(0, |(_, unsaid)| unsaid),
+            }
+        };
+        warn!(%error, more_since_the_last_line = unsaid, "a TLS handshake failed: {}", meaning(reason));
+    }
+}
+
+fn meaning(reason: Handshake) -> &'static str {
+    match reason {
+        Handshake::UnknownAuthority => "the client's certificate is of another authority than the one given",
+        Handshake::Expired => "the client's certificate is not valid now: it has expired, or a clock is wrong",
+        Handshake::WrongName => "the client's certificate has another name than the one asked for",
+        Handshake::NoCertificate => "the client shows no certificate",
+        Handshake::Refused => "the client refuses this server's certificate: its authority, name or time, as it says",
+        Handshake::NotTls => "the client speaks no TLS",
+        Handshake::Timeout => "the client did not finish it in time",
+        Handshake::Other => "see the error",
+    }
+}
+
+fn reason(error: &io::Error) -> Handshake {
+    let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
+        return Handshake::Other;
+    };
+    match error {
+        Error::NoCertificatesPresented => Handshake::NoCertificate,
+        Error::InvalidCertificate(why) => match why {
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => Handshake::UnknownAuthority,
+            CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. } => Handshake::Expired,
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Handshake::WrongName,
+            _ => Handshake::Other,
+        },
+        Error::AlertReceived(
+            AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            // The signature of an authority that only has the same name.
+            | AlertDescription::DecryptError
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnsupportedCertificate,
+        ) => Handshake::Refused,
+        Error::InvalidMessage(_) => Handshake::NotTls,
+        _ => Handshake::Other,
+    }
+}
