@@ -6,7 +6,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 /// A moment: whole microseconds since the Unix epoch, below 2^53 so that Lua's doubles hold it exactly.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixMicros(pub u64);
 
 /// A length of time in whole microseconds, at most [`WINDOW_MAX`] where it is a window.
@@ -23,6 +23,9 @@ pub const HITS_MAX: i64 = 1 << 32;
 
 /// Counters that one request may touch; more is refused before anything is counted.
 pub const COUNTERS_MAX: usize = 256;
+
+/// Longest key or value of an entry, in bytes. Envoy's headers are far shorter; what is longer is refused, not cut.
+pub const TEXT_MAX: usize = 128 << 10;
 
 impl Micros {
     /// Whole seconds, rounded up: Envoy drops the fraction of `duration_until_reset`, and a client that

@@ -77,7 +77,7 @@ pub enum DecideError {
     EmptyDomain,
     #[error("rate limit descriptor list must not be empty")]
     NoDescriptors,
-    #[error("descriptor {descriptor}: a key or value of {bytes} bytes is longer than {max}", max = plan::TEXT_MAX)]
+    #[error("descriptor {descriptor}: a key or value of {bytes} bytes is longer than {max}", max = crate::limit::TEXT_MAX)]
     TextTooLong { descriptor: usize, bytes: usize },
     #[error("the request touches more than {max} counters", max = crate::limit::COUNTERS_MAX)]
     TooManyCounters,

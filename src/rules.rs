@@ -7,6 +7,7 @@ mod form;
 mod load;
 mod metadata;
 mod name;
+pub mod overrides;
 mod problem;
 mod quota;
 mod scalar;
@@ -30,7 +31,7 @@ pub use source::{DotFiles, Source, Sources};
 use tree::Met;
 pub use tree::Pattern;
 
-use crate::limit::{Algorithm, CountDenied, Entry, FailurePolicy, Limit};
+use crate::limit::{Algorithm, CountDenied, Entry, FailurePolicy, Limit, UnixMicros};
 
 /// What holds for limits that say nothing themselves: the process' settings.
 #[derive(Clone, Copy, Debug, Default)]
@@ -69,15 +70,22 @@ pub struct Count {
     pub files: usize,
     pub domains: usize,
     pub rules: usize,
+    pub tiers: usize,
+    /// In files, ended ones included.
+    pub overrides: usize,
 }
 
 /// A namespace of rules.
 pub struct Domain {
     name: Box<str>,
     files: Vec<PathBuf>,
+    override_files: Vec<PathBuf>,
     /// In declaration order, parents before children; [`Rule::index`] is the position.
     rules: Vec<Rule>,
     tree: tree::Tree,
+    overrides: overrides::Table,
+    /// What its limits take from around them; overrides that come later are read with it.
+    around: terms::Around,
     /// Of its files' bytes.
     hash: [u8; 32],
 }
@@ -115,6 +123,8 @@ pub struct Rule {
     pub metric_key: Box<str>,
     pub file: Arc<PathBuf>,
     pub line: u32,
+    /// How overrides are looked up for what ends here; `None` if none ever apply.
+    pub(crate) probes: Option<Box<[overrides::Probe]>>,
 }
 
 /// One step of a rule's path: what an entry must be.
@@ -137,6 +147,7 @@ pub enum LevelValue {
 }
 
 /// One limit of a rule.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RuleLimit {
     /// The same in metrics, JSON, explain and API: `api/user/endpoint=/checkout#hourly`.
     pub id: Arc<str>,
@@ -253,6 +264,37 @@ impl Rules {
         &self.hash
     }
 
+    /// Every file that rules in force take overrides from.
+    pub fn override_files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.domains.iter().flat_map(|domain| &domain.override_files)
+    }
+
+    /// The override in force at `now` for a descriptor that [`Rules::find`] matched to `rule`, and how it was found. `now`
+    /// is the wall clock, asked only where a row that ends would win.
+    pub fn override_of<'r>(
+        &'r self,
+        domain: DomainIndex,
+        rule: &'r Rule,
+        entries: &[Entry<'_>],
+        now: impl Fn() -> UnixMicros,
+    ) -> Option<(overrides::RowRef<'r>, &'r overrides::Probe)> {
+        let probes = rule.probes.as_deref()?;
+        self.domains[domain.0 as usize].overrides.find(probes, entries, now)
+    }
+
+    /// The same walk as [`Rules::override_of`], to its end: every override that fits, in the order in which they win, and
+    /// why each does or doesn't.
+    pub fn explain_override(
+        &self,
+        domain: DomainIndex,
+        rule: &Rule,
+        entries: &[Entry<'_>],
+        now: UnixMicros,
+    ) -> Vec<overrides::Candidate<'_>> {
+        let probes = rule.probes.as_deref().unwrap_or_default();
+        self.domains[domain.0 as usize].overrides.explain(probes, entries, now)
+    }
+
     /// Every file that a rule in force stands in.
     pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
         self.domains.iter().flat_map(|domain| &domain.files)
@@ -263,6 +305,8 @@ impl Rules {
             files: self.files().count(),
             domains: self.domains.len(),
             rules: self.domains.iter().map(|domain| domain.rules.len()).sum(),
+            tiers: self.domains.iter().map(|domain| domain.tiers()).sum(),
+            overrides: self.domains.iter().map(|domain| domain.overrides.len()).sum(),
         }
     }
 
@@ -283,6 +327,24 @@ impl Domain {
     /// The files that its rules stand in.
     pub fn files(&self) -> &[PathBuf] {
         &self.files
+    }
+
+    /// The files that its rules name for overrides.
+    pub fn override_files(&self) -> &[PathBuf] {
+        &self.override_files
+    }
+
+    fn all_files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.files.iter().chain(&self.override_files)
+    }
+
+    pub fn tiers(&self) -> usize {
+        self.around.tiers.len()
+    }
+
+    /// The overrides of its files.
+    pub fn overrides(&self) -> &overrides::Table {
+        &self.overrides
     }
 
     /// In declaration order, parents before children; [`Rule::index`] is the position.

@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum, builder::FalseyValueParser};
 use serde::Serialize;
 
 use crate::{
+    clock,
     limit::{Algorithm, CountDenied},
     rules::{self, Count, Defaults, DotFiles, Load, Problems, Rules, Sources},
 };
@@ -79,7 +80,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 fn check(args: &CheckArgs) -> (Problems, Rules) {
     let dot_files = if args.runtime_ignoredotfiles { DotFiles::Ignore } else { DotFiles::Read };
     let sources = match Sources::read(&args.paths, dot_files) {
-        Ok(sources) => sources,
+        Ok(sources) => Sources { read_at: clock::now(), ..sources },
         Err(problems) => return (problems, Rules::default()),
     };
     let defaults = Defaults {
@@ -98,9 +99,12 @@ fn for_people(problems: &Problems, rules: &Rules) -> String {
     if errors > 0 {
         text.push_str(&plural(errors, "error"));
     } else {
-        let Count { files, domains, rules } = rules.count();
+        let Count { files, domains, rules, tiers, overrides } = rules.count();
         let (files, domains, rules) = (plural(files, "file"), plural(domains, "domain"), plural(rules, "rule"));
         text.push_str(&format!("ok: {files}, {domains}, {rules}"));
+        for (count, what) in [(tiers, "tier"), (overrides, "override")].into_iter().filter(|(count, _)| *count > 0) {
+            text.push_str(&format!(", {}", plural(count, what)));
+        }
     }
     if warnings > 0 {
         text.push_str(&format!(", {}", plural(warnings, "warning")));

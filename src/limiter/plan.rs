@@ -7,13 +7,10 @@ use smallvec::SmallVec;
 
 use super::{DecideError, Modes};
 use crate::{
-    limit::{Algorithm, COUNTERS_MAX, Cost, Descriptor, HITS_MAX, Limit, Request, SLIDING_LOG_MAX, Unit},
+    limit::{Algorithm, COUNTERS_MAX, Cost, Descriptor, HITS_MAX, Limit, Request, SLIDING_LOG_MAX, TEXT_MAX, Unit},
     rules::{DomainIndex, Found, Rule, RuleLimit, Rules},
     store::{Ask, Gate, Key, Role},
 };
-
-/// Longest key or value of an entry, in bytes. Envoy's headers are far shorter; what is longer is refused, not cut.
-pub(super) const TEXT_MAX: usize = 128 << 10;
 
 /// What limits that come with requests share room as, in a store that is full.
 const REQUESTED: u32 = u32::MAX;

@@ -6,7 +6,7 @@ use smallvec::smallvec;
 
 use super::*;
 use crate::{
-    limit::{Code, Descriptor, Entry, HITS_MAX, Micros, Unit},
+    limit::{Code, Descriptor, Entry, HITS_MAX, Micros, TEXT_MAX, Unit},
     rules::{self, Defaults, Source, Sources},
     store::memory::{Memory, MemorySettings},
 };
@@ -234,9 +234,9 @@ fn requests_that_say_too_little_or_too_much_are_refused() {
     assert_eq!(request(&asked, "api", &[]), Err(DecideError::NoDescriptors));
     let many = vec![descriptor("user=a"); 257];
     assert_eq!(request(&asked, "api", &many), Err(DecideError::TooManyCounters));
-    let text = format!("user={}", "x".repeat(plan::TEXT_MAX + 1));
+    let text = format!("user={}", "x".repeat(TEXT_MAX + 1));
     let too_long = request(&asked, "api", &[descriptor("user=a"), descriptor(&text)]);
-    assert_eq!(too_long, Err(DecideError::TextTooLong { descriptor: 1, bytes: plan::TEXT_MAX + 1 }));
+    assert_eq!(too_long, Err(DecideError::TextTooLong { descriptor: 1, bytes: TEXT_MAX + 1 }));
     assert!(request(&asked, "api", &[descriptor(&text[..text.len() - 1])]).is_ok());
 }
 

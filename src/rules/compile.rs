@@ -3,11 +3,18 @@
 use std::{path::PathBuf, sync::Arc};
 
 use super::{
-    Level, LevelValue, Rule,
+    Level, LevelValue, Rule, Source, Sources,
     fields::{DESCRIPTOR, Fields, LIMIT, Pen},
     form::Form,
     metadata, name,
+    overrides::{
+        Table,
+        builder::Builder,
+        files::is_override_file,
+        read::{Context, Target},
+    },
     problem::Report,
+    source,
     terms::Around,
     tree::{Pattern, Tree},
     yaml::{Node, Place, Value},
@@ -20,13 +27,25 @@ const NESTING_MAX: usize = 32;
 pub(super) const RULES_MAX: usize = 1_000_000;
 
 pub(super) struct Compiler<'c> {
-    pub(super) report: &'c mut Report,
-    pub(super) domain: &'c str,
-    pub(super) around: &'c Around,
+    report: &'c mut Report,
+    domain: &'c str,
+    around: &'c Around,
+    sources: &'c Sources,
     /// How many rules there may be.
-    pub(super) room: usize,
+    room: usize,
+    rules: Vec<Rule>,
+    tree: Tree,
+    overrides: Builder,
+    override_files: Vec<&'c Source>,
+}
+
+/// What a domain's files come to.
+pub(super) struct Compiled<'c> {
     pub(super) rules: Vec<Rule>,
     pub(super) tree: Tree,
+    pub(super) overrides: Table,
+    /// In the order in which they are named.
+    pub(super) override_files: Vec<&'c Source>,
 }
 
 /// The rule that descriptors stand below.
@@ -36,7 +55,33 @@ struct Parent<'p> {
     path: &'p [Arc<Level>],
 }
 
-impl Compiler<'_> {
+impl<'c> Compiler<'c> {
+    pub(super) fn new(
+        report: &'c mut Report,
+        domain: &'c str,
+        around: &'c Around,
+        sources: &'c Sources,
+        room: usize,
+    ) -> Compiler<'c> {
+        Compiler {
+            report,
+            domain,
+            around,
+            sources,
+            room,
+            rules: Vec::new(),
+            tree: Tree::default(),
+            overrides: Builder::default(),
+            override_files: Vec::new(),
+        }
+    }
+
+    /// When all files are taken in.
+    pub(super) fn finish(mut self) -> Compiled<'c> {
+        let overrides = self.overrides.finish(&mut self.rules, self.report);
+        Compiled { rules: self.rules, tree: self.tree, overrides, override_files: self.override_files }
+    }
+
     /// Takes in the descriptors of one file.
     pub(super) fn file(&mut self, path: &Arc<PathBuf>, descriptors: &Node<'_>) {
         self.descriptors(path, descriptors, Parent { rule: None, path: &[] });
@@ -105,12 +150,93 @@ impl Compiler<'_> {
             line: fields.at.line,
             id,
             path: path.clone(),
+            probes: None,
             name,
             replaces: forms.into_iter().flat_map(|form: Form| form.replaces).collect(),
         });
+        let (inline, files) = (fields.get("overrides"), fields.get("overrides_from"));
+        if inline.or(files).is_some() {
+            let rule = &self.rules[index as usize];
+            let (id, path) = (Arc::clone(&rule.id), rule.path.clone());
+            self.overrides(file, inline, files, Target::Rule { id: &id, path: &path });
+        }
         if let Some(below) = fields.get("descriptors") {
             self.descriptors(file, below, Parent { rule: Some(index), path: &path });
         }
+    }
+
+    /// Takes in the overrides of a file that are for all rules, when all rules are there.
+    pub(super) fn overrides_of_domain(
+        &mut self,
+        file: &Arc<PathBuf>,
+        inline: Option<&Node<'_>>,
+        files: Option<&Node<'_>>,
+    ) {
+        if inline.or(files).is_none() {
+            return;
+        }
+        let rules = std::mem::take(&mut self.rules);
+        let keys = rules.iter().flat_map(|rule| rule.path.iter().map(|level| &*level.key)).collect();
+        self.overrides(file, inline, files, Target::Domain { rules: &rules, keys: &keys });
+        self.rules = rules;
+    }
+
+    fn overrides(
+        &mut self,
+        file: &Arc<PathBuf>,
+        inline: Option<&Node<'_>>,
+        files: Option<&Node<'_>>,
+        target: Target<'_>,
+    ) {
+        let read_at = self.sources.read_at;
+        let context = Context { domain: self.domain, target, around: self.around, read_at };
+        for (path, source) in files.map(|node| self.named_files(file, node)).unwrap_or_default() {
+            let origin = self.overrides.origin(&path, false);
+            let mut pen = Pen { report: self.report, path: &path };
+            pen.override_file(&source.bytes, &context, (origin, &mut self.overrides));
+        }
+        if let Some(inline) = inline {
+            let origin = self.overrides.origin(file, true);
+            Pen { report: self.report, path: file }.rows(inline, &context, (origin, &mut self.overrides));
+        }
+    }
+
+    /// The files that `overrides_from` names. Those that can't be used are told of where they are named.
+    fn named_files(&mut self, file: &Arc<PathBuf>, node: &Node<'_>) -> Vec<(Arc<PathBuf>, &'c Source)> {
+        let Value::List(items) = &node.value else {
+            let what = format!("`overrides_from` must be a list, not {}", node.kind());
+            self.pen(file).error(node.at, what).hint("write it as `overrides_from: [users.csv]`");
+            return Vec::new();
+        };
+        let mut found: Vec<(Arc<PathBuf>, &Source)> = Vec::new();
+        for item in items.iter() {
+            let sources = self.sources;
+            let mut pen = self.pen(file);
+            let Some(name) = pen.text(item) else { continue };
+            let path = source::beside(file, name);
+            if found.iter().any(|(earlier, _)| **earlier == path) {
+                pen.error(item.at, format!("`{name}` is named twice"));
+                continue;
+            }
+            if !is_override_file(&path) {
+                pen.error(item.at, format!("`{name}` can't be told by its name"))
+                    .hint("overrides are read from files named `.csv`, `.ndjson` or `.yaml`");
+                continue;
+            }
+            match sources.overrides(&path) {
+                Ok(source) => {
+                    if !self.override_files.iter().any(|known| known.path == source.path) {
+                        self.override_files.push(source);
+                    }
+                    found.push((Arc::new(path), source));
+                }
+                Err(why) => {
+                    pen.error(item.at, format!("`{name}` {}", source::unreadable(why)))
+                        .hint("the path is taken from this file's directory");
+                }
+            }
+        }
+        found
     }
 
     fn insert(&mut self, file: &Arc<PathBuf>, at: Place, parent: Parent<'_>, level: &Level) {

@@ -13,11 +13,12 @@ use super::{
 
 /// The keys that a map may have, and what it is called.
 pub(super) struct Shape {
-    what: &'static str,
+    pub(super) what: &'static str,
     keys: &'static [&'static str],
 }
 
-pub(super) const FILE: Shape = Shape { what: "a rule file", keys: &["domain", "defaults", "tiers", "descriptors"] };
+pub(super) const FILE: Shape =
+    Shape { what: "a rule file", keys: &["domain", "defaults", "tiers", "descriptors", "overrides", "overrides_from"] };
 
 pub(super) const DEFAULTS: Shape =
     Shape { what: "`defaults`", keys: &["algorithm", "sub_windows", "count_denied", "on_store_failure"] };
@@ -36,6 +37,8 @@ pub(super) const DESCRIPTOR: Shape = Shape {
         "share_threshold",
         "metadata",
         "on_store_failure",
+        "overrides",
+        "overrides_from",
     ],
 };
 
@@ -81,9 +84,40 @@ pub(super) const TIER: Shape = Shape {
     ],
 };
 
+/// What an override grants: the rule's `replaces` stays.
+pub(super) const GRANT: Shape = Shape {
+    what: "`limit`",
+    keys: &[
+        "requests_per_unit",
+        "unit",
+        "unit_multiplier",
+        "requests",
+        "window",
+        "unlimited",
+        "tier",
+        "name",
+        "algorithm",
+        "burst",
+        "capacity",
+        "sub_windows",
+        "count_denied",
+        "enforce",
+        "on_store_failure",
+    ],
+};
+
+pub(super) const OVERRIDE: Shape =
+    Shape { what: "an override", keys: &["match", "limit", "expires", "reason", "owner"] };
+
+/// As it is written over the API, where it stands below no rule.
+pub(super) const RUN_TIME_OVERRIDE: Shape =
+    Shape { what: "an override", keys: &["match", "rule", "limit", "expires", "reason", "owner"] };
+
+pub(super) const ENTRY: Shape = Shape { what: "an entry of `match`", keys: &["key", "value"] };
+
 pub(super) const REPLACED: Shape = Shape { what: "an entry of `replaces`", keys: &["name"] };
 
-const SHAPES: [&Shape; 5] = [&FILE, &DEFAULTS, &DESCRIPTOR, &LIMIT, &REPLACED];
+const SHAPES: [&Shape; 6] = [&FILE, &DEFAULTS, &DESCRIPTOR, &LIMIT, &REPLACED, &OVERRIDE];
 
 /// What the reference lets stand anywhere and ignores where it means nothing.
 const REFERENCE_KEYS: [&str; 16] = [
@@ -108,6 +142,8 @@ const REFERENCE_KEYS: [&str; 16] = [
 /// A map's known keys and what stands beside them.
 pub(super) struct Fields<'n, 't> {
     pub(super) at: Place,
+    /// What the map is.
+    pub(super) what: &'static str,
     /// No key was refused; where one was, it may be the one that seems to be missing.
     pub(super) all_known: bool,
     found: SmallVec<[(&'static str, Place, &'n Node<'t>); 8]>,
@@ -157,7 +193,7 @@ impl Pen<'_> {
             return None;
         };
         let errors = self.report.errors();
-        let mut fields = Fields { at: node.at, all_known: true, found: SmallVec::new() };
+        let mut fields = Fields { at: node.at, what: shape.what, all_known: true, found: SmallVec::new() };
         for (key, value) in entries.iter() {
             let Some(text) = self.key(key) else { continue };
             match shape.keys.iter().find(|known| **known == text) {

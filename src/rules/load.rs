@@ -7,15 +7,14 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     Defaults, Domain, DomainIndex, Load, Rules, Source, Sources,
-    compile::{Compiler, RULES_MAX},
+    compile::{Compiled, Compiler, RULES_MAX},
     fields::{DEFAULTS, FILE, Pen},
     form::{Manner, Said},
     problem::Report,
     source,
     terms::Around,
     tiers::Tiers,
-    tree::Tree,
-    yaml::{self, Node, Place, Value},
+    yaml::{self, Document, Node, Place, Value},
 };
 
 /// What one file says at its outermost level.
@@ -26,6 +25,8 @@ struct Draft<'s> {
     manner: Manner,
     tiers: Option<Node<'s>>,
     descriptors: Option<Node<'s>>,
+    overrides: Option<Node<'s>>,
+    overrides_from: Option<Node<'s>>,
     sound: bool,
 }
 
@@ -47,7 +48,7 @@ pub fn load(sources: &Sources, defaults: &Defaults, last: Option<&Rules>) -> Loa
 
     let (mut domains, mut kept, mut room) = (Vec::new(), Vec::new(), RULES_MAX);
     for (name, group) in groups {
-        let domain = compile(&name, &group.drafts, defaults, room, &mut report);
+        let domain = compile(&name, &group.drafts, sources, (defaults, room), &mut report);
         match domain.filter(|_| !group.broken) {
             Some(domain) => {
                 room -= domain.rules.len();
@@ -62,7 +63,7 @@ pub fn load(sources: &Sources, defaults: &Defaults, last: Option<&Rules>) -> Loa
             }
         }
     }
-    Load { rules: Rules::new(domains), problems: report.finish(&sources.files), kept }
+    Load { rules: Rules::new(domains), problems: report.finish(sources.all()), kept }
 }
 
 /// By domain. A file that is too broken to say its domain speaks for the one that it gave before, and so does one that
@@ -83,7 +84,7 @@ fn group<'d, 's>(
     let unsound = drafts.iter().filter(|draft| !draft.sound).map(|draft| &*draft.path);
     for path in unsound.chain(unreadable.iter().map(|(path, _)| path)) {
         let domains = last.map(Rules::domains).unwrap_or_default();
-        for before in domains.iter().filter(|domain| domain.files.iter().any(|file| file.starts_with(path))) {
+        for before in domains.iter().filter(|domain| domain.all_files().any(|file| file.starts_with(path))) {
             groups.entry(before.name.to_string()).or_default().broken = true;
         }
     }
@@ -99,6 +100,8 @@ fn draft<'s>(source: &'s Source, report: &mut Report) -> Draft<'s> {
         manner: Manner::default(),
         tiers: None,
         descriptors: None,
+        overrides: None,
+        overrides_from: None,
         sound: true,
     };
     let mut pen = Pen { report, path: &source.path };
@@ -110,7 +113,7 @@ fn draft<'s>(source: &'s Source, report: &mut Report) -> Draft<'s> {
 }
 
 impl Pen<'_> {
-    fn utf8<'s>(&mut self, bytes: &'s [u8]) -> Option<&'s str> {
+    pub(super) fn utf8<'s>(&mut self, bytes: &'s [u8]) -> Option<&'s str> {
         match std::str::from_utf8(bytes) {
             Ok(text) => Some(text.strip_prefix('\u{feff}').unwrap_or(text)),
             Err(error) => {
@@ -124,23 +127,33 @@ impl Pen<'_> {
         }
     }
 
+    /// What a document holds, if it is YAML at all.
+    pub(super) fn document<'s>(&mut self, document: Document<'s>) -> Option<Node<'s>> {
+        if let Some(at) = document.second.filter(|_| document.faults.is_empty()) {
+            self.warn(at, "a second document begins here, and is ignored").hint("put it in a file of its own");
+        }
+        let is_sound = document.faults.is_empty();
+        for fault in document.faults {
+            let problem = self.error(fault.at, fault.what);
+            if let Some(hint) = fault.hint {
+                problem.hint(hint);
+            }
+        }
+        document.root.filter(|_| is_sound)
+    }
+
     fn outermost<'s>(&mut self, text: &'s str, draft: &mut Draft<'s>) {
         let document = yaml::parse(text);
         if !document.faults.is_empty() {
-            for fault in document.faults {
-                let problem = self.error(fault.at, fault.what);
-                if let Some(hint) = fault.hint {
-                    problem.hint(hint);
-                }
-            }
             draft.domain = document.root.as_ref().and_then(domain_of_a_broken_file);
+        }
+        let is_sound = document.faults.is_empty();
+        let root = self.document(document);
+        if !is_sound {
             return;
         }
-        if let Some(at) = document.second {
-            self.warn(at, "a second document begins here, and is ignored").hint("put it in a file of its own");
-        }
         let top = Place { line: 1, column: 1, width: 1 };
-        let Some(root) = document.root.filter(|root| !root.is_null()) else {
+        let Some(root) = root.filter(|root| !root.is_null()) else {
             self.error(top, "the file is empty: it must at least have a `domain`");
             return;
         };
@@ -161,6 +174,8 @@ impl Pen<'_> {
         }
         draft.tiers = fields.get("tiers").cloned();
         draft.descriptors = fields.get("descriptors").cloned();
+        draft.overrides = fields.get("overrides").cloned();
+        draft.overrides_from = fields.get("overrides_from").cloned();
     }
 }
 
@@ -176,32 +191,47 @@ fn domain_of_a_broken_file(root: &Node<'_>) -> Option<Said<String>> {
 }
 
 /// `None` if anything is wrong with it.
-fn compile(name: &str, drafts: &[&Draft<'_>], defaults: &Defaults, room: usize, report: &mut Report) -> Option<Domain> {
+fn compile(
+    name: &str,
+    drafts: &[&Draft<'_>],
+    sources: &Sources,
+    (defaults, room): (&Defaults, usize),
+    report: &mut Report,
+) -> Option<Domain> {
     let errors = report.errors();
     if !defaults.merge_domains {
         refuse_second_files(name, drafts, report);
     }
     let mut around = Around { manner: common_manner(drafts, report), process: *defaults, tiers: Tiers::default() };
     for draft in drafts {
-        let mut pen = Pen { report, path: &draft.path };
         if let Some(tiers) = &draft.tiers {
-            pen.tiers(&draft.path, tiers, &mut around);
+            Pen { report, path: &draft.path }.tiers(&draft.path, tiers, &mut around);
         }
     }
-    let (rules, tree) = (Vec::new(), Tree::default());
-    let mut compiler = Compiler { report, domain: name, around: &around, room, rules, tree };
-    let mut hash = Sha256::new();
+    let mut compiler = Compiler::new(report, name, &around, sources, room);
     for draft in drafts {
-        hash.update((draft.bytes.len() as u64).to_le_bytes());
-        hash.update(draft.bytes);
         if let Some(descriptors) = &draft.descriptors {
             compiler.file(&draft.path, descriptors);
         }
     }
-    let Compiler { rules, tree, report, .. } = compiler;
-    let files = drafts.iter().map(|draft| PathBuf::clone(&draft.path)).collect();
-    let domain = Domain { name: name.into(), files, rules, tree, hash: hash.finalize().into() };
+    for draft in drafts {
+        compiler.overrides_of_domain(&draft.path, draft.overrides.as_ref(), draft.overrides_from.as_ref());
+    }
+    let Compiled { rules, tree, overrides, override_files } = compiler.finish();
+    let files: Vec<PathBuf> = drafts.iter().map(|draft| PathBuf::clone(&draft.path)).collect();
+    let hash = hash(drafts.iter().map(|draft| draft.bytes).chain(override_files.iter().map(|source| &*source.bytes)));
+    let override_files = override_files.into_iter().map(|source| source.path.clone()).collect();
+    let domain = Domain { name: name.into(), files, override_files, rules, tree, overrides, around, hash };
     (report.errors() == errors && !drafts.is_empty()).then_some(domain)
+}
+
+fn hash<'b>(files: impl Iterator<Item = &'b [u8]>) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for bytes in files {
+        hash.update((bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    }
+    hash.finalize().into()
 }
 
 fn refuse_second_files(name: &str, drafts: &[&Draft<'_>], report: &mut Report) {

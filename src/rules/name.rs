@@ -26,6 +26,12 @@ pub(super) fn limit_id(rule: &str, name: &str) -> String {
     id
 }
 
+/// What limits of overrides are called that have no counterpart among their rule's: the rule is known only when one
+/// applies.
+pub(super) fn override_id(domain: &str) -> String {
+    format!("{domain}/(override)")
+}
+
 /// The reference's `domain.k1_v1.k2`. It isn't unique: (a, b_c) and (a_b, c) have the same.
 pub(super) fn metric_key(domain: &str, path: &[std::sync::Arc<Level>]) -> String {
     let mut key = domain.to_owned();

@@ -277,7 +277,7 @@ impl Report {
     }
 
     /// Sorted, without repetitions (what an alias repeats is one mistake), with the lines they stand on.
-    pub(super) fn finish(self, sources: &[Source]) -> Problems {
+    pub(super) fn finish<'s>(self, sources: impl IntoIterator<Item = &'s Source> + Clone) -> Problems {
         let ((mut problems, errors), (warnings, more)) = (self.errors.finish(), self.warnings.finish());
         problems.extend(warnings);
         problems.sort_by(|one, other| {
@@ -285,7 +285,9 @@ impl Report {
         });
         problems.dedup();
         for of_file in problems.chunk_by_mut(|one, other| one.path == other.path) {
-            let Some(source) = sources.iter().find(|source| source.path == of_file[0].path) else { continue };
+            let Some(source) = sources.clone().into_iter().find(|source| source.path == of_file[0].path) else {
+                continue;
+            };
             let text = String::from_utf8_lossy(&source.bytes);
             quote_lines(text.strip_prefix('\u{feff}').unwrap_or(&text), of_file);
         }

@@ -4,7 +4,7 @@
 use crate::limit::{Micros, SECOND, Unit, WINDOW_MAX};
 
 use super::{
-    fields::{Fields, Pen, nearest},
+    fields::{Fields, LIMIT, Pen, nearest},
     form::Said,
 };
 
@@ -82,11 +82,15 @@ impl Pen<'_> {
             }
             (None, Some(base)) => Some(base.requests),
             (None, None) => {
-                if fields.all_known {
+                // Only where the reference takes it for 0.
+                let is_error = fields.what != LIMIT.what;
+                if fields.all_known && is_error {
+                    self.error(fields.at, "a limit must have `requests_per_unit`, or `requests`");
+                } else if fields.all_known {
                     self.warn(fields.at, "no `requests_per_unit`: this limit refuses every request")
                         .hint("if that is meant, write `requests_per_unit: 0`");
                 }
-                Some(Said { value: 0, at: fields.at })
+                Some(Said { value: 0, at: fields.at }).filter(|_| !is_error)
             }
         };
         let times = fields.get("unit_multiplier").map(|node| self.number(node, "unit_multiplier", 1, u32::MAX));

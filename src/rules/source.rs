@@ -9,12 +9,17 @@ use std::{
 use sha2::{Digest as _, Sha256};
 
 use super::{
+    overrides::files::{is_override_file, names_of_files},
     problem::{Problems, Report},
     yaml::Place,
 };
+use crate::limit::UnixMicros;
 
 /// A larger file is no rule file.
 const FILE_MAX: u64 = 64 << 20;
+
+/// Overrides may be millions.
+const OVERRIDES_MAX: u64 = 1 << 30;
 
 /// Directories within directories; deeper is a loop of symlinks.
 const DEPTH_MAX: usize = 32;
@@ -30,6 +35,12 @@ pub struct Source {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sources {
     pub files: Vec<Source>,
+    /// Files that rule files name in `overrides_from`, in order of path. They are no rule files.
+    pub overrides: Vec<Source>,
+    /// Those of them that couldn't be read, and why.
+    pub unreadable_overrides: Vec<(PathBuf, String)>,
+    /// When they were read: overrides that ended before are warned of.
+    pub read_at: UnixMicros,
     /// Files that aren't rules by their name; for an INFO line.
     pub skipped: Vec<PathBuf>,
     /// What couldn't be read below the paths, and why: files or directories.
@@ -47,7 +58,8 @@ pub enum DotFiles {
 
 impl Sources {
     /// Reads files, and directories with all below them. A file that is named itself is read whatever its name is.
-    /// The errors are paths that can't be read themselves; what can't be read below them is for [`super::load`].
+    /// Files of overrides are read because rule files name them, wherever they are. The errors are paths that can't be
+    /// read themselves; what can't be read below them is for [`super::load`].
     pub fn read(paths: &[PathBuf], dot_files: DotFiles) -> Result<Sources, Problems> {
         let (mut reader, mut report) = (Reader { dot_files, sources: Sources::default() }, Report::default());
         for path in paths {
@@ -61,21 +73,62 @@ impl Sources {
         let mut sources = reader.sources;
         sources.files.sort_by(|one, other| one.path.cmp(&other.path));
         sources.files.dedup_by(|one, other| one.path == other.path);
+        sources.read_overrides();
         sources.skipped.sort();
         Ok(sources)
+    }
+
+    /// Reads what the rule files name in `overrides_from`, and takes it from among the rule files.
+    fn read_overrides(&mut self) {
+        let mut named: Vec<PathBuf> = Vec::new();
+        for file in &self.files {
+            named.extend(names_of_files(&file.bytes).iter().map(|name| beside(&file.path, name)));
+        }
+        named.retain(|path| is_override_file(path));
+        named.sort();
+        named.dedup();
+        for path in named {
+            self.skipped.retain(|skipped| !is_same(skipped, &path));
+            self.unreadable.retain(|(unreadable, _)| !is_same(unreadable, &path));
+            let read = match self.files.iter().position(|file| is_same(&file.path, &path)) {
+                Some(index) => Ok(self.files.remove(index).bytes),
+                None => read(&path, OVERRIDES_MAX),
+            };
+            match read {
+                Ok(bytes) => self.overrides.push(Source { path, bytes }),
+                Err(error) => self.unreadable_overrides.push((path, error.to_string())),
+            }
+        }
+    }
+
+    /// The file of overrides at a path that [`beside`] gave; the error says why there is none.
+    pub(super) fn overrides(&self, path: &Path) -> Result<&Source, &str> {
+        let why = || self.unreadable_overrides.iter().find(|(unreadable, _)| unreadable == path);
+        let found = self.overrides.iter().find(|source| source.path == path);
+        found.ok_or_else(|| why().map_or("it isn't among the files", |(_, why)| why))
+    }
+
+    /// Every path outside the rule files themselves that what was read rests on.
+    pub fn override_paths(&self) -> impl Iterator<Item = &PathBuf> {
+        self.overrides.iter().map(|source| &source.path).chain(self.unreadable_overrides.iter().map(|(path, _)| path))
+    }
+
+    /// Rule files and files of overrides.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Source> + Clone {
+        self.files.iter().chain(&self.overrides)
     }
 
     /// Equal for equal files: names and bytes.
     pub fn digest(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
-        for source in &self.files {
+        for source in self.all() {
             let path = source.path.as_os_str().as_encoded_bytes();
             hash.update((path.len() as u64).to_le_bytes());
             hash.update(path);
             hash.update((source.bytes.len() as u64).to_le_bytes());
             hash.update(&source.bytes);
         }
-        for (path, why) in &self.unreadable {
+        for (path, why) in self.unreadable.iter().chain(&self.unreadable_overrides) {
             hash.update(path.as_os_str().as_encoded_bytes());
             hash.update(why);
         }
@@ -86,6 +139,32 @@ impl Sources {
 /// What is said of a path that can't be read.
 pub(super) fn unreadable(why: &str) -> String {
     format!("can't be read: {why}")
+}
+
+/// The path that a rule file means by a name.
+pub(super) fn beside(rule_file: &Path, name: &str) -> PathBuf {
+    rule_file.parent().unwrap_or(Path::new("")).join(name)
+}
+
+/// Whether two paths lead to one file. Only those that end alike can.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().ok();
+    one == other || (one.file_name() == other.file_name() && real(one).is_some() && real(one) == real(other))
+}
+
+fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+    let file = std::fs::File::open(path)?;
+    let found = file.metadata()?;
+    // Reading from what is no file may never end.
+    if !found.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    let mut bytes = Vec::with_capacity(found.len().min(max) as usize);
+    file.take(max + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max {
+        return Err(io::Error::other(format!("more than {} MiB", max >> 20)));
+    }
+    Ok(bytes)
 }
 
 struct Reader {
@@ -132,11 +211,7 @@ impl Reader {
     }
 
     fn file(&mut self, path: &Path) -> io::Result<()> {
-        let mut bytes = Vec::new();
-        std::fs::File::open(path)?.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > FILE_MAX {
-            return Err(io::Error::other(format!("more than {} MiB", FILE_MAX >> 20)));
-        }
+        let bytes = read(path, FILE_MAX)?;
         self.sources.files.push(Source { path: path.to_owned(), bytes });
         Ok(())
     }

@@ -65,7 +65,7 @@ pub(super) struct Document<'t> {
 }
 
 impl<'t> Node<'t> {
-    fn scalar(at: Place, text: Cow<'t, str>, plain: bool) -> Node<'t> {
+    pub(super) fn scalar(at: Place, text: Cow<'t, str>, plain: bool) -> Node<'t> {
         Node { at, value: Value::Scalar { text, plain }, size: 1, depth: 0 }
     }
 
@@ -75,7 +75,7 @@ impl<'t> Node<'t> {
         Node { at, value: Value::List(Rc::new(items)), size, depth }
     }
 
-    fn map(at: Place, entries: Vec<(Node<'t>, Node<'t>)>) -> Node<'t> {
+    pub(super) fn map(at: Place, entries: Vec<(Node<'t>, Node<'t>)>) -> Node<'t> {
         let size =
             entries.iter().fold(1u64, |sum, (key, value)| sum.saturating_add(key.size).saturating_add(value.size));
         let depth = 1 + entries.iter().map(|(key, value)| key.depth.max(value.depth)).max().unwrap_or(0);
@@ -106,6 +106,11 @@ impl<'t> Node<'t> {
 
 /// Reads the first document of a text.
 pub(super) fn parse(text: &str) -> Document<'_> {
+    parse_from(text, 1)
+}
+
+/// The same for a text that begins at some line of a file.
+pub(super) fn parse_from(text: &str, line: u32) -> Document<'_> {
     let options = granit_parser::options! {
         emit_unresolved_aliases: true,
         flow_nesting_limit: usize::from(DEPTH_MAX),
@@ -117,6 +122,7 @@ pub(super) fn parse(text: &str) -> Document<'_> {
         anchors: HashMap::new(),
         document: Document::default(),
         room: ALIAS_ROOM + 2 * text.len() as u64,
+        lines_before: line - 1,
     };
     if let Err(fault) = builder.first_document() {
         builder.document.faults.push(fault);
@@ -139,13 +145,18 @@ struct Builder<'t> {
     anchors: HashMap<usize, Node<'t>>,
     document: Document<'t>,
     room: u64,
+    lines_before: u32,
 }
 
 impl<'t> Builder<'t> {
     fn next(&mut self) -> Result<(Event<'t>, Span), Fault> {
         match self.parser.next_event() {
             Some(Ok(event)) => Ok(event),
-            Some(Err(error)) => Err(fault(&error)),
+            Some(Err(error)) => {
+                let mut fault = fault(&error);
+                fault.at.line += self.lines_before;
+                Err(fault)
+            }
             None => Ok((Event::StreamEnd, Span::default())),
         }
     }
@@ -160,13 +171,13 @@ impl<'t> Builder<'t> {
         }
         // What comes after isn't read, so that its errors are none either.
         if let Some(Ok((Event::DocumentStart(..), span))) = self.parser.peek() {
-            self.document.second = Some(place(*span));
+            self.document.second = Some(place(*span, self.lines_before));
         }
         Ok(())
     }
 
     fn take(&mut self, event: Event<'t>, span: Span) -> Result<(), Fault> {
-        let at = place(span);
+        let at = place(span, self.lines_before);
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let is_text = tag.is_some_and(|tag| tag.is_yaml_core_schema_tag("str"));
@@ -268,9 +279,13 @@ fn same_text(one: &Node<'_>, other: &Node<'_>) -> bool {
     }
 }
 
-fn place(span: Span) -> Place {
+fn place(span: Span, lines_before: u32) -> Place {
     let width = if span.start.line() == span.end.line() { span.end.col().saturating_sub(span.start.col()) } else { 1 };
-    Place { line: span.start.line() as u32, column: span.start.col() as u32 + 1, width: width.max(1) as u32 }
+    Place {
+        line: span.start.line() as u32 + lines_before,
+        column: span.start.col() as u32 + 1,
+        width: width.max(1) as u32,
+    }
 }
 
 fn fault(error: &ScanError) -> Fault {

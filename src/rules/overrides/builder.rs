@@ -1,0 +1,205 @@
+//! Rows as they are read, until all are there: then duplicates are found, rows with the same match put in order, and
+//! each rule is told how to look.
+
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
+
+use hashbrown::HashTable;
+
+use super::{
+    Grant, Row, Shape,
+    shape::{Scope, probes},
+    table::{NEVER, NONE, Origin, Packed, RowRef, Table, write_text},
+};
+use crate::{
+    limit::UnixMicros,
+    rules::{Rule, problem::Report, yaml::Place},
+};
+
+/// Collects the rows of a domain.
+#[derive(Default)]
+pub(crate) struct Builder {
+    table: Table,
+    grants: HashMap<Arc<Grant>, u32>,
+    shapes: HashMap<Shape, u32>,
+    /// More text than positions can tell apart.
+    is_full: bool,
+}
+
+/// What a row is besides its match.
+#[derive(Clone, Copy)]
+pub(crate) struct Rest<'r> {
+    pub(crate) grant: u32,
+    pub(crate) expires: Option<UnixMicros>,
+    pub(crate) reason: &'r str,
+    pub(crate) owner: &'r str,
+}
+
+impl Builder {
+    /// Where the rows that follow come from. Whatever is inline wins over files, later files over earlier ones.
+    pub(crate) fn origin(&mut self, path: &Arc<PathBuf>, is_inline: bool) -> u32 {
+        let origins = &mut self.table.origins;
+        let known = origins.iter().position(|origin| origin.is_inline == is_inline && origin.path == *path);
+        known.unwrap_or_else(|| {
+            origins.push(Origin { path: Arc::clone(path), is_inline });
+            origins.len() - 1
+        }) as u32
+    }
+
+    pub(crate) fn grant(&mut self, grant: Grant) -> u32 {
+        let grants = &mut self.table.grants;
+        *self.grants.entry(Arc::new(grant)).or_insert_with_key(|grant| {
+            grants.push(Arc::clone(grant));
+            grants.len() as u32 - 1
+        })
+    }
+
+    /// The number of a shape, if it is known.
+    pub(crate) fn known_shape(&self, shape: &Shape) -> Option<u32> {
+        self.shapes.get(shape).copied()
+    }
+
+    pub(crate) fn shape(&mut self, shape: &Shape) -> u32 {
+        let shapes = &mut self.table.shapes;
+        *self.shapes.entry(shape.clone()).or_insert_with_key(|shape| {
+            shapes.push(shape.clone());
+            shapes.len() as u32 - 1
+        })
+    }
+
+    /// Adds a row; its values are in the order of its shape.
+    pub(crate) fn add<'v>(
+        &mut self,
+        (origin, line): (u32, u32),
+        shape: u32,
+        values: impl Iterator<Item = &'v str>,
+        rest: Rest<'v>,
+    ) {
+        let Table { texts, rows, .. } = &mut self.table;
+        let Ok(text) = u32::try_from(texts.len()) else {
+            self.is_full = true;
+            return;
+        };
+        values.chain([rest.reason, rest.owner]).for_each(|part| write_text(texts, part));
+        let expires = rest.expires.unwrap_or(NEVER);
+        rows.push(Packed { expires, text, shape, grant: rest.grant, origin, line, next: NONE });
+    }
+
+    pub(crate) fn add_row(&mut self, place: (u32, u32), row: &Row) {
+        let grant = self.grant(Grant::clone(&row.grant));
+        let shape = self.shape(&row.shape);
+        let rest = Rest { grant, expires: row.expires, reason: &row.reason, owner: &row.owner };
+        self.add(place, shape, row.values.iter().map(|value| &**value), rest);
+    }
+
+    /// The table, and in each of `rules` how it is asked.
+    pub(crate) fn finish(mut self, rules: &mut [Rule], report: &mut Report) -> Table {
+        if self.is_full
+            && let Some(origin) = self.table.origins.last()
+        {
+            report.error(&origin.path, Place::default(), "the overrides of a domain hold more than 4 GiB of text");
+        }
+        let table = &mut self.table;
+        table.rows.shrink_to_fit();
+        table.texts.shrink_to_fit();
+        table.first = HashTable::with_capacity(table.rows.len());
+        for row in 0..table.rows.len() as u32 {
+            table.link(row, report);
+        }
+        table.ends = table.rows.iter().map(|row| row.expires).filter(|expires| *expires != NEVER).collect();
+        table.ends.sort_unstable();
+        table.tell(rules);
+        self.table
+    }
+}
+
+impl Table {
+    /// Puts a row among those with the same match.
+    fn link(&mut self, row: u32, report: &mut Report) {
+        let shape = self.packed(row).shape;
+        let keys = self.shapes[shape as usize].keys.len();
+        let text = |part| std::str::from_utf8(part).unwrap_or_default();
+        let values = self.texts(row).take(keys).map(text);
+        let Some(first) = self.first_of(shape, values) else {
+            let hash = self.hash_of(row);
+            let Table { first, .. } = self;
+            // There is room for all rows, so that nothing is ever hashed again.
+            first.insert_unique(hash, row, |_| unreachable!("the table was made with room for every row"));
+            return;
+        };
+        let (mut before, mut at) = (NONE, first);
+        while at != NONE && self.order(at) > self.order(row) {
+            (before, at) = (at, self.packed(at).next);
+        }
+        if at != NONE && self.packed(at).origin == self.packed(row).origin {
+            self.complain(row, at, report);
+            return;
+        }
+        let beaten = if at == NONE { (before, row) } else { (row, at) };
+        self.warn_of(beaten, report);
+        self.rows[row as usize].next = at;
+        if before != NONE {
+            self.rows[before as usize].next = row;
+        } else {
+            let hash = self.hash_of(row);
+            if let Some(head) = self.first.find_mut(hash, |head| *head == first) {
+                *head = row;
+            }
+        }
+    }
+
+    /// Of rows that match the same, the higher one wins.
+    fn order(&self, row: u32) -> (bool, u32) {
+        let origin = self.packed(row).origin;
+        (self.origins[origin as usize].is_inline, origin)
+    }
+
+    fn complain(&self, row: u32, earlier: u32, report: &mut Report) {
+        let (row, earlier) = (self.row(row), self.row(earlier));
+        let what = format!("`{row}` is here a second time: first in line {}", earlier.place().line);
+        report.error(row.place().path, line(row), what);
+    }
+
+    /// A file that beats another is likely not meant to; a rule file that beats a file is.
+    fn warn_of(&self, (winner, beaten): (u32, u32), report: &mut Report) {
+        let is_inline = |row: u32| self.origins[self.packed(row).origin as usize].is_inline;
+        if is_inline(winner) != is_inline(beaten) {
+            return;
+        }
+        let (winner, beaten) = (self.row(winner), self.row(beaten));
+        let place = beaten.place();
+        let what = format!("`{winner}` stands in {}:{} too; this row wins", place.path.display(), place.line);
+        report.warn(winner.place().path, line(winner), what).hint("the file that is named later wins");
+    }
+
+    fn tell(&self, rules: &mut [Rule]) {
+        let mut of_domain: Vec<(u32, &Shape)> = Vec::new();
+        let mut of_rules: HashMap<&str, Vec<(u32, &Shape)>> = HashMap::new();
+        for (index, shape) in (0..).zip(&self.shapes) {
+            match &shape.scope {
+                Scope::Domain => of_domain.push((index, shape)),
+                Scope::Rule { id, .. } => of_rules.entry(id).or_default().push((index, shape)),
+            }
+        }
+        if self.shapes.is_empty() {
+            return;
+        }
+        for rule in rules {
+            let own = of_rules.get(&*rule.id).map(Vec::as_slice).unwrap_or_default();
+            let shapes: Vec<(u32, &Shape)> = own.iter().chain(&of_domain).copied().collect();
+            let mut probes = probes(rule, shapes.iter().map(|(_, shape)| *shape));
+            for probe in &mut probes {
+                probe.shape = shapes[probe.shape as usize].0;
+            }
+            rule.probes = Some(probes.into()).filter(|probes: &Box<[_]>| !probes.is_empty());
+        }
+    }
+
+    fn row(&self, row: u32) -> RowRef<'_> {
+        RowRef::new(self, row)
+    }
+}
+
+/// Where a row stands: only its line is kept.
+fn line(row: RowRef<'_>) -> Place {
+    Place { line: row.place().line, column: 1, width: 1 }
+}

@@ -1,0 +1,162 @@
+//! CSV as RFC 4180 has it, cell by cell with places: commas, quotes that double themselves, LF or CRLF. Knows nothing of
+//! what the cells mean.
+
+use std::borrow::Cow;
+
+use crate::rules::yaml::Place;
+
+/// A record's cell. Blanks around one without quotes don't count.
+#[derive(Clone, Debug)]
+pub(super) struct Cell<'t> {
+    pub(super) text: Cow<'t, str>,
+    line: u32,
+    /// In bytes of the whole text: where its line begins, where it begins itself, and where it ends.
+    line_start: usize,
+    start: usize,
+    end: usize,
+}
+
+/// Why a record can't be read, and the byte where.
+#[derive(Debug)]
+pub(super) struct Broken {
+    pub(super) at: Place,
+    pub(super) what: &'static str,
+    pub(super) hint: &'static str,
+}
+
+/// Reads records one after the other.
+pub(super) struct Reader<'t> {
+    text: &'t str,
+    at: usize,
+    line: u32,
+    line_start: usize,
+}
+
+impl<'t> Reader<'t> {
+    pub(super) fn new(text: &'t str) -> Reader<'t> {
+        Reader { text, at: 0, line: 1, line_start: 0 }
+    }
+
+    /// The next record's cells in `cells`; `false` at the end. Lines without a character are passed over. After an error
+    /// nothing more can be trusted.
+    pub(super) fn next(&mut self, cells: &mut Vec<Cell<'t>>) -> Result<bool, Broken> {
+        cells.clear();
+        let bytes = self.text.as_bytes();
+        while matches!(bytes.get(self.at), Some(b'\n' | b'\r')) {
+            self.end_line();
+        }
+        if self.at == bytes.len() {
+            return Ok(false);
+        }
+        loop {
+            let cell = if bytes.get(self.at) == Some(&b'"') { self.quoted()? } else { self.plain()? };
+            cells.push(cell);
+            match bytes.get(self.at) {
+                Some(b',') => self.at += 1,
+                _ => {
+                    self.end_line();
+                    return Ok(true);
+                }
+            }
+        }
+    }
+
+    fn end_line(&mut self) {
+        let bytes = self.text.as_bytes();
+        if bytes.get(self.at) == Some(&b'\r') {
+            self.at += 1;
+        }
+        if bytes.get(self.at) == Some(&b'\n') {
+            self.at += 1;
+            self.line += 1;
+            self.line_start = self.at;
+        }
+    }
+
+    fn plain(&mut self) -> Result<Cell<'t>, Broken> {
+        let start = self.at;
+        let bytes = &self.text.as_bytes()[start..];
+        let length = bytes.iter().position(|byte| matches!(byte, b',' | b'\n' | b'\r')).unwrap_or(bytes.len());
+        let whole = &self.text[start..start + length];
+        let text = whole.trim_matches([' ', '\t']);
+        let start = start + (whole.len() - whole.trim_start_matches([' ', '\t']).len());
+        if let Some(quote) = text.find('"') {
+            let hint = match quote {
+                0 => "no blanks may stand before a quote",
+                _ => "put the whole cell in quotes, and double the quotes that belong to it",
+            };
+            return Err(self.broken(start + quote, "a quote inside a cell", hint));
+        }
+        self.at += length;
+        Ok(self.cell(Cow::Borrowed(text), start))
+    }
+
+    fn quoted(&mut self) -> Result<Cell<'t>, Broken> {
+        let (start, line, line_start) = (self.at, self.line, self.line_start);
+        let bytes = self.text.as_bytes();
+        let mut text = Cow::Borrowed("");
+        let mut from = start + 1;
+        let mut at = from;
+        loop {
+            match bytes.get(at) {
+                None => {
+                    (self.line, self.line_start) = (line, line_start);
+                    return Err(self.broken(start, "this quote is never closed", "a quote inside quotes is doubled"));
+                }
+                Some(b'\n') => {
+                    at += 1;
+                    (self.line, self.line_start) = (self.line + 1, at);
+                }
+                Some(b'"') => {
+                    let part = &self.text[from..at];
+                    if text.is_empty() {
+                        text = Cow::Borrowed(part);
+                    } else {
+                        text.to_mut().push_str(part);
+                    }
+                    at += 1;
+                    if bytes.get(at) != Some(&b'"') {
+                        break;
+                    }
+                    text.to_mut().push('"');
+                    at += 1;
+                    from = at;
+                }
+                Some(_) => at += 1,
+            }
+        }
+        if !matches!(bytes.get(at), None | Some(b',' | b'\n' | b'\r')) {
+            return Err(self.broken(at, "text after the closing quote", "a quote inside quotes is doubled"));
+        }
+        self.at = at;
+        Ok(Cell { text, line, line_start, start, end: at })
+    }
+
+    fn cell(&self, text: Cow<'t, str>, start: usize) -> Cell<'t> {
+        let end = start + text.len();
+        Cell { text, line: self.line, line_start: self.line_start, start, end }
+    }
+
+    fn broken(&self, at: usize, what: &'static str, hint: &'static str) -> Broken {
+        Broken { at: place(self.text, self.line, self.line_start, at, 1), what, hint }
+    }
+}
+
+impl Cell<'_> {
+    pub(super) fn line(&self) -> u32 {
+        self.line
+    }
+
+    /// In the text that it was read from.
+    pub(super) fn place(&self, text: &str) -> Place {
+        let width = text[self.start..self.end].chars().take_while(|character| *character != '\n').count().max(1);
+        place(text, self.line, self.line_start, self.start, width as u32)
+    }
+}
+
+fn place(text: &str, line: u32, line_start: usize, at: usize, width: u32) -> Place {
+    Place { line, column: text[line_start..at].chars().count() as u32 + 1, width }
+}
+
+#[cfg(test)]
+mod tests;
