@@ -5,6 +5,7 @@ mod call;
 mod check;
 mod namesakes;
 mod serve;
+mod test;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -25,6 +26,7 @@ use crate::settings::{Environment, Flags, Invalid, Settings};
         tollgate                                      serve ./config, counting in memory\n  \
         tollgate --rules rules/ --redis-url redis:6379\n  \
         tollgate check rules/                         find every problem of rule files\n  \
+        tollgate test rules/                          play the test cases beside them\n  \
         tollgate call --domain api --descriptor user=alice"
 )]
 struct Cli {
@@ -40,6 +42,8 @@ enum Command {
     Serve(Box<Flags>),
     /// Load rule files as the service would, and print every problem
     Check(check::CheckArgs),
+    /// Play test cases to rules, and print where answers differ from what is expected
+    Test(test::TestArgs),
     /// Ask a running service once
     Call(call::CallArgs),
     /// Put load on a running service, and measure it
@@ -60,6 +64,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<ExitCode>
         None => serve::run(&cli.serve),
         Some(Command::Serve(flags)) => serve::run(&flags),
         Some(Command::Check(args)) => check::run(&args),
+        Some(Command::Test(args)) => test::run(&args),
         Some(Command::Call(args)) => call::run(args),
         Some(Command::Bench(args)) => bench::run(args),
     }

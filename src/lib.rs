@@ -22,6 +22,7 @@
 //! | [`store`] | counters: what a store is asked, how a request is settled all or nothing, memory and Redis |
 //! | [`metrics`] | every metric and its name |
 //! | [`limiter`] | the line: match, plan, apply, judge; and what is answered when the store can't |
+//! | [`explain`] | why a request is answered as it is |
 //! | [`service`] | Envoy's protobuf and its JSON, to words and back |
 //! | [`reload`] | when rules on disk are read again, and when what was read is trusted |
 //! | [`xds`] | rules from a control plane instead: the discovery client |
@@ -42,6 +43,7 @@ pub mod algorithm;
 pub mod api;
 pub mod cli;
 pub mod clock;
+pub mod explain;
 pub mod health;
 pub mod http;
 pub mod limit;

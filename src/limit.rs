@@ -1,6 +1,8 @@
 //! The words of the decision and their units: what is asked, what limits it, what was answered.
 //! Plain values only: nothing here knows YAML, protobuf, Redis or a clock.
 
+pub mod written;
+
 use std::time::Duration;
 
 use smallvec::SmallVec;

@@ -6,7 +6,7 @@ mod judge;
 mod notes;
 mod plan;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{ops::Range, sync::Arc};
 
@@ -22,7 +22,7 @@ use crate::{
     limit::{Algorithm, CountDenied, FailurePolicy, Reading, Request, UnixMicros},
     metrics::{Meters, Metrics, Outcome, Tally},
     rules::{Problems, Rules},
-    store::{Role, Store, StoreError},
+    store::{Readings, Role, Store, StoreError},
 };
 use degraded::Policies;
 use plan::{Plan, Planned};
@@ -126,18 +126,40 @@ impl Limiter {
         self.metrics.store.record(asked.elapsed());
         let (readings, policies) = match answer {
             Ok(readings) => (readings, Policies::new()),
-            Err(error) => {
-                self.metrics.store_failed(&error);
-                let answer = self.degraded.answer(&plan, self.modes.on_store_failure, error, now);
-                answer.inspect_err(|_| {
-                    self.metrics.degraded(FailurePolicy::Error);
-                    if self.metrics.reference.near_ratio().is_some() {
-                        self.count_hits(request, &plan, &snapshot.meters, |_, hits| (0, Tally::failed(hits)));
-                    }
-                })?
-            }
+            Err(error) => self.stand_in(request, &plan, &snapshot, error, now)?,
         };
         Ok(self.conclude(request, &plan, &snapshot, &readings, &policies))
+    }
+
+    /// Answers by the limits' policies, as where the store has failed with `why`, without asking it.
+    pub fn decide_without_store(
+        &self,
+        request: &Request<'_>,
+        why: StoreError,
+        now: UnixMicros,
+    ) -> Result<Decision, DecideError> {
+        let snapshot = self.snapshot.load_full();
+        let plan = snapshot.plan(request, self.modes)?;
+        let (readings, policies) = self.stand_in(request, &plan, &snapshot, why, now)?;
+        Ok(self.conclude(request, &plan, &snapshot, &readings, &policies))
+    }
+
+    /// What the policies say in the store's place; its error, where that is what they say.
+    fn stand_in(
+        &self,
+        request: &Request<'_>,
+        plan: &Plan<'_>,
+        snapshot: &Snapshot,
+        error: StoreError,
+        now: UnixMicros,
+    ) -> Result<(Readings, Policies), StoreError> {
+        self.metrics.store_failed(&error);
+        self.degraded.answer(plan, self.modes.on_store_failure, error, now).inspect_err(|_| {
+            self.metrics.degraded(FailurePolicy::Error);
+            if self.metrics.reference.near_ratio().is_some() {
+                self.count_hits(request, plan, &snapshot.meters, |_, hits| (0, Tally::failed(hits)));
+            }
+        })
     }
 
     /// As [`Limiter::decide`], where the counters are in this process and nothing has to be waited for; else `None`.
@@ -147,6 +169,8 @@ impl Limiter {
         let Store::Memory(memory) = &self.store else { return None };
         let snapshot = self.snapshot.load();
         let decide = |plan: Plan<'_>| {
+            #[cfg(test)]
+            tests::panic_if_asked_to(request);
             let readings = memory.apply(&plan.asks, plan.gate, now);
             self.conclude(request, &plan, &snapshot, &readings, &Policies::new())
         };

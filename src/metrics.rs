@@ -2,6 +2,7 @@
 //! limits and latencies are plain atomics beside the rules, because they are touched by every request, number as many
 //! as the rules, and must leave with them. Series are bounded by the rules; where clients' words make them, by a number.
 
+mod clients;
 mod handshakes;
 mod latency;
 mod meters;
@@ -31,6 +32,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 
 use parking_lot::Mutex;
 
+pub use clients::{Clients, Surface};
 pub use handshakes::{Handshake, Handshakes};
 pub use latency::Latency;
 pub(crate) use meters::requested_id;
@@ -54,7 +56,7 @@ pub struct Metrics {
     invalid: Counter,
     failed: Counter,
     unknown_domain: Counter,
-    store_errors: [Counter; 4],
+    store_errors: [Counter; 5],
     degraded: [Counter; 4],
     reloads_ok: Counter,
     reloads_failed: Counter,
@@ -62,7 +64,9 @@ pub struct Metrics {
     last_reload_success: Gauge,
     rules_version: Gauge,
     connections: Gauge,
+    pub clients: Clients,
     panics: Counter,
+    shed: Counter,
     pub handshakes: Handshakes,
     /// From a request's arrival to its answer.
     pub decision: Latency,
@@ -124,7 +128,12 @@ impl Metrics {
             ),
             rules_version: table.gauge("tollgate_rules_version", "Counts the swaps of rules since start.", &[]),
             connections: table.gauge("tollgate_grpc_connections", "Open gRPC connections.", &[]),
+            clients: Clients::new(&table),
             panics: table.described("tollgate_panics_total", "Panics on a request's path; each is a defect to report."),
+            shed: table.described(
+                "tollgate_shed_requests_total",
+                "Requests beyond the bound on those under way: answered by policy, or refused before they were read.",
+            ),
             handshakes: Handshakes::new(&table),
             decision: Latency::new(),
             store: Latency::new(),
@@ -172,12 +181,18 @@ impl Metrics {
         self.panics.increment(1);
     }
 
+    /// A request that found too many others under way.
+    pub fn shed(&self) {
+        self.shed.increment(1);
+    }
+
     pub fn store_failed(&self, error: &StoreError) {
         let kind = match error {
             StoreError::Unreachable(_) => 0,
             StoreError::Timeout(_) => 1,
             StoreError::Refused(_) => 2,
             StoreError::Overloaded => 3,
+            StoreError::Defect => 4,
         };
         self.store_errors[kind].increment(1);
     }
@@ -216,7 +231,7 @@ impl Metrics {
 }
 
 /// In the order of [`Metrics::store_failed`].
-const STORE_ERRORS: [&str; 4] = ["unreachable", "timeout", "refused", "overloaded"];
+const STORE_ERRORS: [&str; 5] = ["unreachable", "timeout", "refused", "overloaded", "defect"];
 
 /// Registers handles with one recorder.
 struct Table<'r>(&'r PrometheusRecorder);

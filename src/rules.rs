@@ -1,6 +1,7 @@
 //! Rules on disk, checked and compiled to what a request is matched against. Reads YAML, reports every problem
 //! with its place, and never awaits, logs or reads a clock.
 
+mod cases;
 mod compile;
 mod fields;
 mod form;
@@ -25,6 +26,9 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use sha2::{Digest as _, Sha256};
 
+pub use cases::{
+    Case, CaseDescriptor, CaseFile, CaseRequest, Expected, ExpectedLimit, ExpectedStatus, Remaining, START, Wait,
+};
 pub use load::load;
 pub use problem::{Problem, Problems, Severity};
 pub use source::{DotFiles, Source, Sources};

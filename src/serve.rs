@@ -5,8 +5,12 @@ mod backend;
 mod connection;
 mod core;
 mod handshake;
+mod http_listener;
 mod last_good;
 mod logging;
+mod modes;
+mod patience;
+mod preface;
 mod publish;
 mod redis_url;
 mod snapshots;
@@ -17,26 +21,27 @@ use std::{net::SocketAddr, sync::Arc, thread::available_parallelism};
 
 use anyhow::{Context, anyhow};
 use arc_swap::ArcSwap;
-use axum::Router;
+use futures_util::FutureExt;
 use tokio::{net::TcpListener, sync::Notify, task::JoinSet, time};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 use tracing::{info, warn};
 
-use self::{accept::Listener, backend::Backend, connection::Grpc, core::Core, tls::Tls};
+use self::{accept::Listener, backend::Backend, connection::Grpc, core::Core, http_listener::HttpListener, tls::Tls};
 use crate::{
     admin,
     health::Health,
     http,
-    limiter::{Degraded, Limiter, Modes, Snapshot},
-    metrics::{self, Metrics},
+    limiter::{Degraded, Limiter, Snapshot},
+    metrics::{self, Metrics, Surface},
     service::{FILE_DESCRIPTORS, RateLimit},
-    settings::{DecisionSettings, ListenerSettings, ResponseSettings, Settings},
+    settings::{DecisionSettings, ListenerSettings, OverloadSettings, ResponseSettings, Settings},
     store::memory::{Memory, MemorySettings},
 };
 
 pub use logging::start as start_logging;
+pub use modes::{defaults, modes};
 
 /// Listeners that are bound, before anything is served: a port that is taken is an error at once.
 struct Bound {
@@ -79,6 +84,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
         metrics: Arc::clone(&metrics),
         decisions: settings.decisions,
         responses: settings.responses.clone(),
+        bounds: settings.overload,
     };
 
     // `goaway` ends connections, `closed` what they needed: the store's tasks outlive the last request.
@@ -90,12 +96,17 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
     let health = Arc::new(Health::new(reporter, store.clone(), Arc::clone(&snapshot), settings.health).await);
 
     let mut parts = Parts::new();
-    serve_http(&mut parts, "http", bound.http, http::router(Arc::clone(&health), service), &closed);
-    serve_http(&mut parts, "admin", bound.admin, admin::router(Arc::clone(&snapshot), reload), &closed);
+    let mut serve_http = |surface: Surface, listener, router| {
+        let (bounds, metrics, stop) = (settings.overload, Arc::clone(&metrics), closed.clone());
+        let serving = HttpListener { surface, router, bounds, metrics, stop }.serve(listener);
+        parts.spawn(serving.map(move |()| (surface.name(), Ok(()))));
+    };
+    serve_http(Surface::Http, bound.http, http::router(Arc::clone(&health), service));
+    serve_http(Surface::Admin, bound.admin, admin::router(Arc::clone(&snapshot), reload));
     if let Some(listener) = bound.metrics {
         let path = &settings.listeners.metrics_path;
         let router = admin::metrics_router(path, Arc::clone(&snapshot), Arc::clone(&metrics));
-        serve_http(&mut parts, "metrics", listener, router, &closed);
+        serve_http(Surface::Metrics, listener, router);
     }
     let sinks = stats::sinks(&settings.stats);
     if !sinks.is_empty() {
@@ -118,7 +129,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
     });
 
     let ended_early = tokio::select! {
-        never = bound.grpc.deal(&cores) => match never {},
+        never = bound.grpc.deal(&cores, settings.overload.grpc_connections_max, &limiting.metrics) => match never {},
         () = core_ended.cancelled() => Some(anyhow!("a core's thread ended early")),
         Some(part) = parts.join_next() => Some(early(part)),
         () = async { stop.cancelled().await; drain(&settings, &health).await } => None,
@@ -142,20 +153,6 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
 /// What must go on for as long as the process serves, by name.
 type Parts = JoinSet<(&'static str, anyhow::Result<()>)>;
 
-/// Serves a listener until `closed`.
-fn serve_http(
-    parts: &mut Parts,
-    name: &'static str,
-    listener: TcpListener,
-    router: Router,
-    closed: &CancellationToken,
-) {
-    let until = closed.clone().cancelled_owned();
-    parts.spawn(async move {
-        (name, axum::serve(listener, router).with_graceful_shutdown(until).await.map_err(Into::into))
-    });
-}
-
 /// What every core makes its limiter of.
 #[derive(Clone)]
 struct Limiting {
@@ -165,24 +162,18 @@ struct Limiting {
     metrics: Arc<Metrics>,
     decisions: DecisionSettings,
     responses: ResponseSettings,
+    bounds: OverloadSettings,
 }
 
 impl Limiting {
     /// A service with its own way to the store, whose tasks go on `tasks` and end with `stop`.
     fn service(&self, tasks: &TaskTracker, stop: &CancellationToken) -> (RateLimit, crate::store::Store) {
-        let modes = Modes {
-            shadow: self.decisions.shadow_mode,
-            quota: self.decisions.quota_mode,
-            algorithm: self.decisions.algorithm,
-            count_denied: self.decisions.count_denied,
-            on_store_failure: self.decisions.on_store_failure,
-            notes: self.responses.dynamic_metadata,
-        };
+        let modes = modes(&self.decisions, self.responses.dynamic_metadata);
         let store = self.backend.open(tasks, stop);
         self.metrics.watch(store.clone());
         let (snapshot, degraded) = (Arc::clone(&self.snapshot), Arc::clone(&self.degraded));
         let limiter = Limiter::new(snapshot, store.clone(), degraded, modes, Arc::clone(&self.metrics));
-        (RateLimit::new(limiter, self.decisions.store_timeout, &self.responses), store)
+        (RateLimit::new(limiter, self.decisions.store_timeout, &self.responses, &self.bounds), store)
     }
 }
 
@@ -197,10 +188,12 @@ fn start_cores(
     let start = |number| {
         let (limiting, others, tls, goaway) = (limiting.clone(), others.clone(), tls.clone(), goaway.clone());
         let (age, age_grace) = (settings.listeners.max_connection_age, settings.listeners.max_connection_age_grace);
+        let bounds = settings.overload;
         let build = move |tasks: &TaskTracker| {
             let closed = CancellationToken::new();
             let (rate_limit, _) = limiting.service(tasks, &closed);
-            Arc::new(Grpc { rate_limit, others, metrics: limiting.metrics, tls, age, age_grace, stop: goaway, closed })
+            let metrics = limiting.metrics;
+            Arc::new(Grpc { rate_limit, others, metrics, tls, bounds, age, age_grace, stop: goaway, closed })
         };
         Core::start(number, ended.clone(), build).context("a thread can't be started")
     };

@@ -1,6 +1,7 @@
 //! Envoy's border: protobuf in, the limiter's words in between, protobuf out. The only place but `bench` and `call`
 //! that knows the rate limit service's messages.
 
+mod guard;
 mod headers;
 mod json;
 mod metadata;
@@ -10,20 +11,24 @@ mod unary;
 mod words;
 
 use std::{
+    panic::{self, AssertUnwindSafe},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
+use futures_util::FutureExt;
 use tonic::Status;
 
+pub use guard::OwnPlaces;
 pub use json::{FILE_DESCRIPTORS, JsonError, json_request, json_response};
 pub use unary::Reply;
 
+use self::guard::Guard;
 use crate::{
     clock, limit,
     limiter::{DecideError, Decision, Limiter},
-    settings::ResponseSettings,
+    settings::{OverloadSettings, ResponseSettings},
     store::StoreError,
 };
 
@@ -37,12 +42,18 @@ pub struct RateLimit {
     store_timeout: Duration,
     /// What answers carry beside the decision, if anything.
     extras: Option<Arc<ResponseSettings>>,
+    guard: Arc<Guard>,
 }
 
 impl RateLimit {
-    pub fn new(limiter: Limiter, store_timeout: Duration, responses: &ResponseSettings) -> RateLimit {
+    pub fn new(
+        limiter: Limiter,
+        store_timeout: Duration,
+        responses: &ResponseSettings,
+        bounds: &OverloadSettings,
+    ) -> RateLimit {
         let extras = (!responses.is_plain()).then(|| Arc::new(responses.clone()));
-        RateLimit { limiter, store_timeout, extras }
+        RateLimit { limiter, store_timeout, extras, guard: Arc::new(Guard::new(bounds)) }
     }
 
     /// Decides one request. `allowed` is how long the caller waits, where it says so.
@@ -51,10 +62,44 @@ impl RateLimit {
         request: &RateLimitRequest,
         allowed: Option<Duration>,
     ) -> Result<RateLimitResponse, Status> {
-        match self.answer_now(request) {
+        match self.caught_now(request) {
             Some(answer) => answer,
-            None => self.answer_later(request, allowed).await,
+            None => self.caught_later(request, allowed).await,
         }
+    }
+
+    /// As [`RateLimit::answer_now`]. A panic would end the connection, and with it every other request on it.
+    fn caught_now(&self, request: &RateLimitRequest) -> Option<Result<RateLimitResponse, Status>> {
+        let answered = panic::catch_unwind(AssertUnwindSafe(|| self.answer_now(request)));
+        answered.unwrap_or_else(|_| Some(self.after_panic(request)))
+    }
+
+    /// As [`RateLimit::answer_later`], likewise.
+    async fn caught_later(
+        &self,
+        request: &RateLimitRequest,
+        allowed: Option<Duration>,
+    ) -> Result<RateLimitResponse, Status> {
+        let answered = AssertUnwindSafe(self.answer_later(request, allowed)).catch_unwind().await;
+        answered.unwrap_or_else(|_| self.after_panic(request))
+    }
+
+    /// The policies of the limits stand in for a decision that panicked; an error, where even that does.
+    fn after_panic(&self, request: &RateLimitRequest) -> Result<RateLimitResponse, Status> {
+        self.limiter.metrics().panicked();
+        let by_policy = || self.answer_without_store(request, StoreError::Defect, clock::instant());
+        panic::catch_unwind(AssertUnwindSafe(by_policy))
+            .unwrap_or_else(|_| Err(DecideError::from(StoreError::Defect).into()))
+    }
+
+    fn answer_without_store(
+        &self,
+        request: &RateLimitRequest,
+        why: StoreError,
+        arrived: Instant,
+    ) -> Result<RateLimitResponse, Status> {
+        let words = self.read(request)?;
+        self.tell(request, self.limiter.decide_without_store(&words, why, clock::now()), arrived)
     }
 
     /// Decides one request, if nothing has to be waited for.
@@ -75,6 +120,10 @@ impl RateLimit {
         allowed: Option<Duration>,
     ) -> Result<RateLimitResponse, Status> {
         let arrived = clock::instant();
+        let Some(_place) = self.guard.store.enter() else {
+            self.limiter.metrics().shed();
+            return self.answer_without_store(request, StoreError::Overloaded, arrived);
+        };
         let words = self.read(request)?;
         let timeout = allowed.map_or(self.store_timeout, |allowed| allowed.min(self.store_timeout));
         let decided = self.limiter.decide(&words, clock::now(), (arrived + timeout).into()).await;
@@ -104,11 +153,6 @@ impl RateLimit {
             Some(extras) => dressed(request, decision, extras),
         })
     }
-
-    fn panicked(&self) -> Status {
-        self.limiter.metrics().panicked();
-        Status::unavailable("the decision failed; the service's log says where")
-    }
 }
 
 /// A response with what its settings add.
@@ -127,11 +171,24 @@ impl From<DecideError> for Status {
             DecideError::Store(StoreError::Timeout(_)) => Status::unavailable(error.to_string()),
             DecideError::Store(StoreError::Unreachable(_)) => Status::unavailable("the store can't be reached"),
             DecideError::Store(StoreError::Refused(_)) => Status::unavailable("the store refused"),
+            DecideError::Store(StoreError::Defect) => Status::unavailable(error.to_string()),
             DecideError::NoRules => Status::unavailable(error.to_string()),
             DecideError::EmptyDomain
             | DecideError::NoDescriptors
             | DecideError::TextTooLong { .. }
             | DecideError::TooManyCounters => Status::invalid_argument(error.to_string()),
         }
+    }
+}
+
+/// Bounds that no test meets by chance.
+#[cfg(test)]
+fn bounds() -> OverloadSettings {
+    OverloadSettings {
+        in_flight_max: 1_000,
+        grpc_connections_max: 1_000,
+        http_connections_max: 1_000,
+        client_timeout: Duration::from_secs(10),
+        grpc_ping_interval: Duration::ZERO,
     }
 }

@@ -2,6 +2,7 @@
 //! reported at once. Knows nothing of what the settings are used for.
 
 mod flags;
+mod overload;
 mod parse;
 mod per_second;
 mod responses;
@@ -23,6 +24,7 @@ use std::{
 use clap::Args;
 
 pub use flags::Flags;
+pub use overload::{OverloadFlags, OverloadSettings};
 pub use responses::{LimitHeaders, ResponseSettings};
 pub use stats::{Mogrifier, StatsFlags, StatsSettings};
 pub use tls::TlsSettings;
@@ -39,6 +41,7 @@ pub struct Settings {
     pub responses: ResponseSettings,
     pub store: StoreSettings,
     pub listeners: ListenerSettings,
+    pub overload: OverloadSettings,
     pub health: HealthSettings,
     pub process: ProcessSettings,
     pub stats: StatsSettings,
@@ -212,6 +215,7 @@ impl Settings {
             responses: responses::responses(flags, &mut read),
             store: store(flags, &mut read),
             listeners: listeners(flags, &mut read),
+            overload: overload::overload(flags, &mut read),
             health: health(flags, &mut read),
             process: process(flags, &mut read),
             stats: stats::stats(flags, &mut read),

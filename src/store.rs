@@ -99,6 +99,9 @@ pub enum StoreError {
     /// Add capacity: requests come faster than they can be counted.
     #[error("too many requests wait for the store")]
     Overloaded,
+    /// Report it: the log has the panic that was caught.
+    #[error("the decision failed; the service's log says where")]
+    Defect,
 }
 
 /// The two stores that there are. Cheap to clone; each core has its own clone, and with it its own way to Redis.

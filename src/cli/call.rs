@@ -15,7 +15,7 @@ use envoy_types::pb::envoy::{
 use tokio::runtime;
 use tonic::transport::Endpoint;
 
-use crate::service::json_response;
+use crate::{limit::written, service::json_response};
 
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
@@ -93,41 +93,8 @@ fn in_words(status: &DescriptorStatus) -> String {
     format!("{code}, {} of {}{window}{name} remaining{reset}", status.limit_remaining, limit.requests_per_unit)
 }
 
-/// `k=v,k=v`: split at the first `=`; a comma or backslash in a text is written with a backslash before it.
+/// `k=v,k=v`.
 pub(super) fn descriptor(text: &str) -> Result<RateLimitDescriptor, String> {
-    let mut parts = vec![String::new()];
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        match (c, parts.last_mut()) {
-            ('\\', Some(part)) => part.extend(chars.next()),
-            (',', _) => parts.push(String::new()),
-            (c, Some(part)) => part.push(c),
-            (_, None) => {}
-        }
-    }
-    let entry = |part: String| match part.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok(Entry { key: key.into(), value: value.into() }),
-        _ => Err(format!("'{part}' is no key=value")),
-    };
-    let entries = parts.into_iter().map(entry).collect::<Result<_, _>>()?;
-    Ok(RateLimitDescriptor { entries, ..RateLimitDescriptor::default() })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn entries_split_at_the_first_equals_sign_and_commas_can_be_escaped() {
-        let entries = |text| -> Vec<(String, String)> {
-            descriptor(text).expect("well formed").entries.into_iter().map(|e| (e.key, e.value)).collect()
-        };
-        let pair = |k: &str, v: &str| (k.to_string(), v.to_string());
-        assert_eq!(entries("user=a=b,path=/x"), [pair("user", "a=b"), pair("path", "/x")]);
-        assert_eq!(entries(r"list=1\,2"), [pair("list", "1,2")]);
-        assert_eq!(entries(r"w=c:\\x"), [pair("w", r"c:\x")]);
-        assert_eq!(entries("empty="), [pair("empty", "")]);
-        assert!(descriptor("user").is_err());
-        assert!(descriptor("=x").is_err());
-    }
+    let entries = written::entries(text)?.into_iter().map(|written| Entry { key: written.key, value: written.value });
+    Ok(RateLimitDescriptor { entries: entries.collect(), ..RateLimitDescriptor::default() })
 }

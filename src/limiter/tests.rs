@@ -50,6 +50,18 @@ fn descriptor(text: &str) -> Descriptor<'_> {
     Descriptor { entries: entries.collect(), ..Descriptor::default() }
 }
 
+/// A decision about this domain panics, in tests alone.
+pub(crate) const PANICS: &str = "panics";
+
+pub(super) fn panic_if_asked_to(request: &Request<'_>) {
+    assert!(request.domain != PANICS, "as the test wants it");
+}
+
+/// A limiter on the memory store.
+pub(crate) fn limiter(yaml: &str) -> Limiter {
+    asked(yaml, MODES).limiter
+}
+
 impl Asked {
     fn request(&self, request: &Request<'_>) -> Result<Decision, DecideError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");

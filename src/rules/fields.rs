@@ -14,7 +14,7 @@ use super::{
 /// The keys that a map may have, and what it is called.
 pub(super) struct Shape {
     pub(super) what: &'static str,
-    keys: &'static [&'static str],
+    pub(super) keys: &'static [&'static str],
 }
 
 pub(super) const FILE: Shape =
@@ -188,6 +188,20 @@ impl Pen<'_> {
 
     /// Takes a map apart and reports every key that doesn't belong in it.
     pub(super) fn fields<'n, 't>(&mut self, node: &'n Node<'t>, shape: &Shape) -> Option<Fields<'n, 't>> {
+        self.fields_or(node, shape, Self::misfit)
+    }
+
+    /// As [`Pen::fields`], for maps that aren't a rule file's: a key that is at home in one is as unknown as any other.
+    pub(super) fn own_fields<'n, 't>(&mut self, node: &'n Node<'t>, shape: &Shape) -> Option<Fields<'n, 't>> {
+        self.fields_or(node, shape, |pen, key, at, _, shape| pen.unknown(key, at, shape))
+    }
+
+    fn fields_or<'n, 't>(
+        &mut self,
+        node: &'n Node<'t>,
+        shape: &Shape,
+        misfit: impl Fn(&mut Self, &str, Place, &Node<'t>, &Shape),
+    ) -> Option<Fields<'n, 't>> {
         let Value::Map(entries) = &node.value else {
             self.error(node.at, format!("{} must be a map, not {}", shape.what, node.kind()));
             return None;
@@ -198,7 +212,7 @@ impl Pen<'_> {
             let Some(text) = self.key(key) else { continue };
             match shape.keys.iter().find(|known| **known == text) {
                 Some(known) => self.keep(&mut fields, known, key.at, value),
-                None => self.misfit(text, key.at, value, shape),
+                None => misfit(self, text, key.at, value, shape),
             }
         }
         fields.all_known = self.report.errors() == errors;
@@ -248,13 +262,15 @@ impl Pen<'_> {
                 let what = format!("`{key}` doesn't belong in {whose}");
                 self.error(at, what).hint(format!("it belongs in {}", home.what));
             }
-            None => {
-                let problem = self.error(at, format!("unknown key `{key}` in {whose}"));
-                match nearest(key, shape.keys) {
-                    Some(meant) => problem.hint(format!("did you mean `{meant}`?")),
-                    None => problem.hint(format!("it may have {}", shape.keys.join(", "))),
-                }
-            }
+            None => self.unknown(key, at, shape),
+        }
+    }
+
+    fn unknown(&mut self, key: &str, at: Place, shape: &Shape) {
+        let problem = self.error(at, format!("unknown key `{key}` in {}", shape.what));
+        match nearest(key, shape.keys) {
+            Some(meant) => problem.hint(format!("did you mean `{meant}`?")),
+            None => problem.hint(format!("it may have {}", shape.keys.join(", "))),
         }
     }
 

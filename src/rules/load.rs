@@ -127,18 +127,22 @@ impl Pen<'_> {
         }
     }
 
+    pub(super) fn faults(&mut self, faults: Vec<yaml::Fault>) {
+        for fault in faults {
+            let problem = self.error(fault.at, fault.what);
+            if let Some(hint) = fault.hint {
+                problem.hint(hint);
+            }
+        }
+    }
+
     /// What a document holds, if it is YAML at all.
     pub(super) fn document<'s>(&mut self, document: Document<'s>) -> Option<Node<'s>> {
         if let Some(at) = document.second.filter(|_| document.faults.is_empty()) {
             self.warn(at, "a second document begins here, and is ignored").hint("put it in a file of its own");
         }
         let is_sound = document.faults.is_empty();
-        for fault in document.faults {
-            let problem = self.error(fault.at, fault.what);
-            if let Some(hint) = fault.hint {
-                problem.hint(hint);
-            }
-        }
+        self.faults(document.faults);
         document.root.filter(|_| is_sound)
     }
 

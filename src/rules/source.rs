@@ -31,6 +31,12 @@ pub struct Source {
     pub bytes: Vec<u8>,
 }
 
+impl Source {
+    pub fn read(path: &Path) -> io::Result<Source> {
+        Ok(Source { path: path.to_owned(), bytes: read(path, FILE_MAX)? })
+    }
+}
+
 /// The files found under some paths, in order of path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sources {
@@ -43,6 +49,8 @@ pub struct Sources {
     pub read_at: UnixMicros,
     /// Files that aren't rules by their name; for an INFO line.
     pub skipped: Vec<PathBuf>,
+    /// Files of test cases ([`super::CaseFile`]), which stand beside the rules and aren't any.
+    pub cases: Vec<PathBuf>,
     /// What couldn't be read below the paths, and why: files or directories.
     pub unreadable: Vec<(PathBuf, String)>,
 }
@@ -57,9 +65,9 @@ pub enum DotFiles {
 }
 
 impl Sources {
-    /// Reads files, and directories with all below them. A file that is named itself is read whatever its name is.
-    /// Files of overrides are read because rule files name them, wherever they are. The errors are paths that can't be
-    /// read themselves; what can't be read below them is for [`super::load`].
+    /// Reads files, and directories with all below them. A file that is named itself is read whatever its name is, except
+    /// test cases: `rules/*.yaml` names them too. Files of overrides are read because rule files name them, wherever they
+    /// are. The errors are paths that can't be read themselves; what can't be read below them is for [`super::load`].
     pub fn read(paths: &[PathBuf], dot_files: DotFiles) -> Result<Sources, Problems> {
         let (mut reader, mut report) = (Reader { dot_files, sources: Sources::default() }, Report::default());
         for path in paths {
@@ -75,6 +83,8 @@ impl Sources {
         sources.files.dedup_by(|one, other| one.path == other.path);
         sources.read_overrides();
         sources.skipped.sort();
+        sources.cases.sort();
+        sources.cases.dedup();
         Ok(sources)
     }
 
@@ -211,10 +221,23 @@ impl Reader {
     }
 
     fn file(&mut self, path: &Path) -> io::Result<()> {
-        let bytes = read(path, FILE_MAX)?;
-        self.sources.files.push(Source { path: path.to_owned(), bytes });
+        let source = Source::read(path)?;
+        match is_case_file(&source) {
+            true => self.sources.cases.push(source.path),
+            false => self.sources.files.push(source),
+        }
         Ok(())
     }
+}
+
+/// The name alone doesn't say: the reference reads rules from a file of any name, and they must not be lost. So the text
+/// has a say too. A `cases` at its beginning would have the reference refuse it, and us as well, so that nothing is passed
+/// over that could have been rules; and it is found in YAML that is broken.
+fn is_case_file(source: &Source) -> bool {
+    let name = source.path.file_name().unwrap_or_default().as_encoded_bytes();
+    let has = |key: &[u8]| source.bytes.split(|byte| *byte == b'\n').any(|line| line.starts_with(key));
+    let is_named = name.ends_with(b".test.yaml") || name.ends_with(b".test.yml");
+    is_named && has(b"cases:") && !has(b"descriptors:")
 }
 
 fn is_rule_file(path: &Path) -> bool {

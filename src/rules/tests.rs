@@ -1,5 +1,6 @@
 //! Loading and matching through the public surface: what loads, what is refused and where, what matches.
 
+mod cases;
 mod domains;
 mod files;
 mod forms;

@@ -10,6 +10,7 @@ use tokio::{
 use tracing::warn;
 
 use super::core::{Accepted, Core};
+use crate::metrics::{Metrics, Surface};
 
 /// After an error such as "too many open files": trying at once would only spin.
 const RETRY: Duration = Duration::from_millis(50);
@@ -40,13 +41,17 @@ impl Listener {
         })
     }
 
-    /// Accepts for ever.
-    pub(super) async fn deal(&self, cores: &[Core]) -> Infallible {
+    /// Accepts for ever. What comes beyond `connections_max` open ones is closed: its client tries another replica.
+    pub(super) async fn deal(&self, cores: &[Core], connections_max: usize, metrics: &Metrics) -> Infallible {
         let mut failing = false;
         loop {
             match self.accept().await {
                 Ok(connection) => {
                     failing = false;
+                    if cores.iter().map(Core::load).sum::<usize>() >= connections_max {
+                        metrics.clients.refused(Surface::Grpc);
+                        continue;
+                    }
                     if let Some(least) = cores.iter().min_by_key(|core| core.load()) {
                         least.take(connection);
                     }

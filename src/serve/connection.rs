@@ -1,7 +1,8 @@
 //! One gRPC connection: HTTP/2 from its first byte to its end, and which service each request goes to.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, error::Error, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
@@ -9,13 +10,14 @@ use tokio::{
     time,
 };
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
+use tonic::{Status, service::Routes};
 use tower::Service;
 
-use super::tls::Tls;
+use super::{preface::Prefaced, tls::Tls};
 use crate::{
-    metrics::Metrics,
-    service::{RateLimit, Reply},
+    metrics::{Metrics, Surface},
+    service::{OwnPlaces, RateLimit, Reply},
+    settings::OverloadSettings,
 };
 
 const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
@@ -25,6 +27,9 @@ const STREAMS_MAX: u32 = 4_096;
 
 /// Envoy resets a stream at its 20 ms timeout; with the default of 20 a burst of those ends the connection.
 const PENDING_RESETS_MAX: usize = 1_024;
+
+/// Envoy sends a few hundred bytes; more than this is an attack, and the stream is refused.
+const HEADER_BYTES_MAX: u32 = 16 << 10;
 
 /// Longer is for ever, and can't be multiplied.
 const AGE_MAX: Duration = Duration::from_secs(1 << 40);
@@ -38,6 +43,7 @@ pub(super) struct Grpc {
     pub metrics: Arc<Metrics>,
     /// Every connection is greeted with it.
     pub tls: Option<Tls>,
+    pub bounds: OverloadSettings,
     /// Zero: for ever.
     pub age: Duration,
     /// Zero: for ever.
@@ -62,39 +68,83 @@ impl Grpc {
         }
     }
 
-    /// Its errors are the client's affair: it knows them better than we do.
     async fn serve(self: Arc<Grpc>, io: impl AsyncRead + AsyncWrite + Unpin + 'static) {
-        let this = Arc::clone(&self);
-        let service = service_fn(move |request| Arc::clone(&this).route(request));
+        let OverloadSettings { client_timeout, grpc_ping_interval, .. } = self.bounds;
+        let stopped = self.stop.clone();
+        let io = match stopped.run_until_cancelled(Prefaced::read(io, client_timeout)).await {
+            Some(Some(Ok(io))) => io,
+            Some(None) => return self.metrics.clients.slow(Surface::Grpc),
+            // It hung up without a word, or nothing more is begun.
+            Some(Some(Err(_))) | None => return,
+        };
+        let of_calls = Arc::new(Connected { grpc: Arc::clone(&self), places: OwnPlaces::default() });
+        let service = service_fn(move |request| Arc::clone(&of_calls).route(request));
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             // No gRPC client reads it.
             .auto_date_header(false)
             .max_concurrent_streams(STREAMS_MAX)
             .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+            .max_header_list_size(HEADER_BYTES_MAX)
+            // Whoever is gone without a word, or reads nothing, does not answer it either.
+            .keep_alive_interval((!grpc_ping_interval.is_zero()).then_some(grpc_ping_interval))
+            .keep_alive_timeout(client_timeout)
             .serve_connection(TokioIo::new(io), service);
         let mut connection = std::pin::pin!(connection);
         self.metrics.connected();
-        let asked = tokio::select! {
-            _ = connection.as_mut() => false,
-            () = self.stop.cancelled() => true,
-            () = time::sleep(aged(self.age)) => true,
+        let ended = tokio::select! {
+            ended = connection.as_mut() => Some(ended),
+            () = self.stop.cancelled() => None,
+            () = time::sleep(aged(self.age)) => None,
         };
-        if asked {
-            connection.as_mut().graceful_shutdown();
-            // The grace ends what a client that ignores GOAWAY would keep open for ever.
-            let _ = time::timeout(or_ever(self.age_grace), connection).await;
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
+                connection.as_mut().graceful_shutdown();
+                // The grace ends what a client that ignores GOAWAY would keep open for ever.
+                time::timeout(or_ever(self.age_grace), connection).await.unwrap_or(Ok(()))
+            }
+        };
+        if let Err(error) = ended {
+            self.count(&error);
         }
         self.metrics.disconnected();
     }
 
-    async fn route(self: Arc<Grpc>, request: http::Request<Incoming>) -> Result<http::Response<Reply>, Infallible> {
+    /// What ended a connection is the client's affair; that it did is counted. Whoever just hung up isn't.
+    fn count(&self, error: &hyper::Error) {
+        let h2 = error.source().and_then(|why| why.downcast_ref::<h2::Error>());
+        if error.is_timeout() {
+            self.metrics.clients.slow(Surface::Grpc);
+        } else if h2.is_some_and(|why| !why.is_io()) {
+            self.metrics.clients.broken(Surface::Grpc);
+        }
+    }
+}
+
+/// What the calls of one connection share.
+struct Connected {
+    grpc: Arc<Grpc>,
+    places: OwnPlaces,
+}
+
+impl Connected {
+    async fn route(
+        self: Arc<Connected>,
+        request: http::Request<Incoming>,
+    ) -> Result<http::Response<Reply>, Infallible> {
         if request.uri().path() == SHOULD_RATE_LIMIT {
-            return Ok(self.rate_limit.call(request).await);
+            return Ok(self.grpc.rate_limit.call(request, &self.places).await);
         }
         // Boxed, so that the requests that are not seldom don't carry room for it.
-        let answer = Box::pin(self.others.clone().call(request)).await?;
-        Ok(answer.map(Reply::Other))
+        let answering = AssertUnwindSafe(Box::pin(self.grpc.others.clone().call(request))).catch_unwind();
+        match answering.await {
+            Ok(answer) => answer.map(|answer| answer.map(Reply::Other)),
+            Err(_) => {
+                self.grpc.metrics.panicked();
+                Ok(Status::internal("the call failed; the service's log says where").into_http())
+            }
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
 
-use super::last_good::LastGood;
+use super::{defaults, last_good::LastGood};
 use crate::{
     clock,
     limiter::Snapshot,
@@ -85,6 +85,9 @@ fn load(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<(Publishe
     if !sources.skipped.is_empty() {
         info!(files = ?sources.skipped, "not rule files by their names");
     }
+    if !sources.cases.is_empty() {
+        info!(files = ?sources.cases, "test cases, for `tollgate test`");
+    }
     let last_good = settings.store.state_dir.as_deref().map(LastGood::new);
     let load = match first(&sources, &again.defaults, last_good.as_ref()) {
         Ok(load) => load,
@@ -148,11 +151,7 @@ fn reload_settings(settings: &Settings) -> ReloadSettings {
     ReloadSettings {
         paths: settings.rules.paths.clone(),
         dot_files: if settings.rules.ignore_dotfiles { DotFiles::Ignore } else { DotFiles::Read },
-        defaults: Defaults {
-            algorithm: settings.decisions.algorithm,
-            count_denied: settings.decisions.count_denied,
-            merge_domains: settings.rules.merge_domains,
-        },
+        defaults: defaults(settings),
         poll: settings.rules.poll,
         allow_empty: settings.rules.allow_empty,
     }

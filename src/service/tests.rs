@@ -13,7 +13,10 @@ use smallvec::smallvec;
 use super::*;
 use crate::{
     limit::{Code, Micros, Unit},
-    limiter::{Decision, ShownLimit},
+    limiter::{
+        Decision, ShownLimit,
+        tests::{PANICS, limiter},
+    },
 };
 
 fn request(change: impl FnOnce(&mut RateLimitDescriptor)) -> RateLimitRequest {
@@ -150,5 +153,31 @@ fn the_callers_patience_is_read_in_every_unit_and_nonsense_is_no_limit() {
         let mut headers = HeaderMap::new();
         headers.insert("grpc-timeout", text.parse().expect("ASCII"));
         assert_eq!(unary::grpc_timeout(&headers), expected, "{text:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_is_caught_counted_and_answered_by_the_policies_of_the_limits() {
+    let rules = |policy: &str| {
+        format!(
+            "domain: {PANICS}\ndescriptors:\n  - key: user\n    on_store_failure: {policy}\n    \
+             rate_limit: {{requests_per_unit: 9, unit: hour}}\n"
+        )
+    };
+    let ask = RateLimitRequest { domain: PANICS.into(), ..request(|_| {}) };
+    for (policy, code) in
+        [("open", Ok(1)), ("closed", Ok(2)), ("local", Ok(1)), ("error", Err(tonic::Code::Unavailable))]
+    {
+        let service = RateLimit::new(limiter(&rules(policy)), Duration::ZERO, &ResponseSettings::default(), &bounds());
+        let answer = service.answer(&ask, None).await;
+        assert_eq!(answer.map(|answer| answer.overall_code).map_err(|status| status.code()), code, "{policy}");
+        let metrics = service.limiter.metrics().render(&service.limiter.snapshot());
+        for line in [
+            "tollgate_panics_total 1",
+            "tollgate_store_errors_total{kind=\"defect\"} 1",
+            &format!("tollgate_degraded_decisions_total{{policy=\"{policy}\"}} 1"),
+        ] {
+            assert!(metrics.lines().any(|shown| shown == line), "{line} in\n{metrics}");
+        }
     }
 }

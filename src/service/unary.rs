@@ -6,7 +6,7 @@
 mod tests;
 
 use std::{
-    panic::{self, AssertUnwindSafe},
+    future::poll_fn,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -14,14 +14,16 @@ use std::{
 
 use bytes::{BufMut, Bytes, BytesMut};
 use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
-use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
-use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, SizeHint};
 use prost::Message;
-use tonic::Status;
+use tonic::{Code, Status};
 
-use super::{MESSAGE_BYTES_MAX, RateLimit};
+use super::{
+    MESSAGE_BYTES_MAX, RateLimit,
+    guard::{OwnPlaces, Wait},
+};
+use crate::metrics::Surface;
 
 /// Not compressed, and the length: before each message.
 const PREFIX: usize = 5;
@@ -73,8 +75,8 @@ impl Body for Reply {
 }
 
 impl RateLimit {
-    /// Answers a call; every outcome is a response.
-    pub async fn call<B>(&self, request: Request<B>) -> Response<Reply>
+    /// Answers a call of the connection that has these places of its own; every outcome is a response.
+    pub async fn call<B>(&self, request: Request<B>, own: &OwnPlaces) -> Response<Reply>
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
@@ -85,57 +87,61 @@ impl RateLimit {
             *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             return response;
         }
-        match self.try_call(request).await {
+        match self.try_call(request, own).await {
             Ok(message) => framed(&message),
             Err(status) => status.into_http(),
         }
     }
 
-    async fn try_call<B>(&self, request: Request<B>) -> Result<RateLimitResponse, Status>
+    async fn try_call<B>(&self, request: Request<B>, own: &OwnPlaces) -> Result<RateLimitResponse, Status>
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
         let (parts, body) = request.into_parts();
-        let request = message(body).await?;
-        // A panic would end the connection, and with it every other request on it.
-        let now = panic::catch_unwind(AssertUnwindSafe(|| self.answer_now(&request)));
-        match now.map_err(|_| self.panicked())? {
+        let request = message(body, self.guard.wait(own)).await.inspect_err(|status| self.unread(status))?;
+        match self.caught_now(&request) {
             Some(answer) => answer,
-            None => {
-                // Boxed, because a future is as large as its largest part, and is moved several times on its way.
-                let later = Box::pin(self.answer_later(&request, grpc_timeout(&parts.headers)));
-                AssertUnwindSafe(later).catch_unwind().await.map_err(|_| self.panicked())?
-            }
+            // Boxed, because a future is as large as its largest part, and is moved several times on its way.
+            None => Box::pin(self.caught_later(&request, grpc_timeout(&parts.headers))).await,
+        }
+    }
+
+    /// Counts a request that was not read for the client's or the crowd's sake.
+    fn unread(&self, status: &Status) {
+        match status.code() {
+            Code::DeadlineExceeded => self.limiter.metrics().clients.slow(Surface::Grpc),
+            Code::ResourceExhausted => self.limiter.metrics().shed(),
+            _ => {}
         }
     }
 }
 
 /// Reads the one message of a call. Nearly always it is in one frame, and nothing is copied.
-async fn message<B>(mut body: B) -> Result<RateLimitRequest, Status>
+async fn message<B>(mut body: B, mut wait: Wait<'_>) -> Result<RateLimitRequest, Status>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
     let mut read = Bytes::new();
-    let mut joined = BytesMut::new();
-    while let Some(frame) = body.frame().await {
+    let mut joined = wait.guard().joined();
+    while let Some(frame) = poll_fn(|cx| wait.poll_frame(&mut body, cx)).await? {
         let frame = frame.map_err(|error| Status::internal(format!("the request can't be read: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
-        if read.len() + joined.len() + data.len() > PREFIX + MESSAGE_BYTES_MAX {
+        if read.len() + joined.bytes().len() + data.len() > PREFIX + MESSAGE_BYTES_MAX {
             return Err(Status::out_of_range(format!("a request may have {MESSAGE_BYTES_MAX} bytes")));
         }
-        if read.is_empty() && joined.is_empty() {
+        if read.is_empty() && joined.bytes().is_empty() {
             read = data;
         } else {
-            joined.extend_from_slice(&std::mem::take(&mut read));
-            joined.extend_from_slice(&data);
+            joined.add(&std::mem::take(&mut read))?;
+            joined.add(&data)?;
         }
         if body.is_end_stream() {
             break;
         }
     }
-    decoded(if joined.is_empty() { &read } else { &joined })
+    decoded(if joined.bytes().is_empty() { &read } else { joined.bytes() })
 }
 
 /// One message with its prefix.

@@ -279,6 +279,9 @@ pub struct Flags {
     pub prometheus_path: Option<String>,
 
     #[command(flatten)]
+    pub overload: super::OverloadFlags,
+
+    #[command(flatten)]
     pub stats: super::StatsFlags,
 
     /// Be healthy only while a domain has rules [default: false]

@@ -9,6 +9,7 @@ mod grpc;
 mod http;
 mod load;
 mod process;
+mod raw_http2;
 mod rules_dir;
 mod tollgate;
 
@@ -21,6 +22,7 @@ pub(crate) use grpc::{Rls, channel, descriptor, request};
 pub(crate) use http::{Answer, get, post};
 pub(crate) use load::Load;
 pub(crate) use process::Process;
+pub(crate) use raw_http2::RawHttp2;
 pub(crate) use rules_dir::RulesDir;
 pub(crate) use tollgate::{REDIS_CONNECTIONS, Tollgate, run_to_end};
 

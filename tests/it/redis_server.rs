@@ -155,12 +155,16 @@ impl RedisCluster {
         let pause = Duration::from_millis(20);
         let looks = START_PATIENCE.as_millis() / pause.as_millis();
         for _ in 0..looks {
-            if cluster.nodes.iter().all(RedisServer::knows_all_slots) {
+            if cluster.is_whole() {
                 return cluster;
             }
             std::thread::sleep(pause);
         }
         panic!("the nodes did not meet within {START_PATIENCE:?}");
+    }
+
+    pub(crate) fn is_whole(&self) -> bool {
+        self.nodes.iter().all(RedisServer::knows_all_slots)
     }
 
     /// Moves a slot with what is in it, as an operator's tool does, calling `midway` while it is on both sides.

@@ -8,7 +8,7 @@ use std::{
 
 use crate::harness::run_to_end;
 
-fn files(directory: &str) -> Vec<PathBuf> {
+pub(crate) fn files(directory: &str) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = fs::read_dir(directory)
         .expect("it is in the repository")
         .map(|entry| entry.expect("readable").path())
@@ -27,7 +27,7 @@ fn check(args: &[&str]) -> (String, Option<i32>) {
 }
 
 /// With `TOLLGATE_BLESS` set the words are written down anew; what changed is then for `git diff` to show.
-fn assert_golden(path: &Path, said: &str) {
+pub(crate) fn assert_golden(path: &Path, said: &str) {
     if std::env::var_os("TOLLGATE_BLESS").is_some() {
         fs::write(path, said).expect("the repository is ours");
     }
@@ -35,7 +35,7 @@ fn assert_golden(path: &Path, said: &str) {
     assert_eq!(said, expected, "{} (TOLLGATE_BLESS=1 writes it anew)", path.display());
 }
 
-fn text(path: &Path) -> &str {
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().expect("file names are text")
 }
 

@@ -1,6 +1,7 @@
 //! What a running Tollgate promises to its clients and operators, asked of the real binary over its listeners.
 
 mod health;
+mod hostile;
 mod lifecycle;
 mod reload;
 mod requests;

@@ -98,3 +98,38 @@ fn directories_that_hold_themselves_come_to_an_end() {
     let sources = Sources::read(&[directory.path().to_owned()], DotFiles::Read).expect("the directory is readable");
     assert!(!sources.unreadable.is_empty());
 }
+
+#[test]
+fn test_cases_beside_the_rules_are_passed_over_whether_named_or_found() {
+    let directory = directory_with(&["a.yaml"]);
+    let path = directory.path().join("a.test.yaml");
+    fs::write(&path, "domain: d\ncases:\n  - {name: x, requests: [{descriptor: a=b, expect: ok}]}\n").unwrap();
+    for paths in [vec![directory.path().to_owned()], vec![directory.path().join("a.yaml"), path.clone()]] {
+        let sources = Sources::read(&paths, DotFiles::Read).expect("readable");
+        assert_eq!((sources.files.len(), &sources.cases), (1, &vec![path.clone()]));
+    }
+}
+
+/// The reference reads rules from a file of any name.
+#[test]
+fn rules_in_a_file_that_is_named_like_test_cases_are_rules() {
+    let directory = directory_with(&[]);
+    let rules = "domain: d\ndescriptors:\n  - {key: a, rate_limit: 5/s}\n";
+    let flow = "{domain: e, descriptors: [{key: a, rate_limit: 5/s}]}";
+    for (file, text) in [("a.test.yaml", rules), ("b.test.yml", flow)] {
+        fs::write(directory.path().join(file), text).unwrap();
+    }
+    let sources = Sources::read(&[directory.path().to_owned()], DotFiles::Read).expect("readable");
+    let load = load(&sources, &Defaults::default(), None);
+    assert!(load.problems.is_empty(), "{}", load.problems);
+    assert_eq!((load.rules.count().domains, load.rules.count().rules), (2, 2));
+}
+
+#[test]
+fn cases_that_are_not_yaml_are_still_no_rules() {
+    let directory = directory_with(&["a.yaml"]);
+    fs::write(directory.path().join("a.test.yaml"), "domain: d\ncases:\n  - {name: [\n").unwrap();
+    let sources = Sources::read(&[directory.path().to_owned()], DotFiles::Read).expect("readable");
+    let load = load(&sources, &Defaults::default(), None);
+    assert!(!load.problems.has_errors(), "{}", load.problems);
+}

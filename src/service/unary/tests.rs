@@ -1,9 +1,19 @@
 use std::{collections::VecDeque, convert::Infallible};
 
 use envoy_types::pb::envoy::extensions::common::ratelimit::v3::{RateLimitDescriptor, rate_limit_descriptor::Entry};
-use tonic::Code;
+use futures_util::FutureExt;
+use http_body_util::BodyExt;
 
 use super::*;
+use crate::{
+    service::{bounds, guard::Guard},
+    settings::OverloadSettings,
+};
+
+/// Places for `in_flight_max` requests to wait.
+fn guard(in_flight_max: usize) -> Guard {
+    Guard::new(&OverloadSettings { in_flight_max, client_timeout: Duration::from_millis(20), ..bounds() })
+}
 
 /// A body that comes in these frames.
 struct Frames(VecDeque<Bytes>);
@@ -37,7 +47,8 @@ fn bytes() -> Vec<u8> {
 
 fn read(frames: impl IntoIterator<Item = Vec<u8>>) -> Result<RateLimitRequest, Status> {
     let frames = Frames(frames.into_iter().map(Bytes::from).collect());
-    message(frames).now_or_never().expect("the frames are there")
+    let (guard, own) = (guard(1), OwnPlaces::default());
+    message(frames, guard.wait(&own)).now_or_never().expect("the frames are there")
 }
 
 #[test]
@@ -87,4 +98,46 @@ fn an_answer_is_a_message_and_then_its_status() {
     let trailers = frame(&mut body).and_then(|frame| frame.into_trailers().ok()).expect("a status");
     assert_eq!(trailers.get("grpc-status"), Some(&OK));
     assert!(body.is_end_stream() && frame(&mut body).is_none());
+}
+
+/// A body that does not come.
+struct Never;
+
+impl Body for Never {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Pending
+    }
+}
+
+#[tokio::test]
+async fn a_body_is_waited_for_in_a_bounded_number_of_places_and_not_for_ever() {
+    let (guard, own, others) = (guard(2), OwnPlaces::default(), OwnPlaces::default());
+    let wait = || message(Never, guard.wait(&own));
+    // As many as any connection may have, and both of the common places.
+    let mut waiting: Vec<_> = (0..18).map(|_| Box::pin(wait())).collect();
+    assert!(waiting.iter_mut().all(|wait| wait.as_mut().now_or_never().is_none()));
+    let one_more = wait().now_or_never().expect("there is no place for it");
+    assert_eq!(one_more.expect_err("it is shed").code(), Code::ResourceExhausted);
+    assert!(message(Never, guard.wait(&others)).now_or_never().is_none(), "another connection has places of its own");
+    waiting.pop();
+    assert!(wait().now_or_never().is_none(), "the place is free again");
+    assert_eq!(waiting.remove(0).await.expect_err("its time is up").code(), Code::DeadlineExceeded);
+    let whole = message(Frames([Bytes::from(bytes())].into()), guard.wait(&own));
+    assert_eq!(whole.now_or_never().expect("it is there").expect("well formed"), asked());
+}
+
+#[test]
+fn bytes_of_bodies_in_parts_are_bounded_over_all_requests() {
+    let guard = guard(1);
+    let mut held: Vec<_> = (0..64).map(|_| guard.joined()).collect();
+    let part = vec![0; 1 << 20];
+    assert!(held.iter_mut().all(|body| body.add(&part).is_ok()));
+    let mut one_more = guard.joined();
+    assert_eq!(one_more.add(&part).expect_err("too many").code(), Code::ResourceExhausted);
+    drop(one_more);
+    held.pop();
+    assert!(guard.joined().add(&part).is_ok(), "what is dropped is given back");
 }

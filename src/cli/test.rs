@@ -1,0 +1,176 @@
+//! `tollgate test`: test cases beside the rules, played to the limiter that serves, on counters in memory and a clock
+//! that the cases move. Finds the cases and their rules, and prints what became of them.
+
+mod play;
+mod print;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use anyhow::{Context, bail};
+use clap::{Args, builder::FalseyValueParser};
+
+use self::play::Stage;
+use crate::{
+    rules::{self, Case, CaseFile, DotFiles, Problems, Rules, Source, Sources},
+    serve,
+    settings::{Flags, Settings},
+};
+
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    tollgate test config/\n  \
+    tollgate test --rules config/ cases.yaml\n  \
+    tollgate test --json config/ | jq '.cases[] | select(.passed | not)'\n\n\
+    A file of cases is called *.test.yaml and stands beside the rules; docs/testing.md has its keys.\n\
+    Exit code: 0 every case passed, 1 not.")]
+pub(super) struct TestArgs {
+    /// Files of cases, or directories of them
+    #[arg(value_name = "PATH", default_value = "config")]
+    paths: Vec<PathBuf>,
+    /// Rules to test, whatever the cases say [default: what a file of cases says, else the directory that it is in]
+    #[arg(long, value_name = "PATH")]
+    rules: Vec<PathBuf>,
+    /// Only cases whose names hold this text
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
+    /// Print one object with every case
+    #[arg(long)]
+    json: bool,
+    /// Merge files that name the same domain instead of refusing them
+    #[arg(long, env = "MERGE_DOMAIN_CONFIG", value_parser = FalseyValueParser::new())]
+    merge_domain_config: bool,
+    /// Skip files and directories whose names begin with a dot ("..*" always are)
+    #[arg(long, env = "RUNTIME_IGNOREDOTFILES", value_parser = FalseyValueParser::new())]
+    runtime_ignoredotfiles: bool,
+    #[command(flatten)]
+    decisions: DecisionArgs,
+}
+
+/// What serving can be told of decisions, by the same names.
+#[derive(Args)]
+struct DecisionArgs {
+    /// envoyproxy: the defaults of algorithm and count-denied are fixed_window and true
+    #[arg(long, value_name = "NAME", env = "TOLLGATE_COMPAT")]
+    compat: Option<String>,
+    /// Algorithm of limits that name none [default: sliding_window]
+    #[arg(long, value_name = "NAME", env = "TOLLGATE_ALGORITHM")]
+    algorithm: Option<String>,
+    /// Do refused hits consume the limit: auto (only a descriptor's own hits_addend), true, false [default: auto]
+    #[arg(long, value_name = "WHEN", env = "TOLLGATE_COUNT_DENIED")]
+    count_denied: Option<String>,
+    /// Answer OK to every request, and count and report as if not [default: false]
+    #[arg(long, value_name = "BOOL", env = "SHADOW_MODE")]
+    shadow_mode: Option<String>,
+    /// Treat every rule as if it had quota_mode [default: false]
+    #[arg(long, value_name = "BOOL", env = "QUOTA_MODE")]
+    quota_mode: Option<String>,
+}
+
+impl TestArgs {
+    fn settings(&self) -> anyhow::Result<Settings> {
+        let flags = Flags {
+            merge_domain_config: Some(self.merge_domain_config.to_string()),
+            compat: self.decisions.compat.clone(),
+            algorithm: self.decisions.algorithm.clone(),
+            count_denied: self.decisions.count_denied.clone(),
+            shadow_mode: self.decisions.shadow_mode.clone(),
+            quota_mode: self.decisions.quota_mode.clone(),
+            ..Flags::default()
+        };
+        Ok(Settings::resolve(&flags)?)
+    }
+
+    fn dot_files(&self) -> DotFiles {
+        if self.runtime_ignoredotfiles { DotFiles::Ignore } else { DotFiles::Read }
+    }
+}
+
+pub(super) fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
+    let settings = args.settings()?;
+    let (mut results, mut loaded) = (print::Results::default(), Loaded::default());
+    for path in case_files(args)? {
+        let source = Source::read(&path).with_context(|| format!("{} can't be read", path.display()))?;
+        let (file, problems) = CaseFile::read(source);
+        results.problems(problems);
+        let Some(file) = file else { continue };
+        let paths = rules_of(args, &file);
+        let rules = match loaded.rules(paths, args.dot_files(), &settings) {
+            Ok(rules) => rules,
+            Err(problems) => {
+                results.problems(problems);
+                continue;
+            }
+        };
+        let stage = Stage::new(Arc::clone(&rules), serve::modes(&settings.decisions, true));
+        match file.domains(&rules) {
+            Ok(cases) => cases
+                .into_iter()
+                .filter(|(case, _)| is_wanted(args, case))
+                .for_each(|(case, domain)| results.case(file.path(), case, stage.play(case, domain))),
+            Err(problems) => results.problems(problems),
+        }
+    }
+    results.print(args.json)
+}
+
+fn is_wanted(args: &TestArgs, case: &Case) -> bool {
+    args.filter.as_ref().is_none_or(|text| case.name.contains(text))
+}
+
+/// Files that are named themselves are files of cases whatever their names; of a directory those are that say so.
+fn case_files(args: &TestArgs) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in &args.paths {
+        if path.is_dir() {
+            let sources = Sources::read(std::slice::from_ref(path), args.dot_files())?;
+            files.extend(sources.cases);
+        } else {
+            files.push(path.clone());
+        }
+    }
+    if files.is_empty() {
+        let below: Vec<_> = args.paths.iter().map(|path| path.display().to_string()).collect();
+        bail!(
+            "no cases in {}: a file of cases is called *.test.yaml, and has `cases:` at the beginning of a line",
+            below.join(", ")
+        );
+    }
+    Ok(files)
+}
+
+fn rules_of(args: &TestArgs, file: &CaseFile) -> Vec<PathBuf> {
+    if !args.rules.is_empty() {
+        return args.rules.clone();
+    }
+    if !file.rules.is_empty() {
+        return file.rules.clone();
+    }
+    let directory = file.path().parent().filter(|parent| !parent.as_os_str().is_empty());
+    vec![directory.unwrap_or(Path::new(".")).to_owned()]
+}
+
+/// Rules by the paths that they were read from: files of cases in one directory share them.
+#[derive(Default)]
+struct Loaded(Vec<(Vec<PathBuf>, Option<Arc<Rules>>)>);
+
+impl Loaded {
+    /// Rules without errors. What is wrong with them is told once; after that an error says nothing.
+    fn rules(&mut self, paths: Vec<PathBuf>, dot_files: DotFiles, settings: &Settings) -> Result<Arc<Rules>, Problems> {
+        if let Some((_, rules)) = self.0.iter().find(|(known, _)| *known == paths) {
+            return rules.clone().ok_or_else(Problems::default);
+        }
+        let load =
+            Sources::read(&paths, dot_files).map(|sources| rules::load(&sources, &serve::defaults(settings), None));
+        let rules = match load {
+            Ok(load) if load.problems.has_errors() => Err(load.problems),
+            Ok(load) => Ok(Arc::new(load.rules)),
+            Err(problems) => Err(problems),
+        };
+        self.0.push((paths, rules.as_ref().ok().cloned()));
+        rules
+    }
+}

@@ -1,0 +1,105 @@
+//! What became of the cases, for people and for programs.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use serde::Serialize;
+
+use super::play::Failure;
+use crate::{
+    explain,
+    rules::{Case, Problem, Problems},
+};
+
+#[derive(Default, Serialize)]
+pub(super) struct Results {
+    ok: bool,
+    passed: usize,
+    failed: usize,
+    cases: Vec<Played>,
+    /// Of files of cases and of rules; cases of a file with an error aren't played.
+    problems: Vec<Problem>,
+    /// Problems that aren't listed, because there are too many.
+    more_problems: usize,
+    #[serde(skip)]
+    rendered: String,
+    #[serde(skip)]
+    errors: usize,
+}
+
+#[derive(Serialize)]
+struct Played {
+    path: PathBuf,
+    line: u32,
+    name: String,
+    passed: bool,
+    failures: Vec<Failure>,
+}
+
+impl Results {
+    pub(super) fn problems(&mut self, problems: Problems) {
+        self.errors += problems.errors().count();
+        self.more_problems += problems.more();
+        self.rendered += &problems.render();
+        self.problems.extend(problems.iter().cloned());
+    }
+
+    pub(super) fn case(&mut self, path: &Path, case: &Case, failures: Vec<Failure>) {
+        let passed = failures.is_empty();
+        let (path, name) = (path.to_owned(), case.name.clone());
+        *(if passed { &mut self.passed } else { &mut self.failed }) += 1;
+        self.cases.push(Played { path, line: case.line, name, passed, failures });
+    }
+
+    /// Cases that weren't played are no success.
+    pub(super) fn print(mut self, json: bool) -> anyhow::Result<ExitCode> {
+        self.ok = self.failed == 0 && self.errors == 0 && self.passed > 0;
+        let text = if json { serde_json::to_string_pretty(&self)? + "\n" } else { self.for_people() };
+        match io::stdout().write_all(text.as_bytes()) {
+            // Whoever reads may have read enough (`| head`).
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
+            _ => {}
+        }
+        Ok(if self.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    fn for_people(&self) -> String {
+        let mut out = self.rendered.clone();
+        for case in &self.cases {
+            let sign = if case.passed { "ok  " } else { "FAIL" };
+            let _ = writeln!(out, "{sign}  {}", case.name);
+            for failure in &case.failures {
+                out.push_str(&in_words(&case.path, failure));
+            }
+        }
+        let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        let _ = write!(out, "{}: {} passed", plural(self.cases.len(), "case"), self.passed);
+        if self.failed > 0 {
+            let _ = write!(out, ", {} failed", self.failed);
+        }
+        if self.errors > 0 {
+            let _ = write!(out, "; {}: cases of these files were not played", plural(self.errors, "error"));
+        }
+        out.push('\n');
+        out
+    }
+}
+
+fn in_words(path: &Path, failure: &Failure) -> String {
+    let Failure { line, at, request, time, times, .. } = failure;
+    let time = if *times > 1 { format!(", time {time} of {times}") } else { String::new() };
+    let mut out =
+        format!("      {}:{line}: {} at {}{time}\n", path.display(), request.join(" and "), explain::wait(*at));
+    for difference in &failure.differences {
+        let _ = writeln!(out, "        - {}: {}", difference.what, difference.expected);
+        let _ = writeln!(out, "        + {}: {}", difference.what, difference.got);
+    }
+    for matched in &failure.matched {
+        let _ = writeln!(out, "        {matched}");
+    }
+    out
+}

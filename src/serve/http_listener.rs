@@ -1,0 +1,129 @@
+//! A listener that speaks HTTP/1: accepts, bounds what clients hold (connections, headers, bodies, time), and ends with the
+//! process. Knows nothing of what is asked; a panic in an answer is a 500, counted, and ends nothing else.
+
+use std::{convert::Infallible, error::Error, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use axum::{Router, body::Body};
+use futures_util::FutureExt;
+use http::{Request, Response, StatusCode};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::Semaphore,
+    time,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::ServiceExt;
+use tracing::warn;
+
+use super::patience::{Patient, Timed};
+use crate::{
+    metrics::{Metrics, Surface},
+    settings::OverloadSettings,
+};
+
+/// Browsers and proxies stay far below; what is longer gets 431.
+const HEADER_BYTES_MAX: usize = 32 << 10;
+
+/// What one connection may have buffered each way.
+const BUFFER_BYTES_MAX: usize = 64 << 10;
+
+/// After an error such as "too many open files": trying at once would only spin.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// One of the HTTP listeners; cheap to clone.
+#[derive(Clone)]
+pub(super) struct HttpListener {
+    pub surface: Surface,
+    pub router: Router,
+    pub bounds: OverloadSettings,
+    pub metrics: Arc<Metrics>,
+    /// Answers what is under way, then ends.
+    pub stop: CancellationToken,
+}
+
+impl HttpListener {
+    /// Serves until `stop`, then until the last connection is done.
+    pub(super) async fn serve(self, listener: TcpListener) {
+        let free = Arc::new(Semaphore::new(self.bounds.http_connections_max.min(Semaphore::MAX_PERMITS)));
+        let connections = TaskTracker::new();
+        let mut failing = false;
+        while let Some(accepted) = self.stop.run_until_cancelled(listener.accept()).await {
+            match accepted {
+                Ok((stream, _)) => {
+                    failing = false;
+                    let Ok(place) = Arc::clone(&free).try_acquire_owned() else {
+                        self.metrics.clients.refused(self.surface);
+                        continue;
+                    };
+                    let this = self.clone();
+                    connections.spawn(async move {
+                        this.connection(stream).await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    if !failing {
+                        warn!(listener = self.surface.name(), %error, "connections can't be accepted; trying on");
+                        failing = true;
+                    }
+                    time::sleep(RETRY).await;
+                }
+            }
+        }
+        drop(listener);
+        connections.close();
+        connections.wait().await;
+    }
+
+    /// One connection, from its first byte to its end.
+    async fn connection(&self, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let patience = self.bounds.client_timeout;
+        let service = service_fn(|request| self.answer(request));
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(patience)
+            .max_header_size(HEADER_BYTES_MAX)
+            .max_buf_size(BUFFER_BYTES_MAX)
+            .serve_connection(TokioIo::new(Patient::new(io, patience)), service);
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        match ended {
+            Err(error) if is_slow(&error) => self.metrics.clients.slow(self.surface),
+            Err(error) if error.is_parse() => self.metrics.clients.broken(self.surface),
+            // Whoever hung up knows why.
+            Ok(()) | Err(_) => {}
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        let patience = self.bounds.client_timeout;
+        let (metrics, surface) = (Arc::clone(&self.metrics), self.surface);
+        let late = move || metrics.clients.slow(surface);
+        let request = request.map(|body| Body::new(Timed::new(body, patience, late)));
+        let answering = AssertUnwindSafe(self.router.clone().oneshot(request)).catch_unwind();
+        match answering.await {
+            Ok(answer) => answer,
+            Err(_) => {
+                self.metrics.panicked();
+                let mut failed = Response::new(Body::from("the request failed; the service's log says where\n"));
+                *failed.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+                Ok(failed)
+            }
+        }
+    }
+}
+
+/// Whether the client was not waited for any longer.
+fn is_slow(error: &hyper::Error) -> bool {
+    let is_timed_out = |error: &std::io::Error| error.kind() == std::io::ErrorKind::TimedOut;
+    error.is_timeout() || error.source().and_then(|why| why.downcast_ref()).is_some_and(is_timed_out)
+}

@@ -1,0 +1,149 @@
+//! What the requests of one core may hold while they wait, for their own bodies or for the store: a number of places, and
+//! bytes of bodies in parts. A request that is answered at once takes no place. Knows nothing of what is asked.
+
+use std::{
+    pin::Pin,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use hyper::body::{Body, Frame};
+use tokio::time::{Sleep, sleep};
+use tonic::Status;
+
+use crate::settings::OverloadSettings;
+
+/// Bodies that come in several parts are joined; honest ones come whole, so that this is for who tries.
+const JOINED_BYTES_MAX: usize = 64 << 20;
+
+/// Calls of one connection that may wait for their bodies though all common places are taken: what other connections do
+/// must not starve it.
+const OWN_PLACES: usize = 16;
+
+/// Of one core.
+pub(super) struct Guard {
+    /// For those that wait for the store.
+    pub(super) store: Places,
+    /// For those that wait for their own bodies: apart, or clients that send none would turn the others away from the store.
+    bodies: Places,
+    joined: AtomicUsize,
+    patience: Duration,
+}
+
+/// The places of one connection.
+pub struct OwnPlaces(Places);
+
+pub(super) struct Places {
+    taken: AtomicUsize,
+    number: usize,
+}
+
+/// Of one request, until it is dropped.
+pub(super) struct Place<'g>(&'g Places);
+
+/// The wait of one request for its body: begins with the first frame that isn't there yet.
+pub(super) struct Wait<'g> {
+    guard: &'g Guard,
+    own: &'g OwnPlaces,
+    begun: Option<(Pin<Box<Sleep>>, Place<'g>)>,
+}
+
+/// The parts of a body, put together.
+pub(super) struct Joined<'g> {
+    guard: &'g Guard,
+    bytes: BytesMut,
+}
+
+impl Guard {
+    pub(super) fn new(bounds: &OverloadSettings) -> Guard {
+        let places = || Places::new(bounds.in_flight_max);
+        Guard { store: places(), bodies: places(), joined: AtomicUsize::new(0), patience: bounds.client_timeout }
+    }
+
+    pub(super) fn wait<'g>(&'g self, own: &'g OwnPlaces) -> Wait<'g> {
+        Wait { guard: self, own, begun: None }
+    }
+
+    pub(super) fn joined(&self) -> Joined<'_> {
+        Joined { guard: self, bytes: BytesMut::new() }
+    }
+}
+
+impl Default for OwnPlaces {
+    fn default() -> OwnPlaces {
+        OwnPlaces(Places::new(OWN_PLACES))
+    }
+}
+
+impl Places {
+    fn new(number: usize) -> Places {
+        Places { taken: AtomicUsize::new(0), number }
+    }
+
+    /// A place, if one is free.
+    pub(super) fn enter(&self) -> Option<Place<'_>> {
+        let place = Place(self);
+        (self.taken.fetch_add(1, Relaxed) < self.number).then_some(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, Relaxed);
+    }
+}
+
+impl<'g> Wait<'g> {
+    pub(super) fn guard(&self) -> &'g Guard {
+        self.guard
+    }
+
+    /// The next frame; RESOURCE_EXHAUSTED where there is no place to wait for it, DEADLINE_EXCEEDED where it is not
+    /// waited for any longer.
+    pub(super) fn poll_frame<B: Body<Data = Bytes> + Unpin>(
+        &mut self,
+        body: &mut B,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Result<Frame<Bytes>, B::Error>>, Status>> {
+        if let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) {
+            return Poll::Ready(Ok(frame));
+        }
+        let (until, _) = match &mut self.begun {
+            Some(begun) => begun,
+            None => {
+                let Some(place) = self.own.0.enter().or_else(|| self.guard.bodies.enter()) else {
+                    return Poll::Ready(Err(Status::resource_exhausted("too many requests are under way")));
+                };
+                self.begun.insert((Box::pin(sleep(self.guard.patience)), place))
+            }
+        };
+        ready!(until.as_mut().poll(cx));
+        Poll::Ready(Err(Status::deadline_exceeded("the request did not come in time")))
+    }
+}
+
+impl Joined<'_> {
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(super) fn add(&mut self, part: &[u8]) -> Result<(), Status> {
+        let before = self.guard.joined.fetch_add(part.len(), Relaxed);
+        // What was counted is given back with all of it.
+        self.bytes.extend_from_slice(part);
+        match before + part.len() > JOINED_BYTES_MAX {
+            true => Err(Status::resource_exhausted("too many bytes of requests are under way")),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Drop for Joined<'_> {
+    fn drop(&mut self) {
+        if !self.bytes.is_empty() {
+            self.guard.joined.fetch_sub(self.bytes.len(), Relaxed);
+        }
+    }
+}

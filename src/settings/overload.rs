@@ -1,0 +1,61 @@
+//! What clients may hold of this process: connections, requests under way, time. Knows the variables' names, not where
+//! each bound is kept.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{Flags, Reader, parse};
+
+/// Flags of the bounds on clients.
+#[derive(Args, Clone, Debug, Default)]
+pub struct OverloadFlags {
+    /// Requests under way on one core; what comes beyond gets its limits' policy for a failed store at once [default: 4096]
+    #[arg(long, value_name = "N", env = "TOLLGATE_MAX_IN_FLIGHT", help_heading = "Overload")]
+    pub max_in_flight: Option<String>,
+    /// Open gRPC connections; more are closed at once [default: 10000]
+    #[arg(long, value_name = "N", env = "TOLLGATE_MAX_GRPC_CONNECTIONS", help_heading = "Overload")]
+    pub max_grpc_connections: Option<String>,
+    /// Open connections of each HTTP listener; more are closed at once [default: 1000]
+    #[arg(long, value_name = "N", env = "TOLLGATE_MAX_HTTP_CONNECTIONS", help_heading = "Overload")]
+    pub max_http_connections: Option<String>,
+    /// A client has this long for a request's headers, for its body, to take an answer, and to answer a ping [default: 10s]
+    #[arg(long, value_name = "DURATION", env = "TOLLGATE_CLIENT_TIMEOUT", help_heading = "Overload")]
+    pub client_timeout: Option<String>,
+    /// A gRPC connection on which nothing comes for so long is asked whether it lives; 0 is never [default: 30s]
+    #[arg(long, value_name = "DURATION", env = "TOLLGATE_GRPC_PING_INTERVAL", help_heading = "Overload")]
+    pub grpc_ping_interval: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct OverloadSettings {
+    /// On each core.
+    pub in_flight_max: usize,
+    pub grpc_connections_max: usize,
+    /// On each listener.
+    pub http_connections_max: usize,
+    pub client_timeout: Duration,
+    /// Zero: never.
+    pub grpc_ping_interval: Duration,
+}
+
+pub(super) fn overload(flags: &Flags, read: &mut Reader) -> OverloadSettings {
+    let flags = &flags.overload;
+    let mut number =
+        |variable, text, default| read.or(variable, text, default, parse::at_least(1)).try_into().unwrap_or(usize::MAX);
+    OverloadSettings {
+        in_flight_max: number("TOLLGATE_MAX_IN_FLIGHT", &flags.max_in_flight, 4_096),
+        grpc_connections_max: number("TOLLGATE_MAX_GRPC_CONNECTIONS", &flags.max_grpc_connections, 10_000),
+        http_connections_max: number("TOLLGATE_MAX_HTTP_CONNECTIONS", &flags.max_http_connections, 1_000),
+        client_timeout: read.or("TOLLGATE_CLIENT_TIMEOUT", &flags.client_timeout, Duration::from_secs(10), |text| {
+            parse::duration(text)
+                .and_then(|time| if time.is_zero() { Err("expected more than 0".into()) } else { Ok(time) })
+        }),
+        grpc_ping_interval: read.or(
+            "TOLLGATE_GRPC_PING_INTERVAL",
+            &flags.grpc_ping_interval,
+            Duration::from_secs(30),
+            parse::duration,
+        ),
+    }
+}

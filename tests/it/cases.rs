@@ -1,0 +1,145 @@
+//! `tollgate test`, by its words and exit codes: cases that pass, that differ, that are wrong, and the documentation's.
+
+use std::{fs, path::Path};
+
+use tollgate::rules::{CaseFile, Source};
+
+use crate::{
+    harness::{RulesDir, Tollgate, run_to_end},
+    rules_golden::{assert_golden, files, text},
+};
+
+/// What is printed, and the exit code.
+fn test(args: &[&str]) -> (String, Option<i32>) {
+    let output = run_to_end(&[&["test"], args].concat(), &[]);
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    (String::from_utf8(output.stdout).expect("text"), output.status.code())
+}
+
+#[test]
+fn the_starter_rules_pass_their_cases() {
+    let (said, code) = test(&["config"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.lines().all(|line| line.starts_with("ok  ") || line.ends_with(" passed")), "{said}");
+}
+
+#[test]
+fn cases_that_fail_are_told_in_the_words_beside_them() {
+    for path in files("tests/cases") {
+        let (said, code) = test(&["--rules", "tests/cases/rules", text(&path)]);
+        assert_eq!(code, Some(1), "{said}");
+        assert_golden(&path.with_extension("txt"), &said);
+    }
+}
+
+#[test]
+fn cases_that_are_wrong_are_refused_in_the_words_beside_them() {
+    for path in files("tests/cases/bad") {
+        let (said, code) = test(&["--rules", "tests/cases/rules", text(&path)]);
+        assert_eq!(code, Some(1), "{said}");
+        assert_golden(&path.with_extension("txt"), &said);
+    }
+}
+
+#[test]
+fn failures_come_as_json_too() {
+    let path = "tests/cases/failing.test.yaml";
+    let (json, code) = test(&["--rules", "tests/cases/rules", "--json", path]);
+    let answer: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(code, Some(1));
+    let expected = serde_json::json!({
+        "ok": false,
+        "passed": 0,
+        "failed": 1,
+        "cases": [{
+            "path": path,
+            "line": 3,
+            "name": "a user has four requests a minute",
+            "passed": false,
+            "failures": [{
+                "line": 5,
+                "at_seconds": 0.0,
+                "request": ["user=alice"],
+                "time": 4,
+                "times": 4,
+                "differences": [{"what": "answer", "expected": "ok", "got": "over_limit"}],
+                "matched": ["(user=alice) meets api/user (tests/cases/rules/api.yaml:5)"],
+            }],
+        }],
+        "problems": [],
+        "more_problems": 0,
+    });
+    assert_eq!(answer, expected);
+}
+
+/// A run that played nothing must not look like one that passed.
+#[test]
+fn no_cases_are_no_success() {
+    let output = run_to_end(&["test", "docs"], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no cases in docs"), "{output:?}");
+    let (said, code) = test(&["--filter", "no case is called so", "config"]);
+    assert_eq!((&*said, code), ("0 cases: 0 passed\n", Some(1)));
+}
+
+#[test]
+fn rules_with_errors_are_told_and_their_cases_not_played() {
+    let rules = RulesDir::with("api.yaml", "domain: api\ndescriptors: [{key: user, rate_limit: 5/x}]\n");
+    rules.write("a.test.yaml", "cases:\n- {name: x, requests: [{descriptor: user=a, expect: ok}]}\n");
+    rules.write("b.test.yaml", "cases:\n- {name: y, requests: [{descriptor: user=a, expect: ok}]}\n");
+    let (said, code) = test(&[text(rules.path())]);
+    assert_eq!(code, Some(1));
+    assert_eq!(said.matches("`5/x` is no limit").count(), 1, "{said}");
+    assert!(said.ends_with("0 cases: 0 passed; 1 error: cases of these files were not played\n"), "{said}");
+}
+
+/// Cases say what a service with the same settings answers.
+#[test]
+fn settings_of_the_process_hold_for_cases() {
+    let rules = RulesDir::with("api.yaml", "domain: api\ndescriptors: [{key: user, rate_limit: 1/m}]\n");
+    // A fixed window ends with its minute, wherever in it the hits came.
+    let case = "start: 2026-01-01T00:00:59Z\ncases:\n- name: x\n  requests:\n  - {descriptor: user=a, expect: ok}\n  \
+                - {after: 1s, descriptor: user=a, expect: ok}\n";
+    rules.write("a.test.yaml", case);
+    let path = text(rules.path());
+    assert_eq!(test(&[path]).1, Some(1));
+    assert_eq!(test(&["--algorithm", "fixed_window", path]).1, Some(0));
+    assert_eq!(test(&["--compat", "envoyproxy", path]).1, Some(0));
+    assert_eq!(run_to_end(&["test", path], &[("SHADOW_MODE", "true")]).status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_service_passes_cases_over_even_broken_ones() {
+    let rules = RulesDir::with("api.yaml", super::serve::PER_USER);
+    rules.write("api.test.yaml", "domain: api\ncases:\n  - {name: [\n");
+    let tollgate = Tollgate::start(rules.path()).await;
+    let line =
+        tollgate.process.line("what it says of cases", |line| line.contains("tollgate test").then(|| line.to_owned()));
+    assert!(line.await.contains("api.test.yaml"));
+    assert_eq!(tollgate.metric("tollgate_rules_last_reload_successful").await, 1.0);
+}
+
+#[test]
+fn the_documentations_cases_are_cases_and_its_output_is_what_is_printed() {
+    let page = fs::read_to_string("docs/testing.md").expect("it is in the repository");
+    let block = |fence: &str| {
+        let fence = format!("\n```{fence}\n");
+        let blocks = page.split(&*fence).skip(1);
+        blocks.map(|rest| rest.split("\n```").next().expect("its end").to_owned()).collect::<Vec<_>>()
+    };
+    for text in block("yaml") {
+        let source = Source { path: Path::new("docs/testing.md").into(), bytes: text.into_bytes() };
+        let problems = CaseFile::read(source).1;
+        assert!(problems.is_empty(), "{}", problems.render());
+    }
+    let shown = block("console");
+    assert_eq!(shown.len(), 2);
+    for shown in shown {
+        let (command, output) = shown.split_once('\n').expect("a command, then what it prints");
+        let args: Vec<&str> = command.strip_prefix("$ tollgate test ").expect("a command").split(' ').collect();
+        // Where in its file a rule stands is that of the day on which it was written.
+        let placeless =
+            |text: &str| text.lines().map(|it| it.split(".yaml:").next().unwrap().to_owned()).collect::<Vec<_>>();
+        assert_eq!(placeless(&test(&args).0), placeless(output));
+    }
+}

@@ -1,0 +1,117 @@
+//! HTTP/2 as bytes, for clients that break the rules: a connection on which any frame is sent, whatever the server allows.
+
+use std::net::SocketAddr;
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+};
+
+const SETTINGS: u8 = 4;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const END_HEADERS: u8 = 4;
+
+/// A call of the rate limit service as HPACK writes it without any table: what comes after the pseudo-headers is `more`.
+fn call(more: &[(&str, &str)]) -> Vec<u8> {
+    let text = |out: &mut Vec<u8>, text: &str| {
+        // Lengths of 127 and more go on in the next bytes, seven bits each.
+        match text.len() {
+            short @ 0..127 => out.push(short as u8),
+            long => {
+                out.push(127);
+                let mut left = long - 127;
+                while left >= 128 {
+                    out.push((left % 128 + 128) as u8);
+                    left /= 128;
+                }
+                out.push(left as u8);
+            }
+        }
+        out.extend_from_slice(text.as_bytes());
+    };
+    // `:method: POST` and `:scheme: http` are in the static table, and so are the names of the next two.
+    let mut out = vec![0x83, 0x86, 0x04];
+    text(&mut out, "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit");
+    out.push(0x01);
+    text(&mut out, "hostile.test");
+    for (name, value) in [("content-type", "application/grpc"), ("te", "trailers")].iter().chain(more) {
+        out.push(0);
+        text(&mut out, name);
+        text(&mut out, value);
+    }
+    out
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut out = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+    out.extend([kind, flags]);
+    out.extend(stream.to_be_bytes());
+    out.extend_from_slice(payload);
+    out
+}
+
+pub(crate) struct RawHttp2 {
+    pub(crate) read: OwnedReadHalf,
+    write: OwnedWriteHalf,
+    next_stream: u32,
+}
+
+impl RawHttp2 {
+    /// Connected, greeted, and from then on silent: no acknowledgement, no answer to a ping.
+    pub(crate) async fn connect(at: SocketAddr) -> RawHttp2 {
+        let (read, write) = TcpStream::connect(at).await.expect("it listens").into_split();
+        let mut raw = RawHttp2 { read, write, next_stream: 1 };
+        raw.send(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &frame(SETTINGS, 0, 0, &[])].concat()).await;
+        raw
+    }
+
+    /// A server that hung up is what some tests wait for.
+    async fn send(&mut self, bytes: &[u8]) {
+        let _ = self.write.write_all(bytes).await;
+    }
+
+    /// Begins `count` calls without ever sending a message; `then_reset` takes each back at once.
+    pub(crate) async fn begin_calls(&mut self, count: u32, then_reset: bool) {
+        let headers = call(&[]);
+        let mut out = Vec::new();
+        for _ in 0..count {
+            out.extend(frame(HEADERS, END_HEADERS, self.next_stream, &headers));
+            if then_reset {
+                out.extend(frame(RST_STREAM, 0, self.next_stream, &8u32.to_be_bytes()));
+            }
+            self.next_stream += 2;
+        }
+        self.send(&out).await;
+    }
+
+    /// Begins a call with a header of so many bytes, in as few frames as HTTP/2 allows by default.
+    pub(crate) async fn begin_call_with_header(&mut self, bytes: usize) {
+        const CONTINUATION: u8 = 9;
+        const FRAME_BYTES_MAX: usize = 16 << 10;
+        let headers = call(&[("x-giant", &"x".repeat(bytes))]);
+        let parts: Vec<&[u8]> = headers.chunks(FRAME_BYTES_MAX).collect();
+        let mut out = Vec::new();
+        for (nth, part) in parts.iter().enumerate() {
+            let kind = if nth == 0 { HEADERS } else { CONTINUATION };
+            let flags = if nth + 1 == parts.len() { END_HEADERS } else { 0 };
+            out.extend(frame(kind, flags, self.next_stream, part));
+        }
+        self.next_stream += 2;
+        self.send(&out).await;
+    }
+
+    /// Reads to the end of the connection; how much came.
+    pub(crate) async fn ended(&mut self) -> usize {
+        let (mut sum, mut buffer) = (0, [0; 4096]);
+        loop {
+            match self.read.read(&mut buffer).await {
+                Ok(0) | Err(_) => return sum,
+                Ok(more) => sum += more,
+            }
+        }
+    }
+}
