@@ -6,7 +6,7 @@ use axum::{
     Router,
     body::Bytes,
     extract::{DefaultBodyLimit, State},
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Json, Response},
     routing::{any, get},
 };
@@ -15,6 +15,7 @@ use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use crate::{
     health::Health,
     service::{MESSAGE_BYTES_MAX, RateLimit, json_request, json_response},
+    trace::{Kind, Span},
 };
 
 #[derive(Clone)]
@@ -46,16 +47,34 @@ async fn readyz(State(served): State<Served>) -> Response {
 
 /// As the reference: 200 for OK, 429 for OVER_LIMIT, 400 for a request that can't be decided; but 503 where the store
 /// failed, so that a caller can tell its own mistake from ours.
-async fn json(State(served): State<Served>, body: Bytes) -> Response {
-    let request = match json_request(&body) {
+async fn json(State(served): State<Served>, headers: HeaderMap, body: Bytes) -> Response {
+    let mut span = served.service.follow(&headers, "/json");
+    let response = answer(&served.service, &body, span.as_ref()).await;
+    if let Some(span) = &mut span {
+        span.set_int("http.response.status_code", response.status().as_u16().into());
+    }
+    response
+}
+
+async fn answer(service: &RateLimit, body: &[u8], span: Option<&Span>) -> Response {
+    let request = match json_request(body) {
         Ok(request) => request,
         Err(error) => return (StatusCode::BAD_REQUEST, format!("Bad Request: {error}\n")).into_response(),
     };
-    match served.service.answer(&request, None).await {
+    let answer = match span {
+        None => service.answer(&request, None).await,
+        Some(span) => service.answer_followed(&request, None, span).await,
+    };
+    match answer {
         Ok(response) => {
+            let rest = span.map(|span| span.child("NewJsonHandler Remaining Execution", Kind::Internal));
+            let body = json_response(&response);
+            if let Some(mut rest) = rest {
+                rest.set_text("response", String::from_utf8_lossy(&body));
+            }
             let over = response.overall_code == i32::from(Code::OverLimit);
             let status = if over { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::OK };
-            (status, [(header::CONTENT_TYPE, "application/json")], json_response(&response)).into_response()
+            (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
         }
         Err(error) if error.code() == tonic::Code::InvalidArgument => {
             (StatusCode::BAD_REQUEST, format!("Bad Request: {}\n", error.message())).into_response()

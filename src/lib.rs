@@ -26,6 +26,7 @@
 //! | [`service`] | Envoy's protobuf and its JSON, to words and back |
 //! | [`reload`] | when rules on disk are read again, and when what was read is trusted |
 //! | [`xds`] | rules from a control plane instead: the discovery client |
+//! | [`trace`] | which requests are followed, their spans, and the way to a collector |
 //! | [`health`], [`http`], [`admin`] | probes, `/json`, `/rules`, `/metrics` |
 //! | [`settings`] | flags and environment, every mistake at once |
 //! | [`serve`] | the process: bind, threads, tasks, drain |
@@ -57,4 +58,5 @@ pub mod serve;
 pub mod service;
 pub mod settings;
 pub mod store;
+pub mod trace;
 pub mod xds;

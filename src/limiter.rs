@@ -7,6 +7,7 @@ mod notes;
 mod plan;
 #[cfg(test)]
 pub(crate) mod tests;
+mod traced;
 
 use std::{ops::Range, sync::Arc};
 
@@ -23,6 +24,7 @@ use crate::{
     metrics::{Meters, Metrics, Outcome, Tally},
     rules::{Problems, Rules},
     store::{Readings, Role, Store, StoreError},
+    trace,
 };
 use degraded::Policies;
 use plan::{Plan, Planned};
@@ -124,6 +126,9 @@ impl Limiter {
         let asked = clock::instant();
         let answer = self.store.apply(&plan.asks, plan.gate, now, deadline).await;
         self.metrics.store.record(asked.elapsed());
+        if let Some(here) = trace::here() {
+            traced::asked(&here, &self.store, &plan.asks, asked, answer.as_ref().err());
+        }
         let (readings, policies) = match answer {
             Ok(readings) => (readings, Policies::new()),
             Err(error) => self.stand_in(request, &plan, &snapshot, error, now)?,
@@ -186,7 +191,7 @@ impl Limiter {
         policies: &Policies,
     ) -> Decision {
         let mut decision = judge::judge(plan, readings, policies);
-        if self.modes.notes {
+        if self.modes.notes || trace::is_followed() {
             decision.notes = Some(Box::new(Notes::of(request, plan, readings, snapshot.version)));
         }
         self.metrics.decided(decision.overall, decision.degraded);

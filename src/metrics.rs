@@ -21,7 +21,7 @@ mod unmatched;
 
 use std::{
     sync::{
-        OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
@@ -46,6 +46,7 @@ pub use unmatched::Unmatched;
 use crate::{
     limit::{Code, FailurePolicy},
     store::{Store, StoreError},
+    trace::Tracer,
 };
 
 /// The handles that requests and tasks count with. No global: each server of a process has its own.
@@ -77,6 +78,8 @@ pub struct Metrics {
     pub reference: Reference,
     /// Whether the control plane is connected; unset where rules come from files.
     control_plane: OnceLock<AtomicBool>,
+    /// Unset where nothing is traced.
+    tracer: OnceLock<Arc<Tracer>>,
     /// Asked for their own numbers at each scrape.
     stores: Mutex<Vec<Store>>,
 }
@@ -140,6 +143,7 @@ impl Metrics {
             unmatched: Unmatched::default(),
             reference: Reference::new(reference),
             control_plane: OnceLock::new(),
+            tracer: OnceLock::new(),
             stores: Mutex::default(),
             handle: recorder.handle(),
         }
@@ -200,6 +204,11 @@ impl Metrics {
     /// Rules come from a control plane, and it is connected or isn't.
     pub fn control_plane(&self, connected: bool) {
         self.control_plane.get_or_init(AtomicBool::default).store(connected, Relaxed);
+    }
+
+    /// Shows what becomes of spans.
+    pub fn trace(&self, tracer: Arc<Tracer>) {
+        self.tracer.get_or_init(|| tracer);
     }
 
     /// Shows the numbers of one more way to the store.

@@ -16,6 +16,7 @@ mod redis_url;
 mod snapshots;
 mod stats;
 mod tls;
+mod traces;
 
 use std::{net::SocketAddr, sync::Arc, thread::available_parallelism};
 
@@ -38,6 +39,7 @@ use crate::{
     service::{FILE_DESCRIPTORS, RateLimit},
     settings::{DecisionSettings, ListenerSettings, OverloadSettings, ResponseSettings, Settings},
     store::memory::{Memory, MemorySettings},
+    trace::Tracer,
 };
 
 pub use logging::start as start_logging;
@@ -77,6 +79,9 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
     let others = other_services(health_service)?;
     let local = Arc::new(Memory::new(MemorySettings { max_bytes: settings.store.memory_max_bytes }));
     let swept = [Some(Arc::clone(&local)), backend.memory()].into_iter().flatten().collect();
+    // `goaway` ends connections, `closed` what they needed: the store's tasks outlive the last request.
+    let (goaway, closed) = (CancellationToken::new(), CancellationToken::new());
+    let control = TaskTracker::new();
     let limiting = Limiting {
         snapshot: Arc::clone(&snapshot),
         backend,
@@ -85,13 +90,11 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
         decisions: settings.decisions,
         responses: settings.responses.clone(),
         bounds: settings.overload,
+        tracer: traces::start(settings.traces.as_ref(), &metrics, &control, &closed),
     };
 
-    // `goaway` ends connections, `closed` what they needed: the store's tasks outlive the last request.
-    let (goaway, closed) = (CancellationToken::new(), CancellationToken::new());
     let core_ended = CancellationToken::new();
     let cores = start_cores(&settings, &limiting, (&others, &tls), &goaway, &core_ended)?;
-    let control = TaskTracker::new();
     let (service, store) = limiting.service(&control, &closed);
     let health = Arc::new(Health::new(reporter, store.clone(), Arc::clone(&snapshot), settings.health).await);
 
@@ -163,6 +166,7 @@ struct Limiting {
     decisions: DecisionSettings,
     responses: ResponseSettings,
     bounds: OverloadSettings,
+    tracer: Option<Arc<Tracer>>,
 }
 
 impl Limiting {
@@ -173,7 +177,8 @@ impl Limiting {
         self.metrics.watch(store.clone());
         let (snapshot, degraded) = (Arc::clone(&self.snapshot), Arc::clone(&self.degraded));
         let limiter = Limiter::new(snapshot, store.clone(), degraded, modes, Arc::clone(&self.metrics));
-        (RateLimit::new(limiter, self.decisions.store_timeout, &self.responses, &self.bounds), store)
+        let service = RateLimit::new(limiter, self.decisions.store_timeout, &self.responses, &self.bounds);
+        (service.traced(self.tracer.clone()), store)
     }
 }
 

@@ -7,6 +7,7 @@ mod json;
 mod metadata;
 #[cfg(test)]
 mod tests;
+mod traced;
 mod unary;
 mod words;
 
@@ -30,6 +31,7 @@ use crate::{
     limiter::{DecideError, Decision, Limiter},
     settings::{OverloadSettings, ResponseSettings},
     store::StoreError,
+    trace::{self, Tracer},
 };
 
 /// Requests beyond this are refused before they are decoded; 256 descriptors of ordinary size take a tenth of it.
@@ -43,6 +45,8 @@ pub struct RateLimit {
     /// What answers carry beside the decision, if anything.
     extras: Option<Arc<ResponseSettings>>,
     guard: Arc<Guard>,
+    /// Follows requests, where that is asked for.
+    tracer: Option<Arc<Tracer>>,
 }
 
 impl RateLimit {
@@ -53,7 +57,8 @@ impl RateLimit {
         bounds: &OverloadSettings,
     ) -> RateLimit {
         let extras = (!responses.is_plain()).then(|| Arc::new(responses.clone()));
-        RateLimit { limiter, store_timeout, extras, guard: Arc::new(Guard::new(bounds)) }
+        let guard = Arc::new(Guard::new(bounds));
+        RateLimit { limiter, store_timeout, extras, guard, tracer: None }
     }
 
     /// Decides one request. `allowed` is how long the caller waits, where it says so.
@@ -148,6 +153,11 @@ impl RateLimit {
             Err(_) => metrics.invalid(),
         }
         let decision = decided?;
+        if let Some(notes) = &decision.notes
+            && let Some(here) = trace::here()
+        {
+            metadata::note(&here, &decision, notes);
+        }
         Ok(match &self.extras {
             None => words::response(decision),
             Some(extras) => dressed(request, decision, extras),
@@ -158,7 +168,9 @@ impl RateLimit {
 /// A response with what its settings add.
 fn dressed(request: &RateLimitRequest, decision: Decision, extras: &ResponseSettings) -> RateLimitResponse {
     let response_headers_to_add = headers::headers(&decision, extras);
-    let dynamic_metadata = decision.notes.as_ref().map(|notes| metadata::metadata(request, &decision, notes));
+    // A request that is followed has notes without this.
+    let notes = decision.notes.as_ref().filter(|_| extras.dynamic_metadata);
+    let dynamic_metadata = notes.map(|notes| metadata::metadata(request, &decision, notes));
     RateLimitResponse { response_headers_to_add, dynamic_metadata, ..words::response(decision) }
 }
 

@@ -10,6 +10,7 @@ mod stats;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod tracing;
 mod variables;
 mod xds;
 
@@ -23,6 +24,7 @@ use std::{
 
 use clap::Args;
 
+pub use self::tracing::TracingFlags;
 pub use flags::Flags;
 pub use overload::{OverloadFlags, OverloadSettings};
 pub use responses::{LimitHeaders, ResponseSettings};
@@ -31,7 +33,10 @@ pub use tls::TlsSettings;
 pub use variables::{DIFFERENT_DEFAULTS, Environment, Fate, Kind, VARIABLES, Variable};
 pub use xds::{XdsBackoff, XdsSettings, XdsTls};
 
-use crate::limit::{Algorithm, CountDenied, FailurePolicy};
+use crate::{
+    limit::{Algorithm, CountDenied, FailurePolicy},
+    trace::TraceSettings,
+};
 
 /// All that `tollgate serve` can be told.
 #[derive(Clone, Debug)]
@@ -45,6 +50,8 @@ pub struct Settings {
     pub health: HealthSettings,
     pub process: ProcessSettings,
     pub stats: StatsSettings,
+    /// `None` where nothing is traced.
+    pub traces: Option<TraceSettings>,
 }
 
 #[derive(Clone, Debug)]
@@ -170,7 +177,7 @@ pub struct ProcessSettings {
     pub workers: Option<usize>,
     pub drain_delay: Duration,
     pub shutdown_timeout: Duration,
-    pub log_level: tracing::Level,
+    pub log_level: ::tracing::Level,
     pub log_format: LogFormat,
 }
 
@@ -195,9 +202,14 @@ impl Settings {
             wrong.extend(lines);
             Vec::new()
         });
+        let traces = tracing::traces(flags, environment).unwrap_or_else(|lines| {
+            wrong.extend(lines);
+            None
+        });
         match Settings::resolve(flags) {
             Ok(mut settings) if wrong.is_empty() => {
                 settings.stats.mogrifiers = mogrifiers;
+                settings.traces = traces;
                 let idle = settings.store.idle_per_second();
                 Ok((settings, notices.warnings.into_iter().chain(idle).collect()))
             }
@@ -219,6 +231,7 @@ impl Settings {
             health: health(flags, &mut read),
             process: process(flags, &mut read),
             stats: stats::stats(flags, &mut read),
+            traces: None,
         };
         settings.conflicts(&mut read);
         if read.wrong.is_empty() { Ok(settings) } else { Err(Invalid(read.wrong)) }
@@ -424,7 +437,7 @@ fn health(flags: &Flags, read: &mut Reader) -> HealthSettings {
 }
 
 fn process(flags: &Flags, read: &mut Reader) -> ProcessSettings {
-    use tracing::Level;
+    use ::tracing::Level;
     // The reference's levels; its two above error are for its own end.
     const LEVELS: &[(&str, Level)] = &[
         ("panic", Level::ERROR),

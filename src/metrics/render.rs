@@ -37,6 +37,20 @@ impl Metrics {
             head(&mut out, name, "gauge", "1 if there is a connection to the control plane.");
             row(&mut out, name, &[], u64::from(connected.load(Relaxed)));
         }
+        if let Some(tracer) = self.tracer.get() {
+            let counts = tracer.counts();
+            for (name, help, count) in [
+                ("tollgate_trace_spans_sent_total", "Spans that the collector took.", &counts.sent),
+                (
+                    "tollgate_trace_spans_dropped_total",
+                    "Spans that it refused, or had no room to wait.",
+                    &counts.dropped,
+                ),
+            ] {
+                head(&mut out, name, "counter", help);
+                row(&mut out, name, &[], count.load(Relaxed));
+            }
+        }
         stores::write(&mut out, &self.stores.lock());
         let unmatched = "tollgate_unmatched_descriptors_total";
         head(&mut out, unmatched, "counter", "Descriptors of known domains that no rule matched, by their keys.");

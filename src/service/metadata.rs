@@ -18,6 +18,7 @@ use super::headers::{denier, tightest};
 use crate::{
     limit::Code,
     limiter::{Decision, Notes},
+    trace::Here,
 };
 
 /// The reference's form (`domain`, `descriptors`, `hitsAddend`, `metadata`), and `tollgate`.
@@ -96,6 +97,25 @@ fn grounds(decision: &Decision, notes: &Notes) -> Value {
         fields["degraded"] = policy.name().into();
     }
     fields
+}
+
+/// The same for a trace, where the request is followed.
+pub(super) fn note(here: &Here, decision: &Decision, notes: &Notes) {
+    const NAMES: [(&str, &str); 5] = [
+        ("limit_id", "tollgate.limit_id"),
+        ("denied_by", "tollgate.denied_by"),
+        ("override", "tollgate.override"),
+        ("degraded", "tollgate.degraded"),
+        ("rules_version", "tollgate.rules_version"),
+    ];
+    let grounds = grounds(decision, notes);
+    for (field, name) in NAMES {
+        match &grounds[field] {
+            Value::String(text) => here.note_text(name, text),
+            Value::Number(number) => here.note_int(name, number.as_i64().unwrap_or(i64::MAX)),
+            _ => {}
+        }
+    }
 }
 
 fn to_struct(fields: Map<String, Value>) -> protobuf::Struct {

@@ -22,6 +22,7 @@ use tonic::{Code, Status};
 use super::{
     MESSAGE_BYTES_MAX, RateLimit,
     guard::{OwnPlaces, Wait},
+    traced,
 };
 use crate::metrics::Surface;
 
@@ -87,7 +88,11 @@ impl RateLimit {
             *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             return response;
         }
-        match self.try_call(request, own).await {
+        let answer = match self.follow(request.headers(), traced::CALL) {
+            None => self.try_call(request, own).await,
+            Some(span) => Box::pin(self.followed_call(request, own, span)).await,
+        };
+        match answer {
             Ok(message) => framed(&message),
             Err(status) => status.into_http(),
         }
@@ -108,7 +113,7 @@ impl RateLimit {
     }
 
     /// Counts a request that was not read for the client's or the crowd's sake.
-    fn unread(&self, status: &Status) {
+    pub(super) fn unread(&self, status: &Status) {
         match status.code() {
             Code::DeadlineExceeded => self.limiter.metrics().clients.slow(Surface::Grpc),
             Code::ResourceExhausted => self.limiter.metrics().shed(),
@@ -118,7 +123,7 @@ impl RateLimit {
 }
 
 /// Reads the one message of a call. Nearly always it is in one frame, and nothing is copied.
-async fn message<B>(mut body: B, mut wait: Wait<'_>) -> Result<RateLimitRequest, Status>
+pub(super) async fn message<B>(mut body: B, mut wait: Wait<'_>) -> Result<RateLimitRequest, Status>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,

@@ -207,6 +207,9 @@ pub struct Flags {
     /// Its password or user:password
     #[arg(long, value_name = "SECRET", env = "REDIS_PERSECOND_AUTH", hide_env_values = true, help_heading = "Store")]
     pub redis_persecond_auth: Option<String>,
+    /// File that holds its password or user:password, read again at each connection
+    #[arg(long, value_name = "FILE", env = "REDIS_PERSECOND_AUTH_FILE", help_heading = "Store")]
+    pub redis_persecond_auth_file: Option<String>,
     /// password or user:password of its Sentinels
     #[arg(
         long,
@@ -283,6 +286,9 @@ pub struct Flags {
 
     #[command(flatten)]
     pub stats: super::StatsFlags,
+
+    #[command(flatten)]
+    pub tracing: super::TracingFlags,
 
     /// Be healthy only while a domain has rules [default: false]
     #[arg(long, value_name = "BOOL", env = "HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED", help_heading = "Process")]

@@ -118,7 +118,8 @@ const STARTUP: &str = "start-up does not wait for Redis: it is tried again every
     and TOLLGATE_ON_STORE_FAILURE answers until it is there";
 const MEMCACHE: &str = "there is no memcache store, because memcache can't count a sliding window atomically; \
     use BACKEND_TYPE=redis or memory";
-const TRACING: &str = "traces are not built yet; /metrics and the log tell what there is";
+const OTEL: &str =
+    "of OpenTelemetry there are traces and no other signal, and of their settings those that this table names";
 
 /// All of them: the reference's own, those of its libraries, those that only its documentation knows, and the one that
 /// Envoy Gateway sets besides.
@@ -253,13 +254,45 @@ pub const VARIABLES: &[Variable] = &[
     honoured("QUOTA_MODE"),
     honoured("RESPONSE_DYNAMIC_METADATA"),
     honoured("MERGE_DOMAIN_CONFIG"),
-    replaced("TRACING_ENABLED", Kind::Bool, TRACING),
-    replaced("TRACING_SERVICE_NAME", Kind::Text, TRACING),
-    replaced("TRACING_SERVICE_NAMESPACE", Kind::Text, TRACING),
-    replaced("TRACING_SERVICE_INSTANCE_ID", Kind::Text, TRACING),
-    replaced("TRACING_EXPORTER_PROTOCOL", Kind::Text, TRACING),
-    replaced("TRACING_SAMPLING_RATE", Kind::Float, TRACING),
-    replaced("OTEL_EXPORTER_OTLP_*", Kind::Text, TRACING),
+    honoured("TRACING_ENABLED"),
+    honoured("TRACING_SERVICE_NAME"),
+    honoured("TRACING_SERVICE_NAMESPACE"),
+    honoured("TRACING_SERVICE_INSTANCE_ID"),
+    honoured("TRACING_EXPORTER_PROTOCOL"),
+    honoured("TRACING_SAMPLING_RATE"),
+    honoured("OTEL_SDK_DISABLED"),
+    honoured("OTEL_SERVICE_NAME"),
+    honoured("OTEL_RESOURCE_ATTRIBUTES"),
+    honoured("OTEL_PROPAGATORS"),
+    honoured("OTEL_TRACES_SAMPLER"),
+    honoured("OTEL_TRACES_SAMPLER_ARG"),
+    honoured("OTEL_TRACES_EXPORTER"),
+    honoured("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"),
+    honoured("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT"),
+    honoured("OTEL_BSP_SCHEDULE_DELAY"),
+    honoured("OTEL_BSP_EXPORT_TIMEOUT"),
+    honoured("OTEL_BSP_MAX_QUEUE_SIZE"),
+    honoured("OTEL_BSP_MAX_EXPORT_BATCH_SIZE"),
+    honoured("OTEL_EXPORTER_OTLP_ENDPOINT"),
+    honoured("OTEL_EXPORTER_OTLP_PROTOCOL"),
+    honoured("OTEL_EXPORTER_OTLP_HEADERS"),
+    honoured("OTEL_EXPORTER_OTLP_TIMEOUT"),
+    honoured("OTEL_EXPORTER_OTLP_COMPRESSION"),
+    honoured("OTEL_EXPORTER_OTLP_CERTIFICATE"),
+    honoured("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"),
+    honoured("OTEL_EXPORTER_OTLP_CLIENT_KEY"),
+    honoured("OTEL_EXPORTER_OTLP_INSECURE"),
+    honoured("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"),
+    honoured("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"),
+    honoured("OTEL_EXPORTER_OTLP_TRACES_HEADERS"),
+    honoured("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT"),
+    honoured("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION"),
+    honoured("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE"),
+    honoured("OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE"),
+    honoured("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY"),
+    honoured("OTEL_EXPORTER_OTLP_TRACES_INSECURE"),
+    // Platforms set more of them than one program reads.
+    replaced("OTEL_*", Kind::Text, OTEL),
     replaced("PROJECT_DIR", Kind::Text, "only the tests of envoyproxy/ratelimit read it"),
 ];
 

@@ -24,11 +24,13 @@ fn every_setting_is_documented_and_no_other() {
 async fn every_metric_is_documented_and_no_other() {
     let rules = RulesDir::with("api.yaml", super::serve::PER_USER);
     let mut served = BTreeSet::new();
-    // Each store has its own, and a control plane; a Redis and a control plane that aren't there will do.
+    // Each store has its own, a control plane and traces; a Redis and a control plane that aren't there will do.
     let plane = [
         ("CONFIG_TYPE", "GRPC_XDS_SOTW"),
         ("CONFIG_GRPC_XDS_SERVER_URL", "127.0.0.1:1"),
         ("FORCE_START_WITHOUT_INITIAL_CONFIG", "true"),
+        // Nothing is asked, so that nothing is told to the collector that isn't there.
+        ("TRACING_ENABLED", "true"),
     ];
     for env in [&[("USE_PROMETHEUS", "true")][..], &[("REDIS_URL", "127.0.0.1:1")], &plane] {
         let tollgate = Tollgate::start_with(rules.path(), env).await;

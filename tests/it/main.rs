@@ -27,4 +27,5 @@ mod serve;
 mod split_redis;
 mod statsd;
 mod store_contract;
+mod traces;
 mod xds;

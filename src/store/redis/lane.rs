@@ -21,6 +21,7 @@ use super::script::Script;
 use super::settings::{Address, RedisSettings};
 use super::tally::Tally;
 use crate::store::{Readings, StoreError};
+use crate::trace;
 
 pub(super) type Answer = Result<Readings, Failure>;
 
@@ -71,6 +72,8 @@ pub(super) struct Waiting {
     /// In a Cluster: the node that is taking its slot over, to be asked instead.
     pub ask: Option<Arc<Link>>,
     pub answer: Option<oneshot::Sender<Answer>>,
+    /// Where its trace is, if it is followed.
+    pub trace: Option<trace::Here>,
 }
 
 #[derive(Default)]
@@ -130,6 +133,7 @@ impl Lane {
             lates: 0,
             ask: None,
             answer: Some(answer),
+            trace: trace::here(),
         };
         {
             let mut queue = self.queue.lock();

@@ -62,6 +62,20 @@ struct Flight {
     is_given_up: bool,
 }
 
+impl Flight {
+    /// Tells of the flight in each trace that it is a part of.
+    fn trace(&self, error: Option<&str>) {
+        for here in self.waiting.iter().filter_map(|waiting| waiting.trace.as_ref()) {
+            let mut span = here.store_part("Redis Batch", self.sent.into());
+            span.set_int("tollgate.batch.requests", self.waiting.len() as i64);
+            span.set_int("tollgate.batch.counters", self.batch.counters() as i64);
+            if let Some(error) = error {
+                span.fail(error);
+            }
+        }
+    }
+}
+
 impl Runner {
     pub(super) fn new(
         lane: Arc<Lane>,
@@ -151,6 +165,7 @@ impl Runner {
 
     fn disconnect(&mut self, why: &str) {
         for flight in std::mem::take(&mut self.flights) {
+            flight.trace(Some(why));
             self.fail(flight.waiting, why);
         }
         if self.connection.take().is_some() {
@@ -205,6 +220,7 @@ impl Runner {
     fn land(&mut self, nth: usize, (outcome, was_loaded): (RedisResult<Value>, bool)) {
         let flight = self.flights.swap_remove(nth);
         self.tally.script_loads.add(u64::from(was_loaded));
+        flight.trace(outcome.as_ref().err().map(RedisError::to_string).as_deref());
         match outcome {
             Ok(Value::BulkString(bytes)) => self.deliver(flight, &bytes),
             Ok(other) => self.refuse(flight.waiting, &format!("unexpected answer: {other:?}")),

@@ -10,7 +10,7 @@ use envoy_types::pb::envoy::{
     },
 };
 use tonic::{
-    Status,
+    IntoRequest, Status,
     transport::{Channel, Endpoint},
 };
 
@@ -29,7 +29,7 @@ impl Rls {
         Rls { client: RateLimitServiceClient::new(channel) }
     }
 
-    pub(crate) async fn ask(&self, request: RateLimitRequest) -> Result<RateLimitResponse, Status> {
+    pub(crate) async fn ask(&self, request: impl IntoRequest<RateLimitRequest>) -> Result<RateLimitResponse, Status> {
         self.client.clone().should_rate_limit(request).await.map(tonic::Response::into_inner)
     }
 

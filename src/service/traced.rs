@@ -1,0 +1,141 @@
+//! Requests that are followed: the spans of a call, named as envoyproxy/ratelimit names them where it has them. Nothing
+//! here runs for a request that isn't followed.
+
+#[cfg(test)]
+mod tests;
+
+use std::{fmt::Write, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use envoy_types::pb::envoy::{
+    extensions::common::ratelimit::v3::RateLimitDescriptor,
+    service::ratelimit::v3::{RateLimitRequest, RateLimitResponse, rate_limit_response::Code as Overall},
+    r#type::v3::RateLimitUnit,
+};
+use http::{HeaderMap, Request};
+use hyper::body::Body;
+use tonic::{Code, Status};
+
+use super::{RateLimit, guard::OwnPlaces, unary};
+use crate::trace::{Kind, Span, Tracer};
+
+const SERVICE: &str = "envoy.service.ratelimit.v3.RateLimitService";
+const METHOD: &str = "ShouldRateLimit";
+pub(super) const CALL: &str = "envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
+
+/// The decision, from the request that was read to the answer.
+const EXECUTION: &str = "ShouldRateLimit Execution";
+
+impl RateLimit {
+    /// Follows requests.
+    pub fn traced(self, tracer: Option<Arc<Tracer>>) -> RateLimit {
+        RateLimit { tracer, ..self }
+    }
+
+    /// The span of a request with these headers, if it is to be followed.
+    pub fn follow(&self, headers: &HeaderMap, name: &'static str) -> Option<Span> {
+        self.tracer.as_ref()?.begin(headers, name)
+    }
+
+    /// As an ordinary call, in `span`.
+    pub(super) async fn followed_call<B>(
+        &self,
+        request: Request<B>,
+        own: &OwnPlaces,
+        mut span: Span,
+    ) -> Result<RateLimitResponse, Status>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        let (parts, body) = request.into_parts();
+        span.set_text("rpc.system", "grpc");
+        span.set_text("rpc.service", SERVICE);
+        span.set_text("rpc.method", METHOD);
+        let read = unary::message(body, self.guard.wait(own)).await.inspect_err(|status| self.unread(status));
+        let answer = match read {
+            Ok(request) => self.answer_followed(&request, unary::grpc_timeout(&parts.headers), &span).await,
+            Err(status) => Err(status),
+        };
+        let code = answer.as_ref().map_or_else(Status::code, |_| Code::Ok);
+        span.set_int("rpc.grpc.status_code", code as i64);
+        if let Err(status) = &answer
+            && is_ours(status.code())
+        {
+            span.fail(status.message());
+        }
+        answer
+    }
+
+    /// As [`RateLimit::answer`], as a part of `span`. A request whose caller goes away leaves a span without a code.
+    pub async fn answer_followed(
+        &self,
+        request: &RateLimitRequest,
+        allowed: Option<Duration>,
+        span: &Span,
+    ) -> Result<RateLimitResponse, Status> {
+        let mut execution = span.child(EXECUTION, Kind::Internal);
+        let text_max = execution.text_bytes_max();
+        execution.set_text("domain", &*request.domain);
+        execution.set_text("request string", text(request, text_max));
+        let answer = execution.around(self.answer(request, allowed)).await;
+        match &answer {
+            Ok(response) => {
+                let code = Overall::try_from(response.overall_code).unwrap_or_default();
+                execution.set_text("tollgate.code", code.as_str_name());
+            }
+            Err(status) => execution.fail(status.message()),
+        }
+        answer
+    }
+}
+
+/// Whether a server's span with this code is an error: not where the caller's request was at fault.
+fn is_ours(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss
+            | Code::ResourceExhausted
+    )
+}
+
+/// The request in protobuf's text format, as far as it is wanted.
+fn text(request: &RateLimitRequest, bytes_max: usize) -> String {
+    let mut out = String::with_capacity(256.min(bytes_max));
+    let _ = write!(out, "domain:{:?}", request.domain);
+    for descriptor in &request.descriptors {
+        if out.len() > bytes_max {
+            return out;
+        }
+        out.push_str(" descriptors:{");
+        write_descriptor(&mut out, descriptor);
+        out.push('}');
+    }
+    if request.hits_addend != 0 {
+        let _ = write!(out, " hits_addend:{}", request.hits_addend);
+    }
+    out
+}
+
+fn write_descriptor(out: &mut String, descriptor: &RateLimitDescriptor) {
+    let mut parts = Vec::with_capacity(descriptor.entries.len());
+    for entry in &descriptor.entries {
+        parts.push(format!("entries:{{key:{:?} value:{:?}}}", entry.key, entry.value));
+    }
+    if let Some(limit) = &descriptor.limit {
+        let unit = RateLimitUnit::try_from(limit.unit).unwrap_or_default().as_str_name();
+        parts.push(format!("limit:{{requests_per_unit:{} unit:{unit}}}", limit.requests_per_unit));
+    }
+    if let Some(hits) = &descriptor.hits_addend {
+        parts.push(format!("hits_addend:{{value:{}}}", hits.value));
+    }
+    if descriptor.is_negative_hits {
+        parts.push("is_negative_hits:true".to_owned());
+    }
+    out.push_str(&parts.join(" "));
+}

@@ -1,0 +1,283 @@
+//! Whether requests are traced, and where to: the reference's TRACING_*, and OpenTelemetry's own variables (OTEL_*),
+//! which are read only where tracing is on, because platforms set them for every process.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+
+use super::{Environment, Flags, Reader, parse, set};
+use crate::trace::{Destination, Propagators, Protocol, Sampler, TraceSettings};
+
+#[cfg(test)]
+mod tests;
+
+/// Flags of traces that envoyproxy/ratelimit has too; OpenTelemetry's own settings are in the environment only.
+#[derive(Args, Clone, Debug, Default)]
+pub struct TracingFlags {
+    /// Send a trace of each request, or of a part of them, to an OpenTelemetry collector [default: false]
+    #[arg(long, value_name = "BOOL", env = "TRACING_ENABLED", num_args = 0..=1, default_missing_value = "true", help_heading = "Traces")]
+    pub tracing_enabled: Option<String>,
+    /// What this service is called there [default: RateLimit]
+    #[arg(long, value_name = "NAME", env = "TRACING_SERVICE_NAME", help_heading = "Traces")]
+    pub tracing_service_name: Option<String>,
+    /// The namespace of its name
+    #[arg(long, value_name = "NAME", env = "TRACING_SERVICE_NAMESPACE", help_heading = "Traces")]
+    pub tracing_service_namespace: Option<String>,
+    /// What this replica is called [default: a random UUID]
+    #[arg(long, value_name = "ID", env = "TRACING_SERVICE_INSTANCE_ID", help_heading = "Traces")]
+    pub tracing_service_instance_id: Option<String>,
+    /// http or grpc [default: http]
+    #[arg(long, value_name = "NAME", env = "TRACING_EXPORTER_PROTOCOL", help_heading = "Traces")]
+    pub tracing_exporter_protocol: Option<String>,
+    /// The part of requests that is traced, where the caller doesn't say [default: 1]
+    #[arg(long, value_name = "RATIO", env = "TRACING_SAMPLING_RATE", help_heading = "Traces")]
+    pub tracing_sampling_rate: Option<String>,
+}
+
+const PROTOCOLS: &[(&str, Protocol)] = &[("http", Protocol::Http), ("grpc", Protocol::Grpc)];
+
+/// `None` where nothing is traced; an error is a line for each variable that is wrong. Of OTEL_* that is said only where
+/// tracing is on.
+pub(super) fn traces(flags: &Flags, environment: &Environment) -> Result<Option<TraceSettings>, Vec<String>> {
+    let mut read = Reader { wrong: Vec::new() };
+    let flags = &flags.tracing;
+    let mut is_on = read.or("TRACING_ENABLED", &flags.tracing_enabled, false, parse::boolean);
+    let some = |value| Some(value);
+    let protocol = read.or("TRACING_EXPORTER_PROTOCOL", &flags.tracing_exporter_protocol, None, |text| {
+        parse::word(PROTOCOLS)(text).map(some)
+    });
+    let ratio = read.or("TRACING_SAMPLING_RATE", &flags.tracing_sampling_rate, None, |text| ratio(text).map(Some));
+    let mut otel = Otel { environment, read };
+    let mut settings = None;
+    if is_on {
+        is_on = !otel.or("OTEL_SDK_DISABLED", false, boolean) & otel.or("OTEL_TRACES_EXPORTER", true, exporter);
+        let queue_max = otel.or("OTEL_BSP_MAX_QUEUE_SIZE", 2_048, parse::at_least(1)) as usize;
+        let batch_max = otel.or("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512, parse::at_least(1)) as usize;
+        let text_max = otel.or("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", TEXT_BYTES_MAX, parse::at_least(0));
+        settings = Some(TraceSettings {
+            sampler: otel.sampler(ratio),
+            propagators: otel.or("OTEL_PROPAGATORS", ALL, propagators),
+            resource: otel.resource(flags),
+            destination: otel.destination(protocol),
+            queue_max,
+            batch_max: batch_max.min(queue_max),
+            delay: otel.or("OTEL_BSP_SCHEDULE_DELAY", Duration::from_secs(5), milliseconds),
+            text_bytes_max: otel.or("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", text_max, parse::at_least(0)) as usize,
+        });
+    }
+    match otel.read.wrong {
+        wrong if wrong.is_empty() => Ok(settings.filter(|_| is_on)),
+        wrong => Err(wrong),
+    }
+}
+
+/// A request has at most 2 MiB, and as text more; few want to read that.
+const TEXT_BYTES_MAX: u64 = 4_096;
+
+const ALL: Propagators = Propagators { w3c: true, b3: true, b3_multi: true };
+
+/// Reads OpenTelemetry's variables.
+struct Otel<'a> {
+    environment: &'a Environment,
+    read: Reader,
+}
+
+impl Otel<'_> {
+    fn text(&self, name: &str) -> Option<String> {
+        self.environment.get(name).map(str::to_owned)
+    }
+
+    fn or<T>(&mut self, name: &str, default: T, parse: impl Fn(&str) -> Result<T, String>) -> T {
+        let text = self.text(name);
+        self.read.or(name, &text, default, parse)
+    }
+
+    /// The exporter's own variable for traces, else that for all signals; with the name that it came from.
+    fn exporter<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        let [of_traces, of_all] =
+            ["OTEL_EXPORTER_OTLP_TRACES_", "OTEL_EXPORTER_OTLP_"].map(|start| start.to_owned() + name);
+        let name = if self.text(&of_traces).is_some() { of_traces } else { of_all };
+        self.or(&name, None, |text| parse(text).map(Some))
+    }
+
+    /// TRACING_SAMPLING_RATE comes first, as the reference has no other.
+    fn sampler(&mut self, ratio_of_flag: Option<f64>) -> Sampler {
+        let argument = self.or("OTEL_TRACES_SAMPLER_ARG", 1.0, ratio);
+        let sampler = self.or("OTEL_TRACES_SAMPLER", (true, None), |text| match text {
+            "always_on" => Ok((false, Some(1.0))),
+            "always_off" => Ok((false, Some(0.0))),
+            "traceidratio" => Ok((false, None)),
+            "parentbased_always_on" => Ok((true, Some(1.0))),
+            "parentbased_always_off" => Ok((true, Some(0.0))),
+            "parentbased_traceidratio" => Ok((true, None)),
+            _ => Err("expected always_on, always_off, traceidratio, or one of these behind parentbased_".into()),
+        });
+        match ratio_of_flag {
+            Some(ratio) => Sampler { heeds_parent: true, ratio },
+            None => Sampler { heeds_parent: sampler.0, ratio: sampler.1.unwrap_or(argument) },
+        }
+    }
+
+    fn resource(&mut self, flags: &TracingFlags) -> Vec<(String, String)> {
+        let mut resource = self.or("OTEL_RESOURCE_ATTRIBUTES", Vec::new(), pairs);
+        let own = |text: &Option<String>| set(text).map(str::to_owned);
+        let named = own(&flags.tracing_service_name).or_else(|| self.text("OTEL_SERVICE_NAME"));
+        let mut put = |key: &str, value: Option<String>, default: Option<String>| {
+            let position = resource.iter().position(|(name, _)| name == key);
+            match (value, position, default) {
+                (Some(value), Some(position), _) => resource[position].1 = value,
+                (Some(value), None, _) | (None, None, Some(value)) => resource.push((key.to_owned(), value)),
+                (None, _, _) => {}
+            }
+        };
+        put("service.name", named, Some("RateLimit".to_owned()));
+        put("service.namespace", own(&flags.tracing_service_namespace), None);
+        put("service.instance.id", own(&flags.tracing_service_instance_id), Some(uuid()));
+        put("service.version", None, Some(env!("CARGO_PKG_VERSION").to_owned()));
+        resource
+    }
+
+    fn destination(&mut self, protocol_of_flag: Option<Protocol>) -> Destination {
+        let protocol = self.exporter("PROTOCOL", |text| match text {
+            "grpc" => Ok(Protocol::Grpc),
+            "http/protobuf" => Ok(Protocol::Http),
+            _ => Err("expected grpc or http/protobuf".into()),
+        });
+        let protocol = protocol_of_flag.or(protocol).unwrap_or(Protocol::Http);
+        let uri = self.uri(protocol);
+        let path = |text: &str| Ok(PathBuf::from(text));
+        let (certificate, key) = (self.exporter("CLIENT_CERTIFICATE", path), self.exporter("CLIENT_KEY", path));
+        if certificate.is_some() != key.is_some() {
+            let what = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY: one needs the other";
+            self.read.wrong.push(what.into());
+        }
+        let timeout = self.exporter("TIMEOUT", milliseconds).unwrap_or(Duration::from_secs(10));
+        Destination {
+            protocol,
+            uri,
+            headers: self.exporter("HEADERS", headers).unwrap_or_default(),
+            timeout: timeout.min(self.or("OTEL_BSP_EXPORT_TIMEOUT", Duration::from_secs(30), milliseconds)),
+            gzip: self.exporter("COMPRESSION", compression).unwrap_or(false),
+            ca: self.exporter("CERTIFICATE", path),
+            identity: certificate.zip(key),
+        }
+    }
+
+    /// The endpoint for traces as it is; to that for all signals HTTP adds its path.
+    fn uri(&mut self, protocol: Protocol) -> Uri {
+        let is_clear = self.exporter("INSECURE", boolean).unwrap_or(false);
+        let endpoint = |text: &str| endpoint(text, is_clear);
+        if let Some(uri) = self.or("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", None, |text| endpoint(text).map(Some)) {
+            return uri;
+        }
+        let default = match protocol {
+            Protocol::Grpc => Uri::from_static("http://localhost:4317"),
+            Protocol::Http => Uri::from_static("http://localhost:4318"),
+        };
+        let base = self.or("OTEL_EXPORTER_OTLP_ENDPOINT", default, endpoint);
+        if protocol == Protocol::Grpc {
+            return base;
+        }
+        let text = format!("{}/v1/traces", base.to_string().trim_end_matches('/'));
+        text.parse().unwrap_or(base)
+    }
+}
+
+/// An URL; without a scheme it is TLS, unless OTEL_EXPORTER_OTLP_INSECURE says that it isn't.
+fn endpoint(text: &str, is_clear: bool) -> Result<Uri, String> {
+    let wrong = || "expected an address such as http://collector:4317".to_string();
+    let with_scheme = match text.contains("://") {
+        true => text.to_owned(),
+        false => format!("{}://{text}", if is_clear { "http" } else { "https" }),
+    };
+    let uri: Uri = with_scheme.parse().map_err(|_| wrong())?;
+    let is_known = matches!(uri.scheme_str(), Some("http" | "https"));
+    let has_host = uri.host().is_some_and(|host| !host.is_empty()) && !with_scheme.contains('@');
+    if is_known && has_host { Ok(uri) } else { Err(wrong()) }
+}
+
+fn ratio(text: &str) -> Result<f64, String> {
+    let ratio = text.parse().ok().filter(|ratio: &f64| (0.0..=1.0).contains(ratio));
+    ratio.ok_or_else(|| "expected a number from 0 to 1 such as 0.1".into())
+}
+
+/// As OpenTelemetry writes them: a whole number.
+fn milliseconds(text: &str) -> Result<Duration, String> {
+    let number: Option<u64> = text.parse().ok().filter(|number| *number > 0);
+    number.map(Duration::from_millis).ok_or_else(|| "expected milliseconds, at least 1".into())
+}
+
+/// OpenTelemetry's: in any case.
+fn boolean(text: &str) -> Result<bool, String> {
+    parse::word(&[("true", true), ("false", false)])(text)
+}
+
+fn compression(text: &str) -> Result<bool, String> {
+    parse::word(&[("gzip", true), ("none", false)])(text)
+}
+
+fn exporter(text: &str) -> Result<bool, String> {
+    parse::word(&[("otlp", true), ("none", false)])(text)
+}
+
+fn propagators(text: &str) -> Result<Propagators, String> {
+    let mut all = Propagators { w3c: false, b3: false, b3_multi: false };
+    for name in text.split(',').map(str::trim) {
+        match name {
+            "tracecontext" => all.w3c = true,
+            "b3" => all.b3 = true,
+            "b3multi" => all.b3_multi = true,
+            // Nothing is called that baggage could be handed to.
+            "baggage" | "none" => {}
+            _ => return Err("expected some of tracecontext, b3, b3multi, baggage, or none".into()),
+        }
+    }
+    Ok(all)
+}
+
+fn headers(text: &str) -> Result<HeaderMap, String> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in pairs(text)? {
+        let bad = || format!("`{name}` and its value can't be a header");
+        let key: HeaderName = name.parse().map_err(|_| bad())?;
+        let mut value: HeaderValue = value.parse().map_err(|_| bad())?;
+        value.set_sensitive(true);
+        headers.append(key, value);
+    }
+    Ok(headers)
+}
+
+/// `a=1,b=2`, as W3C Baggage has it: values may hold `%20`.
+fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
+    let pair = |part: &str| {
+        let (key, value) = part.split_once('=').ok_or("expected key=value,key=value")?;
+        let (key, value) = (key.trim(), decoded(value.trim()).ok_or("a `%` needs two hex digits behind it")?);
+        if key.is_empty() { Err("expected key=value,key=value".to_owned()) } else { Ok((key.to_owned(), value)) }
+    };
+    text.split(',').filter(|part| !part.trim().is_empty()).map(pair).collect()
+}
+
+fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        rest = after;
+        if *first != b'%' {
+            bytes.push(*first);
+            continue;
+        }
+        let (digits, after) = rest.split_at_checked(2)?;
+        let digits = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        rest = after;
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// A random one: version 4.
+fn uuid() -> String {
+    let id = rand::random::<u128>() & !(0xf << 76) & !(0x3 << 62) | (4 << 76) | (2 << 62);
+    let hex = format!("{id:032x}");
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+}

@@ -1,0 +1,183 @@
+//! Spans that are over wait here and leave in batches. A collector that is away costs requests nothing: what waits has
+//! a bound, and what doesn't fit is dropped and counted.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::Notify,
+    time::{self, Instant},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{
+    Finished, TraceSettings,
+    otlp::{self, ExportRequest},
+    send::{Failure, Sender},
+};
+
+/// At the end all that waits is sent, but the process doesn't wait for a collector longer than this.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A collector that is away is tried again after this, doubled each time.
+const WAIT_FIRST: Duration = Duration::from_secs(1);
+const WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// What became of spans.
+#[derive(Default)]
+pub struct Counts {
+    pub sent: AtomicU64,
+    /// There was no room, or the collector refused them.
+    pub dropped: AtomicU64,
+}
+
+/// Where spans wait.
+pub(super) struct Outbox {
+    waiting: Mutex<VecDeque<Finished>>,
+    is_batch: Notify,
+    queue_max: usize,
+    batch_max: usize,
+    counts: Counts,
+}
+
+impl Outbox {
+    pub(super) fn new(queue_max: usize, batch_max: usize) -> Outbox {
+        let counts = Counts::default();
+        Outbox { waiting: Mutex::default(), is_batch: Notify::new(), queue_max, batch_max, counts }
+    }
+
+    pub(super) fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    pub(super) fn put(&self, span: Finished) {
+        let waiting = {
+            let mut waiting = self.waiting.lock();
+            if waiting.len() >= self.queue_max {
+                self.counts.dropped.fetch_add(1, Relaxed);
+                return;
+            }
+            waiting.push_back(span);
+            waiting.len()
+        };
+        if waiting == self.batch_max {
+            self.is_batch.notify_one();
+        }
+    }
+
+    fn take(&self) -> Vec<Finished> {
+        let mut waiting = self.waiting.lock();
+        let some = waiting.len().min(self.batch_max);
+        waiting.drain(..some).collect()
+    }
+}
+
+/// Sends what waits.
+pub struct Exporter {
+    outbox: Arc<Outbox>,
+    sender: Sender,
+    resource: Vec<(String, String)>,
+    delay: Duration,
+    /// What couldn't be sent yet, and how many spans that are.
+    unsent: Option<(ExportRequest, u64)>,
+    is_away: bool,
+    has_refused: bool,
+    wait: Duration,
+}
+
+impl Exporter {
+    pub(super) fn new(outbox: Arc<Outbox>, settings: &TraceSettings) -> Exporter {
+        Exporter {
+            outbox,
+            sender: Sender::new(settings.destination.clone()),
+            resource: settings.resource.clone(),
+            delay: settings.delay,
+            unsent: None,
+            is_away: false,
+            has_refused: false,
+            wait: WAIT_FIRST,
+        }
+    }
+
+    /// Sends every now and then, and once more at the end, which takes at most two seconds.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut next = Instant::now() + self.delay;
+        loop {
+            let is_last = tokio::select! {
+                () = time::sleep_until(next) => false,
+                () = self.outbox.is_batch.notified(), if !self.is_away => false,
+                () = stop.cancelled() => true,
+            };
+            if is_last {
+                break;
+            }
+            // A stop must not wait for a collector that hangs.
+            if stop.run_until_cancelled(self.send_all()).await.is_none() {
+                break;
+            }
+            next = Instant::now() + if self.is_away { self.wait } else { self.delay };
+        }
+        if time::timeout(LAST_PATIENCE, self.send_all()).await.is_err() || self.unsent.is_some() {
+            let unsent = self.unsent.as_ref().map_or(0, |(_, spans)| *spans) + self.outbox.waiting.lock().len() as u64;
+            warn!(spans = unsent, "the last spans are lost: nobody took them in time");
+        }
+    }
+
+    /// Until nothing waits, or the collector is away. What is interrupted stays `unsent`.
+    async fn send_all(&mut self) {
+        loop {
+            if self.unsent.is_none() {
+                let batch = self.outbox.take();
+                if batch.is_empty() {
+                    return;
+                }
+                self.unsent = Some((otlp::request(&self.resource, &batch), batch.len() as u64));
+            }
+            let Some((request, spans)) = &self.unsent else { return };
+            let spans = *spans;
+            match self.sender.send(request).await {
+                Ok(refused) => self.arrived(spans, refused.as_ref()),
+                Err(Failure::Refused(why)) => self.refused(spans, &why),
+                Err(Failure::Away(why)) => {
+                    if !std::mem::replace(&mut self.is_away, true) {
+                        let to = self.sender.to();
+                        warn!(to, why, "spans can't be sent; they are tried again, and what doesn't fit is dropped");
+                        self.wait = WAIT_FIRST;
+                    } else {
+                        self.wait = (self.wait * 2).min(WAIT_MAX);
+                    }
+                    return;
+                }
+            }
+            self.unsent = None;
+            if std::mem::take(&mut self.is_away) {
+                info!(to = self.sender.to(), "spans are sent again");
+            }
+        }
+    }
+
+    /// The collector may still have refused some.
+    fn arrived(&mut self, spans: u64, refused: Option<&otlp::PartialSuccess>) {
+        let rejected = refused.map_or(0, |refused| u64::try_from(refused.rejected_spans).unwrap_or(0)).min(spans);
+        self.outbox.counts.sent.fetch_add(spans - rejected, Relaxed);
+        if let Some(refused) = refused.filter(|_| rejected > 0) {
+            self.refused(rejected, &refused.error_message);
+        }
+    }
+
+    /// Trying again would not help.
+    fn refused(&mut self, spans: u64, why: &str) {
+        self.outbox.counts.dropped.fetch_add(spans, Relaxed);
+        if !std::mem::replace(&mut self.has_refused, true) {
+            warn!(to = self.sender.to(), spans, why, "the collector refused spans; this is said once");
+        }
+    }
+}

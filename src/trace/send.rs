@@ -1,0 +1,312 @@
+//! How a batch gets to the collector: OTLP over gRPC, or as protobuf over HTTP. One connection, made when it is needed
+//! and again when it is lost; certificates are read each time. Knows what may be tried again and what may not.
+
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use flate2::{Compression, write::GzEncoder};
+use http::{
+    HeaderMap, Request, StatusCode, Uri,
+    header::{CONTENT_ENCODING, CONTENT_TYPE, HOST},
+    uri::PathAndQuery,
+};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use prost::Message;
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    task::JoinHandle,
+    time,
+};
+use tokio_rustls::TlsConnector;
+use tonic::{
+    Code, Status,
+    codec::CompressionEncoding,
+    metadata::MetadataMap,
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+};
+
+use super::otlp::{ExportRequest, ExportResponse, PartialSuccess};
+use crate::reload::blocking;
+
+/// Where spans go.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    pub protocol: Protocol,
+    /// With a scheme; `https` is TLS. Its path is HTTP's.
+    pub uri: Uri,
+    /// Sent along, such as a key.
+    pub headers: HeaderMap,
+    /// For one batch, connecting included.
+    pub timeout: Duration,
+    pub gzip: bool,
+    /// The only authority; else the public ones.
+    pub ca: Option<PathBuf>,
+    /// Certificate and key that are shown.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    Grpc,
+    Http,
+}
+
+/// Why a batch didn't arrive.
+pub(super) enum Failure {
+    /// It may later.
+    Away(String),
+    /// It never will.
+    Refused(String),
+}
+
+pub(super) struct Sender {
+    destination: Destination,
+    to: String,
+    link: Option<Link>,
+}
+
+enum Link {
+    Grpc(Channel),
+    Http(Http),
+}
+
+/// One connection of HTTP/1.1.
+struct Http {
+    requests: SendRequest<Full<Bytes>>,
+    connection: JoinHandle<()>,
+}
+
+impl Drop for Http {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+/// More of an answer is not read.
+const ANSWER_BYTES_MAX: usize = 64 << 10;
+
+const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+
+type Answer = Result<Option<PartialSuccess>, Failure>;
+
+impl Sender {
+    pub(super) fn new(destination: Destination) -> Sender {
+        let to = destination.uri.to_string();
+        Sender { destination, to, link: None }
+    }
+
+    /// For the log.
+    pub(super) fn to(&self) -> &str {
+        &self.to
+    }
+
+    pub(super) async fn send(&mut self, request: &ExportRequest) -> Answer {
+        let timeout = self.destination.timeout;
+        let answer = match time::timeout(timeout, self.try_send(request)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Failure::Away(format!("no answer within {timeout:?}"))),
+        };
+        if matches!(answer, Err(Failure::Away(_))) {
+            self.link = None;
+        }
+        answer
+    }
+
+    async fn try_send(&mut self, request: &ExportRequest) -> Answer {
+        let is_gone = matches!(&self.link, Some(Link::Http(http)) if http.requests.is_closed());
+        if self.link.is_none() || is_gone {
+            self.link = None;
+            self.link = Some(Link::open(&self.destination).await.map_err(Failure::Away)?);
+        }
+        match self.link.as_mut().expect("it was opened") {
+            Link::Grpc(channel) => over_grpc(channel.clone(), request.clone(), &self.destination).await,
+            Link::Http(http) => over_http(&mut http.requests, request, &self.destination).await,
+        }
+    }
+}
+
+impl Link {
+    /// The error is why there is none.
+    async fn open(destination: &Destination) -> Result<Link, String> {
+        match destination.protocol {
+            Protocol::Grpc => channel(destination).await.map(Link::Grpc),
+            Protocol::Http => connection(destination).await.map(Link::Http),
+        }
+    }
+}
+
+async fn over_grpc(channel: Channel, request: ExportRequest, destination: &Destination) -> Answer {
+    let mut client = tonic::client::Grpc::new(channel);
+    if destination.gzip {
+        client = client.send_compressed(CompressionEncoding::Gzip);
+    }
+    client.ready().await.map_err(|error| Failure::Away(chain(error)))?;
+    let mut request = tonic::Request::new(request);
+    *request.metadata_mut() = MetadataMap::from_headers(destination.headers.clone());
+    let codec = tonic_prost::ProstCodec::<ExportRequest, ExportResponse>::default();
+    match client.unary(request, PathAndQuery::from_static(EXPORT), codec).await {
+        Ok(response) => Ok(response.into_inner().partial_success),
+        Err(status) => Err(judge(&status)),
+    }
+}
+
+/// As the protocol says which errors are worth another try; those of the transport have a cause, and are.
+fn judge(status: &Status) -> Failure {
+    let why = format!("{:?}: {}", status.code(), status.message());
+    match status.code() {
+        Code::Cancelled
+        | Code::DeadlineExceeded
+        | Code::ResourceExhausted
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unavailable
+        | Code::DataLoss => Failure::Away(why),
+        _ if std::error::Error::source(status).is_some() => Failure::Away(why),
+        _ => Failure::Refused(why),
+    }
+}
+
+async fn over_http(
+    requests: &mut SendRequest<Full<Bytes>>,
+    request: &ExportRequest,
+    destination: &Destination,
+) -> Answer {
+    let away = |error: hyper::Error| Failure::Away(chain(error));
+    requests.ready().await.map_err(away)?;
+    let response = requests.send_request(http_request(request, destination)).await.map_err(away)?;
+    let status = response.status();
+    // Read to its end, or the connection couldn't be used again.
+    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+    let body = body.map_err(|error| Failure::Away(error.to_string()))?.to_bytes();
+    match status {
+        // What is no such message tells of nothing that was refused.
+        status if status.is_success() => {
+            Ok(ExportResponse::decode(body).ok().and_then(|response| response.partial_success))
+        }
+        StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::BAD_GATEWAY
+        | StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::GATEWAY_TIMEOUT => Err(Failure::Away(status.to_string())),
+        _ => Err(Failure::Refused(status.to_string())),
+    }
+}
+
+fn http_request(message: &ExportRequest, destination: &Destination) -> Request<Full<Bytes>> {
+    let mut body = message.encode_to_vec();
+    let mut request = Request::new(Full::default());
+    *request.method_mut() = http::Method::POST;
+    let path = destination.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+    *request.uri_mut() = path.into();
+    *request.headers_mut() = destination.headers.clone();
+    let headers = request.headers_mut();
+    if let Some(authority) = destination.uri.authority()
+        && let Ok(host) = authority.as_str().parse()
+    {
+        headers.insert(HOST, host);
+    }
+    headers.insert(CONTENT_TYPE, http::HeaderValue::from_static("application/x-protobuf"));
+    if destination.gzip {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(&body).expect("memory takes every byte");
+        body = encoder.finish().expect("memory takes every byte");
+        headers.insert(CONTENT_ENCODING, http::HeaderValue::from_static("gzip"));
+    }
+    *request.body_mut() = Full::from(body);
+    request
+}
+
+async fn channel(destination: &Destination) -> Result<Channel, String> {
+    let mut endpoint = Endpoint::from(destination.uri.clone()).connect_timeout(destination.timeout);
+    if is_tls(destination) {
+        let (ca, identity) = (destination.ca.clone(), destination.identity.clone());
+        let config = blocking(move || {
+            let config = match &ca {
+                Some(ca) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(ca)?)),
+                None => ClientTlsConfig::new().with_enabled_roots(),
+            };
+            Ok::<_, String>(match &identity {
+                Some((certificate, key)) => config.identity(Identity::from_pem(read(certificate)?, read(key)?)),
+                None => config,
+            })
+        });
+        endpoint = endpoint.tls_config(config.await?).map_err(chain)?;
+    }
+    endpoint.connect().await.map_err(chain)
+}
+
+async fn connection(destination: &Destination) -> Result<Http, String> {
+    let is_tls = is_tls(destination);
+    let host = destination.uri.host().unwrap_or("localhost").trim_matches(['[', ']']).to_owned();
+    let port = destination.uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+    let stream = TcpStream::connect((host.as_str(), port)).await.map_err(chain)?;
+    if !is_tls {
+        return handshake(stream).await;
+    }
+    let (ca, identity) = (destination.ca.clone(), destination.identity.clone());
+    let config = blocking(move || tls_config(ca.as_deref(), identity.as_ref())).await?;
+    let name = ServerName::try_from(host).map_err(chain)?;
+    handshake(TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(chain)?).await
+}
+
+async fn handshake(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Http, String> {
+    let (requests, connection) = http1::handshake(TokioIo::new(io)).await.map_err(chain)?;
+    // Why it ended is told by the request that it ends.
+    let connection = tokio::spawn(async move { connection.await.unwrap_or(()) });
+    Ok(Http { requests, connection })
+}
+
+fn is_tls(destination: &Destination) -> bool {
+    destination.uri.scheme_str() == Some("https")
+}
+
+fn tls_config(ca: Option<&Path>, identity: Option<&(PathBuf, PathBuf)>) -> Result<ClientConfig, String> {
+    let mut roots = RootCertStore::empty();
+    match ca {
+        Some(path) => {
+            for certificate in certificates(path)? {
+                roots.add(certificate).map_err(chain)?;
+            }
+        }
+        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().map_err(chain)?.with_root_certificates(roots);
+    match identity {
+        None => Ok(builder.with_no_client_auth()),
+        Some((certificate, key)) => {
+            let key = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| format!("{}: {error}", key.display()));
+            builder.with_client_auth_cert(certificates(certificate)?, key?).map_err(chain)
+        }
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
+    match chain {
+        Ok(chain) if !chain.is_empty() => Ok(chain),
+        Ok(_) => Err(format!("{}: there is no certificate in it", path.display())),
+        Err(error) => Err(format!("{}: {error}", path.display())),
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// An error with all that caused it; the outer ones say little.
+fn chain(error: impl std::error::Error + Send + Sync + 'static) -> String {
+    format!("{:#}", anyhow::Error::new(error))
+}
