@@ -68,7 +68,9 @@ const REDIS: [Row; 17] = [
         &tally.set_back
     }),
     ("tollgate_redis_late_batches_total", "Scripts that came too late and charged nothing.", |tally| &tally.late),
-    ("tollgate_redis_refunds_total", "Charges in a Cluster that were given back.", |tally| &tally.refunds),
+    ("tollgate_redis_refunds_total", "Charges in a Cluster, or in one of two Redis, that were given back.", |tally| {
+        &tally.refunds
+    }),
     ("tollgate_redis_evicted_keys_total", "Keys that Redis threw out for lack of room.", |tally| &tally.evicted),
     (
         "tollgate_redis_layout_mismatches_total",

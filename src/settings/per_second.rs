@@ -1,6 +1,6 @@
 //! The second Redis, for limits whose window is one second: the first one's settings with its own place and secrets.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use super::{Flags, KINDS, Reader, RedisFlags, RedisKind, SOCKETS, parse, set};
 
@@ -25,7 +25,7 @@ pub(super) fn per_second(flags: &Flags, read: &mut Reader, main: &RedisFlags) ->
             parse::word(SOCKETS),
         ),
         auth: text(&flags.redis_persecond_auth),
-        auth_file: None,
+        auth_file: set(&flags.redis_persecond_auth_file).map(PathBuf::from),
         sentinel_auth: text(&flags.redis_persecond_sentinel_auth),
         tls: read.or("REDIS_PERSECOND_TLS", &flags.redis_persecond_tls, false, parse::boolean),
         connect_timeout: read.or(

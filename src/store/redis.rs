@@ -26,7 +26,7 @@ mod tally;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use tokio::time::Instant;
+use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -43,7 +43,7 @@ pub use self::side::{Heard, Side};
 use self::spread::Question;
 pub use self::tally::{Count, Tally};
 use super::{Ask, Gate, Readings, StoreError, key};
-use crate::limit::UnixMicros;
+use crate::limit::{Cost, Reading, UnixMicros};
 
 /// A handle, cheap to clone. Each core starts its own and uses that, so that no connection is shared between cores;
 /// other tasks may use any of them.
@@ -57,6 +57,8 @@ struct Inner {
     tally: Arc<Tally>,
     denials: Arc<Denials>,
     route: Route,
+    /// For what goes on when its caller is gone.
+    tasks: TaskTracker,
 }
 
 /// Where requests go.
@@ -99,7 +101,7 @@ impl Redis {
                 stop.clone(),
             )),
         };
-        Redis { inner: Arc::new(Inner { settings, tally, denials, route }) }
+        Redis { inner: Arc::new(Inner { settings, tally, denials, route, tasks: tasks.clone() }) }
     }
 
     /// Decides a request: one reading per ask, in order. Ends at `deadline` at the latest. Dropped before its batch
@@ -141,6 +143,21 @@ impl Redis {
             Failure::Store(error) => error,
             Failure::Split => StoreError::Refused("TRYAGAIN".to_owned()),
         })
+    }
+
+    /// Gives back what `ask` charged, by `until` at the latest, whether or not anybody waits for it.
+    pub(super) fn give_back(&self, ask: &Ask<'_>, until: Instant) -> JoinHandle<Option<Reading>> {
+        let Inner { settings, tally, route, tasks, .. } = &*self.inner;
+        let bucket = key::bucket(&ask.key, settings.buckets);
+        let back = Ask { cost: Cost { hits: -ask.cost.hits, charge_denied: false }, ..*ask };
+        let gate = Gate { never_deny: true, ..Gate::default() };
+        let request = Request::new(&[back], gate, false, 0, &settings.key_prefix, |_| bucket);
+        let lane = match route {
+            Route::One { lane, .. } => lane.clone(),
+            Route::Cluster(cluster) => cluster.lane(bucket).clone(),
+        };
+        tally.refunds.add(1);
+        tasks.spawn(async move { lane.submit(request, until).await.ok()?.first().copied() })
     }
 
     /// Whether a connection stands, in a Cluster to every node. It may be broken without anybody knowing yet.

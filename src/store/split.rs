@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use smallvec::SmallVec;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::{Ask, Gate, Key, Readings, Role, StoreError, denied, redis::Redis};
 use crate::limit::{Cost, Limit, Reading, SECOND};
@@ -136,20 +136,22 @@ impl Course<'_> {
         !self.denied && denied(self.gate, answers)
     }
 
-    /// Gives back what was charged; the readings are then those of the counters as they stay.
+    /// Gives back what was charged, also to a caller who is gone by then; the readings are those of the counters as
+    /// they stay.
     async fn deny(&mut self) {
         self.denied = true;
-        for (nth, begun) in std::mem::take(&mut self.charged) {
-            let ask = self.asks[nth];
+        let until = self.deadline.max(Instant::now() + REFUND_PATIENCE);
+        let begin = |(nth, begun): (usize, Instant)| {
+            let ask = &self.asks[nth];
             // What was charged a window ago counts no more, and a refund would take others' hits.
-            if begun.elapsed() >= ask.limit.window.as_duration() {
-                continue;
-            }
-            let back = Ask { cost: Cost { hits: -ask.cost.hits, charge_denied: false }, ..ask };
-            let until = self.deadline.max(Instant::now() + REFUND_PATIENCE);
-            let redis = self.split.of(is_per_second(&ask.limit));
-            if let Ok(readings) = redis.apply(&[back], Gate { never_deny: true, ..Gate::default() }, until).await {
-                self.readings[nth] = readings.first().map(|reading| Reading { admitted: true, ..*reading });
+            let is_due = begun.elapsed() < ask.limit.window.as_duration();
+            is_due.then(|| (nth, self.split.of(is_per_second(&ask.limit)).give_back(ask, until)))
+        };
+        // All of them are on their way before any is waited for.
+        let refunds: Vec<_> = std::mem::take(&mut self.charged).into_iter().filter_map(begin).collect();
+        for (nth, refund) in refunds {
+            if let Ok(Ok(Some(reading))) = timeout_at(self.deadline, refund).await {
+                self.readings[nth] = Some(Reading { admitted: true, ..reading });
             }
         }
     }

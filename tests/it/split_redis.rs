@@ -4,9 +4,16 @@ use std::collections::BTreeSet;
 
 use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitResponse, rate_limit_response::Code};
 
+use tokio::time::Instant;
+use tollgate::{
+    limit::{Algorithm, Cost, Entry, Limit, Unit},
+    store::{Ask, Gate, Key, Role, split::Split},
+};
+
 use crate::{
-    harness::{RulesDir, Tollgate, descriptor, eventually, request, run_to_end},
+    harness::{PATIENCE, RulesDir, Tollgate, descriptor, eventually, request, run_to_end},
     redis_server::RedisServer,
+    redis_twin::{settings, store},
 };
 
 /// `second: 0` and `day: 0` refuse always, so that no test depends on how long it takes.
@@ -122,4 +129,44 @@ fn the_second_redis_needs_an_address() {
     let output = run_to_end(&["serve"], &[("REDIS_URL", "redis:6379"), ("REDIS_PERSECOND", "true")]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(1) && said.contains("REDIS_PERSECOND_URL"), "{said}");
+}
+
+#[tokio::test]
+async fn a_refund_arrives_although_the_caller_has_gone() {
+    let (main, per_second) = (RedisServer::start(), RedisServer::start());
+    let split = Split { main: store(settings(&main)).await, per_second: store(settings(&per_second)).await };
+    let entries = [Entry { key: "user", value: "alice" }];
+    let ask = |requests, unit: Unit, hits| Ask {
+        key: Key { domain: "split", entries: &entries, shared: &[], limit_name: "", variable: 0 },
+        rule: 0,
+        limit: Limit::new(requests, unit.window(), Algorithm::SlidingWindow),
+        cost: Cost { hits, charge_denied: false },
+        role: Role::Enforced,
+    };
+    let asks = [ask(10, Unit::Day, 1), ask(0, Unit::Second, 1)];
+    let deadline = Instant::now() + 2 * PATIENCE;
+
+    // The day's limit charges, and while the second's is not heard its Redis falls silent: so the refund has to wait.
+    per_second.freeze();
+    let mut asking = Box::pin(split.apply(&asks, Gate::default(), deadline));
+    let mut until = async |what: &str, holds: &dyn Fn() -> bool| {
+        let look = eventually(what, || async { holds().then_some(()) });
+        tokio::select! {
+            answer = &mut asking => panic!("answered before {what}: {answer:?}"),
+            () = look => {}
+        }
+    };
+    until("the day's limit is charged", &|| !main.cli(&["KEYS", "*user=alice*"]).is_empty()).await;
+    main.freeze();
+    per_second.thaw();
+    until("the refund is on its way", &|| split.main.tally().refunds.get() == 1).await;
+    drop(asking);
+    main.thaw();
+
+    let look = [ask(10, Unit::Day, 0)];
+    eventually("the refund", || async {
+        let readings = split.apply(&look, Gate::default(), deadline).await.expect("Redis answers");
+        (readings[0].remaining == 10).then_some(())
+    })
+    .await;
 }
