@@ -4,12 +4,13 @@
 
 mod backoff;
 mod connect;
+mod kept;
 mod render;
 mod set;
 #[cfg(test)]
 mod tests;
 
-use std::convert::Infallible;
+use std::{convert::Infallible, path::Path};
 
 use envoy_types::pb::{
     envoy::{
@@ -31,6 +32,7 @@ use tracing::{debug, info, warn};
 use self::{
     backoff::Backoff,
     connect::{Connection, Stream, connect},
+    kept::Kept,
     set::{Digest, TYPE_URL, digest, load},
 };
 use crate::{
@@ -49,6 +51,8 @@ pub struct Client {
     version: String,
     refused: Option<Refused>,
     waits: Backoff,
+    /// Where the last set that was accepted is kept, if anywhere.
+    kept: Option<Kept>,
 }
 
 /// The set that was refused last. A control plane that answers a refusal with the same set again must not be drawn
@@ -66,9 +70,10 @@ struct Held {
 }
 
 impl Client {
-    pub fn new(settings: XdsSettings, defaults: Defaults) -> Client {
-        let waits = Backoff::new(settings.backoff);
-        Client { settings, defaults, rules: Rules::default(), version: String::new(), refused: None, waits }
+    /// With a `state_dir` the last set that was accepted is kept there.
+    pub fn new(settings: XdsSettings, defaults: Defaults, state_dir: Option<&Path>) -> Client {
+        let (waits, kept) = (Backoff::new(settings.backoff), state_dir.map(Kept::new));
+        Client { settings, defaults, rules: Rules::default(), version: String::new(), refused: None, waits, kept }
     }
 
     /// Connects, again whenever the connection is lost; never ends itself. `on` gets each set that was tried: rules to
@@ -76,6 +81,7 @@ impl Client {
     /// whether there is a connection.
     pub async fn run(mut self, mut on: impl FnMut(Load), on_link: impl Fn(bool)) -> Infallible {
         let server = self.settings.server.clone();
+        self.begin_with_kept(&mut on).await;
         loop {
             let (why, first_wait) = match connect(&self.settings).await {
                 Ok(connection) => {
@@ -90,6 +96,35 @@ impl Client {
             let wait = self.waits.next(first_wait);
             warn!(server, why, ?wait, "no control plane: the rules stay as they are until it is back");
             time::sleep(wait).await;
+        }
+    }
+
+    /// Goes on with what was kept, until the control plane says more. It isn't told that version: another one of the
+    /// same name may be in force there by now, of which it would send nothing.
+    async fn begin_with_kept(&mut self, on: &mut impl FnMut(Load)) {
+        let Some(kept) = self.kept.clone() else { return };
+        let defaults = self.defaults;
+        let read = blocking(move || kept.load().map(|set| set.map(|set| (load(&set, &defaults), set.version_info))));
+        match read.await {
+            Ok(None) => {}
+            Ok(Some((load, version))) if load.problems.has_errors() => {
+                set::tell(&load.problems);
+                warn!(version, "the control plane's rules that were kept have errors, and are not used");
+            }
+            Ok(Some((load, version))) => {
+                info!(version, "beginning with the control plane's last good rules, kept in the state directory");
+                self.rules = load.rules.clone();
+                on(load);
+            }
+            Err(error) => warn!(%error, "the control plane's rules that were kept can't be read"),
+        }
+    }
+
+    /// Waits for the disk: an acknowledgement says that a restart has the set too.
+    async fn keep_set(&self, set: DiscoveryResponse) {
+        let Some(kept) = self.kept.clone() else { return };
+        if let Err(error) = blocking(move || kept.save(&set)).await {
+            warn!(%error, "the control plane's rules can't be kept in the state directory");
         }
     }
 
@@ -151,7 +186,7 @@ impl Client {
             return Answer::Later(Held { request, until: Instant::now() + wait });
         }
         let defaults = self.defaults;
-        let load = blocking(move || load(&response, &defaults)).await;
+        let (load, response) = blocking(move || (load(&response, &defaults), response)).await;
         set::tell(&load.problems);
         if load.problems.has_errors() {
             warn!(version, "the control plane's rules have errors and are refused, all of them");
@@ -168,6 +203,7 @@ impl Client {
         self.rules = load.rules.clone();
         self.version = version;
         on(load);
+        self.keep_set(response).await;
         Answer::Now(DiscoveryRequest { response_nonce: nonce, ..self.request() })
     }
 

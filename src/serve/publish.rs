@@ -68,7 +68,9 @@ pub(super) fn open(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Resul
     let defaults = reload_settings(settings).defaults;
     let nothing = Load { rules: Rules::default(), problems: Problems::default(), kept: Vec::new() };
     let publisher = Publisher::new(0, nothing, metrics, None, defaults);
-    Ok((publisher, Feed::ControlPlane(Box::new(xds::Client::new(control_plane.clone(), defaults)))))
+    let state_dir = settings.store.state_dir.as_deref();
+    let client = xds::Client::new(control_plane.clone(), defaults, state_dir);
+    Ok((publisher, Feed::ControlPlane(Box::new(client))))
 }
 
 /// Reads the rules for the first time; any error ends the start, with every problem. What is given beside the publisher

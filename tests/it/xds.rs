@@ -4,6 +4,7 @@
 mod control_plane;
 mod gateway;
 mod rules;
+mod state;
 mod transport;
 
 use crate::harness::Tollgate;
