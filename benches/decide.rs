@@ -88,7 +88,7 @@ fn matching(c: &mut Criterion) {
 fn deciding(c: &mut Criterion) {
     let limiter = limiter(rules_beside(0));
     let decide = |descriptors: &[Descriptor<'_>]| {
-        let request = Request { domain: "api", descriptors: descriptors.iter().cloned().collect(), hits: 1 };
+        let request = Request { domain: "api", descriptors: descriptors.iter().cloned().collect(), hits: 1, own: None };
         let decided = limiter.decide_now(black_box(&request), NOW).expect("the memory store answers at once");
         black_box(decided.expect("a request that can be decided"));
     };

@@ -243,6 +243,9 @@ pub struct Request<'a> {
     pub descriptors: SmallVec<[Descriptor<'a>; 3]>,
     /// Cost of each descriptor that has none of its own; at least 1.
     pub hits: i64,
+    /// A limit of the caller's own. The last descriptor is counted by it and by no rule, under a key that no rule has:
+    /// its first entry's key is empty.
+    pub own: Option<&'a Limit>,
 }
 
 impl Request<'_> {

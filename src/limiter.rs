@@ -218,6 +218,16 @@ impl Limiter {
         self.store.is_remote()
     }
 
+    /// This limiter, with its own way to the store, but whose decisions say what they rested on.
+    pub fn noting(&self) -> Limiter {
+        Limiter { modes: Modes { notes: true, ..self.modes }, ..self.clone() }
+    }
+
+    /// How it decides where rules don't say.
+    pub fn modes(&self) -> Modes {
+        self.modes
+    }
+
     /// Where this limiter's counts go, and what the caller's errors are counted with.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics

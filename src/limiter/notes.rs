@@ -8,7 +8,7 @@ use super::{
     plan::{Plan, Planned},
 };
 use crate::{
-    limit::{Reading, Request},
+    limit::{Micros, Reading, Request},
     metrics::requested_id,
 };
 
@@ -26,6 +26,8 @@ pub struct Notes {
 pub struct Note {
     /// The limit that its status tells of; none where no limit applies.
     pub limit_id: Option<Arc<str>>,
+    /// Of that limit.
+    pub window: Option<Micros>,
     /// The limit came with the request.
     pub requested: bool,
     /// The rule's, where a limit of it applies.
@@ -36,13 +38,17 @@ impl Notes {
     pub(super) fn of(request: &Request<'_>, plan: &Plan<'_>, readings: &[Reading], rules_version: u64) -> Notes {
         let note = |planned: &Planned<'_>| match planned {
             Planned::UnknownDomain | Planned::NoMatch | Planned::Free | Planned::Unlimited => Note::default(),
-            Planned::Requested { .. } => {
-                Note { limit_id: Some(requested_id(request.domain).into()), requested: true, metadata: None }
-            }
+            Planned::Requested { asks, .. } => Note {
+                limit_id: Some(requested_id(request.domain).into()),
+                window: Some(plan.asks[asks.start].limit.window),
+                requested: true,
+                metadata: None,
+            },
             Planned::Ruled { rule, counted, asks, .. } => {
                 let told = judge::told(&plan.asks[asks.clone()], &readings[asks.clone()]);
                 let limit_id = counted.iter().nth(told).map(|(_, limit)| Arc::clone(&limit.id));
-                Note { limit_id, requested: false, metadata: rule.metadata.clone() }
+                let window = Some(plan.asks[asks.start + told].limit.window);
+                Note { limit_id, window, requested: false, metadata: rule.metadata.clone() }
             }
         };
         Notes { rules_version, descriptors: plan.descriptors.iter().map(note).collect() }

@@ -109,6 +109,11 @@ impl<'a> Plan<'a> {
         modes: Modes,
     ) -> Planned<'a> {
         let start = self.asks.len();
+        if let Some(limit) = request.own.filter(|_| self.descriptors.len() + 1 == request.descriptors.len()) {
+            let Some(domain) = rules.domain(request.domain) else { return Planned::UnknownDomain };
+            self.asks.push(own_ask(request, descriptor, *limit, modes));
+            return Planned::Requested { domain, asks: start..start + 1 };
+        }
         if let Some((requests, unit)) = descriptor.limit {
             // A limit that comes with the request beats every rule, but only in a domain that is known.
             let Some(domain) = rules.domain(request.domain) else { return Planned::UnknownDomain };
@@ -218,6 +223,15 @@ fn requested_ask<'a>(
         role: if modes.quota { Role::Quota } else { Role::Enforced },
         rule: REQUESTED,
     }
+}
+
+/// Neither the empty key of the first entry nor this name of a limit can be written in rules or come in Envoy's requests
+/// together, so that the counter is nobody else's.
+fn own_ask<'a>(request: &'a Request<'_>, descriptor: &'a Descriptor<'_>, limit: Limit, modes: Modes) -> Ask<'a> {
+    let key =
+        Key { domain: request.domain, entries: &descriptor.entries, shared: &[], limit_name: "check", variable: 1 };
+    let cost = cost(request, descriptor, modes.count_denied.charges(descriptor.hits.is_some()));
+    Ask { key, limit, cost, role: if modes.quota { Role::Quota } else { Role::Enforced }, rule: REQUESTED }
 }
 
 fn cost(request: &Request<'_>, descriptor: &Descriptor<'_>, charge_denied: bool) -> Cost {

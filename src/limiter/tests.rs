@@ -73,7 +73,7 @@ impl Asked {
 
     fn ask(&self, descriptors: &[&'static str]) -> Decision {
         let descriptors = descriptors.iter().map(|text| descriptor(text)).collect();
-        self.request(&Request { domain: "api", descriptors, hits: 1 }).expect("well formed")
+        self.request(&Request { domain: "api", descriptors, hits: 1, own: None }).expect("well formed")
     }
 
     fn overall(&self, descriptors: &[&'static str]) -> Code {
@@ -119,7 +119,7 @@ fn what_no_limit_covers_is_ok_and_says_so() {
     assert_eq!(decision.overall, Code::Ok);
     assert_eq!(decision.statuses.iter().map(|s| s.remaining).collect::<Vec<_>>(), [u32::MAX, 0, 0]);
     assert!(decision.statuses.iter().all(|s| s.limit.is_none() && s.reset.is_none()));
-    let elsewhere = Request { domain: "elsewhere", descriptors: smallvec![descriptor("user=a")], hits: 1 };
+    let elsewhere = Request { domain: "elsewhere", descriptors: smallvec![descriptor("user=a")], hits: 1, own: None };
     assert_eq!(asked.request(&elsewhere).expect("well formed").overall, Code::Ok);
     let metrics = asked.metrics();
     assert!(metrics.contains(r#"tollgate_unmatched_descriptors_total{domain="api",keys="nobody"} 1"#), "{metrics}");
@@ -131,7 +131,7 @@ fn a_limit_in_the_request_beats_the_rule_but_not_in_an_unknown_domain() {
     let asked = asked(USERS, MODES);
     let with_limit = |domain| {
         let descriptor = Descriptor { limit: Some((1, Unit::Day)), ..descriptor("user=root") };
-        Request { domain, descriptors: smallvec![descriptor], hits: 1 }
+        Request { domain, descriptors: smallvec![descriptor], hits: 1, own: None }
     };
     let answers = [0, 1].map(|_| asked.request(&with_limit("api")).expect("well formed"));
     assert_eq!(answers.each_ref().map(|a| a.overall), [Code::Ok, Code::OverLimit]);
@@ -177,7 +177,7 @@ descriptors:
     );
     let own = Descriptor { limit: Some((9, Unit::Minute)), ..descriptor("vip=gold,id=7") };
     let descriptors = smallvec![descriptor("user=alice"), own, descriptor("vip=gold,id=7")];
-    let request = Request { domain: "api", descriptors, hits: 1 };
+    let request = Request { domain: "api", descriptors, hits: 1, own: None };
     let snapshot = asked.limiter.snapshot();
     let plan = Plan::of(&request, &snapshot.rules, MODES).expect("well formed");
     let keys = plan.asks.iter().map(|ask| (ask.key.shared.iter().flatten().count(), ask.key.variable));
@@ -240,7 +240,7 @@ fn global_quota_mode_is_open_while_any_descriptor_has_no_limit() {
 fn requests_that_say_too_little_or_too_much_are_refused() {
     let asked = asked(USERS, MODES);
     fn request<'a>(asked: &Asked, domain: &'a str, descriptors: &[Descriptor<'a>]) -> Result<Decision, DecideError> {
-        asked.request(&Request { domain, descriptors: descriptors.iter().cloned().collect(), hits: 1 })
+        asked.request(&Request { domain, descriptors: descriptors.iter().cloned().collect(), hits: 1, own: None })
     }
     assert_eq!(request(&asked, "", &[descriptor("user=a")]), Err(DecideError::EmptyDomain));
     assert_eq!(request(&asked, "api", &[]), Err(DecideError::NoDescriptors));
@@ -267,7 +267,7 @@ descriptors:
     /// Two replicas, and a store that never answers.
     fn answers(degraded: &Degraded, rules: &Rules, descriptors: &[&'static str]) -> Result<Decision, StoreError> {
         let descriptors = descriptors.iter().map(|text| descriptor(text)).collect();
-        let request = Request { domain: "api", descriptors, hits: 1 };
+        let request = Request { domain: "api", descriptors, hits: 1, own: None };
         let plan = Plan::of(&request, rules, MODES).expect("well formed");
         let failure = StoreError::Unreachable("gone".into());
         let (readings, policies) = degraded.answer(&plan, MODES.on_store_failure, failure, NOW)?;
@@ -312,7 +312,7 @@ fn before_there_are_rules_every_request_is_an_error_and_none_passes() {
     let (rules, problems, kept) = (load.rules, load.problems, load.kept);
     let nothing = Snapshot { version: 0, rules, meters, problems, kept, loaded_at: NOW };
     limiter.snapshot = Arc::new(ArcSwap::from_pointee(nothing));
-    let request = Request { domain: "api", descriptors: smallvec![descriptor("user=alice")], hits: 1 };
+    let request = Request { domain: "api", descriptors: smallvec![descriptor("user=alice")], hits: 1, own: None };
     let decided = Asked { limiter }.request(&request);
     assert_eq!(decided.map(|decision| decision.overall), Err(DecideError::NoRules));
 }

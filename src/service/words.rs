@@ -24,6 +24,7 @@ pub(super) fn request(message: &RateLimitRequest) -> Result<Request<'_>, Status>
         domain: &message.domain,
         descriptors: descriptors.collect::<Result<_, _>>()?,
         hits: i64::from(message.hits_addend.max(1)),
+        own: None,
     })
 }
 
