@@ -12,6 +12,7 @@ pub mod overrides;
 mod problem;
 mod quota;
 mod scalar;
+mod shortcuts;
 mod source;
 mod terms;
 #[cfg(test)]
@@ -31,6 +32,7 @@ pub use cases::{
 };
 pub use load::load;
 pub use problem::{Problem, Problems, Severity};
+pub use shortcuts::Shortcuts;
 pub use source::{DotFiles, Source, Sources};
 use tree::Met;
 pub use tree::Pattern;
@@ -90,6 +92,7 @@ pub struct Domain {
     overrides: overrides::Table,
     /// What its limits take from around them; overrides that come later are read with it.
     around: terms::Around,
+    shortcuts: Shortcuts,
     /// Of its files' bytes.
     hash: [u8; 32],
 }
@@ -349,6 +352,11 @@ impl Domain {
     /// The overrides of its files.
     pub fn overrides(&self) -> &overrides::Table {
         &self.overrides
+    }
+
+    /// What the short forms of a check stand for.
+    pub fn shortcuts(&self) -> &Shortcuts {
+        &self.shortcuts
     }
 
     /// In declaration order, parents before children; [`Rule::index`] is the position.

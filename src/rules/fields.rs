@@ -17,8 +17,10 @@ pub(super) struct Shape {
     pub(super) keys: &'static [&'static str],
 }
 
-pub(super) const FILE: Shape =
-    Shape { what: "a rule file", keys: &["domain", "defaults", "tiers", "descriptors", "overrides", "overrides_from"] };
+pub(super) const FILE: Shape = Shape {
+    what: "a rule file",
+    keys: &["domain", "defaults", "tiers", "shortcuts", "descriptors", "overrides", "overrides_from"],
+};
 
 pub(super) const DEFAULTS: Shape =
     Shape { what: "`defaults`", keys: &["algorithm", "sub_windows", "count_denied", "on_store_failure"] };
@@ -116,6 +118,9 @@ pub(super) const RUN_TIME_OVERRIDE: Shape =
 pub(super) const ENTRY: Shape = Shape { what: "an entry of `match`", keys: &["key", "value"] };
 
 pub(super) const REPLACED: Shape = Shape { what: "an entry of `replaces`", keys: &["name"] };
+
+/// Not among [`SHAPES`]: `user` is a word that any rule may have, and who writes it elsewhere doesn't mean this.
+pub(super) const SHORTCUTS: Shape = Shape { what: "`shortcuts`", keys: &["user", "endpoint", "action"] };
 
 const SHAPES: [&Shape; 6] = [&FILE, &DEFAULTS, &DESCRIPTOR, &LIMIT, &REPLACED, &OVERRIDE];
 

@@ -11,6 +11,7 @@ use super::{
     fields::{DEFAULTS, FILE, Pen},
     form::{Manner, Said},
     problem::Report,
+    shortcuts::{self, Shortcuts},
     source,
     terms::Around,
     tiers::Tiers,
@@ -24,6 +25,7 @@ struct Draft<'s> {
     domain: Option<Said<String>>,
     manner: Manner,
     tiers: Option<Node<'s>>,
+    shortcuts: Option<Said<Shortcuts>>,
     descriptors: Option<Node<'s>>,
     overrides: Option<Node<'s>>,
     overrides_from: Option<Node<'s>>,
@@ -99,6 +101,7 @@ fn draft<'s>(source: &'s Source, report: &mut Report) -> Draft<'s> {
         domain: None,
         manner: Manner::default(),
         tiers: None,
+        shortcuts: None,
         descriptors: None,
         overrides: None,
         overrides_from: None,
@@ -177,6 +180,7 @@ impl Pen<'_> {
             draft.manner = self.manner(&fields);
         }
         draft.tiers = fields.get("tiers").cloned();
+        draft.shortcuts = fields.get("shortcuts").and_then(|node| self.shortcuts(node));
         draft.descriptors = fields.get("descriptors").cloned();
         draft.overrides = fields.get("overrides").cloned();
         draft.overrides_from = fields.get("overrides_from").cloned();
@@ -212,6 +216,8 @@ fn compile(
             Pen { report, path: &draft.path }.tiers(&draft.path, tiers, &mut around);
         }
     }
+    let said = drafts.iter().filter_map(|draft| Some((&**draft.path, draft.shortcuts.as_ref()?)));
+    let shortcuts = shortcuts::common(said, report);
     let mut compiler = Compiler::new(report, name, &around, sources, room);
     for draft in drafts {
         if let Some(descriptors) = &draft.descriptors {
@@ -225,7 +231,7 @@ fn compile(
     let files: Vec<PathBuf> = drafts.iter().map(|draft| PathBuf::clone(&draft.path)).collect();
     let hash = hash(drafts.iter().map(|draft| draft.bytes).chain(override_files.iter().map(|source| &*source.bytes)));
     let override_files = override_files.into_iter().map(|source| source.path.clone()).collect();
-    let domain = Domain { name: name.into(), files, override_files, rules, tree, overrides, around, hash };
+    let domain = Domain { name: name.into(), files, override_files, rules, tree, overrides, around, shortcuts, hash };
     (report.errors() == errors && !drafts.is_empty()).then_some(domain)
 }
 
