@@ -1,12 +1,180 @@
-//! Tollgate's own interface: checks in plain words, overrides, explanations, resets and the audit, each call one
-//! function that gRPC and HTTP share. Knows the limiter's words, and nothing of connections.
+//! Tollgate's own interface: checks in plain words, overrides, explanations, resets and the audit. Each call is one
+//! function here, which says who may; gRPC and HTTP only bring it its request. Knows the limiter's words, not how
+//! connections come about.
 
+mod audit;
+mod auth;
+mod check;
+mod counters;
+mod explain;
+mod grpc;
+mod http;
 mod json;
+mod names;
+mod overrides;
+mod problem;
 
+use std::{sync::Arc, time::Duration};
+
+pub use auth::{Caller, Guard, Scope, Tokens, TokensError};
+pub use check::{Asked, Checked};
+pub use grpc::service as grpc_service;
+pub(crate) use http::authorization;
+pub use http::router;
 pub use pb::*;
+pub use problem::{ApiError, Fault, faults};
+
+use crate::limiter::{Limiter, Snapshot};
 
 /// The messages and the service of `tollgate.v1`, generated from its proto; their JSON form is that of HTTP.
 #[allow(clippy::all, unreachable_pub, reason = "generated")]
 mod pb {
     tonic::include_proto!("tollgate.v1");
+}
+
+/// What every call needs. One for the process.
+pub struct Api {
+    /// Takes notes, so that answers can name their limit.
+    pub limiter: Limiter,
+    /// A check waits for the store no longer.
+    pub store_timeout: Duration,
+    pub default_domain: Option<Box<str>>,
+    pub guard: Guard,
+}
+
+/// The calls. `authorization` is the text of that header or metadata, if it came with one.
+impl Api {
+    pub async fn check(&self, authorization: Option<&str>, request: CheckRequest) -> Result<Checked, ApiError> {
+        let snapshot = self.limiter.snapshot();
+        if !self.guard.checks_are_open() {
+            let caller = self.guard.identify(authorization)?;
+            caller.needs(Scope::Check, Some(self.domain(&request.domain, &snapshot)?))?;
+        }
+        check::check(self, &snapshot, request).await
+    }
+
+    /// Whether a caller may check, for checks that don't come through here.
+    pub fn may_check(&self, authorization: Option<&str>, domain: &str) -> Result<(), ApiError> {
+        if self.guard.checks_are_open() {
+            return Ok(());
+        }
+        self.guard.identify(authorization)?.needs(Scope::Check, Some(domain))
+    }
+
+    pub async fn explain(
+        &self,
+        authorization: Option<&str>,
+        request: CheckRequest,
+    ) -> Result<ExplainResponse, ApiError> {
+        let caller = self.guard.identify(authorization)?;
+        let snapshot = self.limiter.snapshot();
+        caller.needs(Scope::Explain, Some(self.domain(&request.domain, &snapshot)?))?;
+        explain::explain(self, &snapshot, request).await
+    }
+
+    pub async fn set_override(
+        &self,
+        authorization: Option<&str>,
+        mut request: SetOverrideRequest,
+    ) -> Result<SetOverrideResponse, ApiError> {
+        let (caller, snapshot) = self.admit(authorization, Scope::OverridesWrite, &mut request.domain)?;
+        names::override_id(&request.id)?;
+        names::spec(request.spec.as_ref())?;
+        overrides::set(self, &snapshot, &caller, request).await
+    }
+
+    pub async fn get_override(
+        &self,
+        authorization: Option<&str>,
+        mut request: GetOverrideRequest,
+    ) -> Result<Override, ApiError> {
+        let (_, snapshot) = self.admit(authorization, Scope::OverridesRead, &mut request.domain)?;
+        names::override_id(&request.id)?;
+        overrides::get(self, &snapshot, request).await
+    }
+
+    pub async fn list_overrides(
+        &self,
+        authorization: Option<&str>,
+        mut request: ListOverridesRequest,
+    ) -> Result<ListOverridesResponse, ApiError> {
+        let (_, snapshot) = self.admit(authorization, Scope::OverridesRead, &mut request.domain)?;
+        request.page_size = names::page_size(request.page_size)?;
+        names::page_token(&request.page_token)?;
+        names::filter(&request.key, &request.value_prefix)?;
+        overrides::list(self, &snapshot, request).await
+    }
+
+    pub async fn delete_override(
+        &self,
+        authorization: Option<&str>,
+        mut request: DeleteOverrideRequest,
+    ) -> Result<DeleteOverrideResponse, ApiError> {
+        let (caller, snapshot) = self.admit(authorization, Scope::OverridesWrite, &mut request.domain)?;
+        names::override_id(&request.id)?;
+        names::words("reason", &request.reason)?;
+        overrides::delete(self, &snapshot, &caller, request).await
+    }
+
+    pub async fn reset_counter(
+        &self,
+        authorization: Option<&str>,
+        mut request: ResetCounterRequest,
+    ) -> Result<ResetCounterResponse, ApiError> {
+        let (caller, snapshot) = self.admit(authorization, Scope::CountersReset, &mut request.domain)?;
+        names::entries("entries", &request.entries)?;
+        names::words("reason", &request.reason)?;
+        counters::reset(self, &snapshot, &caller, request).await
+    }
+
+    /// Without a domain, of all of them: only for who may see all.
+    pub async fn list_audit(
+        &self,
+        authorization: Option<&str>,
+        mut request: ListAuditRequest,
+    ) -> Result<ListAuditResponse, ApiError> {
+        let caller = self.guard.identify(authorization)?;
+        caller.needs(Scope::AuditRead, Some(&*request.domain).filter(|domain| !domain.is_empty()))?;
+        request.page_size = names::page_size(request.page_size)?;
+        names::page_token(&request.page_token)?;
+        audit::list(self, request).await
+    }
+
+    /// Who calls, if they may do so in the domain that they mean, which is then written out.
+    fn admit(
+        &self,
+        authorization: Option<&str>,
+        scope: Scope,
+        domain: &mut String,
+    ) -> Result<(Caller, Arc<Snapshot>), ApiError> {
+        let caller = self.guard.identify(authorization)?;
+        let snapshot = self.limiter.snapshot();
+        let meant = self.domain(domain, &snapshot)?.to_owned();
+        caller.needs(scope, Some(&meant))?;
+        *domain = meant;
+        Ok((caller, snapshot))
+    }
+
+    /// The domain that is meant: the one that is named, else the default, else the only one. It is loaded.
+    fn domain<'a>(&'a self, named: &'a str, snapshot: &'a Snapshot) -> Result<&'a str, ApiError> {
+        if snapshot.version == 0 {
+            return Err(ApiError::Unavailable("no rules are loaded yet".into()));
+        }
+        let domain = match (named, &self.default_domain, snapshot.rules.domains()) {
+            ("", Some(default), _) => default,
+            ("", None, [only]) => only.name(),
+            ("", None, _) => {
+                let hint = "or start the service with --default-domain";
+                return Err(ApiError::invalid("domain", "name a domain: more than one is loaded, or none", hint));
+            }
+            (named, ..) => named,
+        };
+        match snapshot.rules.domain(domain) {
+            Some(_) => Ok(domain),
+            None => {
+                self.limiter.metrics().unknown_domain(domain);
+                Err(ApiError::NotFound(format!("no rule file is for domain `{}`", names::shown(domain))))
+            }
+        }
+    }
 }

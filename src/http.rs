@@ -13,6 +13,7 @@ use axum::{
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
 
 use crate::{
+    api::{self, Api},
     health::Health,
     service::{MESSAGE_BYTES_MAX, RateLimit, json_request, json_response},
     trace::{Kind, Span},
@@ -22,16 +23,19 @@ use crate::{
 struct Served {
     health: Arc<Health>,
     service: RateLimit,
+    api: Arc<Api>,
 }
 
-pub fn router(health: Arc<Health>, service: RateLimit) -> Router {
+pub fn router(health: Arc<Health>, service: RateLimit, api: Arc<Api>) -> Router {
+    let v1 = api::router(Arc::clone(&api));
     Router::new()
         .route("/healthcheck", any(healthcheck))
         .route("/livez", get(async || "OK"))
         .route("/readyz", get(readyz))
         .route("/json", any(json))
         .layer(DefaultBodyLimit::max(MESSAGE_BYTES_MAX))
-        .with_state(Served { health, service })
+        .with_state(Served { health, service, api })
+        .merge(v1)
 }
 
 /// As the reference: 200 `OK`, or 500 with an empty body.
@@ -49,21 +53,25 @@ async fn readyz(State(served): State<Served>) -> Response {
 /// failed, so that a caller can tell its own mistake from ours.
 async fn json(State(served): State<Served>, headers: HeaderMap, body: Bytes) -> Response {
     let mut span = served.service.follow(&headers, "/json");
-    let response = answer(&served.service, &body, span.as_ref()).await;
+    let response = answer(&served, &headers, &body, span.as_ref()).await;
     if let Some(span) = &mut span {
         span.set_int("http.response.status_code", response.status().as_u16().into());
     }
     response
 }
 
-async fn answer(service: &RateLimit, body: &[u8], span: Option<&Span>) -> Response {
+async fn answer(served: &Served, headers: &HeaderMap, body: &[u8], span: Option<&Span>) -> Response {
     let request = match json_request(body) {
         Ok(request) => request,
         Err(error) => return (StatusCode::BAD_REQUEST, format!("Bad Request: {error}\n")).into_response(),
     };
+    // It is a check by another name: what closes those must close this.
+    if let Err(refused) = served.api.may_check(api::authorization(headers), &request.domain) {
+        return refused.into_response();
+    }
     let answer = match span {
-        None => service.answer(&request, None).await,
-        Some(span) => service.answer_followed(&request, None, span).await,
+        None => served.service.answer(&request, None).await,
+        Some(span) => served.service.answer_followed(&request, None, span).await,
     };
     match answer {
         Ok(response) => {

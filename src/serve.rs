@@ -1,6 +1,7 @@
 //! The process: load, bind, serve, drain. Owns every task and every thread; one that ends early ends the process.
 
 mod accept;
+mod api;
 mod backend;
 mod connection;
 mod core;
@@ -32,6 +33,7 @@ use tracing::{info, warn};
 use self::{accept::Listener, backend::Backend, connection::Grpc, core::Core, http_listener::HttpListener, tls::Tls};
 use crate::{
     admin,
+    api::{Api, grpc_service},
     health::Health,
     http,
     limiter::{Degraded, Limiter, Snapshot},
@@ -75,8 +77,6 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
     let (tls, certificates) = tls.unzip();
     let bound = bind(&settings.listeners).await?;
 
-    let (reporter, health_service) = tonic_health::server::health_reporter();
-    let others = other_services(health_service)?;
     let local = Arc::new(Memory::new(MemorySettings { max_bytes: settings.store.memory_max_bytes }));
     let swept = [Some(Arc::clone(&local)), backend.memory()].into_iter().flatten().collect();
     // `goaway` ends connections, `closed` what they needed: the store's tasks outlive the last request.
@@ -94,8 +94,11 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
     };
 
     let core_ended = CancellationToken::new();
-    let cores = start_cores(&settings, &limiting, (&others, &tls), &goaway, &core_ended)?;
     let (service, store) = limiting.service(&control, &closed);
+    let (api, tokens) = api::open(&settings, service.limiter())?;
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    let others = other_services(health_service, &api)?;
+    let cores = start_cores(&settings, &limiting, (&others, &tls), &goaway, &core_ended)?;
     let health = Arc::new(Health::new(reporter, store.clone(), Arc::clone(&snapshot), settings.health).await);
 
     let mut parts = Parts::new();
@@ -104,7 +107,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
         let serving = HttpListener { surface, router, bounds, metrics, stop }.serve(listener);
         parts.spawn(serving.map(move |()| (surface.name(), Ok(()))));
     };
-    serve_http(Surface::Http, bound.http, http::router(Arc::clone(&health), service));
+    serve_http(Surface::Http, bound.http, http::router(Arc::clone(&health), service, api));
     serve_http(Surface::Admin, bound.admin, admin::router(Arc::clone(&snapshot), reload));
     if let Some(listener) = bound.metrics {
         let path = &settings.listeners.metrics_path;
@@ -120,6 +123,9 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
     control.spawn(limiting.backend.keep(closed.clone()));
     let watched = Arc::clone(&health);
     control.spawn(closed.clone().run_until_cancelled_owned(async move { watched.watch().await }));
+    if let Some(tokens) = tokens {
+        control.spawn(closed.clone().run_until_cancelled_owned(tokens.run()));
+    }
     if let Some(certificates) = certificates {
         control.spawn(closed.clone().run_until_cancelled_owned(certificates.run()));
     }
@@ -260,14 +266,18 @@ async fn bind_tcp(listener: &'static str, variable: &str, address: SocketAddr) -
     Ok(bound)
 }
 
-/// What is asked seldom: health, and reflection, so that a client needs no proto files.
-fn other_services(health: HealthServer<impl tonic_health::pb::health_server::Health>) -> anyhow::Result<Routes> {
+/// What is asked less often: our own service, health, and reflection, so that a client needs no proto files.
+fn other_services(
+    health: HealthServer<impl tonic_health::pb::health_server::Health>,
+    api: &Arc<Api>,
+) -> anyhow::Result<Routes> {
     let builder = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    Ok(Routes::new(health).add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?))
+    let routes = Routes::new(health).add_service(grpc_service(Arc::clone(api)));
+    Ok(routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?))
 }
 
 fn announce_rules(snapshot: &Snapshot) {

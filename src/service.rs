@@ -61,6 +61,11 @@ impl RateLimit {
         RateLimit { limiter, store_timeout, extras, guard, tracer: None }
     }
 
+    /// What decides.
+    pub fn limiter(&self) -> &Limiter {
+        &self.limiter
+    }
+
     /// Decides one request. `allowed` is how long the caller waits, where it says so.
     pub async fn answer(
         &self,

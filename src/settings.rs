@@ -1,6 +1,7 @@
 //! The process' settings, resolved and usable: what the flags and the environment mean, every mistake in them
 //! reported at once. Knows nothing of what the settings are used for.
 
+mod api;
 mod flags;
 mod overload;
 mod parse;
@@ -25,6 +26,7 @@ use std::{
 use clap::Args;
 
 pub use self::tracing::TracingFlags;
+pub use api::{ApiFlags, ApiSettings};
 pub use flags::Flags;
 pub use overload::{OverloadFlags, OverloadSettings};
 pub use responses::{LimitHeaders, ResponseSettings};
@@ -47,6 +49,7 @@ pub struct Settings {
     pub store: StoreSettings,
     pub listeners: ListenerSettings,
     pub overload: OverloadSettings,
+    pub api: ApiSettings,
     pub health: HealthSettings,
     pub process: ProcessSettings,
     pub stats: StatsSettings,
@@ -228,6 +231,7 @@ impl Settings {
             store: store(flags, &mut read),
             listeners: listeners(flags, &mut read),
             overload: overload::overload(flags, &mut read),
+            api: api::api(flags, &mut read),
             health: health(flags, &mut read),
             process: process(flags, &mut read),
             stats: stats::stats(flags, &mut read),

@@ -346,7 +346,9 @@ descriptors:
             [(Code::Ok, "short", 1), (Code::Ok, "short", 0), (Code::OverLimit, "short", 0)]
         );
         let looks = Descriptor { hits: Some(2), ..descriptor("user=alice") };
-        let both = asked.request(&Request { domain: "api", descriptors: smallvec![looks], hits: 1 }).expect("decided");
+        let both = asked
+            .request(&Request { domain: "api", descriptors: smallvec![looks], hits: 1, own: None })
+            .expect("decided");
         assert_eq!(shown(&both), (Code::OverLimit, "long", 0), "both refuse two hits; the hour waits longest");
         let metrics = asked.metrics();
         for (limit, result, count) in [("short", "ok", 2), ("short", "over_limit", 2), ("candidate", "shadow", 3)] {
@@ -366,7 +368,7 @@ descriptors:
         let alone = asked.ask(&["user=alice", "vip=1"]);
         assert_eq!(alone.overall, Code::OverLimit, "short still refuses");
         let snapshot = asked.limiter.snapshot();
-        let request = Request { domain: "api", descriptors: smallvec![descriptor("user=alice")], hits: 0 };
+        let request = Request { domain: "api", descriptors: smallvec![descriptor("user=alice")], hits: 0, own: None };
         let mut plan = Plan::of(&request, &snapshot.rules, MODES).expect("well formed");
         plan.asks.iter_mut().for_each(|ask| ask.cost.hits = 0);
         let Store::Memory(memory) = &asked.limiter.store else { panic!("it counts in memory") };
@@ -380,7 +382,7 @@ descriptors:
         let snapshot = asked.limiter.snapshot();
         let names = |descriptors: &[&'static str]| {
             let descriptors = descriptors.iter().map(|text| descriptor(text)).collect();
-            let request = Request { domain: "api", descriptors, hits: 1 };
+            let request = Request { domain: "api", descriptors, hits: 1, own: None };
             let plan = Plan::of(&request, &snapshot.rules, MODES).expect("well formed");
             let Planned::Ruled { counted, .. } = &plan.descriptors[0] else { return vec!["free".to_owned()] };
             counted.iter().map(|(_, limit)| limit.id.to_string()).collect::<Vec<_>>()

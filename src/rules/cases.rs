@@ -129,7 +129,7 @@ impl CaseRequest {
             hits: it.hits,
             limit: it.limit,
         });
-        Request { domain, descriptors: descriptors.collect(), hits: self.hits }
+        Request { domain, descriptors: descriptors.collect(), hits: self.hits, own: None }
     }
 
     /// When it is made the last time.

@@ -229,7 +229,7 @@ pub struct Flags {
     /// [default: 0.0.0.0]
     #[arg(long, value_name = "ADDRESS", env = "GRPC_HOST", help_heading = "Listeners")]
     pub grpc_host: Option<String>,
-    /// The rate limit service, gRPC health and reflection; 0 takes a free port [default: 8081]
+    /// The rate limit service, tollgate.v1.Tollgate, gRPC health and reflection; 0 takes a free port [default: 8081]
     #[arg(long, value_name = "PORT", env = "GRPC_PORT", help_heading = "Listeners")]
     pub grpc_port: Option<String>,
     /// Serve gRPC on this Unix socket instead of a port
@@ -262,7 +262,7 @@ pub struct Flags {
     /// [default: 0.0.0.0]
     #[arg(long, value_name = "ADDRESS", env = "HOST", help_heading = "Listeners")]
     pub host: Option<String>,
-    /// /healthcheck, /livez, /readyz, /json [default: 8080]
+    /// /healthcheck, /livez, /readyz, /json, /v1 [default: 8080]
     #[arg(long, value_name = "PORT", env = "PORT", help_heading = "Listeners")]
     pub port: Option<String>,
     /// [default: 127.0.0.1]
@@ -283,6 +283,9 @@ pub struct Flags {
 
     #[command(flatten)]
     pub overload: super::OverloadFlags,
+
+    #[command(flatten)]
+    pub api: super::ApiFlags,
 
     #[command(flatten)]
     pub stats: super::StatsFlags,

@@ -1,6 +1,7 @@
 //! One binary for all integration tests: each file is a room of behaviour, started on free ports and safe in parallel.
 
 mod alerts;
+mod api;
 mod cases;
 mod chaos;
 mod conformance;

@@ -38,7 +38,7 @@ pub(crate) async fn post(at: SocketAddr, path: &str, body: impl Into<Bytes>) -> 
     send(at, "POST", path, &[("content-type", "application/json")], body.into()).await
 }
 
-async fn send(
+pub(crate) async fn send(
     at: SocketAddr,
     method: &str,
     path: &str,

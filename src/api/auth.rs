@@ -1,0 +1,77 @@
+//! Who may call what: tokens, known by their SHA-256, and the scopes that each has. Knows neither HTTP nor gRPC beyond
+//! the text of `authorization`, and never holds a token longer than it takes to hash it.
+
+mod tokens;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use sha2::{Digest as _, Sha256};
+
+pub use tokens::{Scope, Tokens, TokensError};
+
+use super::problem::ApiError;
+
+/// Lets callers in, or says why not. Cheap to clone; a change of the tokens reaches every clone.
+#[derive(Clone)]
+pub struct Guard {
+    /// `None`: there is no token file.
+    tokens: Option<Arc<ArcSwap<Tokens>>>,
+    checks_are_open: bool,
+}
+
+/// Who calls, and what the token allows.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The token's, for the audit.
+    pub name: Arc<str>,
+    grants: Arc<[tokens::Grant]>,
+}
+
+impl Guard {
+    pub fn new(tokens: Option<Arc<ArcSwap<Tokens>>>, checks_are_open: bool) -> Guard {
+        Guard { tokens, checks_are_open }
+    }
+
+    /// Whether anyone may check.
+    pub fn checks_are_open(&self) -> bool {
+        self.checks_are_open
+    }
+
+    /// Who it is that sends this `authorization`.
+    pub fn identify(&self, authorization: Option<&str>) -> Result<Caller, ApiError> {
+        let Some(tokens) = &self.tokens else {
+            return Err(unauthenticated(
+                "this call needs a token, and the service knows none: start it with --api-token-file",
+            ));
+        };
+        let Some(authorization) = authorization else {
+            return Err(unauthenticated("this call needs a token: send `authorization: Bearer <token>`"));
+        };
+        let token = match authorization.split_once(' ') {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
+            _ => return Err(unauthenticated("`authorization` must be `Bearer <token>`")),
+        };
+        let digest = Sha256::digest(token.as_bytes()).into();
+        tokens.load().find(&digest).ok_or_else(|| unauthenticated("the token isn't known here"))
+    }
+}
+
+impl Caller {
+    fn new(name: Arc<str>, grants: Arc<[tokens::Grant]>) -> Caller {
+        Caller { name, grants }
+    }
+
+    /// Whether this caller may do so in a domain; `None` is all domains.
+    pub fn needs(&self, scope: Scope, domain: Option<&str>) -> Result<(), ApiError> {
+        if self.grants.iter().any(|grant| grant.allows(scope, domain)) {
+            return Ok(());
+        }
+        let of = domain.map(|domain| format!(" or {}@{domain}", scope.name())).unwrap_or_default();
+        Err(ApiError::Forbidden(format!("token {} lacks the scope {}{of}", self.name, scope.name())))
+    }
+}
+
+fn unauthenticated(why: &str) -> ApiError {
+    ApiError::Unauthenticated(why.to_owned())
+}

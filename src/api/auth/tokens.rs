@@ -1,0 +1,180 @@
+//! The token file: a line for each token, `name:sha256:scope,scope`, with the SHA-256 of the token in hex. Everything
+//! that is wrong with it is reported with its line, and never what else the line says.
+
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, sync::Arc};
+
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+
+use super::Caller;
+
+/// What a token may be allowed to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    Check,
+    Explain,
+    OverridesRead,
+    OverridesWrite,
+    CountersReset,
+    AuditRead,
+}
+
+impl Scope {
+    pub const ALL: [Scope; 6] = [
+        Scope::Check,
+        Scope::Explain,
+        Scope::OverridesRead,
+        Scope::OverridesWrite,
+        Scope::CountersReset,
+        Scope::AuditRead,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Scope::Check => "check",
+            Scope::Explain => "explain",
+            Scope::OverridesRead => "overrides.read",
+            Scope::OverridesWrite => "overrides.write",
+            Scope::CountersReset => "counters.reset",
+            Scope::AuditRead => "audit.read",
+        }
+    }
+}
+
+/// A scope of a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Grant {
+    /// `None`: all of them.
+    scope: Option<Scope>,
+    /// `None`: in all domains.
+    domain: Option<Box<str>>,
+}
+
+impl Grant {
+    /// `overrides.write`, `overrides.write@checkout`, `*`.
+    fn parse(text: &str) -> Result<Grant, String> {
+        let (scope, domain) = match text.split_once('@') {
+            Some((_, "")) => return Err(format!("scope `{text}` names no domain after `@`")),
+            Some((scope, domain)) => (scope, Some(domain.into())),
+            None => (text, None),
+        };
+        if scope == "*" {
+            return Ok(Grant { scope: None, domain });
+        }
+        match Scope::ALL.into_iter().find(|known| known.name() == scope) {
+            Some(scope) => Ok(Grant { scope: Some(scope), domain }),
+            None => {
+                let names = Scope::ALL.map(Scope::name).join(", ");
+                Err(format!("there is no scope `{scope}`: it is one of {names}, or * for all"))
+            }
+        }
+    }
+
+    /// Who may write may read: nothing could be changed with care otherwise.
+    pub(super) fn allows(&self, wanted: Scope, domain: Option<&str>) -> bool {
+        let scope = self
+            .scope
+            .is_none_or(|scope| scope == wanted || (scope == Scope::OverridesWrite && wanted == Scope::OverridesRead));
+        scope && self.domain.as_deref().is_none_or(|own| domain == Some(own))
+    }
+}
+
+struct Token {
+    digest: [u8; 32],
+    name: Arc<str>,
+    grants: Arc<[Grant]>,
+}
+
+/// The tokens of a file.
+#[derive(Default)]
+pub struct Tokens {
+    tokens: Vec<Token>,
+}
+
+/// What is wrong with a token file: a line number, from 1, and what, for each.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct TokensError(pub Vec<(usize, String)>);
+
+impl fmt::Display for TokensError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (line, what)) in self.0.iter().enumerate() {
+            write!(out, "{}line {line}: {what}", if index > 0 { "; " } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+impl Tokens {
+    /// Reads a whole file. Blank lines and lines that begin with `#` are skipped.
+    pub fn parse(text: &str) -> Result<Tokens, TokensError> {
+        let (mut tokens, mut wrong) = (Vec::<Token>::new(), Vec::new());
+        let lines = text.strip_prefix('\u{feff}').unwrap_or(text).lines();
+        for (number, line) in (1..).zip(lines.map(str::trim)) {
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            match token(line) {
+                // Which of the two holds could not be told.
+                Ok(token) if tokens.iter().any(|other| other.digest == token.digest) => {
+                    wrong.push((number, format!("the token of `{}` is in the file already", token.name)));
+                }
+                Ok(token) => tokens.push(token),
+                Err(what) => wrong.push((number, what)),
+            }
+        }
+        if wrong.is_empty() { Ok(Tokens { tokens }) } else { Err(TokensError(wrong)) }
+    }
+
+    pub fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
+    /// Whose token has this digest. All are compared, each in constant time: how long it takes says nothing about how
+    /// much of one was right.
+    pub(super) fn find(&self, digest: &[u8; 32]) -> Option<Caller> {
+        let mut found = u32::MAX;
+        for (index, token) in (0u32..).zip(&self.tokens) {
+            let same: Choice = token.digest.ct_eq(digest);
+            found.conditional_assign(&index, same);
+        }
+        let token = self.tokens.get(found as usize)?;
+        Some(Caller::new(Arc::clone(&token.name), Arc::clone(&token.grants)))
+    }
+}
+
+/// Errors say nothing of the line but its scopes: a token that stands there in the clear must not come into a log.
+fn token(line: &str) -> Result<Token, String> {
+    let mut parts = line.splitn(3, ':');
+    let (Some(name), Some(digest), Some(scopes)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err("it must be name:sha256:scope,scope".into());
+    };
+    let name = name.trim();
+    if name.is_empty() || name.len() > 64 || !name.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c)) {
+        return Err("the name must be 1 to 64 letters, digits, `-`, `.` or `_`".into());
+    }
+    let digest = hex(digest.trim())
+        .ok_or_else(|| format!("the second part of `{name}` isn't the SHA-256 of a token, 64 hexadecimal digits"))?;
+    let scopes: Vec<&str> = scopes.split(',').map(str::trim).filter(|scope| !scope.is_empty()).collect();
+    if scopes.is_empty() {
+        return Err(format!("`{name}` has no scope, so it may nothing"));
+    }
+    let grants: Vec<Grant> = scopes.into_iter().map(Grant::parse).collect::<Result<_, _>>()?;
+    Ok(Token { digest, name: name.into(), grants: grants.into() })
+}
+
+fn hex(text: &str) -> Option<[u8; 32]> {
+    if text.len() != 64 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut bytes = [0; 32];
+    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    }
+    Some(bytes)
+}

@@ -1,0 +1,245 @@
+//! A check in plain words: which descriptors its short forms stand for, the decision, and the answer in numbers. Knows
+//! neither headers nor statuses of a transport.
+
+#[cfg(test)]
+mod tests;
+
+use crate::{
+    clock,
+    limit::{self, Algorithm, Code, Limit, Micros, SLIDING_LOG_MAX, WINDOW_MAX},
+    limiter::{DecideError, Decision, Snapshot, Status},
+    rules::{Found, Rules},
+};
+
+use super::{
+    Api, CheckRequest, CheckResponse, Descriptor, Entry, names,
+    problem::{ApiError, Fault},
+};
+
+/// Descriptors of one check: a request may touch no more counters.
+const DESCRIPTORS_MAX: usize = limit::COUNTERS_MAX;
+
+/// A check as the limiter is asked it; owns the text that [`Asked::words`] lends.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Asked {
+    domain: String,
+    descriptors: Vec<Descriptor>,
+    hits: u32,
+    /// The caller's own limit, by which the last descriptor is counted.
+    own: Option<Limit>,
+}
+
+/// The answer, and what headers tell besides.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checked {
+    pub answer: CheckResponse,
+    /// Of each limit that applies, the one that the answer tells of first.
+    pub policies: Vec<Policy>,
+}
+
+/// A limit and how much of it is left.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    pub limit_id: String,
+    pub requests: u32,
+    pub window: Micros,
+    pub remaining: u32,
+    pub reset: Micros,
+}
+
+pub(super) async fn check(api: &Api, snapshot: &Snapshot, request: CheckRequest) -> Result<Checked, ApiError> {
+    let arrived = clock::instant();
+    let metrics = api.limiter.metrics();
+    let asked = Asked::of(api, snapshot, request).inspect_err(|_| metrics.invalid())?;
+    let deadline = (arrived + api.store_timeout).into();
+    let decided = api.limiter.decide(&asked.words(), clock::now(), deadline).await;
+    metrics.decision.record(arrived.elapsed());
+    match &decided {
+        Ok(_) => {}
+        Err(DecideError::Store(_) | DecideError::NoRules) => metrics.failed(),
+        Err(_) => metrics.invalid(),
+    }
+    Ok(answer(&decided?))
+}
+
+impl Asked {
+    /// Reads a check in any of its forms, against the shortcuts of its domain.
+    pub fn of(api: &Api, snapshot: &Snapshot, request: CheckRequest) -> Result<Asked, ApiError> {
+        let domain = api.domain(&request.domain, snapshot)?.to_owned();
+        let own = own_limit(&request, api.limiter.modes().algorithm)?;
+        let hits = request.hits.unwrap_or(1);
+        if !request.descriptors.is_empty() {
+            full_form_only(&request)?;
+            return Ok(Asked { domain, descriptors: request.descriptors, hits, own: None });
+        }
+        let forms = short_form(&domain, &snapshot.rules, &request)?;
+        let Some(limit) = own else { return Ok(Asked { domain, descriptors: forms, hits, own: None }) };
+        let last = forms.last().cloned().unwrap_or_default();
+        // An own limit needs no rule besides, so one that is missing is nothing to report as unmatched.
+        let is_ruled = |form: &Descriptor| matches!(find(&snapshot.rules, &domain, form), Found::Rule { .. });
+        let mut descriptors: Vec<Descriptor> = forms.into_iter().filter(is_ruled).collect();
+        let marked = [Entry { key: String::new(), value: "check".into() }].into_iter().chain(last.entries);
+        descriptors.push(Descriptor { entries: marked.collect(), hits: None });
+        Ok(Asked { domain, descriptors, hits, own: Some(limit) })
+    }
+
+    /// The limiter's words for it.
+    pub fn words(&self) -> limit::Request<'_> {
+        let looks = self.hits == 0;
+        limit::Request {
+            domain: &self.domain,
+            descriptors: self.descriptors.iter().map(|descriptor| words(descriptor, looks)).collect(),
+            hits: i64::from(self.hits.max(1)),
+            own: self.own.as_ref(),
+        }
+    }
+}
+
+fn words(descriptor: &Descriptor, looks: bool) -> limit::Descriptor<'_> {
+    let entries = descriptor.entries.iter().map(|entry| limit::Entry { key: &entry.key, value: &entry.value });
+    let hits = descriptor.hits.map(i64::from).or(looks.then_some(0));
+    limit::Descriptor { entries: entries.collect(), hits, limit: None }
+}
+
+fn find<'r>(rules: &'r Rules, domain: &str, descriptor: &Descriptor) -> Found<'r> {
+    rules.find(domain, &words(descriptor, false).entries)
+}
+
+/// A check with descriptors has nothing of the short forms.
+fn full_form_only(request: &CheckRequest) -> Result<(), ApiError> {
+    let short = [
+        ("user", request.user.is_some()),
+        ("endpoint", request.endpoint.is_some()),
+        ("action", request.action.is_some()),
+        ("limit", request.limit.is_some()),
+        ("window_seconds", request.window_seconds.is_some()),
+    ];
+    let mut faults: Vec<Fault> = short
+        .into_iter()
+        .filter(|(_, is_there)| *is_there)
+        .map(|(place, _)| Fault {
+            place: place.into(),
+            what: "it has no meaning beside `descriptors`".into(),
+            hint: Some("send `user` and its kin, or `descriptors`".into()),
+        })
+        .collect();
+    if request.descriptors.len() > DESCRIPTORS_MAX {
+        faults.push(Fault {
+            place: "descriptors".into(),
+            what: format!("a check has at most {DESCRIPTORS_MAX}"),
+            hint: Some("split the request".into()),
+        });
+    }
+    for (index, _) in request.descriptors.iter().enumerate().filter(|(_, it)| it.entries.is_empty()) {
+        faults.push(Fault {
+            place: format!("descriptors[{index}].entries"),
+            what: "a descriptor without entries meets no rule".into(),
+            hint: Some("such as {\"user\": \"alice\"}".into()),
+        });
+    }
+    if faults.is_empty() { Ok(()) } else { Err(ApiError::Invalid(faults)) }
+}
+
+/// The descriptors that a short form stands for in its domain.
+fn short_form(domain: &str, rules: &Rules, request: &CheckRequest) -> Result<Vec<Descriptor>, ApiError> {
+    for (place, text) in [("user", &request.user), ("endpoint", &request.endpoint), ("action", &request.action)] {
+        if let Some(text) = text {
+            names::filled(place, text)?;
+        }
+    }
+    let Some(user) = &request.user else {
+        return Err(ApiError::invalid("user", "the check names nobody", "send `user`, or `descriptors`"));
+    };
+    let index = rules.domain(domain).ok_or_else(|| ApiError::NotFound(format!("no rule file is for `{domain}`")))?;
+    let shortcuts = rules.domains()[index.0 as usize].shortcuts();
+    let (forms, second) = match (&request.endpoint, &request.action) {
+        (None, None) => (&shortcuts.user, None),
+        (Some(endpoint), None) => (&shortcuts.endpoint, Some(endpoint)),
+        (None, Some(action)) => (&shortcuts.action, Some(action)),
+        (Some(_), Some(_)) => {
+            let what = "`endpoint` and `action` are different forms of a check";
+            return Err(ApiError::invalid("action", what, "send one of them, or `descriptors`"));
+        }
+    };
+    let values = || [user].into_iter().chain(second);
+    let entries = |keys: &[Box<str>]| {
+        keys.iter().zip(values()).map(|(key, value)| Entry { key: key.to_string(), value: value.clone() }).collect()
+    };
+    Ok(forms.iter().map(|keys| Descriptor { entries: entries(keys), hits: None }).collect())
+}
+
+/// The caller's own limit, counted as limits are that name no algorithm.
+fn own_limit(request: &CheckRequest, algorithm: Algorithm) -> Result<Option<Limit>, ApiError> {
+    let (requests, seconds) = match (request.limit, request.window_seconds) {
+        (None, None) => return Ok(None),
+        (Some(requests), Some(seconds)) => (requests, seconds),
+        (Some(_), None) => {
+            return Err(ApiError::invalid("window_seconds", "a limit needs its window", "such as 60"));
+        }
+        (None, Some(_)) => return Err(ApiError::invalid("limit", "a window needs its limit", "such as 100")),
+    };
+    let micros = seconds * 1e6;
+    // Not a number is in no range.
+    if !(1_000.0..=WINDOW_MAX.0 as f64).contains(&micros) {
+        let what = format!("{seconds} seconds are no window");
+        return Err(ApiError::invalid("window_seconds", what, "from 0.001 to ten years"));
+    }
+    if algorithm == Algorithm::SlidingLog && requests > SLIDING_LOG_MAX {
+        let what = format!("a sliding_log, the default here, remembers every hit: at most {SLIDING_LOG_MAX}");
+        return Err(ApiError::invalid("limit", what, "ask for less, or make a rule of it"));
+    }
+    Ok(Some(Limit::new(requests, Micros(micros.round() as u64), algorithm)))
+}
+
+fn answer(decision: &Decision) -> Checked {
+    let allowed = decision.overall == Code::Ok;
+    let mut policies: Vec<Policy> = Vec::new();
+    for index in order(decision) {
+        // One limit, met by several descriptors, is told of once: with its tightest counter, which comes first.
+        if let Some(policy) = policy(decision, index).filter(|one| policies.iter().all(|p| p.limit_id != one.limit_id))
+        {
+            policies.push(policy);
+        }
+    }
+    let seconds = |time: Micros| time.as_duration().as_secs_f64();
+    let told = policies.first();
+    let answer = CheckResponse {
+        allowed,
+        limit: told.map(|policy| policy.requests),
+        window_seconds: told.map(|policy| seconds(policy.window)),
+        remaining: told.map(|policy| policy.remaining),
+        reset_seconds: told.map(|policy| seconds(policy.reset)),
+        retry_after_seconds: told.filter(|_| !allowed).map(|policy| seconds(policy.reset)),
+        limit_id: told.map(|policy| policy.limit_id.clone()).unwrap_or_default(),
+        degraded: decision.degraded.map(|policy| policy.name().to_owned()).unwrap_or_default(),
+    };
+    Checked { answer, policies }
+}
+
+/// Positions of the descriptors that a limit applies to: the refusing ones first where the request is denied, longest wait
+/// first, and then those with least remaining.
+fn order(decision: &Decision) -> Vec<usize> {
+    let denied = decision.overall == Code::OverLimit;
+    let rank = |status: &Status| {
+        let denies = denied && status.code == Code::OverLimit;
+        let wait = if denies { status.reset } else { None };
+        // Quotas decide together, and only where nothing else does.
+        (!denies, denies && status.quota, std::cmp::Reverse(wait), status.remaining)
+    };
+    let mut positions: Vec<usize> =
+        (0..decision.statuses.len()).filter(|index| decision.statuses[*index].limit.is_some()).collect();
+    positions.sort_by_key(|index| rank(&decision.statuses[*index]));
+    positions
+}
+
+fn policy(decision: &Decision, index: usize) -> Option<Policy> {
+    let status = &decision.statuses[index];
+    let note = decision.notes.as_ref()?.descriptors.get(index)?;
+    Some(Policy {
+        limit_id: note.limit_id.as_deref()?.to_owned(),
+        requests: status.limit.as_ref()?.requests,
+        window: note.window?,
+        remaining: status.remaining,
+        reset: status.reset?,
+    })
+}

@@ -1,0 +1,86 @@
+//! The calls over gRPC, as the service `tollgate.v1.Tollgate`. Brings each its request and takes back its answer.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status, async_trait};
+
+use super::{
+    Api, ApiError, CheckRequest, CheckResponse, DeleteOverrideRequest, DeleteOverrideResponse, ExplainResponse,
+    GetOverrideRequest, ListAuditRequest, ListAuditResponse, ListOverridesRequest, ListOverridesResponse, Override,
+    ResetCounterRequest, ResetCounterResponse, SetOverrideRequest, SetOverrideResponse,
+    pb::tollgate_server::{Tollgate, TollgateServer},
+};
+use crate::service::MESSAGE_BYTES_MAX;
+
+/// The service, for a listener to serve beside others.
+pub fn service(api: Arc<Api>) -> TollgateServer<impl Tollgate> {
+    TollgateServer::new(Calls { api }).max_decoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+struct Calls {
+    api: Arc<Api>,
+}
+
+/// The call's metadata `authorization`. What isn't text can't be a token, and is refused as none.
+fn authorization<T>(request: &Request<T>) -> Option<String> {
+    request.metadata().get("authorization").map(|value| value.to_str().unwrap_or_default().to_owned())
+}
+
+fn answered<T>(answer: Result<T, ApiError>) -> Result<Response<T>, Status> {
+    answer.map(Response::new).map_err(Status::from)
+}
+
+#[async_trait]
+impl Tollgate for Calls {
+    async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
+        let who = authorization(&request);
+        answered(self.api.check(who.as_deref(), request.into_inner()).await.map(|checked| checked.answer))
+    }
+
+    async fn explain(&self, request: Request<CheckRequest>) -> Result<Response<ExplainResponse>, Status> {
+        let who = authorization(&request);
+        answered(self.api.explain(who.as_deref(), request.into_inner()).await)
+    }
+
+    async fn set_override(
+        &self,
+        request: Request<SetOverrideRequest>,
+    ) -> Result<Response<SetOverrideResponse>, Status> {
+        let who = authorization(&request);
+        answered(self.api.set_override(who.as_deref(), request.into_inner()).await)
+    }
+
+    async fn get_override(&self, request: Request<GetOverrideRequest>) -> Result<Response<Override>, Status> {
+        let who = authorization(&request);
+        answered(self.api.get_override(who.as_deref(), request.into_inner()).await)
+    }
+
+    async fn list_overrides(
+        &self,
+        request: Request<ListOverridesRequest>,
+    ) -> Result<Response<ListOverridesResponse>, Status> {
+        let who = authorization(&request);
+        answered(self.api.list_overrides(who.as_deref(), request.into_inner()).await)
+    }
+
+    async fn delete_override(
+        &self,
+        request: Request<DeleteOverrideRequest>,
+    ) -> Result<Response<DeleteOverrideResponse>, Status> {
+        let who = authorization(&request);
+        answered(self.api.delete_override(who.as_deref(), request.into_inner()).await)
+    }
+
+    async fn reset_counter(
+        &self,
+        request: Request<ResetCounterRequest>,
+    ) -> Result<Response<ResetCounterResponse>, Status> {
+        let who = authorization(&request);
+        answered(self.api.reset_counter(who.as_deref(), request.into_inner()).await)
+    }
+
+    async fn list_audit(&self, request: Request<ListAuditRequest>) -> Result<Response<ListAuditResponse>, Status> {
+        let who = authorization(&request);
+        answered(self.api.list_audit(who.as_deref(), request.into_inner()).await)
+    }
+}

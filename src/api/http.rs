@@ -1,0 +1,200 @@
+//! The calls over HTTP, as JSON by resource below `/v1`, and the document that describes them. Reads paths, parameters,
+//! headers and bodies; everything that is refused is a problem with its place.
+
+mod headers;
+mod read;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, Path, Query, State, rejection::*},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{MethodRouter, any, get, post, put},
+};
+use serde::{Deserialize, Serialize};
+
+pub(crate) use headers::authorization;
+
+use self::{
+    headers::{etag, if_match, if_none_match, limit_headers},
+    read::{Refusal, parameters, path, read},
+};
+use super::{
+    Api, CheckRequest, DeleteOverrideRequest, GetOverrideRequest, ListAuditRequest, ListOverridesRequest, OverrideSpec,
+    ResetCounterRequest, SetOverrideRequest, problem,
+};
+use crate::service::MESSAGE_BYTES_MAX;
+
+/// Longer bodies are refused: an override with 32 limits takes a tenth of it. Checks may have as much as over gRPC.
+const BODY_BYTES_MAX: usize = 256 << 10;
+
+const OPENAPI: &str = include_str!("openapi.json");
+
+type Served = State<Arc<Api>>;
+type Body = Result<Bytes, BytesRejection>;
+type Answer = Result<Response, Refusal>;
+
+/// Every path below `/v1` with its methods: [`tests`] holds the document to it.
+fn routes() -> [(&'static str, &'static [Method], MethodRouter<Arc<Api>>); 7] {
+    const GET: &[Method] = &[Method::GET];
+    const POST: &[Method] = &[Method::POST];
+    const RESOURCE: &[Method] = &[Method::GET, Method::PUT, Method::DELETE];
+    [
+        ("/v1/check", POST, post(check).layer(DefaultBodyLimit::max(MESSAGE_BYTES_MAX))),
+        ("/v1/explain", POST, post(explain).layer(DefaultBodyLimit::max(MESSAGE_BYTES_MAX))),
+        ("/v1/domains/{domain}/overrides", GET, get(list_overrides)),
+        ("/v1/domains/{domain}/overrides/{id}", RESOURCE, put(set_override).get(get_override).delete(delete_override)),
+        ("/v1/counters:reset", POST, post(reset_counter)),
+        ("/v1/audit", GET, get(list_audit)),
+        ("/v1/openapi.json", GET, get(openapi)),
+    ]
+}
+
+pub fn router(api: Arc<Api>) -> Router {
+    let mut router = Router::new().route("/v1/{*nowhere}", any(nowhere)).route("/v1", any(nowhere));
+    for (path, methods, handlers) in routes() {
+        let allowed = methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+        let refuse = move || async move { refused_method(&allowed) };
+        router = router.route(path, handlers.fallback(refuse));
+    }
+    router.layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(api)
+}
+
+async fn nowhere() -> Response {
+    let detail = "nothing is here: /v1/openapi.json lists what there is".to_owned();
+    problem::response(StatusCode::NOT_FOUND, detail, &[])
+}
+
+fn refused_method(allowed: &str) -> Response {
+    let detail = format!("this path takes {allowed}");
+    let mut response = problem::response(StatusCode::METHOD_NOT_ALLOWED, detail, &[]);
+    if let Ok(allowed) = HeaderValue::from_str(allowed) {
+        response.headers_mut().insert(header::ALLOW, allowed);
+    }
+    response
+}
+
+async fn openapi() -> Response {
+    json(StatusCode::OK, OPENAPI.as_bytes().to_vec())
+}
+
+fn json(status: StatusCode, body: Vec<u8>) -> Response {
+    (status, [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
+}
+
+fn ok(body: &impl Serialize) -> Response {
+    json(StatusCode::OK, serde_json::to_vec(body).expect("a message has a JSON form"))
+}
+
+/// 200 or 429, each with how the limits stand.
+async fn check(State(api): Served, headers: HeaderMap, body: Body) -> Answer {
+    let request: CheckRequest = read(body)?;
+    let checked = api.check(authorization(&headers), request).await?;
+    let mut response = ok(&checked.answer);
+    if !checked.answer.allowed {
+        *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+    }
+    limit_headers(response.headers_mut(), &checked);
+    Ok(response)
+}
+
+async fn explain(State(api): Served, headers: HeaderMap, body: Body) -> Answer {
+    let request: CheckRequest = read(body)?;
+    Ok(ok(&api.explain(authorization(&headers), request).await?))
+}
+
+/// Of a change.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Change {
+    dry_run: bool,
+    reason: String,
+}
+
+type Id = Result<Path<(String, String)>, PathRejection>;
+
+async fn set_override(
+    State(api): Served,
+    id: Id,
+    change: Result<Query<Change>, QueryRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    let ((domain, id), change) = (path(id)?, parameters(change)?);
+    let mut spec: OverrideSpec = read(body)?;
+    if spec.reason.is_empty() {
+        spec.reason = change.reason;
+    }
+    let (if_match, create_only) = (if_match(&headers)?, if_none_match(&headers)?);
+    let spec = Some(spec);
+    let request = SetOverrideRequest { domain, id, spec, dry_run: change.dry_run, if_match, create_only };
+    let answer = api.set_override(authorization(&headers), request).await?;
+    let saved = answer.saved.unwrap_or_default();
+    let mut response = ok(&saved);
+    if answer.created && !change.dry_run {
+        *response.status_mut() = StatusCode::CREATED;
+    }
+    etag(response.headers_mut(), &saved.etag);
+    Ok(response)
+}
+
+async fn get_override(State(api): Served, id: Id, headers: HeaderMap) -> Answer {
+    let (domain, id) = path(id)?;
+    let found = api.get_override(authorization(&headers), GetOverrideRequest { domain, id }).await?;
+    let mut response = ok(&found);
+    etag(response.headers_mut(), &found.etag);
+    Ok(response)
+}
+
+async fn delete_override(
+    State(api): Served,
+    id: Id,
+    change: Result<Query<Change>, QueryRejection>,
+    headers: HeaderMap,
+) -> Answer {
+    let ((domain, id), change) = (path(id)?, parameters(change)?);
+    let (dry_run, reason, if_match) = (change.dry_run, change.reason, if_match(&headers)?);
+    let request = DeleteOverrideRequest { domain, id, dry_run, if_match, reason };
+    let answer = api.delete_override(authorization(&headers), request).await?;
+    Ok(ok(&answer.deleted.unwrap_or_default()))
+}
+
+/// A page of overrides.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Page {
+    page_size: u32,
+    page_token: String,
+    key: String,
+    value_prefix: String,
+}
+
+async fn list_overrides(
+    State(api): Served,
+    domain: Result<Path<String>, PathRejection>,
+    page: Result<Query<Page>, QueryRejection>,
+    headers: HeaderMap,
+) -> Answer {
+    let (domain, page) = (path(domain)?, parameters(page)?);
+    let Page { page_size, page_token, key, value_prefix } = page;
+    let request = ListOverridesRequest { domain, page_size, page_token, key, value_prefix };
+    Ok(ok(&api.list_overrides(authorization(&headers), request).await?))
+}
+
+async fn reset_counter(State(api): Served, headers: HeaderMap, body: Body) -> Answer {
+    let request: ResetCounterRequest = read(body)?;
+    Ok(ok(&api.reset_counter(authorization(&headers), request).await?))
+}
+
+async fn list_audit(
+    State(api): Served,
+    request: Result<Query<ListAuditRequest>, QueryRejection>,
+    headers: HeaderMap,
+) -> Answer {
+    Ok(ok(&api.list_audit(authorization(&headers), parameters(request)?).await?))
+}

@@ -1,0 +1,124 @@
+//! Bounds on what callers choose: ids, words, pages. Everything is bounded before it is kept or compared.
+
+#[cfg(test)]
+mod tests;
+
+use super::{Entry, OverrideSpec, problem::ApiError};
+
+/// Bytes of an override's id.
+const ID_MAX: usize = 128;
+
+/// Bytes of a user, endpoint or action, and of a key or value that an override or a reset names.
+pub(super) const VALUE_MAX: usize = 4_096;
+
+/// Bytes of a reason or an owner.
+const WORDS_MAX: usize = 1_024;
+
+/// Entries of a descriptor that an override or a reset names: rules go no deeper.
+const ENTRIES_MAX: usize = 32;
+
+/// Limits of one override.
+const LIMITS_MAX: usize = 32;
+
+const PAGE_DEFAULT: u32 = 100;
+const PAGE_MAX: u32 = 1_000;
+
+/// Bytes of a page token: those that are given out are shorter.
+const PAGE_TOKEN_MAX: usize = 1_024;
+
+pub(super) fn override_id(id: &str) -> Result<(), ApiError> {
+    let is_good = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:@".contains(&byte);
+    if (1..=ID_MAX).contains(&id.len()) && id.bytes().all(is_good) {
+        return Ok(());
+    }
+    let what = format!("`{}` is no id of an override", shown(id));
+    Err(ApiError::invalid("id", what, format!("1 to {ID_MAX} letters, digits and -._~:@")))
+}
+
+/// What an override must have and may not exceed; what it means is read against the rules.
+pub(super) fn spec(spec: Option<&OverrideSpec>) -> Result<(), ApiError> {
+    let Some(spec) = spec else {
+        return Err(ApiError::invalid("spec", "there is no override", "send match and limit"));
+    };
+    entries("match", &spec.r#match)?;
+    if spec.limit.is_empty() || spec.limit.len() > LIMITS_MAX {
+        let what = format!("an override has 1 to {LIMITS_MAX} limits, not {}", spec.limit.len());
+        return Err(ApiError::invalid("limit", what, "such as \"300/m\", or \"unlimited\""));
+    }
+    if !spec.expires.is_empty() && !spec.r#for.is_empty() {
+        return Err(ApiError::invalid("for", "`for` and `expires` both say when it ends", "send one of them"));
+    }
+    for (place, text) in [("reason", &spec.reason), ("owner", &spec.owner)] {
+        words(place, text)?;
+    }
+    value("rule", &spec.rule)?;
+    value("expires", &spec.expires)?;
+    value("for", &spec.r#for)
+}
+
+pub(super) fn entries(place: &str, entries: &[Entry]) -> Result<(), ApiError> {
+    if entries.is_empty() || entries.len() > ENTRIES_MAX {
+        let what = format!("it must have 1 to {ENTRIES_MAX} keys with their values, not {}", entries.len());
+        return Err(ApiError::invalid(place, what, "such as {\"user\": \"alice\"}"));
+    }
+    for entry in entries {
+        filled(place, &entry.key)?;
+        filled(&format!("{place}.{}", shown(&entry.key)), &entry.value)?;
+    }
+    Ok(())
+}
+
+/// Text that must be there, and not too much of it.
+pub(super) fn filled(place: &str, text: &str) -> Result<(), ApiError> {
+    if text.is_empty() {
+        return Err(ApiError::invalid(place, "it must not be empty", "leave the field out if it isn't meant"));
+    }
+    value(place, text)
+}
+
+pub(super) fn words(place: &str, text: &str) -> Result<(), ApiError> {
+    bounded(place, text, WORDS_MAX)
+}
+
+fn value(place: &str, text: &str) -> Result<(), ApiError> {
+    bounded(place, text, VALUE_MAX)
+}
+
+fn bounded(place: &str, text: &str, max: usize) -> Result<(), ApiError> {
+    if text.len() <= max {
+        return Ok(());
+    }
+    let what = format!("{} bytes are more than {max}", text.len());
+    Err(ApiError::invalid(place, what, "send a digest of what is so long, or less of it"))
+}
+
+/// 0 is the default.
+pub(super) fn page_size(asked: u32) -> Result<u32, ApiError> {
+    match asked {
+        0 => Ok(PAGE_DEFAULT),
+        1..=PAGE_MAX => Ok(asked),
+        _ => Err(ApiError::invalid("page_size", format!("a page has at most {PAGE_MAX}"), "ask for the next page")),
+    }
+}
+
+pub(super) fn page_token(token: &str) -> Result<(), ApiError> {
+    bounded("page_token", token, PAGE_TOKEN_MAX)
+}
+
+pub(super) fn filter(key: &str, value_prefix: &str) -> Result<(), ApiError> {
+    if key.is_empty() && !value_prefix.is_empty() {
+        let hint = "add key=user, say";
+        return Err(ApiError::invalid("value_prefix", "a prefix of a value needs the key that it is of", hint));
+    }
+    value("key", key)?;
+    value("value_prefix", value_prefix)
+}
+
+/// The beginning of a text, for messages: what a client sends may be of any length.
+pub(super) fn shown(text: &str) -> String {
+    const SHOWN: usize = 64;
+    match text.char_indices().nth(SHOWN) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}

@@ -1,0 +1,162 @@
+//! Why a call isn't answered as asked, split by what the caller does next, and its forms: RFC 9457's
+//! `application/problem+json`, and gRPC's status. What went wrong inside is for the log, not for the caller.
+
+use axum::{
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use tonic::Status;
+
+use crate::{limiter::DecideError, rules::Problems, store::StoreError};
+
+/// Why a call failed.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ApiError {
+    /// Change the request: everything that is wrong with it.
+    #[error("{}", lines(.0))]
+    Invalid(Vec<Fault>),
+    /// Say who you are.
+    #[error("{0}")]
+    Unauthenticated(String),
+    /// Ask for a token that may.
+    #[error("{0}")]
+    Forbidden(String),
+    /// Ask for something that is there.
+    #[error("{0}")]
+    NotFound(String),
+    /// Look again: it has changed since, or is there already.
+    #[error("{0}")]
+    Conflict(String),
+    /// Try again later.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Tell the operators: there is no more room.
+    #[error("{0}")]
+    Exhausted(String),
+    /// This service can't, as it is run.
+    #[error("{0}")]
+    Unimplemented(String),
+}
+
+/// One thing that is wrong with a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    /// Where: a field's path, a line and column of the body, a parameter, a header.
+    pub place: String,
+    pub what: String,
+    /// The way out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl ApiError {
+    pub fn invalid(place: impl Into<String>, what: impl Into<String>, hint: impl Into<String>) -> ApiError {
+        ApiError::Invalid(vec![Fault { place: place.into(), what: what.into(), hint: Some(hint.into()) }])
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            ApiError::Invalid(_) => StatusCode::BAD_REQUEST,
+            ApiError::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
+            ApiError::Forbidden(_) => StatusCode::FORBIDDEN,
+            ApiError::NotFound(_) => StatusCode::NOT_FOUND,
+            ApiError::Conflict(_) => StatusCode::PRECONDITION_FAILED,
+            ApiError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            ApiError::Exhausted(_) => StatusCode::INSUFFICIENT_STORAGE,
+            ApiError::Unimplemented(_) => StatusCode::NOT_IMPLEMENTED,
+        }
+    }
+}
+
+/// Errors of an override or a limit that is written as in a rule file. Lines and columns are those of its own text,
+/// `within` the request.
+pub fn faults(within: &str, problems: &Problems) -> Vec<Fault> {
+    let fault = |problem: &crate::rules::Problem| Fault {
+        place: format!("{within}, line {}, column {}", problem.line.max(1), problem.column.max(1)),
+        what: problem.what.clone(),
+        hint: problem.hint.clone(),
+    };
+    problems.errors().map(fault).collect()
+}
+
+/// RFC 9457.
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: &'static str,
+    title: &'a str,
+    status: u16,
+    detail: String,
+    #[serde(skip_serializing_if = "<[Fault]>::is_empty")]
+    errors: &'a [Fault],
+}
+
+/// A problem's response; also for what HTTP refuses before there is a call.
+pub(super) fn response(status: StatusCode, detail: String, errors: &[Fault]) -> Response {
+    let title = status.canonical_reason().unwrap_or("Error");
+    let problem = Problem { r#type: "about:blank", title, status: status.as_u16(), detail, errors };
+    let body = serde_json::to_vec(&problem).expect("plain fields have a JSON form");
+    let kind = HeaderValue::from_static("application/problem+json");
+    let mut response = (status, [(header::CONTENT_TYPE, kind)], body).into_response();
+    if status == StatusCode::UNAUTHORIZED {
+        let ask = HeaderValue::from_static("Bearer realm=\"tollgate\"");
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, ask);
+    }
+    response
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let faults: &[Fault] = if let ApiError::Invalid(faults) = &self { faults } else { &[] };
+        response(self.status(), self.to_string(), faults)
+    }
+}
+
+impl From<ApiError> for Status {
+    fn from(error: ApiError) -> Status {
+        let said = error.to_string();
+        match error {
+            ApiError::Invalid(_) => Status::invalid_argument(said),
+            ApiError::Unauthenticated(_) => Status::unauthenticated(said),
+            ApiError::Forbidden(_) => Status::permission_denied(said),
+            ApiError::NotFound(_) => Status::not_found(said),
+            ApiError::Conflict(_) => Status::failed_precondition(said),
+            ApiError::Unavailable(_) => Status::unavailable(said),
+            ApiError::Exhausted(_) => Status::resource_exhausted(said),
+            ApiError::Unimplemented(_) => Status::unimplemented(said),
+        }
+    }
+}
+
+/// As gRPC has it: gentle words outward, the detail to log and metrics.
+impl From<DecideError> for ApiError {
+    fn from(error: DecideError) -> ApiError {
+        let field = |place: &str, hint: &str| ApiError::invalid(place, error.to_string(), hint);
+        match error {
+            DecideError::NoRules => ApiError::Unavailable("no rules are loaded yet".into()),
+            DecideError::Store(ref store) => store.clone().into(),
+            DecideError::EmptyDomain => field("domain", "name one of the domains that rule files have"),
+            DecideError::NoDescriptors => field("descriptors", "send at least one"),
+            DecideError::TextTooLong { .. } => field("descriptors", "send a digest of what is so long"),
+            DecideError::TooManyCounters => field("descriptors", "split the request"),
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> ApiError {
+        ApiError::Unavailable(match error {
+            StoreError::Overloaded | StoreError::Timeout(_) | StoreError::Defect => error.to_string(),
+            StoreError::Unreachable(_) => "the store can't be reached".into(),
+            StoreError::Refused(_) => "the store refused".into(),
+        })
+    }
+}
+
+fn lines(faults: &[Fault]) -> String {
+    let line = |fault: &Fault| match &fault.hint {
+        Some(hint) => format!("{}: {} ({hint})", fault.place, fault.what),
+        None => format!("{}: {}", fault.place, fault.what),
+    };
+    faults.iter().map(line).collect::<Vec<_>>().join("\n")
+}

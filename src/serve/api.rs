@@ -1,0 +1,93 @@
+//! Opens Tollgate's own interface, and keeps its tokens as their file says: read again when it changes, and kept as they
+//! were where it can't be read.
+
+use std::{convert::Infallible, fs, path::Path, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use tokio::{task::spawn_blocking, time};
+use tracing::{info, warn};
+
+use crate::{
+    api::{Api, Guard, Tokens},
+    limiter::Limiter,
+    settings::Settings,
+};
+
+/// How often the file is looked at: one small read, which sees every kind of swap.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Longer is no token file.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Makes the interface, and what keeps its tokens, if it has any. A token file that is wrong ends the start.
+pub(super) fn open(settings: &Settings, limiter: &Limiter) -> anyhow::Result<(Arc<Api>, Option<Reload>)> {
+    let reload = settings.api.token_file.as_deref().map(Reload::load).transpose()?;
+    let tokens = reload.as_ref().map(|reload| Arc::clone(&reload.tokens));
+    let api = Api {
+        limiter: limiter.noting(),
+        store_timeout: settings.decisions.store_timeout,
+        default_domain: settings.api.default_domain.as_deref().map(Box::from),
+        guard: Guard::new(tokens, settings.api.checks_are_open),
+    };
+    Ok((Arc::new(api), reload))
+}
+
+/// Looks at the token file for ever.
+pub(super) struct Reload {
+    file: PathBuf,
+    tokens: Arc<ArcSwap<Tokens>>,
+    /// Of the last look, good or not, so that each change is tried once.
+    text: String,
+    told: String,
+}
+
+impl Reload {
+    fn load(file: &Path) -> anyhow::Result<Reload> {
+        let named = || format!("TOLLGATE_API_TOKEN_FILE: {}", file.display());
+        let text = read(file).with_context(named)?;
+        let tokens = Tokens::parse(&text).with_context(named)?;
+        info!(file = %file.display(), tokens = tokens.len(), "API tokens");
+        let tokens = Arc::new(ArcSwap::from_pointee(tokens));
+        Ok(Reload { file: file.to_owned(), tokens, text, told: String::new() })
+    }
+
+    pub(super) async fn run(mut self) -> Infallible {
+        loop {
+            time::sleep(LOOK).await;
+            let file = self.file.clone();
+            // A task that is lost to the end of the process has nothing to tell.
+            let Ok(text) = spawn_blocking(move || read(&file)).await else { continue };
+            match text {
+                Ok(text) if text == self.text => self.told.clear(),
+                Ok(text) => {
+                    match Tokens::parse(&text) {
+                        Ok(tokens) => self.take(tokens),
+                        Err(error) => self.keep(error.to_string()),
+                    }
+                    self.text = text;
+                }
+                Err(error) => self.keep(format!("{error:#}")),
+            }
+        }
+    }
+
+    fn take(&mut self, tokens: Tokens) {
+        info!(file = %self.file.display(), tokens = tokens.len(), "new API tokens are in use");
+        self.tokens.store(Arc::new(tokens));
+        self.told.clear();
+    }
+
+    fn keep(&mut self, error: String) {
+        if error != self.told {
+            warn!(file = %self.file.display(), error, "the new API tokens can't be used; the last good ones stay");
+            self.told = error;
+        }
+    }
+}
+
+/// Not read in parts: a file of a few lines is replaced, not appended to.
+fn read(file: &Path) -> anyhow::Result<String> {
+    anyhow::ensure!(fs::metadata(file)?.len() <= FILE_BYTES_MAX, "it has more than {FILE_BYTES_MAX} bytes");
+    Ok(fs::read_to_string(file)?)
+}

@@ -1,0 +1,40 @@
+//! Who may use the interface of Tollgate's own, and which domain is meant where none is named.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Flags, Reader, parse, set};
+
+/// Flags of the calls below `/v1` and of `tollgate.v1.Tollgate`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ApiFlags {
+    /// Tokens that may use the API: lines of name:sha256:scope,scope; read again when it changes [default: none, and all but checks is refused]
+    #[arg(long, value_name = "FILE", env = "TOLLGATE_API_TOKEN_FILE", help_heading = "API")]
+    pub api_token_file: Option<String>,
+    /// What needs a token: all, or all-but-checks [default: all-but-checks]
+    #[arg(long, value_name = "WHAT", env = "TOLLGATE_API_AUTH", help_heading = "API")]
+    pub api_auth: Option<String>,
+    /// The domain that is meant where a call names none [default: the only one, where one is loaded]
+    #[arg(long, value_name = "DOMAIN", env = "TOLLGATE_DEFAULT_DOMAIN", help_heading = "API")]
+    pub default_domain: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct ApiSettings {
+    pub token_file: Option<PathBuf>,
+    pub checks_are_open: bool,
+    pub default_domain: Option<String>,
+}
+
+pub(super) fn api(flags: &Flags, read: &mut Reader) -> ApiSettings {
+    const WHAT: &[(&str, bool)] = &[("all-but-checks", true), ("all", false)];
+    let flags = &flags.api;
+    let token_file = set(&flags.api_token_file).map(PathBuf::from);
+    let checks_are_open = read.or("TOLLGATE_API_AUTH", &flags.api_auth, true, parse::word(WHAT));
+    if !checks_are_open && token_file.is_none() {
+        let what = "TOLLGATE_API_AUTH (--api-auth): all needs TOLLGATE_API_TOKEN_FILE, or nobody could check";
+        read.wrong.push(what.into());
+    }
+    ApiSettings { token_file, checks_are_open, default_domain: set(&flags.default_domain).map(str::to_string) }
+}
