@@ -37,6 +37,7 @@ pub use xds::{XdsBackoff, XdsSettings, XdsTls};
 
 use crate::{
     limit::{Algorithm, CountDenied, FailurePolicy},
+    store::key,
     trace::TraceSettings,
 };
 
@@ -387,7 +388,8 @@ fn redis(flags: &Flags, read: &mut Reader) -> RedisFlags {
         ),
         connect_timeout: read.or("REDIS_TIMEOUT", &flags.redis_timeout, Duration::from_secs(10), parse::duration),
         key_prefix: text(&flags.cache_key_prefix).unwrap_or_default(),
-        buckets: read.or("TOLLGATE_REDIS_BUCKETS", &flags.redis_buckets, 256, parse::at_least(1)) as u32,
+        buckets: read.or("TOLLGATE_REDIS_BUCKETS", &flags.redis_buckets, u64::from(key::BUCKETS), parse::at_least(1))
+            as u32,
     }
 }
 

@@ -2,6 +2,7 @@
 //! and costs, not rules, protobuf or policies.
 
 pub mod key;
+mod look;
 pub mod memory;
 pub mod redis;
 pub mod reset;

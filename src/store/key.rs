@@ -20,6 +20,9 @@ const VERSION: &str = "tg1";
 const PART_MAX: usize = 128;
 const PART_SHOWN: usize = 16;
 
+/// Buckets, where nobody says how many: few, so that batches of a Cluster stay full.
+pub const BUCKETS: u32 = 256;
+
 /// Which of `buckets` the counter falls into: the counters of one user share a bucket, and so a Cluster slot, those of
 /// one route don't. All replicas must agree, now and in the next release, hence a hash with fixed keys.
 pub fn bucket(key: &Key<'_>, buckets: u32) -> u32 {

@@ -13,6 +13,7 @@ mod dial;
 mod invalidation;
 mod lane;
 mod link;
+mod look;
 mod refused;
 mod reset;
 mod room;

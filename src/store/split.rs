@@ -8,8 +8,8 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Ask, Gate, Key, Readings, Role, StoreError, denied, redis::Redis};
-use crate::limit::{Cost, Limit, Reading, SECOND};
+use super::{Ask, Gate, Readings, Role, StoreError, denied, look::refusing, redis::Redis};
+use crate::limit::{Limit, Reading, SECOND};
 
 /// A refund may arrive after the answer's deadline; without it the counters would stay too high for a window.
 const REFUND_PATIENCE: Duration = Duration::from_millis(250);
@@ -65,7 +65,12 @@ impl Split {
         self.main.is_up() && self.per_second.is_up()
     }
 
-    fn of(&self, is_per_second: bool) -> &Redis {
+    /// Where an ask's counter is.
+    pub(super) fn of(&self, ask: &Ask<'_>) -> &Redis {
+        self.side(is_per_second(&ask.limit))
+    }
+
+    fn side(&self, is_per_second: bool) -> &Redis {
         if is_per_second { &self.per_second } else { &self.main }
     }
 }
@@ -108,7 +113,7 @@ impl Course<'_> {
         // Whether quotas deny is judged over all parts; here each is charged where it admits.
         let gate = Gate { quota_open: true, ..self.gate };
         let begun = Instant::now();
-        let readings = self.split.of(part.is_per_second).apply(&asks, gate, self.deadline).await?;
+        let readings = self.split.side(part.is_per_second).apply(&asks, gate, self.deadline).await?;
         let (mut refused, is_denied) = (false, self.denied);
         for (&nth, reading) in part.asks.iter().zip(&readings) {
             self.readings[nth] = Some(*reading);
@@ -145,7 +150,7 @@ impl Course<'_> {
             let ask = &self.asks[nth];
             // What was charged a window ago counts no more, and a refund would take others' hits.
             let is_due = begun.elapsed() < ask.limit.window.as_duration();
-            is_due.then(|| (nth, self.split.of(is_per_second(&ask.limit)).give_back(ask, until)))
+            is_due.then(|| (nth, self.split.of(ask).give_back(ask, until)))
         };
         // All of them are on their way before any is waited for.
         let refunds: Vec<_> = std::mem::take(&mut self.charged).into_iter().filter_map(begin).collect();
@@ -174,16 +179,4 @@ fn parts(asks: &[Ask<'_>]) -> Vec<Part> {
     }
     parts.sort_by_key(|part| (part.phase, part.is_per_second));
     parts
-}
-
-/// A limit of 0 beside the others tells their script that the request is denied: they are tried, and only those are
-/// charged that count denied hits.
-fn refusing<'a>(beside: &Ask<'a>) -> Ask<'a> {
-    Ask {
-        key: Key { limit_name: "denied elsewhere", ..beside.key },
-        limit: Limit { requests: 0, burst: 0, ..beside.limit },
-        cost: Cost { hits: 1, charge_denied: false },
-        role: Role::Enforced,
-        ..*beside
-    }
 }

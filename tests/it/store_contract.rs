@@ -47,6 +47,15 @@ impl Store {
         }
     }
 
+    fn look(&self, asks: &[Ask<'_>], now: UnixMicros) -> Readings {
+        match self {
+            Store::Memory(memory) => memory.look(asks, now),
+            Store::Redis { redis, runtime, .. } => {
+                runtime.block_on(redis.look_at(asks, now, soon())).expect("Redis answers")
+            }
+        }
+    }
+
     /// The plain question: one ask, no gate.
     fn one(&self, ask: Ask<'_>, now: UnixMicros) -> Reading {
         self.apply(&[ask], Gate::default(), now)[0]
@@ -219,6 +228,30 @@ fn look_counts_nothing() {
         assert!(store.one(ask(&user, 1, 1), NOW).admitted);
         let reading = store.one(ask(&user, 1, 0), NOW);
         assert_eq!((reading.admitted, reading.remaining), (true, 0));
+    }
+}
+
+/// With a cost, and with one that would be charged even where it is refused: nothing is.
+#[test]
+fn look_tells_what_a_cost_would_be_answered_and_counts_nothing() {
+    for store in Store::each() {
+        for algorithm in Algorithm::ALL {
+            let entries = [entry("user", algorithm.name())];
+            let limit = Limit { burst: 3, ..Limit::new(3, MINUTE, algorithm) };
+            let hit = Ask { limit, ..ask(&entries, 3, 2) };
+            let asks = [hit, charging(ask(&entries, 3, 9)), ask(&entries, 3, -1)].map(|ask| Ask { limit, ..ask });
+            let before = store.look(&asks, NOW);
+            assert_eq!(before.iter().map(|it| it.admitted).collect::<Vec<_>>(), [true, false, true], "{algorithm:?}");
+            assert_eq!(before[0].remaining, 3, "{algorithm:?}");
+            assert_eq!(store.look(&asks, NOW), before, "{algorithm:?}");
+
+            assert!(store.one(hit, NOW).admitted, "{algorithm:?}");
+            let [one, two] = [1, 2].map(|hits| store.look(&[Ask { limit, ..ask(&entries, 3, hits) }], NOW)[0]);
+            assert_eq!((one.admitted, one.remaining, two.admitted), (true, 1, false), "{algorithm:?}");
+            let passes = UnixMicros(NOW.0 + two.reset.0);
+            assert!(!store.look(&[hit], UnixMicros(passes.0 - 1))[0].admitted, "{algorithm:?}");
+            assert!(store.look(&[hit], passes)[0].admitted, "{algorithm:?}");
+        }
     }
 }
 

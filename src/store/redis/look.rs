@@ -1,0 +1,48 @@
+//! Looks at counters: asked as part of a request that was denied elsewhere, so that the script charges nothing, and never
+//! answered from remembered denials.
+
+use tokio::time::Instant;
+
+use super::{Redis, Route, batch::Request, lane::Failure};
+use crate::{
+    limit::UnixMicros,
+    store::{Ask, Gate, Readings, StoreError, key, look::uncharged},
+};
+
+impl Redis {
+    /// As [`crate::store::Store::look`].
+    pub async fn look(&self, asks: &[Ask<'_>], deadline: Instant) -> Result<Readings, StoreError> {
+        self.look_from(asks, 0, deadline).await
+    }
+
+    /// As [`Redis::look`], at a time that is passed in instead of Redis' own.
+    pub async fn look_at(&self, asks: &[Ask<'_>], now: UnixMicros, deadline: Instant) -> Result<Readings, StoreError> {
+        self.look_from(asks, now.0, deadline).await
+    }
+
+    /// Each ask for itself: in a Cluster counters are in many places, and where a slot moves each may be in two.
+    async fn look_from(&self, asks: &[Ask<'_>], now: u64, deadline: Instant) -> Result<Readings, StoreError> {
+        let settings = &self.inner.settings;
+        let mut readings = Readings::new();
+        for ask in asks {
+            let bucket = key::bucket(&ask.key, settings.buckets);
+            let lane = match &self.inner.route {
+                Route::One { lane, .. } => lane,
+                Route::Cluster(cluster) => cluster.lane(bucket),
+            };
+            let ask = uncharged(ask);
+            let request = Request::new(&[ask], Gate::default(), true, now, &settings.key_prefix, |_| bucket);
+            let answer = lane.submit(request, deadline).await.map_err(|failure| match failure {
+                Failure::Store(error) => error,
+                Failure::Split => StoreError::Refused("TRYAGAIN".to_owned()),
+            })?;
+            readings.extend(answer);
+        }
+        Ok(readings)
+    }
+
+    /// The key of an ask's counter.
+    pub fn counter_key(&self, ask: &Ask<'_>) -> Vec<u8> {
+        self.inner.settings.counter_key(&ask.key, &ask.limit)
+    }
+}
