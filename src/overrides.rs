@@ -12,6 +12,7 @@ mod clock;
 mod index;
 mod keeping;
 mod local;
+mod record;
 mod redis;
 mod row;
 mod set;
@@ -34,20 +35,22 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 pub use audit::{Action, AuditEntry};
-pub use keeping::Domains;
-pub use row::{Record, Row};
+pub use index::Look;
+pub use record::{Bound, Numbers, Record};
+pub use row::{Matches, Row};
 pub use set::{Filter, Page};
 pub use write::Condition;
 
 use self::{
     clock::Offset,
-    index::Index,
     local::{Line, Local},
     redis::Remote,
+    row::Reader,
     set::{Change, Set},
 };
 use crate::{
-    limit::{Entry, UnixMicros},
+    limit::UnixMicros,
+    rules::{Domain, Rules},
     store::{
         StoreError,
         redis::{RedisSettings, Side},
@@ -86,7 +89,14 @@ pub struct Overrides {
     home: Home,
     sets: Mutex<HashMap<Arc<str>, Set>>,
     /// What decisions look into: domains that have rows.
-    published: ArcSwap<HashMap<Arc<str>, Index>>,
+    published: ArcSwap<Published>,
+    /// Those that are in force or, for a moment, about to be.
+    rules: ArcSwap<Rules>,
+    /// The names of its domains.
+    domains: watch::Sender<Arc<[Arc<str>]>>,
+    /// Domains whose rows must be read again, because their limits come to something else by now.
+    stale: Mutex<Vec<Arc<str>>>,
+    is_stale: Notify,
     clock: Offset,
     /// By domain, of those that are kept up to date.
     wakes: Mutex<HashMap<Arc<str>, Arc<Notify>>>,
@@ -103,11 +113,10 @@ enum Home {
     Local(Arc<Mutex<Local>>),
 }
 
-/// A decision's look at the overrides of this moment.
-pub struct View<'a> {
-    published: Guard<Arc<HashMap<Arc<str>, Index>>>,
-    domain: &'a str,
-}
+type Published = HashMap<Arc<str>, Look>;
+
+/// The overrides of one moment, for a decision.
+pub struct View(Guard<Arc<Published>>);
 
 /// What an author wants changed.
 pub struct Wish<'a> {
@@ -167,14 +176,12 @@ impl Overrides {
         for line in lines {
             let Line { domain, id, version, record } = line;
             let change = match record {
-                Some(record) => Change::Put(overrides.read(&domain, id, version, record)),
+                Some(record) => Change::Put(id, version, record),
                 None => Change::Gone(id, version),
             };
-            overrides.sets.lock().entry((&*domain).into()).or_default().apply([change]);
+            let mut sets = overrides.sets.lock();
+            overrides.set(&mut sets, &domain).apply(&domain, vec![change]);
         }
-        let sets = overrides.sets.lock();
-        sets.keys().for_each(|domain| overrides.publish(&sets, domain));
-        drop(sets);
         Ok(overrides)
     }
 
@@ -183,6 +190,10 @@ impl Overrides {
             home,
             sets: Mutex::default(),
             published: ArcSwap::default(),
+            rules: ArcSwap::default(),
+            domains: watch::Sender::new(Arc::default()),
+            stale: Mutex::default(),
+            is_stale: Notify::new(),
             clock: Offset::default(),
             wakes: Mutex::default(),
             looks: watch::Sender::new(0),
@@ -192,9 +203,42 @@ impl Overrides {
         }
     }
 
-    /// What a decision of `domain` looks into.
-    pub fn view<'a>(&self, domain: &'a str) -> View<'a> {
-        View { published: self.published.load(), domain }
+    /// What a decision looks into. The rules that it goes by must be loaded before: then they are known here.
+    pub fn view(&self) -> View {
+        View(self.published.load())
+    }
+
+    /// Makes ready for decisions by these rules, before they are in force: so that a decision finds its overrides by the
+    /// old ones and by the new.
+    pub fn prepare(&self, rules: &Rules) {
+        self.rules.store(Arc::new(rules.clone()));
+        let mut sets = self.sets.lock();
+        let mut stale = Vec::new();
+        for (name, set) in sets.iter_mut() {
+            let domain = rules.domain(name).map(|index| Arc::clone(&rules.domains()[index.0 as usize]));
+            let is_same = match (set.reader.domain(), &domain) {
+                (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+                (one, other) => one.is_none() && other.is_none(),
+            };
+            if is_same {
+                continue;
+            }
+            let (reader, differs) = set.reader.renewed(domain);
+            set.before = std::mem::replace(&mut set.reader, reader).domain().cloned();
+            if differs {
+                stale.push(Arc::clone(name));
+            }
+        }
+        self.publish_all(&mut sets);
+        drop(sets);
+        let names: Arc<[Arc<str>]> = rules.domains().iter().map(|domain| Arc::from(domain.name())).collect();
+        self.domains.send_if_modified(|known| {
+            let differs = **known != *names;
+            *known = names;
+            differs
+        });
+        self.stale.lock().extend(stale);
+        self.is_stale.notify_one();
     }
 
     /// `now` of this process, on the clock that all replicas end overrides by.
@@ -252,36 +296,42 @@ impl Overrides {
         Ok(entries)
     }
 
-    /// A row as its record says, by the rules of this moment. A record that can't be read is kept and matches nothing.
-    fn read(&self, domain: &str, id: Box<str>, version: u64, record: Box<str>) -> Row {
-        let (row, wrong) = Row::read(id, version, record);
-        if let Some(why) = wrong {
-            tracing::warn!(domain, id = &*row.id, why, "an override can't be read, and matches nothing");
-        }
-        row
-    }
-
     /// Takes changes into the set, and puts them in force.
     fn apply(&self, domain: &str, changes: Vec<Change>) {
         if changes.is_empty() {
             return;
         }
         let mut sets = self.sets.lock();
-        match sets.get_mut(domain) {
-            Some(set) => set.apply(changes),
-            None => sets.entry(domain.into()).or_default().apply(changes),
+        self.set(&mut sets, domain).apply(domain, changes);
+        self.publish(&mut sets, domain);
+    }
+
+    fn set<'s>(&self, sets: &'s mut HashMap<Arc<str>, Set>, name: &str) -> &'s mut Set {
+        if !sets.contains_key(name) {
+            sets.insert(name.into(), Set::new(Reader::new(self.rules_of(name))));
         }
-        self.publish(&sets, domain);
+        sets.get_mut(name).expect("it was just put there")
+    }
+
+    fn rules_of(&self, name: &str) -> Option<Arc<Domain>> {
+        let rules = self.rules.load();
+        rules.domain(name).map(|index| Arc::clone(&rules.domains()[index.0 as usize]))
     }
 
     /// The lock is held, so that of two changes the later is published later.
-    fn publish(&self, sets: &HashMap<Arc<str>, Set>, domain: &str) {
-        let mut published = HashMap::clone(&self.published.load());
-        match sets.get_key_value(domain).filter(|(_, set)| !set.index().is_empty()) {
-            Some((domain, set)) => published.insert(Arc::clone(domain), set.index().clone()),
-            None => published.remove(domain),
-        };
+    fn publish(&self, sets: &mut HashMap<Arc<str>, Set>, name: &str) {
+        let mut published = Published::clone(&self.published.load());
+        published.remove(name);
+        if let Some((name, look)) = look(sets, name) {
+            published.insert(name, look);
+        }
         self.published.store(Arc::new(published));
+    }
+
+    fn publish_all(&self, sets: &mut HashMap<Arc<str>, Set>) {
+        let names: Vec<Arc<str>> = sets.keys().cloned().collect();
+        let looks = names.iter().filter_map(|name| look(sets, name));
+        self.published.store(Arc::new(looks.collect()));
     }
 
     fn known(&self, domain: &str) -> Known {
@@ -291,11 +341,8 @@ impl Overrides {
 
     /// All changes up to `generation` are in the set.
     fn reached(&self, domain: &str, generation: u64) {
-        if let Some(set) = self.sets.lock().get_mut(domain) {
-            set.generation = generation;
-        } else if generation > 0 {
-            self.sets.lock().entry(domain.into()).or_default().generation = generation;
-        }
+        let mut sets = self.sets.lock();
+        self.set(&mut sets, domain).generation = generation;
     }
 
     fn rows_after(&self, domain: &str, after: Option<&str>, at_most: usize) -> Vec<Arc<Row>> {
@@ -303,9 +350,17 @@ impl Overrides {
     }
 }
 
-impl View<'_> {
-    /// The override that holds for a descriptor that ends at `rule`.
-    pub fn find(&self, rule: &str, entries: &[Entry<'_>], now: UnixMicros) -> Option<&Arc<Row>> {
-        self.published.get(self.domain)?.find(rule, entries, now)
+fn look(sets: &mut HashMap<Arc<str>, Set>, name: &str) -> Option<(Arc<str>, Look)> {
+    let name = Arc::clone(sets.get_key_value(name)?.0);
+    let set = sets.get_mut(&name)?;
+    let domain = set.reader.domain().cloned()?;
+    Some((name, set.index.look(&domain, set.before.as_ref())?))
+}
+
+impl View {
+    /// Those of one domain; `None` where there are none.
+    pub fn domain(&self, name: &str) -> Option<&Look> {
+        // Mostly there are none at all.
+        if self.0.is_empty() { None } else { self.0.get(name) }
     }
 }

@@ -2,139 +2,209 @@
 //! beside it and shares the rest, so a decision borrows one whole state and never waits. How rows are read is not known
 //! here.
 
-use std::{
-    hash::{BuildHasher, Hasher},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
-use foldhash::fast::FixedState;
 use hashbrown::HashTable;
-use smallvec::SmallVec;
 
-use super::row::Row;
-use crate::limit::{Entry, UnixMicros};
+use super::row::{Matches, Row};
+use crate::{
+    limit::{Entry, UnixMicros},
+    rules::{
+        Domain, Rule,
+        overrides::{Probe, Scope, Shape, hash, probes},
+    },
+};
 
 /// Branches of each of two levels: with a million rows a leaf has 244.
 const BRANCHES: usize = 64;
 
-/// All rows of a domain, of this moment.
-#[derive(Clone, Default)]
+/// The rows of a domain, to write to.
+#[derive(Default)]
 pub(super) struct Index {
-    root: Arc<Vec<Arc<Vec<Arc<Leaf>>>>>,
-    /// The sets of keys that rows name, those with most keys first: a look-up tries each, so their number counts, not
-    /// that of the rows.
-    masks: Arc<Vec<Mask>>,
+    rows: Rows,
+    /// Each with the number of its rows.
+    shapes: HashMap<Arc<Shape>, usize>,
+    /// What changes with the shapes or the rules; `None` until it is made anew.
+    ways: Option<Ways>,
 }
 
-#[derive(Clone, Default)]
-struct Leaf(HashTable<Arc<Row>>);
-
+/// All rows of a domain, of one moment.
 #[derive(Clone)]
-struct Mask {
-    keys: Arc<[Box<str>]>,
-    rows: usize,
+pub struct Look {
+    rows: Rows,
+    ways: Ways,
 }
 
-/// Where the keys of a mask stand among a descriptor's entries.
-type Positions = SmallVec<[u8; 8]>;
+/// Sixty-four nodes of sixty-four leaves; none at first.
+#[derive(Clone, Default)]
+struct Rows(Arc<Vec<Arc<Vec<Arc<Leaf>>>>>);
+
+type Leaf = HashTable<Arc<Row>>;
+
+/// How each rule asks: by the rules in force, and by those before them, for decisions that began before the last reload.
+#[derive(Clone)]
+struct Ways {
+    now: Arc<Way>,
+    before: Option<Arc<Way>>,
+}
+
+struct Way {
+    domain: Arc<Domain>,
+    shapes: Vec<Arc<Shape>>,
+    /// By [`Rule::index`]; the probes' shapes are positions in `shapes`.
+    probes: Vec<Box<[Probe]>>,
+}
 
 impl Index {
-    pub(super) fn is_empty(&self) -> bool {
-        self.masks.is_empty()
-    }
-
+    /// The row's shape becomes that of the others like it.
     pub(super) fn insert(&mut self, row: Arc<Row>) {
-        let masks = Arc::make_mut(&mut self.masks);
-        match masks.iter_mut().find(|mask| mask.keys == row.keys) {
-            Some(mask) => mask.rows += 1,
+        let Some(matches) = &row.matches else { return };
+        match self.shapes.get_mut(&matches.shape) {
+            Some(rows) => *rows += 1,
             None => {
-                let at = masks.partition_point(|mask| mask.keys.len() >= row.keys.len());
-                masks.insert(at, Mask { keys: Arc::clone(&row.keys), rows: 1 });
+                self.shapes.insert(Arc::clone(&matches.shape), 1);
+                self.ways = None;
             }
         }
-        self.leaf(row.hash).0.insert_unique(row.hash, row, |row| row.hash);
+        let hash = matches.hash;
+        self.rows.leaf(hash).insert_unique(hash, row, |row| row.matches.as_ref().map_or(0, |matches| matches.hash));
+    }
+
+    /// The shape that rows like this one share.
+    pub(super) fn shared_shape(&self, shape: &Arc<Shape>) -> Option<Arc<Shape>> {
+        self.shapes.get_key_value(shape).map(|(shared, _)| Arc::clone(shared))
     }
 
     pub(super) fn remove(&mut self, row: &Arc<Row>) {
-        let leaf = self.leaf(row.hash);
-        let Ok(found) = leaf.0.find_entry(row.hash, |other| Arc::ptr_eq(other, row)) else { return };
+        let Some(matches) = &row.matches else { return };
+        let found = self.rows.leaf(matches.hash).find_entry(matches.hash, |other| Arc::ptr_eq(other, row));
+        let Ok(found) = found else { return };
         found.remove();
-        let masks = Arc::make_mut(&mut self.masks);
-        if let Some(at) = masks.iter().position(|mask| mask.keys == row.keys) {
-            masks[at].rows -= 1;
-            if masks[at].rows == 0 {
-                masks.remove(at);
+        if let Some(rows) = self.shapes.get_mut(&matches.shape) {
+            *rows -= 1;
+            if *rows == 0 {
+                self.shapes.remove(&matches.shape);
+                self.ways = None;
             }
         }
     }
 
-    /// The row that holds for a descriptor that ends at `rule`: the one with most keys; among those the one that names
-    /// the leftmost key; then one for this rule only; then the one written last. What has ended doesn't count.
-    pub(super) fn find(&self, rule: &str, entries: &[Entry<'_>], now: UnixMicros) -> Option<&Arc<Row>> {
-        let mut best: Option<(&Arc<Row>, Positions)> = None;
-        for mask in self.masks.iter() {
-            if best.as_ref().is_some_and(|(row, _)| row.keys.len() > mask.keys.len()) {
-                break;
+    /// What decisions look into; `None` where there is nothing to find. `domain` holds the rules in force, `before` those
+    /// that some decisions may still go by.
+    pub(super) fn look(&mut self, domain: &Arc<Domain>, before: Option<&Arc<Domain>>) -> Option<Look> {
+        if self.shapes.is_empty() {
+            return None;
+        }
+        let is_fresh = |ways: &&Ways| Arc::ptr_eq(&ways.now.domain, domain);
+        let ways = match self.ways.as_ref().filter(is_fresh) {
+            Some(ways) => ways.clone(),
+            None => {
+                let shapes: Vec<Arc<Shape>> = self.shapes.keys().cloned().collect();
+                let way = |domain: &Arc<Domain>| Arc::new(Way::new(Arc::clone(domain), shapes.clone()));
+                Ways { now: way(domain), before: before.map(way) }
             }
-            let Some(positions) = positions(&mask.keys, entries) else { continue };
-            let hash =
-                hash(mask.keys.iter().zip(&positions).map(|(key, at)| (&**key, entries[usize::from(*at)].value)));
-            let leaf = self.root.get(branch(hash)).and_then(|node| node.get(branch(hash >> 6)));
-            let rows = leaf.into_iter().flat_map(|leaf| leaf.0.iter_hash(hash));
-            let fits = |row: &&Arc<Row>| {
-                row.hash == hash
-                    && row.keys == mask.keys
-                    && row.values.iter().zip(&positions).all(|(value, at)| **value == *entries[usize::from(*at)].value)
-                    && row.rule.as_deref().is_none_or(|only| only == rule)
-                    && row.expires.is_none_or(|expires| now < expires)
+        };
+        self.ways = Some(ways.clone());
+        Some(Look { rows: self.rows.clone(), ways })
+    }
+}
+
+impl Look {
+    /// The row that holds for a descriptor that ends at `rule`, and how it was found: the one with most keys; among those
+    /// the one that names the leftmost key; then one for this rule only; then the one written last. What has ended
+    /// doesn't count; `now` is asked only about rows that end.
+    pub fn find(
+        &self,
+        domain: &Domain,
+        rule: &Rule,
+        entries: &[Entry<'_>],
+        now: impl Fn() -> UnixMicros,
+    ) -> Option<(&Arc<Row>, &Probe)> {
+        let mut found = None;
+        self.walk(domain, rule, entries, |row, probe| {
+            let lives = row.expires.is_none_or(|expires| now() < expires);
+            found = lives.then_some((row, probe));
+            lives
+        });
+        found
+    }
+
+    /// Visits the rows that fit, best first, until `visit` has what it wants.
+    pub fn walk<'l>(
+        &'l self,
+        domain: &Domain,
+        rule: &Rule,
+        entries: &[Entry<'_>],
+        mut visit: impl FnMut(&'l Arc<Row>, &'l Probe) -> bool,
+    ) {
+        let ways = [Some(&self.ways.now), self.ways.before.as_ref()];
+        let way = ways.into_iter().flatten().find(|way| std::ptr::eq(&*way.domain, domain));
+        let Some(way) = way else { return };
+        for probe in &way.probes[rule.index as usize] {
+            let shape = &way.shapes[probe.shape as usize];
+            let values = probe.values(entries);
+            let hash = hash(0, values.clone());
+            let Some(leaf) = self.rows.find(hash) else { continue };
+            let is_it = |matches: &Matches| {
+                matches.hash == hash
+                    && (Arc::ptr_eq(&matches.shape, shape) || matches.shape == *shape)
+                    && matches.values.iter().map(|value| &**value).eq(values.clone())
             };
-            let Some(row) = rows.filter(fits).max_by_key(|row| (row.rule.is_some(), row.version)) else { continue };
-            let mut sorted = positions;
-            sorted.sort_unstable();
-            if best.as_ref().is_none_or(|(_, at)| sorted < *at) {
-                best = Some((row, sorted));
+            let fits = |row: &&Arc<Row>| row.matches.as_ref().is_some_and(is_it);
+            // Nearly always one; those written later come first.
+            let mut last = u64::MAX;
+            let next = |last: u64| leaf.iter_hash(hash).filter(fits).filter(move |row| row.version < last);
+            while let Some(row) = next(last).max_by_key(|row| row.version) {
+                if visit(row, probe) {
+                    return;
+                }
+                last = row.version;
             }
         }
-        best.map(|(row, _)| row)
+    }
+}
+
+impl Rows {
+    fn find(&self, hash: u64) -> Option<&Leaf> {
+        let node = self.0.get(branch(hash >> 6))?;
+        node.get(branch(hash)).map(|leaf| &**leaf)
     }
 
     fn leaf(&mut self, hash: u64) -> &mut Leaf {
-        let root = Arc::make_mut(&mut self.root);
-        if root.is_empty() {
+        let nodes = Arc::make_mut(&mut self.0);
+        if nodes.is_empty() {
             let leaf = Arc::new(Leaf::default());
             let node = Arc::new(vec![leaf; BRANCHES]);
-            *root = vec![node; BRANCHES];
+            *nodes = vec![node; BRANCHES];
         }
-        let node = Arc::make_mut(&mut root[branch(hash)]);
-        Arc::make_mut(&mut node[branch(hash >> 6)])
+        let node = Arc::make_mut(&mut nodes[branch(hash >> 6)]);
+        Arc::make_mut(&mut node[branch(hash)])
     }
 }
 
+/// The table in a leaf goes by the upper and lower bits: these are others.
 fn branch(hash: u64) -> usize {
-    // The table in the leaf goes by the upper and lower bits: take others.
     (hash >> 20) as usize % BRANCHES
 }
 
-/// Where each key stands; a key that is named twice stands at its first place, then at its second. `None` where one is
-/// missing.
-fn positions(keys: &[Box<str>], entries: &[Entry<'_>]) -> Option<Positions> {
-    let mut positions = Positions::new();
-    for (nth, key) in keys.iter().enumerate() {
-        let before = keys[..nth].iter().filter(|other| *other == key).count();
-        let mut same = (0..entries.len()).filter(|at| entries[*at].key == &**key);
-        positions.push(u8::try_from(same.nth(before)?).ok()?);
-    }
-    Some(positions)
-}
-
-/// Of what a row matches: keys and values in the order of its keys.
-pub(super) fn hash<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> u64 {
-    let mut hasher = FixedState::default().build_hasher();
-    for (key, value) in pairs {
-        for part in [key, value] {
-            hasher.write_u64(part.len() as u64);
-            hasher.write(part.as_bytes());
+impl Way {
+    fn new(domain: Arc<Domain>, shapes: Vec<Arc<Shape>>) -> Way {
+        let mut of_domain: Vec<u32> = Vec::new();
+        let mut of_rules: HashMap<&str, Vec<u32>> = HashMap::new();
+        for (index, shape) in (0..).zip(&shapes) {
+            match &shape.scope {
+                Scope::Domain => of_domain.push(index),
+                Scope::Rule { id, .. } => of_rules.entry(id).or_default().push(index),
+            }
         }
+        let of_rule = |rule: &Rule| {
+            let own = of_rules.get(&*rule.id).into_iter().flatten().chain(&of_domain);
+            let own: Vec<u32> = own.copied().collect();
+            let mut probes = probes(rule, own.iter().map(|index| &*shapes[*index as usize]));
+            probes.iter_mut().for_each(|probe| probe.shape = own[probe.shape as usize]);
+            probes.into()
+        };
+        let probes = domain.rules().iter().map(of_rule).collect();
+        Way { probes, shapes, domain }
     }
-    hasher.finish()
 }

@@ -9,13 +9,13 @@ use std::{
 
 use rand::Rng as _;
 use tokio::{
-    sync::{Notify, mpsc, watch},
+    sync::{Notify, mpsc},
     task::{AbortHandle, JoinSet},
     time::{self, Instant},
 };
 use tracing::warn;
 
-use super::{Home, Overrides, Shown, set::Change, sync::DomainSync};
+use super::{Home, Overrides, Shown, redis::Remote, set::Change, sync::DomainSync};
 use crate::{clock, limit::UnixMicros, store::redis::Heard};
 
 /// How often a replica asks whether it missed news: pub/sub promises nothing.
@@ -25,19 +25,47 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 const SWEPT_AT_ONCE: usize = 100;
 
+/// Rows that are read again at once, while writes wait.
+const READ_AT_ONCE: usize = 500;
+
 /// For so long an override that has ended can still be looked at, in µs.
 const ENDED_STAYS: u64 = 3_600 * 1_000_000;
 
-/// Domains whose rules are in force, as they come and go.
-pub type Domains = watch::Receiver<Arc<[Arc<str>]>>;
-
 impl Overrides {
-    /// Keeps the rows of `domains` up to date. Ends with its feeds.
-    pub async fn run(self: Arc<Self>, mut domains: Domains, heard: Option<mpsc::UnboundedReceiver<Heard>>) {
-        let (remote, mut heard) = match (&self.home, heard) {
-            (Home::Redis(remote), Some(heard)) => (Arc::clone(remote), heard),
-            _ => return self.sweep_here(domains).await,
+    /// Keeps the rows of the domains that have rules up to date; `heard` is of the side that they are kept on. Never ends.
+    pub async fn run(self: Arc<Self>, heard: Option<mpsc::UnboundedReceiver<Heard>>) {
+        let keeping = async {
+            match (&self.home, heard) {
+                (Home::Redis(remote), Some(heard)) => self.keep_up_with(remote, heard).await,
+                _ => self.sweep_here().await,
+            }
         };
+        tokio::join!(keeping, self.read_again());
+    }
+
+    /// Rows whose limits came to something else by a reload: a part at a time, since there may be a million.
+    async fn read_again(&self) {
+        loop {
+            self.is_stale.notified().await;
+            let stale = std::mem::take(&mut *self.stale.lock());
+            for domain in stale {
+                let mut after: Option<Box<str>> = None;
+                loop {
+                    let rows = self.rows_after(&domain, after.as_deref(), READ_AT_ONCE);
+                    let Some(last) = rows.last() else { break };
+                    after = Some(last.id.clone());
+                    let mut sets = self.sets.lock();
+                    self.set(&mut sets, &domain).read_again(&domain, &rows);
+                    self.publish(&mut sets, &domain);
+                    drop(sets);
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    }
+
+    async fn keep_up_with(self: &Arc<Self>, remote: &Arc<Remote>, mut heard: mpsc::UnboundedReceiver<Heard>) {
+        let mut domains = self.domains.subscribe();
         let mut tasks = JoinSet::new();
         let mut kept: HashMap<Arc<str>, AbortHandle> = HashMap::new();
         loop {
@@ -54,7 +82,7 @@ impl Overrides {
                 kept.entry(Arc::clone(domain)).or_insert_with(|| {
                     let wake = Arc::new(Notify::new());
                     self.wakes.lock().insert(Arc::clone(domain), Arc::clone(&wake));
-                    let (overrides, remote) = (Arc::clone(&self), Arc::clone(&remote));
+                    let (overrides, remote) = (Arc::clone(self), Arc::clone(remote));
                     tasks.spawn(keep_up(DomainSync { overrides, remote, domain: Arc::clone(domain) }, wake))
                 });
             }
@@ -95,7 +123,7 @@ impl Overrides {
         self.synced.lock().remove(domain);
         let mut sets = self.sets.lock();
         let gone = sets.remove(domain);
-        self.publish(&sets, domain);
+        self.publish(&mut sets, domain);
         drop(sets);
         // A million rows take a while to drop: not while others wait.
         drop(gone);
@@ -151,12 +179,9 @@ impl Overrides {
 
     /// Where nobody else has to know: what is dropped here is left out when the journal is next written anew, and ends
     /// again after a restart until then.
-    async fn sweep_here(&self, domains: Domains) {
+    async fn sweep_here(&self) {
         loop {
             time::sleep(SWEEP_EVERY).await;
-            if domains.has_changed().is_err() {
-                return;
-            }
             let known: Vec<Arc<str>> = self.sets.lock().keys().cloned().collect();
             for domain in known {
                 let gone = self.long_ended(&domain);

@@ -1,12 +1,17 @@
-//! A run-time override as it is stored and as decisions use it. Where rows are kept is not known here.
+//! A run-time override as decisions use it: its record, read by the rules of the moment. Where rows are kept is not known
+//! here.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-
-use super::index::hash;
-use crate::{limit::UnixMicros, moment};
+use super::record::Record;
+use crate::{
+    limit::UnixMicros,
+    moment,
+    rules::{
+        Domain,
+        overrides::{Grant, Shape, hash},
+    },
+};
 
 /// One override, read.
 pub struct Row {
@@ -17,57 +22,127 @@ pub struct Row {
     pub record: Box<str>,
     /// From then on it means nothing.
     pub expires: Option<UnixMicros>,
-    /// Only for this rule, by its id.
-    pub rule: Option<Box<str>>,
-    /// What it matches: keys, sorted, and a value for each.
-    pub keys: Arc<[Box<str>]>,
+    /// `None`: it can't be read, and matches nothing.
+    pub matches: Option<Matches>,
+    pub grant: Arc<Grant>,
+    /// What its owner should know.
+    pub warning: Option<Arc<str>>,
+}
+
+/// What a row matches.
+pub struct Matches {
+    pub shape: Arc<Shape>,
+    /// As many as the shape has keys, in their order.
     pub values: Box<[Box<str>]>,
-    /// Of keys and values.
+    /// Of the values.
     pub hash: u64,
 }
 
-/// What is stored of an override.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Record {
-    /// As its author wrote it.
-    #[serde(rename = "override")]
-    pub written: Value,
-    /// The name of the token that wrote it.
-    #[serde(default)]
-    pub by: String,
-    /// When, in µs since the epoch.
-    #[serde(default)]
-    pub at: u64,
+/// What limits come to by the rules of one moment, by their JSON: of a million rows few grant something of their own.
+pub(super) struct Reader {
+    domain: Option<Arc<Domain>>,
+    grants: HashMap<Box<str>, Read>,
+    kept: HashMap<Box<str>, Arc<Grant>>,
+}
+
+/// A limit, read; or what is wrong with it by now.
+#[derive(Clone, PartialEq)]
+enum Read {
+    As(Arc<Grant>),
+    Not(Arc<str>),
+}
+
+impl Reader {
+    /// Without a domain (its rules aren't loaded) rows have the numbers that they came with.
+    pub(super) fn new(domain: Option<Arc<Domain>>) -> Reader {
+        Reader { domain, grants: HashMap::new(), kept: HashMap::new() }
+    }
+
+    pub(super) fn domain(&self) -> Option<&Arc<Domain>> {
+        self.domain.as_ref()
+    }
+
+    /// The same limits by other rules, and whether any of them comes to something else.
+    pub(super) fn renewed(&self, domain: Option<Arc<Domain>>) -> (Reader, bool) {
+        let mut renewed = Reader::new(domain);
+        let mut differs = self.domain.is_none();
+        for (limit, read) in &self.grants {
+            differs |= renewed.grant(limit) != Some(read.clone());
+        }
+        (renewed, differs)
+    }
+
+    /// A record that can't be read (a newer release wrote it) is kept, and matches nothing.
+    pub(super) fn row(&mut self, name: &str, id: Box<str>, version: u64, record: Box<str>) -> Row {
+        let unreadable = |why: &str| {
+            let warning = Some(Arc::from(format!("it can't be read, and matches nothing: {why}")));
+            (None, None, Arc::new(Grant::Unlimited), warning)
+        };
+        let (expires, matches, grant, warning) = match serde_json::from_str::<Record>(&record) {
+            Ok(read) => self.read(name, &read).unwrap_or_else(|| unreadable("it isn't whole")),
+            Err(error) => unreadable(&error.to_string()),
+        };
+        Row { id, version, record, expires, matches, grant, warning }
+    }
+
+    #[expect(clippy::type_complexity, reason = "the parts of a row that this alone makes")]
+    fn read(
+        &mut self,
+        name: &str,
+        record: &Record,
+    ) -> Option<(Option<UnixMicros>, Option<Matches>, Arc<Grant>, Option<Arc<str>>)> {
+        let (shape, values) = record.matches()?;
+        let expires = match record.written.get("expires").and_then(|expires| expires.as_str()) {
+            Some(text) => Some(moment::parse(text).ok()?),
+            None => None,
+        };
+        let (grant, warning) = match self.grant(&record.written["limit"].to_string()) {
+            Some(Read::As(grant)) => (grant, None),
+            Some(Read::Not(why)) => (self.kept(name, record)?, Some(why)),
+            None => (self.kept(name, record)?, None),
+        };
+        let hash = hash(0, values.iter().map(|value| &**value));
+        Some((expires, Some(Matches { shape: Arc::new(shape), values, hash }), grant, warning))
+    }
+
+    fn grant(&mut self, limit: &str) -> Option<Read> {
+        let domain = self.domain.as_ref()?;
+        if let Some(read) = self.grants.get(limit) {
+            return Some(read.clone());
+        }
+        let read = match domain.read_grant(limit) {
+            Ok(grant) => Read::As(Arc::new(grant)),
+            Err(problems) => {
+                let what = problems.errors().next().map_or_else(String::new, |problem| problem.what.clone());
+                Read::Not(Arc::from(format!("its limit can't be read any more, so its last numbers hold: {what}")))
+            }
+        };
+        self.grants.insert(limit.into(), read.clone());
+        Some(read)
+    }
+
+    /// The numbers that it came with.
+    fn kept(&mut self, name: &str, record: &Record) -> Option<Arc<Grant>> {
+        let text = serde_json::to_string(&record.limits).ok()?;
+        if let Some(grant) = self.kept.get(&*text) {
+            return Some(Arc::clone(grant));
+        }
+        let grant = Arc::new(record.granted(name)?);
+        self.kept.insert(text.into(), Arc::clone(&grant));
+        Some(grant)
+    }
 }
 
 impl Row {
-    /// With what is wrong with it: a record that can't be read (a newer release wrote it) is kept, and matches nothing.
-    pub(super) fn read(id: Box<str>, version: u64, record: Box<str>) -> (Row, Option<String>) {
-        let read: Record = match serde_json::from_str(&record) {
-            Ok(read) => read,
-            Err(error) => {
-                let (keys, values) = (Arc::default(), Box::default());
-                let row = Row { id, version, record, expires: None, rule: None, keys, values, hash: 0 };
-                return (row, Some(error.to_string()));
-            }
-        };
-        let mut pairs: Vec<(Box<str>, Box<str>)> = match &read.written["match"] {
-            Value::Object(map) => map
-                .iter()
-                .map(|(key, value)| (key.as_str().into(), value.as_str().unwrap_or_default().into()))
-                .collect(),
-            _ => Vec::new(),
-        };
-        pairs.sort_by(|(one, _), (other, _)| one.cmp(other));
-        let expires = read.written["expires"].as_str().and_then(|text| moment::parse(text).ok());
-        let rule = read.written["rule"].as_str().map(Into::into);
-        let hash = hash(pairs.iter().map(|(key, value)| (&**key, &**value)));
-        let (keys, values): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
-        (Row { id, version, record, expires, rule, keys: keys.into(), values: values.into(), hash }, None)
-    }
-
     /// Whether it matches on `key`, with a value that begins with `prefix`.
     pub(super) fn matches_on(&self, key: &str, prefix: &str) -> bool {
-        self.keys.iter().zip(&self.values).any(|(own, value)| **own == *key && value.starts_with(prefix))
+        self.matches.as_ref().is_some_and(|matches| {
+            let mut pairs = matches.shape.keys.iter().zip(&matches.values);
+            pairs.any(|(own, value)| **own == *key && value.starts_with(prefix))
+        })
+    }
+
+    pub fn is_expired(&self, now: UnixMicros) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
     }
 }

@@ -7,28 +7,35 @@ use std::{
     sync::Arc,
 };
 
-use super::{index::Index, row::Row};
-use crate::limit::UnixMicros;
+use super::{
+    index::Index,
+    row::{Reader, Row},
+};
+use crate::{limit::UnixMicros, rules::Domain};
 
 /// Rows that one page of a list looks at: the lock is held for about a millisecond.
 const LOOKED_AT_MAX: usize = 10_000;
 
 /// What is known, and how new it is.
-#[derive(Default)]
 pub(super) struct Set {
     rows: BTreeMap<Box<str>, Arc<Row>>,
     /// Those that end, soonest first.
     ending: BTreeSet<(UnixMicros, Box<str>)>,
-    index: Index,
+    pub index: Index,
+    /// By the rules of which moment rows are read.
+    pub reader: Reader,
+    /// The rules before, by which some decisions may still go.
+    pub before: Option<Arc<Domain>>,
     /// All changes up to it are in the rows; 0 before the first full read.
     pub generation: u64,
     /// The version of the newest row that was ever here.
     pub newest: u64,
 }
 
-/// What changed.
+/// What changed, by id and version.
 pub(super) enum Change {
-    Put(Row),
+    /// With the record.
+    Put(Box<str>, u64, Box<str>),
     /// Nothing of this id up to this version.
     Gone(Box<str>, u64),
 }
@@ -50,12 +57,19 @@ pub struct Page {
 }
 
 impl Set {
+    pub(super) fn new(reader: Reader) -> Set {
+        let (rows, ending, index) = (BTreeMap::new(), BTreeSet::new(), Index::default());
+        Set { rows, ending, index, reader, before: None, generation: 0, newest: 0 }
+    }
+
     /// Newer beats older, in whatever order they come.
-    pub(super) fn apply(&mut self, changes: impl IntoIterator<Item = Change>) {
+    pub(super) fn apply(&mut self, domain: &str, changes: Vec<Change>) {
         for change in changes {
             match change {
-                Change::Put(row) => {
-                    if self.rows.get(&row.id).is_none_or(|known| known.version < row.version) {
+                Change::Put(id, version, record) => {
+                    if self.rows.get(&id).is_none_or(|known| known.version < version) {
+                        let row = self.reader.row(domain, id, version, record);
+                        warn_of(domain, &row);
                         self.put(row);
                     }
                 }
@@ -68,17 +82,33 @@ impl Set {
         }
     }
 
+    /// Reads these rows again by the rules of this moment, if they are still what they were.
+    pub(super) fn read_again(&mut self, domain: &str, rows: &[Arc<Row>]) {
+        for row in rows {
+            if self.rows.get(&row.id).is_some_and(|known| Arc::ptr_eq(known, row)) {
+                let again = self.reader.row(domain, row.id.clone(), row.version, row.record.clone());
+                if again.warning != row.warning {
+                    warn_of(domain, &again);
+                }
+                self.put(again);
+            }
+        }
+    }
+
     /// In the place of whatever is there: the same row, read by other rules.
-    pub(super) fn put(&mut self, row: Row) {
+    pub(super) fn put(&mut self, mut row: Row) {
         self.remove(&row.id);
-        let row = Arc::new(row);
         self.newest = self.newest.max(row.version);
         if let Some(expires) = row.expires {
             self.ending.insert((expires, row.id.clone()));
         }
-        if !row.keys.is_empty() {
-            self.index.insert(Arc::clone(&row));
+        if let Some(matches) = &mut row.matches
+            && let Some(shared) = self.index.shared_shape(&matches.shape)
+        {
+            matches.shape = shared;
         }
+        let row = Arc::new(row);
+        self.index.insert(Arc::clone(&row));
         self.rows.insert(row.id.clone(), row);
     }
 
@@ -87,14 +117,7 @@ impl Set {
         if let Some(expires) = row.expires {
             self.ending.remove(&(expires, row.id.clone()));
         }
-        if !row.keys.is_empty() {
-            self.index.remove(&row);
-        }
-    }
-
-    /// For decisions: a copy costs two reference counts.
-    pub(super) fn index(&self) -> &Index {
-        &self.index
+        self.index.remove(&row);
     }
 
     pub(super) fn get(&self, id: &str) -> Option<&Arc<Row>> {
@@ -144,5 +167,11 @@ impl Set {
     fn range(&self, after: Option<&str>) -> impl Iterator<Item = &Arc<Row>> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.rows.range::<str, _>((from, Bound::Unbounded)).map(|(_, row)| row)
+    }
+}
+
+fn warn_of(domain: &str, row: &Row) {
+    if let Some(warning) = &row.warning {
+        tracing::warn!(domain, id = &*row.id, warning = &**warning, "a run-time override isn't what was written");
     }
 }

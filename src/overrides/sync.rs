@@ -92,7 +92,7 @@ impl DomainSync {
                 return Ok(false);
             }
             let changes = ids.iter().zip(rows).map(|(id, row)| match row {
-                Some(raw) => Change::Put(self.row((*id).into(), raw)),
+                Some(Raw { version, record }) => Change::Put((*id).into(), version, record),
                 None => Change::Gone((*id).into(), to),
             });
             self.overrides.apply(&self.domain, changes.collect());
@@ -107,7 +107,7 @@ impl DomainSync {
         loop {
             let (next, rows) = self.remote.scan(&self.domain, cursor).await?;
             there.extend(rows.iter().map(|(id, _)| id.clone()));
-            let changes = rows.into_iter().map(|(id, raw)| Change::Put(self.row(id, raw)));
+            let changes = rows.into_iter().map(|(id, raw)| Change::Put(id, raw.version, raw.record));
             self.overrides.apply(&self.domain, changes.collect());
             cursor = next;
             if cursor == 0 {
@@ -202,7 +202,7 @@ impl DomainSync {
                 if raw.version <= known && self.overrides.get(&self.domain, &id).is_none() {
                     stale.push(id);
                 } else {
-                    changes.push(Change::Put(self.row(id, raw)));
+                    changes.push(Change::Put(id, raw.version, raw.record));
                 }
             }
             self.overrides.apply(&self.domain, changes);
@@ -261,9 +261,5 @@ impl DomainSync {
         let gone = ended.into_iter().map(|(id, version)| Change::Gone(id, version)).collect();
         self.overrides.apply(&self.domain, gone);
         Ok(())
-    }
-
-    fn row(&self, id: Box<str>, raw: Raw) -> Row {
-        self.overrides.read(&self.domain, id, raw.version, raw.record)
     }
 }

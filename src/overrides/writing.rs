@@ -146,7 +146,7 @@ impl Overrides {
     /// Puts in force what was just kept.
     fn take(&self, write: &Write<'_>, version: u64) {
         let change = match write.record {
-            Some(record) => Change::Put(self.read(write.domain, write.id.into(), version, record.into())),
+            Some(record) => Change::Put(write.id.into(), version, record.into()),
             None => Change::Gone(write.id.into(), version),
         };
         self.apply(write.domain, vec![change]);

@@ -11,7 +11,9 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::{path::Path, sync::Arc};
+use std::{hash::BuildHasher as _, path::Path, sync::Arc};
+
+use foldhash::fast::FixedState;
 
 pub use shape::{Probe, Scope, Shape, hash, probes};
 pub use table::{Candidate, RowRef, Standing, Table};
@@ -28,6 +30,14 @@ pub enum Grant {
 }
 
 impl Grant {
+    /// Limits with numbers that were resolved before: called as [`super::Domain::read_grant`] calls them.
+    pub fn resolved(domain: &str, mut limits: Vec<RuleLimit>) -> Grant {
+        let id: Arc<str> = super::name::override_id(domain).into();
+        let id_hash = FixedState::default().hash_one(&*id) as u32;
+        limits.iter_mut().for_each(|limit| (limit.id, limit.id_hash) = (Arc::clone(&id), id_hash));
+        if limits.is_empty() { Grant::Unlimited } else { Grant::Limits(limits) }
+    }
+
     /// None: unlimited.
     pub fn limits(&self) -> &[RuleLimit] {
         match self {

@@ -392,6 +392,20 @@ impl Domain {
         }
     }
 
+    /// Reads what an override grants, its `limit` as JSON: for rows that were checked when they were written, but whose
+    /// tier or defaults may have changed since.
+    pub fn read_grant(&self, json: &str) -> Result<Grant, Problems> {
+        let mut report = Report::default();
+        let path = Path::new(WRITTEN);
+        let document = yaml::parse(json);
+        let mut pen = Pen { report: &mut report, path };
+        let target = Target::Domain { rules: &[], keys: &BTreeSet::new() };
+        let context = Context { domain: &self.name, target, around: &self.around, read_at: UnixMicros(0) };
+        let grant = document.root.filter(|_| document.faults.is_empty()).and_then(|root| pen.grant(&root, &context));
+        let source = Source { path: path.to_owned(), bytes: json.as_bytes().to_vec() };
+        grant.ok_or_else(|| report.finish(&[source]))
+    }
+
     fn row(&self, pen: &mut Pen<'_>, root: &Node<'_>) -> Option<Row> {
         let fields = pen.fields(root, &RUN_TIME_OVERRIDE)?;
         let keys: BTreeSet<&str> =
