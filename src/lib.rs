@@ -21,6 +21,7 @@
 //! | [`rules`] | rule files: reading, every check, the tree that descriptors are matched against |
 //! | [`store`] | counters: what a store is asked, how a request is settled all or nothing, memory and Redis |
 //! | [`metrics`] | every metric and its name |
+//! | [`overrides`] | limits that are set at run time: where they are kept, how replicas keep up, how a decision finds them |
 //! | [`limiter`] | the line: match, plan, apply, judge; and what is answered when the store can't |
 //! | [`explain`] | why a request is answered as it is |
 //! | [`service`] | Envoy's protobuf and its JSON, to words and back |
@@ -36,7 +37,7 @@
 //! # What is not there
 //!
 //! Only `service`, `http`, `xds` and the subcommands that are clients know protobuf. `algorithm`, `rules` and the
-//! settling of a request never await, log or read a clock. Only `store::redis` knows Redis. `limiter` knows neither tonic nor YAML.
+//! settling of a request never await, log or read a clock. Only `store::redis` and `overrides` know Redis. `limiter` knows neither tonic nor YAML.
 //! Nothing on a request's path waits for a connection to be made, and no lock is held across an await.
 
 pub mod admin;

@@ -22,6 +22,7 @@ use crate::{
     clock,
     limit::{Algorithm, CountDenied, FailurePolicy, Reading, Request, UnixMicros},
     metrics::{Meters, Metrics, Outcome, Tally},
+    overrides::RunTime,
     rules::{Problems, Rules},
     store::{Readings, Role, Store, StoreError},
     trace,
@@ -95,6 +96,7 @@ pub struct Limiter {
     degraded: Arc<Degraded>,
     modes: Modes,
     metrics: Arc<Metrics>,
+    run_time: Option<RunTime>,
 }
 
 impl Limiter {
@@ -105,7 +107,18 @@ impl Limiter {
         modes: Modes,
         metrics: Arc<Metrics>,
     ) -> Limiter {
-        Limiter { snapshot, store, degraded, modes, metrics }
+        Limiter { snapshot, store, degraded, modes, metrics, run_time: None }
+    }
+
+    /// With overrides that are set while it runs, and what resets counters.
+    pub fn with_run_time(mut self, run_time: RunTime) -> Limiter {
+        self.run_time = Some(run_time);
+        self
+    }
+
+    /// What can be changed while it runs, if anything can.
+    pub fn run_time(&self) -> Option<&RunTime> {
+        self.run_time.as_ref()
     }
 
     /// Answers `request`, which arrived at `now`, before `deadline` or a little after.

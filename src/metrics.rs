@@ -7,6 +7,7 @@ mod handshakes;
 mod latency;
 mod meters;
 mod named;
+mod overrides;
 mod reference;
 mod reference_page;
 mod render;
@@ -45,6 +46,7 @@ pub use unmatched::Unmatched;
 
 use crate::{
     limit::{Code, FailurePolicy},
+    overrides::Overrides,
     store::{Store, StoreError},
     trace::Tracer,
 };
@@ -82,6 +84,7 @@ pub struct Metrics {
     tracer: OnceLock<Arc<Tracer>>,
     /// Asked for their own numbers at each scrape.
     stores: Mutex<Vec<Store>>,
+    overrides: OnceLock<Arc<Overrides>>,
 }
 
 impl Default for Metrics {
@@ -145,6 +148,7 @@ impl Metrics {
             control_plane: OnceLock::new(),
             tracer: OnceLock::new(),
             stores: Mutex::default(),
+            overrides: OnceLock::new(),
             handle: recorder.handle(),
         }
     }
@@ -209,6 +213,12 @@ impl Metrics {
     /// Shows what becomes of spans.
     pub fn trace(&self, tracer: Arc<Tracer>) {
         self.tracer.get_or_init(|| tracer);
+    }
+
+    /// Shows what is known of run-time overrides.
+    pub fn show_overrides(&self, overrides: &Arc<Overrides>) {
+        // It is called once.
+        let _ = self.overrides.set(Arc::clone(overrides));
     }
 
     /// Shows the numbers of one more way to the store.

@@ -54,6 +54,7 @@ use crate::{
     store::{
         StoreError,
         redis::{RedisSettings, Side},
+        reset::Resets,
     },
 };
 
@@ -82,6 +83,13 @@ pub enum OverridesError {
     /// Look at the disk.
     #[error("nothing was changed, because it can't be kept: {0}")]
     Disk(String),
+}
+
+/// What can be changed while the service runs, besides its rules.
+#[derive(Clone)]
+pub struct RunTime {
+    pub overrides: Arc<Overrides>,
+    pub resets: Resets,
 }
 
 /// All overrides of all domains, as this replica knows them.

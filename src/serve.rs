@@ -14,6 +14,7 @@ mod patience;
 mod preface;
 mod publish;
 mod redis_url;
+mod run_time;
 mod snapshots;
 mod stats;
 mod tls;
@@ -38,6 +39,7 @@ use crate::{
     http,
     limiter::{Degraded, Limiter, Snapshot},
     metrics::{self, Metrics, Surface},
+    overrides::RunTime,
     service::{FILE_DESCRIPTORS, RateLimit},
     settings::{DecisionSettings, ListenerSettings, OverloadSettings, ResponseSettings, Settings},
     store::memory::{Memory, MemorySettings},
@@ -82,7 +84,10 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
     // `goaway` ends connections, `closed` what they needed: the store's tasks outlive the last request.
     let (goaway, closed) = (CancellationToken::new(), CancellationToken::new());
     let control = TaskTracker::new();
+    let seen_by = (&publisher, &*metrics);
+    let run_time = run_time::open(&backend, &settings.store, &local, seen_by, (&control, &closed))?;
     let limiting = Limiting {
+        run_time,
         snapshot: Arc::clone(&snapshot),
         backend,
         degraded: Arc::new(Degraded::new(Arc::clone(&local), settings.decisions.expected_replicas)),
@@ -165,6 +170,7 @@ type Parts = JoinSet<(&'static str, anyhow::Result<()>)>;
 /// What every core makes its limiter of.
 #[derive(Clone)]
 struct Limiting {
+    run_time: RunTime,
     snapshot: Arc<ArcSwap<Snapshot>>,
     backend: Backend,
     degraded: Arc<Degraded>,
@@ -182,7 +188,8 @@ impl Limiting {
         let store = self.backend.open(tasks, stop);
         self.metrics.watch(store.clone());
         let (snapshot, degraded) = (Arc::clone(&self.snapshot), Arc::clone(&self.degraded));
-        let limiter = Limiter::new(snapshot, store.clone(), degraded, modes, Arc::clone(&self.metrics));
+        let limiter = Limiter::new(snapshot, store.clone(), degraded, modes, Arc::clone(&self.metrics))
+            .with_run_time(self.run_time.clone());
         let service = RateLimit::new(limiter, self.decisions.store_timeout, &self.responses, &self.bounds);
         (service.traced(self.tracer.clone()), store)
     }

@@ -10,7 +10,7 @@ use super::{
     meters::Outcome,
     stores,
 };
-use crate::limiter::Snapshot;
+use crate::{clock, limiter::Snapshot};
 
 impl Metrics {
     /// Everything, in the exposition format.
@@ -52,6 +52,9 @@ impl Metrics {
             }
         }
         stores::write(&mut out, &self.stores.lock());
+        if let Some(known) = self.overrides.get() {
+            super::overrides::write(&mut out, known, clock::now());
+        }
         let unmatched = "tollgate_unmatched_descriptors_total";
         head(&mut out, unmatched, "counter", "Descriptors of known domains that no rule matched, by their keys.");
         self.unmatched

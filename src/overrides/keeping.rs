@@ -15,7 +15,7 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::{Home, Overrides, Shown, redis::Remote, set::Change, sync::DomainSync};
+use super::{Home, Overrides, Row, Shown, redis::Remote, set::Change, sync::DomainSync};
 use crate::{clock, limit::UnixMicros, store::redis::Heard};
 
 /// How often a replica asks whether it missed news: pub/sub promises nothing.
@@ -47,21 +47,24 @@ impl Overrides {
     async fn read_again(&self) {
         loop {
             self.is_stale.notified().await;
-            let stale = std::mem::take(&mut *self.stale.lock());
+            let stale: Vec<Arc<str>> = self.stale.lock().drain(..).collect();
             for domain in stale {
                 let mut after: Option<Box<str>> = None;
                 loop {
                     let rows = self.rows_after(&domain, after.as_deref(), READ_AT_ONCE);
                     let Some(last) = rows.last() else { break };
                     after = Some(last.id.clone());
-                    let mut sets = self.sets.lock();
-                    self.set(&mut sets, &domain).read_again(&domain, &rows);
-                    self.publish(&mut sets, &domain);
-                    drop(sets);
+                    self.read_rows_again(&domain, &rows);
                     tokio::task::yield_now().await;
                 }
             }
         }
+    }
+
+    fn read_rows_again(&self, domain: &str, rows: &[Arc<Row>]) {
+        let mut sets = self.sets.lock();
+        self.set(&mut sets, domain).read_again(domain, rows);
+        self.publish(&mut sets, domain);
     }
 
     async fn keep_up_with(self: &Arc<Self>, remote: &Arc<Remote>, mut heard: mpsc::UnboundedReceiver<Heard>) {

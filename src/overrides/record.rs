@@ -113,7 +113,8 @@ impl Record {
         Some(Grant::resolved(domain, limits))
     }
 
-    pub(super) fn write(&self) -> String {
+    /// As it is stored.
+    pub fn write(&self) -> String {
         serde_json::to_string(self).expect("plain fields have a JSON form")
     }
 }

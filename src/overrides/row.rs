@@ -45,6 +45,9 @@ pub(super) struct Reader {
     kept: HashMap<Box<str>, Arc<Grant>>,
 }
 
+/// More limits than this are read twice rather than remembered; a reload then reads all rows again.
+const GRANTS_MAX: usize = 1 << 16;
+
 /// A limit, read; or what is wrong with it by now.
 #[derive(Clone, PartialEq)]
 enum Read {
@@ -65,7 +68,7 @@ impl Reader {
     /// The same limits by other rules, and whether any of them comes to something else.
     pub(super) fn renewed(&self, domain: Option<Arc<Domain>>) -> (Reader, bool) {
         let mut renewed = Reader::new(domain);
-        let mut differs = self.domain.is_none();
+        let mut differs = self.domain.is_none() || self.grants.len() >= GRANTS_MAX / 2;
         for (limit, read) in &self.grants {
             differs |= renewed.grant(limit) != Some(read.clone());
         }
@@ -109,6 +112,10 @@ impl Reader {
         let domain = self.domain.as_ref()?;
         if let Some(read) = self.grants.get(limit) {
             return Some(read.clone());
+        }
+        if self.grants.len() >= GRANTS_MAX {
+            // Limits of rows that are gone: what is still there is read again, each at most once.
+            self.grants.clear();
         }
         let read = match domain.read_grant(limit) {
             Ok(grant) => Read::As(Arc::new(grant)),

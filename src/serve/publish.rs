@@ -1,6 +1,10 @@
 //! From rules on disk or from a control plane to the snapshot that requests see: the first load, and every later one.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use anyhow::bail;
 use arc_swap::ArcSwap;
@@ -12,6 +16,7 @@ use crate::{
     clock,
     limiter::Snapshot,
     metrics::{Meters, Metrics},
+    overrides::Overrides,
     reload::{ReloadSettings, Reloader},
     rules::{self, Defaults, DotFiles, Load, Problems, Rules, Sources},
     settings::Settings,
@@ -27,6 +32,8 @@ pub(super) struct Publisher {
     defaults: Defaults,
     /// Whether there are any rules yet.
     loaded: watch::Sender<bool>,
+    /// Whoever must know rules before they are in force.
+    overrides: Arc<OnceLock<Arc<Overrides>>>,
 }
 
 /// What goes on bringing rules.
@@ -172,7 +179,13 @@ impl Publisher {
         let snapshot = Snapshot { version, rules, meters, problems, kept, loaded_at: clock::now() };
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let loaded = watch::Sender::new(version > 0);
-        Publisher { snapshot, metrics: Arc::clone(metrics), last_good, defaults, loaded }
+        Publisher { snapshot, metrics: Arc::clone(metrics), last_good, defaults, loaded, overrides: Arc::default() }
+    }
+
+    /// Has rules shown to the overrides from now on, each time before they are in force.
+    pub(super) fn show_rules_to(&self, overrides: &Arc<Overrides>) {
+        // It is called once.
+        let _ = self.overrides.set(Arc::clone(overrides));
     }
 
     /// Waits until there are rules.
@@ -207,6 +220,9 @@ impl Publisher {
         }
         self.metrics.reloaded(version, complete, Duration::from_micros(clock::now().0));
         let Load { rules, problems, kept } = load;
+        if let Some(overrides) = self.overrides.get() {
+            overrides.prepare(&rules);
+        }
         self.snapshot.store(Arc::new(Snapshot { version, rules, meters, problems, kept, loaded_at }));
         self.loaded.send_replace(version > 0);
         if complete && changed {

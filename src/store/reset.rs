@@ -5,11 +5,21 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Ask, StoreError, memory::Memory, redis::Side, split::is_per_second};
+use super::{Ask, StoreError, key, memory::Memory, redis::Side, split::is_per_second};
+
+/// What Redis' keys are spread over unless it is set.
+const BUCKETS: u32 = 256;
 
 /// Where counters are, for whoever resets them: apart from the ways that decisions go.
 #[derive(Clone)]
-pub enum Resets {
+pub struct Resets {
+    pub home: Home,
+    /// Where this replica counts while the store can't be reached.
+    pub fallback: Arc<Memory>,
+}
+
+#[derive(Clone)]
+pub enum Home {
     Memory(Arc<Memory>),
     Redis(Side),
     /// Two, by the length of a limit's window.
@@ -22,10 +32,11 @@ pub enum Resets {
 impl Resets {
     /// Begins the counters of these asks afresh. An error may leave some of them as they were: asking again is safe.
     pub async fn reset(&self, asks: &[Ask<'_>]) -> Result<(), StoreError> {
-        match self {
-            Resets::Memory(memory) => asks.iter().for_each(|ask| memory.reset(ask)),
-            Resets::Redis(side) => side.reset(asks).await?,
-            Resets::Split { main, per_second } => {
+        asks.iter().for_each(|ask| self.fallback.reset(ask));
+        match &self.home {
+            Home::Memory(memory) => asks.iter().for_each(|ask| memory.reset(ask)),
+            Home::Redis(side) => side.reset(asks).await?,
+            Home::Split { main, per_second } => {
                 let of = |wanted| {
                     let asks = asks.iter().filter(move |ask| is_per_second(&ask.limit) == wanted);
                     asks.copied().collect::<SmallVec<[Ask<'_>; 4]>>()
@@ -35,5 +46,21 @@ impl Resets {
             }
         }
         Ok(())
+    }
+
+    /// What a counter is called: its key in Redis, or, where it is counted in memory, what that would be.
+    pub fn name(&self, ask: &Ask<'_>) -> String {
+        let of = |side: &Side| side.settings().counter_key(&ask.key, &ask.limit);
+        let key = match &self.home {
+            Home::Memory(_) => {
+                let mut out = Vec::new();
+                key::write(&mut out, "", key::bucket(&ask.key, BUCKETS), &ask.key, &ask.limit);
+                out
+            }
+            Home::Redis(side) => of(side),
+            Home::Split { per_second, .. } if is_per_second(&ask.limit) => of(per_second),
+            Home::Split { main, .. } => of(main),
+        };
+        String::from_utf8_lossy(&key).into_owned()
     }
 }

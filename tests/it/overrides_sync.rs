@@ -1,15 +1,18 @@
 //! Run-time overrides between replicas and Redis, without the rest of the service: news, catching up, and what happens
 //! when Redis forgets, goes away or falls back to an older copy.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tollgate::{
     clock,
     limit::Entry,
     overrides::{Condition, Filter, Overrides, OverridesError, Wish, Written},
+    rules::{self, Defaults, Found, Rules, Source, Sources},
     store::{
         StoreError,
         redis::{RedisSettings, Side, Topology},
@@ -25,7 +28,7 @@ const DOMAIN: &str = "api";
 /// One replica's set, with the tasks that keep it.
 struct Replica {
     overrides: Arc<Overrides>,
-    domains: watch::Sender<Arc<[Arc<str>]>>,
+    rules: Mutex<Rules>,
     stop: CancellationToken,
 }
 
@@ -38,13 +41,21 @@ impl Drop for Replica {
 impl Replica {
     fn start(settings: RedisSettings) -> Replica {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let channel = Overrides::channel(&settings);
+        let channel = Some(Overrides::channel(&settings));
         let (side, heard) = Side::start(Arc::new(settings), channel, &tasks, stop.clone());
         let overrides = Arc::new(Overrides::in_redis(side));
-        let domains = watch::Sender::new(Arc::from([Arc::from(DOMAIN)]));
-        let run = Arc::clone(&overrides).run(domains.subscribe(), Some(heard));
-        tasks.spawn(stop.clone().run_until_cancelled_owned(run));
-        Replica { overrides, domains, stop }
+        let replica = Replica { overrides, rules: Mutex::default(), stop: stop.clone() };
+        replica.load(&[DOMAIN]);
+        let run = Arc::clone(&replica.overrides).run(Some(heard));
+        tasks.spawn(stop.run_until_cancelled_owned(run));
+        replica
+    }
+
+    /// Puts rules for these domains in force.
+    fn load(&self, domains: &[&str]) {
+        let rules = rules_of(domains);
+        self.overrides.prepare(&rules);
+        *self.rules.lock().unwrap() = rules;
     }
 
     /// Waits until something is so.
@@ -90,9 +101,23 @@ impl Replica {
 
     fn id_for(&self, user: &str) -> Option<Box<str>> {
         let entries = [Entry { key: "user", value: user }];
-        let view = self.overrides.view(DOMAIN);
-        view.find("user", &entries, clock::now()).map(|row| row.id.clone())
+        let rules = self.rules.lock().unwrap();
+        let Found::Rule { domain, rule } = rules.find(DOMAIN, &entries) else { panic!("there is a rule for users") };
+        let view = self.overrides.view();
+        let (row, _) = view.domain(DOMAIN)?.find(&rules.domains()[domain.0 as usize], rule, &entries, clock::now)?;
+        Some(row.id.clone())
     }
+}
+
+fn rules_of(domains: &[&str]) -> Rules {
+    let file = |domain: &&str| Source {
+        path: format!("{domain}.yaml").into(),
+        bytes: format!("domain: {domain}\ndescriptors: [{{key: user, rate_limit: 5/s}}]\n").into_bytes(),
+    };
+    let sources = Sources { files: domains.iter().map(file).collect(), ..Sources::default() };
+    let load = rules::load(&sources, &Defaults::default(), None);
+    assert!(!load.problems.has_errors(), "{}", load.problems.render());
+    load.rules
 }
 
 fn record(user: &str) -> String {
@@ -206,12 +231,12 @@ async fn what_was_deleted_since_the_loss_does_not_come_back() {
     let away = Replica::start(settings(&redis));
     away.until_rows(2).await;
     // It forgets too, as one that starts anew; what it reads must be without the deleted one.
-    away.domains.send_replace(Arc::from([]));
+    away.load(&[]);
     away.until_rows(0).await;
     redis.cli(&["flushall"]);
     here.until("the loss", |overrides| overrides.losses() == 1).await;
     here.delete("deleted").await;
-    away.domains.send_replace(Arc::from([Arc::from(DOMAIN)]));
+    away.load(&[DOMAIN]);
     away.until_rows(1).await;
     assert_eq!(redis.cli(&["hexists", "tg1:overrides:{api}", "deleted"]), "0");
 }
@@ -252,8 +277,8 @@ async fn they_are_kept_in_a_cluster_one_slot_for_each_domain() {
     let [here, there] =
         [(); 2].map(|()| Replica::start(RedisSettings::new(Topology::Cluster { seeds: Vec::clone(&seeds) })));
     for replica in [&here, &there] {
-        let names: Vec<Arc<str>> = (0..8).map(|nth| format!("domain{nth}").into()).collect();
-        replica.domains.send_replace(names.into());
+        let names: Vec<String> = (0..8).map(|nth| format!("domain{nth}")).collect();
+        replica.load(&names.iter().map(String::as_str).collect::<Vec<_>>());
     }
     for nth in 0..8 {
         let (domain, record) = (format!("domain{nth}"), record("alice"));

@@ -65,11 +65,11 @@ struct Nodes {
 }
 
 impl Side {
-    /// Starts the task that keeps the connection, on the runtime that this is called in. Doesn't wait for Redis: until
-    /// it is reached, every answer is [`StoreError::Unreachable`].
+    /// Starts the task that keeps the connection and listens to `channel`, on the runtime that this is called in. Doesn't
+    /// wait for Redis: until it is reached, every answer is [`StoreError::Unreachable`].
     pub fn start(
         settings: Arc<RedisSettings>,
-        channel: String,
+        channel: Option<String>,
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> (Side, mpsc::UnboundedReceiver<Heard>) {
@@ -90,7 +90,7 @@ impl Side {
         let side = Side(Arc::new(Inner { settings, live, complaint: Notify::new(), nodes }));
         let inner = Arc::clone(&side.0);
         tasks.spawn(async move {
-            stop.run_until_cancelled(inner.keep(&targets, &channel, &said)).await;
+            stop.run_until_cancelled(inner.keep(&targets, channel.as_deref(), &said)).await;
             inner.live.send_replace(None);
         });
         (side, heard)
@@ -108,6 +108,9 @@ impl Side {
             Ok(Err(error)) => Err(self.0.judge(&error)),
             Err(_) => {
                 self.0.complaint.notify_one();
+                if let Some(nodes) = &self.0.nodes {
+                    nodes.connections.lock().clear();
+                }
                 Err(StoreError::Timeout(PATIENCE))
             }
         }
@@ -142,7 +145,7 @@ impl Inner {
         }
     }
 
-    async fn keep(&self, targets: &[Target], channel: &str, said: &mpsc::UnboundedSender<Heard>) {
+    async fn keep(&self, targets: &[Target], channel: Option<&str>, said: &mpsc::UnboundedSender<Heard>) {
         let mut backoff = BACKOFF_MIN;
         // Each change of state is logged once, however many attempts it takes.
         let mut said_down = false;
@@ -162,7 +165,7 @@ impl Inner {
                         Ok(Err(error)) => error.to_string(),
                         _ => format!("no answer within {:?}", self.settings.connect_timeout),
                     };
-                    tracing::warn!(redis = %target, why, "can't listen to Redis for changes, trying on");
+                    tracing::warn!(redis = %target, why, "can't reach Redis for what isn't a decision, trying on");
                     said_down = true;
                 }
                 _ => {}
@@ -176,11 +179,13 @@ impl Inner {
     async fn connect(
         &self,
         target: &Target,
-        channel: &str,
+        channel: Option<&str>,
     ) -> RedisResult<(MultiplexedConnection, mpsc::UnboundedReceiver<PushInfo>)> {
         let (pushed, pushes) = mpsc::unbounded_channel();
         let mut connection = dial::dial(target, &self.settings, pushed).await?;
-        connection.subscribe(channel).await?;
+        if let Some(channel) = channel {
+            connection.subscribe(channel).await?;
+        }
         Ok((connection, pushes))
     }
 

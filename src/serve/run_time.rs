@@ -1,0 +1,50 @@
+//! Opens what can be changed while the service runs: overrides, kept where the counters are, and resets.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{backend::Backend, publish::Publisher};
+use crate::{
+    metrics::Metrics,
+    overrides::{Overrides, RunTime},
+    settings::StoreSettings,
+    store::{
+        memory::Memory,
+        redis::Side,
+        reset::{Home, Resets},
+    },
+};
+
+/// Everything, kept up to date by tasks on `tasks` until `stop`. Rules that come later are shown to it by `publisher`.
+pub(super) fn open(
+    backend: &Backend,
+    settings: &StoreSettings,
+    fallback: &Arc<Memory>,
+    (publisher, metrics): (&Publisher, &Metrics),
+    (tasks, stop): (&TaskTracker, &CancellationToken),
+) -> anyhow::Result<RunTime> {
+    let side = |redis: &Arc<_>, channel| Side::start(Arc::clone(redis), channel, tasks, stop.clone());
+    let (overrides, heard, home) = match backend {
+        Backend::Memory(memory, _) => {
+            let overrides = Overrides::here(settings.state_dir.as_deref()).context("TOLLGATE_STATE_DIR")?;
+            (overrides, None, Home::Memory(Arc::clone(memory)))
+        }
+        Backend::Redis(redis) => {
+            let (main, heard) = side(redis, Some(Overrides::channel(redis)));
+            (Overrides::in_redis(main.clone()), Some(heard), Home::Redis(main))
+        }
+        Backend::Split(redis, per_second) => {
+            let (main, heard) = side(redis, Some(Overrides::channel(redis)));
+            let (per_second, _) = side(per_second, None);
+            (Overrides::in_redis(main.clone()), Some(heard), Home::Split { main, per_second })
+        }
+    };
+    let overrides = Arc::new(overrides);
+    overrides.prepare(&publisher.snapshot.load().rules);
+    publisher.show_rules_to(&overrides);
+    metrics.show_overrides(&overrides);
+    tasks.spawn(stop.clone().run_until_cancelled_owned(Arc::clone(&overrides).run(heard)));
+    Ok(RunTime { overrides, resets: Resets { home, fallback: Arc::clone(fallback) } })
+}
