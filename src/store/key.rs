@@ -7,7 +7,7 @@ use std::hash::Hasher as _;
 use sha2::{Digest as _, Sha256};
 use siphasher::sip::SipHasher13;
 
-use crate::limit::{Algorithm, Limit};
+use crate::limit::{Algorithm, Limit, SECOND};
 use crate::store::Key;
 
 #[cfg(test)]
@@ -49,18 +49,31 @@ pub fn write_bucket(out: &mut Vec<u8>, prefix: &str, bucket: u32) {
     out.push(b'}');
 }
 
-/// Appends `<prefix>tg1:{<bucket>}:<algorithm>:<window>:<domain>:<key>=<value>:…[#<limit name>]`, the window in
-/// microseconds. A sliding window also says its number of parts: another number is another layout of the same time.
+/// Appends `<prefix>tg1:{<bucket>}:<algorithm>:<window>:<domain>:<key>=<value>:…[#<limit name>]`, with short names of
+/// the algorithms and the window in seconds (`60s`) or microseconds (`1500us`): Redis hashes each key several times. A
+/// sliding window also says its number of parts (`sw32`): another number is another layout of the same time.
 pub fn write(out: &mut Vec<u8>, prefix: &str, bucket: u32, key: &Key<'_>, limit: &Limit) {
     write_bucket(out, prefix, bucket);
     out.push(b':');
-    out.extend_from_slice(limit.algorithm.name().as_bytes());
+    out.extend_from_slice(match limit.algorithm {
+        Algorithm::SlidingWindow => b"sw",
+        Algorithm::FixedWindow => b"fw",
+        Algorithm::SlidingLog => b"log",
+        Algorithm::TokenBucket => b"tb",
+        Algorithm::LeakyBucket => b"lb",
+    });
     if limit.algorithm == Algorithm::SlidingWindow {
-        out.push(b'/');
         write_number(out, u64::from(limit.sub_windows));
     }
     out.push(b':');
-    write_number(out, limit.window.0);
+    let window = limit.window;
+    if window.0.is_multiple_of(SECOND.0) {
+        write_number(out, window.0 / SECOND.0);
+        out.push(b's');
+    } else {
+        write_number(out, window.0);
+        out.extend_from_slice(b"us");
+    }
     out.push(b':');
     write_part(out, key.domain);
     for (position, entry) in key.entries.iter().enumerate() {

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 
 use super::*;
-use crate::limit::{Entry, Micros, SECOND};
+use crate::limit::{Entry, Micros};
 
 fn text(domain: &str, entries: &[(&str, &str)]) -> String {
     named(domain, entries, &[], "")
@@ -19,7 +19,7 @@ fn named(domain: &str, entries: &[(&str, &str)], shared: &[Option<Box<str>>], li
 fn a_key_reads_like_the_descriptor_it_counts() {
     assert_eq!(
         text("api", &[("user", "alice"), ("endpoint", "/checkout")]),
-        "pre:tg1:{7}:fixed_window:1000000:api:user=alice:endpoint=/checkout"
+        "pre:tg1:{7}:fw:1s:api:user=alice:endpoint=/checkout"
     );
 }
 
@@ -28,7 +28,7 @@ fn a_sliding_key_says_its_sub_windows() {
     let key = Key { domain: "d", entries: &[], shared: &[], limit_name: "", variable: 0 };
     let mut out = Vec::new();
     write(&mut out, "", 0, &key, &Limit::new(1, Micros(5), Algorithm::SlidingWindow));
-    assert_eq!(out, b"tg1:{0}:sliding_window/32:5:d");
+    assert_eq!(out, b"tg1:{0}:sw32:5us:d");
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn different_counters_have_different_keys() {
 
 #[test]
 fn the_name_of_a_limit_is_told_from_a_value() {
-    assert_eq!(named("d", &[("a", "b")], &[], "n"), "pre:tg1:{7}:fixed_window:1000000:d:a=b#n");
+    assert_eq!(named("d", &[("a", "b")], &[], "n"), "pre:tg1:{7}:fw:1s:d:a=b#n");
     assert_ne!(named("d", &[("a", "b")], &[], "n"), text("d", &[("a", "b#n")]));
 }
 

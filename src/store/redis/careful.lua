@@ -102,30 +102,23 @@ local function careful()
     return not charges
   end
 
-  -- One request, `times` over: its asks are those at `at` in R.
-  local function request(R, at, times, gate, count)
-    if count == 1 and gate < 8 then
-      local k, t = R[at] + 256 * R[at + 1], terms[R[at + 2] + 256 * R[at + 3]]
-      local step, hits = STEP[t.algorithm], t.hits
-      open(k, t)
-      for i = 1, times do
-        local admitted = answer(step(k, t, hits))
-        if i < times and (hits == 0 or not (admitted or t.charges)) then
-          repeat_answers(2, times - i)
-          break
-        end
+  -- One request of one ask that isn't denied elsewhere, `times` over.
+  local function one(k, t, times)
+    local step, hits = STEP[t.algorithm], t.hits
+    open(k, t)
+    for i = 1, times do
+      local admitted = answer(step(k, t, hits))
+      if i < times and (hits == 0 or not (admitted or t.charges)) then
+        return repeat_answers(2, times - i)
       end
-      return
     end
-    local asks = {}
-    for i = 1, 2 * count, 2 do
-      local from = at + 2 * i - 2
-      asks[i], asks[i + 1] = R[from] + 256 * R[from + 1], terms[R[from + 2] + 256 * R[from + 3]]
-    end
+  end
+
+  -- Any request, `times` over.
+  local function several(asks, times, gate)
     for i = 1, times do
       if settle(asks, gate) and i < times then
-        repeat_answers(2 * count, times - i)
-        break
+        return repeat_answers(#asks, times - i)
       end
     end
   end
@@ -156,5 +149,5 @@ local function careful()
     end
   end
 
-  return request, write
+  return one, several, write
 end

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::batch::Request;
+use super::request::Request;
 use crate::limit::Micros;
 use crate::store::Readings;
 

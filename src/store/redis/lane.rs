@@ -12,10 +12,10 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::batch::Request;
 use super::cluster::Links;
 use super::denials::Denials;
 use super::link::Link;
+use super::request::Request;
 use super::runner::Runner;
 use super::script::Script;
 use super::settings::{Address, RedisSettings};

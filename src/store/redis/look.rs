@@ -3,7 +3,7 @@
 
 use tokio::time::Instant;
 
-use super::{Redis, Route, batch::Request, lane::Failure};
+use super::{Redis, Route, lane::Failure, request::Request};
 use crate::{
     limit::UnixMicros,
     store::{Ask, Gate, Readings, StoreError, key, look::uncharged},

@@ -68,7 +68,7 @@ impl Flight {
         for here in self.waiting.iter().filter_map(|waiting| waiting.trace.as_ref()) {
             let mut span = here.store_part("Redis Batch", self.sent.into());
             span.set_int("tollgate.batch.requests", self.waiting.len() as i64);
-            span.set_int("tollgate.batch.counters", self.batch.counters() as i64);
+            span.set_int("tollgate.batch.counters", self.batch.counters as i64);
             if let Some(error) = error {
                 span.fail(error);
             }
@@ -191,7 +191,7 @@ impl Runner {
             let requests = waiting.iter().map(|waiting| &waiting.request);
             let (batch, cmd) = Batch::new(requests, &self.script, &self.channel, now, deadline);
             self.tally.batches.add(1);
-            self.tally.counters.add(batch.counters() as u64);
+            self.tally.counters.add(batch.counters as u64);
             self.tally.requests.add(waiting.len() as u64);
             self.tally.merged.add(batch.merged as u64);
             let script = self.script.clone();
@@ -241,13 +241,13 @@ impl Runner {
         }
         match reply.verdict {
             Some(verdict) => {
-                self.note_oddities(&verdict);
+                self.note_oddities(&verdict, &waiting);
                 // Before anybody hears that hits were given back.
                 for key in waiting.iter().flat_map(|waiting| waiting.request.refunded()) {
                     self.denials.forget(key);
                 }
                 for (nth, mut waiting) in waiting.into_iter().enumerate() {
-                    let readings = batch.readings(&verdict, nth, waiting.request.asks());
+                    let readings = batch.readings(&verdict, nth);
                     waiting.reply(Ok(readings.clone()));
                     self.denials.keep(waiting.request, &readings, sent, generation);
                 }
@@ -264,10 +264,11 @@ impl Runner {
         }
     }
 
-    fn note_oddities(&self, verdict: &Verdict) {
+    fn note_oddities(&self, verdict: &Verdict, waiting: &[Waiting]) {
         if verdict.damaged > 0 {
             self.tally.damaged.add(verdict.damaged);
-            let key = verdict.damaged_first.as_deref().map(String::from_utf8_lossy);
+            let requests = waiting.iter().map(|waiting| &waiting.request);
+            let key = Batch::key(requests, verdict.damaged_first).map(String::from_utf8_lossy);
             tracing::warn!(
                 key = key.as_deref(),
                 count = verdict.damaged,

@@ -7,9 +7,9 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::batch::Request;
 use super::cluster::Cluster;
 use super::lane::Failure;
+use super::request::Request;
 use crate::limit::{Cost, Reading};
 use crate::store::{Ask, Gate, Readings, Role, denied};
 

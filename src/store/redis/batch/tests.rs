@@ -1,17 +1,23 @@
 use super::*;
 use crate::limit::{Entry, SECOND};
-use crate::store::Key;
+use crate::store::redis::request::APART;
+use crate::store::{Ask, Gate, Key};
 
 fn request(user: &str, hits: i64, now: u64) -> Request {
-    let entries = [Entry { key: "user", value: user }];
-    let ask = Ask {
-        key: Key { domain: "d", entries: &entries, shared: &[], limit_name: "", variable: 0 },
+    of(&[(user, hits)], Algorithm::FixedWindow, now)
+}
+
+fn of(asked: &[(&str, i64)], algorithm: Algorithm, now: u64) -> Request {
+    let entries: Vec<[Entry<'_>; 1]> = asked.iter().map(|(user, _)| [Entry { key: "user", value: user }]).collect();
+    let ask = |((_, hits), entries)| Ask {
+        key: Key { domain: "d", entries, shared: &[], limit_name: "", variable: 0 },
         rule: 0,
-        limit: Limit::new(10, SECOND, Algorithm::FixedWindow),
+        limit: Limit::new(10, SECOND, algorithm),
         cost: Cost { hits, charge_denied: false },
         role: Role::Enforced,
     };
-    Request::new(&[ask], Gate::default(), false, now, "", |_| 3)
+    let asks: Vec<Ask<'_>> = asked.iter().copied().zip(entries.iter().map(|entries| &entries[..])).map(ask).collect();
+    Request::new(&asks, Gate::default(), false, now, "", |_| 3)
 }
 
 /// The arguments of the call, after the command and the name of the script.
@@ -25,8 +31,13 @@ fn arguments(cmd: &Cmd) -> Vec<Vec<u8>> {
         .collect()
 }
 
-fn reply(numbers: &[f64]) -> Vec<u8> {
-    pack(numbers)
+fn pack(numbers: &[f64]) -> Vec<u8> {
+    numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
+}
+
+fn of_the_last(batch: &Batch, numbers: &[f64]) -> Vec<Reading> {
+    let verdict = batch.read(&pack(numbers)).and_then(|reply| reply.verdict).expect("a full answer");
+    verdict.readings
 }
 
 #[test]
@@ -34,33 +45,67 @@ fn identical_requests_are_told_once_with_their_number() {
     let requests = [request("a", 1, 0), request("b", 1, 0), request("a", 1, 0), request("a", 2, 0)];
     let (batch, cmd) = Batch::new(requests.iter(), &Script::new(), "refunds", 0, 77);
     let args = arguments(&cmd);
-    assert_eq!((batch.counters(), batch.merged), (2, 1));
-    assert_eq!(args[0], b"2");
-    assert_eq!(args[1], b"tg1:{3}:fixed_window:1000000:d:user=a");
-    assert_eq!(args[3], pack(&[0.0, 77.0]));
-    assert_eq!(args[4].len(), 2 * 64, "two terms: one hit and two");
-    // Twice key 1 with term 1, once key 2 with term 1 (which nobody else asks about), once key 1 with term 2.
-    assert_eq!(args[5], [2, 0, 0, 0, 1, 0, 1, 0, 1, 0, APART, 0, 2, 0, 1, 0, 1, 0, 0, 0, 1, 0, 2, 0]);
+    assert_eq!((batch.counters, batch.merged), (2, 1));
+    // What nobody else asks about comes first.
+    assert_eq!(args[..3], [b"2".to_vec(), b"tg1:{3}:fw:1s:d:user=b".to_vec(), b"tg1:{3}:fw:1s:d:user=a".to_vec()]);
+    assert_eq!(args[3][..16], pack(&[0.0, 77.0]));
+    assert_eq!(args[3].len(), 16 + 2 * 64, "two terms: one hit and two");
+    // Once the next key with term 1; twice term 1 with key 2; once term 2 with key 2.
+    let (apart, twice, other) =
+        ([1, 0, 1, 0, APART, 0, 1, 0], [1, 0, 2, 0, 0, 0, 1, 0, 2, 0], [1, 0, 1, 0, 0, 0, 2, 0, 2, 0]);
+    assert_eq!(args[4], [&apart[..], &twice, &other].concat());
+}
+
+#[test]
+fn alike_requests_make_one_run_though_others_came_between() {
+    let pair = |a, b| of(&[(a, 1), (b, 1)], Algorithm::FixedWindow, 0);
+    let requests = [request("a", 1, 0), pair("b", "c"), request("d", 1, 0), pair("e", "f"), request("g", 2, 0)];
+    let (batch, cmd) = Batch::new(requests.iter(), &Script::new(), "refunds", 0, 0);
+    let args = arguments(&cmd);
+    assert_eq!((batch.counters, batch.merged), (7, 0));
+    let users: Vec<u8> = args[1..8].iter().map(|key| *key.last().unwrap()).collect();
+    assert_eq!(users, b"adbcefg");
+    let (ones, pairs, other) =
+        ([2, 0, 1, 0, APART, 0, 1, 0], [2, 0, 1, 0, APART, 1, 1, 0, 1, 0], [1, 0, 1, 0, APART, 0, 2, 0]);
+    assert_eq!(args[9], [&ones[..], &pairs, &other].concat());
+    // By request: the first of its readings.
+    let answers: Vec<f64> = (0..7).flat_map(|nth| [f64::from(nth), 0.0]).collect();
+    let verdict = batch.read(&pack(&[&[1.0, 0.0, 0.0, 0.0], &answers[..]].concat())).unwrap().verdict.unwrap();
+    let firsts: Vec<u64> = (0..5).map(|nth| batch.readings(&verdict, nth)[0].remaining).collect();
+    assert_eq!(firsts, [0, 2, 1, 4, 6]);
+    assert_eq!(batch.readings(&verdict, 3).len(), 2);
 }
 
 #[test]
 fn each_request_gets_the_answer_of_its_own_turn() {
     let requests = [request("a", 1, 0), request("b", 1, 0), request("a", 1, 0)];
     let (batch, _) = Batch::new(requests.iter(), &Script::new(), "refunds", 0, 0);
-    // In the order of the script: both of `a`, then `b`; the last one was refused with 3 remaining.
-    let bytes = reply(&[5.0, 0.0, 0.0, 0.0, 9.0, 100.0, 8.0, 101.0, -4.0, 102.0]);
+    // In the order of the script: `b`, which comes once, before both of `a`, the last of which was refused.
+    let bytes = pack(&[5.0, 0.0, 0.0, 0.0, 9.0, 100.0, 8.0, 101.0, -4.0, 102.0]);
     let verdict = batch.read(&bytes).and_then(|reply| reply.verdict).expect("a full answer");
-    let of = |nth| batch.readings(&verdict, nth, 1)[0];
-    assert_eq!(of(0), Reading { admitted: true, remaining: 9, reset: Micros(100) });
-    assert_eq!(of(2), Reading { admitted: true, remaining: 8, reset: Micros(101) });
-    assert_eq!(of(1), Reading { admitted: false, remaining: 3, reset: Micros(102) });
+    let of = |nth| batch.readings(&verdict, nth)[0];
+    assert_eq!(of(1), Reading { admitted: true, remaining: 9, reset: Micros(100) });
+    assert_eq!(of(0), Reading { admitted: true, remaining: 8, reset: Micros(101) });
+    assert_eq!(of(2), Reading { admitted: false, remaining: 3, reset: Micros(102) });
+}
+
+#[test]
+fn one_number_answers_all_that_are_identical_and_usual() {
+    let thrice = || of(&[("a", 2)], Algorithm::SlidingWindow, 0);
+    let requests = [thrice(), thrice(), thrice()];
+    let (batch, _) = Batch::new(requests.iter(), &Script::new(), "refunds", 0, 0);
+    let readings = of_the_last(&batch, &[5_000_000.0, 0.0, 0.0, 0.0, 3.5]);
+    // 32 parts of 31,250 µs: the hit of now leaves with the end of the 33rd.
+    let reset = Micros(33 * 31_250);
+    let left = |remaining| Reading { admitted: true, remaining, reset };
+    assert_eq!(readings, [left(7), left(5), left(3)]);
 }
 
 #[test]
 fn a_time_alone_means_too_late() {
     let requests = [request("a", 1, 0)];
     let (batch, _) = Batch::new(requests.iter(), &Script::new(), "refunds", 0, 0);
-    let said = batch.read(&reply(&[5.0])).expect("a time");
+    let said = batch.read(&pack(&[5.0])).expect("a time");
     assert_eq!(said.now, 5);
     assert!(said.verdict.is_none());
 }
@@ -70,17 +115,19 @@ fn an_answer_of_another_length_is_no_answer() {
     let requests = [request("a", 1, 0)];
     let (batch, _) = Batch::new(requests.iter(), &Script::new(), "refunds", 0, 0);
     assert!(batch.read(&[]).is_none());
-    assert!(batch.read(&reply(&[5.0, 0.0, 0.0, 0.0, 1.0])).is_none());
+    assert!(batch.read(&pack(&[5.0, 0.0, 0.0, 0.0, 1.0])).is_none());
+    assert!(batch.read(&pack(&[5.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0])).is_none());
 }
 
 #[test]
 fn a_damaged_counter_is_named() {
     let requests = [request("a", 1, 0), request("b", 1, 0)];
     let (batch, _) = Batch::new(requests.iter(), &Script::new(), "refunds", 0, 0);
-    let bytes = reply(&[5.0, 1.0, 2.0, 0.0, 9.0, 1.0, 9.0, 1.0]);
+    let bytes = pack(&[5.0, 1.0, 2.0, 0.0, 9.0, 1.0, 9.0, 1.0]);
     let verdict = batch.read(&bytes).and_then(|reply| reply.verdict).expect("a full answer");
     assert_eq!(verdict.damaged, 1);
-    assert_eq!(verdict.damaged_first.as_deref(), Some(&b"tg1:{3}:fixed_window:1000000:d:user=b"[..]));
+    let key = Batch::key(requests.iter(), verdict.damaged_first);
+    assert_eq!(key, Some(&b"tg1:{3}:fw:1s:d:user=b"[..]));
 }
 
 #[test]
@@ -88,5 +135,5 @@ fn counters_that_are_given_hits_back_are_told_to_the_channel() {
     let requests = [request("a", 1, 0), request("b", -1, 0)];
     let (_, cmd) = Batch::new(requests.iter(), &Script::new(), "refunds", 0, 0);
     let args = arguments(&cmd);
-    assert_eq!(args[6..], [b"refunds".to_vec(), b"tg1:{3}:fixed_window:1000000:d:user=b".to_vec()]);
+    assert_eq!(args[5..], [b"refunds".to_vec(), b"tg1:{3}:fw:1s:d:user=b".to_vec()]);
 }

@@ -1,0 +1,211 @@
+//! Which of the requests that leave together ask the same, and which of them touch counters that no other touches: the
+//! script is told the former once, and decides the latter in runs. It knows no layout.
+
+use std::cmp::Ordering;
+use std::hash::BuildHasher as _;
+use std::ops::Range;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+
+use crate::store::redis::request::{APART, DENIED, Request, Term};
+
+/// Requests on their way into a batch. Counters, terms and groups are numbered as they came.
+#[derive(Default)]
+pub(super) struct Gathering<'a> {
+    pub keys: Vec<&'a [u8]>,
+    pub told: Told,
+    /// By key: how often the groups ask about it.
+    uses: Vec<u16>,
+    known_keys: HashTable<u16>,
+    known_groups: HashTable<u16>,
+    hasher: FixedState,
+}
+
+/// What the script is told, as far as its answers are taken apart by it.
+#[derive(Default)]
+pub(super) struct Told {
+    pub terms: Vec<Term>,
+    asks: Vec<Numbered>,
+    groups: Vec<Group>,
+    /// By request: its group, and how many came before it there.
+    members: Vec<(u16, u16)>,
+    /// The order in which groups are told and answered.
+    order: Vec<u16>,
+}
+
+/// An ask, by the numbers of its counter and its term.
+#[derive(Clone, Copy, PartialEq, Hash)]
+pub(super) struct Numbered {
+    pub key: u16,
+    pub term: u16,
+}
+
+/// Identical requests.
+pub(super) struct Group {
+    /// Among those gathered.
+    asks: Range<u32>,
+    pub gate: u8,
+    pub members: u16,
+    /// Where the readings of the first of them begin, among all.
+    first_reading: u32,
+}
+
+impl<'a> Gathering<'a> {
+    pub(super) fn of(requests: impl Iterator<Item = &'a Request>) -> Gathering<'a> {
+        let mut gathering = Gathering {
+            keys: Vec::with_capacity(128),
+            uses: Vec::with_capacity(128),
+            known_keys: HashTable::with_capacity(128),
+            known_groups: HashTable::with_capacity(128),
+            told: Told {
+                asks: Vec::with_capacity(128),
+                groups: Vec::with_capacity(128),
+                members: Vec::with_capacity(128),
+                ..Told::default()
+            },
+            ..Gathering::default()
+        };
+        requests.for_each(|request| gathering.add(request));
+        gathering.mark_apart();
+        gathering.told.set_order();
+        gathering
+    }
+
+    fn add(&mut self, request: &'a Request) {
+        let begin = self.told.asks.len();
+        for (key, term) in request.keys().zip(&request.terms) {
+            let ask = Numbered { key: self.number_of(key), term: self.told.number_of(term) };
+            self.told.asks.push(ask);
+        }
+        let number = self.group_of(begin, request.gate);
+        let members = &mut self.told.groups[usize::from(number)].members;
+        self.told.members.push((number, *members));
+        *members += 1;
+    }
+
+    fn number_of(&mut self, key: &'a [u8]) -> u16 {
+        let (keys, hasher) = (&mut self.keys, &self.hasher);
+        let hash = hasher.hash_one(key);
+        if let Some(known) = self.known_keys.find(hash, |k| keys[usize::from(*k)] == key) {
+            return *known;
+        }
+        let number = keys.len() as u16;
+        self.known_keys.insert_unique(hash, number, |k| hasher.hash_one(keys[usize::from(*k)]));
+        keys.push(key);
+        self.uses.push(0);
+        number
+    }
+
+    /// The group of a request whose asks are the last ones; they stay only if it is a new one.
+    fn group_of(&mut self, begin: usize, gate: u8) -> u16 {
+        let (told, hasher) = (&mut self.told, &self.hasher);
+        let hash = hasher.hash_one((gate, &told.asks[begin..]));
+        let is_same = |g: &u16| {
+            let group = told.group(*g);
+            group.gate == gate && told.asks(group) == &told.asks[begin..]
+        };
+        if let Some(&known) = self.known_groups.find(hash, is_same) {
+            told.asks.truncate(begin);
+            return known;
+        }
+        let number = told.groups.len() as u16;
+        let rehash = |g: &u16| hasher.hash_one((told.group(*g).gate, told.asks(told.group(*g))));
+        self.known_groups.insert_unique(hash, number, rehash);
+        told.asks[begin..].iter().for_each(|ask| self.uses[usize::from(ask.key)] += 1);
+        let asks = begin as u32..told.asks.len() as u32;
+        told.groups.push(Group { asks, gate, members: 0, first_reading: 0 });
+        number
+    }
+
+    fn mark_apart(&mut self) {
+        let told = &mut self.told;
+        for group in &mut told.groups {
+            let asks = &told.asks[group.asks.start as usize..group.asks.end as usize];
+            let is_simple = (group.members == 1 || asks.len() == 1) && group.gate & DENIED == 0;
+            if is_simple && asks.iter().all(|ask| self.uses[usize::from(ask.key)] == 1) {
+                group.gate |= APART;
+            }
+        }
+    }
+}
+
+impl Told {
+    /// There are few: one for each rule, cost and role.
+    fn number_of(&mut self, term: &Term) -> u16 {
+        let known = self.terms.iter().position(|known| known == term);
+        known.unwrap_or_else(|| {
+            self.terms.push(*term);
+            self.terms.len() - 1
+        }) as u16
+    }
+
+    fn group(&self, number: u16) -> &Group {
+        &self.groups[usize::from(number)]
+    }
+
+    pub(super) fn asks(&self, group: &Group) -> &[Numbered] {
+        &self.asks[group.asks.start as usize..group.asks.end as usize]
+    }
+
+    /// Those apart come first, for they may be decided in any order, and like ones together; the others as they came.
+    fn set_order(&mut self) {
+        let mut order: Vec<u16> = (0..self.groups.len() as u16).collect();
+        // Stable, and quick where all are alike.
+        order.sort_by(|&a, &b| self.compare(self.group(a), self.group(b)));
+        let mut next = 0;
+        for &number in &order {
+            let group = &mut self.groups[usize::from(number)];
+            group.first_reading = next;
+            next += (group.asks.end - group.asks.start) * u32::from(group.members);
+        }
+        self.order = order;
+    }
+
+    fn compare(&self, a: &Group, b: &Group) -> Ordering {
+        let terms = |group| self.asks(group).iter().map(|ask| ask.term);
+        match (a.is_apart(), b.is_apart()) {
+            (true, true) => (a.gate, a.members).cmp(&(b.gate, b.members)).then_with(|| terms(a).cmp(terms(b))),
+            (false, false) => Ordering::Equal,
+            (a, b) => b.cmp(&a),
+        }
+    }
+
+    /// In the order of the script.
+    pub(super) fn groups(&self) -> impl Iterator<Item = &Group> {
+        self.order.iter().map(|&number| self.group(number))
+    }
+
+    /// As [`Told::groups`], in runs that are told at once: groups apart that differ in their counters alone, or one
+    /// other group.
+    pub(super) fn runs(&self) -> impl Iterator<Item = &[u16]> {
+        self.order.chunk_by(|&a, &b| {
+            let (a, b) = (self.group(a), self.group(b));
+            a.is_apart() && b.is_apart() && self.compare(a, b).is_eq()
+        })
+    }
+
+    pub(super) fn groups_of<'s>(&'s self, run: &'s [u16]) -> impl Iterator<Item = &'s Group> {
+        run.iter().map(|&number| self.group(number))
+    }
+
+    /// Where among all readings those of request `nth` stand.
+    pub(super) fn readings_of(&self, nth: usize) -> Range<usize> {
+        let (number, earlier) = self.members[nth];
+        let group = self.group(number);
+        let asks = group.asks.len();
+        let begin = group.first_reading as usize + usize::from(earlier) * asks;
+        begin..begin + asks
+    }
+
+    /// Requests that an identical one stands for.
+    pub(super) fn merged(&self) -> usize {
+        self.members.len() - self.groups.len()
+    }
+}
+
+impl Group {
+    pub(super) fn is_apart(&self) -> bool {
+        self.gate & APART != 0
+    }
+}

@@ -1,0 +1,111 @@
+//! A request as it waits for its batch, and as denials are remembered by: nothing of it is borrowed, for whoever asked
+//! may go away. It knows neither how it is packed nor where it is sent.
+
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use crate::limit::{Cost, HITS_MAX, Limit};
+use crate::store::{Ask, Gate, Readings, Role, key};
+
+/// Bits of its gate, as the script knows them.
+pub(super) const QUOTA_OPEN: u8 = 1;
+pub(super) const NEVER_DENY: u8 = 2;
+/// It comes once or has one ask, and its counters are asked about nowhere else in the batch. (Set by the batch.)
+pub(super) const APART: u8 = 4;
+/// Another part of it was denied already.
+pub(super) const DENIED: u8 = 8;
+
+#[derive(Debug, PartialEq, Hash)]
+pub(super) struct Request {
+    keys: Vec<u8>,
+    pub terms: SmallVec<[Term; 2]>,
+    /// Where the key of each ask ends in `keys`.
+    ends: SmallVec<[u32; 2]>,
+    pub gate: u8,
+    /// A time that was passed in, in µs; 0 for Redis' own.
+    pub now: u64,
+}
+
+/// All that an ask puts to its counter; most asks of a batch share one of a few.
+#[derive(Clone, Copy, Debug, PartialEq, Hash)]
+pub(super) struct Term {
+    pub limit: Limit,
+    pub cost: Cost,
+    pub role: Role,
+}
+
+impl Request {
+    /// `is_denied`: another part of the request was, so that nothing is charged but what counts refused hits.
+    /// `bucket_of` says into which bucket the counter of each ask falls.
+    pub(super) fn new(
+        asks: &[Ask<'_>],
+        gate: Gate,
+        is_denied: bool,
+        now: u64,
+        prefix: &str,
+        bucket_of: impl Fn(&Ask<'_>) -> u32,
+    ) -> Request {
+        let mut request = Request {
+            // Most keys are shorter; a longer one costs one growth.
+            keys: Vec::with_capacity(80 * asks.len()),
+            terms: SmallVec::with_capacity(asks.len()),
+            ends: SmallVec::with_capacity(asks.len()),
+            gate: QUOTA_OPEN * u8::from(gate.quota_open)
+                + NEVER_DENY * u8::from(gate.never_deny)
+                + DENIED * u8::from(is_denied),
+            now,
+        };
+        for ask in asks {
+            key::write(&mut request.keys, prefix, bucket_of(ask), &ask.key, &ask.limit);
+            request.ends.push(u32::try_from(request.keys.len()).expect("256 keys of a few KiB at most"));
+            let cost = Cost { hits: ask.cost.hits.clamp(-HITS_MAX, HITS_MAX), ..ask.cost };
+            request.terms.push(Term { limit: ask.limit, cost, role: ask.role });
+        }
+        request
+    }
+
+    /// For how long its denial holds without asking again: a limit that denies alone refuses until its reset, whatever
+    /// others hit meanwhile. `None` where it isn't such a denial, or where even a denied request changes counters.
+    pub(super) fn denial_holds(&self, readings: &Readings) -> Option<Duration> {
+        if !self.is_quiet() {
+            return None;
+        }
+        let denying = self
+            .terms
+            .iter()
+            .zip(readings)
+            .filter(|(term, reading)| term.role == Role::Enforced && term.cost.hits > 0 && !reading.admitted);
+        denying.map(|(_, reading)| reading.reset.as_duration()).min()
+    }
+
+    /// The counters that it gives hits back to.
+    pub(super) fn refunded(&self) -> impl Iterator<Item = &[u8]> {
+        self.keys().zip(&self.terms).filter(|(_, term)| term.cost.hits < 0).map(|(key, _)| key)
+    }
+
+    /// What it holds on the heap, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.keys.capacity() + self.terms.len() * size_of::<Term>()
+    }
+
+    pub(super) fn asks(&self) -> usize {
+        self.terms.len()
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = &[u8]> {
+        let mut begin = 0;
+        self.ends.iter().map(move |&end| {
+            let key = &self.keys[begin..end as usize];
+            begin = end as usize;
+            key
+        })
+    }
+
+    /// Whether it changes no counter where it is denied, so that the denial can be given again without asking.
+    fn is_quiet(&self) -> bool {
+        self.gate & (NEVER_DENY | DENIED) == 0
+            && self.now == 0
+            && self.terms.iter().all(|term| term.cost.hits >= 0 && !term.cost.charge_denied)
+    }
+}
