@@ -14,10 +14,15 @@ use serde::Serialize;
 use tokio::sync::Notify;
 
 use crate::{
-    limit::Unit,
+    clock,
+    limit::{Unit, UnixMicros},
     limiter::Snapshot,
     metrics::Metrics,
-    rules::{Problem, Rule, RuleLimit},
+    moment,
+    rules::{
+        Problem, Rule, RuleLimit,
+        overrides::{RowRef, Table},
+    },
 };
 
 #[derive(Clone)]
@@ -74,7 +79,28 @@ struct DomainView<'a> {
     /// Its files have errors; these are the last rules that had none.
     kept: bool,
     limits: Vec<LimitView<'a>>,
+    tiers: usize,
+    overrides: OverridesView,
 }
+
+/// Overrides of files.
+#[derive(Serialize)]
+struct OverridesView {
+    rows: usize,
+    expired: usize,
+    /// Some of those that have expired, to remove.
+    expired_rows: Vec<ExpiredView>,
+}
+
+#[derive(Serialize)]
+struct ExpiredView {
+    r#match: String,
+    expires: String,
+    place: String,
+}
+
+/// Expired overrides that are listed.
+const EXPIRED_MAX: usize = 100;
 
 #[derive(Serialize)]
 struct LimitView<'a> {
@@ -94,7 +120,12 @@ async fn rules(State(served): State<Served>) -> impl IntoResponse {
         version: snapshot.version,
         hash: snapshot.rules.hash(),
         loaded_at_seconds: snapshot.loaded_at.0 as f64 / 1e6,
-        files: snapshot.rules.files().map(|path| path.display().to_string()).collect(),
+        files: snapshot
+            .rules
+            .files()
+            .chain(snapshot.rules.override_files())
+            .map(|path| path.display().to_string())
+            .collect(),
         domains: snapshot.rules.domains().iter().map(|domain| domain_view(domain, &snapshot)).collect(),
         problems: snapshot.problems.iter().collect(),
     };
@@ -107,7 +138,20 @@ fn domain_view<'a>(domain: &'a crate::rules::Domain, snapshot: &'a Snapshot) -> 
         domain: domain.name(),
         kept: snapshot.kept.iter().any(|kept| **kept == *domain.name()),
         limits: limits.collect(),
+        tiers: domain.tiers(),
+        overrides: overrides_view(domain.overrides(), clock::now()),
     }
+}
+
+fn overrides_view(table: &Table, now: UnixMicros) -> OverridesView {
+    let expired = table.expired(now);
+    let rows = table.rows().filter(|row| row.is_expired(now)).take(expired.min(EXPIRED_MAX));
+    let view = |row: RowRef<'_>| ExpiredView {
+        r#match: row.to_string(),
+        expires: row.expires().map(moment::text).unwrap_or_default(),
+        place: format!("{}:{}", row.place().path.display(), row.place().line),
+    };
+    OverridesView { rows: table.len(), expired, expired_rows: rows.map(view).collect() }
 }
 
 fn limit_view<'a>(rule: &'a Rule, limit: &'a RuleLimit) -> LimitView<'a> {

@@ -46,11 +46,16 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Before there are rules nothing can be decided: an answer would let pass what they refuse.
-    fn plan<'r>(&'r self, request: &'r Request<'_>, modes: Modes) -> Result<Plan<'r>, DecideError> {
+    fn plan<'r>(
+        &'r self,
+        request: &'r Request<'_>,
+        modes: Modes,
+        wall: impl Fn() -> UnixMicros + Copy,
+    ) -> Result<Plan<'r>, DecideError> {
         if self.version == 0 {
             return Err(DecideError::NoRules);
         }
-        Plan::of(request, &self.rules, modes)
+        Plan::of(request, &self.rules, modes, wall)
     }
 }
 
@@ -135,7 +140,7 @@ impl Limiter {
             return decided;
         }
         let snapshot = self.snapshot.load_full();
-        let plan = snapshot.plan(request, self.modes)?;
+        let plan = snapshot.plan(request, self.modes, || self.wall(now))?;
         let asked = clock::instant();
         let answer = self.store.apply(&plan.asks, plan.gate, now, deadline).await;
         self.metrics.store.record(asked.elapsed());
@@ -192,7 +197,12 @@ impl Limiter {
             let readings = memory.apply(&plan.asks, plan.gate, now);
             self.conclude(request, &plan, &snapshot, &readings, &Policies::new())
         };
-        Some(snapshot.plan(request, self.modes).map(decide))
+        Some(snapshot.plan(request, self.modes, || self.wall(now)).map(decide))
+    }
+
+    /// What time it is where overrides end: by the store's clock, so that all replicas agree.
+    fn wall(&self, now: UnixMicros) -> UnixMicros {
+        UnixMicros(now.0.saturating_add_signed(self.store.clock_ahead_us()))
     }
 
     fn conclude(
@@ -260,14 +270,14 @@ impl Limiter {
         for (descriptor, planned) in request.descriptors.iter().zip(&plan.descriptors) {
             match planned {
                 Planned::Ruled { domain, rule, counted, asks } => {
-                    for ((position, _), index) in counted.iter().zip(asks.clone()) {
-                        meters.count(*domain, rule, position, outcome(index));
+                    for (place, index) in counted.places().zip(asks.clone()) {
+                        meters.count(*domain, rule, place, outcome(index));
                     }
                 }
                 Planned::Requested { domain, asks } => meters.count_requested(*domain, outcome(asks.start)),
                 Planned::NoMatch => self.metrics.unmatched.count(request.domain, &descriptor.entries),
                 Planned::UnknownDomain => self.metrics.unknown_domain(request.domain),
-                Planned::Free | Planned::Unlimited => {}
+                Planned::Free | Planned::Unlimited(_) => {}
             }
         }
     }
@@ -287,9 +297,9 @@ impl Limiter {
             match planned {
                 Planned::Ruled { domain, rule, counted, asks } => {
                     let (told, tally) = tally(asks, hits);
-                    let Some((position, _)) = counted.iter().nth(told) else { continue };
+                    let place = counted.places().nth(told).flatten();
                     let domain = (*domain, request.domain);
-                    reference.ruled(meters, domain, (rule, position), &descriptor.entries, tally);
+                    reference.ruled(meters, domain, (rule, place), &descriptor.entries, tally);
                 }
                 Planned::Requested { asks, .. } => {
                     reference.requested(request.domain, &descriptor.entries, tally(asks, hits).1);

@@ -11,7 +11,10 @@ use std::{convert::Infallible, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{sync::Notify, task::spawn_blocking, time};
 use tracing::{error, info, warn};
 
-use crate::rules::{self, Defaults, DotFiles, Load, Problem, Problems, Rules, Severity, Sources};
+use crate::{
+    clock,
+    rules::{self, Defaults, DotFiles, Load, Problem, Problems, Rules, Severity, Sources},
+};
 use watch::Watch;
 
 /// Two reads this far apart must be equal: a file that is still being written, cut at a line break, is valid YAML with
@@ -46,6 +49,8 @@ pub struct Reloader {
     rules: Rules,
     /// Of what was read last, good or not, so that each change is tried, and its problems told, once.
     seen: [u8; 32],
+    /// Files of overrides that were read with the rules, wherever they are.
+    overrides: Vec<PathBuf>,
     told: Problems,
     /// Why not all is watched, if so; it is told once.
     unwatched: Option<String>,
@@ -61,7 +66,8 @@ impl Reloader {
     /// `first` is what `sources` were loaded to, and is in force.
     pub fn new(settings: ReloadSettings, sources: &Sources, first: &Load) -> Reloader {
         let (rules, told) = (first.rules.clone(), first.problems.clone());
-        Reloader { settings, rules, seen: sources.digest(), told, unwatched: None }
+        let overrides = sources.override_paths().cloned().collect();
+        Reloader { settings, rules, seen: sources.digest(), overrides, told, unwatched: None }
     }
 
     /// Looks at every change, when `asked`, and once in a while; never ends. `on` gets each set that was tried: rules to
@@ -72,8 +78,14 @@ impl Reloader {
         loop {
             // Watched anew before each look: what was watched may be gone, and what happens meanwhile isn't missed.
             let watch = self.watch(&changed).await;
+            let watched = self.overrides.clone();
             if let Some(load) = self.look(is_asked).await {
                 on(load);
+            }
+            if self.overrides != watched {
+                // What the rules name now isn't watched yet.
+                is_asked = false;
+                continue;
             }
             is_asked = tokio::select! {
                 () = changed.notified() => false,
@@ -85,7 +97,8 @@ impl Reloader {
     }
 
     async fn watch(&mut self, changed: &Arc<Notify>) -> Watch {
-        let (paths, changed) = (self.settings.paths.clone(), Arc::clone(changed));
+        let paths = [self.settings.paths.as_slice(), &self.overrides].concat();
+        let changed = Arc::clone(changed);
         let watch = blocking(move || Watch::new(&paths, changed)).await;
         if let Some(error) = &watch.trouble
             && self.unwatched != watch.trouble
@@ -97,17 +110,20 @@ impl Reloader {
     }
 
     async fn look(&mut self, is_asked: bool) -> Option<Load> {
-        let found = self.read().await;
-        if found.digest == self.seen && !is_asked {
+        let glance = self.glance().await;
+        if glance == self.seen && !is_asked {
             return None;
         }
-        let Some(found) = self.settle(found).await else {
+        let Some(found) = self.settle(glance).await else {
             warn!("rule files keep changing; they are read when they stand still");
             return None;
         };
         self.seen = found.digest;
         let load = match found.sources {
-            Ok(sources) => self.load(sources).await,
+            Ok(sources) => {
+                self.overrides = sources.override_paths().cloned().collect();
+                self.load(sources).await
+            }
             Err(problems) => self.keep(problems),
         };
         self.tell(&load.problems);
@@ -120,23 +136,32 @@ impl Reloader {
         blocking(move || Found::read(&paths, dot_files)).await
     }
 
+    /// The digest of what the files hold. What was read is gone again, before it comes near this thread.
+    async fn glance(&self) -> [u8; 32] {
+        let (paths, dot_files) = (self.settings.paths.clone(), self.settings.dot_files);
+        blocking(move || Found::read(&paths, dot_files).digest).await
+    }
+
     /// What the files hold once they stand still.
-    async fn settle(&self, mut last: Found) -> Option<Found> {
+    async fn settle(&self, mut last: [u8; 32]) -> Option<Found> {
         let mut failed = 0;
         for _ in 0..READS_MAX {
             time::sleep(SETTLED).await;
             let now = self.read().await;
-            let stands_still = now.digest == last.digest;
+            let stands_still = now.digest == last;
             failed = if stands_still && now.is_failure() { failed + 1 } else { 0 };
             if stands_still && (failed == 0 || failed == FAILED_READS_MAX) {
                 return Some(now);
             }
-            last = now;
+            last = now.digest;
+            // Freeing many overrides takes a while.
+            blocking(move || drop(now)).await;
         }
         None
     }
 
     async fn load(&self, sources: Sources) -> Load {
+        let sources = Sources { read_at: clock::now(), ..sources };
         let (defaults, last) = (self.settings.defaults, self.rules.clone());
         let mut load = blocking(move || rules::load(&sources, &defaults, Some(&last))).await;
         let removes_all = load.rules.domains().is_empty() && !self.rules.domains().is_empty();
@@ -187,7 +212,9 @@ impl Found {
     }
 
     fn is_failure(&self) -> bool {
-        self.sources.as_ref().map_or(true, |sources| !sources.unreadable.is_empty())
+        self.sources
+            .as_ref()
+            .map_or(true, |sources| !(sources.unreadable.is_empty() && sources.unreadable_overrides.is_empty()))
     }
 }
 

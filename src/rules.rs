@@ -31,6 +31,7 @@ pub use cases::{
     Case, CaseDescriptor, CaseFile, CaseRequest, Expected, ExpectedLimit, ExpectedStatus, Remaining, START, Wait,
 };
 pub use load::load;
+pub(crate) use name::override_id;
 pub use problem::{Problem, Problems, Severity};
 pub use shortcuts::Shortcuts;
 pub use source::{DotFiles, Source, Sources};

@@ -149,6 +149,15 @@ impl Store {
         }
     }
 
+    /// How far the store's clock is ahead of this process', in µs; 0 where it is this process', or isn't known yet.
+    pub fn clock_ahead_us(&self) -> i64 {
+        match self {
+            Store::Memory(_) => 0,
+            Store::Redis(redis) => redis.tally().clock_ahead_us.get(),
+            Store::Split(split) => split.main.tally().clock_ahead_us.get(),
+        }
+    }
+
     pub fn name(&self) -> &'static str {
         match self {
             Store::Memory(_) => "memory",

@@ -92,11 +92,9 @@ const CLOSED: Reading = Reading { admitted: false, remaining: 0, reset: SECOND }
 fn policies(plan: &Plan<'_>, default: FailurePolicy) -> Policies {
     let of = |planned: &Planned<'_>| -> Policies {
         match planned {
-            Planned::UnknownDomain | Planned::NoMatch | Planned::Free | Planned::Unlimited => Policies::new(),
+            Planned::UnknownDomain | Planned::NoMatch | Planned::Free | Planned::Unlimited(_) => Policies::new(),
             Planned::Requested { .. } => Policies::from_slice(&[default]),
-            Planned::Ruled { counted, .. } => {
-                counted.iter().map(|(_, limit)| limit.on_store_failure.unwrap_or(default)).collect()
-            }
+            Planned::Ruled { counted, .. } => counted.policies(default).collect(),
         }
     };
     plan.descriptors.iter().flat_map(of).collect()

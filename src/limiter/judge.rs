@@ -71,7 +71,7 @@ pub(super) fn would_deny(plan: &Plan<'_>, readings: &[Reading]) -> bool {
 fn status(planned: &Planned<'_>, plan: &Plan<'_>, readings: &[Reading], policies: &[FailurePolicy]) -> Status {
     let rule = match planned {
         Planned::UnknownDomain | Planned::NoMatch | Planned::Free => return Status::FREE,
-        Planned::Unlimited => return Status::UNLIMITED,
+        Planned::Unlimited(_) => return Status::UNLIMITED,
         Planned::Requested { .. } => None,
         Planned::Ruled { rule, counted, .. } => Some((rule, counted)),
     };
@@ -82,7 +82,9 @@ fn status(planned: &Planned<'_>, plan: &Plan<'_>, readings: &[Reading], policies
         // A limit that nobody was asked about would make Envoy print a remaining that isn't true.
         return Status::FREE;
     }
-    let name = rule.map_or("", |(rule, counted)| counted.name(told).unwrap_or(&rule.name));
+    let name = rule.map_or("", |(rule, counted)| {
+        counted.limit(told).and_then(|limit| limit.name.as_deref()).unwrap_or(&rule.name)
+    });
     let refused = !reading.admitted;
     Status {
         code: if refused && ask.role != Role::Shadow { Code::OverLimit } else { Code::Ok },

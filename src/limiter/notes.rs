@@ -10,6 +10,7 @@ use super::{
 use crate::{
     limit::{Micros, Reading, Request},
     metrics::requested_id,
+    rules::overrides::RowRef,
 };
 
 /// Of a request.
@@ -30,6 +31,8 @@ pub struct Note {
     pub window: Option<Micros>,
     /// The limit came with the request.
     pub requested: bool,
+    /// What the override matches that it came from: `user=alice`.
+    pub overridden: Option<Box<str>>,
     /// The rule's, where a limit of it applies.
     pub metadata: Option<Arc<serde_json::Value>>,
 }
@@ -37,20 +40,26 @@ pub struct Note {
 impl Notes {
     pub(super) fn of(request: &Request<'_>, plan: &Plan<'_>, readings: &[Reading], rules_version: u64) -> Notes {
         let note = |planned: &Planned<'_>| match planned {
-            Planned::UnknownDomain | Planned::NoMatch | Planned::Free | Planned::Unlimited => Note::default(),
+            Planned::UnknownDomain | Planned::NoMatch | Planned::Free => Note::default(),
+            Planned::Unlimited(row) => Note { overridden: row.map(text), ..Note::default() },
             Planned::Requested { asks, .. } => Note {
                 limit_id: Some(requested_id(request.domain).into()),
                 window: Some(plan.asks[asks.start].limit.window),
                 requested: true,
-                metadata: None,
+                ..Note::default()
             },
             Planned::Ruled { rule, counted, asks, .. } => {
                 let told = judge::told(&plan.asks[asks.clone()], &readings[asks.clone()]);
-                let limit_id = counted.iter().nth(told).map(|(_, limit)| Arc::clone(&limit.id));
+                let limit_id = counted.known_as(told).map(|limit| Arc::clone(&limit.id));
                 let window = Some(plan.asks[asks.start + told].limit.window);
-                Note { limit_id, window, requested: false, metadata: rule.metadata.clone() }
+                let overridden = counted.row.map(text);
+                Note { limit_id, window, overridden, requested: false, metadata: rule.metadata.clone() }
             }
         };
         Notes { rules_version, descriptors: plan.descriptors.iter().map(note).collect() }
     }
+}
+
+fn text(row: RowRef<'_>) -> Box<str> {
+    row.to_string().into()
 }

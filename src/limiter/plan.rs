@@ -7,8 +7,14 @@ use smallvec::SmallVec;
 
 use super::{DecideError, Modes};
 use crate::{
-    limit::{Algorithm, COUNTERS_MAX, Cost, Descriptor, HITS_MAX, Limit, Request, SLIDING_LOG_MAX, TEXT_MAX, Unit},
-    rules::{DomainIndex, Found, Rule, RuleLimit, Rules},
+    limit::{
+        Algorithm, COUNTERS_MAX, Cost, Descriptor, FailurePolicy, HITS_MAX, Limit, Request, SLIDING_LOG_MAX, TEXT_MAX,
+        Unit, UnixMicros,
+    },
+    rules::{
+        DomainIndex, Found, Rule, RuleLimit, Rules,
+        overrides::{Grant, RowRef},
+    },
     store::{Ask, Gate, Key, Role},
 };
 
@@ -30,7 +36,8 @@ pub(super) enum Planned<'a> {
     NoMatch,
     /// A rule without a limit, or one replaced by another descriptor's rule.
     Free,
-    Unlimited,
+    /// By the rule itself, or by an override.
+    Unlimited(Option<RowRef<'a>>),
     /// One ask for each limit that counts.
     Ruled {
         domain: DomainIndex,
@@ -45,23 +52,54 @@ pub(super) enum Planned<'a> {
     },
 }
 
-/// The limits of a rule that count in a request.
+/// The limits that count for a descriptor in a request: those of its rule, or of an override in their place.
 #[derive(Clone, Copy)]
 pub(super) struct Counted<'a> {
+    rule: &'a Rule,
     limits: &'a [RuleLimit],
     /// By position: those whose place another rule's limit takes.
     replaced: u32,
+    /// The override that they are of.
+    pub row: Option<RowRef<'a>>,
 }
 
 impl<'a> Counted<'a> {
-    /// In the order of the rule, with their positions in it.
-    pub(super) fn iter(self) -> impl Iterator<Item = (usize, &'a RuleLimit)> {
-        self.limits.iter().enumerate().filter(move |(position, _)| self.replaced & (1 << position) == 0)
+    /// One for each ask, in order.
+    pub(super) fn limits(self) -> impl Iterator<Item = &'a RuleLimit> {
+        let stays = move |(position, _): &(usize, &RuleLimit)| self.replaced & (1 << position) == 0;
+        self.limits.iter().enumerate().filter(stays).map(|(_, limit)| limit)
     }
 
-    /// What the limit of one of its asks is called.
-    pub(super) fn name(self, ask: usize) -> Option<&'a str> {
-        self.iter().nth(ask).and_then(|(_, limit)| limit.name.as_deref())
+    pub(super) fn limit(self, ask: usize) -> Option<&'a RuleLimit> {
+        self.limits().nth(ask)
+    }
+
+    /// For each ask the position of its limit in the rule: of an override's, that of the one it takes the place of, if
+    /// one can be told.
+    pub(super) fn places(self) -> impl Iterator<Item = Option<usize>> {
+        self.limits().map(move |limit| self.place(limit))
+    }
+
+    fn place(self, limit: &RuleLimit) -> Option<usize> {
+        match self.row {
+            None => self.limits.iter().position(|own| std::ptr::eq(own, limit)),
+            Some(_) if self.limits.len() == 1 && self.rule.limits.len() == 1 => Some(0),
+            Some(_) => limit
+                .name
+                .as_ref()
+                .and_then(|name| self.rule.limits.iter().position(|own| own.name.as_ref() == Some(name))),
+        }
+    }
+
+    /// The limit of the rule in whose name an ask counts, if there is one; else the override's own.
+    pub(super) fn known_as(self, ask: usize) -> Option<&'a RuleLimit> {
+        let limit = self.limit(ask)?;
+        Some(self.place(limit).map_or(limit, |place| &self.rule.limits[place]))
+    }
+
+    /// What is done about an ask where the store fails.
+    pub(super) fn policies(self, default: FailurePolicy) -> impl Iterator<Item = FailurePolicy> {
+        self.limits().map(move |limit| limit.on_store_failure.or(self.rule.on_store_failure).unwrap_or(default))
     }
 }
 
@@ -69,26 +107,32 @@ impl Planned<'_> {
     pub(super) fn asks(&self) -> Range<usize> {
         match self {
             Planned::Ruled { asks, .. } | Planned::Requested { asks, .. } => asks.clone(),
-            Planned::UnknownDomain | Planned::NoMatch | Planned::Free | Planned::Unlimited => 0..0,
+            Planned::UnknownDomain | Planned::NoMatch | Planned::Free | Planned::Unlimited(_) => 0..0,
         }
     }
 }
 
 impl<'a> Plan<'a> {
-    pub(super) fn of(request: &'a Request<'_>, rules: &'a Rules, modes: Modes) -> Result<Plan<'a>, DecideError> {
+    /// `wall` is what time it is where overrides end; it is asked only if one that ends would apply.
+    pub(super) fn of(
+        request: &'a Request<'_>,
+        rules: &'a Rules,
+        modes: Modes,
+        wall: impl Fn() -> UnixMicros + Copy,
+    ) -> Result<Plan<'a>, DecideError> {
         check(request)?;
         let found: SmallVec<[Found<'a>; 4]> =
             request.descriptors.iter().map(|descriptor| rules.find(request.domain, &descriptor.entries)).collect();
         let gate = Gate { quota_open: false, never_deny: modes.shadow };
         let mut plan = Plan { descriptors: SmallVec::new(), asks: SmallVec::new(), gate };
         for (descriptor, found_rule) in request.descriptors.iter().zip(&found) {
-            let planned = plan.add(request, descriptor, *found_rule, &found, rules, modes);
+            let planned = plan.add(request, descriptor, *found_rule, &found, rules, modes, wall);
             // Global QUOTA_MODE counts a descriptor without a limit as a quota that is never used up; so does a quota
             // rule whose say a shadow takes away (reference §3, M23 and M24).
             let open = match &planned {
                 Planned::UnknownDomain | Planned::NoMatch | Planned::Free => modes.quota,
                 Planned::Ruled { rule, .. } => rule.shadow_mode && (rule.quota_mode || modes.quota),
-                Planned::Unlimited | Planned::Requested { .. } => false,
+                Planned::Unlimited(_) | Planned::Requested { .. } => false,
             };
             plan.gate.quota_open |= open;
             plan.descriptors.push(planned);
@@ -107,6 +151,7 @@ impl<'a> Plan<'a> {
         all: &[Found<'a>],
         rules: &'a Rules,
         modes: Modes,
+        wall: impl Fn() -> UnixMicros,
     ) -> Planned<'a> {
         let start = self.asks.len();
         if let Some(limit) = request.own.filter(|_| self.descriptors.len() + 1 == request.descriptors.len()) {
@@ -123,10 +168,20 @@ impl<'a> Plan<'a> {
             return Planned::Requested { domain, asks: start..start + 1 };
         }
         match found {
-            Found::Rule { rule, .. } if rule.unlimited => Planned::Unlimited,
             Found::Rule { domain, rule } => {
-                let counted = Counted { limits: &rule.limits, replaced: replaced(rule, &rule.limits, request, all) };
-                self.asks.extend(counted.iter().map(|(_, limit)| ruled_ask(request, descriptor, rule, limit, modes)));
+                let (limits, shared, row) = match rules.override_of(domain, rule, &descriptor.entries, wall) {
+                    None if rule.unlimited => return Planned::Unlimited(None),
+                    None => (rule.limits.as_slice(), rule.shared.as_slice(), None),
+                    Some((row, probe)) => match &**row.grant() {
+                        Grant::Unlimited => return Planned::Unlimited(Some(row)),
+                        Grant::Limits(limits) => {
+                            (limits.as_slice(), probe.shared.as_deref().unwrap_or(&rule.shared), Some(row))
+                        }
+                    },
+                };
+                let counted = Counted { rule, limits, replaced: replaced(rule, limits, request, all), row };
+                let ask = |(limit, place)| ruled_ask(request, descriptor, (rule, shared), (limit, place), modes);
+                self.asks.extend(counted.limits().zip(counted.places()).map(ask));
                 match start..self.asks.len() {
                     asks if asks.is_empty() => Planned::Free,
                     asks => Planned::Ruled { domain, rule, counted, asks },
@@ -178,8 +233,8 @@ fn replaced(rule: &Rule, limits: &[RuleLimit], request: &Request<'_>, all: &[Fou
 fn ruled_ask<'a>(
     request: &'a Request<'_>,
     descriptor: &'a Descriptor<'_>,
-    rule: &'a Rule,
-    limit: &'a RuleLimit,
+    (rule, shared): (&'a Rule, &'a [Option<Box<str>>]),
+    (limit, place): (&'a RuleLimit, Option<usize>),
     modes: Modes,
 ) -> Ask<'a> {
     let role = if rule.shadow_mode || !limit.enforce {
@@ -193,14 +248,15 @@ fn ruled_ask<'a>(
         key: Key {
             domain: request.domain,
             entries: &descriptor.entries,
-            shared: &rule.shared,
+            shared,
             limit_name: &limit.key_name,
             variable: rule.variable,
         },
         limit: limit.limit,
         cost: cost(request, descriptor, limit.count_denied.charges(descriptor.hits.is_some())),
         role,
-        rule: limit.id_hash,
+        // A counter goes on under an override, and with it its share of a bounded store.
+        rule: place.map_or(limit, |place| &rule.limits[place]).id_hash,
     }
 }
 

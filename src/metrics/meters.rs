@@ -13,7 +13,7 @@ use super::{
     named,
     tally::{Hits, Tally},
 };
-use crate::rules::{Domain, DomainIndex, Rule, Rules};
+use crate::rules::{Domain, DomainIndex, Rule, Rules, override_id};
 
 /// What a limit's answer came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +66,8 @@ struct DomainMeters {
     rules: Vec<RuleMeters>,
     /// Limits that came with requests.
     requested: Arc<Meter>,
+    /// Limits of overrides that take the place of none of their rule's.
+    overridden: Arc<Meter>,
 }
 
 struct RuleMeters {
@@ -92,21 +94,28 @@ impl Meters {
         let domain_meters = |domain: &Arc<Domain>| DomainMeters {
             rules: domain.rules().iter().map(rule_meters).collect(),
             requested: meter(&requested_id(domain.name())),
+            overridden: meter(&override_id(domain.name())),
         };
         Meters { domains: rules.domains().iter().map(domain_meters).collect() }
     }
 
-    pub fn count(&self, domain: DomainIndex, rule: &Rule, limit: usize, outcome: Outcome) {
-        self.of(domain, rule).limits[limit].count(outcome);
+    /// `limit` is the position of the rule's limit that decided, or whose place an override takes.
+    pub fn count(&self, domain: DomainIndex, rule: &Rule, limit: Option<usize>, outcome: Outcome) {
+        match limit {
+            Some(limit) => self.of(domain, rule).limits[limit].count(outcome),
+            None => self.domains[domain.0 as usize].overridden.count(outcome),
+        }
     }
 
-    /// Adds to a limit's hits; `false` if those are counted under names of their own.
-    pub(super) fn add(&self, domain: DomainIndex, rule: &Rule, limit: usize, tally: Tally) -> bool {
+    /// Adds to a limit's hits; `false` if those are counted under names of their own, or nowhere yet.
+    pub(super) fn add(&self, domain: DomainIndex, rule: &Rule, limit: Option<usize>, tally: Tally) -> bool {
         let meters = self.of(domain, rule);
-        if !meters.is_named {
-            meters.limits[limit].hits.add(tally);
+        // All limits of a rule have one name there.
+        match meters.limits.get(limit.unwrap_or(0)).filter(|_| !meters.is_named) {
+            Some(meter) => meter.hits.add(tally),
+            None => return false,
         }
-        !meters.is_named
+        true
     }
 
     fn of(&self, domain: DomainIndex, rule: &Rule) -> &RuleMeters {
@@ -126,6 +135,7 @@ impl Meters {
                 }
             }
             visit(domain.name(), &requested_id(domain.name()), &meters.requested);
+            visit(domain.name(), &override_id(domain.name()), &meters.overridden);
         }
     }
 

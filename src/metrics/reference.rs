@@ -91,7 +91,7 @@ impl Reference {
         &self,
         meters: &Meters,
         (domain, name): (DomainIndex, &str),
-        (rule, limit): (&Rule, usize),
+        (rule, limit): (&Rule, Option<usize>),
         entries: &[Entry<'_>],
         tally: Tally,
     ) {

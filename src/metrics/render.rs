@@ -30,6 +30,7 @@ impl Metrics {
         );
         decisions(&mut out, snapshot);
         limits(&mut out, snapshot);
+        overrides(&mut out, snapshot);
         head(&mut out, "tollgate_rules_info", "gauge", "Always 1; equal hashes mean equal rules.");
         row(&mut out, "tollgate_rules_info", &[("hash", snapshot.rules.hash())], 1);
         if let Some(connected) = self.control_plane.get() {
@@ -91,6 +92,20 @@ fn limits(out: &mut String, snapshot: &Snapshot) {
     head(out, name, "gauge", "The number of each limit: hits per its window.");
     for (_, _, limit) in snapshot.rules.limits() {
         row(out, name, &[("limit", &limit.id)], u64::from(limit.limit.requests));
+    }
+}
+
+fn overrides(out: &mut String, snapshot: &Snapshot) {
+    let now = clock::now();
+    let rows = "tollgate_override_file_rows";
+    head(out, rows, "gauge", "Overrides in the rule files of a domain and in the files that they name.");
+    for domain in snapshot.rules.domains() {
+        row(out, rows, &[("domain", domain.name())], domain.overrides().len() as u64);
+    }
+    let expired = "tollgate_override_file_rows_expired";
+    head(out, expired, "gauge", "Those of them that have expired, and have no effect.");
+    for domain in snapshot.rules.domains() {
+        row(out, expired, &[("domain", domain.name())], domain.overrides().expired(now) as u64);
     }
 }
 

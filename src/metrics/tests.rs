@@ -45,7 +45,7 @@ fn a_limit_that_stays_over_a_reload_keeps_its_numbers_and_one_that_goes_takes_th
     let meters = Meters::new(&first, None);
     let domain = first.domain("api").expect("loaded");
     for rule in first.domains()[0].rules() {
-        meters.count(domain, rule, 0, Outcome::OverLimit);
+        meters.count(domain, rule, Some(0), Outcome::OverLimit);
     }
     let second = loaded(&RULES.replace("key: path", "key: method"));
     let after = Meters::new(&second, Some((&first, &meters)));

@@ -266,3 +266,38 @@ async fn new_directories_and_files_below_are_taken_up() {
     fs::write(directory.path().join("team/deep/b.yaml"), rule_file("b", 3)).unwrap();
     assert_eq!(limits(&running.next().await), vec![("a".to_owned(), vec![1]), ("b".to_owned(), vec![3])]);
 }
+
+/// The number of the one override that there is.
+fn granted(load: &Load) -> u32 {
+    let rows = load.rules.domains().iter().flat_map(|domain| domain.overrides().rows());
+    let numbers: Vec<u32> = rows.map(|row| row.grant().limits()[0].limit.requests).collect();
+    let [number] = numbers.as_slice() else { panic!("one override: {numbers:?}") };
+    *number
+}
+
+#[tokio::test]
+async fn a_file_of_overrides_is_watched_wherever_it_is() {
+    let (directory, elsewhere) = (directory_with(&[]), directory_with(&[]));
+    let csv = elsewhere.path().join("people.csv");
+    let write = |requests: u32| fs::write(&csv, format!("match.a,limit\nx,{requests}/h\n")).unwrap();
+    let rules =
+        |names: &str| format!("domain: a\ndescriptors: [{{key: a, rate_limit: 1/h, overrides_from: [{names}]}}]\n");
+    let api = directory.path().join("a.yaml");
+    fs::write(&api, rules("")).unwrap();
+    let mut running = Running::start(directory.path(), |_| ());
+    write(2);
+    fs::write(&api, rules(csv.to_str().unwrap())).unwrap();
+    assert_eq!(granted(&running.next().await), 2, "as soon as it is named");
+    for requests in 3..6 {
+        write(requests);
+        assert_eq!(granted(&running.next().await), requests);
+    }
+    fs::write(&csv, "match.a,limit\nx,six/h\n").unwrap();
+    let broken = running.next().await;
+    assert_eq!((granted(&broken), broken.problems.errors().count()), (5, 1), "the last good ones stay");
+    fs::remove_file(&csv).unwrap();
+    let gone = running.next().await;
+    assert_eq!((granted(&gone), gone.kept.len()), (5, 1));
+    write(7);
+    assert_eq!(granted(&running.next().await), 7, "a file that comes back is seen");
+}

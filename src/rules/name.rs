@@ -28,7 +28,7 @@ pub(super) fn limit_id(rule: &str, name: &str) -> String {
 
 /// What limits of overrides are called that have no counterpart among their rule's: the rule is known only when one
 /// applies.
-pub(super) fn override_id(domain: &str) -> String {
+pub(crate) fn override_id(domain: &str) -> String {
     format!("{domain}/(override)")
 }
 

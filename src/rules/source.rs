@@ -3,7 +3,7 @@
 
 use std::{
     io::{self, Read as _},
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use sha2::{Digest as _, Sha256};
@@ -153,7 +153,8 @@ pub(super) fn unreadable(why: &str) -> String {
 
 /// The path that a rule file means by a name.
 pub(super) fn beside(rule_file: &Path, name: &str) -> PathBuf {
-    rule_file.parent().unwrap_or(Path::new("")).join(name)
+    let joined = rule_file.parent().unwrap_or(Path::new("")).join(name);
+    joined.components().filter(|component| *component != Component::CurDir).collect()
 }
 
 /// Whether two paths lead to one file. Only those that end alike can.

@@ -18,11 +18,14 @@ pub(super) struct LastGood {
     directory: PathBuf,
 }
 
-/// A rule file. Text, because YAML that loads without an error is UTF-8.
+/// A file. Text, because what loads without an error is UTF-8.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     path: PathBuf,
     text: String,
+    /// It is a file of overrides, which rules name.
+    #[serde(default)]
+    overrides: bool,
 }
 
 impl LastGood {
@@ -34,13 +37,18 @@ impl LastGood {
     pub(super) fn save(&self, rules: &Rules, defaults: &Defaults) -> io::Result<()> {
         let read = |path: &PathBuf| fs::read(path).map(|bytes| Source { path: path.clone(), bytes });
         let files = rules.files().map(read).collect::<io::Result<Vec<_>>>()?;
-        let sources = Sources { files, ..Sources::default() };
+        let overrides = rules.override_files().map(read).collect::<io::Result<Vec<_>>>()?;
+        let sources = Sources { files, overrides, ..Sources::default() };
         if rules::load(&sources, defaults, None).rules.hash() != rules.hash() {
             return Ok(());
         }
-        let text = |bytes| String::from_utf8(bytes).map_err(io::Error::other);
-        let kept = sources.files.into_iter().map(|file| Ok(Kept { path: file.path, text: text(file.bytes)? }));
-        let kept = kept.collect::<io::Result<Vec<_>>>()?;
+        let kept = |source: Source, overrides| {
+            let text = String::from_utf8(source.bytes).map_err(io::Error::other)?;
+            Ok(Kept { path: source.path, text, overrides })
+        };
+        let files = sources.files.into_iter().map(|source| kept(source, false));
+        let files = files.chain(sources.overrides.into_iter().map(|source| kept(source, true)));
+        let kept = files.collect::<io::Result<Vec<_>>>()?;
         fs::create_dir_all(&self.directory)?;
         let temporary = self.directory.join(TEMPORARY);
         let out = fs::File::create(&temporary)?;
@@ -53,8 +61,11 @@ impl LastGood {
     pub(super) fn load(&self, defaults: &Defaults) -> Option<Rules> {
         let bytes = fs::read(self.directory.join(FILE)).ok()?;
         let kept: Vec<Kept> = serde_json::from_slice(&bytes).ok()?;
-        let source = |kept: Kept| Source { path: kept.path, bytes: kept.text.into_bytes() };
-        let sources = Sources { files: kept.into_iter().map(source).collect(), ..Sources::default() };
+        let (overrides, files): (Vec<Kept>, Vec<Kept>) = kept.into_iter().partition(|kept| kept.overrides);
+        let sources = |kept: Vec<Kept>| {
+            kept.into_iter().map(|kept| Source { path: kept.path, bytes: kept.text.into_bytes() }).collect()
+        };
+        let sources = Sources { files: sources(files), overrides: sources(overrides), ..Sources::default() };
         let load = rules::load(&sources, defaults, None);
         (!load.problems.has_errors()).then_some(load.rules)
     }

@@ -85,7 +85,7 @@ pub(super) fn open(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Resul
 fn load(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<(Publisher, Reloader)> {
     let again = reload_settings(settings);
     let sources = match Sources::read(&again.paths, again.dot_files) {
-        Ok(sources) => sources,
+        Ok(sources) => Sources { read_at: clock::now(), ..sources },
         Err(problems) if settings.rules.force_start => {
             return Ok(without_rules(again, &Sources::default(), problems, settings, metrics));
         }
@@ -214,7 +214,8 @@ impl Publisher {
         let meters = Meters::new(&load.rules, Some((&last.rules, &last.meters)));
         let count = load.rules.count();
         if complete {
-            info!(version, files = count.files, domains = count.domains, rules = count.rules, "rules reloaded");
+            let rules::Count { files, domains, rules, overrides, .. } = count;
+            info!(version, files, domains, rules, overrides, "rules reloaded");
         } else {
             warn!(version, kept = ?load.kept, "rules have errors; their domains keep the last good ones");
         }
@@ -224,6 +225,7 @@ impl Publisher {
             overrides.prepare(&rules);
         }
         self.snapshot.store(Arc::new(Snapshot { version, rules, meters, problems, kept, loaded_at }));
+        retire(last);
         self.loaded.send_replace(version > 0);
         if complete && changed {
             self.keep_as_last_good();
@@ -240,4 +242,19 @@ impl Publisher {
             }
         });
     }
+}
+
+/// How often it is looked whether an old snapshot is still in use.
+const IN_USE: Duration = Duration::from_millis(50);
+
+/// Frees a snapshot when the last request is done with it, away from the threads that answer: a million overrides take
+/// milliseconds.
+fn retire(snapshot: Arc<Snapshot>) {
+    tokio::spawn(async move {
+        // Nobody can take it up any more, so that the number only falls.
+        while Arc::strong_count(&snapshot) > 1 {
+            tokio::time::sleep(IN_USE).await;
+        }
+        tokio::task::spawn_blocking(move || drop(snapshot));
+    });
 }

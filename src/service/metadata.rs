@@ -83,14 +83,20 @@ fn merge(into: &mut Map<String, Value>, from: &Map<String, Value>) {
 /// Which limit the answer tells of, which one denied, and what stood in for what.
 fn grounds(decision: &Decision, notes: &Notes) -> Value {
     let mut fields = json!({"rules_version": notes.rules_version});
-    if let Some(note) = denier(decision).or_else(|| tightest(&decision.statuses)).map(|index| &notes.descriptors[index])
-    {
-        fields["limit_id"] = note.limit_id.as_deref().into();
+    let told = denier(decision).or_else(|| tightest(&decision.statuses));
+    // Where no limit applies, an override may be why.
+    let told = told.or_else(|| notes.descriptors.iter().position(|note| note.overridden.is_some()));
+    if let Some(note) = told.map(|index| &notes.descriptors[index]) {
+        if note.limit_id.is_some() {
+            fields["limit_id"] = note.limit_id.as_deref().into();
+        }
         if decision.overall == Code::OverLimit {
             fields["denied_by"] = note.limit_id.as_deref().into();
         }
         if note.requested {
             fields["override"] = "request".into();
+        } else if let Some(matched) = &note.overridden {
+            fields["override"] = (**matched).into();
         }
     }
     if let Some(policy) = decision.degraded {

@@ -149,6 +149,7 @@ impl Pen<'_> {
             let column = Column::of(cell.text.clone());
             match &column {
                 None => self.unknown_column(cell, text),
+                Some(Column::Match(key)) if cells.len() == 1 && key.contains(';') => self.unknown_column(cell, text),
                 // A key that stands twice in a rule's path has two columns.
                 Some(Column::Match(key)) => drop(self.check_key(key, target, cell.place(text))),
                 Some(column) if columns.contains(column) => {

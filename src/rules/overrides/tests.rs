@@ -1,5 +1,8 @@
 //! Which override wins: the table against a naive model, and what each word of a row does.
 
+mod files;
+mod rows;
+
 use std::{cmp::Reverse, collections::BTreeMap, fmt::Write as _};
 
 use proptest::prelude::*;
@@ -25,7 +28,6 @@ fn good(rules: &str, overrides: &[(&str, &str)]) -> Rules {
     load.rules
 }
 
-#[allow(dead_code)]
 fn said(rules: &str, overrides: &[(&str, &str)]) -> Vec<String> {
     load_with(rules, overrides).problems.iter().map(ToString::to_string).collect()
 }

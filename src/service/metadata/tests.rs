@@ -29,7 +29,7 @@ fn status(code: Code) -> Status {
 }
 
 fn note(limit_id: &str, metadata: Value) -> Note {
-    Note { limit_id: Some(limit_id.into()), window: None, requested: false, metadata: Some(Arc::new(metadata)) }
+    Note { limit_id: Some(limit_id.into()), metadata: Some(Arc::new(metadata)), ..Note::default() }
 }
 
 /// What a client sees, as JSON.
@@ -85,7 +85,7 @@ fn metadata_of_rules_that_passed_is_merged_and_the_first_value_stays() {
 
 #[test]
 fn grounds_name_the_limit_that_denied_and_whether_it_came_with_the_request() {
-    let own = Note { limit_id: Some("api/(request)".into()), window: None, requested: true, metadata: None };
+    let own = Note { limit_id: Some("api/(request)".into()), requested: true, ..Note::default() };
     let notes = vec![note("api/user", json!({})), own];
     let mut answer = decision(Code::OverLimit, &[status(Code::Ok), status(Code::OverLimit)], notes.clone());
     answer.degraded = Some(FailurePolicy::Local);

@@ -1,7 +1,9 @@
-//! Redis' clock as seen from here, learned from the time in each reply. It only turns a deadline of ours into one that
-//! Redis can check; no decision rests on it.
+//! Redis' clock as seen from here, learned from the time in each reply. It turns a deadline of ours into one that Redis
+//! can check, and tells when overrides end; no count rests on it.
 
 use tokio::time::Instant;
+
+use crate::limit::UnixMicros;
 
 /// Bounds on how far Redis' clock is ahead of the instants since `anchor`, in µs.
 pub(super) struct RedisClock {
@@ -30,6 +32,12 @@ impl RedisClock {
     /// `deadline` on Redis' clock, rather late than early: early would refuse what could still be answered.
     pub(super) fn at(&self, deadline: Instant) -> u64 {
         self.since(deadline).saturating_add(self.most).max(1) as u64
+    }
+
+    /// How far Redis' clock is ahead of the one that said `now` at `instant`: by the middle of what is possible.
+    pub(super) fn ahead_us(&self, instant: Instant, now: UnixMicros) -> i64 {
+        let middle = self.least.midpoint(self.most);
+        self.since(instant).saturating_add(middle).saturating_sub(now.0 as i64)
     }
 
     fn since(&self, instant: Instant) -> i64 {

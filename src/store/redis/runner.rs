@@ -237,7 +237,9 @@ impl Runner {
         if let Some((_, clock)) = &mut self.connection
             && waiting.first().is_some_and(|first| first.request.now == 0)
         {
-            clock.learn(reply.now, sent, Instant::now());
+            let received = Instant::now();
+            clock.learn(reply.now, sent, received);
+            self.tally.clock_ahead_us.set(clock.ahead_us(received, crate::clock::now()));
         }
         match reply.verdict {
             Some(verdict) => {

@@ -1,6 +1,6 @@
 //! What the Redis store counts about itself: plain atomics, which the metrics read. It knows no metric names.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 /// One per store handle, so one per core; whoever reports adds them up.
 #[derive(Debug, Default)]
@@ -41,6 +41,22 @@ pub struct Tally {
     pub evicted: Count,
     /// Times that Redis had to be given the script again.
     pub script_loads: Count,
+    /// How far Redis' clock is ahead of this process', in µs.
+    pub clock_ahead_us: Last,
+}
+
+/// The last of some numbers.
+#[derive(Debug, Default)]
+pub struct Last(AtomicI64);
+
+impl Last {
+    pub fn get(&self) -> i64 {
+        self.0.load(Relaxed)
+    }
+
+    pub(super) fn set(&self, number: i64) {
+        self.0.store(number, Relaxed);
+    }
 }
 
 /// A number that only grows.

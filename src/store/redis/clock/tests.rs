@@ -32,3 +32,13 @@ fn a_clock_that_was_set_back_is_followed_at_the_next_reply() {
     clock.learn(2_000, start + 2 * MS, start + 2 * MS);
     assert_eq!(clock.at(start + 5 * MS), 5_000);
 }
+
+#[test]
+fn the_wall_clock_is_corrected_by_the_middle_of_what_is_possible() {
+    let start = Instant::now();
+    let mut clock = RedisClock::new((50_000, start));
+    clock.learn(150_000, start + 100 * MS, start + 102 * MS);
+    // Redis read 150,000 µs somewhere between 100 and 102 ms; so at 202 ms it reads 250,000 to 252,000.
+    let ahead = clock.ahead_us(start + 202 * MS, UnixMicros(1_000_000));
+    assert!((250_000 - 1_000_000..=252_000 - 1_000_000).contains(&ahead), "{ahead}");
+}

@@ -1,0 +1,226 @@
+//! Rows as they are written: what each word of them means, and every mistake at its place.
+
+use super::*;
+use crate::{
+    limit::{FailurePolicy, TEXT_MAX},
+    moment,
+};
+
+const RULES: &str = "domain: d
+tiers: {gold: {requests: 100, window: 1s, algorithm: token_bucket}}
+descriptors:
+- key: user
+  rate_limit: 1/s
+  on_store_failure: closed
+  descriptors:
+  - {key: endpoint, value: /pay, rate_limit: 1/s}
+  - {key: file, value: '*.css', share_threshold: true, rate_limit: 1/s}
+- {key: plan, rate_limit: 1/s}
+- key: k
+  value: fixed
+  descriptors: [{key: k, descriptors: [{key: k}]}]
+";
+
+/// What is said of an override as the API writes it.
+fn refused(json: &str) -> Vec<String> {
+    let rules = good(RULES, &[]);
+    let problems = rules.domains()[0].read_override(json).expect_err("it is refused");
+    problems.iter().map(|problem| format!("{}:{} {}", problem.line, problem.column, problem.what)).collect()
+}
+
+#[track_caller]
+fn read(json: &str) -> Row {
+    let rules = good(RULES, &[]);
+    rules.domains()[0].read_override(json).unwrap_or_else(|problems| panic!("{}", problems.render()))
+}
+
+#[test]
+fn an_override_of_the_api_is_read_as_a_row_of_a_file() {
+    let row = read(
+        r#"{"match": {"user": "al\u0069ce"}, "limit": {"tier": "gold", "burst": 7}, "expires": "2027-01-01",
+            "reason": "contract 42", "owner": "sales"}"#,
+    );
+    assert_eq!(row.matches().collect::<Vec<_>>(), [("user", "alice")]);
+    assert_eq!((row.shape.scope.clone(), &*row.reason, &*row.owner), (Scope::Domain, "contract 42", "sales"));
+    assert_eq!(row.expires, moment::parse("2027-01-01").ok());
+    let [limit] = row.grant.limits() else { panic!("one limit") };
+    assert_eq!((limit.limit.requests, limit.limit.burst, &*limit.id), (100, 7, "d/(override)"));
+    assert_eq!(limit.on_store_failure, None, "the rule's policy stays");
+    let own = read(r#"{"match": {"user": "a"}, "limit": {"requests": 5, "window": "1s", "on_store_failure": "open"}}"#);
+    assert_eq!(own.grant.limits()[0].on_store_failure, Some(FailurePolicy::Open));
+}
+
+#[test]
+fn an_override_may_be_for_one_rule() {
+    for id in ["user/endpoint=/pay", "d/user/endpoint=/pay"] {
+        let row = read(&format!(r#"{{"match": {{"user": "a"}}, "rule": "{id}", "limit": "unlimited"}}"#));
+        let Scope::Rule { id, positions } = row.shape.scope else { panic!("it is for a rule") };
+        assert_eq!((&*id, positions.as_slice()), ("d/user/endpoint=/pay", &[0][..]));
+        assert_eq!(*row.grant, Grant::Unlimited);
+    }
+}
+
+#[test]
+fn several_limits_may_be_granted() {
+    let row = read(r#"{"match": {"user": "a"}, "limit": [{"name": "x", "requests": 5, "window": "1s"}, "100/h"]}"#);
+    let limits: Vec<(u32, &str)> =
+        row.grant.limits().iter().map(|limit| (limit.limit.requests, limit.name.as_deref().unwrap_or(""))).collect();
+    assert_eq!(limits, [(5, "x"), (100, "")]);
+}
+
+#[test]
+fn a_mistake_is_told_at_its_place() {
+    let table = [
+        (r#"{"limit": "5/s"}"#, "1:1 an override must have a `match`"),
+        (r#"{"match": {"user": "a"}}"#, "1:1 an override must have a `limit`"),
+        (r#"{"match": {}, "limit": "5/s"}"#, "1:2 this override names no key: it would be for everybody"),
+        (r#"{"match": "alice", "limit": "5/s"}"#, "1:11 `match` must be a map, not a value"),
+        (r#"{"match": {"usr": "a"}, "limit": "5/s"}"#, "1:12 no rule of this domain has the key `usr`"),
+        (r#"{"match": {"user": ""}, "limit": "5/s"}"#, "1:20 the value of `user` is empty"),
+        (r#"{"match": {"user": null}, "limit": "5/s"}"#, "1:20 a value is missing here"),
+        (r#"{"match": {"user": ["a"]}, "limit": "5/s"}"#, "1:20 this must be text, not a list"),
+        (r#"{"match": {"user": "a", "user": "b"}, "limit": "5/s"}"#, "1:25 `user` is named twice"),
+        (
+            r#"{"match": {"user": "a", "plan": "b"}, "limit": "5/s"}"#,
+            "1:2 no rule has `plan` and `user` in one descriptor: this override would never apply",
+        ),
+        (r#"{"match": {"user": "a"}, "limit": "5"}"#, "1:35 `5` is no limit: it has no `/`"),
+        (r#"{"match": {"user": "a"}, "limit": {"tier": "glod"}}"#, "1:44 there is no tier `glod`"),
+        (
+            r#"{"match": {"user": "a"}, "limit": {"unit": "hour"}}"#,
+            "1:35 a limit must have `requests_per_unit`, or `requests`",
+        ),
+        (
+            r#"{"match": {"user": "a"}, "limit": {"requests": -5, "window": "1s"}}"#,
+            "1:48 `requests` must be a whole number from 0 to 4294967295, not `-5`",
+        ),
+        (
+            r#"{"match": {"user": "a"}, "limit": {"requests": 5, "window": "0s"}}"#,
+            "1:61 `0s` is no window: it must be longer than 0",
+        ),
+        (r#"{"match": {"user": "a"}, "limit": []}"#, "1:35 this list of limits is empty"),
+        (r#"{"match": {"user": "a"}, "limit": "5/s", "expires": "soon"}"#, "1:53 `soon` is no moment"),
+        (
+            r#"{"match": {"user": "a"}, "limit": "5/s", "until": "2027-01-01"}"#,
+            "1:42 unknown key `until` in an override",
+        ),
+        (r#"{"match": {"user": "a"}, "limit": "5/s", "rule": "usr"}"#, "1:50 domain `d` has no rule `usr`"),
+        (r#"{"match": {"plan": "a"}, "limit": "5/s", "rule": "user"}"#, "1:12 this rule's path has no key `plan`"),
+        (
+            r#"{"match": {"endpoint": "/x"}, "limit": "5/s", "rule": "user/endpoint=/pay"}"#,
+            "1:24 `endpoint` is `/pay` in this rule: `/x` never gets here",
+        ),
+        (
+            r#"{"match": {"file": "x.js"}, "limit": "5/s", "rule": "user/file=*.css"}"#,
+            "1:20 `file` is `*.css` in this rule: `x.js` never gets here",
+        ),
+        ("[]", "1:1 an override must be a map, not a list"),
+    ];
+    for (json, expected) in table {
+        assert_eq!(refused(json), [expected], "{json}");
+    }
+    assert!(refused(r#"{"match": {"user": "a"}, "limit": "5/s""#)[0].contains("not YAML"));
+    let long = "x".repeat(TEXT_MAX + 1);
+    let said = refused(&format!(r#"{{"match": {{"user": "{long}"}}, "limit": "5/s"}}"#));
+    assert_eq!(said, ["1:20 a value of 131073 bytes is longer than a request may send"]);
+}
+
+#[test]
+fn a_key_that_stands_several_times_is_bound_where_it_can_stand() {
+    let positions = |json: &str| match read(json).shape.scope {
+        Scope::Rule { positions, .. } => positions.to_vec(),
+        Scope::Domain => panic!("it is for a rule"),
+    };
+    let row = |entries: &str, rule: &str| format!(r#"{{"match": [{entries}], "limit": "5/s", "rule": "{rule}"}}"#);
+    let [fixed, other] = [r#"{"key": "k", "value": "fixed"}"#, r#"{"key": "k", "value": "x"}"#];
+    assert_eq!(positions(&row(other, "k=fixed/k")), [1]);
+    assert_eq!(positions(&row(&format!("{fixed}, {other}"), "k=fixed/k")), [0, 1]);
+    assert_eq!(positions(&row(&format!("{fixed}, {other}, {other}"), "k=fixed/k/k")), [0, 1, 2]);
+    assert_eq!(
+        refused(&row(other, "k=fixed/k/k")),
+        ["1:20 `k` stands 3 times in the rule's path: which one is meant?"]
+    );
+    let swapped = refused(&row(&format!("{other}, {fixed}"), "k=fixed/k"));
+    assert_eq!(swapped, ["1:34 `k` is `fixed` in this rule: `x` never gets here"]);
+    let three = refused(&row(&format!("{fixed}, {other}, {other}"), "k=fixed/k"));
+    assert_eq!(three, ["1:20 `k` is named 3 times, and stands twice in the rule's path"]);
+}
+
+#[test]
+fn a_domains_row_finds_a_key_wherever_it_stands() {
+    let rows = "overrides:
+- {match: {k: x}, limit: 5/s}
+- {match: [{key: k, value: x}, {key: k, value: y}], limit: 6/s}";
+    let rules = good(&format!("{RULES}{rows}"), &[]);
+    let requests = |values: [&str; 3]| {
+        let pairs = values.map(|value| ("k", value));
+        found(&rules, &pairs, 0).and_then(|(_, requests)| requests)
+    };
+    assert_eq!(requests(["fixed", "x", "z"]), Some(5));
+    assert_eq!(requests(["fixed", "z", "x"]), Some(5));
+    assert_eq!(requests(["fixed", "x", "y"]), Some(6));
+    assert_eq!(requests(["fixed", "y", "x"]), Some(5), "in this order");
+    assert_eq!(requests(["fixed", "z", "z"]), None);
+}
+
+#[test]
+fn whoever_has_a_limit_of_his_own_counts_for_himself() {
+    let rows = "overrides: [{match: {file: a.css}, limit: 5/s}, {match: {user: u}, limit: 6/s}]";
+    let rules = good(&format!("{RULES}{rows}"), &[]);
+    let shared = |user: &str, file: &str| {
+        let entries = entries(&[("user", user), ("file", file)]);
+        let Found::Rule { domain, rule } = rules.find("d", &entries) else { panic!("a rule matches") };
+        let (_, probe) = rules.override_of(domain, rule, &entries, || UnixMicros(0)).expect("an override");
+        probe.shared.as_deref().unwrap_or(&rule.shared).iter().flatten().count()
+    };
+    assert_eq!(shared("x", "a.css"), 0);
+    assert_eq!(shared("u", "b.css"), 1, "of all files, but of this user");
+}
+
+#[test]
+fn a_row_ends_at_its_moment_and_the_next_best_takes_over() {
+    let yaml = "domain: d
+descriptors:
+- key: a
+  overrides:
+  - {match: {a: x}, limit: 7/s, expires: 1970-01-01T00:00:02Z}
+  overrides_from: [o.csv]
+overrides: [{match: {a: x}, limit: 5/s}]";
+    let rules = good(yaml, &[("o.csv", "match.a,limit,expires\nx,6/s,1970-01-01T00:00:04Z")]);
+    let at = |micros: u64| found(&rules, &[("a", "x")], micros).and_then(|(_, requests)| requests);
+    assert_eq!([1_999_999, 2_000_000, 3_999_999, 4_000_000].map(at), [Some(7), Some(6), Some(6), Some(5)]);
+    let table = rules.domains()[0].overrides();
+    assert_eq!([0, 2_000_000, 4_000_000].map(|now| table.expired(UnixMicros(now))), [0, 1, 2]);
+}
+
+#[test]
+fn the_explanation_says_why_each_row_loses() {
+    let yaml = "domain: d
+overrides:
+- {match: {b: y}, limit: 1/s}
+- {match: {a: x}, limit: 2/s}
+descriptors:
+- key: a
+  descriptors:
+  - key: b
+    overrides:
+    - {match: {a: x}, limit: 3/s}
+    - {match: {a: x, b: y}, limit: 4/s, expires: 1970-01-01}
+    overrides_from: [o.csv]";
+    let rules = good(yaml, &[("o.csv", "match.a,limit\nx,5/s")]);
+    let entries = entries(&[("a", "x"), ("b", "y")]);
+    let Found::Rule { domain, rule } = rules.find("d", &entries) else { panic!("a rule matches") };
+    let told: Vec<(u32, Standing)> = rules
+        .explain_override(domain, rule, &entries, UnixMicros(5))
+        .iter()
+        .map(|it| (it.row.grant().limits()[0].limit.requests, it.standing))
+        .collect();
+    let expected = [
+        (4, Standing::Expired),
+        (3, Standing::Wins),
+        (5, Standing::EarlierPlace),
+        (2, Standing::NotOfTheRule),
+        (1, Standing::LaterKey),
+    ];
+    assert_eq!(told, expected);
+}
