@@ -162,7 +162,7 @@ impl Limiter {
         now: UnixMicros,
     ) -> Result<Decision, DecideError> {
         let snapshot = self.snapshot.load_full();
-        let plan = snapshot.plan(request, self.modes)?;
+        let plan = snapshot.plan(request, self.modes, || self.wall(now))?;
         let (readings, policies) = self.stand_in(request, &plan, &snapshot, why, now)?;
         Ok(self.conclude(request, &plan, &snapshot, &readings, &policies))
     }

@@ -19,12 +19,16 @@ fn blocks(fence: &str) -> Vec<(usize, String)> {
 
 fn problems(text: String) -> rules::Problems {
     let files = vec![Source { path: "docs/rules.md".into(), bytes: text.into_bytes() }];
-    rules::load(&Sources { files, ..Sources::default() }, &Defaults::default(), None).problems
+    // The files that the page's rules name are the CSV of the page.
+    let overrides = blocks("```csv").into_iter().map(|(_, text)| text).take(1);
+    let overrides =
+        overrides.map(|text| Source { path: "docs/users.csv".into(), bytes: text.into_bytes() }).collect::<Vec<_>>();
+    rules::load(&Sources { files, overrides, ..Sources::default() }, &Defaults::default(), None).problems
 }
 
 #[test]
 fn examples_load_without_a_word() {
-    for (line, text) in blocks("```yaml") {
+    for (line, text) in blocks("```yaml").into_iter().chain(blocks("```yaml names")) {
         let problems = problems(text);
         assert!(problems.is_empty(), "the example at line {line}:\n{}", problems.render());
     }
@@ -34,5 +38,21 @@ fn examples_load_without_a_word() {
 fn refused_examples_are_refused() {
     for (line, text) in blocks("```yaml refused") {
         assert!(problems(text).has_errors(), "the example at line {line}");
+    }
+}
+
+#[test]
+fn every_file_of_overrides_on_the_page_loads_without_a_word() {
+    let (_, rules) = blocks("```yaml names").remove(0);
+    let files = blocks("```csv").into_iter().map(|(line, text)| (line, "users.csv", text));
+    for (line, name, text) in
+        files.chain(blocks("```json").into_iter().map(|(line, text)| (line, "users.ndjson", text)))
+    {
+        let source = |path: &str, text: &str| Source { path: path.into(), bytes: text.as_bytes().to_vec() };
+        let files = vec![source("api.yaml", &rules.replace("users.csv", name))];
+        let sources = Sources { files, overrides: vec![source(name, &text)], ..Sources::default() };
+        let load = rules::load(&sources, &Defaults::default(), None);
+        assert!(load.problems.is_empty(), "the file at line {line}:\n{}", load.problems.render());
+        assert!(load.rules.count().overrides > 0, "the file at line {line}");
     }
 }

@@ -106,7 +106,9 @@ impl Pen<'_> {
                 continue;
             }
             let object = surrogates_joined(object);
-            let Some(node) = self.document(yaml::parse_from(&object, line)) else { continue };
+            let mut document = yaml::parse_from(&object, line);
+            document.faults.iter_mut().for_each(|fault| fault.what = fault.what.replacen("not YAML", "not JSON", 1));
+            let Some(node) = self.document(document) else { continue };
             if let Some(row) = self.row(&node, context, builder) {
                 builder.add_row((origin, line), &row);
             }
