@@ -210,7 +210,7 @@ impl Limiter {
         request: &Request<'_>,
         plan: &Plan<'_>,
         snapshot: &Snapshot,
-        readings: &[Reading],
+        readings: &Readings,
         policies: &Policies,
     ) -> Decision {
         let mut decision = judge::judge(plan, readings, policies);
@@ -225,6 +225,7 @@ impl Limiter {
                 let told = judge::told(&plan.asks[asks.clone()], &readings[asks.clone()]);
                 let (ask, reading) = (&plan.asks[asks.start + told], readings[asks.start + told]);
                 match policies.is_empty() {
+                    true if readings.remembered => (told, Tally::of(ask, reading, hits, near_ratio).remembered()),
                     true => (told, Tally::of(ask, reading, hits, near_ratio)),
                     false => (told, Tally::unread(ask, reading, hits)),
                 }

@@ -4,6 +4,7 @@
 pub mod key;
 mod look;
 pub mod memory;
+mod readings;
 pub mod redis;
 pub mod reset;
 pub mod settle;
@@ -11,13 +12,13 @@ pub mod split;
 
 use std::sync::Arc;
 
-use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use self::memory::Memory;
+pub use self::readings::Readings;
 use self::redis::Redis;
 use self::split::Split;
-use crate::limit::{Cost, Entry, Limit, Reading, UnixMicros};
+use crate::limit::{Cost, Entry, Limit, UnixMicros};
 
 /// What a counter is called: domain, entries, and the limit's name where a rule's limits share those.
 /// Never the limit's number: a raised limit goes on with the count that it has.
@@ -81,9 +82,6 @@ pub fn denied(gate: Gate, answers: impl IntoIterator<Item = (Role, bool)>) -> bo
     }
     !gate.never_deny && (enforced_refused || (!gate.quota_open && quotas > 0 && quotas == quotas_refused))
 }
-
-/// One reading per ask, in order.
-pub type Readings = SmallVec<[Reading; 4]>;
 
 /// Split by what the operator does next; the limiter answers each by the limits' policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     named,
-    tally::{Hits, Tally},
+    tally::{COUNTERS, Hits, Tally},
 };
 use crate::rules::{Domain, DomainIndex, Rule, Rules, override_id};
 
@@ -140,7 +140,11 @@ impl Meters {
     }
 
     /// The hits of every rule that has a limit and names of its own words only.
-    pub(super) fn each_hits<'r>(&'r self, rules: &'r Rules, mut visit: impl FnMut(&'r Domain, &'r Rule, [u64; 5])) {
+    pub(super) fn each_hits<'r>(
+        &'r self,
+        rules: &'r Rules,
+        mut visit: impl FnMut(&'r Domain, &'r Rule, [u64; COUNTERS.len()]),
+    ) {
         for (domain, meters) in rules.domains().iter().zip(&self.domains) {
             for (rule, of_rule) in domain.rules().iter().zip(&meters.rules) {
                 for meter in &of_rule.limits {

@@ -216,7 +216,7 @@ impl Named {
         self.others.load(Relaxed)
     }
 
-    pub(super) fn each(&self, mut visit: impl FnMut(&SeriesKey, [u64; 5])) {
+    pub(super) fn each(&self, mut visit: impl FnMut(&SeriesKey, [u64; COUNTERS.len()])) {
         for (key, hits) in self.seen.read().iter() {
             visit(key, hits.get());
         }

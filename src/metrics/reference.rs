@@ -5,12 +5,13 @@ use std::{
     borrow::Cow,
     collections::HashMap,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
 };
 
 use parking_lot::RwLock;
 
 use super::{
-    Meters,
+    Latency, Meters,
     named::{self, Named, SeriesKey},
     tally::{COUNTERS, Tally},
 };
@@ -64,6 +65,8 @@ pub struct Reference {
     pub(super) loads: AtomicU64,
     pub(super) load_errors: AtomicU64,
     pub(super) shadowed: AtomicU64,
+    /// Calls of gRPC health's `Check`.
+    pub(super) checks: Latency,
 }
 
 impl Reference {
@@ -78,6 +81,7 @@ impl Reference {
             loads: AtomicU64::new(0),
             load_errors: AtomicU64::new(0),
             shadowed: AtomicU64::new(0),
+            checks: Latency::new(),
         }
     }
 
@@ -103,6 +107,11 @@ impl Reference {
     /// Hits of a descriptor that brought its own limit.
     pub(crate) fn requested(&self, domain: &str, entries: &[Entry<'_>], tally: Tally) {
         self.named.add(domain, named::key_of_requested(domain, entries), tally);
+    }
+
+    /// Somebody asked for health over gRPC.
+    pub(crate) fn checked(&self, took: Duration) {
+        self.checks.record(took);
     }
 
     /// Global SHADOW_MODE let a request pass.

@@ -7,15 +7,15 @@ use super::{
     Metrics,
     latency::{BOUNDS_US, Recorded},
     render::{head, row},
-    tally::COUNTERS,
+    stores::{self, Number},
+    tally::{COUNTERS, MAPPED},
 };
 use crate::limiter::Snapshot;
 
-/// The buckets that Prometheus' client library has by default; each is one of [`BOUNDS_US`].
+/// The buckets that Prometheus' client library has by default; each is one of [`BOUNDS_US`], and a
+/// thousandth of it too.
 const RESPONSE_TIMES_US: [u64; 11] =
     [5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000];
-
-const METHOD: &str = "ShouldRateLimit";
 
 impl Metrics {
     pub(super) fn render_reference(&self, out: &mut String, snapshot: &Snapshot) {
@@ -46,22 +46,48 @@ impl Metrics {
         for (name, help, count) in ones {
             one(out, name, help, count.load(Relaxed));
         }
-        let recorded = self.decision.recorded();
+        for Number { name, is_gauge, value } in stores::reference(&self.stores.lock()) {
+            let name = metric_name(&name);
+            let kind = if is_gauge { "gauge" } else { "counter" };
+            head(out, &name, kind, "As envoyproxy/ratelimit counts its pools and its local cache.");
+            row(out, &name, &[], value);
+        }
+        self.calls(out);
+    }
+
+    fn calls(&self, out: &mut String) {
+        let methods = [("ShouldRateLimit", self.decision.recorded()), ("Check", self.reference.checks.recorded())];
+        // A method that nobody called has no series.
+        let called = |(method, recorded): &&(&str, Recorded)| {
+            *method == "ShouldRateLimit" || recorded.buckets.iter().any(|count| *count > 0)
+        };
         let name = "ratelimit_service_total_requests";
-        head(out, name, "counter", "Requests for a decision.");
-        row(out, name, &[("grpc_method", METHOD)], recorded.buckets.iter().sum());
-        response_times(out, &recorded, if reference.settings.response_time_in_ms { 1e3 } else { 1e6 });
+        head(out, name, "counter", "Calls of the service, and of gRPC health.");
+        for (method, recorded) in methods.iter().filter(called) {
+            row(out, name, &[("grpc_method", method)], recorded.buckets.iter().sum());
+        }
+        let name = "ratelimit_service_response_time_seconds";
+        head(out, name, "histogram", "From a call's arrival to its answer.");
+        for (method, recorded) in methods.iter().filter(called) {
+            response_times(out, name, method, recorded, self.reference.settings.response_time_in_ms);
+        }
     }
 
     fn hits(&self, out: &mut String, snapshot: &Snapshot) {
         let mut rows: BTreeMap<[String; 3], [u64; COUNTERS.len()]> = BTreeMap::new();
+        let mut unmapped: BTreeMap<String, u64> = BTreeMap::new();
         self.reference.each_hits(snapshot, |key, counts| {
+            for (counter, count) in COUNTERS.into_iter().zip(counts).skip(MAPPED).filter(|(_, count)| *count > 0) {
+                let key = key.parts().collect::<Vec<_>>().join("_");
+                let name = metric_name(&format!("ratelimit_service_rate_limit_{key}_{counter}"));
+                *unmapped.entry(name).or_default() += count;
+            }
             let mut parts = key.parts().map(str::to_owned);
             let labels = std::array::from_fn(|_| parts.next().unwrap_or_default());
             let sums = rows.entry(labels).or_default();
             sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
         });
-        for (index, counter) in COUNTERS.into_iter().enumerate() {
+        for (index, counter) in COUNTERS.into_iter().enumerate().take(MAPPED) {
             let name = format!("ratelimit_service_rate_limit_{counter}");
             head(out, &name, "counter", "Hits of each rule, as envoyproxy/ratelimit counts them.");
             for ([domain, key1, key2], counts) in rows.iter().filter(|(_, counts)| counts[index] > 0) {
@@ -70,17 +96,20 @@ impl Metrics {
                 row(out, &name, &labels[..levels], counts[index]);
             }
         }
+        for (name, count) in unmapped {
+            one(out, &name, "Hits of a rule that were denied from memory.", count);
+        }
     }
 }
 
-/// `per_unit` is how many microseconds the unit has.
-fn response_times(out: &mut String, recorded: &Recorded, per_unit: f64) {
-    let name = "ratelimit_service_response_time_seconds";
-    head(out, name, "histogram", "From a request's arrival to its answer.");
-    let method = format!("grpc_method=\"{METHOD}\"");
+/// In milliseconds the buckets' bounds keep their numbers, as there: the largest is 10 ms.
+fn response_times(out: &mut String, name: &str, method: &str, recorded: &Recorded, is_in_ms: bool) {
+    let method = format!("grpc_method=\"{method}\"");
+    let (per_unit, shorter) = if is_in_ms { (1e3, 1_000) } else { (1e6, 1) };
     for bound in RESPONSE_TIMES_US {
-        let within: u64 = recorded.buckets.iter().zip(BOUNDS_US).filter(|(_, to)| *to <= bound).map(|(n, _)| n).sum();
-        let _ = writeln!(out, "{name}_bucket{{{method},le=\"{}\"}} {within}", bound as f64 / per_unit);
+        let reached = |to: &u64| *to <= bound / shorter;
+        let within: u64 = recorded.buckets.iter().zip(BOUNDS_US).filter(|(_, to)| reached(to)).map(|(n, _)| n).sum();
+        let _ = writeln!(out, "{name}_bucket{{{method},le=\"{}\"}} {within}", bound as f64 / 1e6);
     }
     let total: u64 = recorded.buckets.iter().sum();
     let _ = writeln!(out, "{name}_bucket{{{method},le=\"+Inf\"}} {total}");

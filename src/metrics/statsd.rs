@@ -5,8 +5,8 @@ use std::fmt::Write;
 use regex::{Captures, Regex};
 
 use super::{
-    latency::BOUNDS_US,
-    totals::{RESPONSE_TIME, Totals},
+    latency::{BOUNDS_US, Recorded},
+    totals::{CHECK_TIME, RESPONSE_TIME, Totals},
 };
 
 #[cfg(test)]
@@ -40,14 +40,20 @@ impl Dialect {
         };
         let mut lines: Vec<String> = now.counters.iter().filter_map(grown).collect();
         lines.sort_unstable();
-        let buckets = now.response_times.buckets.iter().zip(&last.response_times.buckets);
+        lines.extend(now.gauges.iter().map(|(name, value)| self.line(name, &value.to_string(), "g", 1)));
+        self.times(&mut lines, RESPONSE_TIME, &now.response_times, &last.response_times);
+        self.times(&mut lines, CHECK_TIME, &now.checks, &last.checks);
+        lines
+    }
+
+    fn times(&self, lines: &mut Vec<String>, name: &str, now: &Recorded, last: &Recorded) {
         // Beyond the last bound: at least that.
         let bounds = BOUNDS_US.iter().chain(BOUNDS_US.last());
-        for ((now, last), bound_us) in buckets.zip(bounds).filter(|((now, last), _)| now > last) {
+        let buckets = now.buckets.iter().zip(&last.buckets).zip(bounds);
+        for ((now, last), bound_us) in buckets.filter(|((now, last), _)| now > last) {
             let value = *bound_us as f64 / 1e3;
-            lines.push(self.line(RESPONSE_TIME, &value.to_string(), "ms", now - last));
+            lines.push(self.line(name, &value.to_string(), "ms", now - last));
         }
-        lines
     }
 
     /// `times` is how often the value occurred.

@@ -6,8 +6,54 @@ use super::render::head;
 use crate::store::{
     Store,
     memory::Memory,
-    redis::{Count, Tally},
+    redis::{Count, Redis, Tally},
 };
+
+/// A number under the reference's name of it.
+pub(super) struct Number {
+    pub(super) name: String,
+    pub(super) is_gauge: bool,
+    pub(super) value: u64,
+}
+
+/// What the reference counts of its pools and of its local cache, as far as there is the like here.
+pub(super) fn reference(stores: &[Store]) -> Vec<Number> {
+    let (mut main, mut per_second) = (Vec::new(), Vec::new());
+    for store in stores {
+        match store {
+            Store::Memory(_) => {}
+            Store::Redis(redis) => main.push(redis),
+            Store::Split(split) => {
+                main.push(&split.main);
+                per_second.push(&split.per_second);
+            }
+        }
+    }
+    let mut numbers = Vec::new();
+    let mut put = |name: String, is_gauge, value| numbers.push(Number { name, is_gauge, value });
+    for (pool, all) in [("redis_pool", &main), ("redis_per_second_pool", &per_second)] {
+        if all.is_empty() {
+            continue;
+        }
+        let active = all.iter().map(|redis| redis.connections()).sum();
+        let made: u64 = all.iter().map(|redis| redis.tally().connects.get()).sum();
+        put(format!("ratelimit.{pool}.cx_active"), true, active);
+        put(format!("ratelimit.{pool}.cx_total"), false, made);
+        put(format!("ratelimit.{pool}.cx_local_close"), false, made.saturating_sub(active));
+    }
+    let all: Vec<&Redis> = main.into_iter().chain(per_second).collect();
+    if !all.is_empty() {
+        let hits: u64 = all.iter().map(|redis| redis.tally().denied_again.get()).sum();
+        let misses: u64 = all.iter().map(|redis| redis.tally().requests.get()).sum();
+        let entries = all.iter().map(|redis| redis.denials()).sum();
+        for (name, value) in
+            [("hitCount", hits), ("missCount", misses), ("lookupCount", hits + misses), ("entryCount", entries)]
+        {
+            put(format!("ratelimit.localcache.{name}"), true, value);
+        }
+    }
+    numbers
+}
 
 pub(super) fn write(out: &mut String, stores: &[Store]) {
     // All cores share one memory store.

@@ -20,6 +20,8 @@ pub struct Tally {
     pub near: u64,
     pub over: u64,
     pub shadow: u64,
+    /// Of those over, the ones that a remembered denial answered: the reference's local cache.
+    pub remembered: u64,
 }
 
 impl Tally {
@@ -49,7 +51,13 @@ impl Tally {
             }
             _ => (hits, 0),
         };
-        Tally { within: 0, beyond: hits, near, over, shadow: if ask.role == Role::Shadow { over } else { 0 } }
+        let shadow = if ask.role == Role::Shadow { over } else { 0 };
+        Tally { beyond: hits, near, over, shadow, ..Tally::default() }
+    }
+
+    /// The same, answered by a remembered denial.
+    pub(crate) fn remembered(self) -> Tally {
+        Tally { remembered: self.over, ..self }
     }
 
     /// As [`Tally::of`], of a limit that a failure policy answered for: how near it is, nobody knows.
@@ -78,21 +86,27 @@ pub(super) struct Hits {
     near: AtomicU64,
     over: AtomicU64,
     shadow: AtomicU64,
+    remembered: AtomicU64,
 }
 
 /// The reference's counters of a key, in the order in which its page has them.
-pub(super) const COUNTERS: [&str; 5] = ["near_limit", "over_limit", "shadow_mode", "total_hits", "within_limit"];
+pub(super) const COUNTERS: [&str; 6] =
+    ["near_limit", "over_limit", "shadow_mode", "total_hits", "within_limit", "over_limit_with_local_cache"];
+
+/// Those of [`COUNTERS`] that the reference's mapping for Prometheus knows; the last has a name for each key there.
+pub(super) const MAPPED: usize = 5;
 
 impl Hits {
     /// One relaxed addition for what passes, two or three for what doesn't.
     pub(super) fn add(&self, tally: Tally) {
-        let Tally { within, beyond, near, over, shadow } = tally;
+        let Tally { within, beyond, near, over, shadow, remembered } = tally;
         let counters = [
             (&self.within, within),
             (&self.beyond, beyond),
             (&self.near, near),
             (&self.over, over),
             (&self.shadow, shadow),
+            (&self.remembered, remembered),
         ];
         for (counter, by) in counters {
             if by > 0 {
@@ -102,9 +116,10 @@ impl Hits {
     }
 
     /// In the order of [`COUNTERS`].
-    pub(super) fn get(&self) -> [u64; 5] {
-        let [within, beyond, near, over, shadow] =
-            [&self.within, &self.beyond, &self.near, &self.over, &self.shadow].map(|counter| counter.load(Relaxed));
-        [near, over, shadow, within + beyond, within]
+    pub(super) fn get(&self) -> [u64; COUNTERS.len()] {
+        let [within, beyond, near, over, shadow, remembered] =
+            [&self.within, &self.beyond, &self.near, &self.over, &self.shadow, &self.remembered]
+                .map(|counter| counter.load(Relaxed));
+        [near, over, shadow, within + beyond, within, remembered]
     }
 }

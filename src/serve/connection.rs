@@ -15,12 +15,14 @@ use tower::Service;
 
 use super::{preface::Prefaced, tls::Tls};
 use crate::{
+    clock,
     metrics::{Metrics, Surface},
     service::{OwnPlaces, RateLimit, Reply},
     settings::OverloadSettings,
 };
 
 const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
+const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 
 /// hyper's default of 200 is a queue in Envoy at a few thousand requests a second.
 const STREAMS_MAX: u32 = 4_096;
@@ -136,9 +138,14 @@ impl Connected {
         if request.uri().path() == SHOULD_RATE_LIMIT {
             return Ok(self.grpc.rate_limit.call(request, &self.places).await);
         }
+        let checked = (request.uri().path() == HEALTH_CHECK).then(clock::instant);
         // Boxed, so that the requests that are not seldom don't carry room for it.
         let answering = AssertUnwindSafe(Box::pin(self.grpc.others.clone().call(request))).catch_unwind();
-        match answering.await {
+        let answer = answering.await;
+        if let Some(began) = checked {
+            self.grpc.metrics.reference.checked(began.elapsed());
+        }
+        match answer {
             Ok(answer) => answer.map(|answer| answer.map(Reply::Other)),
             Err(_) => {
                 self.grpc.metrics.panicked();

@@ -139,7 +139,7 @@ impl Memory {
                 let heap_before = state.heap_bytes();
                 let (state, reading) = step(&ask.limit, state, ask.cost, now);
                 self.put(counter, state, heap_before, ask);
-                return smallvec::smallvec![reading];
+                return reading.into();
             }
         }
         self.apply_all(asks, gate, now)

@@ -181,6 +181,19 @@ impl Redis {
         }
     }
 
+    /// Connections that stand now.
+    pub fn connections(&self) -> u64 {
+        match &self.inner.route {
+            Route::One { link, .. } => u64::from(link.is_up()),
+            Route::Cluster(cluster) => cluster.live().len() as u64,
+        }
+    }
+
+    /// Denials that are remembered now; some may be past their time.
+    pub fn denials(&self) -> u64 {
+        self.inner.denials.count() as u64
+    }
+
     pub fn tally(&self) -> &Tally {
         &self.inner.tally
     }

@@ -55,6 +55,7 @@ impl Split {
             readings: vec![None; asks.len()],
             charged: Vec::new(),
             denied: false,
+            remembered: false,
         }
         .run()
         .await
@@ -89,6 +90,8 @@ struct Course<'a> {
     /// What a denial must give back, with the time from which it was charged.
     charged: Vec<(usize, Instant)>,
     denied: bool,
+    /// The part that denied was remembered.
+    remembered: bool,
 }
 
 impl Course<'_> {
@@ -102,7 +105,10 @@ impl Course<'_> {
                 self.deny().await;
             }
         }
-        Ok(self.readings.into_iter().map(|reading| reading.expect("every ask is in a part")).collect())
+        let all = self.readings.into_iter().map(|reading| reading.expect("every ask is in a part"));
+        let mut readings: Readings = all.collect();
+        readings.remembered = self.remembered;
+        Ok(readings)
     }
 
     async fn take(&mut self, part: &Part) -> Result<(), StoreError> {
@@ -122,6 +128,7 @@ impl Course<'_> {
         if part.phase == Phase::Enforced && refused && !self.gate.never_deny {
             // The script has charged nothing of this part, for it knew.
             if !is_denied {
+                self.remembered = readings.remembered;
                 self.deny().await;
             }
         } else if !is_denied {

@@ -32,7 +32,13 @@ async fn every_metric_is_documented_and_no_other() {
         // Nothing is asked, so that nothing is told to the collector that isn't there.
         ("TRACING_ENABLED", "true"),
     ];
-    for env in [&[("USE_PROMETHEUS", "true")][..], &[("REDIS_URL", "127.0.0.1:1")], &plane] {
+    let redis = [
+        ("REDIS_URL", "127.0.0.1:1"),
+        ("REDIS_PERSECOND", "true"),
+        ("REDIS_PERSECOND_URL", "127.0.0.1:1"),
+        ("USE_PROMETHEUS", "true"),
+    ];
+    for env in [&[("USE_PROMETHEUS", "true")][..], &redis, &plane] {
         let tollgate = Tollgate::start_with(rules.path(), env).await;
         let page = tollgate.metrics().await;
         served

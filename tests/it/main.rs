@@ -21,6 +21,7 @@ mod redis_server;
 mod redis_tls;
 mod redis_topology;
 mod redis_twin;
+mod reference_page;
 mod rollout;
 mod rules_doc;
 mod rules_golden;

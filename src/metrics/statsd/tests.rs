@@ -71,3 +71,10 @@ fn the_first_rewriting_that_matches_is_applied() {
         ["ratelimit.service.rate_limit.within_limit:4|c|#env:x,domain:mongo_cps,descriptor:database_users\n"]
     );
 }
+
+#[test]
+fn gauges_are_sent_each_time_also_where_they_stay() {
+    let dialect = Dialect::StatsD { tags: Vec::new() };
+    let now = Totals { gauges: [("a.open".to_owned(), 0)].into(), ..Totals::default() };
+    assert_eq!(dialect.lines(&now, &now), ["a.open:0|g\n"]);
+}

@@ -12,7 +12,7 @@ fn ask(requests: u32, hits: i64, charge_denied: bool, role: Role) -> Ask<'static
 }
 
 /// Puts costs to one counter, and adds up what they tally to, in the order of [`COUNTERS`].
-fn played(requests: u32, costs: &[i64], charge_denied: bool) -> [u64; 5] {
+fn played(requests: u32, costs: &[i64], charge_denied: bool) -> [u64; MAPPED] {
     let (hits, mut state) = (Hits::default(), State::Empty);
     for &cost in costs {
         let ask = ask(requests, cost, charge_denied, Role::Enforced);
@@ -20,7 +20,12 @@ fn played(requests: u32, costs: &[i64], charge_denied: bool) -> [u64; 5] {
         state = after;
         hits.add(Tally::of(&ask, reading, cost, 0.8));
     }
-    hits.get()
+    of(&hits)
+}
+
+/// Those that have a name of their own on the page.
+fn of(hits: &Hits) -> [u64; MAPPED] {
+    std::array::from_fn(|counter| hits.get()[counter])
 }
 
 #[test]
@@ -50,7 +55,7 @@ fn a_shadow_counts_what_it_would_have_denied() {
     let (hits, ask) = (Hits::default(), ask(0, 3, true, Role::Shadow));
     let (_, reading) = step(&ask.limit, State::Empty, ask.cost, UnixMicros(5));
     hits.add(Tally::of(&ask, reading, 3, 0.8));
-    assert_eq!(hits.get(), [0, 3, 3, 3, 0]);
+    assert_eq!(of(&hits), [0, 3, 3, 3, 0]);
 }
 
 #[test]
@@ -64,4 +69,14 @@ fn a_policy_in_the_stores_place_says_nothing_of_near() {
     let ask = ask(10, 2, true, Role::Enforced);
     assert_eq!(Tally::unread(&ask, reading, 2), Tally { within: 2, ..Tally::default() });
     assert_eq!(Tally::failed(2), Tally { beyond: 2, ..Tally::default() });
+}
+
+#[test]
+fn a_remembered_denial_counts_as_the_references_local_cache() {
+    let (hits, ask) = (Hits::default(), ask(5, 3, false, Role::Enforced));
+    let denied = Reading { admitted: false, remaining: 0, reset: SECOND };
+    hits.add(Tally::of(&ask, denied, 3, 0.8).remembered());
+    // What another limit of the same request would have let pass is within.
+    hits.add(Tally::of(&ask, Reading { admitted: true, remaining: 5, ..denied }, 0, 0.8).remembered());
+    assert_eq!(hits.get(), [0, 3, 0, 3, 0, 3]);
 }

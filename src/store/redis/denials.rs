@@ -94,6 +94,7 @@ impl Denials {
         }
         let since = (now - entry.sent).as_micros() as u64;
         let mut readings = entry.readings.clone();
+        readings.remembered = true;
         readings.iter_mut().for_each(|reading| reading.reset = Micros(reading.reset.0.saturating_sub(since)));
         Some(readings)
     }
@@ -123,6 +124,12 @@ impl Denials {
         }
         half.bytes += bytes;
         half.entries.insert(id, Entry { request, readings: readings.clone(), sent, until });
+    }
+
+    /// Denials that are remembered now; some may be past their time.
+    pub(super) fn count(&self) -> usize {
+        let halves = self.halves.lock();
+        halves.young.entries.len() + halves.old.entries.len()
     }
 
     /// Hits of this counter were given back.
