@@ -77,6 +77,8 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
     warn_of_memory_in_a_fleet(&settings);
     let tls = settings.listeners.tls.as_ref().map(|tls| Tls::load(tls, &metrics)).transpose()?;
     let (tls, certificates) = tls.unzip();
+    let http_tls = settings.listeners.http_tls.as_ref().map(|tls| Tls::load(tls, &metrics)).transpose()?;
+    let (http_tls, http_certificates) = http_tls.unzip();
     let bound = bind(&settings.listeners).await?;
 
     let local = Arc::new(Memory::new(MemorySettings { max_bytes: settings.store.memory_max_bytes }));
@@ -107,17 +109,17 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
     let health = Arc::new(Health::new(reporter, store.clone(), Arc::clone(&snapshot), settings.health).await);
 
     let mut parts = Parts::new();
-    let mut serve_http = |surface: Surface, listener, router| {
+    let mut serve_http = |surface: Surface, listener, tls, router| {
         let (bounds, metrics, stop) = (settings.overload, Arc::clone(&metrics), closed.clone());
-        let serving = HttpListener { surface, router, bounds, metrics, stop }.serve(listener);
+        let serving = HttpListener { surface, router, tls, bounds, metrics, stop }.serve(listener);
         parts.spawn(serving.map(move |()| (surface.name(), Ok(()))));
     };
-    serve_http(Surface::Http, bound.http, http::router(Arc::clone(&health), service, api));
-    serve_http(Surface::Admin, bound.admin, admin::router(Arc::clone(&snapshot), reload));
+    serve_http(Surface::Http, bound.http, http_tls, http::router(Arc::clone(&health), service, api));
+    serve_http(Surface::Admin, bound.admin, None, admin::router(Arc::clone(&snapshot), reload));
     if let Some(listener) = bound.metrics {
         let path = &settings.listeners.metrics_path;
         let router = admin::metrics_router(path, Arc::clone(&snapshot), Arc::clone(&metrics));
-        serve_http(Surface::Metrics, listener, router);
+        serve_http(Surface::Metrics, listener, None, router);
     }
     let sinks = stats::sinks(&settings.stats);
     if !sinks.is_empty() {
@@ -131,7 +133,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
     if let Some(tokens) = tokens {
         control.spawn(closed.clone().run_until_cancelled_owned(tokens.run()));
     }
-    if let Some(certificates) = certificates {
+    for certificates in [certificates, http_certificates].into_iter().flatten() {
         control.spawn(closed.clone().run_until_cancelled_owned(certificates.run()));
     }
     let until = closed.clone();

@@ -31,7 +31,7 @@ pub use flags::Flags;
 pub use overload::{OverloadFlags, OverloadSettings};
 pub use responses::{LimitHeaders, ResponseSettings};
 pub use stats::{Mogrifier, StatsFlags, StatsSettings};
-pub use tls::TlsSettings;
+pub use tls::{HttpTlsFlags, TlsNames, TlsSettings};
 pub use variables::{DIFFERENT_DEFAULTS, Environment, Fate, Kind, VARIABLES, Variable};
 pub use xds::{XdsBackoff, XdsSettings, XdsTls};
 
@@ -159,6 +159,8 @@ pub struct ListenerSettings {
     /// Of the gRPC listener; `None` serves in the clear.
     pub tls: Option<TlsSettings>,
     pub http: SocketAddr,
+    /// Of the HTTP listener; `None` serves in the clear.
+    pub http_tls: Option<TlsSettings>,
     pub admin: SocketAddr,
     pub metrics: Option<SocketAddr>,
     pub metrics_path: String,
@@ -415,6 +417,7 @@ fn listeners(flags: &Flags, read: &mut Reader) -> ListenerSettings {
         grpc_uds: set(&flags.grpc_uds).map(PathBuf::from),
         tls: tls::tls(flags, read),
         http,
+        http_tls: tls::http_tls(&flags.http_tls, read),
         admin,
         metrics: (use_metrics && !stats::is_true(&flags.stats.disable_stats)).then_some(metrics),
         metrics_path,

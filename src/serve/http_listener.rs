@@ -10,7 +10,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::Semaphore,
     time,
 };
@@ -18,7 +18,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 use tracing::warn;
 
-use super::patience::{Patient, Timed};
+use super::{
+    patience::{Patient, Timed},
+    tls::Tls,
+};
 use crate::{
     metrics::{Metrics, Surface},
     settings::OverloadSettings,
@@ -38,6 +41,8 @@ const RETRY: Duration = Duration::from_millis(50);
 pub(super) struct HttpListener {
     pub surface: Surface,
     pub router: Router,
+    /// Every connection is greeted with it.
+    pub tls: Option<Tls>,
     pub bounds: OverloadSettings,
     pub metrics: Arc<Metrics>,
     /// Answers what is under way, then ends.
@@ -60,7 +65,7 @@ impl HttpListener {
                     };
                     let this = self.clone();
                     connections.spawn(async move {
-                        this.connection(stream).await;
+                        this.greet(stream).await;
                         drop(place);
                     });
                 }
@@ -76,6 +81,17 @@ impl HttpListener {
         drop(listener);
         connections.close();
         connections.wait().await;
+    }
+
+    async fn greet(&self, stream: TcpStream) {
+        match &self.tls {
+            None => self.connection(stream).await,
+            Some(tls) => {
+                if let Some(Some(stream)) = self.stop.run_until_cancelled(tls.accept(stream)).await {
+                    self.connection(stream).await;
+                }
+            }
+        }
     }
 
     /// One connection, from its first byte to its end.

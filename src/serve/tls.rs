@@ -1,4 +1,4 @@
-//! TLS of the gRPC listener: certificates from files, read again when these change, for the connections that come
+//! TLS of the gRPC and the HTTP listener: certificates from files, read again when these change, for the connections that come
 //! after. Clients are held to exactly the given authority: the public ones would let in anybody who has a domain.
 
 use std::{convert::Infallible, fmt, path::PathBuf, sync::Arc, time::Duration};
@@ -55,11 +55,12 @@ impl Tls {
         let config = Arc::new(ArcSwap::from_pointee(config(&files, settings)?));
         let failures = Arc::new(Failures::new(Arc::clone(metrics)));
         let tls = Tls { settings: Arc::new(settings.clone()), config, failures };
+        let listener = settings.names.listener;
         match &settings.client_ca {
             Some(authority) => {
-                info!(authority = %authority.display(), "gRPC with TLS; clients must show a certificate")
+                info!(authority = %authority.display(), "{listener} with TLS; clients must show a certificate")
             }
-            None => info!("gRPC with TLS; clients are not asked who they are"),
+            None => info!("{listener} with TLS; clients are not asked who they are"),
         }
         Ok((tls.clone(), Reload { tls, files, told: String::new() }))
     }
@@ -131,9 +132,9 @@ impl Files {
             std::fs::read(path).with_context(|| format!("{variable}: can't read {}", path.display()))
         };
         Ok(Files {
-            certificate: read("GRPC_SERVER_TLS_CERT", &settings.certificate)?,
-            key: read("GRPC_SERVER_TLS_KEY", &settings.key)?,
-            client_ca: settings.client_ca.as_ref().map(|path| read("GRPC_CLIENT_TLS_CACERT", path)).transpose()?,
+            certificate: read(settings.names.certificate, &settings.certificate)?,
+            key: read(settings.names.key, &settings.key)?,
+            client_ca: settings.client_ca.as_ref().map(|path| read(settings.names.client_ca, path)).transpose()?,
         })
     }
 }
@@ -142,13 +143,15 @@ fn config(files: &Files, settings: &TlsSettings) -> anyhow::Result<ServerConfig>
     let provider = Arc::new(ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
     let builder = match &files.client_ca {
-        Some(ca) => builder.with_client_cert_verifier(verifier(ca, settings.client_san.as_deref(), provider)?),
+        Some(ca) => builder.with_client_cert_verifier(verifier(ca, settings, provider)?),
         None => builder.with_no_client_auth(),
     };
-    let chain = certificates(&files.certificate).context("GRPC_SERVER_TLS_CERT")?;
-    let key = PrivateKeyDer::from_pem_slice(&files.key).context("GRPC_SERVER_TLS_KEY")?;
-    let mut config = builder.with_single_cert(chain, key).context("GRPC_SERVER_TLS_CERT and GRPC_SERVER_TLS_KEY")?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    let names = settings.names;
+    let chain = certificates(&files.certificate).context(names.certificate)?;
+    let key = PrivateKeyDer::from_pem_slice(&files.key).context(names.key)?;
+    let pair = || format!("{} and {}", names.certificate, names.key);
+    let mut config = builder.with_single_cert(chain, key).with_context(pair)?;
+    config.alpn_protocols = vec![names.protocol.to_vec()];
     Ok(config)
 }
 
@@ -162,16 +165,16 @@ fn certificates(pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
 
 fn verifier(
     ca: &[u8],
-    san: Option<&str>,
+    settings: &TlsSettings,
     provider: Arc<CryptoProvider>,
 ) -> anyhow::Result<Arc<dyn ClientCertVerifier>> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(ca).context("GRPC_CLIENT_TLS_CACERT")? {
-        roots.add(certificate).context("GRPC_CLIENT_TLS_CACERT")?;
+    for certificate in certificates(ca).context(settings.names.client_ca)? {
+        roots.add(certificate).context(settings.names.client_ca)?;
     }
     let of_ca = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build()?;
-    Ok(match san {
-        Some(san) => Arc::new(Named { of_ca, san: san.to_string() }),
+    Ok(match &settings.client_san {
+        Some(san) => Arc::new(Named { of_ca, san: san.clone() }),
         None => of_ca,
     })
 }

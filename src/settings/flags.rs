@@ -285,6 +285,9 @@ pub struct Flags {
     pub overload: super::OverloadFlags,
 
     #[command(flatten)]
+    pub http_tls: super::HttpTlsFlags,
+
+    #[command(flatten)]
     pub api: super::ApiFlags,
 
     #[command(flatten)]

@@ -2,6 +2,8 @@
 
 mod checks;
 mod client;
+mod replicas;
+mod tls;
 mod tokens;
 
 use std::path::Path;
