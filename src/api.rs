@@ -53,6 +53,11 @@ impl Api {
         check::check(self, &snapshot, request).await
     }
 
+    /// As [`Api::check`], for the program that this is part of.
+    pub(crate) async fn check_here(&self, request: CheckRequest) -> Result<Checked, ApiError> {
+        check::check(self, &self.limiter.snapshot(), request).await
+    }
+
     /// Whether a caller may check, for checks that don't come through here.
     pub fn may_check(&self, authorization: Option<&str>, domain: &str) -> Result<(), ApiError> {
         if self.guard.checks_are_open() {
@@ -78,9 +83,36 @@ impl Api {
         mut request: SetOverrideRequest,
     ) -> Result<SetOverrideResponse, ApiError> {
         let (caller, snapshot) = self.admit(authorization, Scope::OverridesWrite, &mut request.domain)?;
+        self.set_override_as(&caller, &snapshot, request).await
+    }
+
+    /// As [`Api::set_override`], for the program that this is part of.
+    pub(crate) async fn set_override_here(
+        &self,
+        mut request: SetOverrideRequest,
+    ) -> Result<SetOverrideResponse, ApiError> {
+        let snapshot = self.limiter.snapshot();
+        request.domain = self.domain(&request.domain, &snapshot)?.to_owned();
+        self.set_override_as(&Caller::here(), &snapshot, request).await
+    }
+
+    async fn set_override_as(
+        &self,
+        caller: &Caller,
+        snapshot: &Snapshot,
+        request: SetOverrideRequest,
+    ) -> Result<SetOverrideResponse, ApiError> {
         names::override_id(&request.id)?;
         names::spec(request.spec.as_ref())?;
-        overrides::set(self, &snapshot, &caller, request).await
+        overrides::set(self, snapshot, caller, request).await
+    }
+
+    /// The key of the default domain's rule for users.
+    pub(crate) fn user_key(&self) -> Result<String, ApiError> {
+        let snapshot = self.limiter.snapshot();
+        let domain = self.domain("", &snapshot)?;
+        let index = snapshot.rules.domain(domain).map_or(0, |index| index.0 as usize);
+        Ok(snapshot.rules.domains()[index].shortcuts().user[0][0].to_string())
     }
 
     pub async fn get_override(

@@ -25,6 +25,7 @@
 //! | [`limiter`] | the line: match, plan, apply, judge; and what is answered when the store can't |
 //! | [`explain`] | why a request is answered as it is |
 //! | [`service`] | Envoy's protobuf and its JSON, to words and back |
+//! | [`api`] | Tollgate's own calls, over HTTP and gRPC: checks in plain words, overrides, resets, explanations, the audit |
 //! | [`reload`] | when rules on disk are read again, and when what was read is trusted |
 //! | [`xds`] | rules from a control plane instead: the discovery client |
 //! | [`trace`] | which requests are followed, their spans, and the way to a collector |
@@ -36,7 +37,7 @@
 //!
 //! # What is not there
 //!
-//! Only `service`, `http`, `xds` and the subcommands that are clients know protobuf. `algorithm`, `rules` and the
+//! Only `service`, `api`, `http`, `xds` and the subcommands that are clients know protobuf. `algorithm`, `rules` and the
 //! settling of a request never await, log or read a clock. Only `store::redis` and `overrides` know Redis. `limiter` knows neither tonic nor YAML.
 //! Nothing on a request's path waits for a connection to be made, and no lock is held across an await.
 
@@ -61,3 +62,6 @@ pub mod settings;
 pub mod store;
 pub mod trace;
 pub mod xds;
+
+/// The service within another program.
+pub use serve::Embedded;

@@ -5,6 +5,7 @@ mod api;
 mod backend;
 mod connection;
 mod core;
+mod embedded;
 mod handshake;
 mod http_listener;
 mod last_good;
@@ -46,6 +47,7 @@ use crate::{
     trace::Tracer,
 };
 
+pub use embedded::Embedded;
 pub use logging::start as start_logging;
 pub use modes::{defaults, modes};
 

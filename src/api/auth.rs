@@ -62,6 +62,11 @@ impl Caller {
         Caller { name, grants }
     }
 
+    /// The program that Tollgate is part of.
+    pub(super) fn here() -> Caller {
+        Caller::new("(embedded)".into(), Arc::from([]))
+    }
+
     /// Whether this caller may do so in a domain; `None` is all domains.
     pub fn needs(&self, scope: Scope, domain: Option<&str>) -> Result<(), ApiError> {
         if self.grants.iter().any(|grant| grant.allows(scope, domain)) {

@@ -1,0 +1,49 @@
+use super::*;
+use crate::settings::Flags;
+
+const RULES: &str = "domain: api\ndescriptors:\n  - key: user\n    rate_limit: 2/h\n    \
+                     descriptors: [{key: endpoint, rate_limit: 1/h}]\n";
+
+async fn opened() -> (tempfile::TempDir, Embedded) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    std::fs::write(directory.path().join("api.yaml"), RULES).expect("the directory is ours");
+    let rules = vec![directory.path().to_str().expect("temporary paths are text").to_owned()];
+    let settings = Settings::resolve(&Flags { rules, ..Flags::default() }).expect("good settings");
+    let tollgate = Embedded::open(&settings).await.expect("good rules");
+    (directory, tollgate)
+}
+
+#[tokio::test]
+async fn the_calls_decide_by_the_rules_and_besides_them() {
+    let (_rules, tollgate) = opened().await;
+    assert_eq!([tollgate.is_allowed("alice").await, tollgate.is_allowed("alice").await], [Ok(true), Ok(true)]);
+    assert_eq!(tollgate.is_allowed("alice").await, Ok(false));
+    assert_eq!(tollgate.allow_request("alice", "/checkout").await, Ok(true));
+    assert_eq!(tollgate.allow_request("alice", "/checkout").await, Ok(false));
+    let login = async || tollgate.rate_limit("alice", "login", 1, Duration::from_secs(3600)).await.expect("a decision");
+    assert!(login().await.allowed);
+    let refused = login().await;
+    assert!(!refused.allowed && refused.retry_after_seconds.is_some_and(|wait| wait > 3000.0), "{refused:?}");
+    assert!(tollgate.metrics().contains(r#"tollgate_decisions_total{domain="api",limit="api/user",result="ok"} 2"#));
+    assert!(matches!(tollgate.is_allowed("").await, Err(ApiError::Invalid(_))));
+    tollgate.close(Duration::from_secs(10)).await;
+}
+
+#[tokio::test]
+async fn rules_that_are_wrong_are_an_error_with_their_place() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    std::fs::write(directory.path().join("api.yaml"), "domain: api\ndescriptorz: []\n").expect("the directory is ours");
+    let rules = vec![directory.path().to_str().expect("temporary paths are text").to_owned()];
+    let settings = Settings::resolve(&Flags { rules, ..Flags::default() }).expect("good settings");
+    let Err(error) = Embedded::open(&settings).await else { panic!("it was taken") };
+    assert!(format!("{error:#}").contains("api.yaml"), "{error:#}");
+}
+
+#[test]
+fn ids_of_overrides_tell_users_apart() {
+    assert_eq!(override_id("alice@example.com"), "user:alice@example.com");
+    assert_eq!(
+        [override_id("a b"), override_id("a~20b"), override_id("é")],
+        ["user:a~20b", "user:a~7e20b", "user:~c3~a9"]
+    );
+}
