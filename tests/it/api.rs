@@ -2,6 +2,8 @@
 
 mod checks;
 mod client;
+mod docs;
+mod node;
 mod replicas;
 mod tls;
 mod tokens;

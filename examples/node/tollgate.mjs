@@ -1,0 +1,85 @@
+// A client of Tollgate's HTTP API for Node 18 and newer, without dependencies. Copy it, or import it.
+
+/** An answer that is no decision: what Tollgate said, with its problem (RFC 9457) where it sent one. */
+export class TollgateError extends Error {
+  constructor(message, { status, problem, cause } = {}) {
+    super(message, { cause });
+    this.name = "TollgateError";
+    this.status = status;
+    this.problem = problem;
+  }
+}
+
+export class Tollgate {
+  /**
+   * @param {string} url such as http://localhost:8080
+   * @param {object} [options]
+   * @param {string} [options.domain] the domain of the rules; may be left out where the service has one
+   * @param {string} [options.token] for `configureUserLimit`, and for checks where they need one
+   * @param {number} [options.timeoutMs] how long to wait for an answer, 1,000 unless told
+   */
+  constructor(url, { domain, token, timeoutMs = 1_000 } = {}) {
+    this.url = url.replace(/\/+$/, "");
+    this.domain = domain;
+    this.token = token;
+    this.timeoutMs = timeoutMs;
+  }
+
+  /** Whether one more request of this user may pass. Counts it. */
+  async isAllowed(user) {
+    return (await this.check({ user })).allowed;
+  }
+
+  /** Whether one more request of this user to this endpoint may pass. Counts it. */
+  async allowRequest(user, endpoint) {
+    return (await this.check({ user, endpoint })).allowed;
+  }
+
+  /**
+   * Whether this user may do this once more: `limit` times in `windowSeconds`, besides what the rules say. Counts it.
+   * @returns {Promise<{allowed: boolean, retryAfterSeconds: number}>} 0 seconds where it is allowed
+   */
+  async rateLimit(user, action, limit, windowSeconds) {
+    const answer = await this.check({ user, action, limit, window_seconds: windowSeconds });
+    return { allowed: answer.allowed, retryAfterSeconds: answer.retry_after_seconds ?? 0 };
+  }
+
+  /**
+   * Gives one user a limit of their own, in force at once on all replicas. Needs a token with the scope
+   * `overrides.write`, and the domain.
+   */
+  async configureUserLimit(user, limit, windowSeconds, { reason } = {}) {
+    if (this.domain === undefined) throw new TollgateError("configureUserLimit needs the option `domain`");
+    const path = `/v1/domains/${encodeURIComponent(this.domain)}/overrides/${overrideId(user)}`;
+    const microseconds = Math.round(windowSeconds * 1e6);
+    const spec = { match: { user }, limit: { requests: limit, window: `${microseconds}us` }, reason };
+    return this.#call("PUT", path, spec);
+  }
+
+  /** A check in any of its forms, answered in full: see docs/api.md. */
+  async check(request) {
+    return this.#call("POST", "/v1/check", { domain: this.domain, ...request });
+  }
+
+  async #call(method, path, body) {
+    const headers = { "content-type": "application/json" };
+    if (this.token !== undefined) headers.authorization = `Bearer ${this.token}`;
+    let response, answer;
+    try {
+      const signal = AbortSignal.timeout(this.timeoutMs);
+      response = await fetch(this.url + path, { method, headers, body: JSON.stringify(body), signal });
+      answer = await response.json();
+    } catch (cause) {
+      throw new TollgateError(`no answer from ${this.url}: ${cause.message}`, { status: response?.status, cause });
+    }
+    // 429 is a decision too.
+    if (response.ok || (response.status === 429 && "allowed" in answer)) return answer;
+    throw new TollgateError(answer.detail ?? `status ${response.status}`, { status: response.status, problem: answer });
+  }
+}
+
+/** An id may hold few characters: others are written as `~` and two hexadecimal digits for each byte. */
+function overrideId(user) {
+  const id = (byte) => (/[A-Za-z0-9._@-]/.test(String.fromCharCode(byte)) ? String.fromCharCode(byte) : `~${byte.toString(16).padStart(2, "0")}`);
+  return "user:" + Array.from(new TextEncoder().encode(user), id).join("");
+}

@@ -1,0 +1,51 @@
+//! The JavaScript client against the real service: its four calls, and its errors.
+
+use std::{path::Path, process::Command};
+
+use serde_json::{Value, json};
+
+use super::{RULES, with_tokens};
+use crate::harness::{RulesDir, Tollgate};
+
+/// Runs `script` with a client `tollgate` in scope; what it puts into `out` is returned.
+fn node(tollgate: &Tollgate, options: Value, script: &str) -> Value {
+    let client = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/node/tollgate.mjs");
+    let program = format!(
+        "import {{ Tollgate, TollgateError }} from {client:?};\nconst out = [];\n\
+         const tollgate = new Tollgate(\"http://{}/\", {options});\n\
+         const said = async (call) => call.then((value) => value, (error) => [error.name, error.status]);\n\
+         {script}\nconsole.log(JSON.stringify(out));",
+        tollgate.http
+    );
+    let output = Command::new("node").args(["--input-type=module", "--eval", &program]).output();
+    let output = output.expect("tests/run.sh installs node");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+#[tokio::test]
+async fn the_client_checks_in_every_form() {
+    let rules = RulesDir::with("api.yaml", RULES);
+    let tollgate = with_tokens(&rules, &[]).await;
+    let script = "for (let n = 0; n < 4; n++) out.push(await tollgate.isAllowed('alice'));\n\
+                  for (let n = 0; n < 3; n++) out.push(await tollgate.allowRequest('alice', '/checkout'));\n\
+                  out.push(await tollgate.rateLimit('alice', 'upload', 1, 3600));\n\
+                  const refused = await tollgate.rateLimit('alice', 'upload', 1, 3600);\n\
+                  out.push(refused.allowed, refused.retryAfterSeconds > 3000);";
+    let first = json!({"allowed": true, "retryAfterSeconds": 0});
+    let wanted = json!([true, true, true, false, true, true, false, first, false, true]);
+    assert_eq!(node(&tollgate, json!({"timeoutMs": 30_000}), script), wanted);
+}
+
+#[tokio::test]
+async fn the_client_tells_errors_from_refusals() {
+    let rules = RulesDir::with("api.yaml", RULES);
+    let tollgate = with_tokens(&rules, &[]).await;
+    let script = "out.push(await said(tollgate.isAllowed('')));\n\
+                  out.push(await said(tollgate.configureUserLimit('alice', 1, 60)));\n\
+                  const nobody = new Tollgate('http://127.0.0.1:1');\n\
+                  out.push(await said(nobody.isAllowed('alice')));";
+    let error = |status: Value| json!(["TollgateError", status]);
+    let wanted = json!([error(json!(400)), error(json!(401)), ["TollgateError", null]]);
+    assert_eq!(node(&tollgate, json!({"domain": "api", "timeoutMs": 30_000}), script), wanted);
+}
