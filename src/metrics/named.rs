@@ -128,7 +128,11 @@ pub(super) fn is_named(rule: &Rule) -> bool {
 
 /// The key under which a descriptor is counted that met `rule` (reference §3, M25 to M27).
 pub(super) fn key_of_ruled(domain: &str, rule: &Rule, entries: &[Entry<'_>]) -> SeriesKey {
-    let shares = rule.shared.iter().any(Option::is_some);
+    // A value that is the pattern's own text was met as a value, not by the pattern.
+    let by_pattern = |(shared, entry): (&Option<Box<str>>, &Entry<'_>)| {
+        shared.as_deref().is_some_and(|pattern| pattern != entry.value)
+    };
+    let shares = rule.shared.iter().zip(entries).any(by_pattern);
     let mut name = Name::of(domain);
     for ((level, shared), entry) in rule.path.iter().zip(&rule.shared).zip(entries) {
         let value = Some(entry.value);

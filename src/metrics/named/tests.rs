@@ -54,6 +54,33 @@ fn a_shared_threshold_is_named_by_its_pattern_whatever_the_flags_say() {
     assert_eq!(key(&rules, "a=xy"), "d_1.a_x*");
     assert_eq!(key(&rules, "b=xy,u=1"), "d_1.b_x*.u_1");
     assert_eq!(key(&rules, "b=xy,u="), "d_1.b_x*.u");
+    // The pattern's own text is met as a value: nothing is shared, and detailed_metric has its way.
+    assert_eq!(key(&rules, "b=x*,u="), "d_1.b_x*.u_");
+}
+
+/// Of deeper trees, as config_impl.go's two paths make them: only the leaf's detailed_metric counts, each level's
+/// value_to_metric, and a shared threshold at any level before either.
+#[test]
+fn flags_of_several_levels_each_do_their_own_part() {
+    let tree = |top: &str, middle: &str, leaf: &str| {
+        loaded(&format!(
+            "  - {{key: a, {top}, descriptors: [{{key: b, {middle}, descriptors: [{{key: c, {leaf}, {LIMIT}}}]}}]}}"
+        ))
+    };
+    let (wild, shared) = ("value: 'x*'", "value: 'x*', share_threshold: true");
+    let (detailed, to_metric) = ("detailed_metric: true", "value_to_metric: true");
+    let with = |one: &str, other: &str| format!("{one}, {other}");
+    for (top, middle, leaf, expected) in [
+        (detailed, wild, to_metric, "d_1.a.b_x*.c_3"),
+        (to_metric, wild, "value: '3'", "d_1.a_x1.b_x*.c_3"),
+        (&with(wild, to_metric), &with(wild, detailed), "value: '3*'", "d_1.a_x1.b_x*.c_3*"),
+        (to_metric, shared, detailed, "d_1.a_x1.b_x*.c_3"),
+        (shared, &with(wild, to_metric), to_metric, "d_1.a_x*.b_x2.c_3"),
+        (shared, &with(shared, to_metric), to_metric, "d_1.a_x*.b_x*.c_3"),
+        ("value: x1", &with(wild, to_metric), detailed, "d_1.a_x1.b_x2.c_3"),
+    ] {
+        assert_eq!(key(&tree(top, middle, leaf), "a=x1,b=x2,c=3"), expected, "{top} / {middle} / {leaf}");
+    }
 }
 
 #[test]
