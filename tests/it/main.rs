@@ -26,6 +26,7 @@ mod rollout;
 mod rules_doc;
 mod rules_golden;
 mod serve;
+mod side_by_side;
 mod split_redis;
 mod statsd;
 mod store_contract;

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use tonic::Code;
 
-use self::collector::{Collector, Span};
+pub(crate) use self::collector::Collector;
+use self::collector::Span;
 use crate::{
     harness::{REDIS_CONNECTIONS, RulesDir, Tollgate, descriptor, eventually, get, post, request},
     redis_server::RedisServer,

@@ -57,6 +57,17 @@ impl Envoy {
         Envoy::start_placed(&config).await
     }
 
+    /// Of `examples/side-by-side`: passes calls on to `now`, with a copy to `tollgate`.
+    pub(crate) async fn between(now: SocketAddr, tollgate: SocketAddr) -> Envoy {
+        let mut config = example("examples/side-by-side/envoy.yaml");
+        let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        config["admin"]["address"] = address(anywhere);
+        let resources = &mut config["static_resources"];
+        resources["listeners"][0]["address"] = address(anywhere);
+        place(&mut resources["clusters"], &[("now", &[now]), ("tollgate", &[tollgate])]);
+        Envoy::start_placed(&config).await
+    }
+
     /// What Envoy itself says of its clusters' hosts.
     pub(crate) async fn clusters(&self) -> String {
         get(self.admin, "/clusters", &[]).await.expect("Envoy's admin listener answers").body
@@ -116,7 +127,11 @@ pub(crate) fn envoy_binary() -> PathBuf {
 }
 
 pub(crate) fn example_envoy_config() -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/envoy/envoy.yaml");
+    example("examples/envoy/envoy.yaml")
+}
+
+fn example(path: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     yaml_serde::from_str(&std::fs::read_to_string(path).expect("the example is there")).expect("the example is YAML")
 }
 
@@ -130,16 +145,20 @@ fn placed(mut config: Value, app: SocketAddr, tollgates: &[SocketAddr], on_failu
     filter["failure_mode_deny"] = Value::Bool(on_failure == OnFailure::Deny);
     // Longer than any pause of a busy test machine: a late answer must not pass for an admitted request.
     filter["timeout"] = Value::from("10s");
-    for cluster in resources["clusters"].as_sequence_mut().expect("clusters are a list") {
-        let endpoints: Vec<SocketAddr> = match cluster["name"].as_str() {
-            Some("app") => vec![app],
-            Some("tollgate") => tollgates.to_vec(),
-            name => panic!("the example has a cluster that the harness does not know: {name:?}"),
-        };
-        let endpoints = endpoints.into_iter().map(endpoint).collect();
+    place(&mut resources["clusters"], &[("app", &[app]), ("tollgate", tollgates)]);
+    config
+}
+
+/// Gives each cluster its endpoints.
+fn place(clusters: &mut Value, all: &[(&str, &[SocketAddr])]) {
+    for cluster in clusters.as_sequence_mut().expect("clusters are a list") {
+        let name = cluster["name"].as_str().expect("a cluster has a name");
+        let found = all.iter().find(|(known, _)| *known == name);
+        let (_, at) =
+            found.unwrap_or_else(|| panic!("the example has a cluster that the harness does not know: {name}"));
+        let endpoints = at.iter().copied().map(endpoint).collect();
         cluster["load_assignment"]["endpoints"][0]["lb_endpoints"] = Value::Sequence(endpoints);
     }
-    config
 }
 
 fn endpoint(at: SocketAddr) -> Value {

@@ -117,9 +117,22 @@ impl Collector {
         Collector { address, batches, runtime: Some(runtime) }
     }
 
-    /// Waits until so many spans have come since the last call.
+    /// The first batch, however many are in it.
+    pub(crate) async fn some_spans(&mut self) -> Received {
+        let mut received = Received::default();
+        self.receive(&mut received, 1).await;
+        received
+    }
+
+    /// Waits until so many spans have come since the last call, and no more.
     pub(crate) async fn spans(&mut self, count: usize) -> Received {
         let mut received = Received::default();
+        self.receive(&mut received, count).await;
+        assert_eq!(received.spans.len(), count, "{:?}", received.spans);
+        received
+    }
+
+    async fn receive(&mut self, received: &mut Received, count: usize) {
         while received.spans.len() < count {
             let batch = timeout(PATIENCE, self.batches.recv()).await;
             let Ok(Some((path, headers, request))) = batch else {
@@ -142,8 +155,6 @@ impl Collector {
                 }));
             }
         }
-        assert_eq!(received.spans.len(), count, "{:?}", received.spans);
-        received
     }
 
     /// Gone, with every connection.

@@ -1,7 +1,7 @@
 //! Envoy Gateway's rate limit deployment, with nothing changed but the image: its environment, its certificates, its
 //! probes, and rules in the shape in which it sends them.
 
-use std::path::Path;
+use std::{net::SocketAddr, path::Path};
 
 use envoy_types::pb::ratelimit::config::ratelimit::v3::{RateLimitConfig, RateLimitDescriptor, RateLimitPolicy};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
@@ -11,6 +11,7 @@ use crate::{
     harness::{Rls, Tollgate, get},
     redis_server::certificates,
     redis_topology::{tls_port, tls_server},
+    traces::Collector,
 };
 
 /// A route with a limit for each user.
@@ -47,6 +48,8 @@ async fn its_whole_environment_starts_tollgate_which_limits_by_what_it_sends() {
     }
     let mut plane = ControlPlane::start_at("127.0.0.1:0".parse().unwrap(), Some(server_tls(certs.path()))).await;
     let redis = tls_server(true);
+    let mut collector = Collector::http().await;
+    let collector_url = format!("http://{}", collector.address);
     let of = |dir: &Path, file: &str| dir.join(file).to_str().expect("temporary paths are text").to_owned();
     let [ca, cert, key] = ["ca.crt", "tls.crt", "tls.key"].map(|file| of(certs.path(), file));
     let [redis_ca, redis_cert, redis_key] = ["ca.pem", "client.pem", "client.key"].map(|file| of(redis.dir(), file));
@@ -60,6 +63,7 @@ async fn its_whole_environment_starts_tollgate_which_limits_by_what_it_sends() {
         ("CONFIG_GRPC_XDS_CLIENT_TLS_CERT", &cert),
         ("CONFIG_GRPC_XDS_CLIENT_TLS_KEY", &key),
         ("CONFIG_GRPC_XDS_SERVER_TLS_CACERT", &ca),
+        ("CONFIG_GRPC_XDS_SERVER_TLS_SAN", "localhost"),
         ("FORCE_START_WITHOUT_INITIAL_CONFIG", "true"),
         ("GRPC_SERVER_USE_TLS", "true"),
         ("GRPC_SERVER_TLS_CERT", &cert),
@@ -79,13 +83,16 @@ async fn its_whole_environment_starts_tollgate_which_limits_by_what_it_sends() {
         // The one that its user adds, for a Redis of a private authority.
         ("REDIS_TLS_CACERT", &redis_ca),
         ("USE_PROMETHEUS", "true"),
+        // There :19001, of which a test machine has only one.
+        ("PROMETHEUS_ADDR", ":0"),
+        ("PROMETHEUS_PATH", "/metrics"),
         ("PROMETHEUS_MAPPER_YAML", "/etc/statsd-exporter/conf.yaml"),
         ("TRACING_ENABLED", "true"),
         ("TRACING_SERVICE_NAME", "envoy-ratelimit"),
         ("TRACING_SERVICE_NAMESPACE", "envoy-gateway-system"),
         ("TRACING_SERVICE_INSTANCE_ID", "envoy-ratelimit-6d8f"),
         ("TRACING_SAMPLING_RATE", "1.0"),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://otel-collector.monitoring.svc.cluster.local:4317"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector_url),
     ];
     let tollgate = Tollgate::start_with(Path::new(""), &env).await;
     let probe = || async { get(tollgate.http, "/healthcheck", &[]).await.expect("the probe is answered").status };
@@ -102,6 +109,12 @@ async fn its_whole_environment_starts_tollgate_which_limits_by_what_it_sends() {
         assert_eq!(admitted, expected, "{user}");
     }
     assert_eq!(probe().await, 200);
+    let metrics = SocketAddr::from(([127, 0, 0, 1], tollgate.metrics.port()));
+    let page = get(metrics, "/metrics", &[]).await.expect("its scraper is answered").body;
+    assert!(page.contains("ratelimit_service_rate_limit_over_limit{domain=\"default/eg/http\""), "{page}");
+    let told = collector.some_spans().await;
+    assert_eq!(told.resource["service.name"], "envoy-ratelimit");
+    assert_eq!(told.resource["service.namespace"], "envoy-gateway-system");
     let log = tollgate.process.log();
     assert!(!log.contains("\"ERROR\""), "{log}");
 }
