@@ -47,6 +47,8 @@ pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod explain;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod health;
 pub mod http;
 pub mod limit;

@@ -3,6 +3,7 @@
 mod health;
 mod hostile;
 mod lifecycle;
+mod random;
 mod reload;
 mod requests;
 mod responses;

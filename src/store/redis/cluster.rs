@@ -287,7 +287,7 @@ pub(super) async fn read_map(mut connection: MultiplexedConnection, asked: &Addr
 
 /// An item per range: first, last, then nodes with the primary first, each with host and port. A node that doesn't know
 /// its own name leaves it empty: it is the one that was asked.
-fn ranges(answer: Value, asked: &Address) -> Option<Vec<Range>> {
+pub(super) fn ranges(answer: Value, asked: &Address) -> Option<Vec<Range>> {
     let Value::Array(items) = answer else { return None };
     items.into_iter().map(|item| range(item, asked)).collect()
 }

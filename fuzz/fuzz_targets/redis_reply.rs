@@ -1,0 +1,4 @@
+//! Redis' answers.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tollgate::fuzz::redis_reply(bytes));

@@ -1,0 +1,49 @@
+//! What Redis may answer, taken apart as the lanes and the Cluster's guide do it, for the fuzz targets: an answer that is
+//! damaged may cost its requests, never the process.
+
+use redis::{RedisError, Value};
+
+use super::batch::Batch;
+use super::cluster;
+use super::request::Request;
+use super::script::Script;
+use super::settings::Address;
+use crate::limit::{Algorithm, Cost, Entry, Limit, SECOND};
+use crate::store::{Ask, Gate, Key, Role};
+
+/// Reads `bytes` as what a node sends: any value of its protocol, and the reply of the script inside it.
+pub(crate) fn take_apart(bytes: &[u8]) {
+    read(bytes);
+    match redis::parse_redis_value(bytes) {
+        Ok(Value::BulkString(inner)) => read(&inner),
+        Ok(Value::ServerError(error)) => drop(cluster::redirected(&RedisError::from(error))),
+        Ok(value) => {
+            let asked = Address::Tcp { host: "127.0.0.1".to_owned(), port: 6379 };
+            drop(cluster::ranges(value, &asked));
+        }
+        Err(_) => {}
+    }
+}
+
+/// As the answer to three requests, two of which are merged.
+fn read(bytes: &[u8]) {
+    let entries = [Entry { key: "user", value: "alice" }];
+    let ask = |hits| Ask {
+        key: Key { domain: "api", entries: &entries, shared: &[], limit_name: "", variable: 0 },
+        rule: 0,
+        limit: Limit::new(10, SECOND, Algorithm::SlidingWindow),
+        cost: Cost { hits, charge_denied: false },
+        role: Role::Enforced,
+    };
+    let request = |asks: &[Ask<'_>]| Request::new(asks, Gate::default(), false, 0, "", |_| 3);
+    let requests = [request(&[ask(1), ask(2)]), request(&[ask(1)]), request(&[ask(1)])];
+    let (batch, _) = Batch::new(requests.iter(), &Script::new(), "refunds", 0, 0);
+    if let Some(verdict) = batch.read(bytes).and_then(|reply| reply.verdict) {
+        for (nth, request) in requests.iter().enumerate() {
+            let readings = batch.readings(&verdict, nth);
+            assert_eq!(readings.len(), request.asks());
+            // What the limiter makes of them is for a client's eyes.
+            let _ = request.denial_holds(&readings);
+        }
+    }
+}
