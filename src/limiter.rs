@@ -5,6 +5,7 @@ mod degraded;
 mod judge;
 mod notes;
 mod plan;
+mod replicas;
 #[cfg(test)]
 pub(crate) mod tests;
 mod traced;
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 pub use degraded::Degraded;
 pub use judge::{Decision, ShownLimit, Status};
 pub use notes::{Note, Notes};
+pub use replicas::Replicas;
 
 use crate::{
     clock,

@@ -67,6 +67,7 @@ pub struct Metrics {
     last_reload_success: Gauge,
     rules_version: Gauge,
     connections: Gauge,
+    replicas: Gauge,
     pub clients: Clients,
     panics: Counter,
     shed: Counter,
@@ -134,6 +135,11 @@ impl Metrics {
             ),
             rules_version: table.gauge("tollgate_rules_version", "Counts the swaps of rules since start.", &[]),
             connections: table.gauge("tollgate_grpc_connections", "Open gRPC connections.", &[]),
+            replicas: table.gauge(
+                "tollgate_replicas",
+                "Replicas that were last seen in Redis, this one included.",
+                &[],
+            ),
             clients: Clients::new(&table),
             panics: table.described("tollgate_panics_total", "Panics on a request's path; each is a defect to report."),
             shed: table.described(
@@ -187,6 +193,10 @@ impl Metrics {
 
     pub fn panicked(&self) {
         self.panics.increment(1);
+    }
+
+    pub fn replicas(&self, living: u32) {
+        self.replicas.set(f64::from(living));
     }
 
     /// A request that found too many others under way.

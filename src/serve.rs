@@ -85,6 +85,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
 
     let local = Arc::new(Memory::new(MemorySettings { max_bytes: settings.store.memory_max_bytes }));
     let swept = [Some(Arc::clone(&local)), backend.memory()].into_iter().flatten().collect();
+    let degraded = Arc::new(backend::stand_in(&settings, &local));
     // `goaway` ends connections, `closed` what they needed: the store's tasks outlive the last request.
     let (goaway, closed) = (CancellationToken::new(), CancellationToken::new());
     let control = TaskTracker::new();
@@ -94,7 +95,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
         run_time,
         snapshot: Arc::clone(&snapshot),
         backend,
-        degraded: Arc::new(Degraded::new(Arc::clone(&local), settings.decisions.expected_replicas)),
+        degraded: Arc::clone(&degraded),
         metrics: Arc::clone(&metrics),
         decisions: settings.decisions,
         responses: settings.responses.clone(),
@@ -127,8 +128,9 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
     if !sinks.is_empty() {
         control.spawn(metrics::flush(sinks, settings.stats.flush_interval, metrics, snapshot, closed.clone()));
     }
-    control.spawn(backend::sweep(swept, closed.clone()));
-    control.spawn(backend::watch_room(store, closed.clone()));
+    control.spawn(backend::sweep(swept, Arc::clone(&degraded.owed), closed.clone()));
+    control.spawn(backend::watch_room(store.clone(), closed.clone()));
+    control.spawn(backend::be_present(store, degraded, Arc::clone(&limiting.metrics), closed.clone()));
     control.spawn(limiting.backend.keep(closed.clone()));
     let watched = Arc::clone(&health);
     control.spawn(closed.clone().run_until_cancelled_owned(async move { watched.watch().await }));
@@ -189,7 +191,7 @@ impl Limiting {
     /// A service with its own way to the store, whose tasks go on `tasks` and end with `stop`.
     fn service(&self, tasks: &TaskTracker, stop: &CancellationToken) -> (RateLimit, crate::store::Store) {
         let modes = modes(&self.decisions, self.responses.dynamic_metadata);
-        let store = self.backend.open(tasks, stop);
+        let store = self.backend.open(&self.degraded.owed, tasks, stop);
         self.metrics.watch(store.clone());
         let (snapshot, degraded) = (Arc::clone(&self.snapshot), Arc::clone(&self.degraded));
         let limiter = Limiter::new(snapshot, store.clone(), degraded, modes, Arc::clone(&self.metrics))

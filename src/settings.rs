@@ -79,7 +79,8 @@ pub struct DecisionSettings {
     pub algorithm: Algorithm,
     pub count_denied: CountDenied,
     pub on_store_failure: FailurePolicy,
-    pub expected_replicas: u32,
+    /// `None`: as many as are seen in Redis.
+    pub expected_replicas: Option<u32>,
     pub shadow_mode: bool,
     pub quota_mode: bool,
     pub store_timeout: Duration,
@@ -321,8 +322,9 @@ fn decisions(flags: &Flags, read: &mut Reader) -> DecisionSettings {
         algorithm: read.or("TOLLGATE_ALGORITHM", &flags.algorithm, manner, algorithm),
         count_denied: read.or("TOLLGATE_COUNT_DENIED", &flags.count_denied, when, parse::word(WHEN)),
         on_store_failure: read.or("TOLLGATE_ON_STORE_FAILURE", &flags.on_store_failure, policy, parse::word(POLICIES)),
-        expected_replicas: read.or("TOLLGATE_EXPECTED_REPLICAS", &flags.expected_replicas, 1, parse::at_least(1))
-            as u32,
+        expected_replicas: read.or("TOLLGATE_EXPECTED_REPLICAS", &flags.expected_replicas, None, |text| {
+            parse::at_least(1)(text).map(|number| u32::try_from(number).ok())
+        }),
         shadow_mode: read.or("SHADOW_MODE", &flags.shadow_mode, false, parse::boolean),
         quota_mode: read.or("QUOTA_MODE", &flags.quota_mode, false, parse::boolean),
         store_timeout: read.or(

@@ -4,6 +4,7 @@
 pub mod key;
 mod look;
 pub mod memory;
+pub mod owed;
 mod readings;
 pub mod redis;
 pub mod reset;

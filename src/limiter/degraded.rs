@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::plan::{Plan, Planned};
+use super::{
+    plan::{Plan, Planned},
+    replicas::Replicas,
+};
 use crate::{
     limit::{Cost, FailurePolicy, Limit, Micros, Reading, SECOND, UnixMicros},
-    store::{Ask, Key, Readings, Role, StoreError, denied, memory::Memory},
+    store::{Ask, Key, Readings, Role, StoreError, denied, memory::Memory, owed::Owed},
 };
 
 /// One per ask, in order.
@@ -17,13 +20,21 @@ pub(super) type Policies = SmallVec<[FailurePolicy; 4]>;
 /// Stands in for the store. One for the whole process, so that all cores share the local counters.
 pub struct Degraded {
     local: Arc<Memory>,
-    replicas: u32,
+    /// How many count for themselves at the same time; each gets an equal share of a limit.
+    pub replicas: Replicas,
+    /// What the store must hear of when it is back.
+    pub owed: Arc<Owed>,
 }
 
 impl Degraded {
-    /// `replicas`: how many count for themselves at the same time; each gets an equal share of a limit.
+    /// For a store that isn't shared: `replicas` as given, and nobody to pay debts to.
     pub fn new(local: Arc<Memory>, replicas: u32) -> Degraded {
-        Degraded { local, replicas: replicas.max(1) }
+        Degraded::owing(local, Replicas::new(Some(replicas)), Arc::new(Owed::new(UnixMicros(0))))
+    }
+
+    /// With the debts that the store is to be told of.
+    pub fn owing(local: Arc<Memory>, replicas: Replicas, owed: Arc<Owed>) -> Degraded {
+        Degraded { local, replicas, owed }
     }
 
     /// Answers by policy. A definite denial wins, then `closed`, then `error`, then `open`; a request that isn't
@@ -50,10 +61,22 @@ impl Degraded {
             });
         }
         let answers = plan.asks.iter().zip(&readings).map(|(ask, reading)| (ask.role, reading.admitted));
-        if has(FailurePolicy::Error) && !denied(plan.gate, answers) {
+        let is_denied = denied(plan.gate, answers);
+        self.owe(plan, &policies, &readings, is_denied || blocked);
+        if has(FailurePolicy::Error) && !is_denied {
             return Err(error);
         }
         Ok((readings, policies))
+    }
+
+    /// Remembers what the local counters were charged: of a request that is not admitted, only what is charged all the same.
+    fn owe(&self, plan: &Plan<'_>, policies: &Policies, readings: &Readings, is_refused: bool) {
+        for ((ask, policy), reading) in plan.asks.iter().zip(policies).zip(readings) {
+            let is_charged = ask.cost.charge_denied || (reading.admitted && (!is_refused || plan.gate.never_deny));
+            if *policy == FailurePolicy::Local && is_charged {
+                self.owed.add(ask);
+            }
+        }
     }
 
     /// The readings of the limits that count locally, in order. Where `blocked`, they say what they would, and nothing
@@ -81,7 +104,8 @@ impl Degraded {
 
     /// This replica's part of a limit: at least 1, but 0 stays 0.
     fn share(&self, limit: Limit) -> Limit {
-        let part = |number: u32| if number == 0 { 0 } else { (number / self.replicas).max(1) };
+        let replicas = self.replicas.number();
+        let part = |number: u32| if number == 0 { 0 } else { (number / replicas).max(1) };
         Limit { requests: part(limit.requests), burst: part(limit.burst), ..limit }
     }
 }

@@ -2,10 +2,11 @@
 
 use std::fmt::Write;
 
-use super::render::head;
+use super::render::{head, row};
 use crate::store::{
     Store,
     memory::Memory,
+    owed::Outcome,
     redis::{Count, Redis, Tally},
 };
 
@@ -74,6 +75,14 @@ pub(super) fn write(out: &mut String, stores: &[Store]) {
         .collect();
     if redis.is_empty() {
         return;
+    }
+    let owed = redis[0].owed();
+    let name = "tollgate_owed_counters";
+    one(out, name, "gauge", "Counters whose local hits Redis is yet to be told.", owed.counters() as u64);
+    let name = "tollgate_owed_hits_total";
+    head(out, name, "counter", "Hits admitted locally while Redis was away, by what became of them.");
+    for outcome in Outcome::ALL {
+        row(out, name, &[("outcome", outcome.name())], owed.hits(outcome));
     }
     for (name, help, count) in REDIS {
         let sum: u64 = redis.iter().map(|redis| count(redis.tally()).get()).sum();

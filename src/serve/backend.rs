@@ -10,11 +10,14 @@ use tracing::info;
 use super::{redis_url::redis_settings, snapshots};
 use crate::{
     clock,
-    settings::{StoreKind, StoreSettings},
+    limiter::{Degraded, Replicas},
+    metrics::Metrics,
+    settings::{Settings, StoreKind, StoreSettings},
     store::{
         Store,
         memory::{Memory, MemorySettings, SWEEP_PERIOD, snapshot::Snapshots},
-        redis::{LOOK_PERIOD, Redis, RedisSettings, Room},
+        owed::Owed,
+        redis::{BEAT_PERIOD, LOOK_PERIOD, Presence, Redis, RedisSettings, Room},
         split::Split,
     },
 };
@@ -67,12 +70,13 @@ impl Backend {
     }
 
     /// Must be called inside the runtime that will ask: the way to Redis lives on it, its tasks on `tasks` until `stop`.
-    pub(super) fn open(&self, tasks: &TaskTracker, stop: &CancellationToken) -> Store {
+    /// `owed` is what the whole process is yet to tell it.
+    pub(super) fn open(&self, owed: &Arc<Owed>, tasks: &TaskTracker, stop: &CancellationToken) -> Store {
+        let start = |settings| Redis::start_owing(Arc::clone(settings), Arc::clone(owed), tasks, stop.clone());
         match self {
             Backend::Memory(memory, _) => Store::Memory(Arc::clone(memory)),
-            Backend::Redis(settings) => Store::Redis(Redis::start(Arc::clone(settings), tasks, stop.clone())),
+            Backend::Redis(settings) => Store::Redis(start(settings)),
             Backend::Split(main, per_second) => {
-                let start = |settings| Redis::start(Arc::clone(settings), tasks, stop.clone());
                 Store::Split(Box::new(Split { main: start(main), per_second: start(per_second) }))
             }
         }
@@ -85,6 +89,12 @@ impl Backend {
             Backend::Split(..) => "two of redis",
         }
     }
+}
+
+/// What answers in the store's place, in `local` memory.
+pub(super) fn stand_in(settings: &Settings, local: &Arc<Memory>) -> Degraded {
+    let replicas = Replicas::new(settings.decisions.expected_replicas);
+    Degraded::owing(Arc::clone(local), replicas, Arc::new(Owed::new(clock::now())))
 }
 
 /// Looks again and again whether Redis throws counters out, until `stop`. Once per process: the numbers are Redis' own.
@@ -107,13 +117,38 @@ pub(super) async fn watch_room(store: Store, stop: CancellationToken) {
     stop.run_until_cancelled(looking).await;
 }
 
-/// Sweeps expired counters out of memory stores, a share at a time, until `stop`.
-pub(super) async fn sweep(stores: Vec<Arc<Memory>>, stop: CancellationToken) {
+/// Says in Redis that this replica lives, and sees how many do, until `stop`. Once per process.
+pub(super) async fn be_present(store: Store, degraded: Arc<Degraded>, metrics: Arc<Metrics>, stop: CancellationToken) {
+    let mut presence = match store {
+        Store::Memory(_) => return,
+        Store::Redis(redis) => Presence::of(redis),
+        Store::Split(split) => Presence::of(split.main),
+    };
+    let mut ticks = time::interval(BEAT_PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let beating = async {
+        loop {
+            ticks.tick().await;
+            if let Some(replicas) = presence.beat().await {
+                degraded.replicas.saw(replicas);
+                metrics.replicas(replicas);
+            }
+        }
+    };
+    stop.run_until_cancelled(beating).await;
+    presence.leave().await;
+}
+
+/// Sweeps expired counters out of memory stores, and debts that nobody asked about, a share at a time, until `stop`.
+pub(super) async fn sweep(stores: Vec<Arc<Memory>>, owed: Arc<Owed>, stop: CancellationToken) {
     let mut ticks = time::interval(Duration::from_micros(SWEEP_PERIOD.0));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = ticks.tick() => stores.iter().for_each(|memory| { memory.sweep(clock::now(), memory.sweep_share()); }),
+            _ = ticks.tick() => {
+                stores.iter().for_each(|memory| { memory.sweep(clock::now(), memory.sweep_share()); });
+                owed.sweep();
+            }
             () = stop.cancelled() => return,
         }
     }

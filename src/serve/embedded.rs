@@ -16,7 +16,7 @@ use tokio_util::{
 use super::{api, backend, backend::Backend, modes, publish, run_time, stats};
 use crate::{
     api::{Api, ApiError, CheckRequest, CheckResponse, Entry, Limit, OverrideSpec, SetOverrideRequest},
-    limiter::{Degraded, Limiter},
+    limiter::Limiter,
     metrics::Metrics,
     settings::Settings,
     store::memory::{Memory, MemorySettings},
@@ -57,11 +57,14 @@ impl Embedded {
         let swept = [Some(Arc::clone(&local)), backend.memory()].into_iter().flatten().collect();
 
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let store = backend.open(&tasks, &stop);
+        let degraded = Arc::new(backend::stand_in(settings, &local));
+        let store = backend.open(&degraded.owed, &tasks, &stop);
         let seen_by = (&publisher, &*metrics);
         let run_time = run_time::open(&backend, &settings.store, &local, seen_by, (&tasks, &stop))?;
-        let degraded = Arc::new(Degraded::new(local, settings.decisions.expected_replicas));
         let modes = modes(&settings.decisions, true);
+        let (seen, told) = (Arc::clone(&degraded), Arc::clone(&metrics));
+        tasks.spawn(backend::be_present(store.clone(), seen, told, stop.clone()));
+        tasks.spawn(backend::sweep(swept, Arc::clone(&degraded.owed), stop.clone()));
         let limiter = Limiter::new(snapshot, store, degraded, modes, Arc::clone(&metrics)).with_run_time(run_time);
         let (api, tokens) = api::open(settings, &limiter)?;
         let feeding = feed.run(Arc::new(Notify::new()), publisher.clone());
@@ -69,7 +72,6 @@ impl Embedded {
         if let Some(tokens) = tokens {
             tasks.spawn(stop.clone().run_until_cancelled_owned(tokens.run()));
         }
-        tasks.spawn(backend::sweep(swept, stop.clone()));
         tasks.spawn(backend.keep(stop.clone()));
         publisher.loaded().await;
         Ok(Embedded { api, metrics, tasks, _stop_when_dropped: stop.clone().drop_guard(), stop })

@@ -109,7 +109,7 @@ pub struct Flags {
     /// What is answered when the store fails and the rule doesn't say: open, closed, local, error [default: local]
     #[arg(long, value_name = "POLICY", env = "TOLLGATE_ON_STORE_FAILURE", help_heading = "Decisions")]
     pub on_store_failure: Option<String>,
-    /// Replicas that share a limit while each counts for itself [default: 1]
+    /// Replicas that share a limit while each counts for itself [default: as many as were last seen in Redis]
     #[arg(long, value_name = "N", env = "TOLLGATE_EXPECTED_REPLICAS", help_heading = "Decisions")]
     pub expected_replicas: Option<String>,
     /// Answer OK to every request, and count and report as if not [default: false]

@@ -1,7 +1,7 @@
 //! Counters in this process: sharded, fingerprinted, bounded in bytes and swept. One call decides a whole request
 //! under the locks of its shards. It knows limits and costs, but no rules, no clock and no runtime.
 
-mod fingerprint;
+pub(in crate::store) mod fingerprint;
 #[cfg(test)]
 mod model;
 mod room;

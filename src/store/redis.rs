@@ -15,6 +15,7 @@ mod invalidation;
 mod lane;
 mod link;
 mod look;
+mod presence;
 mod refused;
 mod request;
 mod reset;
@@ -39,6 +40,7 @@ use self::dial::Target;
 pub(crate) use self::hostile::take_apart;
 use self::lane::{Failure, Lane};
 use self::link::Link;
+pub use self::presence::{BEAT_PERIOD, Presence};
 use self::request::Request;
 pub use self::room::{LOOK_PERIOD, Room};
 use self::script::Script;
@@ -46,6 +48,7 @@ pub use self::settings::{Address, Auth, RedisSettings, Tls, Topology};
 pub use self::side::{Heard, Side};
 use self::spread::Question;
 pub use self::tally::{Count, Tally};
+use super::owed::Owed;
 use super::{Ask, Gate, Readings, StoreError, key};
 use crate::limit::{Cost, Reading, UnixMicros};
 
@@ -60,6 +63,7 @@ struct Inner {
     settings: Arc<RedisSettings>,
     tally: Arc<Tally>,
     denials: Arc<Denials>,
+    owed: Arc<Owed>,
     route: Route,
     /// For what goes on when its caller is gone.
     tasks: TaskTracker,
@@ -77,6 +81,16 @@ impl Redis {
     /// Starts the tasks that keep the connection and send batches, on the runtime that this is called in. Does not
     /// wait for Redis: until it is reached, every answer is [`StoreError::Unreachable`].
     pub fn start(settings: Arc<RedisSettings>, tasks: &TaskTracker, stop: CancellationToken) -> Redis {
+        Redis::start_owing(settings, Arc::new(Owed::new(UnixMicros(0))), tasks, stop)
+    }
+
+    /// As [`Redis::start`], with the debts of this process, which all its cores share.
+    pub fn start_owing(
+        settings: Arc<RedisSettings>,
+        owed: Arc<Owed>,
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) -> Redis {
         let tally = Arc::new(Tally::default());
         let denials = Arc::new(Denials::new(settings.denials_bytes_max));
         let script = Arc::new(Script::new());
@@ -105,7 +119,8 @@ impl Redis {
                 stop.clone(),
             )),
         };
-        Redis { inner: Arc::new(Inner { settings, tally, denials, route, tasks: tasks.clone() }) }
+        let tasks = tasks.clone();
+        Redis { inner: Arc::new(Inner { settings, tally, denials, owed, route, tasks }) }
     }
 
     /// Decides a request: one reading per ask, in order. Ends at `deadline` at the latest. Dropped before its batch
@@ -132,14 +147,12 @@ impl Redis {
         let settings = &self.inner.settings;
         let bucket = |ask: &Ask<'_>| key::bucket(&ask.key, settings.buckets);
         let decided = match &self.inner.route {
-            Route::One { lane, .. } => {
-                let request = Request::new(asks, gate, false, now, &settings.key_prefix, bucket);
-                self.inner.ask(lane, request, deadline).await
-            }
+            Route::One { lane, .. } => self.inner.ask(lane, asks, (gate, now), bucket, deadline).await,
             Route::Cluster(cluster) => {
                 let buckets: SmallVec<[u32; 4]> = asks.iter().map(bucket).collect();
                 let prefix = &settings.key_prefix;
-                let question = Question { cluster, prefix, asks, buckets: &buckets, gate, now, deadline };
+                let owed = &self.inner.owed;
+                let question = Question { cluster, owed, prefix, asks, buckets: &buckets, gate, now, deadline };
                 self.inner.ask_cluster(&question).await
             }
         };
@@ -199,11 +212,32 @@ impl Redis {
     pub fn tally(&self) -> &Tally {
         &self.inner.tally
     }
+
+    /// What it is yet to be told, over all cores.
+    pub fn owed(&self) -> &Owed {
+        &self.inner.owed
+    }
 }
 
 impl Inner {
     /// Asks in one script, unless the same was denied a moment ago.
-    async fn ask(&self, lane: &Lane, request: Request, deadline: Instant) -> Result<Readings, Failure> {
+    async fn ask(
+        &self,
+        lane: &Lane,
+        asks: &[Ask<'_>],
+        (gate, now): (Gate, u64),
+        bucket: impl Fn(&Ask<'_>) -> u32,
+        deadline: Instant,
+    ) -> Result<Readings, Failure> {
+        let prefix = &self.settings.key_prefix;
+        if self.owed.counters() > 0
+            && lane.is_up()
+            && let Some((asks, debts)) = self.owed.before(asks)
+        {
+            let request = Request::new(&asks, gate, false, now, prefix, bucket);
+            return lane.submit_owing(request, Some(debts), deadline).await;
+        }
+        let request = Request::new(asks, gate, false, now, prefix, bucket);
         match self.denials.find(&request) {
             Some(readings) if lane.is_up() => {
                 self.tally.denied_again.add(1);
@@ -214,10 +248,9 @@ impl Inner {
     }
 
     async fn ask_cluster(&self, question: &Question<'_>) -> Result<Readings, Failure> {
-        let Question { cluster, prefix, asks, buckets, gate, now, deadline } = *question;
+        let Question { cluster, asks, buckets, gate, now, deadline, .. } = *question;
         let decided = if buckets.iter().all(|bucket| *bucket == buckets[0]) {
-            let request = Request::new(asks, gate, false, now, prefix, |_| buckets[0]);
-            self.ask(cluster.lane(buckets[0]), request, deadline).await
+            self.ask(cluster.lane(buckets[0]), asks, (gate, now), |_| buckets[0], deadline).await
         } else {
             spread::decide(question, false).await
         };

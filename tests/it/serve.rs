@@ -3,6 +3,7 @@
 mod health;
 mod hostile;
 mod lifecycle;
+mod owed;
 mod random;
 mod reload;
 mod requests;

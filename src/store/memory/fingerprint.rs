@@ -11,8 +11,8 @@ use crate::{
 };
 
 /// Two counters with one fingerprint would be one counter: at 10⁹ counters the chance is about 10⁻²¹.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Fingerprint {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(in crate::store) struct Fingerprint {
     /// Its upper bits choose the shard, so counters in order of fingerprint are in order of shard.
     pub(super) high: u64,
     pub(super) low: u64,
@@ -20,7 +20,7 @@ pub(super) struct Fingerprint {
 
 /// Secret keys of this process, or of the snapshot that it goes on from.
 #[derive(Clone, Copy)]
-pub(super) struct HashKeys(pub(super) u64, pub(super) u64);
+pub(in crate::store) struct HashKeys(pub(super) u64, pub(super) u64);
 
 /// Separates the kinds of fingerprints, so that no counter's words can spell an overflow counter.
 enum Kind {
@@ -30,13 +30,13 @@ enum Kind {
 }
 
 impl HashKeys {
-    pub(super) fn random() -> HashKeys {
+    pub(in crate::store) fn random() -> HashKeys {
         HashKeys(rand::random(), rand::random())
     }
 
     /// The counter of a key and the shape of its limit: another window or algorithm counts afresh, another number
     /// goes on with the count.
-    pub(super) fn counter(self, ask: &Ask<'_>) -> Fingerprint {
+    pub(in crate::store) fn counter(self, ask: &Ask<'_>) -> Fingerprint {
         let mut hasher = self.hasher(Kind::Counter, &ask.limit);
         let Key { domain, entries, shared, limit_name, variable: _ } = ask.key;
         part(&mut hasher, domain.as_bytes());
@@ -85,7 +85,7 @@ impl HashKeys {
 
 impl Fingerprint {
     /// The place among `count` (a power of two) that the upper bits choose.
-    pub(super) fn place(self, count: u32) -> u32 {
+    pub(in crate::store) fn place(self, count: u32) -> u32 {
         ((u128::from(self.high) * u128::from(count)) >> 64) as u32
     }
 

@@ -20,7 +20,7 @@ use super::runner::Runner;
 use super::script::Script;
 use super::settings::{Address, RedisSettings};
 use super::tally::Tally;
-use crate::store::{Readings, StoreError};
+use crate::store::{Readings, StoreError, owed::Debts};
 use crate::trace;
 
 pub(super) type Answer = Result<Readings, Failure>;
@@ -72,6 +72,8 @@ pub(super) struct Waiting {
     /// In a Cluster: the node that is taking its slot over, to be asked instead.
     pub ask: Option<Arc<Link>>,
     pub answer: Option<oneshot::Sender<Answer>>,
+    /// The first asks of the request; their readings are for nobody.
+    pub debts: Option<Box<Debts>>,
     /// Where its trace is, if it is followed.
     pub trace: Option<trace::Here>,
 }
@@ -120,6 +122,11 @@ impl Lane {
 
     /// Waits for the answer until `deadline`. Dropped before the request has left, it charges nothing.
     pub(super) async fn submit(&self, request: Request, deadline: Instant) -> Answer {
+        self.submit_owing(request, None, deadline).await
+    }
+
+    /// As [`Lane::submit`], for a request that begins with `debts`.
+    pub(super) async fn submit_owing(&self, request: Request, debts: Option<Box<Debts>>, deadline: Instant) -> Answer {
         if !self.is_up() {
             self.tally.unreachable.add(1);
             return Err(StoreError::Unreachable("no connection".to_owned()).into());
@@ -133,6 +140,7 @@ impl Lane {
             lates: 0,
             ask: None,
             answer: Some(answer),
+            debts,
             trace: trace::here(),
         };
         {
@@ -267,6 +275,20 @@ fn closing() -> StoreError {
 impl Waiting {
     pub(super) fn is_gone(&self) -> bool {
         self.answer.as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+
+    /// Its batch leaves: from now on Redis may charge it.
+    pub(super) fn sent(&mut self) {
+        if let Some(debts) = &mut self.debts {
+            debts.sent();
+        }
+    }
+
+    /// Redis said that it charged nothing of its batch.
+    pub(super) fn unsent(&mut self) {
+        if let Some(debts) = &mut self.debts {
+            debts.unsent();
+        }
     }
 
     pub(super) fn reply(&mut self, answer: Answer) {

@@ -182,7 +182,7 @@ impl Runner {
                 return;
             }
             let sent = Instant::now();
-            let waiting = self.lane.take_batch(sent);
+            let mut waiting = self.lane.take_batch(sent);
             let Some(first) = waiting.first() else { continue };
             let now = first.request.now;
             let deadline = waiting.iter().map(|waiting| waiting.deadline).min().expect("there is a first");
@@ -212,6 +212,7 @@ impl Runner {
                     })
                 }
             };
+            waiting.iter_mut().for_each(Waiting::sent);
             let generation = self.denials.generation();
             self.flights.push(Flight { batch, waiting, sent, generation, reply, is_given_up: false });
         }
@@ -249,14 +250,21 @@ impl Runner {
                     self.denials.forget(key);
                 }
                 for (nth, mut waiting) in waiting.into_iter().enumerate() {
-                    let readings = batch.readings(&verdict, nth);
+                    let mut readings = batch.readings(&verdict, nth);
+                    if let Some(debts) = waiting.debts.take() {
+                        readings.drain(..debts.len());
+                        debts.settled();
+                    }
                     waiting.reply(Ok(readings.clone()));
                     self.denials.keep(waiting.request, &readings, sent, generation);
                 }
             }
             None => {
                 self.tally.late.add(1);
-                waiting.iter_mut().for_each(|waiting| waiting.lates += 1);
+                for waiting in &mut waiting {
+                    waiting.unsent();
+                    waiting.lates += 1;
+                }
                 let (again, over) = waiting.into_iter().partition(|waiting| waiting.lates <= LATES_MAX);
                 self.lane.put_back(again);
                 for waiting in over {
@@ -286,6 +294,9 @@ impl Runner {
     /// An error reply means that nothing was charged: then one bad request must not fail the others of its batch.
     fn judge(&mut self, flight: Flight, error: &RedisError) {
         let Flight { mut waiting, .. } = flight;
+        if error.code().is_some() {
+            waiting.iter_mut().for_each(Waiting::unsent);
+        }
         match error.code() {
             Some("MOVED") if self.guide.is_some() => self.lose(waiting, error),
             Some("ASK" | "TRYAGAIN") if self.guide.is_some() && waiting.len() == 1 => self.ask(waiting, error),

@@ -2,6 +2,7 @@
 //! other, in an order that is the same for all replicas; the first denial stops it and what was charged is given back.
 //! Never admits too much; until the refund arrives it counts too much. It knows lanes, not nodes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -11,6 +12,7 @@ use super::cluster::Cluster;
 use super::lane::Failure;
 use super::request::Request;
 use crate::limit::{Cost, Reading};
+use crate::store::owed::Owed;
 use crate::store::{Ask, Gate, Readings, Role, denied};
 
 /// A refund may arrive after the answer has left; without it the counters would stay too high for a window.
@@ -35,6 +37,7 @@ enum Phase {
 /// A request to a Cluster.
 pub(super) struct Question<'a> {
     pub cluster: &'a Cluster,
+    pub owed: &'a Arc<Owed>,
     pub prefix: &'a str,
     pub asks: &'a [Ask<'a>],
     /// By ask.
@@ -52,12 +55,14 @@ struct Course<'a> {
     /// What a denial must give back, with the time from which it was charged.
     charged: Vec<(usize, Instant)>,
     denied: bool,
+    one_by_one: bool,
 }
 
 /// Decides a request whose asks fall into several buckets. `one_by_one` keeps even those of one bucket apart, for while
 /// its slot moves no script may touch two counters.
 pub(super) async fn decide(question: &Question<'_>, one_by_one: bool) -> Result<Readings, Failure> {
-    let mut course = Course { question, readings: vec![None; question.asks.len()], charged: Vec::new(), denied: false };
+    let mut course =
+        Course { question, readings: vec![None; question.asks.len()], charged: Vec::new(), denied: false, one_by_one };
     let parts = parts(question.asks, question.buckets, one_by_one);
     for phase in [Phase::Enforced, Phase::Quota, Phase::Rest] {
         for part in &parts {
@@ -96,8 +101,12 @@ impl Course<'_> {
         // Whether quotas deny is judged over all parts; here each is charged where it admits.
         let gate = Gate { quota_open: true, ..self.question.gate };
         let begun = Instant::now();
+        let lane = self.question.cluster.lane(part.bucket);
+        // A node that gives its slot away takes one ask at a time: debts wait until that is over.
+        let owing = if self.one_by_one { None } else { self.question.owed.before(&asks) };
+        let (asks, debts) = owing.map_or((asks, None), |(asks, debts)| (asks, Some(debts)));
         let request = self.request(&asks, gate, self.denied, part.bucket);
-        let submitted = self.question.cluster.lane(part.bucket).submit(request, self.question.deadline).await;
+        let submitted = lane.submit_owing(request, debts, self.question.deadline).await;
         if matches!(submitted, Err(Failure::Split)) {
             self.deny().await;
         }

@@ -1,0 +1,270 @@
+//! Hits that were admitted in this replica's memory while the store could not be asked: the store must hear of them, with
+//! the first decision about their counter that it makes. Bounded in memory; it knows counters and limits, but neither
+//! policies nor how the store is asked.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use super::{
+    Ask, Role,
+    memory::fingerprint::{Fingerprint, HashKeys},
+};
+use crate::{
+    algorithm::{State, step},
+    limit::{COUNTERS_MAX, Cost, Limit, UnixMicros},
+};
+
+#[cfg(test)]
+mod tests;
+
+/// Some hundred thousand counters: what an outage of an hour leaves of a busy replica.
+const BYTES_MAX: usize = 64 << 20;
+
+/// A debt with its place in a map, rounded up; its state may hold more.
+const DEBT_BYTES: usize = 160;
+
+const SHARDS: usize = 64;
+
+const LOOK: Cost = Cost { hits: 0, charge_denied: false };
+
+/// The debts of one process; all its cores share them.
+pub struct Owed {
+    keys: HashKeys,
+    /// A wall clock that is never set: what it said at the start, and the time since.
+    began: (UnixMicros, Instant),
+    shards: [Mutex<HashMap<Fingerprint, Debt>>; SHARDS],
+    /// Over all shards; while it is 0, which is nearly always, nobody looks any further.
+    counters: AtomicUsize,
+    bytes: AtomicUsize,
+    swept: AtomicUsize,
+    bytes_max: usize,
+    hits: [AtomicU64; 4],
+}
+
+/// What became of hits that were owed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Charged,
+    /// Their window passed before anybody asked about their counter again.
+    Expired,
+    /// There was no room to remember them.
+    Dropped,
+    /// They were sent and no answer came: Redis may have charged them, so they are not sent again.
+    Lost,
+}
+
+impl Outcome {
+    pub const ALL: [Outcome; 4] = [Outcome::Charged, Outcome::Expired, Outcome::Dropped, Outcome::Lost];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Outcome::Charged => "charged",
+            Outcome::Expired => "expired",
+            Outcome::Dropped => "dropped",
+            Outcome::Lost => "lost",
+        }
+    }
+}
+
+/// Of one counter. Kept as the counter itself would be, so that hits leave it when they would leave the store's.
+struct Debt {
+    limit: Limit,
+    state: State,
+    /// All that went into it.
+    hits: u64,
+}
+
+/// Debts on their way to the store. What has not been sent goes back when this is dropped; what has been and was not
+/// answered is lost.
+pub(super) struct Debts {
+    owed: Arc<Owed>,
+    debts: SmallVec<[(Fingerprint, Debt, u64); 2]>,
+    is_sent: bool,
+}
+
+impl Owed {
+    /// `now` is the wall clock's time.
+    pub fn new(now: UnixMicros) -> Owed {
+        Owed::with_room(now, BYTES_MAX)
+    }
+
+    fn with_room(now: UnixMicros, bytes_max: usize) -> Owed {
+        Owed {
+            keys: HashKeys::random(),
+            began: (now, Instant::now()),
+            shards: std::array::from_fn(|_| Mutex::default()),
+            counters: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            swept: AtomicUsize::new(0),
+            bytes_max,
+            hits: Default::default(),
+        }
+    }
+
+    /// Remembers that the cost of `ask` was charged here instead of in the store. What is given back lessens the debt.
+    pub fn add(&self, ask: &Ask<'_>) {
+        if ask.cost.hits != 0 {
+            self.charge(self.keys.counter(ask), &ask.limit, ask.cost.hits, self.now());
+        }
+    }
+
+    fn charge(&self, counter: Fingerprint, limit: &Limit, hits: i64, now: UnixMicros) {
+        let mut shard = self.shard(counter).lock();
+        let known = shard.remove(&counter);
+        let before = known.as_ref().map_or(0, Debt::bytes);
+        if known.is_none() && (hits < 0 || self.bytes.load(Relaxed) + DEBT_BYTES > self.bytes_max) {
+            self.count(Outcome::Dropped, hits.max(0) as u64);
+            return;
+        }
+        if known.is_none() {
+            self.counters.fetch_add(1, Relaxed);
+        }
+        let Debt { state, hits: sum, .. } = known.unwrap_or(Debt { limit: *limit, state: State::Empty, hits: 0 });
+        // Beyond the limit more would make no difference; a log keeps no more than that anyway.
+        let (state, _) = step(limit, state, Cost { hits, charge_denied: true }, now);
+        let debt = Debt { limit: *limit, state, hits: sum.saturating_add_signed(hits) };
+        self.bytes.fetch_add(debt.bytes(), Relaxed);
+        self.bytes.fetch_sub(before, Relaxed);
+        shard.insert(counter, debt);
+    }
+
+    /// What is owed for the counters of `asks`, each once, and then `asks`; `None` where nothing is.
+    pub(super) fn before<'a>(self: &Arc<Owed>, asks: &[Ask<'a>]) -> Option<(SmallVec<[Ask<'a>; 4]>, Box<Debts>)> {
+        if self.counters.load(Relaxed) == 0 {
+            return None;
+        }
+        let now = self.now();
+        let mut due: SmallVec<[Ask<'a>; 4]> = SmallVec::new();
+        let mut taken = Debts { owed: Arc::clone(self), debts: SmallVec::new(), is_sent: false };
+        for ask in asks {
+            if asks.len() + due.len() == COUNTERS_MAX {
+                break;
+            }
+            let counter = self.keys.counter(ask);
+            let Some(debt) = self.remove(counter) else { continue };
+            let hits = debt.due(now);
+            if hits == 0 {
+                self.count(Outcome::Expired, debt.hits);
+                continue;
+            }
+            let cost = Cost { hits: hits as i64, charge_denied: true };
+            // It is charged whatever becomes of the request, and denies nothing itself.
+            due.push(Ask { cost, role: Role::Shadow, ..*ask });
+            taken.debts.push((counter, debt, hits));
+        }
+        if due.is_empty() {
+            return None;
+        }
+        due.extend_from_slice(asks);
+        Some((due, Box::new(taken)))
+    }
+
+    /// Forgets what means nothing any more, a part of all each time.
+    pub fn sweep(&self) {
+        if self.counters.load(Relaxed) == 0 {
+            return;
+        }
+        let now = self.now();
+        let mut shard = self.shards[self.swept.fetch_add(1, Relaxed) % SHARDS].lock();
+        shard.retain(|_, debt| {
+            let is_due = debt.due(now) > 0;
+            if !is_due {
+                self.forget(debt);
+                self.count(Outcome::Expired, debt.hits);
+            }
+            is_due
+        });
+    }
+
+    /// Counters with a debt.
+    pub fn counters(&self) -> usize {
+        self.counters.load(Relaxed)
+    }
+
+    /// Hits that came to this end, since the start.
+    pub fn hits(&self, outcome: Outcome) -> u64 {
+        self.hits[outcome as usize].load(Relaxed)
+    }
+
+    fn remove(&self, counter: Fingerprint) -> Option<Debt> {
+        let debt = self.shard(counter).lock().remove(&counter)?;
+        self.forget(&debt);
+        Some(debt)
+    }
+
+    fn forget(&self, debt: &Debt) {
+        self.counters.fetch_sub(1, Relaxed);
+        self.bytes.fetch_sub(debt.bytes(), Relaxed);
+    }
+
+    fn count(&self, outcome: Outcome, hits: u64) {
+        self.hits[outcome as usize].fetch_add(hits, Relaxed);
+    }
+
+    fn shard(&self, counter: Fingerprint) -> &Mutex<HashMap<Fingerprint, Debt>> {
+        &self.shards[counter.place(SHARDS as u32) as usize]
+    }
+
+    fn now(&self) -> UnixMicros {
+        let (wall, began) = self.began;
+        UnixMicros(wall.0 + began.elapsed().as_micros() as u64)
+    }
+}
+
+impl Debt {
+    /// Hits that still count, up to the whole limit.
+    fn due(&self, now: UnixMicros) -> u64 {
+        let whole = if self.limit.algorithm.has_burst() { self.limit.burst } else { self.limit.requests };
+        let (_, reading) = step(&self.limit, self.state.clone(), LOOK, now);
+        u64::from(whole).saturating_sub(reading.remaining)
+    }
+
+    fn bytes(&self) -> usize {
+        DEBT_BYTES + self.state.heap_bytes()
+    }
+}
+
+impl Debts {
+    pub(super) fn len(&self) -> usize {
+        self.debts.len()
+    }
+
+    /// From now on the store may charge them.
+    pub(super) fn sent(&mut self) {
+        self.is_sent = true;
+    }
+
+    /// The store said that it charged nothing.
+    pub(super) fn unsent(&mut self) {
+        self.is_sent = false;
+    }
+
+    /// The store has charged them.
+    pub(super) fn settled(mut self) {
+        for (_, debt, hits) in std::mem::take(&mut self.debts) {
+            self.owed.count(Outcome::Charged, hits);
+            self.owed.count(Outcome::Expired, debt.hits.saturating_sub(hits));
+        }
+    }
+}
+
+impl Drop for Debts {
+    fn drop(&mut self) {
+        for (counter, debt, hits) in std::mem::take(&mut self.debts) {
+            if self.is_sent {
+                self.owed.count(Outcome::Lost, hits);
+            } else {
+                self.owed.charge(counter, &debt.limit, hits as i64, self.owed.now());
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! How many replicas there are: each writes down in Redis that it lives, and sees who else did. For one thing only: while
+//! Redis is away, each replica gives out its share of the limits. It knows nothing of limits.
+
+use std::time::Duration;
+
+use redis::RedisResult;
+
+use super::link::Live;
+use super::{Redis, Route};
+use crate::store::key;
+
+/// How often to write: an outage that follows finds the number true within a few of these.
+pub const BEAT_PERIOD: Duration = Duration::from_secs(1);
+
+/// For so long after its last beat a replica counts as living.
+const LIFE_SECONDS: u64 = 5;
+
+/// A beat that takes longer is given up; the next comes soon.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// KEYS[1]: a sorted set of replicas by the time of their last beat. ARGV: this replica, and the seconds that a beat counts.
+/// A time ahead of now is from before Redis' clock was set back: whoever lives writes again. Returns how many live.
+const BEAT: &str = "
+local now = tonumber(redis.call('TIME')[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], now + 1, '+inf')
+redis.call('ZADD', KEYS[1], now, ARGV[1])
+redis.call('EXPIRE', KEYS[1], 10 * ARGV[2])
+return redis.call('ZCARD', KEYS[1])";
+
+/// This process among the replicas that share one [`Redis`].
+pub struct Presence {
+    redis: Redis,
+    /// Of this process, and of no other.
+    id: String,
+    /// That the last beat went over: it still stands when the links are being closed.
+    last: Option<Live>,
+    said: bool,
+}
+
+impl Presence {
+    pub fn of(redis: Redis) -> Presence {
+        Presence { redis, id: format!("{:016x}", rand::random::<u64>()), last: None, said: false }
+    }
+
+    /// Says that this replica lives. How many do; `None` where Redis gave no answer.
+    pub async fn beat(&mut self) -> Option<u32> {
+        let mut live = self.live()?;
+        self.last = Some(live.clone());
+        let mut command = redis::cmd("EVAL");
+        command.arg(BEAT).arg(1).arg(self.key()).arg(&self.id).arg(LIFE_SECONDS);
+        let beat: RedisResult<u32> =
+            tokio::time::timeout(PATIENCE, command.query_async(&mut live.connection)).await.ok()?;
+        match beat {
+            Ok(replicas) => Some(replicas),
+            Err(error) => {
+                if !self.said && error.code() == Some("NOPERM") {
+                    tracing::warn!(
+                        %error,
+                        "can't see how many replicas there are: allow this user EVAL and sorted sets on {}*, or set TOLLGATE_EXPECTED_REPLICAS",
+                        self.key(),
+                    );
+                    self.said = true;
+                }
+                None
+            }
+        }
+    }
+
+    /// Says that it goes, so that the others' shares grow at once.
+    pub async fn leave(self) {
+        let Some(mut live) = self.last.clone() else { return };
+        let mut command = redis::cmd("ZREM");
+        command.arg(self.key()).arg(&self.id);
+        // Its last beat is forgotten in any case.
+        let _ = tokio::time::timeout(PATIENCE, command.query_async::<()>(&mut live.connection)).await;
+    }
+
+    /// `<prefix>tg1:{0}:replicas`: in a Cluster it lies where the first bucket does.
+    fn key(&self) -> String {
+        let mut key = Vec::new();
+        key::write_bucket(&mut key, &self.redis.inner.settings.key_prefix, 0);
+        format!("{}:replicas", String::from_utf8_lossy(&key))
+    }
+
+    fn live(&self) -> Option<Live> {
+        match &self.redis.inner.route {
+            Route::One { link, .. } => link.live(),
+            Route::Cluster(cluster) => cluster.lane(0).link()?.live(),
+        }
+    }
+}
