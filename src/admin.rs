@@ -1,5 +1,7 @@
 //! The admin listener: what is in force and why, for operators. Tells, and asks for a reload; changes nothing itself.
 
+mod explain;
+
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -25,6 +27,8 @@ use crate::{
     },
 };
 
+pub use explain::Explaining;
+
 #[derive(Clone)]
 struct Served {
     snapshot: Arc<ArcSwap<Snapshot>>,
@@ -32,7 +36,8 @@ struct Served {
 }
 
 /// `reload` is told when someone asks for the rules to be read again.
-pub fn router(snapshot: Arc<ArcSwap<Snapshot>>, reload: Arc<Notify>) -> Router {
+pub fn router(snapshot: Arc<ArcSwap<Snapshot>>, reload: Arc<Notify>, explaining: Explaining) -> Router {
+    let explained = Router::new().route("/explain", get(explain::explain)).with_state(Arc::new(explaining));
     Router::new()
         .route("/", get(async || INDEX))
         .route("/rules", get(rules))
@@ -40,6 +45,7 @@ pub fn router(snapshot: Arc<ArcSwap<Snapshot>>, reload: Arc<Notify>) -> Router {
         .route("/-/reload", post(ask_for_reload))
         .fallback(async || (StatusCode::NOT_FOUND, INDEX))
         .with_state(Served { snapshot, reload })
+        .merge(explained)
 }
 
 /// `/metrics`, on a listener of its own.
@@ -52,6 +58,7 @@ pub fn metrics_router(path: &str, snapshot: Arc<ArcSwap<Snapshot>>, metrics: Arc
 
 /// What there is, as the reference lists it: sorted, and shown wherever a path leads nowhere.
 const INDEX: &str = "/-/reload: POST reads the rules again\n\
+                     /explain: what a request would be answered and why, as JSON (?domain=api&entry=user=alice)\n\
                      /rlconfig: the limits in force, a line each\n\
                      /rules: the rules in force and the problems of those that aren't, as JSON\n";
 

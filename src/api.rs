@@ -18,6 +18,7 @@ use std::{sync::Arc, time::Duration};
 
 pub use auth::{Caller, Guard, Scope, Tokens, TokensError};
 pub use check::{Asked, Checked};
+pub use explain::look;
 pub use grpc::service as grpc_service;
 pub(crate) use http::authorization;
 pub use http::router;

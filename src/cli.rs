@@ -1,8 +1,12 @@
 //! The command line: one function per subcommand, printing and exit codes. Uses the library as anyone would.
 
+mod alone;
 mod bench;
 mod call;
 mod check;
+mod client;
+mod completions;
+mod explain;
 mod namesakes;
 mod serve;
 mod test;
@@ -44,10 +48,14 @@ enum Command {
     Check(check::CheckArgs),
     /// Play test cases to rules, and print where answers differ from what is expected
     Test(test::TestArgs),
+    /// Tell what a request would be answered, and why: rule, override, counters and what they hold
+    Explain(Box<explain::ExplainArgs>),
     /// Ask a running service once
     Call(call::CallArgs),
     /// Put load on a running service, and measure it
     Bench(bench::BenchArgs),
+    /// Print what makes a shell complete our commands and flags
+    Completions(completions::CompletionsArgs),
 }
 
 /// Runs the program; errors are for standard error, and mean exit code 1.
@@ -65,8 +73,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<ExitCode>
         Some(Command::Serve(flags)) => serve::run(&flags),
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::Test(args)) => test::run(&args),
+        Some(Command::Explain(args)) => explain::run(&args),
         Some(Command::Call(args)) => call::run(args),
         Some(Command::Bench(args)) => bench::run(args),
+        Some(Command::Completions(args)) => completions::run(&args, Cli::command()),
     }
 }
 

@@ -6,7 +6,9 @@ mod tests;
 
 use crate::{
     limit::Micros,
+    limiter::{Applies, CounterLook, DescriptorLook},
     rules::{Found, How, Step},
+    store::Role,
 };
 
 /// The way to a rule, or where it ended, on one line.
@@ -21,6 +23,63 @@ pub fn in_words(domain: &str, found: Found<'_>, steps: &[Step<'_>]) -> String {
             Some((last, before)) => format!("{} meets no rule: {}", path(steps), dead_end(last, before)),
             None => "a descriptor without entries meets no rule".to_owned(),
         },
+    }
+}
+
+/// What applies to a descriptor and why, in a sentence: whether it passes by itself, and if not, when it does.
+pub fn verdict(look: &DescriptorLook, domain: &str, found: Found<'_>, steps: &[Step<'_>]) -> String {
+    let by = match &look.overridden {
+        Some(_) => "by an override",
+        None => "by its rule",
+    };
+    match look.applies {
+        Applies::Nothing => format!("passes: {}", in_words(domain, found, steps)),
+        Applies::NoLimit => match found {
+            Found::Rule { rule, .. } if rule.limits.is_empty() && look.overridden.is_none() => {
+                "passes: its rule has no limit".to_owned()
+            }
+            _ => "passes: the limits of another descriptor replace those of its rule".to_owned(),
+        },
+        Applies::Unlimited => format!("passes: unlimited {by}"),
+        Applies::Limits | Applies::Requested => of_counters(&look.counters),
+    }
+}
+
+/// A limit that denies, the one with the longest wait, is told of before one that admits, the one with least left; and one
+/// that is only tried out after both.
+fn of_counters(counters: &[CounterLook]) -> String {
+    if counters.iter().any(|counter| counter.reading.is_none()) {
+        return "the store can't say: the limits' on_store_failure decides".to_owned();
+    }
+    let refusing = |is_shadow: bool| {
+        let refuses = |it: &&CounterLook| {
+            it.reading.is_some_and(|reading| !reading.admitted) && (it.role == Role::Shadow) == is_shadow
+        };
+        counters.iter().filter(refuses).max_by_key(|it| it.reading.map(|reading| reading.reset))
+    };
+    if let Some(counter) = refusing(false) {
+        let together = if counter.role == Role::Quota { ", if all other quotas refuse too" } else { "" };
+        return format!("refused by {}{together}: {}", counter.limit_id, when(counter));
+    }
+    if let Some(counter) = refusing(true) {
+        return format!("passes, though {} refuses: it is only tried out ({})", counter.limit_id, when(counter));
+    }
+    match counters.iter().min_by_key(|it| it.reading.map(|reading| reading.remaining)) {
+        Some(counter) => format!("passes: {} of {} left", left(counter), counter.limit_id),
+        None => "passes".to_owned(),
+    }
+}
+
+fn left(counter: &CounterLook) -> u64 {
+    counter.reading.map_or(0, |reading| reading.remaining)
+}
+
+fn when(counter: &CounterLook) -> String {
+    let most = if counter.limit.algorithm.has_burst() { counter.limit.burst } else { counter.limit.requests };
+    match counter.reading {
+        _ if most == 0 => "its limit is 0, nothing passes".to_owned(),
+        Some(reading) => format!("{} left, passes again in {}", reading.remaining, wait(reading.reset)),
+        None => "the store can't say".to_owned(),
     }
 }
 

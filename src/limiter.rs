@@ -3,6 +3,7 @@
 
 mod degraded;
 mod judge;
+mod look;
 mod notes;
 mod plan;
 mod replicas;
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 
 pub use degraded::Degraded;
 pub use judge::{Decision, ShownLimit, Status};
+pub use look::{Applies, CounterLook, DescriptorLook, Look, Overriding};
 pub use notes::{Note, Notes};
 pub use replicas::Replicas;
 
@@ -237,6 +239,11 @@ impl Limiter {
             }
         }
         decision
+    }
+
+    /// Where its counters are: `memory` or `redis`.
+    pub fn store_name(&self) -> &'static str {
+        self.store.name()
     }
 
     /// Whether decisions wait for something outside this process.

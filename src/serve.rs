@@ -34,7 +34,7 @@ use tracing::{info, warn};
 
 use self::{accept::Listener, backend::Backend, connection::Grpc, core::Core, http_listener::HttpListener, tls::Tls};
 use crate::{
-    admin,
+    admin::{self, Explaining},
     api::{Api, grpc_service},
     health::Health,
     http,
@@ -106,6 +106,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
     let core_ended = CancellationToken::new();
     let (service, store) = limiting.service(&control, &closed);
     let (api, tokens) = api::open(&settings, service.limiter())?;
+    let explaining = Explaining { limiter: service.limiter().clone(), patience: settings.decisions.store_timeout };
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let others = other_services(health_service, &api)?;
     let cores = start_cores(&settings, &limiting, (&others, &tls), &goaway, &core_ended)?;
@@ -118,7 +119,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
         parts.spawn(serving.map(move |()| (surface.name(), Ok(()))));
     };
     serve_http(Surface::Http, bound.http, http_tls, http::router(Arc::clone(&health), service, api));
-    serve_http(Surface::Admin, bound.admin, None, admin::router(Arc::clone(&snapshot), reload));
+    serve_http(Surface::Admin, bound.admin, None, admin::router(Arc::clone(&snapshot), reload, explaining));
     if let Some(listener) = bound.metrics {
         let path = &settings.listeners.metrics_path;
         let router = admin::metrics_router(path, Arc::clone(&snapshot), Arc::clone(&metrics));

@@ -191,7 +191,7 @@ fn own_limit(request: &CheckRequest, algorithm: Algorithm) -> Result<Option<Limi
     Ok(Some(Limit::new(requests, Micros(micros.round() as u64), algorithm)))
 }
 
-fn answer(decision: &Decision) -> Checked {
+pub(super) fn answer(decision: &Decision) -> Checked {
     let allowed = decision.overall == Code::Ok;
     let mut policies: Vec<Policy> = Vec::new();
     for index in order(decision) {

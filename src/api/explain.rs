@@ -1,13 +1,149 @@
-//! What a check would be answered, and why. Knows nothing of gRPC or HTTP.
+//! What a check would be answered, and why: the limiter's look in words and numbers. Knows nothing of gRPC or HTTP.
 
-use super::{Api, ApiError, CheckRequest, ExplainResponse};
-use crate::limiter::Snapshot;
+use std::time::Duration;
+
+use super::{
+    Api, ApiError, Asked, CheckRequest, Entry, ExplainResponse, ExplainedCounter, ExplainedDescriptor,
+    ExplainedOverride, LimitNumbers, MatchStep, check,
+};
+use crate::{
+    clock, explain,
+    limit::{Descriptor, Limit, Micros, Request, UnixMicros},
+    limiter::{Applies, CounterLook, DecideError, DescriptorLook, Limiter, Look, Overriding, Snapshot},
+    moment,
+    rules::{Found, How, Step, overrides::Standing},
+    store::Role,
+};
 
 /// The caller may, and the domain is loaded. [`super::Asked`] makes the limiter's words of the request.
 pub(super) async fn explain(
-    _api: &Api,
-    _snapshot: &Snapshot,
-    _request: CheckRequest,
+    api: &Api,
+    snapshot: &Snapshot,
+    request: CheckRequest,
 ) -> Result<ExplainResponse, ApiError> {
-    Err(ApiError::Unimplemented("explanations aren't there yet".into()))
+    let asked = Asked::of(api, snapshot, request)?;
+    Ok(look(&api.limiter, &asked.words(), clock::now(), api.store_timeout).await?)
+}
+
+/// For anyone who may ask: the API's callers, the admin listener, the command line with rules of its own.
+pub async fn look(
+    limiter: &Limiter,
+    request: &Request<'_>,
+    now: UnixMicros,
+    patience: Duration,
+) -> Result<ExplainResponse, DecideError> {
+    let deadline = (clock::instant() + patience).into();
+    let look = limiter.look(request, now, deadline).await?;
+    let descriptors = request.descriptors.iter().zip(&look.descriptors);
+    Ok(ExplainResponse {
+        descriptors: descriptors.map(|(asked, found)| descriptor(request.domain, asked, found, &look)).collect(),
+        rules_version: u32::try_from(look.snapshot.version).unwrap_or(u32::MAX),
+        store: limiter.store_name().to_owned(),
+        store_error: look.decision.as_ref().err().map(ToString::to_string).unwrap_or_default(),
+        answer: look.decision.ok().map(|decision| check::answer(&decision).answer),
+    })
+}
+
+fn descriptor(domain: &str, asked: &Descriptor<'_>, found: &DescriptorLook, look: &Look) -> ExplainedDescriptor {
+    let rules = &look.snapshot.rules;
+    let (met, steps) = rules.explain(domain, &asked.entries);
+    let rule = if let Found::Rule { domain, rule } = met { Some((domain, rule)) } else { None };
+    let candidates =
+        rule.map(|(domain, rule)| rules.explain_override(domain, rule, &asked.entries, look.wall)).unwrap_or_default();
+    // What beats all files leaves no winner among them.
+    let is_from_file = found.overridden.as_ref().is_some_and(|winner| !winner.place.is_empty());
+    let passed_over =
+        candidates.iter().filter(|it| !(is_from_file && it.standing == Standing::Wins)).map(|candidate| {
+            let why = match found.applies {
+                _ if candidate.standing == Standing::Expired => standing(Standing::Expired),
+                Applies::Requested => "the limit that came with the request comes first",
+                _ => standing(candidate.standing),
+            };
+            ExplainedOverride { why: why.to_owned(), ..overriding(&Overriding::of(candidate.row)) }
+        });
+    ExplainedDescriptor {
+        entries: entries(asked.entries.iter().map(|entry| (entry.key, entry.value))),
+        steps: steps.iter().map(step).collect(),
+        rule: rule.map(|(_, rule)| rule.id.to_string()).unwrap_or_default(),
+        place: rule.map(|(_, rule)| format!("{}:{}", rule.file.display(), rule.line)).unwrap_or_default(),
+        verdict: explain::verdict(found, domain, met, &steps),
+        r#override: found.overridden.as_ref().map(overriding),
+        counters: found.counters.iter().map(counter).collect(),
+        passed_over: passed_over.collect(),
+    }
+}
+
+fn standing(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Wins => "an override that was set at run time comes first",
+        Standing::Expired => "it has ended",
+        Standing::FewerKeys => "another names more keys",
+        Standing::LaterKey => "another names as many keys, and one further left",
+        Standing::NotOfTheRule => "another belongs to the rule, this one to the domain",
+        Standing::EarlierPlace => "another matches the same, in a rule file or in a file that is named later",
+    }
+}
+
+fn overriding(of: &Overriding) -> ExplainedOverride {
+    ExplainedOverride {
+        source: "file".to_owned(),
+        id: String::new(),
+        r#match: entries(of.matches.iter().map(|(key, value)| (&**key, &**value))),
+        place: of.place.clone(),
+        expires: of.expires.map(moment::text).unwrap_or_default(),
+        reason: of.reason.clone(),
+        owner: of.owner.clone(),
+        why: String::new(),
+    }
+}
+
+fn entries<'e>(pairs: impl Iterator<Item = (&'e str, &'e str)>) -> Vec<Entry> {
+    pairs.map(|(key, value)| Entry { key: key.to_owned(), value: value.to_owned() }).collect()
+}
+
+fn step(step: &Step<'_>) -> MatchStep {
+    let (how, pattern) = match &step.how {
+        How::Exact => ("exact", ""),
+        How::Pattern(pattern) => ("pattern", &**pattern),
+        How::KeyOnly => ("key_only", ""),
+        How::UnknownKey => ("unknown_key", ""),
+        How::UnknownValue => ("unknown_value", ""),
+        How::TooDeep => ("too_deep", ""),
+    };
+    MatchStep {
+        key: step.entry.key.to_owned(),
+        value: step.entry.value.to_owned(),
+        how: how.to_owned(),
+        pattern: pattern.to_owned(),
+    }
+}
+
+fn counter(counter: &CounterLook) -> ExplainedCounter {
+    let seconds = |wait: Micros| wait.as_duration().as_secs_f64();
+    let Limit { requests, window, algorithm, burst, .. } = counter.limit;
+    ExplainedCounter {
+        limit_id: counter.limit_id.to_string(),
+        limit: Some(LimitNumbers {
+            requests,
+            window_seconds: seconds(window),
+            algorithm: algorithm.name().to_owned(),
+            burst: algorithm.has_burst().then_some(burst),
+            enforce: counter.enforce,
+            name: counter.name.as_deref().unwrap_or_default().to_owned(),
+        }),
+        key: counter.key.clone(),
+        admits: counter.reading.map(|reading| reading.admitted),
+        remaining: counter.reading.map(|reading| reading.remaining.min(u64::from(u32::MAX)) as u32),
+        reset_seconds: counter.reading.map(|reading| seconds(reading.reset)),
+        role: role(counter.role).to_owned(),
+        on_store_failure: counter.on_store_failure.name().to_owned(),
+    }
+}
+
+fn role(role: Role) -> &'static str {
+    match role {
+        Role::Enforced => "enforced",
+        Role::Quota => "quota",
+        Role::Shadow => "shadow",
+    }
 }

@@ -14,10 +14,11 @@ use anyhow::{Context, bail};
 use clap::{Args, builder::FalseyValueParser};
 
 use self::play::Stage;
+use super::alone::DecisionArgs;
 use crate::{
     rules::{self, Case, CaseFile, DotFiles, Problems, Rules, Source, Sources},
     serve,
-    settings::{Flags, Settings},
+    settings::Settings,
 };
 
 #[derive(Args)]
@@ -50,47 +51,14 @@ pub(super) struct TestArgs {
     decisions: DecisionArgs,
 }
 
-/// What serving can be told of decisions, by the same names.
-#[derive(Args)]
-struct DecisionArgs {
-    /// envoyproxy: the defaults of algorithm and count-denied are fixed_window and true
-    #[arg(long, value_name = "NAME", env = "TOLLGATE_COMPAT")]
-    compat: Option<String>,
-    /// Algorithm of limits that name none [default: sliding_window]
-    #[arg(long, value_name = "NAME", env = "TOLLGATE_ALGORITHM")]
-    algorithm: Option<String>,
-    /// Do refused hits consume the limit: auto (only a descriptor's own hits_addend), true, false [default: auto]
-    #[arg(long, value_name = "WHEN", env = "TOLLGATE_COUNT_DENIED")]
-    count_denied: Option<String>,
-    /// Answer OK to every request, and count and report as if not [default: false]
-    #[arg(long, value_name = "BOOL", env = "SHADOW_MODE")]
-    shadow_mode: Option<String>,
-    /// Treat every rule as if it had quota_mode [default: false]
-    #[arg(long, value_name = "BOOL", env = "QUOTA_MODE")]
-    quota_mode: Option<String>,
-}
-
 impl TestArgs {
-    fn settings(&self) -> anyhow::Result<Settings> {
-        let flags = Flags {
-            merge_domain_config: Some(self.merge_domain_config.to_string()),
-            compat: self.decisions.compat.clone(),
-            algorithm: self.decisions.algorithm.clone(),
-            count_denied: self.decisions.count_denied.clone(),
-            shadow_mode: self.decisions.shadow_mode.clone(),
-            quota_mode: self.decisions.quota_mode.clone(),
-            ..Flags::default()
-        };
-        Ok(Settings::resolve(&flags)?)
-    }
-
     fn dot_files(&self) -> DotFiles {
         if self.runtime_ignoredotfiles { DotFiles::Ignore } else { DotFiles::Read }
     }
 }
 
 pub(super) fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
-    let settings = args.settings()?;
+    let settings = args.decisions.settings(args.merge_domain_config)?;
     let (mut results, mut loaded) = (print::Results::default(), Loaded::default());
     for path in case_files(args)? {
         let source = Source::read(&path).with_context(|| format!("{} can't be read", path.display()))?;

@@ -9,6 +9,7 @@ mod dependencies;
 mod docs;
 mod envoy;
 mod examples;
+mod explain;
 mod fuzz_corpora;
 mod harness;
 mod kubernetes;

@@ -2,23 +2,15 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use arc_swap::ArcSwap;
 use serde::Serialize;
 
 use crate::{
+    cli::alone,
     explain,
     limit::{Code, Micros, Request, UnixMicros, written},
-    limiter::{DecideError, Decision, Degraded, Limiter, Modes, Snapshot, Status},
-    metrics::{Meters, Metrics},
-    rules::{Case, CaseRequest, ExpectedLimit, ExpectedStatus, Problems, Remaining, Rules, Wait},
-    store::{
-        Store,
-        memory::{Memory, MemorySettings},
-    },
+    limiter::{DecideError, Decision, Limiter, Modes, Status},
+    rules::{Case, CaseRequest, ExpectedLimit, ExpectedStatus, Remaining, Rules, Wait},
 };
-
-/// Cases name their users one by one: more counters than fit in here can't come together.
-const COUNTERS_BYTES: u64 = 64 << 20;
 
 /// A request that wasn't answered as expected.
 #[derive(Serialize)]
@@ -61,19 +53,8 @@ impl Stage {
 
     /// With counters that begin empty. All of its requests are made, whatever becomes of those before.
     pub(super) fn play(&self, case: &Case, domain: &str) -> Vec<Failure> {
-        let limiter = self.limiter(case.start);
+        let limiter = alone::limiter(Rules::clone(&self.rules), self.modes, case.start);
         case.requests.iter().filter_map(|request| self.ask(&limiter, case.start, request, domain)).collect()
-    }
-
-    fn limiter(&self, start: UnixMicros) -> Limiter {
-        let rules = Rules::clone(&self.rules);
-        let meters = Meters::new(&rules, None);
-        let (problems, kept) = (Problems::default(), Vec::new());
-        let snapshot = Snapshot { version: 1, rules, meters, problems, kept, loaded_at: start };
-        let memory = || Arc::new(Memory::new(MemorySettings { max_bytes: COUNTERS_BYTES }));
-        let degraded = Arc::new(Degraded::new(memory(), 1));
-        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
-        Limiter::new(snapshot, Store::Memory(memory()), degraded, self.modes, Arc::new(Metrics::default()))
     }
 
     fn ask(&self, limiter: &Limiter, start: UnixMicros, asked: &CaseRequest, domain: &str) -> Option<Failure> {

@@ -1,0 +1,114 @@
+//! An explanation for people.
+
+use std::fmt::Write as _;
+
+use crate::{
+    api::{ExplainResponse, ExplainedCounter, ExplainedDescriptor, ExplainedOverride, LimitNumbers, MatchStep},
+    explain,
+    limit::Micros,
+};
+
+/// `alone`: no service was asked, and what counters hold says nothing.
+pub(super) fn in_words(answer: &ExplainResponse, alone: bool) -> String {
+    let mut out = String::new();
+    for descriptor in &answer.descriptors {
+        of_descriptor(&mut out, descriptor, alone);
+    }
+    if !answer.store_error.is_empty() {
+        let _ = writeln!(out, "the store failed: {}", answer.store_error);
+    }
+    if let Some(check) = answer.answer.as_ref().filter(|_| !alone) {
+        let retry = check.retry_after_seconds.map(|seconds| format!(", until {} from now", wait(seconds)));
+        let word = if check.allowed { "admitted" } else { "refused" };
+        let _ = writeln!(out, "this request would be {word}{}", retry.unwrap_or_default());
+    }
+    out
+}
+
+fn of_descriptor(out: &mut String, it: &ExplainedDescriptor, alone: bool) {
+    let entries: String = it.entries.iter().map(|entry| format!("({}={})", entry.key, entry.value)).collect();
+    let _ = writeln!(out, "{entries}");
+    for step in &it.steps {
+        line(out, "entry", &of_step(step));
+    }
+    if !it.rule.is_empty() {
+        line(out, "rule", &format!("{} ({})", it.rule, it.place));
+    }
+    if let Some(found) = &it.r#override {
+        line(out, "override", &of_override(found));
+    }
+    for other in &it.passed_over {
+        line(out, "not", &format!("{}: {}", of_override(other), other.why));
+    }
+    for counter in &it.counters {
+        of_counter(out, counter, alone);
+    }
+    // Counters that nobody has hit say nothing of what will be.
+    if !alone || it.counters.is_empty() {
+        line(out, "so", &it.verdict);
+    }
+}
+
+fn line(out: &mut String, what: &str, text: &str) {
+    let _ = writeln!(out, "  {what:<9} {text}");
+}
+
+fn of_step(step: &MatchStep) -> String {
+    let MatchStep { key, value, how, pattern } = step;
+    let how = match how.as_str() {
+        "exact" => "a rule for this very value".to_owned(),
+        "pattern" => format!("the first pattern that matches is {pattern}"),
+        "key_only" => format!("the rule for any {key}"),
+        "unknown_key" => format!("no rule here has the key {key}"),
+        "unknown_value" => format!("no rule here is for this value, nor for any {key}"),
+        "too_deep" => "no rules are below the one before".to_owned(),
+        other => other.to_owned(),
+    };
+    format!("{key}={value}: {how}")
+}
+
+fn of_override(it: &ExplainedOverride) -> String {
+    let matches: Vec<String> = it.r#match.iter().map(|entry| format!("{}={}", entry.key, entry.value)).collect();
+    let place = if it.id.is_empty() { it.place.clone() } else { format!("set at run time as {}", it.id) };
+    let mut text = format!("{} ({place})", matches.join(","));
+    for (what, said) in [("ends", &it.expires), ("because", &it.reason), ("of", &it.owner)] {
+        if !said.is_empty() {
+            let _ = write!(text, ", {what} {said}");
+        }
+    }
+    text
+}
+
+fn of_counter(out: &mut String, it: &ExplainedCounter, alone: bool) {
+    let limit = it.limit.as_ref().map(of_limit).unwrap_or_default();
+    let role = match (&*it.role, it.limit.as_ref().is_none_or(|limit| limit.enforce)) {
+        ("shadow", false) => ", not enforced",
+        ("shadow", true) => ", in shadow mode",
+        ("quota", _) => ", a quota",
+        _ => "",
+    };
+    let left = match (it.remaining, it.reset_seconds) {
+        (Some(remaining), Some(reset)) if !alone => {
+            let then = match it.admits {
+                Some(true) if remaining > 0 => "empty in",
+                _ => "admits again in",
+            };
+            format!("; {remaining} left, {then} {}", wait(reset))
+        }
+        _ => String::new(),
+    };
+    line(out, "limit", &format!("{}: {limit}{role}{left}", it.limit_id));
+    line(out, "counter", &it.key);
+    line(out, "on error", &format!("{}, where the store fails", it.on_store_failure));
+}
+
+fn of_limit(limit: &LimitNumbers) -> String {
+    let burst = limit.burst.map(|burst| format!(", burst {burst}")).unwrap_or_default();
+    format!("{} in {}, {}{burst}", limit.requests, wait(limit.window_seconds), limit.algorithm)
+}
+
+/// To the millisecond, beyond a second.
+fn wait(seconds: f64) -> String {
+    let micros = (seconds * 1e6).round() as u64;
+    explain::wait(Micros(if micros > 1_000_000 { micros.div_ceil(1_000) * 1_000 } else { micros }))
+}

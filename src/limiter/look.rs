@@ -1,0 +1,163 @@
+//! A request as it would be decided, with what its answer would rest on, and nothing counted. Takes the same plan and the
+//! same judgement as a decision, so that what it tells is what is decided.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{
+    DecideError, Decision, Limiter, Notes, Snapshot,
+    degraded::Policies,
+    judge,
+    plan::{Plan, Planned},
+};
+use crate::{
+    limit::{FailurePolicy, Limit, Reading, Request, UnixMicros},
+    metrics::requested_id,
+    rules::overrides::RowRef,
+    store::{Role, StoreError},
+};
+
+/// What a request would be answered, and why.
+pub struct Look {
+    /// That was seen.
+    pub snapshot: Arc<Snapshot>,
+    /// The time that decided which overrides have ended.
+    pub wall: UnixMicros,
+    /// With notes. Its numbers are those of now: the cost isn't taken from them.
+    pub decision: Result<Decision, StoreError>,
+    /// One per descriptor, in order.
+    pub descriptors: Vec<DescriptorLook>,
+}
+
+pub struct DescriptorLook {
+    pub applies: Applies,
+    /// What took the place of the rule's limits.
+    pub overridden: Option<Overriding>,
+    /// In the order in which they are asked.
+    pub counters: Vec<CounterLook>,
+}
+
+/// What holds for a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applies {
+    /// No rule: the walk says why.
+    Nothing,
+    /// A rule without limits, or all of them replaced by those of another descriptor.
+    NoLimit,
+    Unlimited,
+    Limits,
+    /// The limit that came with the request.
+    Requested,
+}
+
+/// An override that holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overriding {
+    pub matches: Vec<(String, String)>,
+    /// File and line of one on disk.
+    pub place: String,
+    pub expires: Option<UnixMicros>,
+    pub reason: String,
+    pub owner: String,
+}
+
+/// One counter of the request.
+pub struct CounterLook {
+    pub limit_id: Arc<str>,
+    pub name: Option<Box<str>>,
+    pub limit: Limit,
+    pub enforce: bool,
+    pub role: Role,
+    /// [`crate::store::Store::counter_name`].
+    pub key: String,
+    /// What is done where the store fails.
+    pub on_store_failure: FailurePolicy,
+    /// `None` where the store failed.
+    pub reading: Option<Reading>,
+}
+
+impl Limiter {
+    /// What `request` would be answered at `now`, and why. Counts nothing, in metrics neither.
+    pub async fn look(&self, request: &Request<'_>, now: UnixMicros, deadline: Instant) -> Result<Look, DecideError> {
+        let snapshot = self.snapshot.load_full();
+        let plan = snapshot.plan(request, self.modes, || self.wall(now))?;
+        let answer = self.store.look(&plan.asks, now, deadline).await;
+        let decision = answer.as_ref().map_err(Clone::clone).map(|readings| {
+            let mut decision = judge::judge(&plan, readings, &Policies::new());
+            decision.notes = Some(Box::new(Notes::of(request, &plan, readings, snapshot.version)));
+            decision
+        });
+        let readings = answer.as_ref().ok().map(|readings| readings.as_slice());
+        let descriptors = plan.descriptors.iter().map(|planned| self.descriptor(request, &plan, planned, readings));
+        let descriptors = descriptors.collect();
+        drop(plan);
+        Ok(Look { wall: self.wall(now), decision, descriptors, snapshot })
+    }
+
+    fn descriptor(
+        &self,
+        request: &Request<'_>,
+        plan: &Plan<'_>,
+        planned: &Planned<'_>,
+        readings: Option<&[Reading]>,
+    ) -> DescriptorLook {
+        let default = self.modes.on_store_failure;
+        let counter = |index: usize| {
+            let ask = &plan.asks[index];
+            CounterLook {
+                limit_id: requested_id(request.domain).into(),
+                name: None,
+                limit: ask.limit,
+                enforce: true,
+                role: ask.role,
+                key: self.store.counter_name(ask),
+                on_store_failure: default,
+                reading: readings.map(|readings| readings[index]),
+            }
+        };
+        let none = |applies, row: Option<RowRef<'_>>| DescriptorLook {
+            applies,
+            overridden: row.map(Overriding::of),
+            counters: Vec::new(),
+        };
+        match planned {
+            Planned::UnknownDomain | Planned::NoMatch => none(Applies::Nothing, None),
+            Planned::Free => none(Applies::NoLimit, None),
+            Planned::Unlimited(row) => none(Applies::Unlimited, *row),
+            Planned::Requested { asks, .. } => DescriptorLook {
+                applies: Applies::Requested,
+                overridden: None,
+                counters: asks.clone().map(counter).collect(),
+            },
+            Planned::Ruled { counted, asks, .. } => {
+                let limits = counted.limits().zip(counted.policies(default)).enumerate().zip(asks.clone());
+                let counters = limits.map(|((nth, (limit, on_store_failure)), index)| CounterLook {
+                    limit_id: counted.known_as(nth).map_or_else(|| Arc::clone(&limit.id), |own| Arc::clone(&own.id)),
+                    name: limit.name.clone(),
+                    enforce: limit.enforce,
+                    on_store_failure,
+                    ..counter(index)
+                });
+                DescriptorLook {
+                    applies: Applies::Limits,
+                    overridden: counted.row.map(Overriding::of),
+                    counters: counters.collect(),
+                }
+            }
+        }
+    }
+}
+
+impl Overriding {
+    pub fn of(row: RowRef<'_>) -> Overriding {
+        let place = row.place();
+        Overriding {
+            matches: row.matches().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+            place: format!("{}:{}", place.path.display(), place.line),
+            expires: row.expires(),
+            reason: row.reason().to_owned(),
+            owner: row.owner().to_owned(),
+        }
+    }
+}
