@@ -3,6 +3,7 @@
 mod health;
 mod hostile;
 mod lifecycle;
+mod override_files;
 mod owed;
 mod random;
 mod reload;

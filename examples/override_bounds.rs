@@ -1,0 +1,215 @@
+//! Measures what is promised of overrides in files: how long a million rows of CSV take to load, and what each takes of
+//! memory; what a decision costs beside them; that a reload under load makes no request slow. Run with
+//! `cargo run --release --example override_bounds -- load|decide|reload`; fails if a promise is broken.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    hint::black_box,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use tollgate::{
+    clock,
+    limit::{Algorithm, CountDenied, Descriptor, Entry, FailurePolicy, Request, UnixMicros},
+    limiter::{Degraded, Limiter, Modes, Snapshot},
+    metrics::{Meters, Metrics},
+    rules::{self, Defaults, DotFiles, Problems, Rules, Sources},
+    store::{
+        Store,
+        memory::{Memory, MemorySettings},
+    },
+};
+
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const MILLION: usize = 1_000_000;
+const NOW: UnixMicros = UnixMicros(1_800_000_000_123_456);
+
+fn main() {
+    match std::env::args().nth(1).as_deref() {
+        Some("load") => load(),
+        Some("decide") => decide(),
+        Some("reload") => reload(),
+        _ => eprintln!("usage: override_bounds load|decide|reload"),
+    }
+}
+
+fn user(number: usize) -> String {
+    format!("user-{number:08}")
+}
+
+/// A rule file that names a CSV of so many rows.
+fn write(directory: &Path, rows: usize, requests: u32) {
+    let tiers = "tiers: {gold: {requests_per_unit: 4000000000, unit: hour}}";
+    let rule = "{key: user, rate_limit: 4000000000/m, overrides_from: [users.csv]}";
+    fs::write(directory.join("api.yaml"), format!("domain: api\n{tiers}\ndescriptors: [{rule}]\n")).expect("ours");
+    let mut csv = "match.user,limit,expires,reason,owner\n".to_owned();
+    for number in 0..rows {
+        let limit = requests + number as u32 % 10;
+        let _ = writeln!(csv, "{},{limit}/m,2099-01-{:02},contract {number},sales", user(number), number % 28 + 1);
+    }
+    fs::write(directory.join("users.csv"), csv).expect("ours");
+}
+
+fn read(directory: &Path) -> Sources {
+    Sources::read(&[directory.to_owned()], DotFiles::Read).expect("it was just written")
+}
+
+fn loaded(directory: &Path) -> Rules {
+    let load = rules::load(&read(directory), &Defaults::default(), None);
+    assert!(load.problems.is_empty(), "{}", load.problems.render());
+    load.rules
+}
+
+/// How long a million rows take, at best of three, and what they leave in memory.
+fn load() {
+    let directory = tempfile::tempdir().expect("a place for rules");
+    write(directory.path(), MILLION, 4_000_000_000);
+    let mut best = Duration::MAX;
+    for round in 0..3 {
+        let before = resident();
+        let began = clock::instant();
+        let rules = loaded(directory.path());
+        let took = began.elapsed();
+        best = best.min(took);
+        let table = rules.domains()[0].overrides();
+        let each = table.bytes() as f64 / table.len() as f64;
+        let grown = resident().saturating_sub(before) as f64 / table.len() as f64;
+        println!("{} rows in {took:.2?}; {each:.1} B each, resident {grown:.1} B each", table.len());
+        assert!(each <= 150.0, "a row takes {each} B");
+        // Later rounds find memory that earlier ones gave back.
+        assert!(round > 0 || grown <= 150.0, "a row takes {grown} B of resident memory");
+    }
+    assert!(best <= Duration::from_secs(3), "a million rows take {best:?}");
+}
+
+fn limiter(rules: Rules) -> (Limiter, Arc<ArcSwap<Snapshot>>) {
+    let memory = || Arc::new(Memory::new(MemorySettings::default()));
+    let snapshot = Arc::new(ArcSwap::from_pointee(snapshot(rules)));
+    let modes = Modes {
+        shadow: false,
+        quota: false,
+        algorithm: Algorithm::SlidingWindow,
+        count_denied: CountDenied::Auto,
+        on_store_failure: FailurePolicy::Local,
+        notes: false,
+    };
+    let (degraded, metrics) = (Arc::new(Degraded::new(memory(), 1)), Arc::new(Metrics::default()));
+    (Limiter::new(Arc::clone(&snapshot), Store::Memory(memory()), degraded, modes, metrics), snapshot)
+}
+
+fn snapshot(rules: Rules) -> Snapshot {
+    let meters = Meters::new(&rules, None);
+    Snapshot { version: 1, rules, meters, problems: Problems::default(), kept: Vec::new(), loaded_at: NOW }
+}
+
+fn ask(limiter: &Limiter, user: &str) {
+    let entries = [Entry { key: "user", value: user }].into_iter().collect();
+    let descriptor = Descriptor { entries, ..Descriptor::default() };
+    let request = Request { domain: "api", descriptors: [descriptor].into_iter().collect(), hits: 1, own: None };
+    black_box(limiter.decide_now(black_box(&request), NOW).expect("it counts in memory").expect("well formed"));
+}
+
+/// Nanoseconds of a decision at best, in turn with and without overrides, so that both meet the same machine.
+fn decide() {
+    const ROUNDS: usize = 60;
+    const DECISIONS: usize = 20_000;
+    let directory = tempfile::tempdir().expect("a place for rules");
+    write(directory.path(), 0, 4_000_000_000);
+    let (without, _) = limiter(loaded(directory.path()));
+    write(directory.path(), MILLION, 4_000_000_000);
+    let (with, _) = limiter(loaded(directory.path()));
+    let strangers: Vec<String> = (0..100).map(|number| format!("stranger-{number}")).collect();
+    let few: Vec<String> = (0..100).map(|number| user(number * 9_973)).collect();
+    let all: Vec<String> = (0..MILLION).map(|number| user(number * 611_953 % MILLION)).collect();
+    let mut worst = 0.0f64;
+    for (who, users) in [("100 users without an override", &strangers), ("100 users with one", &few)] {
+        let ratio = compare(who, users, &without, &with, ROUNDS, DECISIONS);
+        worst = worst.max(ratio);
+    }
+    // Each user's row, like his counter, has to come from memory: no bound on it, but it should be known.
+    compare("1,000,000 users with one, each once", &all, &without, &with, 5, MILLION);
+    assert!(worst <= 1.05, "a decision with a million overrides costs {worst:.3} times one without");
+}
+
+fn compare(who: &str, users: &[String], without: &Limiter, with: &Limiter, rounds: usize, decisions: usize) -> f64 {
+    let mut best = [f64::MAX; 2];
+    for _ in 0..rounds {
+        for (limiter, best) in [without, with].into_iter().zip(&mut best) {
+            let began = clock::instant();
+            users.iter().cycle().take(decisions).for_each(|user| ask(limiter, user));
+            *best = best.min(began.elapsed().as_nanos() as f64 / decisions as f64);
+        }
+    }
+    let [none, million] = best;
+    println!("{who}: {none:.1} ns without overrides, {million:.1} ns beside a million: {:.3} ×", million / none);
+    million / none
+}
+
+/// Requests at a steady pace, measured from when each was due, while a file of 100,000 rows is read again and again.
+fn reload() {
+    const ROWS: usize = 100_000;
+    const PACE: Duration = Duration::from_micros(200);
+    const SPELL: Duration = Duration::from_secs(10);
+    let directory = tempfile::tempdir().expect("a place for rules");
+    write(directory.path(), ROWS, 4_000_000_000);
+    let (limiter, current) = limiter(loaded(directory.path()));
+    let users: Vec<String> = (0..ROWS).map(user).collect();
+    let spell = || {
+        let began = clock::instant();
+        let mut took = Vec::new();
+        for (number, user) in users.iter().cycle().enumerate() {
+            let due = PACE * number as u32;
+            if due > SPELL {
+                break;
+            }
+            while began.elapsed() < due {
+                std::hint::spin_loop();
+            }
+            ask(&limiter, user);
+            took.push(began.elapsed() - due);
+        }
+        took.sort_unstable();
+        took[took.len() * 999 / 1000]
+    };
+    spell();
+    let before = spell();
+    let is_over = AtomicBool::new(false);
+    let (during, reloads) = thread::scope(|threads| {
+        let reloading = threads.spawn(|| {
+            let mut reloads = 0;
+            while !is_over.load(Relaxed) {
+                let old = current.swap(Arc::new(snapshot(loaded(directory.path()))));
+                // As serving does: whoever answers must not be the one who frees it.
+                while Arc::strong_count(&old) > 1 {
+                    thread::yield_now();
+                }
+                drop(old);
+                reloads += 1;
+            }
+            reloads
+        });
+        let during = spell();
+        is_over.store(true, Relaxed);
+        (during, reloading.join().expect("files load"))
+    });
+    println!("p99.9 before: {before:.2?}; while {ROWS} rows were read {reloads} times: {during:.2?}");
+    assert!(reloads > 0 && during <= (before * 2).max(Duration::from_micros(50)));
+}
+
+/// Resident memory of this process in bytes, as the kernel counts it.
+fn resident() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").expect("Linux says how much memory a process has");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has resident memory");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of kB") * 1024
+}
