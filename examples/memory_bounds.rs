@@ -1,9 +1,11 @@
 //! Measures what the memory store promises about its size: what ten million idle counters take; that a flood of fifty
 //! million distinct keys neither grows it nor touches the counts of others; how long growth and sweep hold a shard. Run
-//! with `cargo run --release --example memory_bounds -- idle|flood|hold [MILLIONS]`; fails if a promise is broken.
+//! with `cargo run --release --example memory_bounds -- idle|flood|hold [MILLIONS]`; fails if a promise is broken. With
+//! `fill [MILLIONS] DIR` it makes a state directory whose snapshot has so many counters, for a server to be measured with.
 
 use std::{
     fs,
+    path::Path,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
     time::Duration,
@@ -32,7 +34,11 @@ fn main() {
         Some("idle") => idle(given.unwrap_or(10 * MILLION)),
         Some("flood") => flood(given.unwrap_or(50 * MILLION)),
         Some("hold") => hold(),
-        _ => eprintln!("usage: memory_bounds idle|flood|hold [MILLIONS]"),
+        Some("fill") => {
+            let directory = args.get(2).expect("fill MILLIONS DIR");
+            fill(given.unwrap_or(10 * MILLION), Path::new(directory));
+        }
+        _ => eprintln!("usage: memory_bounds idle|flood|hold [MILLIONS], or fill MILLIONS DIR"),
     }
 }
 
@@ -45,6 +51,25 @@ fn put(memory: &Memory, rule: u32, user: u64, hits: i64, now: UnixMicros) -> Rea
     let limit = Limit::new(10, Micros(3_600 * SECOND.0), Algorithm::SlidingWindow);
     let cost = Cost { hits, charge_denied: false };
     memory.apply(&[Ask { key, rule, limit, cost, role: Role::Enforced }], Gate::default(), now)[0]
+}
+
+/// A snapshot as a server leaves it that was asked once about `tenant=t,user=u0` and so on, of domain `bench`, by limits
+/// of an hour.
+fn fill(users: u64, directory: &Path) {
+    let memory = Memory::new(MemorySettings { max_bytes: users * 200 });
+    let now = clock::now();
+    for user in 0..users {
+        let value = format!("u{user}");
+        let entries = [Entry { key: "tenant", value: "t" }, Entry { key: "user", value: &value }];
+        let key = Key { domain: "bench", entries: &entries, shared: &[], limit_name: "", variable: 0 };
+        let limit = Limit::new(1_000_000, Micros(3_600 * SECOND.0), Algorithm::SlidingWindow);
+        let cost = Cost { hits: 1, charge_denied: false };
+        memory.apply(&[Ask { key, rule: 1, limit, cost, role: Role::Enforced }], Gate::default(), now);
+    }
+    let snapshots = Snapshots::open(directory).expect("nobody else uses the directory");
+    let counters = snapshots.save(&memory).expect("there is space");
+    assert_eq!((counters, memory.overflow_hits()), (users, 0), "there is room for all");
+    println!("{counters} counters in {}", directory.display());
 }
 
 /// What one counter takes, at every size on the way, because tables grow in steps.

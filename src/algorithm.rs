@@ -15,6 +15,7 @@ mod bucket;
 mod fixed;
 mod layout;
 mod log;
+mod oldest;
 #[cfg(test)]
 mod properties;
 mod sliding;

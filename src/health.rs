@@ -16,7 +16,11 @@ use tokio::time;
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tracing::{info, warn};
 
-use crate::{limiter::Snapshot, settings::HealthSettings, store::Store};
+use crate::{
+    limiter::Snapshot,
+    settings::HealthSettings,
+    store::{Store, redis::Mismatch},
+};
 
 /// The names that gRPC health answers for: the process, and the reference's own.
 const SERVICES: [&str; 2] = ["", "ratelimit"];
@@ -44,6 +48,9 @@ pub struct Readiness {
     pub store_answers: bool,
     /// Whether any domain has rules.
     pub rules_loaded: bool,
+    /// What to look at though it is ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 impl Health {
@@ -76,7 +83,10 @@ impl Health {
         let ready = !draining
             && (store_answers || !self.settings.needs_store_connection)
             && (rules_loaded || !self.settings.needs_rules);
-        Readiness { ready, draining, store: self.store.name(), store_answers, rules_loaded }
+        let note = self.store.mismatch().map(|Mismatch { ours, theirs }| {
+            format!("another replica makes its Redis keys otherwise ({theirs}, here {ours}): they count apart")
+        });
+        Readiness { ready, draining, store: self.store.name(), store_answers, rules_loaded, note }
     }
 
     /// Keeps gRPC health true, for ever.

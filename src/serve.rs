@@ -74,7 +74,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
         }
     }
     announce_rules(&snapshot.load());
-    let backend = Backend::new(&settings.store)?;
+    let backend = Backend::new(&settings.store, settings.decisions.algorithm)?;
     info!(store = backend.name(), because = settings.store.reason, "store");
     warn_of_memory_in_a_fleet(&settings);
     let tls = settings.listeners.tls.as_ref().map(|tls| Tls::load(tls, &metrics)).transpose()?;

@@ -2,6 +2,7 @@
 //! reported at once. Knows nothing of what the settings are used for.
 
 mod api;
+mod denials;
 mod flags;
 mod overload;
 mod parse;
@@ -27,6 +28,7 @@ use clap::Args;
 
 pub use self::tracing::TracingFlags;
 pub use api::{ApiFlags, ApiSettings};
+pub use denials::DenialFlags;
 pub use flags::Flags;
 pub use overload::{OverloadFlags, OverloadSettings};
 pub use responses::{LimitHeaders, ResponseSettings};
@@ -130,6 +132,8 @@ pub struct RedisFlags {
     pub connect_timeout: Duration,
     pub key_prefix: String,
     pub buckets: u32,
+    /// Of each core; 0 remembers none.
+    pub denials_max_bytes: usize,
 }
 
 impl fmt::Debug for RedisFlags {
@@ -394,6 +398,7 @@ fn redis(flags: &Flags, read: &mut Reader) -> RedisFlags {
         key_prefix: text(&flags.cache_key_prefix).unwrap_or_default(),
         buckets: read.or("TOLLGATE_REDIS_BUCKETS", &flags.redis_buckets, u64::from(key::BUCKETS), parse::at_least(1))
             as u32,
+        denials_max_bytes: denials::denials_max_bytes(flags, read),
     }
 }
 

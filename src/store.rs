@@ -157,6 +157,15 @@ impl Store {
         }
     }
 
+    /// How another replica makes its keys, if not as this one does.
+    pub fn mismatch(&self) -> Option<redis::Mismatch> {
+        match self {
+            Store::Memory(_) => None,
+            Store::Redis(redis) => redis.mismatch(),
+            Store::Split(split) => split.mismatch(),
+        }
+    }
+
     pub fn name(&self) -> &'static str {
         match self {
             Store::Memory(_) => "memory",

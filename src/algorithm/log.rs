@@ -5,7 +5,7 @@
 //! `requests + 1` entries are kept: denied hits that are charged can make more, and then the oldest two become one, at
 //! the later one's time. Until that time the newer entries alone exceed the limit, so every answer stays the same.
 
-use super::State;
+use super::{State, oldest::take_oldest};
 use crate::limit::{Cost, Limit, Micros, Reading};
 
 #[cfg(test)]
@@ -134,18 +134,7 @@ impl Log {
 
     /// Takes up to `hits` from the oldest; returns how many there were.
     fn take(&mut self, hits: u64) -> u64 {
-        let (mut taken, mut emptied) = (0, 0);
-        for entry in self.bytes[self.start..].chunks_exact_mut(ENTRY) {
-            let count = u64::from(hits_of(entry));
-            if taken + count > hits {
-                let left = (taken + count - hits) as u32;
-                entry[7..].copy_from_slice(&left.to_le_bytes());
-                taken = hits;
-                break;
-            }
-            taken += count;
-            emptied += 1;
-        }
+        let (taken, emptied) = take_oldest(&mut self.bytes[self.start..], ENTRY, hits);
         self.cut(emptied);
         taken
     }

@@ -7,7 +7,7 @@
 //! - A sub-window `p` leaves at `(p + N + 1) * sub`.
 //! - Counts are u32 and saturate, at which point no limit admits a hit.
 
-use super::State;
+use super::{State, oldest::take_oldest};
 use crate::limit::{Cost, Limit, Micros, Reading, SUB_WINDOWS_MAX};
 
 #[cfg(test)]
@@ -252,18 +252,7 @@ impl Pairs {
 
     /// Takes up to `hits` from the oldest; returns how many there were.
     fn take(&mut self, hits: u64) -> u64 {
-        let (mut taken, mut emptied) = (0, 0);
-        for pair in self.0.chunks_exact_mut(PAIR) {
-            let count = u64::from(count_of(pair));
-            if taken + count > hits {
-                let left = (taken + count - hits) as u32;
-                pair[1..].copy_from_slice(&left.to_le_bytes());
-                taken = hits;
-                break;
-            }
-            taken += count;
-            emptied += 1;
-        }
+        let (taken, emptied) = take_oldest(&mut self.0, PAIR, hits);
         self.cut(emptied);
         taken
     }

@@ -10,6 +10,7 @@ use tracing::info;
 use super::{redis_url::redis_settings, snapshots};
 use crate::{
     clock,
+    limit::Algorithm,
     limiter::{Degraded, Replicas},
     metrics::Metrics,
     settings::{Settings, StoreKind, StoreSettings},
@@ -33,7 +34,7 @@ pub(super) enum Backend {
 }
 
 impl Backend {
-    pub(super) fn new(settings: &StoreSettings) -> anyhow::Result<Backend> {
+    pub(super) fn new(settings: &StoreSettings, default_algorithm: Algorithm) -> anyhow::Result<Backend> {
         match settings.kind {
             StoreKind::Memory => {
                 let memory = MemorySettings { max_bytes: settings.memory_max_bytes };
@@ -46,10 +47,11 @@ impl Backend {
                 Ok(Backend::Memory(Arc::new(memory), Some(Arc::new(snapshots))))
             }
             StoreKind::Redis => {
-                let main = Arc::new(redis_settings(&settings.redis).map_err(anyhow::Error::msg)?);
+                let read = |flags| Ok(Arc::new(RedisSettings { default_algorithm, ..redis_settings(flags)? }));
+                let main = read(&settings.redis).map_err(|error: String| anyhow::Error::msg(error))?;
                 let Some(per_second) = &settings.per_second else { return Ok(Backend::Redis(main)) };
                 let named = |error: String| anyhow::Error::msg(error.replace("REDIS_", "REDIS_PERSECOND_"));
-                Ok(Backend::Split(main, Arc::new(redis_settings(per_second).map_err(named)?)))
+                Ok(Backend::Split(main, read(per_second).map_err(named)?))
             }
         }
     }

@@ -52,7 +52,7 @@ impl Embedded {
         let metrics = Arc::new(Metrics::new(stats::reference(&settings.stats)));
         let (publisher, feed) = publish::open(settings, &metrics)?;
         let snapshot = Arc::clone(&publisher.snapshot);
-        let backend = Backend::new(&settings.store)?;
+        let backend = Backend::new(&settings.store, settings.decisions.algorithm)?;
         let local = Arc::new(Memory::new(MemorySettings { max_bytes: settings.store.memory_max_bytes }));
         let swept = [Some(Arc::clone(&local)), backend.memory()].into_iter().flatten().collect();
 

@@ -282,6 +282,9 @@ pub struct Flags {
     pub prometheus_path: Option<String>,
 
     #[command(flatten)]
+    pub denials: super::DenialFlags,
+
+    #[command(flatten)]
     pub overload: super::OverloadFlags,
 
     #[command(flatten)]

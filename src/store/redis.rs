@@ -47,7 +47,7 @@ use self::script::Script;
 pub use self::settings::{Address, Auth, RedisSettings, Tls, Topology};
 pub use self::side::{Heard, Side};
 use self::spread::Question;
-pub use self::tally::{Count, Tally};
+pub use self::tally::{Count, Mismatch, Tally};
 use super::owed::Owed;
 use super::{Ask, Gate, Readings, StoreError, key};
 use crate::limit::{Cost, Reading, UnixMicros};
@@ -207,6 +207,11 @@ impl Redis {
     /// Denials that are remembered now; some may be past their time.
     pub fn denials(&self) -> u64 {
         self.inner.denials.count() as u64
+    }
+
+    /// How another replica makes its keys, if not as this one does: then they count apart.
+    pub fn mismatch(&self) -> Option<Mismatch> {
+        self.inner.tally.mismatch.lock().clone()
     }
 
     pub fn tally(&self) -> &Tally {

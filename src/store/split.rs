@@ -8,7 +8,8 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Ask, Gate, Readings, Role, StoreError, denied, look::refusing, redis::Redis};
+use super::redis::{Mismatch, Redis};
+use super::{Ask, Gate, Readings, Role, StoreError, denied, look::refusing};
 use crate::limit::{Limit, Reading, SECOND};
 
 /// A refund may arrive after the answer's deadline; without it the counters would stay too high for a window.
@@ -64,6 +65,11 @@ impl Split {
     /// Whether both have a connection.
     pub fn is_up(&self) -> bool {
         self.main.is_up() && self.per_second.is_up()
+    }
+
+    /// How another replica makes its keys, if not as this one does.
+    pub(super) fn mismatch(&self) -> Option<Mismatch> {
+        self.main.mismatch().or_else(|| self.per_second.mismatch())
     }
 
     /// Where an ask's counter is.

@@ -63,7 +63,7 @@ async fn replicas(settings: RedisSettings) -> Vec<Redis> {
     replicas
 }
 
-fn of_cluster(cluster: &RedisCluster) -> RedisSettings {
+pub(crate) fn of_cluster(cluster: &RedisCluster) -> RedisSettings {
     let address = |server: &RedisServer| Address::Tcp { host: "127.0.0.1".into(), port: server.port() };
     RedisSettings::new(Topology::Cluster { seeds: cluster.nodes.iter().skip(1).map(address).collect() })
 }

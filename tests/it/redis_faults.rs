@@ -381,13 +381,19 @@ async fn user_who_may_not_listen_counts_without_remembering_denials() {
 }
 
 #[tokio::test]
-async fn replica_with_other_buckets_is_told_of() {
+async fn replica_with_other_buckets_or_another_default_algorithm_is_told_of() {
     let server = RedisServer::start();
     let first = store(settings(&server)).await;
     let alike = store(settings(&server)).await;
     let other = store(RedisSettings { buckets: 16, ..settings(&server) }).await;
     let apart = store(RedisSettings { buckets: 16, key_prefix: "other:".into(), ..settings(&server) }).await;
-    let mismatches = [&first, &alike, &other, &apart].map(|redis| redis.tally().mismatches.get());
-    assert_eq!(mismatches, [0, 0, 1, 0]);
+    let default_algorithm = Algorithm::FixedWindow;
+    let fixed = store(RedisSettings { default_algorithm, ..settings(&server) }).await;
+    let mismatches = [&first, &alike, &other, &apart, &fixed].map(|redis| redis.tally().mismatches.get());
+    assert_eq!(mismatches, [0, 0, 1, 0, 1]);
+    assert_eq!(first.mismatch(), None);
+    let mismatch = fixed.mismatch().expect("it counts apart");
+    assert_eq!(mismatch.theirs, "buckets=256 algorithm=sliding_window");
+    assert_eq!(mismatch.ours, "buckets=256 algorithm=fixed_window");
     assert!(ttl_ms(&mut server.connection(), b"tg1:meta") > 0);
 }

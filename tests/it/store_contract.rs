@@ -8,11 +8,12 @@ use tollgate::{
     store::{
         Ask, Gate, Key, Readings, Role,
         memory::{Memory, MemorySettings},
-        redis::Redis,
+        redis::{Redis, RedisSettings},
     },
 };
 
-use crate::redis_server::RedisServer;
+use crate::redis_exact::of_cluster;
+use crate::redis_server::{RedisCluster, RedisServer};
 use crate::redis_twin::{settings, soon, store};
 
 /// Aligned to no window of these tests, so that none of them passes by luck.
@@ -22,20 +23,35 @@ const MINUTE: Micros = Micros(60 * SECOND.0);
 /// The stores under test, behind the one method that they share.
 enum Store {
     Memory(Box<Memory>),
-    Redis { redis: Redis, runtime: tokio::runtime::Runtime, _server: RedisServer },
+    Redis { redis: Redis, runtime: tokio::runtime::Runtime, _servers: Servers },
+}
+
+/// What is behind a Redis store, ended with it.
+enum Servers {
+    One { _server: RedisServer },
+    Three { _cluster: RedisCluster },
 }
 
 impl Store {
     fn each() -> Vec<Store> {
-        vec![Store::Memory(Box::new(Memory::new(MemorySettings::default()))), Store::redis()]
+        vec![Store::Memory(Box::new(Memory::new(MemorySettings::default()))), Store::redis(), Store::cluster()]
     }
 
     fn redis() -> Store {
         let server = RedisServer::start();
+        Store::behind(settings(&server), Servers::One { _server: server })
+    }
+
+    fn cluster() -> Store {
+        let cluster = RedisCluster::start();
+        Store::behind(of_cluster(&cluster), Servers::Three { _cluster: cluster })
+    }
+
+    fn behind(settings: RedisSettings, servers: Servers) -> Store {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-        let redis = runtime.block_on(store(settings(&server)));
-        Store::Redis { redis, runtime, _server: server }
+        let redis = runtime.block_on(store(settings));
+        Store::Redis { redis, runtime, _servers: servers }
     }
 
     fn apply(&self, asks: &[Ask<'_>], gate: Gate, now: UnixMicros) -> Readings {

@@ -77,7 +77,8 @@ impl Denials {
         self.generation.load(Relaxed)
     }
 
-    /// The answer to the same request, if it was a denial that still holds; resets are shorter by the time since.
+    /// The answer to the same request, or one that costs more, if it was a denial that still holds; resets are shorter by
+    /// the time since.
     pub(super) fn find(&self, request: &Request) -> Option<Readings> {
         if self.bytes_max == 0 {
             return None;
@@ -89,11 +90,11 @@ impl Denials {
         let id = self.id(request);
         let entry = [&halves.young, &halves.old].into_iter().find_map(|half| half.entries.get(&id))?;
         let now = Instant::now();
-        if entry.until <= now || entry.request != *request {
+        if entry.until <= now {
             return None;
         }
         let since = (now - entry.sent).as_micros() as u64;
-        let mut readings = entry.readings.clone();
+        let mut readings = entry.request.answers(&entry.readings, request)?;
         readings.remembered = true;
         readings.iter_mut().for_each(|reading| reading.reset = Micros(reading.reset.0.saturating_sub(since)));
         Some(readings)
@@ -153,7 +154,9 @@ impl Denials {
     }
 
     fn id(&self, request: &Request) -> u64 {
-        self.hasher.hash_one(request)
+        let mut hasher = self.hasher.build_hasher();
+        request.hash_but_hits(&mut hasher);
+        hasher.finish()
     }
 
     fn hash(&self, key: &[u8]) -> u64 {

@@ -17,7 +17,7 @@ use super::invalidation::ALL;
 use super::refused;
 use super::script::Script;
 use super::settings::RedisSettings;
-use super::tally::Tally;
+use super::tally::{Mismatch, Tally};
 
 /// The first attempt after a loss comes soon, for most losses are a restart of a moment.
 const BACKOFF_MIN: Duration = Duration::from_millis(25);
@@ -161,18 +161,19 @@ impl Keeper {
     /// only one node has the record and the others answer with errors, which don't matter.
     async fn compare(&self, connection: &mut MultiplexedConnection) {
         let key = format!("{}tg1:meta", self.settings.key_prefix);
-        let ours = format!("buckets={}", self.settings.buckets);
+        let ours = format!("buckets={} algorithm={}", self.settings.buckets, self.settings.default_algorithm.name());
         let mut pipe = redis::pipe();
         // Not for ever, so that a change on purpose is complained about for a day at most.
         pipe.cmd("SET").arg(&key).arg(&ours).arg("EX").arg(META_SECONDS).arg("NX").ignore();
         pipe.cmd("GET").arg(&key);
         let theirs: RedisResult<(Option<String>,)> = pipe.query_async(connection).await;
-        if let Ok((Some(theirs),)) = theirs
-            && theirs != ours
-        {
+        let Ok((Some(theirs),)) = theirs else { return };
+        let differs = theirs != ours;
+        if differs {
             self.tally.mismatches.add(1);
             tracing::warn!(ours, theirs, "another replica makes its keys otherwise: they count apart from ours");
         }
+        *self.tally.mismatch.lock() = differs.then(|| Mismatch { ours, theirs });
     }
 
     /// Listens until the end of the connection `epoch`, seen by itself or by those who use it.

@@ -1,11 +1,12 @@
 //! A request as it waits for its batch, and as denials are remembered by: nothing of it is borrowed, for whoever asked
 //! may go away. It knows neither how it is packed nor where it is sent.
 
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::limit::{Cost, HITS_MAX, Limit};
+use crate::limit::{Cost, HITS_MAX, Limit, Reading};
 use crate::store::{Ask, Gate, Readings, Role, key};
 
 /// Bits of its gate, as the script knows them.
@@ -16,7 +17,7 @@ pub(super) const APART: u8 = 4;
 /// Another part of it was denied already.
 pub(super) const DENIED: u8 = 8;
 
-#[derive(Debug, PartialEq, Hash)]
+#[derive(Debug)]
 pub(super) struct Request {
     keys: Vec<u8>,
     pub terms: SmallVec<[Term; 2]>,
@@ -79,6 +80,27 @@ impl Request {
         denying.map(|(_, reading)| reading.reset.as_duration()).min()
     }
 
+    /// Tells apart what [`Request::answers`] can't take for each other: all but the hits.
+    pub(super) fn hash_but_hits(&self, hasher: &mut impl Hasher) {
+        self.keys.hash(hasher);
+        self.ends.hash(hasher);
+        (self.gate, self.now).hash(hasher);
+        self.terms.iter().for_each(|term| (term.limit, term.cost.charge_denied, term.role).hash(hasher));
+    }
+
+    /// The answer to `other`, where `readings` are the denial of this request, and still hold: the same counters, limits
+    /// and gate, the same or more hits of what refused, and no more than was left of what did not.
+    pub(super) fn answers(&self, readings: &Readings, other: &Request) -> Option<Readings> {
+        let is_same = (&self.keys, &self.ends, self.gate, self.now)
+            == (&other.keys, &other.ends, other.gate, other.now)
+            && self.terms.iter().zip(&other.terms).all(|(mine, theirs)| mine.is_like(theirs));
+        if !is_same {
+            return None;
+        }
+        let asked = self.terms.iter().zip(&other.terms).zip(readings);
+        asked.map(|((mine, theirs), reading)| reread(mine, *reading, theirs.cost.hits)).collect()
+    }
+
     /// The counters that it gives hits back to.
     pub(super) fn refunded(&self) -> impl Iterator<Item = &[u8]> {
         self.keys().zip(&self.terms).filter(|(_, term)| term.cost.hits < 0).map(|(key, _)| key)
@@ -108,4 +130,26 @@ impl Request {
             && self.now == 0
             && self.terms.iter().all(|term| term.cost.hits >= 0 && !term.cost.charge_denied)
     }
+}
+
+impl Term {
+    fn is_like(&self, other: &Term) -> bool {
+        (self.limit, self.role, self.cost.charge_denied) == (other.limit, other.role, other.cost.charge_denied)
+    }
+}
+
+/// What a counter of a denied request says to other hits than those that it was asked with, where that is certain. The
+/// reset of a refusal is then the one of fewer hits: no sooner can more be admitted.
+fn reread(asked: &Term, reading: Reading, hits: i64) -> Option<Reading> {
+    let Term { limit, cost, .. } = asked;
+    if hits == cost.hits {
+        return Some(reading);
+    }
+    if reading.admitted {
+        return (0 <= hits && hits.unsigned_abs() <= reading.remaining).then_some(reading);
+    }
+    let most = if limit.algorithm.has_burst() { limit.burst } else { limit.requests };
+    // What is more than the whole can never pass.
+    let reset = if hits > i64::from(most) { limit.window } else { reading.reset };
+    (hits > cost.hits).then_some(Reading { reset, ..reading })
 }

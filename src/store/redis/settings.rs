@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::limit::Algorithm;
+
 /// Everything that [`super::Redis`] is told at start.
 #[derive(Clone, Debug)]
 pub struct RedisSettings {
@@ -19,6 +21,8 @@ pub struct RedisSettings {
     pub key_prefix: String,
     /// Into how many groups counters are hashed. Few, so that a Cluster's batches stay full; all replicas must agree.
     pub buckets: u32,
+    /// Of rules that name none. Keys hold it, so replicas must agree on it too.
+    pub default_algorithm: Algorithm,
     /// One attempt to connect, greetings included.
     pub connect_timeout: Duration,
     /// Counters per script. At 128 the cost of a call is spread so thin that more would only add latency.
@@ -43,6 +47,7 @@ impl RedisSettings {
             database: 0,
             key_prefix: String::new(),
             buckets: 256,
+            default_algorithm: Algorithm::default(),
             connect_timeout: Duration::from_secs(1),
             batch_max: 128,
             in_flight_max: 8,

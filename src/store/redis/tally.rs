@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
+use parking_lot::Mutex;
+
 /// One per store handle, so one per core; whoever reports adds them up.
 #[derive(Debug, Default)]
 pub struct Tally {
@@ -35,6 +37,8 @@ pub struct Tally {
     pub connect_failures: Count,
     /// Connections that found that another replica makes its keys otherwise (`tg1:meta`).
     pub mismatches: Count,
+    /// How, if the last connection found so.
+    pub(super) mismatch: Mutex<Option<Mismatch>>,
     /// Charges of a request over several buckets of a Cluster that were given back, because a later part denied it.
     pub refunds: Count,
     /// Keys that Redis threw out for lack of room, as far as [`super::Room`] has looked.
@@ -57,6 +61,13 @@ impl Last {
     pub(super) fn set(&self, number: i64) {
         self.0.store(number, Relaxed);
     }
+}
+
+/// How two replicas make their keys, where that isn't the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mismatch {
+    pub ours: String,
+    pub theirs: String,
 }
 
 /// A number that only grows.

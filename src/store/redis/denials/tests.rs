@@ -61,12 +61,41 @@ fn denial_is_given_only_to_the_same_question() {
     for other in [
         Asked { user: "bob", ..PLAIN },
         Asked { requests: 11, ..PLAIN },
-        Asked { hits: 2, ..PLAIN },
         Asked { hits: 0, ..PLAIN },
         Asked { charge_denied: true, ..PLAIN },
         Asked { role: Role::Shadow, ..PLAIN },
     ] {
         assert!(denials.find(&request(&[other])).is_none());
+    }
+}
+
+#[test]
+fn denial_is_given_to_the_same_or_higher_costs() {
+    let denials = Denials::new(1 << 20);
+    denials.keep(request(&[Asked { hits: 3, ..PLAIN }]), &refused(500_000), Instant::now(), 0);
+    let find = |hits| denials.find(&request(&[Asked { hits, ..PLAIN }])).map(|readings| readings[0]);
+    for hits in [-1, 0, 1, 2] {
+        assert_eq!(find(hits), None, "{hits}");
+    }
+    for hits in [3, 4, 10] {
+        let reading = find(hits).expect("remembered");
+        assert!(!reading.admitted && reading.reset.0 <= 500_000, "{hits}: {reading:?}");
+    }
+    // More than the whole limit can never pass.
+    assert!(find(11).expect("remembered").reset.0 > 900_000);
+    // A cheaper denial says more, and takes the place.
+    denials.keep(request(&[PLAIN]), &refused(400_000), Instant::now(), 0);
+    assert!(find(1).is_some() && find(2).is_some() && find(3).is_some());
+}
+
+#[test]
+fn counter_that_did_not_refuse_answers_for_as_much_as_was_left() {
+    let denials = Denials::new(1 << 20);
+    let asked = |hits| request(&[PLAIN, Asked { user: "bob", hits, ..PLAIN }]);
+    let left = Reading { admitted: true, remaining: 4, reset: Micros(9) };
+    denials.keep(asked(2), &Readings::from_slice(&[refused(500_000)[0], left]), Instant::now(), 0);
+    for (hits, is_known) in [(-1, false), (0, true), (2, true), (4, true), (5, false)] {
+        assert_eq!(denials.find(&asked(hits)).is_some(), is_known, "{hits}");
     }
 }
 

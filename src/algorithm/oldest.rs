@@ -1,0 +1,21 @@
+//! Giving hits back to entries that lie packed, oldest first. It knows of an entry that its last four bytes count hits,
+//! and nothing of the time before them.
+
+const COUNT: usize = 4;
+
+/// Takes up to `hits` from the oldest of the entries of `size` bytes; returns how many there were, and how many entries
+/// were emptied: they still say their old counts, and are to be cut off.
+pub(super) fn take_oldest(entries: &mut [u8], size: usize, hits: u64) -> (u64, usize) {
+    let (mut taken, mut emptied) = (0, 0);
+    for entry in entries.chunks_exact_mut(size) {
+        let Some(count) = entry.last_chunk_mut::<COUNT>() else { break };
+        let held = u64::from(u32::from_le_bytes(*count));
+        if taken + held > hits {
+            *count = ((taken + held - hits) as u32).to_le_bytes();
+            return (hits, emptied);
+        }
+        taken += held;
+        emptied += 1;
+    }
+    (taken, emptied)
+}

@@ -1,0 +1,19 @@
+//! How much may be remembered of denials, so that a client who is over the limit and goes on asking costs Redis nothing.
+//! Knows the variable's name, not what a denial is.
+
+use clap::Args;
+
+use super::{Flags, Reader, parse};
+
+/// Flags of remembered denials.
+#[derive(Args, Clone, Debug, Default)]
+pub struct DenialFlags {
+    /// Memory of each core for denials that Redis need not be asked about again, in bytes (8MiB, …); 0 asks each time [default: 8MiB]
+    #[arg(long, value_name = "BYTES", env = "TOLLGATE_DENIALS_MAX_BYTES", help_heading = "Store")]
+    pub denials_max_bytes: Option<String>,
+}
+
+pub(super) fn denials_max_bytes(flags: &Flags, read: &mut Reader) -> usize {
+    let bytes = read.or("TOLLGATE_DENIALS_MAX_BYTES", &flags.denials.denials_max_bytes, 8 << 20, parse::bytes);
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
