@@ -279,6 +279,7 @@ struct Finished {
 /// At a character's end.
 fn cut(text: &mut String, bytes_max: usize) {
     if text.len() > bytes_max {
-        text.truncate(text.floor_char_boundary(bytes_max));
+        let end = (0..=bytes_max).rev().find(|end| text.is_char_boundary(*end));
+        text.truncate(end.unwrap_or(0));
     }
 }

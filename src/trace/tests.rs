@@ -11,8 +11,10 @@ fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
     pairs.iter().map(pair).collect::<Vec<(HeaderName, HeaderValue)>>().into_iter().collect()
 }
 
-/// The trace's id, the span's, and what the caller decided; or the decision alone.
-fn read(pairs: &[(&'static str, &str)]) -> Option<(Option<(u128, u64)>, Option<bool>)> {
+/// The trace's id and the span's, if they are said, and what the caller decided.
+type Said = (Option<(u128, u64)>, Option<bool>);
+
+fn read(pairs: &[(&'static str, &str)]) -> Option<Said> {
     match ALL.read(&headers(pairs))? {
         Sampled::By(parent) => Some((Some((parent.trace_id, parent.span_id)), parent.sampled)),
         Sampled::Without(decision) => Some((None, decision)),

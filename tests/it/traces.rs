@@ -11,7 +11,8 @@ pub(crate) use self::collector::Collector;
 use self::collector::Span;
 use crate::{
     harness::{REDIS_CONNECTIONS, RulesDir, Tollgate, descriptor, eventually, get, post, request},
-    redis_server::RedisServer,
+    redis_server::{RedisServer, certificates},
+    xds::server_tls,
 };
 
 const RULES: &str = "
@@ -189,4 +190,38 @@ async fn a_collector_that_refuses_is_not_asked_again() {
     tollgate.process.line("that the spans were refused", said).await;
     assert_eq!(tollgate.metric("tollgate_trace_spans_dropped_total").await, 2.0);
     assert_eq!(tollgate.metric("tollgate_trace_spans_sent_total").await, 0.0);
+}
+
+#[tokio::test]
+async fn a_collector_with_tls_is_trusted_by_the_given_authority_only() {
+    let certs = tempfile::tempdir().unwrap();
+    certificates(certs.path());
+    let of = |file: &str| certs.path().join(file).to_str().expect("temporary paths are text").to_owned();
+    let [ca, cert, key] = ["ca.pem", "client.pem", "client.key"].map(of);
+    let trusting = [("OTEL_EXPORTER_OTLP_CERTIFICATE", &*ca), ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")];
+
+    let mut collector = Collector::https(certs.path()).await;
+    let endpoint = format!("https://{}/otlp/v1/traces", collector.address);
+    let to = [("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &*endpoint)];
+    let (strange, _rules) = tollgate(&collector, &to).await;
+    assert_eq!(ask(&strange, &[]).await, Code::Ok);
+    let untrusted = |line: &str| (line.contains("spans can't be sent") && line.contains("certificate")).then_some(());
+    strange.process.line("that the certificate isn't trusted", untrusted).await;
+    let (trusted, _rules) = tollgate(&collector, &[to.as_slice(), &trusting].concat()).await;
+    assert_eq!(ask(&trusted, &[]).await, Code::Ok);
+    let received = collector.spans(2).await;
+    assert_eq!((received.path.as_str(), &*received.headers["content-encoding"]), ("/otlp/v1/traces", "gzip"));
+
+    let mut collector = Collector::grpc_with_tls(server_tls(certs.path())).await;
+    let endpoint = format!("https://{}", collector.address);
+    let shown = [
+        ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", &ca),
+        ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", &cert),
+        ("OTEL_EXPORTER_OTLP_CLIENT_KEY", &key),
+    ];
+    let (known, _rules) = tollgate(&collector, &shown).await;
+    assert_eq!(ask(&known, &[]).await, Code::Ok);
+    assert_eq!(collector.spans(2).await.spans.len(), 2);
 }

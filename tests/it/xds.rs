@@ -9,6 +9,7 @@ mod transport;
 
 use crate::harness::Tollgate;
 use control_plane::ControlPlane;
+pub(crate) use transport::server_tls;
 
 /// What makes a Tollgate follow `plane` without waiting long for anything, and what a test adds to it.
 async fn follow(plane: &ControlPlane, env: &[(&str, &str)]) -> Tollgate {

@@ -1,7 +1,7 @@
 //! A collector over gRPC or HTTP, which hands over what it gets. It reads spans by OpenTelemetry's own messages, not by
 //! Tollgate's.
 
-use std::{collections::BTreeMap, io::Read as _, net::SocketAddr};
+use std::{collections::BTreeMap, io::Read as _, net::SocketAddr, path::Path, sync::Arc};
 
 use axum::{
     Router,
@@ -9,6 +9,8 @@ use axum::{
     http::{StatusCode, Uri},
     routing::post,
 };
+use hyper::server::conn::http1;
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{
         ExportTraceServiceRequest, ExportTraceServiceResponse,
@@ -17,9 +19,18 @@ use opentelemetry_proto::tonic::{
     common::v1::{KeyValue, any_value::Value},
 };
 use prost::Message;
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
 use tokio::{net::TcpListener, runtime::Runtime, sync::mpsc, time::timeout};
+use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Response, Status, async_trait, codec::CompressionEncoding, transport::Server};
+use tonic::{
+    Request, Response, Status, async_trait,
+    codec::CompressionEncoding,
+    transport::{Server, ServerTlsConfig},
+};
 
 use crate::harness::PATIENCE;
 
@@ -74,21 +85,40 @@ impl Collector {
 
     async fn answering(status: StatusCode) -> Collector {
         Collector::start(move |listener, hand_over| async move {
-            let take = move |uri: Uri, headers: axum::http::HeaderMap, body: Bytes| async move {
-                let headers: BTreeMap<String, String> = headers
-                    .iter()
-                    .map(|(name, value)| (name.to_string(), value.to_str().expect("text").to_owned()))
-                    .collect();
-                let mut plain = body.to_vec();
-                if headers.get("content-encoding").is_some_and(|encoding| encoding == "gzip") {
-                    plain.clear();
-                    flate2::read::GzDecoder::new(&*body).read_to_end(&mut plain).expect("gzip");
-                }
-                let request = ExportTraceServiceRequest::decode(&*plain).expect("a message");
-                let _ = hand_over.send((uri.path().to_owned(), headers, request));
-                (status, ExportTraceServiceResponse::default().encode_to_vec())
-            };
-            let _ = axum::serve(listener, Router::new().fallback(post(take))).await;
+            let _ = axum::serve(listener, router(status, hand_over)).await;
+        })
+        .await
+    }
+
+    /// Over HTTP with TLS, by the certificates in `dir`.
+    pub(crate) async fn https(dir: &Path) -> Collector {
+        let chain = vec![CertificateDer::from_pem_file(dir.join("server.pem")).expect("it was made")];
+        let key = PrivateKeyDer::from_pem_file(dir.join("server.key")).expect("it was made");
+        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .and_then(|config| config.with_no_client_auth().with_single_cert(chain, key))
+            .expect("the certificate is good");
+        let tls = TlsAcceptor::from(Arc::new(config));
+        Collector::start(move |listener, hand_over| async move {
+            let router = router(StatusCode::OK, hand_over);
+            while let Ok((stream, _)) = listener.accept().await {
+                let (tls, service) = (tls.clone(), TowerToHyperService::new(router.clone()));
+                tokio::spawn(async move {
+                    // Who doesn't trust the certificate goes away.
+                    let Ok(stream) = tls.accept(stream).await else { return };
+                    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                });
+            }
+        })
+        .await
+    }
+
+    /// Over gRPC with TLS, to clients with a certificate.
+    pub(crate) async fn grpc_with_tls(tls: ServerTlsConfig) -> Collector {
+        Collector::start(|listener, hand_over| async move {
+            let mut server = Server::builder().tls_config(tls).expect("the certificates are good");
+            let service = TraceServiceServer::new(Service { hand_over });
+            let _ = server.add_service(service).serve_with_incoming(TcpListenerStream::new(listener)).await;
         })
         .await
     }
@@ -169,6 +199,23 @@ impl Drop for Collector {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Takes whatever is posted, anywhere.
+fn router(status: StatusCode, hand_over: mpsc::UnboundedSender<Batch>) -> Router {
+    let take = move |uri: Uri, headers: axum::http::HeaderMap, body: Bytes| async move {
+        let headers: BTreeMap<String, String> =
+            headers.iter().map(|(name, value)| (name.to_string(), value.to_str().expect("text").to_owned())).collect();
+        let mut plain = body.to_vec();
+        if headers.get("content-encoding").is_some_and(|encoding| encoding == "gzip") {
+            plain.clear();
+            flate2::read::GzDecoder::new(&*body).read_to_end(&mut plain).expect("gzip");
+        }
+        let request = ExportTraceServiceRequest::decode(&*plain).expect("a message");
+        let _ = hand_over.send((uri.path().to_owned(), headers, request));
+        (status, ExportTraceServiceResponse::default().encode_to_vec())
+    };
+    Router::new().fallback(post(take))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -104,7 +104,7 @@ async fn a_response_that_is_too_large_changes_nothing_and_the_log_says_what_to_d
     stream.put("3", &[domain("one", 11)]).await;
 }
 
-pub(super) fn server_tls(dir: &Path) -> ServerTlsConfig {
+pub(crate) fn server_tls(dir: &Path) -> ServerTlsConfig {
     let read = |file: &str| std::fs::read(dir.join(file)).expect("it was made");
     ServerTlsConfig::new()
         .identity(Identity::from_pem(read("server.pem"), read("server.key")))
