@@ -22,6 +22,9 @@ const JOINED_BYTES_MAX: usize = 64 << 20;
 /// must not starve it.
 const OWN_PLACES: usize = 16;
 
+/// A body's next frame; `None` at its end.
+type NextFrame<E> = Option<Result<Frame<Bytes>, E>>;
+
 /// Of one core.
 pub(super) struct Guard {
     /// For those that wait for the store.
@@ -106,7 +109,7 @@ impl<'g> Wait<'g> {
         &mut self,
         body: &mut B,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<Result<Frame<Bytes>, B::Error>>, Status>> {
+    ) -> Poll<Result<NextFrame<B::Error>, Status>> {
         if let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) {
             return Poll::Ready(Ok(frame));
         }

@@ -304,6 +304,7 @@ impl Runner {
                 self.complain();
                 self.fail(waiting, &error.to_string());
             }
+            Some(code) if is_about_the_moment(code) => self.refuse(waiting, &error.to_string()),
             Some(_) if waiting.len() > 1 => {
                 waiting.iter_mut().for_each(|waiting| waiting.alone = true);
                 self.lane.put_back(waiting);
@@ -409,6 +410,12 @@ impl Drop for Runner {
 /// Errors that every request to this node would get: another connection may lead to a better one.
 fn is_about_the_node(code: &str) -> bool {
     matches!(code, "READONLY" | "LOADING" | "MASTERDOWN" | "NOAUTH" | "WRONGPASS" | "CLUSTERDOWN")
+}
+
+/// Errors that every request would get for now, over any connection: asking one by one would only be more load on a Redis
+/// that has enough. The next batch finds out whether it is over.
+fn is_about_the_moment(code: &str) -> bool {
+    matches!(code, "BUSY" | "OOM" | "MISCONF" | "NOREPLICAS")
 }
 
 /// Of no link there is never news, until the lane is pointed at one.

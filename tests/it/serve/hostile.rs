@@ -1,16 +1,13 @@
 //! Clients that are slow, many, gone without a word or out for harm: each is bounded and counted, and the others are
 //! answered all the while.
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, time::Duration};
 
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code as Verdict;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tonic::Code;
 
