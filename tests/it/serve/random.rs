@@ -1,6 +1,5 @@
 //! Random requests over the wire: sensible ones, absurd ones and bytes that are none. Each gets an answer of gRPC's own,
-//! and nothing panics. `TOLLGATE_TEST_REQUESTS` says how many (docs/reliability.md has the figure for a million),
-//! `TOLLGATE_TEST_SEED` which.
+//! and nothing panics. `TOLLGATE_TEST_REQUESTS` says how many, `TOLLGATE_TEST_SEED` which.
 
 use std::sync::{
     Arc,
