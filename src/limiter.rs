@@ -7,6 +7,7 @@ mod look;
 mod notes;
 mod plan;
 mod replicas;
+mod reset;
 #[cfg(test)]
 pub(crate) mod tests;
 mod traced;
@@ -21,12 +22,13 @@ pub use judge::{Decision, ShownLimit, Status};
 pub use look::{Applies, CounterLook, DescriptorLook, Look, Overriding};
 pub use notes::{Note, Notes};
 pub use replicas::Replicas;
+pub use reset::ResetCounter;
 
 use crate::{
     clock,
     limit::{Algorithm, CountDenied, FailurePolicy, Reading, Request, UnixMicros},
     metrics::{Meters, Metrics, Outcome, Tally},
-    overrides::RunTime,
+    overrides::{Look, RunTime, View},
     rules::{Problems, Rules},
     store::{Readings, Role, Store, StoreError},
     trace,
@@ -53,13 +55,14 @@ impl Snapshot {
     fn plan<'r>(
         &'r self,
         request: &'r Request<'_>,
+        look: Option<&'r Look>,
         modes: Modes,
         wall: impl Fn() -> UnixMicros + Copy,
     ) -> Result<Plan<'r>, DecideError> {
         if self.version == 0 {
             return Err(DecideError::NoRules);
         }
-        Plan::of(request, &self.rules, modes, wall)
+        Plan::of(request, (&self.rules, look), modes, wall)
     }
 }
 
@@ -144,7 +147,10 @@ impl Limiter {
             return decided;
         }
         let snapshot = self.snapshot.load_full();
-        let plan = snapshot.plan(request, self.modes, || self.wall(now))?;
+        // After the rules: what is set at run time is known by these, or newer ones, and by those before them.
+        let view = self.run_time.as_ref().map(|run_time| run_time.overrides.view_to_keep());
+        let look = view.as_ref().and_then(|view| view.domain(request.domain));
+        let plan = snapshot.plan(request, look, self.modes, || self.wall(now))?;
         let asked = clock::instant();
         let answer = self.store.apply(&plan.asks, plan.gate, now, deadline).await;
         self.metrics.store.record(asked.elapsed());
@@ -166,7 +172,9 @@ impl Limiter {
         now: UnixMicros,
     ) -> Result<Decision, DecideError> {
         let snapshot = self.snapshot.load_full();
-        let plan = snapshot.plan(request, self.modes, || self.wall(now))?;
+        let view = self.view();
+        let look = view.as_ref().and_then(|view| view.domain(request.domain));
+        let plan = snapshot.plan(request, look, self.modes, || self.wall(now))?;
         let (readings, policies) = self.stand_in(request, &plan, &snapshot, why, now)?;
         Ok(self.conclude(request, &plan, &snapshot, &readings, &policies))
     }
@@ -195,17 +203,23 @@ impl Limiter {
     pub fn decide_now(&self, request: &Request<'_>, now: UnixMicros) -> Option<Result<Decision, DecideError>> {
         let Store::Memory(memory) = &self.store else { return None };
         let snapshot = self.snapshot.load();
+        let view = self.view();
+        let look = view.as_ref().and_then(|view| view.domain(request.domain));
         let decide = |plan: Plan<'_>| {
             #[cfg(test)]
             tests::panic_if_asked_to(request);
             let readings = memory.apply(&plan.asks, plan.gate, now);
             self.conclude(request, &plan, &snapshot, &readings, &Policies::new())
         };
-        Some(snapshot.plan(request, self.modes, || self.wall(now)).map(decide))
+        Some(snapshot.plan(request, look, self.modes, || self.wall(now)).map(decide))
+    }
+
+    fn view(&self) -> Option<View> {
+        self.run_time.as_ref().map(|run_time| run_time.overrides.view())
     }
 
     /// What time it is where overrides end: by the store's clock, so that all replicas agree.
-    fn wall(&self, now: UnixMicros) -> UnixMicros {
+    pub(crate) fn wall(&self, now: UnixMicros) -> UnixMicros {
         UnixMicros(now.0.saturating_add_signed(self.store.clock_ahead_us()))
     }
 

@@ -216,6 +216,17 @@ impl Overrides {
         View(self.published.load())
     }
 
+    /// As [`Overrides::view`], for a decision that waits for something.
+    pub fn view_to_keep(&self) -> View {
+        View(Guard::from_inner(self.published.load_full()))
+    }
+
+    /// A record as it would be in force by now.
+    pub fn read(&self, domain: &str, id: &str, version: u64, record: &str) -> Row {
+        let mut sets = self.sets.lock();
+        self.set(&mut sets, domain).reader.row(domain, id.into(), version, record.into())
+    }
+
     /// Makes ready for decisions by these rules, before they are in force: so that a decision finds its overrides by the
     /// old ones and by the new.
     pub fn prepare(&self, rules: &Rules) {

@@ -38,7 +38,7 @@ pub use source::{DotFiles, Source, Sources};
 use tree::Met;
 pub use tree::Pattern;
 
-use crate::limit::{Algorithm, CountDenied, Entry, FailurePolicy, Limit, UnixMicros};
+use crate::limit::{Algorithm, CountDenied, Entry, FailurePolicy, Limit, Micros, UnixMicros};
 
 /// What holds for limits that say nothing themselves: the process' settings.
 #[derive(Clone, Copy, Debug, Default)]
@@ -204,6 +204,11 @@ pub enum How {
     TooDeep,
 }
 
+/// A length of time as rule files write it: `30s`, `5m`, `1h30m`, `7d`, at most ten years. The error is for people.
+pub fn duration(text: &str) -> Result<Micros, String> {
+    quota::duration(text)
+}
+
 impl Rules {
     fn new(domains: Vec<Arc<Domain>>) -> Rules {
         let mut hash = Sha256::new();
@@ -260,6 +265,11 @@ impl Rules {
     /// Where a domain is, if there is one of this name.
     pub fn domain(&self, name: &str) -> Option<DomainIndex> {
         self.by_name.get(name).copied().map(DomainIndex)
+    }
+
+    /// The domain at a position that these rules gave.
+    pub fn of(&self, index: DomainIndex) -> &Arc<Domain> {
+        &self.domains[index.0 as usize]
     }
 
     /// Sorted by name; [`DomainIndex`] is the position.

@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use super::{
     judge,
-    plan::{Plan, Planned},
+    plan::{Overridden, Plan, Planned},
 };
 use crate::{
     limit::{Micros, Reading, Request},
     metrics::requested_id,
-    rules::overrides::RowRef,
 };
 
 /// Of a request.
@@ -60,6 +59,9 @@ impl Notes {
     }
 }
 
-fn text(row: RowRef<'_>) -> Box<str> {
-    row.to_string().into()
+fn text(row: Overridden<'_>) -> Box<str> {
+    match row {
+        Overridden::OnDisk(row) => row.to_string().into(),
+        Overridden::RunTime(row) => row.to_string().into(),
+    }
 }

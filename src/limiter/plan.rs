@@ -11,6 +11,7 @@ use crate::{
         Algorithm, COUNTERS_MAX, Cost, Descriptor, FailurePolicy, HITS_MAX, Limit, Request, SLIDING_LOG_MAX, TEXT_MAX,
         Unit, UnixMicros,
     },
+    overrides::{Look, Row},
     rules::{
         DomainIndex, Found, Rule, RuleLimit, Rules,
         overrides::{Grant, RowRef},
@@ -37,7 +38,7 @@ pub(super) enum Planned<'a> {
     /// A rule without a limit, or one replaced by another descriptor's rule.
     Free,
     /// By the rule itself, or by an override.
-    Unlimited(Option<RowRef<'a>>),
+    Unlimited(Option<Overridden<'a>>),
     /// One ask for each limit that counts.
     Ruled {
         domain: DomainIndex,
@@ -52,6 +53,13 @@ pub(super) enum Planned<'a> {
     },
 }
 
+/// The override that takes the place of a rule's limits.
+#[derive(Clone, Copy)]
+pub(super) enum Overridden<'a> {
+    OnDisk(RowRef<'a>),
+    RunTime(&'a Row),
+}
+
 /// The limits that count for a descriptor in a request: those of its rule, or of an override in their place.
 #[derive(Clone, Copy)]
 pub(super) struct Counted<'a> {
@@ -60,7 +68,7 @@ pub(super) struct Counted<'a> {
     /// By position: those whose place another rule's limit takes.
     replaced: u32,
     /// The override that they are of.
-    pub row: Option<RowRef<'a>>,
+    pub row: Option<Overridden<'a>>,
 }
 
 impl<'a> Counted<'a> {
@@ -113,10 +121,11 @@ impl Planned<'_> {
 }
 
 impl<'a> Plan<'a> {
-    /// `wall` is what time it is where overrides end; it is asked only if one that ends would apply.
+    /// `look` finds the domain's run-time overrides, if it has any. `wall` is what time it is where overrides end; it is
+    /// asked only if one that ends would apply.
     pub(super) fn of(
         request: &'a Request<'_>,
-        rules: &'a Rules,
+        (rules, look): (&'a Rules, Option<&'a Look>),
         modes: Modes,
         wall: impl Fn() -> UnixMicros + Copy,
     ) -> Result<Plan<'a>, DecideError> {
@@ -126,7 +135,7 @@ impl<'a> Plan<'a> {
         let gate = Gate { quota_open: false, never_deny: modes.shadow };
         let mut plan = Plan { descriptors: SmallVec::new(), asks: SmallVec::new(), gate };
         for (descriptor, found_rule) in request.descriptors.iter().zip(&found) {
-            let planned = plan.add(request, descriptor, *found_rule, &found, rules, modes, wall);
+            let planned = plan.add(request, descriptor, *found_rule, &found, (rules, look), modes, wall);
             // Global QUOTA_MODE counts a descriptor without a limit as a quota that is never used up; so does a quota
             // rule whose say a shadow takes away (reference §3, M23 and M24).
             let open = match &planned {
@@ -149,9 +158,9 @@ impl<'a> Plan<'a> {
         descriptor: &'a Descriptor<'_>,
         found: Found<'a>,
         all: &[Found<'a>],
-        rules: &'a Rules,
+        (rules, look): (&'a Rules, Option<&'a Look>),
         modes: Modes,
-        wall: impl Fn() -> UnixMicros,
+        wall: impl Fn() -> UnixMicros + Copy,
     ) -> Planned<'a> {
         let start = self.asks.len();
         if let Some(limit) = request.own.filter(|_| self.descriptors.len() + 1 == request.descriptors.len()) {
@@ -159,7 +168,11 @@ impl<'a> Plan<'a> {
             self.asks.push(own_ask(request, descriptor, *limit, modes));
             return Planned::Requested { domain, asks: start..start + 1 };
         }
-        if let Some((requests, unit)) = descriptor.limit {
+        let set = match (look, found) {
+            (Some(look), Found::Rule { domain, rule }) => look.find(rules.of(domain), rule, &descriptor.entries, wall),
+            _ => None,
+        };
+        if let (Some((requests, unit)), None) = (descriptor.limit, set) {
             // A limit that comes with the request beats every rule, but only in a domain that is known.
             let Some(domain) = rules.domain(request.domain) else { return Planned::UnknownDomain };
             // Where a rule counts the same entries in the same window, both count together, so in one place.
@@ -169,15 +182,18 @@ impl<'a> Plan<'a> {
         }
         match found {
             Found::Rule { domain, rule } => {
-                let (limits, shared, row) = match rules.override_of(domain, rule, &descriptor.entries, wall) {
+                let on_disk = || {
+                    let (row, probe) = rules.override_of(domain, rule, &descriptor.entries, wall)?;
+                    Some((&**row.grant(), probe, Overridden::OnDisk(row)))
+                };
+                let set = set.map(|(row, probe)| (&*row.grant, probe, Overridden::RunTime(row)));
+                let (limits, shared, row) = match set.or_else(on_disk) {
                     None if rule.unlimited => return Planned::Unlimited(None),
                     None => (rule.limits.as_slice(), rule.shared.as_slice(), None),
-                    Some((row, probe)) => match &**row.grant() {
-                        Grant::Unlimited => return Planned::Unlimited(Some(row)),
-                        Grant::Limits(limits) => {
-                            (limits.as_slice(), probe.shared.as_deref().unwrap_or(&rule.shared), Some(row))
-                        }
-                    },
+                    Some((Grant::Unlimited, _, row)) => return Planned::Unlimited(Some(row)),
+                    Some((Grant::Limits(limits), probe, row)) => {
+                        (limits.as_slice(), probe.shared.as_deref().unwrap_or(&rule.shared), Some(row))
+                    }
                 };
                 let counted = Counted { rule, limits, replaced: replaced(rule, limits, request, all), row };
                 let ask = |(limit, place)| ruled_ask(request, descriptor, (rule, shared), (limit, place), modes);

@@ -186,7 +186,7 @@ descriptors:
     let descriptors = smallvec![descriptor("user=alice"), own, descriptor("vip=gold,id=7")];
     let request = Request { domain: "api", descriptors, hits: 1, own: None };
     let snapshot = asked.limiter.snapshot();
-    let plan = Plan::of(&request, &snapshot.rules, MODES, || NOW).expect("well formed");
+    let plan = Plan::of(&request, (&snapshot.rules, None), MODES, || NOW).expect("well formed");
     let keys = plan.asks.iter().map(|ask| (ask.key.shared.iter().flatten().count(), ask.key.variable));
     assert_eq!(
         keys.collect::<Vec<_>>(),
@@ -275,7 +275,7 @@ descriptors:
     fn answers(degraded: &Degraded, rules: &Rules, descriptors: &[&'static str]) -> Result<Decision, StoreError> {
         let descriptors = descriptors.iter().map(|text| descriptor(text)).collect();
         let request = Request { domain: "api", descriptors, hits: 1, own: None };
-        let plan = Plan::of(&request, rules, MODES, || NOW).expect("well formed");
+        let plan = Plan::of(&request, (rules, None), MODES, || NOW).expect("well formed");
         let failure = StoreError::Unreachable("gone".into());
         let (readings, policies) = degraded.answer(&plan, MODES.on_store_failure, failure, NOW)?;
         Ok(judge::judge(&plan, &readings, &policies))
@@ -376,7 +376,7 @@ descriptors:
         assert_eq!(alone.overall, Code::OverLimit, "short still refuses");
         let snapshot = asked.limiter.snapshot();
         let request = Request { domain: "api", descriptors: smallvec![descriptor("user=alice")], hits: 0, own: None };
-        let mut plan = Plan::of(&request, &snapshot.rules, MODES, || NOW).expect("well formed");
+        let mut plan = Plan::of(&request, (&snapshot.rules, None), MODES, || NOW).expect("well formed");
         plan.asks.iter_mut().for_each(|ask| ask.cost.hits = 0);
         let Store::Memory(memory) = &asked.limiter.store else { panic!("it counts in memory") };
         let remaining: Vec<u64> = memory.apply(&plan.asks, plan.gate, NOW).iter().map(|it| it.remaining).collect();
@@ -390,7 +390,7 @@ descriptors:
         let names = |descriptors: &[&'static str]| {
             let descriptors = descriptors.iter().map(|text| descriptor(text)).collect();
             let request = Request { domain: "api", descriptors, hits: 1, own: None };
-            let plan = Plan::of(&request, &snapshot.rules, MODES, || NOW).expect("well formed");
+            let plan = Plan::of(&request, (&snapshot.rules, None), MODES, || NOW).expect("well formed");
             let Planned::Ruled { counted, .. } = &plan.descriptors[0] else { return vec!["free".to_owned()] };
             counted.limits().map(|limit| limit.id.to_string()).collect::<Vec<_>>()
         };

@@ -1,7 +1,7 @@
 //! A run-time override as decisions use it: its record, read by the rules of the moment. Where rows are kept is not known
 //! here.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use super::record::Record;
 use crate::{
@@ -137,6 +137,17 @@ impl Reader {
         let grant = Arc::new(record.granted(name)?);
         self.kept.insert(text.into(), Arc::clone(&grant));
         Some(grant)
+    }
+}
+
+/// What it matches: `user=alice, endpoint=/checkout`.
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(matches) = &self.matches else { return f.write_str(&self.id) };
+        for (nth, (key, value)) in matches.shape.keys.iter().zip(&matches.values).enumerate() {
+            write!(f, "{}{key}={value}", if nth == 0 { "" } else { ", " })?;
+        }
+        Ok(())
     }
 }
 

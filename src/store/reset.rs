@@ -5,10 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Ask, StoreError, key, memory::Memory, redis::Side, split::is_per_second};
-
-/// What Redis' keys are spread over unless it is set.
-const BUCKETS: u32 = 256;
+use super::{Ask, StoreError, memory::Memory, redis::Side, split::is_per_second};
 
 /// Where counters are, for whoever resets them: apart from the ways that decisions go.
 #[derive(Clone)]
@@ -46,21 +43,5 @@ impl Resets {
             }
         }
         Ok(())
-    }
-
-    /// What a counter is called: its key in Redis, or, where it is counted in memory, what that would be.
-    pub fn name(&self, ask: &Ask<'_>) -> String {
-        let of = |side: &Side| side.settings().counter_key(&ask.key, &ask.limit);
-        let key = match &self.home {
-            Home::Memory(_) => {
-                let mut out = Vec::new();
-                key::write(&mut out, "", key::bucket(&ask.key, BUCKETS), &ask.key, &ask.limit);
-                out
-            }
-            Home::Redis(side) => of(side),
-            Home::Split { per_second, .. } if is_per_second(&ask.limit) => of(per_second),
-            Home::Split { main, .. } => of(main),
-        };
-        String::from_utf8_lossy(&key).into_owned()
     }
 }
