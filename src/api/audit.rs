@@ -1,8 +1,66 @@
 //! Who changed what. Knows nothing of gRPC or HTTP.
 
-use super::{Api, ApiError, ListAuditRequest, ListAuditResponse};
+use super::{Api, ApiError, AuditEntry, ListAuditRequest, ListAuditResponse, OverrideSpec, overrides};
+use crate::{moment, overrides as run_time};
 
 /// Newest first; `page_size` is 1 to 1,000. The caller may see that domain, or all where none is named.
-pub(super) async fn list(_api: &Api, _request: ListAuditRequest) -> Result<ListAuditResponse, ApiError> {
-    Err(ApiError::Unimplemented("the audit isn't there yet".into()))
+pub(super) async fn list(api: &Api, request: ListAuditRequest) -> Result<ListAuditResponse, ApiError> {
+    let kept = &overrides::run_time(api)?.overrides;
+    let snapshot = api.limiter.snapshot();
+    let domains: Vec<&str> = match &*request.domain {
+        "" => snapshot.rules.domains().iter().map(|domain| domain.name()).collect(),
+        domain => vec![domain],
+    };
+    let last = read_token(&request.page_token)?;
+    // The id of the last entry of the page before, and its domain, which may hold anything.
+    let before = match last.as_deref().map(|last| last.split_once(' ')) {
+        None => None,
+        Some(Some(place)) => Some(place),
+        Some(None) => return Err(bad_token()),
+    };
+    let at_most = request.page_size as usize;
+    let entries = kept.audit(&domains, before, at_most).await?;
+    let next = entries.last().filter(|_| entries.len() == at_most);
+    let next_page_token =
+        next.map(|(domain, entry)| write_token(&format!("{} {domain}", entry.id))).unwrap_or_default();
+    Ok(ListAuditResponse { entries: entries.into_iter().map(shown).collect(), next_page_token })
+}
+
+fn shown((domain, entry): (Box<str>, run_time::AuditEntry)) -> AuditEntry {
+    let spec =
+        |record: Option<Box<str>>| -> Option<OverrideSpec> { overrides::spec(&serde_json::from_str(&record?).ok()?) };
+    AuditEntry {
+        id: entry.id,
+        at: moment::text(entry.at),
+        token: entry.token,
+        action: entry.action.name().to_owned(),
+        domain: domain.into(),
+        target: entry.target,
+        before: spec(entry.before),
+        after: spec(entry.after),
+        reason: entry.reason,
+    }
+}
+
+/// A page token holds where the next page begins; as hexadecimal digits, so that nobody builds upon its form.
+pub(super) fn write_token(place: &str) -> String {
+    place.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// `None` for the first page.
+pub(super) fn read_token(token: &str) -> Result<Option<String>, ApiError> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let digit = |digit: &u8| char::from(*digit).to_digit(16);
+    let byte = |pair: &[u8]| match pair {
+        [high, low] => u8::try_from(digit(high)? * 16 + digit(low)?).ok(),
+        _ => None,
+    };
+    let bytes: Option<Vec<u8>> = token.as_bytes().chunks(2).map(byte).collect();
+    bytes.and_then(|bytes| String::from_utf8(bytes).ok()).map(Some).ok_or_else(bad_token)
+}
+
+fn bad_token() -> ApiError {
+    ApiError::invalid("page_token", "it isn't one that was given out", "send the answer's next_page_token as it came")
 }

@@ -1,43 +1,221 @@
 //! Run-time overrides: reading, writing, listing them for the calls. Knows nothing of gRPC or HTTP.
 
+use std::sync::Arc;
+
 use super::{
-    Api, ApiError, Caller, DeleteOverrideRequest, DeleteOverrideResponse, GetOverrideRequest, ListOverridesRequest,
-    ListOverridesResponse, Override, SetOverrideRequest, SetOverrideResponse,
+    Api, ApiError, Caller, DeleteOverrideRequest, DeleteOverrideResponse, GetOverrideRequest, LimitNumbers,
+    ListOverridesRequest, ListOverridesResponse, Override, OverrideSpec, SetOverrideRequest, SetOverrideResponse,
+    audit, faults, names,
 };
-use crate::limiter::Snapshot;
+use crate::{
+    clock,
+    limit::{Micros, UnixMicros},
+    limiter::Snapshot,
+    moment,
+    overrides::{Condition, Filter, OverridesError, RECORD_MAX, Record, Row, RunTime, Wish},
+    rules::{self, RuleLimit},
+    store::StoreError,
+};
 
 /// Creates or replaces. The caller may, the domain is loaded, and ids and sizes are within bounds.
 pub(super) async fn set(
-    _api: &Api,
-    _snapshot: &Snapshot,
-    _caller: &Caller,
-    _request: SetOverrideRequest,
+    api: &Api,
+    snapshot: &Snapshot,
+    caller: &Caller,
+    request: SetOverrideRequest,
 ) -> Result<SetOverrideResponse, ApiError> {
-    Err(unimplemented())
+    let run_time = run_time(api)?;
+    let SetOverrideRequest { domain, id, spec, dry_run, if_match, create_only } = request;
+    let condition = condition(&if_match, create_only)?;
+    let now = clock::now();
+    let wall = run_time.overrides.wall(now);
+    let spec = spec.unwrap_or_default();
+    let reason = spec.reason.clone();
+    let record = record(snapshot, &domain, spec, caller, wall)?;
+    if dry_run {
+        let there = run_time.overrides.get(&domain, &id).map(|row| row.version);
+        if !condition.holds(there) {
+            return Err(OverridesError::Changed { version: there }.into());
+        }
+        let row = run_time.overrides.read(&domain, &id, there.unwrap_or_default(), &record);
+        let saved = shown(run_time, &domain, &row, wall);
+        return Ok(SetOverrideResponse { saved: Some(saved), created: there.is_none() });
+    }
+    let record = Some(&*record);
+    let wish = Wish { domain: &domain, id: &id, record, condition, token: &caller.name, reason: &reason };
+    let written = run_time.overrides.write(&wish, now).await?;
+    let row = run_time.overrides.read(&domain, &id, written.version, record.unwrap_or_default());
+    Ok(SetOverrideResponse { saved: Some(shown(run_time, &domain, &row, wall)), created: written.before.is_none() })
 }
 
-pub(super) async fn get(_api: &Api, _snapshot: &Snapshot, _request: GetOverrideRequest) -> Result<Override, ApiError> {
-    Err(unimplemented())
+pub(super) async fn get(api: &Api, _snapshot: &Snapshot, request: GetOverrideRequest) -> Result<Override, ApiError> {
+    let run_time = run_time(api)?;
+    let row = run_time.overrides.get(&request.domain, &request.id).ok_or_else(|| missing(&request.id))?;
+    Ok(shown(run_time, &request.domain, &row, run_time.overrides.wall(clock::now())))
 }
 
 /// `page_size` is 1 to 1,000.
 pub(super) async fn list(
-    _api: &Api,
+    api: &Api,
     _snapshot: &Snapshot,
-    _request: ListOverridesRequest,
+    request: ListOverridesRequest,
 ) -> Result<ListOverridesResponse, ApiError> {
-    Err(unimplemented())
+    let run_time = run_time(api)?;
+    let after = audit::read_token(&request.page_token)?;
+    let filter = Filter { key: &request.key, value_prefix: &request.value_prefix };
+    let page = run_time.overrides.list(&request.domain, filter, after.as_deref(), request.page_size as usize);
+    let wall = run_time.overrides.wall(clock::now());
+    Ok(ListOverridesResponse {
+        overrides: page.rows.iter().map(|row| shown(run_time, &request.domain, row, wall)).collect(),
+        next_page_token: page.next.as_deref().map(audit::write_token).unwrap_or_default(),
+    })
 }
 
 pub(super) async fn delete(
-    _api: &Api,
+    api: &Api,
     _snapshot: &Snapshot,
-    _caller: &Caller,
-    _request: DeleteOverrideRequest,
+    caller: &Caller,
+    request: DeleteOverrideRequest,
 ) -> Result<DeleteOverrideResponse, ApiError> {
-    Err(unimplemented())
+    let run_time = run_time(api)?;
+    let DeleteOverrideRequest { domain, id, dry_run, if_match, reason } = request;
+    let condition = condition(&if_match, false)?;
+    let now = clock::now();
+    let wall = run_time.overrides.wall(now);
+    let there: Option<Arc<Row>> = run_time.overrides.get(&domain, &id);
+    if dry_run {
+        let row = there.ok_or_else(|| missing(&id))?;
+        if !condition.holds(Some(row.version)) {
+            return Err(OverridesError::Changed { version: Some(row.version) }.into());
+        }
+        return Ok(DeleteOverrideResponse { deleted: Some(shown(run_time, &domain, &row, wall)) });
+    }
+    let wish = Wish { domain: &domain, id: &id, record: None, condition, token: &caller.name, reason: &reason };
+    let written = match run_time.overrides.write(&wish, now).await {
+        Err(OverridesError::Missing) => return Err(missing(&id)),
+        written => written?,
+    };
+    let version = there.map_or(0, |row| row.version);
+    let row = run_time.overrides.read(&domain, &id, version, written.before.as_deref().unwrap_or_default());
+    Ok(DeleteOverrideResponse { deleted: Some(shown(run_time, &domain, &row, wall)) })
 }
 
-fn unimplemented() -> ApiError {
-    ApiError::Unimplemented("run-time overrides aren't there yet".into())
+/// What can be changed while the service runs; a library without it answers so.
+pub(super) fn run_time(api: &Api) -> Result<&RunTime, ApiError> {
+    let hint = "this service keeps nothing that could be changed at run time";
+    api.limiter.run_time().ok_or_else(|| ApiError::Unimplemented(hint.into()))
+}
+
+fn missing(id: &str) -> ApiError {
+    ApiError::NotFound(format!("there is no override `{}`", names::shown(id)))
+}
+
+fn condition(if_match: &str, create_only: bool) -> Result<Condition, ApiError> {
+    Ok(match (if_match, create_only) {
+        ("", false) => Condition::None,
+        ("", true) => Condition::Absent,
+        (_, true) => {
+            let what = "an override can't have an etag and not be there yet";
+            return Err(ApiError::invalid("if_match", what, "send one of both"));
+        }
+        ("*", false) => Condition::Exists,
+        // What is no version is no version of this override.
+        (etag, false) => Condition::Version(etag.parse().unwrap_or(u64::MAX)),
+    })
+}
+
+/// What is stored of a spec, checked as a row of a rule file is.
+fn record(
+    snapshot: &Snapshot,
+    domain: &str,
+    mut spec: OverrideSpec,
+    caller: &Caller,
+    wall: UnixMicros,
+) -> Result<String, ApiError> {
+    if !spec.r#for.is_empty() {
+        let lasts = rules::duration(&spec.r#for);
+        let Micros(lasts) = lasts.map_err(|why| ApiError::invalid("for", why, "write it as `30m`, `4h` or `7d`"))?;
+        spec.expires = moment::text(UnixMicros(wall.0.saturating_add(lasts)));
+        spec.r#for.clear();
+    }
+    let written = serde_json::to_value(&spec).map_err(|error| ApiError::Unavailable(error.to_string()))?;
+    let loaded = snapshot.rules.domain(domain);
+    let rules = loaded.map(|index| snapshot.rules.of(index)).ok_or_else(|| ApiError::NotFound(domain.to_owned()))?;
+    let row = rules.read_override(&written.to_string());
+    let row = row.map_err(|problems| ApiError::Invalid(faults("override", &problems)))?;
+    if let Some(expires) = row.expires.filter(|expires| *expires <= wall) {
+        let what = format!("`{}` is past: it would never have an effect", moment::text(expires));
+        return Err(ApiError::invalid("expires", what, "send a later moment, or `for`"));
+    }
+    let record = Record::new(written, &row, &caller.name, wall.0).write();
+    if record.len() > RECORD_MAX {
+        let what = format!("it takes {} bytes, and may take {RECORD_MAX}", record.len());
+        return Err(ApiError::invalid("override", what, "shorten its values or its reason"));
+    }
+    Ok(record)
+}
+
+fn shown(run_time: &RunTime, domain: &str, row: &Row, wall: UnixMicros) -> Override {
+    let record: Option<Record> = serde_json::from_str(&row.record).ok();
+    let mut warnings: Vec<String> = row.warning.iter().map(ToString::to_string).collect();
+    if row.is_expired(wall) {
+        warnings.push("it has ended, and has no effect any more".into());
+    }
+    if !run_time.overrides.is_kept() {
+        warnings.push("it is kept in memory only, and ends with this process: --state-dir keeps it".into());
+    }
+    let is_read = row.matches.is_some();
+    Override {
+        domain: domain.to_owned(),
+        id: row.id.to_string(),
+        spec: record.as_ref().and_then(spec),
+        etag: row.version.to_string(),
+        limits: row.grant.limits().iter().map(numbers).collect(),
+        unlimited: is_read && row.grant.limits().is_empty(),
+        updated_at: record.as_ref().map(|record| moment::text(UnixMicros(record.at))).unwrap_or_default(),
+        updated_by: record.map(|record| record.by).unwrap_or_default(),
+        warnings,
+    }
+}
+
+pub(super) fn spec(record: &Record) -> Option<OverrideSpec> {
+    serde_json::from_value(record.written.clone()).ok()
+}
+
+fn numbers(limit: &RuleLimit) -> LimitNumbers {
+    let numbers = &limit.limit;
+    LimitNumbers {
+        requests: numbers.requests,
+        window_seconds: numbers.window.0 as f64 / 1e6,
+        algorithm: numbers.algorithm.name().to_owned(),
+        burst: numbers.algorithm.has_burst().then_some(numbers.burst),
+        enforce: limit.enforce,
+        name: limit.name.as_deref().unwrap_or_default().to_owned(),
+    }
+}
+
+impl From<OverridesError> for ApiError {
+    fn from(error: OverridesError) -> ApiError {
+        let said = error.to_string();
+        match error {
+            OverridesError::Changed { .. } => ApiError::Conflict(said),
+            OverridesError::Missing => ApiError::NotFound(said),
+            OverridesError::Full => ApiError::Exhausted(said),
+            OverridesError::Restoring => ApiError::Unavailable(said),
+            OverridesError::Store(StoreError::Timeout(_)) => {
+                ApiError::Unavailable("Redis gave no answer: look whether it was done, and try again".into())
+            }
+            OverridesError::Store(StoreError::Refused(why)) => {
+                tracing::error!(why, "Redis refused a write of run-time overrides");
+                ApiError::Unavailable("Redis refused: nothing was changed, and the log says why".into())
+            }
+            OverridesError::Store(_) => {
+                ApiError::Unavailable("Redis can't be reached: nothing was changed, try again".into())
+            }
+            OverridesError::Disk(why) => {
+                tracing::error!(why, "a run-time override can't be kept in the state directory");
+                ApiError::Unavailable("it can't be kept, so nothing was changed; the log says why".into())
+            }
+        }
+    }
 }
