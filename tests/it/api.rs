@@ -1,7 +1,7 @@
 //! Tollgate's own interface as its clients see it: the real binary, over HTTP and gRPC.
 
 mod checks;
-mod client;
+pub(crate) mod client;
 mod docs;
 mod node;
 mod replicas;

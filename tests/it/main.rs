@@ -28,6 +28,7 @@ mod reference_page;
 mod rollout;
 mod rules_doc;
 mod rules_golden;
+mod run_time;
 mod serve;
 mod side_by_side;
 mod split_redis;

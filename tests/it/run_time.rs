@@ -1,0 +1,214 @@
+//! What is changed while the service runs, over HTTP: overrides and resets, on one replica with a state directory and on
+//! two that share Redis.
+
+use serde_json::{Value, json};
+
+use crate::{
+    api::{client::call, with_tokens},
+    harness::{RulesDir, Tollgate, eventually},
+    redis_server::RedisServer,
+};
+
+const RULES: &str = "domain: api\n\
+    tiers: {gold: 50/h, silver: 20/h}\n\
+    descriptors:\n  \
+    - {key: user, rate_limit: {requests_per_unit: 2, unit: hour}}\n";
+
+async fn put(tollgate: &Tollgate, id: &str, spec: Value) -> (u16, Value) {
+    change(tollgate, &format!("PUT /v1/domains/api/overrides/{id}"), &spec.to_string()).await
+}
+
+async fn change(tollgate: &Tollgate, what: &str, body: &str) -> (u16, Value) {
+    let answer = call(tollgate.http, what, Some("secret"), body).await;
+    (answer.status, answer.json())
+}
+
+/// Of one more hit of a user.
+async fn check(tollgate: &Tollgate, user: &str) -> Value {
+    call(tollgate.http, "POST /v1/check", None, &json!({"user": user}).to_string()).await.json()
+}
+
+/// The limit that holds for a user, without a hit.
+async fn limit(tollgate: &Tollgate, user: &str) -> Value {
+    call(tollgate.http, "POST /v1/check", None, &json!({"user": user, "hits": 0}).to_string()).await.json()["limit"]
+        .clone()
+}
+
+async fn becomes(tollgate: &Tollgate, user: &str, expected: u32) {
+    eventually(&format!("a limit of {expected} for {user}"), || async {
+        (limit(tollgate, user).await == expected).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_set_on_one_replica_holds_on_both_and_is_gone_on_both() {
+    let redis = RedisServer::start();
+    let rules = RulesDir::with("api.yaml", RULES);
+    let address = redis.address();
+    let env = [("REDIS_URL", address.as_str())];
+    let (here, there) = (with_tokens(&rules, &env).await, with_tokens(&rules, &env).await);
+    for replica in [&here, &there] {
+        becomes(replica, "alice", 2).await;
+    }
+    let spec = json!({"match": {"user": "alice"}, "limit": "7/h", "reason": "contract 42", "owner": "sales"});
+    let saved = eventually("a connection that writes", || async {
+        let (status, saved) = put(&here, "alice", spec.clone()).await;
+        (status == 201).then_some(saved)
+    })
+    .await;
+    assert_eq!((&saved["spec"], &saved["updated_by"]), (&spec, &json!("ops")));
+    assert_eq!(limit(&here, "alice").await, 7, "whoever set it sees it at once");
+    becomes(&there, "alice", 7).await;
+    assert_eq!(limit(&there, "bob").await, 2, "nobody else");
+
+    let found = call(there.http, "GET /v1/domains/api/overrides/alice", Some("secret"), "").await;
+    assert_eq!(found.json(), saved);
+    assert_eq!(found.header("etag"), format!("\"{}\"", saved["etag"].as_str().unwrap()));
+    let (status, unlimited) = put(&there, "alice", json!({"match": {"user": "alice"}, "limit": "unlimited"})).await;
+    assert_eq!((status, &unlimited["unlimited"]), (200, &json!(true)));
+    eventually("no limit for alice", || async { (limit(&here, "alice").await == Value::Null).then_some(()) }).await;
+
+    let (status, deleted) = change(&here, "DELETE /v1/domains/api/overrides/alice?reason=over", "").await;
+    assert_eq!((status, &deleted["spec"]), (200, &unlimited["spec"]));
+    becomes(&there, "alice", 2).await;
+    let (status, audit) = change(&there, "GET /v1/audit?domain=api", "").await;
+    let entries: Vec<_> =
+        audit["entries"].as_array().unwrap().iter().map(|entry| entry["action"].as_str().unwrap()).collect();
+    assert_eq!((status, entries), (200, vec!["override.delete", "override.set", "override.set"]));
+    let newest = &audit["entries"][0];
+    assert_eq!(
+        (&newest["token"], &newest["reason"], &newest["target"]),
+        (&json!("ops"), &json!("over"), &json!("alice"))
+    );
+    assert_eq!((&newest["before"], newest.get("after")), (&unlimited["spec"], None));
+}
+
+#[tokio::test]
+async fn a_reset_lets_a_denied_user_in_again_on_both_replicas() {
+    let redis = RedisServer::start();
+    let rules = RulesDir::with("api.yaml", RULES);
+    let address = redis.address();
+    let env = [("REDIS_URL", address.as_str())];
+    let (here, there) = (with_tokens(&rules, &env).await, with_tokens(&rules, &env).await);
+    for replica in [&here, &there] {
+        becomes(replica, "alice", 2).await;
+        eventually("a denial", || async { (check(replica, "alice").await["allowed"] == false).then_some(()) }).await;
+    }
+    let reset = json!({"domain": "api", "entries": {"user": "alice"}, "reason": "a support case"}).to_string();
+    let dry = json!({"domain": "api", "entries": {"user": "alice"}, "dry_run": true}).to_string();
+    let (status, counters) = change(&here, "POST /v1/counters:reset", &dry).await;
+    assert_eq!((status, &counters["counters"][0]["limit_id"]), (200, &json!("api/user")));
+    assert_eq!(check(&here, "alice").await["allowed"], false, "a dry run changes nothing");
+    let counters = eventually("a connection that resets", || async {
+        let (status, counters) = change(&here, "POST /v1/counters:reset", &reset).await;
+        (status == 200).then_some(counters)
+    })
+    .await;
+    assert_eq!(counters["counters"][0]["limit_id"], "api/user");
+    assert!(counters["counters"][0]["key"].as_str().unwrap().ends_with(":api:user=alice"), "{counters}");
+    // Two hits an hour, and denials are remembered: only the reset can let one in again on each replica.
+    for replica in [&here, &there] {
+        eventually("an admission", || async { (check(replica, "alice").await["allowed"] == true).then_some(()) }).await;
+    }
+    let (_, audit) = change(&there, "GET /v1/audit", "").await;
+    assert_eq!(
+        (&audit["entries"][0]["action"], &audit["entries"][0]["target"]),
+        (&json!("counter.reset"), &json!("(user=alice)"))
+    );
+    let nobody = json!({"domain": "api", "entries": {"tenant": "a"}}).to_string();
+    assert_eq!(change(&here, "POST /v1/counters:reset", &nobody).await.0, 404);
+}
+
+#[tokio::test]
+async fn in_a_state_directory_overrides_outlive_the_process() {
+    let (rules, state) = (RulesDir::with("api.yaml", RULES), tempfile::tempdir().unwrap());
+    let env = [("TOLLGATE_STATE_DIR", state.path().to_str().unwrap())];
+    let mut tollgate = with_tokens(&rules, &env).await;
+    let (_, kept) = put(&tollgate, "alice", json!({"match": {"user": "alice"}, "limit": "7/h"})).await;
+    put(&tollgate, "bob", json!({"match": {"user": "bob"}, "limit": "8/h"})).await;
+    assert_eq!(change(&tollgate, "DELETE /v1/domains/api/overrides/bob", "").await.0, 200);
+    // As a crash does: what was answered was kept.
+    tollgate.process.kill();
+    let again = with_tokens(&rules, &env).await;
+    assert_eq!((limit(&again, "alice").await, limit(&again, "bob").await), (json!(7), json!(2)));
+    assert_eq!(change(&again, "GET /v1/domains/api/overrides/alice", "").await, (200, kept));
+    let (_, audit) = change(&again, "GET /v1/audit?page_size=2", "").await;
+    assert_eq!(audit["entries"].as_array().unwrap().len(), 2);
+    let rest = format!("GET /v1/audit?page_token={}", audit["next_page_token"].as_str().unwrap());
+    let (_, rest) = change(&again, &rest, "").await;
+    assert_eq!((rest["entries"].as_array().unwrap().len(), &rest["entries"][0]["target"]), (1, &json!("alice")));
+}
+
+#[tokio::test]
+async fn a_tier_changes_its_members_and_one_that_is_gone_leaves_its_last_numbers() {
+    let rules = RulesDir::with("api.yaml", RULES);
+    let tollgate = with_tokens(&rules, &[]).await;
+    let (_, saved) = put(&tollgate, "alice", json!({"match": {"user": "alice"}, "limit": {"tier": "gold"}})).await;
+    assert_eq!(saved["limits"][0]["requests"], 50);
+    assert!(saved["warnings"][0].as_str().unwrap().contains("in memory only"), "no state directory: {saved}");
+    rules.write("api.yaml", &RULES.replace("gold: 50/h", "gold: 60/h"));
+    becomes(&tollgate, "alice", 60).await;
+    rules.write("api.yaml", &RULES.replace("gold: 50/h, ", ""));
+    let gone = eventually("a warning that the tier is gone", || async {
+        let (_, shown) = change(&tollgate, "GET /v1/domains/api/overrides/alice", "").await;
+        shown["warnings"][0].as_str().unwrap_or_default().contains("last numbers").then_some(shown)
+    })
+    .await;
+    assert_eq!(gone["limits"][0]["requests"], 50, "as they were when it was written: {gone}");
+    assert_eq!(limit(&tollgate, "alice").await, 50);
+}
+
+#[tokio::test]
+async fn conditions_pages_and_dry_runs_do_what_they_say() {
+    let rules = RulesDir::with("api.yaml", RULES);
+    let tollgate = with_tokens(&rules, &[]).await;
+    let spec = |user: &str| json!({"match": {"user": user}, "limit": "7/h"});
+    let dry = change(&tollgate, "PUT /v1/domains/api/overrides/a?dry_run=true", &spec("alice").to_string()).await;
+    assert_eq!((dry.0, &dry.1["limits"][0]["requests"]), (200, &json!(7)));
+    assert_eq!(change(&tollgate, "GET /v1/domains/api/overrides/a", "").await.0, 404, "a dry run writes nothing");
+    for (id, user) in [("a", "alice"), ("b", "bob"), ("c", "albert")] {
+        assert_eq!(put(&tollgate, id, spec(user)).await.0, 201);
+    }
+    let list = async |query: &str| {
+        let (_, page) = change(&tollgate, &format!("GET /v1/domains/api/overrides?{query}"), "").await;
+        let ids = page["overrides"]
+            .as_array()
+            .map_or_else(Vec::new, |rows| rows.iter().map(|row| row["id"].clone()).collect());
+        (ids, page["next_page_token"].as_str().unwrap_or_default().to_owned())
+    };
+    let (first, token) = list("page_size=2").await;
+    assert_eq!(first, ["a", "b"]);
+    assert_eq!(list(&format!("page_size=2&page_token={token}")).await, (vec![json!("c")], String::new()));
+    assert_eq!(list("key=user&value_prefix=al").await.0, ["a", "c"]);
+    assert_eq!(change(&tollgate, "GET /v1/domains/api/overrides?page_token=zz", "").await.0, 400);
+    let stale = [("authorization", "Bearer secret"), ("if-match", "\"1\"")];
+    let body = spec("anna").to_string();
+    let refused = crate::harness::send(tollgate.http, "PUT", "/v1/domains/api/overrides/a", &stale, body.into()).await;
+    assert_eq!(refused.expect("an answer").status, 412);
+    assert_eq!(limit(&tollgate, "alice").await, 7, "nothing half-applied");
+}
+
+#[tokio::test]
+async fn a_bad_override_is_refused_with_its_place() {
+    let rules = RulesDir::with("api.yaml", RULES);
+    let tollgate = with_tokens(&rules, &[]).await;
+    for (spec, told) in [
+        (json!({"match": {"user": "a"}, "limit": "5/s", "expires": "2001-01-01"}), "past"),
+        (json!({"match": {"user": "a"}, "limit": "5/s", "for": "0s"}), "longer than 0"),
+        (json!({"match": {"user": "a"}, "limit": "5/s", "for": "soon"}), "whole numbers"),
+        (json!({"match": {"user": "a"}, "limit": {"tier": "gould"}}), "gold"),
+        (json!({"match": {"tenant": "a"}, "limit": "5/s"}), "tenant"),
+        (json!({"match": {"user": "a"}, "limit": "5/s", "rule": "nowhere"}), "nowhere"),
+        (json!({"match": {"user": "a"}, "limit": {"requests": 5, "window": "0s"}}), "longer than 0"),
+        (json!({"match": {}, "limit": "5/s"}), "keys"),
+        (json!({"match": {"user": "a"}, "limit": "5/s", "until": "later"}), "until"),
+    ] {
+        let (status, problem) = put(&tollgate, "a", spec.clone()).await;
+        assert_eq!((status, problem.to_string().contains(told)), (400, true), "{spec}: {problem}");
+    }
+    assert_eq!(change(&tollgate, "GET /v1/domains/api/overrides/a", "").await.0, 404);
+    let (status, saved) = put(&tollgate, "a", json!({"match": {"user": "a"}, "limit": "5/s", "for": "4h"})).await;
+    assert_eq!((status, saved["spec"].get("for")), (201, None));
+    assert!(saved["spec"]["expires"].is_string(), "kept as the moment that it comes to: {saved}");
+}
