@@ -28,7 +28,7 @@ use crate::{
     clock,
     limit::{Algorithm, CountDenied, FailurePolicy, Reading, Request, UnixMicros},
     metrics::{Meters, Metrics, Outcome, Tally},
-    overrides::{Look, RunTime, View},
+    overrides::{self, RunTime, View},
     rules::{Problems, Rules},
     store::{Readings, Role, Store, StoreError},
     trace,
@@ -55,7 +55,7 @@ impl Snapshot {
     fn plan<'r>(
         &'r self,
         request: &'r Request<'_>,
-        look: Option<&'r Look>,
+        look: Option<&'r overrides::Look>,
         modes: Modes,
         wall: impl Fn() -> UnixMicros + Copy,
     ) -> Result<Plan<'r>, DecideError> {

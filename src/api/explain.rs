@@ -86,8 +86,8 @@ fn standing(standing: Standing) -> &'static str {
 
 fn overriding(of: &Overriding) -> ExplainedOverride {
     ExplainedOverride {
-        source: "file".to_owned(),
-        id: String::new(),
+        source: if of.id.is_empty() { "file" } else { "run_time" }.to_owned(),
+        id: of.id.clone(),
         r#match: entries(of.matches.iter().map(|(key, value)| (&**key, &**value))),
         place: of.place.clone(),
         expires: of.expires.map(moment::text).unwrap_or_default(),

@@ -9,11 +9,12 @@ use super::{
     DecideError, Decision, Limiter, Notes, Snapshot,
     degraded::Policies,
     judge,
-    plan::{Plan, Planned},
+    plan::{Overridden, Plan, Planned},
 };
 use crate::{
     limit::{FailurePolicy, Limit, Reading, Request, UnixMicros},
     metrics::requested_id,
+    overrides::{Record, Row},
     rules::overrides::RowRef,
     store::{Role, StoreError},
 };
@@ -54,6 +55,8 @@ pub enum Applies {
 /// An override that holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Overriding {
+    /// Of one that was set at run time; else empty.
+    pub id: String,
     pub matches: Vec<(String, String)>,
     /// File and line of one on disk.
     pub place: String,
@@ -81,7 +84,9 @@ impl Limiter {
     /// What `request` would be answered at `now`, and why. Counts nothing, in metrics neither.
     pub async fn look(&self, request: &Request<'_>, now: UnixMicros, deadline: Instant) -> Result<Look, DecideError> {
         let snapshot = self.snapshot.load_full();
-        let plan = snapshot.plan(request, self.modes, || self.wall(now))?;
+        let view = self.run_time.as_ref().map(|run_time| run_time.overrides.view_to_keep());
+        let set = view.as_ref().and_then(|view| view.domain(request.domain));
+        let plan = snapshot.plan(request, set, self.modes, || self.wall(now))?;
         let answer = self.store.look(&plan.asks, now, deadline).await;
         let decision = answer.as_ref().map_err(Clone::clone).map(|readings| {
             let mut decision = judge::judge(&plan, readings, &Policies::new());
@@ -116,9 +121,9 @@ impl Limiter {
                 reading: readings.map(|readings| readings[index]),
             }
         };
-        let none = |applies, row: Option<RowRef<'_>>| DescriptorLook {
+        let none = |applies, row: Option<Overridden<'_>>| DescriptorLook {
             applies,
-            overridden: row.map(Overriding::of),
+            overridden: row.map(Overriding::of_any),
             counters: Vec::new(),
         };
         match planned {
@@ -141,7 +146,7 @@ impl Limiter {
                 });
                 DescriptorLook {
                     applies: Applies::Limits,
-                    overridden: counted.row.map(Overriding::of),
+                    overridden: counted.row.map(Overriding::of_any),
                     counters: counters.collect(),
                 }
             }
@@ -150,9 +155,32 @@ impl Limiter {
 }
 
 impl Overriding {
+    fn of_any(row: Overridden<'_>) -> Overriding {
+        match row {
+            Overridden::OnDisk(row) => Overriding::of(row),
+            Overridden::RunTime(row) => Overriding::set(row),
+        }
+    }
+
+    fn set(row: &Row) -> Overriding {
+        let matches = row.matches.iter().flat_map(|matches| matches.shape.keys.iter().zip(&matches.values));
+        let record: Option<Record> = serde_json::from_str(&row.record).ok();
+        let text =
+            |key: &str| record.as_ref().and_then(|record| record.written[key].as_str()).unwrap_or_default().to_owned();
+        Overriding {
+            id: row.id.to_string(),
+            matches: matches.map(|(key, value)| (key.to_string(), value.to_string())).collect(),
+            place: String::new(),
+            expires: row.expires,
+            reason: text("reason"),
+            owner: text("owner"),
+        }
+    }
+
     pub fn of(row: RowRef<'_>) -> Overriding {
         let place = row.place();
         Overriding {
+            id: String::new(),
             matches: row.matches().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
             place: format!("{}:{}", place.path.display(), place.line),
             expires: row.expires(),
