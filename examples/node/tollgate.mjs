@@ -45,14 +45,14 @@ export class Tollgate {
   }
 
   /**
-   * Gives one user a limit of their own, in force at once on all replicas. Needs a token with the scope
+   * Gives one user a limit of their own in place of the rule for the key `user`, in force at once on all replicas. Needs a token with the scope
    * `overrides.write`, and the domain.
    */
   async configureUserLimit(user, limit, windowSeconds, { reason } = {}) {
     if (this.domain === undefined) throw new TollgateError("configureUserLimit needs the option `domain`");
     const path = `/v1/domains/${encodeURIComponent(this.domain)}/overrides/${overrideId(user)}`;
     const microseconds = Math.round(windowSeconds * 1e6);
-    const spec = { match: { user }, limit: { requests: limit, window: `${microseconds}us` }, reason };
+    const spec = { match: { user }, rule: "user", limit: { requests: limit, window: `${microseconds}us` }, reason };
     return this.#call("PUT", path, spec);
   }
 
@@ -80,6 +80,9 @@ export class Tollgate {
 
 /** An id may hold few characters: others are written as `~` and two hexadecimal digits for each byte. */
 function overrideId(user) {
-  const id = (byte) => (/[A-Za-z0-9._@-]/.test(String.fromCharCode(byte)) ? String.fromCharCode(byte) : `~${byte.toString(16).padStart(2, "0")}`);
+  const id = (byte) => {
+    const character = String.fromCharCode(byte);
+    return /[A-Za-z0-9._@-]/.test(character) ? character : `~${byte.toString(16).padStart(2, "0")}`;
+  };
   return "user:" + Array.from(new TextEncoder().encode(user), id).join("");
 }

@@ -47,7 +47,7 @@ async fn every_command_prints_what_the_page_shows() {
     let env = [("TOLLGATE_API_TOKEN_FILE", file.to_str().expect("temporary paths are text"))];
     let tollgate = Tollgate::start_with(&rules, &env).await;
     let all = [commands(before), commands(after)].concat();
-    assert!(all.len() >= 6, "{all:?}");
+    assert!(all.len() >= 7, "{all:?}");
     for (command, shown) in all {
         let here = command.replace("localhost:8080", &tollgate.http.to_string());
         let printed = run(&here, directory.path(), token.trim());

@@ -49,3 +49,19 @@ async fn the_client_tells_errors_from_refusals() {
     let wanted = json!([error(json!(400)), error(json!(401)), ["TollgateError", null]]);
     assert_eq!(node(&tollgate, json!({"domain": "api", "timeoutMs": 30_000}), script), wanted);
 }
+
+#[tokio::test]
+async fn the_client_gives_a_user_a_limit_of_their_own() {
+    let rules = RulesDir::with("api.yaml", RULES);
+    let tollgate = with_tokens(&rules, &[]).await;
+    let script = "for (const user of ['alice', 'al ice/é']) {\n\
+                    const saved = await tollgate.configureUserLimit(user, 5, 60.5, { reason: 'contract 42' });\n\
+                    out.push(saved.id, saved.limits[0].window_seconds);\n\
+                    let passed = 0;\n\
+                    while (passed < 10 && (await tollgate.isAllowed(user))) passed++;\n\
+                    out.push(passed);\n\
+                  }";
+    let options = json!({"domain": "api", "token": "secret", "timeoutMs": 30_000});
+    let wanted = json!(["user:alice", 60.5, 5, "user:al~20ice~2f~c3~a9", 60.5, 5]);
+    assert_eq!(node(&tollgate, options, script), wanted);
+}
