@@ -3,7 +3,9 @@
 mod checks;
 pub(crate) mod client;
 mod docs;
+mod embedded;
 mod node;
+mod openapi;
 mod replicas;
 mod tls;
 mod tokens;

@@ -25,6 +25,8 @@ async fn the_calls_decide_by_the_rules_and_besides_them() {
     let refused = login().await;
     assert!(!refused.allowed && refused.retry_after_seconds.is_some_and(|wait| wait > 3000.0), "{refused:?}");
     assert!(tollgate.metrics().contains(r#"tollgate_decisions_total{domain="api",limit="api/user",result="ok"} 2"#));
+    assert_eq!(tollgate.configure_user_limit("alice", 1_000, Duration::from_secs(60)).await, Ok(()));
+    assert_eq!(tollgate.is_allowed("alice").await, Ok(true));
     assert!(matches!(tollgate.is_allowed("").await, Err(ApiError::Invalid(_))));
     tollgate.close(Duration::from_secs(10)).await;
 }

@@ -1,0 +1,310 @@
+//! The OpenAPI document against the running service: every operation and status that it names is brought about, and every
+//! answer has the form that it says, with all of its fields seen at least once.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::{token_line, with_tokens, write_tokens};
+use crate::harness::{Answer, RulesDir, Tollgate, eventually, send};
+
+/// Rules that bring about every field of an answer.
+const RULES: &str = "domain: api\n\
+    tiers: {gold: {requests_per_unit: 50, unit: hour, algorithm: token_bucket, burst: 60}}\n\
+    descriptors:\n  \
+    - key: user\n    rate_limit: [{name: hourly, requests: 3, window: 1h}, {name: daily, requests: 100, window: 1d}]\n    \
+      descriptors:\n      - {key: endpoint, value: /a/*, rate_limit: 5/h}\n  \
+    - {key: plan, rate_limit: {tier: gold}}\n\
+    overrides:\n  - {match: {user: vip}, limit: 7/h, reason: contract, owner: sales, expires: 2100-01-01}\n";
+
+/// What has been seen.
+struct Seen {
+    document: Value,
+    /// `get /path 200`.
+    statuses: BTreeSet<String>,
+    /// `Schema.field` and `200 header`, of answers.
+    fields: BTreeSet<String>,
+}
+
+impl Seen {
+    async fn new(tollgate: &Tollgate) -> Seen {
+        let document = send(tollgate.http, "GET", "/v1/openapi.json", &[], Bytes::new()).await.expect("the document");
+        Seen { document: document.json(), statuses: BTreeSet::new(), fields: BTreeSet::new() }
+    }
+
+    /// Asks, and holds the answer to the document. `what` is method and path as the document has it, with `{id}` for
+    /// what `path` fills in.
+    async fn ask(&mut self, tollgate: &Tollgate, ask: Ask<'_>) -> Answer {
+        let (method, template) = ask.what.split_once(' ').expect("method and path");
+        let path = template.replace("{domain}", ask.domain).replace("{id}", ask.id) + ask.query;
+        let bearer = format!("Bearer {}", ask.token);
+        let authorization = (!ask.token.is_empty()).then_some(("authorization", bearer.as_str()));
+        let headers: Vec<(&str, &str)> = authorization.into_iter().chain(ask.header).collect();
+        let answer = send(tollgate.http, method, &path, &headers, ask.body.to_owned().into()).await.expect("an answer");
+        let operation = &self.document["paths"][template][method.to_lowercase()];
+        let documented = &operation["responses"][answer.status.to_string()];
+        assert!(!documented.is_null(), "{} {path} answers {}, undocumented: {}", ask.what, answer.status, answer.body);
+        let documented = match documented["$ref"].as_str() {
+            Some(reference) => self.document.pointer(&reference[1..]).expect("within the document").clone(),
+            None => documented.clone(),
+        };
+        let kind = answer.header("content-type");
+        let schema = &documented["content"][kind]["schema"];
+        assert!(schema.is_object(), "{path} {}: {kind} is not documented", answer.status);
+        for (header, _) in documented["headers"].as_object().into_iter().flatten() {
+            if answer.find_header(&header.to_lowercase()).is_some() {
+                self.fields.insert(format!("{} {header}", answer.status));
+            }
+        }
+        let schema = schema.clone();
+        self.check(&schema, &answer.json(), &path);
+        self.statuses.insert(format!("{} {template} {}", method.to_lowercase(), answer.status));
+        answer
+    }
+
+    /// Whether a value has the form of a schema: types, fields, and no field besides.
+    fn check(&mut self, schema: &Value, value: &Value, place: &str) {
+        if let Some(reference) = schema["$ref"].as_str() {
+            let name = reference.rsplit('/').next().expect("a split has a last part").to_owned();
+            let schema = self.document["components"]["schemas"][&name].clone();
+            for (field, _) in value.as_object().into_iter().flatten() {
+                self.fields.insert(format!("{name}.{field}"));
+            }
+            return self.check(&schema, value, place);
+        }
+        if let Some(any) = schema["anyOf"].as_array() {
+            let of_type = |schema: &&Value| match schema["$ref"].as_str() {
+                Some(_) => value.is_object(),
+                None => has_type(schema, value),
+            };
+            let one =
+                any.iter().find(of_type).unwrap_or_else(|| panic!("{place}: {value} is none of {schema}")).clone();
+            return self.check(&one, value, place);
+        }
+        assert!(has_type(schema, value), "{place}: {value} is not {schema}");
+        if let Some(words) = schema["enum"].as_array() {
+            assert!(words.contains(value), "{place}: {value} is not one of {words:?}");
+        }
+        for required in schema["required"].as_array().into_iter().flatten() {
+            assert!(value.get(required.as_str().expect("a name")).is_some(), "{place}: no {required} in {value}");
+        }
+        for (field, within) in value.as_object().into_iter().flatten() {
+            let known = match (&schema["properties"][field], &schema["additionalProperties"]) {
+                (Value::Null, Value::Bool(false)) => panic!("{place}: {field} is not documented"),
+                (Value::Null, others) => others.clone(),
+                (known, _) => known.clone(),
+            };
+            if known.is_object() {
+                self.check(&known, within, &format!("{place}.{field}"));
+            }
+        }
+        for item in value.as_array().into_iter().flatten() {
+            self.check(&schema["items"].clone(), item, &format!("{place}[]"));
+        }
+    }
+
+    /// What the document names and nobody has seen.
+    fn missed(&self) -> Vec<String> {
+        let mut missed = Vec::new();
+        for (path, methods) in self.document["paths"].as_object().expect("paths") {
+            for (method, operation) in methods.as_object().expect("methods") {
+                for (status, response) in operation["responses"].as_object().expect("responses") {
+                    let name = format!("{method} {path} {status}");
+                    if status != "default" && !self.statuses.contains(&name) {
+                        missed.push(name);
+                    }
+                    let headers = response["headers"].as_object().into_iter().flatten();
+                    let headers = headers.map(|(header, _)| format!("{status} {header}"));
+                    missed.extend(headers.filter(|header| !self.fields.contains(header)));
+                }
+            }
+        }
+        for (schema, described) in self.document["components"]["schemas"].as_object().expect("schemas") {
+            // What only requests have is read by src/api/json/tests.rs and the checks' own tests.
+            let is_asked = ["CheckRequest", "Descriptor", "Limit", "ResetRequest", "Entry"].contains(&schema.as_str());
+            for field in described["properties"].as_object().into_iter().flatten().map(|(field, _)| field) {
+                let name = format!("{schema}.{field}");
+                if !is_asked && !ELSEWHERE.contains(&name.as_str()) && !self.fields.contains(&name) {
+                    missed.push(name);
+                }
+            }
+        }
+        missed
+    }
+}
+
+/// `for` is kept as the moment that it comes to; the others are brought about by the tests of explanations.
+const ELSEWHERE: [&str; 4] =
+    ["OverrideSpec.for", "ExplainResponse.store_error", "ExplainedDescriptor.passed_over", "ExplainedOverride.why"];
+
+fn has_type(schema: &Value, value: &Value) -> bool {
+    match schema["type"].as_str() {
+        Some("object") => value.is_object(),
+        Some("array") => value.is_array(),
+        Some("string") => value.is_string(),
+        Some("boolean") => value.is_boolean(),
+        Some("integer") => value.is_u64() || value.is_i64(),
+        Some("number") => value.is_number(),
+        _ => true,
+    }
+}
+
+/// One request.
+#[derive(Clone, Copy)]
+struct Ask<'a> {
+    what: &'a str,
+    domain: &'a str,
+    id: &'a str,
+    query: &'a str,
+    token: &'a str,
+    header: Option<(&'a str, &'a str)>,
+    body: &'a str,
+}
+
+const CHECK: &str = "POST /v1/check";
+const EXPLAIN: &str = "POST /v1/explain";
+const LIST: &str = "GET /v1/domains/{domain}/overrides";
+const SET: &str = "PUT /v1/domains/{domain}/overrides/{id}";
+const GET: &str = "GET /v1/domains/{domain}/overrides/{id}";
+const DELETE: &str = "DELETE /v1/domains/{domain}/overrides/{id}";
+const RESET: &str = "POST /v1/counters:reset";
+const AUDIT: &str = "GET /v1/audit";
+
+fn ask<'a>(what: &'a str, body: &'a str) -> Ask<'a> {
+    Ask { what, domain: "api", id: "alice", query: "", token: "secret", header: None, body }
+}
+
+const ALICE: &str = r#"{"match": {"user": "alice"}, "limit": {"tier": "gold"}, "rule": "user",
+    "reason": "contract 42", "owner": "sales", "for": "4h"}"#;
+
+/// Each call with what it answers when all is well, in an order in which it is.
+async fn good(seen: &mut Seen, tollgate: &Tollgate) {
+    let alice = r#"{"user": "alice"}"#;
+    for _ in 0..4 {
+        seen.ask(tollgate, ask(CHECK, alice)).await;
+    }
+    assert_eq!(
+        seen.ask(tollgate, ask(RESET, r#"{"entries": {"user": "alice"}, "reason": "asked for"}"#)).await.status,
+        200
+    );
+    assert_eq!(seen.ask(tollgate, ask(CHECK, alice)).await.status, 200, "the counter was reset");
+    assert_eq!(seen.ask(tollgate, ask(SET, ALICE)).await.status, 201);
+    let replaced = seen.ask(tollgate, ask(SET, ALICE)).await;
+    assert_eq!((replaced.status, replaced.json()["limits"][0]["burst"].as_u64()), (200, Some(60)));
+    let unlimited = r#"{"match": {"user": "bob"}, "limit": "unlimited"}"#;
+    assert_eq!(seen.ask(tollgate, Ask { id: "bob", ..ask(SET, unlimited) }).await.status, 201);
+    let named = r#"{"match": {"user": "carol"}, "limit": [{"name": "m", "requests": 5, "window": "1m"}, "9/h"], "expires": "2100-01-01"}"#;
+    assert_eq!(seen.ask(tollgate, Ask { id: "carol", ..ask(SET, named) }).await.status, 201);
+    let found = seen.ask(tollgate, ask(GET, "")).await;
+    assert_eq!(format!("\"{}\"", found.json()["etag"].as_str().unwrap()), found.header("etag"));
+    let page = seen.ask(tollgate, Ask { query: "?page_size=1", ..ask(LIST, "") }).await.json();
+    assert!(page["next_page_token"].is_string(), "{page}");
+    for (user, endpoint) in [("alice", None), ("vip", None), ("dave", Some("/a/b")), ("dave", Some("/c"))] {
+        let body = json!({"user": user, "endpoint": endpoint}).to_string();
+        seen.ask(tollgate, ask(EXPLAIN, &body)).await;
+    }
+    assert_eq!(seen.ask(tollgate, Ask { query: "?reason=over", ..ask(DELETE, "") }).await.status, 200);
+    let page = seen.ask(tollgate, Ask { query: "?domain=api&page_size=3", ..ask(AUDIT, "") }).await.json();
+    assert!(page["next_page_token"].is_string(), "{page}");
+    seen.ask(tollgate, ask("GET /v1/openapi.json", "")).await;
+}
+
+/// Each call with what is wrong.
+async fn bad(seen: &mut Seen, tollgate: &Tollgate) {
+    // One byte more than is taken, so that it is read whole: who goes on sending may not see the answer.
+    let long = |max: usize| format!("\"{}\"", "x".repeat(max - 1));
+    let (of_check, of_change) = (long(2 << 20), long(256 << 10));
+    for what in [CHECK, EXPLAIN, LIST, SET, GET, DELETE, RESET, AUDIT] {
+        let body = match what {
+            CHECK | EXPLAIN => r#"{"user": "alice"}"#,
+            SET => ALICE,
+            RESET => r#"{"entries": {"user": "alice"}}"#,
+            _ => "",
+        };
+        let asked = ask(what, body);
+        for (token, status) in [("", 401), ("wrong", 401), ("nothing", 403)] {
+            assert_eq!(seen.ask(tollgate, Ask { token, ..asked }).await.status, status, "{what} {token}");
+        }
+        let wrong = match what {
+            LIST | AUDIT => Ask { query: "?page_size=0x", ..asked },
+            GET | DELETE => Ask { id: "a%20b", ..asked },
+            _ => Ask { body: r#"{"usr": "alice"}"#, ..asked },
+        };
+        assert_eq!(seen.ask(tollgate, wrong).await.status, 400, "{what}");
+        let nowhere = match what {
+            CHECK | EXPLAIN => Some(Ask { body: r#"{"domain": "nowhere", "user": "a"}"#, ..asked }),
+            RESET => Some(Ask { body: r#"{"domain": "nowhere", "entries": {"user": "a"}}"#, ..asked }),
+            AUDIT => None,
+            _ => Some(Ask { domain: "nowhere", ..asked }),
+        };
+        if let Some(nowhere) = nowhere {
+            assert_eq!(seen.ask(tollgate, nowhere).await.status, 404, "{what}");
+        }
+        if [CHECK, EXPLAIN, SET, RESET].contains(&what) {
+            let long = if [CHECK, EXPLAIN].contains(&what) { &of_check } else { &of_change };
+            assert_eq!(seen.ask(tollgate, Ask { body: long, ..asked }).await.status, 413, "{what}");
+        }
+    }
+    assert_eq!(seen.ask(tollgate, ask(GET, "")).await.status, 404, "it was deleted");
+    let other = Some(("if-match", "\"other\""));
+    assert_eq!(seen.ask(tollgate, Ask { header: other, id: "bob", ..ask(DELETE, "") }).await.status, 412);
+    let taken = Ask { header: Some(("if-none-match", "*")), id: "bob", ..ask(SET, ALICE) };
+    assert_eq!(seen.ask(tollgate, taken).await.status, 412);
+}
+
+#[tokio::test]
+async fn every_operation_status_and_field_of_the_document_is_served() {
+    let rules = RulesDir::with("api.yaml", RULES);
+    let tollgate = with_tokens(&rules, &[("TOLLGATE_API_AUTH", "all")]).await;
+    let file = rules.path().join("tokens");
+    write_tokens(&file, &(token_line("ops", "secret", "*") + &token_line("none", "nothing", "check@elsewhere")));
+    eventually("the second token is known", || async {
+        let answer =
+            send(tollgate.http, "GET", "/v1/audit", &[("authorization", "Bearer nothing")], Bytes::new()).await;
+        (answer.expect("an answer").status == 403).then_some(())
+    })
+    .await;
+    let mut seen = Seen::new(&tollgate).await;
+    good(&mut seen, &tollgate).await;
+    bad(&mut seen, &tollgate).await;
+    // A tier that is gone is told of.
+    assert_eq!(seen.ask(&tollgate, ask(SET, ALICE)).await.status, 201);
+    let (tiers, plan) = (RULES.lines().nth(1).unwrap(), RULES.lines().nth(7).unwrap());
+    rules.write("api.yaml", &RULES.replace(&format!("{tiers}\n"), "").replace(&format!("{plan}\n"), ""));
+    eventually("the tier is gone", || async {
+        let answer = send(
+            tollgate.http,
+            "GET",
+            "/v1/domains/api/overrides/alice",
+            &[("authorization", "Bearer secret")],
+            Bytes::new(),
+        );
+        answer.await.expect("an answer").json()["warnings"].to_string().contains("gold").then_some(())
+    })
+    .await;
+    seen.ask(&tollgate, ask(GET, "")).await;
+
+    // Without rules nothing can be said, and without a store neither what was counted nor who changed what.
+    let env = [
+        ("CONFIG_TYPE", "GRPC_XDS_SOTW"),
+        ("CONFIG_GRPC_XDS_SERVER_URL", "127.0.0.1:1"),
+        ("FORCE_START_WITHOUT_INITIAL_CONFIG", "true"),
+        ("REDIS_URL", "127.0.0.1:1"),
+    ];
+    let empty = with_tokens(&rules, &env).await;
+    for what in [CHECK, EXPLAIN, LIST, SET, GET, DELETE, RESET] {
+        let body = if what == SET {
+            ALICE
+        } else if what == RESET {
+            r#"{"entries": {"user": "a"}}"#
+        } else {
+            r#"{"user": "a"}"#
+        };
+        assert_eq!(seen.ask(&empty, ask(what, body)).await.status, 503, "{what}");
+    }
+    let storeless = with_tokens(&rules, &[("REDIS_URL", "127.0.0.1:1"), ("TOLLGATE_ON_STORE_FAILURE", "open")]).await;
+    assert_eq!(seen.ask(&storeless, ask(AUDIT, "")).await.status, 503);
+    seen.ask(&storeless, ask(CHECK, r#"{"user": "alice"}"#)).await;
+    assert_eq!(seen.missed(), Vec::<String>::new());
+}
