@@ -8,6 +8,7 @@ mod client;
 mod completions;
 mod explain;
 mod namesakes;
+mod overrides;
 mod serve;
 mod test;
 
@@ -52,6 +53,8 @@ enum Command {
     Explain(Box<explain::ExplainArgs>),
     /// Ask a running service once
     Call(call::CallArgs),
+    /// Get, set, list, delete, import and export overrides of a running service
+    Overrides(overrides::OverridesArgs),
     /// Put load on a running service, and measure it
     Bench(bench::BenchArgs),
     /// Print what makes a shell complete our commands and flags
@@ -75,6 +78,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<ExitCode>
         Some(Command::Test(args)) => test::run(&args),
         Some(Command::Explain(args)) => explain::run(&args),
         Some(Command::Call(args)) => call::run(args),
+        Some(Command::Overrides(args)) => overrides::run(args),
         Some(Command::Bench(args)) => bench::run(args),
         Some(Command::Completions(args)) => completions::run(&args, Cli::command()),
     }

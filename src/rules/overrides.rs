@@ -3,7 +3,7 @@
 //! the time.
 
 pub(super) mod builder;
-mod csv;
+pub(crate) mod csv;
 pub(super) mod files;
 pub(super) mod read;
 mod shape;

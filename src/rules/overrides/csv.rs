@@ -7,8 +7,8 @@ use crate::rules::yaml::Place;
 
 /// A record's cell. Blanks around one without quotes don't count.
 #[derive(Clone, Debug)]
-pub(super) struct Cell<'t> {
-    pub(super) text: Cow<'t, str>,
+pub(crate) struct Cell<'t> {
+    pub(crate) text: Cow<'t, str>,
     line: u32,
     /// In bytes of the whole text: where its line begins, where it begins itself, and where it ends.
     line_start: usize,
@@ -18,14 +18,14 @@ pub(super) struct Cell<'t> {
 
 /// Why a record can't be read, and the byte where.
 #[derive(Debug)]
-pub(super) struct Broken {
+pub(crate) struct Broken {
     pub(super) at: Place,
-    pub(super) what: &'static str,
-    pub(super) hint: &'static str,
+    pub(crate) what: &'static str,
+    pub(crate) hint: &'static str,
 }
 
 /// Reads records one after the other.
-pub(super) struct Reader<'t> {
+pub(crate) struct Reader<'t> {
     text: &'t str,
     at: usize,
     line: u32,
@@ -33,13 +33,13 @@ pub(super) struct Reader<'t> {
 }
 
 impl<'t> Reader<'t> {
-    pub(super) fn new(text: &'t str) -> Reader<'t> {
+    pub(crate) fn new(text: &'t str) -> Reader<'t> {
         Reader { text, at: 0, line: 1, line_start: 0 }
     }
 
     /// The next record's cells in `cells`; `false` at the end. Lines without a character are passed over. After an error
     /// nothing more can be trusted.
-    pub(super) fn next(&mut self, cells: &mut Vec<Cell<'t>>) -> Result<bool, Broken> {
+    pub(crate) fn next(&mut self, cells: &mut Vec<Cell<'t>>) -> Result<bool, Broken> {
         cells.clear();
         let bytes = self.text.as_bytes();
         while matches!(bytes.get(self.at), Some(b'\n' | b'\r')) {
@@ -142,8 +142,21 @@ impl<'t> Reader<'t> {
     }
 }
 
+impl Broken {
+    /// Both from 1.
+    pub(crate) fn line_column(&self) -> (u32, u32) {
+        (self.at.line, self.at.column)
+    }
+}
+
 impl Cell<'_> {
-    pub(super) fn line(&self) -> u32 {
+    /// In the text that it was read from, both from 1.
+    pub(crate) fn line_column(&self, text: &str) -> (u32, u32) {
+        let Place { line, column, .. } = self.place(text);
+        (line, column)
+    }
+
+    pub(crate) fn line(&self) -> u32 {
         self.line
     }
 

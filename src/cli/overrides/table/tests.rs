@@ -1,0 +1,81 @@
+use super::*;
+
+fn wrong(text: &str) -> Vec<(u32, u32, String)> {
+    let Err(wrong) = read_csv(text) else { panic!("it is wrong: {text}") };
+    wrong.into_iter().map(|Wrong { line, column, what }| (line, column, what)).collect()
+}
+
+#[test]
+fn rows_that_are_exported_are_read_back_as_they_were() {
+    let text =
+        "\u{feff}match.user,limit,expires,reason\r\nalice,300/m,2027-01-01,\"a, \"\"b\"\"\"\r\nbob,unlimited,,\r\n";
+    let rows = read_csv(text).expect("good");
+    assert_eq!(rows.iter().map(|row| &*row.id).collect::<Vec<_>>(), ["user:alice", "user:bob"]);
+    let overrides: Vec<Override> = rows
+        .iter()
+        .map(|row| Override { id: row.id.clone(), spec: Some(row.spec.clone()), ..Override::default() })
+        .collect();
+    for again in [read_csv(&csv(&overrides).expect("room")), read_ndjson(&ndjson(&overrides).expect("JSON"))] {
+        let again = again.expect("good");
+        assert_eq!(again.len(), rows.len());
+        for (one, other) in rows.iter().zip(&again) {
+            assert_eq!((&one.id, &one.spec), (&other.id, &other.spec));
+        }
+    }
+}
+
+#[test]
+fn every_wrong_row_is_told_with_its_place() {
+    assert_eq!(wrong(""), [(1, 1, "the file is empty".to_owned())]);
+    let header = wrong("match.user,limits\n");
+    assert_eq!((header[0].0, header[0].1), (1, 12));
+    let text =
+        "match.user,requests_per_unit,unit\nalice,ten,minute\n,5,minute\nbob,,\nbob,5\nal,5,minute\nal,6,minute\n";
+    assert_eq!(
+        wrong(text),
+        [
+            (2, 7, "`requests_per_unit` must be a whole number, not `ten`".to_owned()),
+            (3, 1, "it matches nothing: no match.<key> has a value".to_owned()),
+            (4, 1, "it has no limit".to_owned()),
+            (5, 1, "2 cells, where the first line has 3".to_owned()),
+            (7, 1, "`user:al` is here a second time: first in line 6".to_owned()),
+        ]
+    );
+}
+
+#[test]
+fn ids_tell_different_overrides_apart_and_stay_the_same() {
+    let spec = |rule: &str, pairs: &[(&str, &str)]| OverrideSpec {
+        rule: rule.to_owned(),
+        r#match: pairs.iter().map(|(key, value)| Entry { key: (*key).into(), value: (*value).into() }).collect(),
+        ..OverrideSpec::default()
+    };
+    let all = [
+        spec("", &[("user", "alice")]),
+        spec("user", &[("user", "alice")]),
+        spec("", &[("user", "a/b")]),
+        spec("", &[("user", "a-b")]),
+        spec("", &[("a", "b~c:d")]),
+        spec("", &[("a", "b"), ("c", "d")]),
+        spec("", &[("user", &"x".repeat(200))]),
+    ];
+    let ids: BTreeSet<String> = all.iter().map(id_of).collect();
+    assert_eq!(ids.len(), all.len(), "{ids:?}");
+    assert!(
+        ids.iter()
+            .all(|id| id.len() <= ID_MAX && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~:@".contains(&b)))
+    );
+}
+
+#[test]
+fn what_has_no_room_in_a_row_is_refused_not_lost() {
+    let limit = Limit { short: "5/s".into(), ..Limit::default() };
+    let spec = OverrideSpec {
+        r#match: vec![Entry { key: "user".into(), value: "alice".into() }],
+        limit: vec![limit.clone(), limit],
+        ..OverrideSpec::default()
+    };
+    let two = Override { id: "two".into(), spec: Some(spec), ..Override::default() };
+    let error = csv(&[two]).expect_err("one limit a row");
+    assert!(error.to_string().contains("`two`") && error.to_string().contains("--ndjson"), "{error}");
+}
