@@ -52,6 +52,8 @@ struct Common {
 #[derive(Subcommand)]
 enum Action {
     /// Show one override
+    #[command(after_help = "Example:\n  \
+        tollgate overrides get --domain api user:alice")]
     Get {
         id: String,
         #[command(flatten)]
@@ -60,6 +62,9 @@ enum Action {
     /// Create or replace one override
     Set(Box<SetArgs>),
     /// List overrides
+    #[command(after_help = "Examples:\n  \
+        tollgate overrides list --domain api\n  \
+        tollgate overrides list --domain api --key user --value-prefix al --json")]
     List {
         /// Only those that match on this key,
         #[arg(long, default_value = "")]
@@ -71,6 +76,8 @@ enum Action {
         common: Common,
     },
     /// Delete one override
+    #[command(after_help = "Example:\n  \
+        tollgate overrides delete --domain api user:alice --reason 'ticket 42 is closed'")]
     Delete {
         id: String,
         /// For the audit
@@ -83,6 +90,9 @@ enum Action {
         common: Common,
     },
     /// Create or replace overrides from a file, all of which is checked before anything is changed
+    #[command(after_help = "Examples:\n  \
+        tollgate overrides import --domain api --dry-run overrides.csv\n  \
+        tollgate overrides import --domain api overrides.csv")]
     Import {
         /// .csv with the columns of override files (and `id`, `rule`), or .ndjson
         file: PathBuf,
@@ -93,6 +103,9 @@ enum Action {
         common: Common,
     },
     /// Print all overrides as a file that import takes
+    #[command(after_help = "Examples:\n  \
+        tollgate overrides export --domain api > overrides.csv\n  \
+        tollgate overrides export --domain api --ndjson > overrides.ndjson")]
     Export {
         /// As NDJSON instead of CSV, which has room for one limit a row
         #[arg(long)]
@@ -103,6 +116,10 @@ enum Action {
 }
 
 #[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    tollgate overrides set --domain api --match user=alice --limit 300/m --for 4h --reason 'ticket 42'\n  \
+    tollgate overrides set --domain api --match user=alice --rule user/endpoint=/login --tier gold\n  \
+    tollgate overrides set --domain api probe --match user=health-probe --limit unlimited --create-only")]
 struct SetArgs {
     /// 1 to 128 letters, digits and -._~:@ [default: made of what it matches]
     id: Option<String>,
@@ -167,7 +184,7 @@ async fn act(action: Action) -> anyhow::Result<ExitCode> {
         }
         Action::Import { file, dry_run, common } => {
             let service = common.service.connect().await?;
-            return import::import(&service, &common.domain, &file, dry_run).await;
+            return import::import(&service, &common.domain, &file, dry_run, common.json).await;
         }
         Action::Export { ndjson, common } => {
             let service = common.service.connect().await?;

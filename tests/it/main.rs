@@ -15,6 +15,7 @@ mod harness;
 mod kubernetes;
 mod migrating;
 mod namesakes;
+mod overrides_cli;
 mod overrides_sync;
 mod redis_exact;
 mod redis_faults;

@@ -10,9 +10,14 @@ use std::{
 
 use anyhow::Context;
 use futures_util::{StreamExt as _, stream};
+use serde::Serialize;
+use tonic::{Code, Status};
 
 use super::table::{self, Row, Wrong};
-use crate::{api::SetOverrideRequest, cli::client::Service};
+use crate::{
+    api::SetOverrideRequest,
+    cli::client::{Service, refused},
+};
 
 /// Calls under way at once, over one connection.
 const AT_ONCE: usize = 32;
@@ -20,51 +25,66 @@ const AT_ONCE: usize = 32;
 /// What is wrong that is listed; the rest is counted.
 const LISTED: usize = 100;
 
-pub(super) async fn import(service: &Service, domain: &str, file: &Path, dry_run: bool) -> anyhow::Result<ExitCode> {
+const AGAIN: &str = "run the import again, which changes nothing twice";
+
+/// What became of a file, for programs.
+#[derive(Default, Serialize)]
+struct Outcome {
+    /// In the file; left out where it couldn't be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rows: Option<usize>,
+    written: usize,
+    dry_run: bool,
+    errors: Vec<Wrong>,
+}
+
+pub(super) async fn import(
+    service: &Service,
+    domain: &str,
+    file: &Path,
+    dry_run: bool,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
     let text = fs::read_to_string(file).with_context(|| format!("{} can't be read", file.display()))?;
     let is_csv = file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));
-    let rows = if is_csv { table::read_csv(&text) } else { table::read_ndjson(&text) };
-    let wrong = match rows {
+    let outcome = match if is_csv { table::read_csv(&text) } else { table::read_ndjson(&text) } {
         Ok(rows) => {
-            let wrong = put(service, domain, &rows, true).await;
-            if wrong.is_empty() && !dry_run {
-                let failed = put(service, domain, &rows, false).await;
-                if failed.is_empty() {
-                    println!("{} written", rows.len());
-                    return Ok(ExitCode::SUCCESS);
-                }
-                list(file, &failed);
-                eprintln!(
-                    "{} of {} not written: run the import again, which changes nothing twice",
-                    failed.len(),
-                    rows.len()
-                );
-                return Ok(ExitCode::FAILURE);
+            let mut outcome = Outcome { rows: Some(rows.len()), dry_run, ..Outcome::default() };
+            outcome.errors = put(service, domain, &rows, true).await?;
+            if outcome.errors.is_empty() && !dry_run {
+                outcome.errors = put(service, domain, &rows, false).await?;
+                outcome.written = rows.len() - outcome.errors.len();
             }
-            if wrong.is_empty() {
-                println!("{} are good; nothing was changed", rows.len());
-                return Ok(ExitCode::SUCCESS);
-            }
-            wrong
+            outcome
         }
-        Err(wrong) => wrong,
+        Err(errors) => Outcome { dry_run, errors, ..Outcome::default() },
     };
-    list(file, &wrong);
-    eprintln!("{} wrong; nothing was changed", wrong.len());
-    Ok(ExitCode::FAILURE)
+    if json {
+        super::print(&(serde_json::to_string_pretty(&outcome)? + "\n"))?;
+    } else {
+        tell(file, &outcome);
+    }
+    Ok(if outcome.errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn list(file: &Path, wrong: &[Wrong]) {
-    for Wrong { line, column, what } in wrong.iter().take(LISTED) {
+fn tell(file: &Path, outcome: &Outcome) {
+    let (rows, errors) = (outcome.rows.unwrap_or_default(), &outcome.errors);
+    for Wrong { line, column, what } in errors.iter().take(LISTED) {
         eprintln!("{}:{line}:{column}: {what}", file.display());
     }
-    if wrong.len() > LISTED {
-        eprintln!("and {} more", wrong.len() - LISTED);
+    if errors.len() > LISTED {
+        eprintln!("and {} more", errors.len() - LISTED);
+    }
+    match (errors.len(), outcome.written) {
+        (0, 0) if outcome.dry_run => println!("{rows} are good; nothing was changed"),
+        (0, written) => println!("{written} written"),
+        (wrong, 0) => eprintln!("{wrong} wrong; nothing was changed"),
+        (failed, _) => eprintln!("{failed} of {rows} not written: {AGAIN}"),
     }
 }
 
-/// What the service refuses, in the order of the rows.
-async fn put(service: &Service, domain: &str, rows: &[Row], dry_run: bool) -> Vec<Wrong> {
+/// What the service refuses, in the order of the rows. An error where it would refuse every row.
+async fn put(service: &Service, domain: &str, rows: &[Row], dry_run: bool) -> anyhow::Result<Vec<Wrong>> {
     let mut bar = Bar::new(if dry_run { "checked" } else { "written" }, rows.len());
     let calls = rows.iter().map(|row| {
         let request = SetOverrideRequest {
@@ -75,18 +95,29 @@ async fn put(service: &Service, domain: &str, rows: &[Row], dry_run: bool) -> Ve
             ..SetOverrideRequest::default()
         };
         let (mut client, request) = (service.client(), service.call(request));
-        async move {
-            let answer = client.set_override(request).await;
-            answer.err().map(|status| Wrong { line: row.line, column: 1, what: status.message().to_owned() })
-        }
+        async move { client.set_override(request).await.err().map(|status| (row.line, status)) }
     });
     let mut answers = stream::iter(calls).buffered(AT_ONCE);
     let mut wrong = Vec::new();
     while let Some(answer) = answers.next().await {
-        wrong.extend(answer);
+        match answer {
+            Some((line, status)) if is_of_the_row(&status) => {
+                wrong.push(Wrong { line, column: 1, what: status.message().to_owned() });
+            }
+            Some((line, status)) => {
+                let changed = if dry_run { "nothing was changed".to_owned() } else { AGAIN.to_owned() };
+                return Err(refused(&status, service.has_token()).context(format!("stopped at line {line}; {changed}")));
+            }
+            None => {}
+        }
         bar.step();
     }
-    wrong
+    Ok(wrong)
+}
+
+/// Not of the token, the domain, the service or the way to it, of which one line says enough.
+fn is_of_the_row(status: &Status) -> bool {
+    matches!(status.code(), Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange)
 }
 
 /// Only on a terminal.

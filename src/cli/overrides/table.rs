@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::bail;
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
@@ -26,10 +27,11 @@ pub(super) struct Row {
     pub(super) spec: OverrideSpec,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Wrong {
     pub(super) line: u32,
     pub(super) column: u32,
+    #[serde(rename = "error")]
     pub(super) what: String,
 }
 

@@ -1,0 +1,220 @@
+//! `tollgate overrides` against a running service that wants a token: what the commands change, print and refuse.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::{
+    api::{client::call, with_tokens},
+    harness::{RulesDir, Tollgate, run_to_end},
+};
+
+const RULES: &str = "domain: api\n\
+    tiers: {gold: 50/h}\n\
+    descriptors:\n  \
+    - {key: user, rate_limit: {requests_per_unit: 2, unit: hour}}\n";
+
+/// A service whose token is `secret`, and a directory for files.
+struct Bench {
+    tollgate: Tollgate,
+    directory: tempfile::TempDir,
+}
+
+impl Bench {
+    async fn start(rules: &RulesDir) -> Bench {
+        let bench = Bench {
+            tollgate: with_tokens(rules, &[]).await,
+            directory: tempfile::tempdir().expect("a temporary directory"),
+        };
+        bench.write("token", "secret\n");
+        bench
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.directory.path().join(name);
+        std::fs::write(&path, text).expect("the directory is ours");
+        path
+    }
+
+    fn run(&self, args: &[&str]) -> Ran {
+        self.run_with_token(&self.directory.path().join("token"), args)
+    }
+
+    fn run_with_token(&self, token: &Path, args: &[&str]) -> Ran {
+        let (address, token) = (self.tollgate.grpc.to_string(), token.to_str().expect("text"));
+        let (action, rest) = args.split_first().expect("an action");
+        let service = ["--domain", "api", "--addr", &address, "--token-file", token];
+        Ran::of(&[&["overrides", action][..], &service, rest].concat())
+    }
+
+    /// The limit that holds for a user.
+    async fn limit(&self, user: &str) -> Value {
+        let body = json!({"user": user, "hits": 0}).to_string();
+        call(self.tollgate.http, "POST /v1/check", None, &body).await.json()["limit"].clone()
+    }
+}
+
+struct Ran {
+    out: String,
+    err: String,
+    code: Option<i32>,
+}
+
+impl Ran {
+    fn of(args: &[&str]) -> Ran {
+        let output = run_to_end(args, &[]);
+        let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).expect("text"));
+        Ran { out, err, code: output.status.code() }
+    }
+
+    /// What it printed, having done what it was told.
+    fn done(self) -> String {
+        assert_eq!((self.code, &*self.err), (Some(0), ""), "{}", self.out);
+        self.out
+    }
+
+    fn json(self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {} {}", self.out, self.err))
+    }
+
+    /// What it said instead.
+    fn refused(self) -> String {
+        assert_eq!((self.code, &*self.out), (Some(1), ""), "{}", self.err);
+        self.err
+    }
+}
+
+#[tokio::test]
+async fn what_is_set_is_in_force_shown_listed_and_deleted() {
+    let rules = RulesDir::with("api.yaml", RULES);
+    let bench = Bench::start(&rules).await;
+    let alice = ["set", "--match", "user=alice", "--limit", "300/m", "--for", "4h", "--reason", "ticket 42"];
+    bench.run(&[&alice[..], &["--dry-run"]].concat()).done();
+    assert_eq!(bench.limit("alice").await, 2, "a dry run changes nothing");
+    let said = bench.run(&alice).done();
+    assert!(said.starts_with("user:alice: user=alice: 300 in 60 s, sliding_window, ends 2"), "{said}");
+    assert!(said.contains(", because ticket 42"), "{said}");
+    assert_eq!(bench.limit("alice").await, 300);
+
+    let shown = bench.run(&["get", "user:alice", "--json"]).json();
+    assert_eq!(shown[0]["spec"]["match"], json!({"user": "alice"}));
+    assert_eq!((&shown[0]["updated_by"], &shown[0]["spec"]["reason"]), (&json!("ops"), &json!("ticket 42")));
+    let etag = shown[0]["etag"].as_str().expect("an etag").to_owned();
+    bench.run(&["set", "vip", "--match", "user=bob", "--tier", "gold"]).done();
+    assert_eq!(bench.limit("bob").await, 50);
+
+    let ids = |ran: Ran| {
+        ran.done().lines().map(|line| line.split(": ").next().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(bench.run(&["list"])), ["user:alice", "vip"]);
+    assert_eq!(ids(bench.run(&["list", "--key", "user", "--value-prefix", "al"])), ["user:alice"]);
+
+    bench.run(&[&alice[..], &["--create-only"]].concat()).refused();
+    bench.run(&[&alice[..], &["--if-match", "stale"]].concat()).refused();
+    bench.run(&[&alice[..], &["--if-match", &etag]].concat()).done();
+
+    bench.run(&["delete", "user:alice", "--dry-run"]).done();
+    assert_eq!(bench.limit("alice").await, 300, "a dry run changes nothing");
+    bench.run(&["delete", "user:alice", "--reason", "over"]).done();
+    assert_eq!(bench.limit("alice").await, 2);
+    let missing = bench.run(&["get", "user:alice"]).refused();
+    assert!(missing.contains("there is no override `user:alice`"), "{missing}");
+    let audit = call(bench.tollgate.http, "GET /v1/audit?domain=api", Some("secret"), "").await.json();
+    assert_eq!(
+        (&audit["entries"][0]["action"], &audit["entries"][0]["reason"]),
+        (&json!("override.delete"), &json!("over"))
+    );
+}
+
+#[tokio::test]
+async fn what_is_exported_is_imported_as_it_was() {
+    let rules = RulesDir::with("api.yaml", RULES);
+    let bench = Bench::start(&rules).await;
+    let file = bench.write(
+        "first.csv",
+        "\u{feff}match.user,limit,tier,expires,reason\r\nalice,300/m,,2100-01-01,\"a, \"\"b\"\"\"\r\nbob,,gold,,\r\nroot,unlimited,,,\r\n",
+    );
+    let file = file.to_str().expect("text");
+    assert_eq!(bench.run(&["import", file, "--dry-run"]).done(), "3 are good; nothing was changed\n");
+    assert_eq!(bench.run(&["list"]).done(), "");
+    assert_eq!(bench.run(&["import", file]).done(), "3 written\n");
+    assert_eq!((bench.limit("alice").await, bench.limit("bob").await), (json!(300), json!(50)));
+    assert_eq!(bench.limit("root").await, Value::Null);
+
+    for (name, more) in [("again.csv", &[][..]), ("again.ndjson", &["--ndjson"][..])] {
+        let exported = bench.run(&[&["export"][..], more].concat()).done();
+        for id in ["user:alice", "user:bob", "user:root"] {
+            bench.run(&["delete", id]).done();
+        }
+        assert_eq!(bench.limit("alice").await, 2);
+        let path = bench.write(name, &exported);
+        let outcome = bench.run(&["import", path.to_str().expect("text"), "--json"]).json();
+        assert_eq!(outcome, json!({"rows": 3, "written": 3, "dry_run": false, "errors": []}));
+        assert_eq!(bench.run(&[&["export"][..], more].concat()).done(), exported);
+        assert_eq!((bench.limit("alice").await, bench.limit("bob").await), (json!(300), json!(50)));
+    }
+}
+
+#[tokio::test]
+async fn bad_rows_are_listed_with_their_places_and_nothing_is_written() {
+    let rules = RulesDir::with("api.yaml", RULES);
+    let bench = Bench::start(&rules).await;
+    // The file itself, before the service is asked; then what only the service knows.
+    let unread =
+        bench.write("unread.csv", "match.user,requests_per_unit,unit\nal,5,minute\nbob,,minute\neve,x,minute\n");
+    let said = bench.run(&["import", unread.to_str().expect("text")]).refused();
+    assert!(said.contains("unread.csv:4:5: `requests_per_unit` must be a whole number, not `x`"), "{said}");
+    let text = "match.user,limit,tier,expires\nal,5/m,,\nbob,,gould,\neve,5/m,,2001-01-01\nzoe,0/fortnight,,\n";
+    let refused = bench.write("refused.csv", text);
+    let refused = refused.to_str().expect("text");
+    let said = bench.run(&["import", refused]).refused();
+    for place in ["refused.csv:3:1: ", "refused.csv:4:1: ", "refused.csv:5:1: ", "3 wrong; nothing was changed"] {
+        assert!(said.contains(place), "no {place}:\n{said}");
+    }
+    assert!(said.contains("gold") && said.contains("past"), "{said}");
+    let ran = bench.run(&["import", refused, "--json"]);
+    assert_eq!((ran.code, &*ran.err), (Some(1), ""));
+    let outcome = ran.json();
+    assert_eq!((&outcome["rows"], &outcome["written"]), (&json!(4), &json!(0)));
+    let lines: Vec<_> = outcome["errors"].as_array().expect("a list").iter().map(|error| &error["line"]).collect();
+    assert_eq!(lines, [3, 4, 5]);
+    assert_eq!(bench.run(&["list"]).done(), "");
+    assert_eq!(bench.limit("al").await, 2, "the good row neither");
+}
+
+#[tokio::test]
+async fn without_the_right_token_nothing_is_told_or_changed() {
+    let rules = RulesDir::with("api.yaml", RULES);
+    let bench = Bench::start(&rules).await;
+    let wrong = bench.write("wrong", "sesame");
+    let file = bench.write("two.csv", "match.user,limit\nalice,5/m\nbob,5/m\n");
+    let file = file.to_str().expect("text");
+    let calls: [&[&str]; 5] = [
+        &["set", "--match", "user=alice", "--limit", "5/m"],
+        &["get", "user:alice"],
+        &["list"],
+        &["delete", "user:alice"],
+        &["export"],
+    ];
+    for args in calls {
+        let said = bench.run_with_token(&wrong, args).refused();
+        assert!(said.contains("token") && !said.contains("sesame"), "{args:?}: {said}");
+    }
+    let said = bench.run_with_token(&wrong, &["import", file]).refused();
+    assert!(said.contains("stopped at line 2; nothing was changed") && !said.contains(":3:"), "told once: {said}");
+    let address = bench.tollgate.grpc.to_string();
+    let said = Ran::of(&["overrides", "list", "--domain", "api", "--addr", &address]).refused();
+    assert!(said.contains("--token-file FILE, or TOLLGATE_TOKEN"), "{said}");
+    assert_eq!(bench.limit("alice").await, 2);
+    let nowhere = Ran::of(&["overrides", "list", "--addr", "127.0.0.1:1"]).refused();
+    assert!(nowhere.contains("no connection to 127.0.0.1:1"), "{nowhere}");
+}
+
+#[test]
+fn the_help_of_each_action_has_an_example() {
+    for action in ["get", "set", "list", "delete", "import", "export"] {
+        let help = Ran::of(&["overrides", action, "--help"]).done();
+        let example = help.lines().find(|line| line.trim().starts_with(&format!("tollgate overrides {action} ")));
+        assert!(example.is_some(), "{action}: {help}");
+    }
+}
