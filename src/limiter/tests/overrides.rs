@@ -1,7 +1,11 @@
 //! Decisions under overrides: what they replace, what stays the rule's, and when they end.
 
 use super::*;
-use crate::moment;
+use crate::{
+    moment,
+    overrides::{Condition, Overrides, RunTime, Wish},
+    store::reset::{Home, Resets},
+};
 
 const RULES: &str = "
 domain: api
@@ -101,4 +105,72 @@ fn a_limit_in_the_request_beats_an_override_on_disk() {
     let own = || Descriptor { limit: Some((1, Unit::Day)), ..descriptor("user=probe") };
     let answers = [0, 1].map(|_| asked.ask_at(own(), NOW).overall);
     assert_eq!(answers, [Code::Ok, Code::OverLimit]);
+}
+
+/// By these rules, with run-time overrides: users, what they are granted, and until when.
+fn with_run_time(yaml: &str, rows: &[(&str, &str, Option<&str>)]) -> Asked {
+    let Asked { limiter } = asked(yaml, MODES);
+    let overrides = Arc::new(Overrides::here(None).expect("in memory it can't fail"));
+    overrides.prepare(&limiter.snapshot().rules);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    for (user, limit, expires) in rows {
+        let expires = expires.map(|expires| format!(r#","expires":"{expires}""#)).unwrap_or_default();
+        let written = format!(r#"{{"match":{{"user":"{user}"}},"limit":"{limit}"{expires}}}"#);
+        let record = format!(r#"{{"override":{written},"limits":[],"by":"ops","at":1}}"#);
+        let (record, condition) = (Some(&*record), Condition::None);
+        let wish = Wish { domain: "api", id: user, record, condition, token: "ops", reason: "" };
+        runtime.block_on(overrides.write(&wish, NOW)).expect("it is kept in memory");
+    }
+    let fallback = Arc::new(Memory::new(MemorySettings::default()));
+    let resets = Resets { home: Home::Memory(Arc::clone(&fallback)), fallback };
+    Asked { limiter: limiter.with_run_time(RunTime { overrides, resets }) }
+}
+
+#[test]
+fn a_run_time_override_ends_at_its_exact_moment_by_itself() {
+    let yaml = "
+domain: api
+descriptors:
+  - key: user
+    rate_limit: 5/m
+    overrides: [{match: {user: both}, limit: 4/m}]
+";
+    let end = "2027-01-01T00:00:00.000001Z";
+    let asked =
+        with_run_time(yaml, &[("brief", "2/m", Some(end)), ("both", "2/m", Some(end)), ("for good", "2/m", None)]);
+    let end = moment::parse(end).expect("a moment");
+    let pass = |at| ["user=brief", "user=both", "user=for good"].map(|user| passes(&asked, user, at));
+    assert_eq!(pass(UnixMicros(end.0 - 1)), [2, 2, 2], "a microsecond before its end it holds");
+    // The counts go on: two of each are taken already.
+    assert_eq!(pass(end), [3, 2, 0], "at its end the rule's limit does, or the override on disk");
+}
+
+#[test]
+fn run_time_beats_the_request_beats_the_disk_beats_the_rule() {
+    let yaml = "
+domain: api
+descriptors:
+  - key: user
+    rate_limit: 2/m
+    overrides: [{match: {user: on-disk}, limit: 3/m}, {match: {user: both}, limit: 3/m}]
+";
+    let rows = [("set", "5/m", None), ("both", "5/m", None), ("ended", "5/m", Some("2001-01-01"))];
+    let asked = with_run_time(yaml, &rows);
+    for (user, in_request, expected) in [
+        ("user=nobody", None, 2),
+        ("user=on-disk", None, 3),
+        ("user=nobody", Some(4), 4),
+        ("user=on-disk", Some(4), 4),
+        ("user=set", None, 5),
+        ("user=set", Some(4), 5),
+        ("user=both", None, 5),
+        ("user=both", Some(4), 5),
+        ("user=ended", None, 2),
+        ("user=ended", Some(4), 4),
+    ] {
+        let limit = in_request.map(|requests| (requests, Unit::Minute));
+        let decision = asked.ask_at(Descriptor { limit, ..descriptor(user) }, NOW);
+        let shown = decision.statuses[0].limit.as_ref().map(|limit| limit.requests);
+        assert_eq!(shown, Some(expected), "{user}, {in_request:?} in the request");
+    }
 }
