@@ -5,6 +5,9 @@
 //! a write is answered, and written anew (temporary file, fsync, rename) once most of it is history. `audit.ndjson` has a
 //! line for each audit entry, likewise.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::VecDeque,
     fs::{self, File, OpenOptions},
@@ -151,32 +154,37 @@ impl Local {
 
 impl Journal {
     /// Opens or makes a file and reads its lines. A last line that was cut off by a crash was never answered, and is
-    /// dropped; any other that can't be read is damage: the file is copied aside, and what can be read goes on.
-    fn open<T: for<'de> Deserialize<'de>>(path: PathBuf) -> io::Result<(Journal, Vec<T>)> {
+    /// dropped. Anything else that can't be read is damage: the file as it was is copied aside, and begins anew with what
+    /// can be read, so that an older damage is never told again.
+    fn open<T: Serialize + for<'de> Deserialize<'de>>(path: PathBuf) -> io::Result<(Journal, Vec<T>)> {
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(at(&path, error)),
         };
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        let read = bytes[..whole].split_inclusive(|byte| *byte == b'\n').map(serde_json::from_slice);
-        let (mut lines, mut damaged) = (Vec::new(), None);
-        for (number, line) in read.enumerate() {
-            match line {
-                Ok(line) => lines.push(line),
-                Err(_) => _ = damaged.get_or_insert(number + 1),
+        let (mut lines, mut damaged) = (Vec::new(), Vec::new());
+        for (number, line) in (1..).zip(bytes.split_inclusive(|byte| *byte == b'\n')) {
+            match serde_json::from_slice::<T>(line) {
+                Ok(read) if line.ends_with(b"\n") => lines.push(read),
+                Err(error) if line.ends_with(b"\n") || !error.is_eof() => damaged.push(number),
+                // The last, cut off.
+                Ok(_) | Err(_) => {}
             }
-        }
-        if let Some(line) = damaged {
-            let aside = path.with_extension("ndjson.damaged");
-            fs::copy(&path, &aside).map_err(|error| at(&path, error))?;
-            tracing::error!(file = %path.display(), line, copy = %aside.display(),
-                "a line can't be read: what can be is used, and the file was copied aside");
         }
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
         let file = file.map_err(|error| at(&path, error))?;
-        file.set_len(whole as u64).map_err(|error| at(&path, error))?;
-        Ok((Journal { path, file, bytes: whole as u64, lines: lines.len() }, lines))
+        let mut journal = Journal { path, file, bytes: whole as u64, lines: lines.len() };
+        if let Some(first) = damaged.first() {
+            let aside = journal.path.with_extension("ndjson.damaged");
+            fs::copy(&journal.path, &aside).map_err(|error| at(&aside, error))?;
+            tracing::error!(file = %journal.path.display(), lines = damaged.len(), first, copy = %aside.display(),
+                "lines can't be read and are left out; the file was copied aside as it was");
+            journal.rewrite(lines.iter())?;
+        } else {
+            journal.file.set_len(whole as u64).map_err(|error| at(&journal.path, error))?;
+        }
+        Ok((journal, lines))
     }
 
     fn append(&mut self, line: &impl Serialize) -> io::Result<()> {
