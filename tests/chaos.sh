@@ -39,7 +39,7 @@ log=$(mktemp) lines=$(mktemp)
 trap 'rm -f "$log" "$lines"' EXIT
 [ -z "$json" ] || export CHAOS_JSON=$lines
 
-cargo build --release --locked --tests --bins >&2
+cargo test --release --locked --test it --no-run >&2
 echo "each fault for $CHAOS_SECONDS s at $rate requests a second" >&2
 [ -n "$json" ] || printf '%s\n' \
   '| fault | answers | later than 20 ms | latest | errors | degraded | above the limit: closed, error | local | until it decided again |' \
