@@ -39,8 +39,11 @@ type Served = State<Arc<Api>>;
 type Body = Result<Bytes, BytesRejection>;
 type Answer = Result<Response, Refusal>;
 
+/// A path, its methods, and what answers them.
+type Route = (&'static str, &'static [Method], MethodRouter<Arc<Api>>);
+
 /// Every path below `/v1` with its methods: [`tests`] holds the document to it.
-fn routes() -> [(&'static str, &'static [Method], MethodRouter<Arc<Api>>); 7] {
+fn routes() -> [Route; 7] {
     const GET: &[Method] = &[Method::GET];
     const POST: &[Method] = &[Method::POST];
     const RESOURCE: &[Method] = &[Method::GET, Method::PUT, Method::DELETE];

@@ -41,10 +41,10 @@ pub(super) async fn set(
         let saved = shown(run_time, &domain, &row, wall);
         return Ok(SetOverrideResponse { saved: Some(saved), created: there.is_none() });
     }
-    let record = Some(&*record);
-    let wish = Wish { domain: &domain, id: &id, record, condition, token: &caller.name, reason: &reason };
+    let wish =
+        Wish { domain: &domain, id: &id, record: Some(&record), condition, token: &caller.name, reason: &reason };
     let written = run_time.overrides.write(&wish, now).await?;
-    let row = run_time.overrides.read(&domain, &id, written.version, record.unwrap_or_default());
+    let row = run_time.overrides.read(&domain, &id, written.version, &record);
     Ok(SetOverrideResponse { saved: Some(shown(run_time, &domain, &row, wall)), created: written.before.is_none() })
 }
 

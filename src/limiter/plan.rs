@@ -135,7 +135,7 @@ impl<'a> Plan<'a> {
         let gate = Gate { quota_open: false, never_deny: modes.shadow };
         let mut plan = Plan { descriptors: SmallVec::new(), asks: SmallVec::new(), gate };
         for (descriptor, found_rule) in request.descriptors.iter().zip(&found) {
-            let planned = plan.add(request, descriptor, *found_rule, &found, (rules, look), modes, wall);
+            let planned = plan.add(request, (descriptor, *found_rule), &found, (rules, look), modes, wall);
             // Global QUOTA_MODE counts a descriptor without a limit as a quota that is never used up; so does a quota
             // rule whose say a shadow takes away (reference §3, M23 and M24).
             let open = match &planned {
@@ -155,8 +155,7 @@ impl<'a> Plan<'a> {
     fn add(
         &mut self,
         request: &'a Request<'_>,
-        descriptor: &'a Descriptor<'_>,
-        found: Found<'a>,
+        (descriptor, found): (&'a Descriptor<'_>, Found<'a>),
         all: &[Found<'a>],
         (rules, look): (&'a Rules, Option<&'a Look>),
         modes: Modes,

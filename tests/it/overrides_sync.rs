@@ -273,7 +273,7 @@ async fn while_redis_is_away_nothing_is_written_and_the_last_known_hold() {
 #[tokio::test]
 async fn they_are_kept_in_a_cluster_one_slot_for_each_domain() {
     let cluster = RedisCluster::start();
-    let seeds = cluster.nodes[..1].iter().map(|node| crate::redis_topology::address(node)).collect();
+    let seeds = cluster.nodes[..1].iter().map(crate::redis_topology::address).collect();
     let [here, there] =
         [(); 2].map(|()| Replica::start(RedisSettings::new(Topology::Cluster { seeds: Vec::clone(&seeds) })));
     for replica in [&here, &there] {

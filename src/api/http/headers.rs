@@ -78,7 +78,7 @@ pub(super) fn limit_headers(headers: &mut HeaderMap, checked: &Checked) {
 fn policy(policy: &Policy) -> String {
     let mut item = format!("{};q={}", name(policy), policy.requests);
     // The draft's windows are whole seconds: better none than a false one.
-    if policy.window.0 % SECOND.0 == 0 {
+    if policy.window.0.is_multiple_of(SECOND.0) {
         let _ = write!(item, ";w={}", policy.window.0 / SECOND.0);
     }
     item

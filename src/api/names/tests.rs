@@ -22,7 +22,8 @@ fn ids_are_short_and_plain() {
 #[test]
 fn an_override_names_someone_and_a_limit_within_bounds() {
     assert!(spec(Some(&good())).is_ok());
-    let wrong: [(&str, fn(&mut OverrideSpec)); 9] = [
+    type Change = fn(&mut OverrideSpec);
+    let wrong: [(&str, Change); 9] = [
         ("match", |spec| spec.r#match.clear()),
         ("match", |spec| spec.r#match = vec![spec.r#match[0].clone(); ENTRIES_MAX + 1]),
         ("match", |spec| spec.r#match[0].key.clear()),

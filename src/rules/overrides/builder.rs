@@ -190,7 +190,7 @@ impl Table {
             for probe in &mut probes {
                 probe.shape = shapes[probe.shape as usize].0;
             }
-            rule.probes = Some(probes.into()).filter(|probes: &Box<[_]>| !probes.is_empty());
+            rule.probes = (!probes.is_empty()).then(|| probes.into());
         }
     }
 

@@ -169,7 +169,9 @@ impl Pen<'_> {
             self.error(FIRST_LINE, "no column says whom a row is for").hint(HEADER);
         }
         match (has(|column| *column == Column::Limit), has(|column| matches!(column, Column::Part(_)))) {
-            (false, false) => drop(self.error(FIRST_LINE, "no column says what a row grants").hint(HEADER)),
+            (false, false) => {
+                self.error(FIRST_LINE, "no column says what a row grants").hint(HEADER);
+            }
             (true, true) => {
                 self.error(FIRST_LINE, "`limit` and the columns of its parts are of different forms")
                     .hint(format!("write `limit`, or {}", PARTS.join(", ")));

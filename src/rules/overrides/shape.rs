@@ -66,7 +66,7 @@ pub fn probes<'s>(rule: &Rule, shapes: impl IntoIterator<Item = &'s Shape>) -> V
             found.push((Reverse(rank), Probe { shape: index as u32, positions, shared }));
         }
     }
-    found.sort_by(|one, other| one.0.cmp(&other.0));
+    found.sort_by_key(|(rank, _)| *rank);
     found.into_iter().map(|(_, probe)| probe).collect()
 }
 

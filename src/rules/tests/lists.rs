@@ -8,7 +8,7 @@ fn limits(list: &str) -> Vec<(String, String)> {
     limits.collect()
 }
 
-fn named<'a>(limits: &'a [(String, String)]) -> Vec<(&'a str, &'a str)> {
+fn named(limits: &[(String, String)]) -> Vec<(&str, &str)> {
     limits.iter().map(|(id, key_name)| (id.as_str(), key_name.as_str())).collect()
 }
 

@@ -173,7 +173,7 @@ impl Keeper {
             self.tally.mismatches.add(1);
             tracing::warn!(ours, theirs, "another replica makes its keys otherwise: they count apart from ours");
         }
-        *self.tally.mismatch.lock() = differs.then(|| Mismatch { ours, theirs });
+        *self.tally.mismatch.lock() = differs.then_some(Mismatch { ours, theirs });
     }
 
     /// Listens until the end of the connection `epoch`, seen by itself or by those who use it.
