@@ -9,7 +9,7 @@ use crate::harness::{Process, RulesDir, Tollgate, run_to_end};
 /// Variable, fate and remark of each row of the page's table.
 fn rows() -> Vec<[&'static str; 3]> {
     let page = include_str!("../../docs/migrating.md");
-    let section = page.split_once("## Variables\n").expect("a section").1.split("\n## ").next().expect("its text");
+    let section = page.split_once("## Variables\n").expect("a section").1.split("\n#").next().expect("its text");
     let row = |line: &'static str| {
         let (name, rest) = line.strip_prefix("| `")?.split_once("` |")?;
         let (fate, remark) = rest.trim_end().strip_suffix('|')?.split_once('|')?;
