@@ -172,6 +172,7 @@ async fn bad_rows_are_listed_with_their_places_and_nothing_is_written() {
         assert!(said.contains(place), "no {place}:\n{said}");
     }
     assert!(said.contains("gold") && said.contains("past"), "{said}");
+    assert!(!said.contains("override, line"), "a place that isn't in the file:\n{said}");
     let ran = bench.run(&["import", refused, "--json"]);
     assert_eq!((ran.code, &*ran.err), (Some(1), ""));
     let outcome = ran.json();

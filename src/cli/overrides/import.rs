@@ -16,7 +16,7 @@ use tonic::{Code, Status};
 use super::table::{self, Row, Wrong};
 use crate::{
     api::SetOverrideRequest,
-    cli::client::{Service, refused},
+    cli::client::{Service, refused, words},
 };
 
 /// Calls under way at once, over one connection.
@@ -102,7 +102,7 @@ async fn put(service: &Service, domain: &str, rows: &[Row], dry_run: bool) -> an
     while let Some(answer) = answers.next().await {
         match answer {
             Some((line, status)) if is_of_the_row(&status) => {
-                wrong.push(Wrong { line, column: 1, what: status.message().to_owned() });
+                wrong.push(Wrong { line, column: 1, what: words(&status).to_owned() });
             }
             Some((line, status)) => {
                 let changed = if dry_run { "nothing was changed".to_owned() } else { AGAIN.to_owned() };
