@@ -257,6 +257,28 @@ async fn password_file_is_read_again_at_each_connection() {
 }
 
 #[tokio::test]
+async fn an_attempt_without_an_answer_holds_up_no_other() {
+    let server = RedisServer::start();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let address = server.address();
+    tokio::spawn(async move {
+        // The first is taken and never answered, as by a node that is gone; the others come through.
+        let _silent = listener.accept().await.unwrap();
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut redis = tokio::net::TcpStream::connect(&address).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut redis).await });
+        }
+    });
+    let topology = Topology::Single(Address::Tcp { host: "127.0.0.1".into(), port });
+    let settings = RedisSettings { topology, connect_timeout: Duration::from_secs(3600), ..settings(&server) };
+    let tasks = tokio_util::task::TaskTracker::new();
+    let redis = Redis::start(settings.into(), &tasks, tokio_util::sync::CancellationToken::new());
+    timeout(Duration::from_secs(30), redis.up()).await.expect("another attempt is made beside the first");
+    hit(&redis, "alice").await.expect("Redis is up");
+}
+
+#[tokio::test]
 async fn unix_socket_is_as_good_as_tcp() {
     let server = RedisServer::start_with(&["--unixsocket", "{dir}/redis.sock"]);
     let address = Address::Unix(server.dir().join("redis.sock"));

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::{
@@ -18,6 +20,9 @@ use super::settings::{Address, Auth, RedisSettings, Tls};
 const USER_TIMEOUT: Duration = Duration::from_secs(2);
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(5);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(1);
+
+/// Between asking one sentinel and the next.
+const SENTINEL_AFTER: Duration = Duration::from_millis(50);
 
 /// What a link leads to.
 #[derive(Clone, Debug)]
@@ -81,15 +86,21 @@ pub(super) async fn plain(address: &Address, settings: &RedisSettings) -> RedisR
     node(address, settings, pushed).await
 }
 
-/// The first answer of the sentinels, in their order; each gets its share of the time.
+/// The first answer of the sentinels. Each is given a moment before the next is asked too: the one that was lost together
+/// with the master must not hold up the others.
 async fn master(name: &str, sentinels: &[Address], settings: &RedisSettings) -> RedisResult<Address> {
     let mut last = failed("no sentinel is configured".to_owned());
-    for sentinel in sentinels {
-        let share = settings.connect_timeout / (sentinels.len() as u32 + 1);
-        match tokio::time::timeout(share, ask_sentinel(sentinel, name, settings)).await {
-            Ok(Ok(address)) => return Ok(address),
-            Ok(Err(error)) => last = error,
-            Err(_) => last = failed(format!("sentinel {sentinel} gave no answer within {share:?}")),
+    let mut asked: FuturesUnordered<_> = (0..)
+        .zip(sentinels)
+        .map(|(nth, sentinel)| async move {
+            tokio::time::sleep(SENTINEL_AFTER * nth).await;
+            ask_sentinel(sentinel, name, settings).await
+        })
+        .collect();
+    while let Some(answer) = asked.next().await {
+        match answer {
+            Ok(address) => return Ok(address),
+            Err(error) => last = error,
         }
     }
     Err(last)

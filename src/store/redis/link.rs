@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rand::Rng as _;
 use redis::aio::MultiplexedConnection;
-use redis::{PushInfo, PushKind, RedisResult, Value};
+use redis::{PushInfo, PushKind, RedisError, RedisResult, Value};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -16,7 +16,7 @@ use super::dial::{self, Target};
 use super::invalidation::ALL;
 use super::refused;
 use super::script::Script;
-use super::settings::RedisSettings;
+use super::settings::{RedisSettings, Topology};
 use super::tally::{Mismatch, Tally};
 
 /// The first attempt after a loss comes soon, for most losses are a restart of a moment.
@@ -24,6 +24,11 @@ const BACKOFF_MIN: Duration = Duration::from_millis(25);
 
 /// Even with the handshake, a Redis that answers again is in use within a second.
 const BACKOFF_MAX: Duration = Duration::from_millis(800);
+
+/// An attempt without an answer for so long gets others beside it, each for as long: the kernel repeats a packet that was
+/// lost after 1, 3 and 7 seconds, and decisions shall not wait for that. The first goes on, as long as `REDIS_TIMEOUT`
+/// lets it, for a Redis that takes longer over a handshake would otherwise never be reached.
+const BESIDE_AFTER: Duration = Duration::from_millis(400);
 
 /// A connection that broke sooner does not begin the backoff anew: a node that takes connections but no writes would
 /// be asked forty times a second.
@@ -46,6 +51,8 @@ pub(super) struct Live {
 pub(super) struct Link {
     live: watch::Sender<Option<Live>>,
     complaints: mpsc::UnboundedSender<u64>,
+    target: Target,
+    settings: Arc<RedisSettings>,
 }
 
 impl Link {
@@ -59,7 +66,8 @@ impl Link {
         stop: CancellationToken,
     ) -> (Arc<Link>, impl Future<Output = ()> + Send + 'static) {
         let (complaints, heard) = mpsc::unbounded_channel();
-        let link = Arc::new(Link { live: watch::Sender::new(None), complaints });
+        let live = watch::Sender::new(None);
+        let link = Arc::new(Link { live, complaints, target: target.clone(), settings: settings.clone() });
         let keeper = Keeper { link: link.clone(), target, settings, script, tally, denials };
         let kept = link.clone();
         let keep = async move {
@@ -86,6 +94,17 @@ impl Link {
         // The keeper ends only with the whole store: then nobody needs another connection.
         let _ = self.complaints.send(epoch);
     }
+
+    /// The node answered `error`: the log says it once.
+    pub(super) fn name(&self, error: &RedisError) {
+        let is_cluster = matches!(self.settings.topology, Topology::Cluster { .. });
+        self.settings.faults.name(&self.target, error, is_cluster);
+    }
+
+    /// The node had to be given the script again.
+    pub(super) fn forgot_the_script(&self) {
+        self.settings.faults.forgot_the_script(&self.target);
+    }
 }
 
 struct Keeper {
@@ -104,7 +123,7 @@ impl Keeper {
         let mut said_down = false;
         for epoch in 0.. {
             let begun = Instant::now();
-            match tokio::time::timeout(self.settings.connect_timeout, self.connect(epoch)).await {
+            match tokio::time::timeout(self.settings.connect_timeout, self.attempt(epoch)).await {
                 Ok(Ok((live, pushes))) => {
                     tracing::info!(redis = %self.target, "connected to Redis");
                     said_down = false;
@@ -122,6 +141,11 @@ impl Keeper {
                 }
                 failed => {
                     self.tally.connect_failures.add(1);
+                    if let Ok(Err(error)) = &failed
+                        && error.code().is_some()
+                    {
+                        self.link.name(error);
+                    }
                     if !said_down {
                         let why = match failed {
                             Ok(Err(error)) => refused::explained(&error),
@@ -136,6 +160,22 @@ impl Keeper {
             let wait = backoff.mul_f64(rand::rng().random_range(0.5..1.0));
             tokio::time::sleep(wait).await;
             backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    /// The first connection that stands, or the first error.
+    async fn attempt(&self, epoch: u64) -> RedisResult<(Live, mpsc::UnboundedReceiver<PushInfo>)> {
+        let beside = async {
+            tokio::time::sleep(BESIDE_AFTER).await;
+            loop {
+                if let Ok(ended) = tokio::time::timeout(BESIDE_AFTER, self.connect(epoch)).await {
+                    return ended;
+                }
+            }
+        };
+        tokio::select! {
+            ended = self.connect(epoch) => ended,
+            ended = beside => ended,
         }
     }
 

@@ -16,6 +16,7 @@ use super::clock::RedisClock;
 use super::cluster::redirected;
 use super::denials::Denials;
 use super::dial::failed;
+use super::faults::{self, Extent};
 use super::lane::{Failure, Lane, Moved, ToGuide, Waiting};
 use super::link::{Link, Live};
 use super::script::Script;
@@ -220,7 +221,10 @@ impl Runner {
 
     fn land(&mut self, nth: usize, (outcome, was_loaded): (RedisResult<Value>, bool)) {
         let flight = self.flights.swap_remove(nth);
-        self.tally.script_loads.add(u64::from(was_loaded));
+        if was_loaded {
+            self.tally.script_loads.add(1);
+            self.link.iter().for_each(|link| link.forgot_the_script());
+        }
         flight.trace(outcome.as_ref().err().map(RedisError::to_string).as_deref());
         match outcome {
             Ok(Value::BulkString(bytes)) => self.deliver(flight, &bytes),
@@ -294,17 +298,19 @@ impl Runner {
     /// An error reply means that nothing was charged: then one bad request must not fail the others of its batch.
     fn judge(&mut self, flight: Flight, error: &RedisError) {
         let Flight { mut waiting, .. } = flight;
-        if error.code().is_some() {
+        let extent = error.code().map(|_| faults::class_of(error).extent);
+        if extent.is_some() {
             waiting.iter_mut().for_each(Waiting::unsent);
+            self.link.iter().for_each(|link| link.name(error));
         }
         match error.code() {
             Some("MOVED") if self.guide.is_some() => self.lose(waiting, error),
             Some("ASK" | "TRYAGAIN") if self.guide.is_some() && waiting.len() == 1 => self.ask(waiting, error),
-            Some(code) if is_about_the_node(code) => {
+            Some(_) if extent == Some(Extent::Node) => {
                 self.complain();
                 self.fail(waiting, &error.to_string());
             }
-            Some(code) if is_about_the_moment(code) => self.refuse(waiting, &error.to_string()),
+            Some(_) if extent == Some(Extent::Moment) => self.refuse(waiting, &error.to_string()),
             Some(_) if waiting.len() > 1 => {
                 waiting.iter_mut().for_each(|waiting| waiting.alone = true);
                 self.lane.put_back(waiting);
@@ -405,17 +411,6 @@ impl Drop for Runner {
     fn drop(&mut self) {
         self.lane.close();
     }
-}
-
-/// Errors that every request to this node would get: another connection may lead to a better one.
-fn is_about_the_node(code: &str) -> bool {
-    matches!(code, "READONLY" | "LOADING" | "MASTERDOWN" | "NOAUTH" | "WRONGPASS" | "CLUSTERDOWN")
-}
-
-/// Errors that every request would get for now, over any connection: asking one by one would only be more load on a Redis
-/// that has enough. The next batch finds out whether it is over.
-fn is_about_the_moment(code: &str) -> bool {
-    matches!(code, "BUSY" | "OOM" | "MISCONF" | "NOREPLICAS")
 }
 
 /// Of no link there is never news, until the lane is pointed at one.

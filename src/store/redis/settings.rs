@@ -3,8 +3,10 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::faults::Faults;
 use crate::limit::Algorithm;
 
 /// Everything that [`super::Redis`] is told at start.
@@ -35,6 +37,8 @@ pub struct RedisSettings {
     pub denials_bytes_max: usize,
     /// Batches in a row without an answer, after which the connection is given up.
     pub timeouts_max: u32,
+    /// What was said of this Redis; whoever shares the settings says it once.
+    pub faults: Arc<Faults>,
 }
 
 impl RedisSettings {
@@ -54,6 +58,7 @@ impl RedisSettings {
             waiting_max: 16_384,
             denials_bytes_max: 8 << 20,
             timeouts_max: 5,
+            faults: Arc::default(),
         }
     }
 }

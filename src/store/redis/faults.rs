@@ -1,0 +1,129 @@
+//! What Redis' errors mean: what they say of those who wait, and what a person does about them. Here it is also known what
+//! was said already, for a fault that every core meets a thousand times a second is one line of the log. Nothing is
+//! decided here, and no connection is known.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use redis::RedisError;
+use tokio::time::Instant;
+
+#[cfg(test)]
+mod tests;
+
+/// A fault that did not come for so long is over: if it comes again, that is news.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// Of whom an error speaks. In each case nothing was charged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// Every request to this node would get it: another connection may lead to a better one.
+    Node,
+    /// Every request would get it for now, over any connection: asking one by one would only be more load on a Redis that
+    /// has enough. The next batch finds out whether it is over.
+    Moment,
+    /// Only the requests with some counter; which, is found by sending them one by one.
+    Request,
+}
+
+/// A class of errors, by the word that they begin with.
+#[derive(Debug)]
+pub(super) struct Class {
+    pub(super) code: &'static str,
+    pub(super) extent: Extent,
+    advice: &'static str,
+}
+
+const fn class(code: &'static str, extent: Extent, advice: &'static str) -> Class {
+    Class { code, extent, advice }
+}
+
+static CLASSES: [Class; 17] = [
+    class(
+        "READONLY",
+        Extent::Node,
+        "this Redis is a replica: REDIS_URL must lead to the primary, or REDIS_TYPE be sentinel",
+    ),
+    class("LOADING", Extent::Node, "Redis reads its data back after a start; nothing has to be done"),
+    class("MASTERDOWN", Extent::Node, "a replica has lost its primary: see to the primary, or to the failover"),
+    class("CLUSTERDOWN", Extent::Node, "the Cluster lacks nodes for some slots: see CLUSTER INFO and bring them back"),
+    class("NOAUTH", Extent::Node, "Redis wants a password: set REDIS_AUTH or REDIS_AUTH_FILE"),
+    class("WRONGPASS", Extent::Node, "Redis refuses the user or password of REDIS_AUTH or REDIS_AUTH_FILE"),
+    class(
+        "MAXCLIENTS",
+        Extent::Node,
+        "Redis takes no more clients: raise its maxclients, or find who keeps connections",
+    ),
+    class("BUSY", Extent::Moment, "another client's script has kept Redis for long; SCRIPT KILL ends it"),
+    class("OOM", Extent::Moment, "Redis is at its maxmemory: raise it, or set maxmemory-policy volatile-ttl"),
+    class(
+        "MISCONF",
+        Extent::Moment,
+        "Redis can't save its data and therefore takes no writes: see its log and its disk",
+    ),
+    class("NOREPLICAS", Extent::Moment, "fewer replicas than min-replicas-to-write: bring them back, or lower it"),
+    class("MOVED", Extent::Request, "this Redis is part of a Cluster: set REDIS_TYPE=cluster"),
+    class("ASK", Extent::Request, "this Redis is part of a Cluster: set REDIS_TYPE=cluster"),
+    class("TRYAGAIN", Extent::Request, "this Redis is part of a Cluster: set REDIS_TYPE=cluster"),
+    class("NOPERM", Extent::Request, "the user of REDIS_AUTH lacks a right: docs/operating.md has the whole ACL line"),
+    class(
+        "NOSCRIPT",
+        Extent::Request,
+        "Redis had forgotten the script and is given it again: does something call SCRIPT FLUSH?",
+    ),
+    OTHER,
+];
+
+const OTHER: Class = class("other", Extent::Request, "not known here: its words and Redis' log say more");
+
+/// Which class an error that Redis answered is of.
+pub(super) fn class_of(error: &RedisError) -> &'static Class {
+    let named = |code: &str| CLASSES.iter().find(|class| class.code == code);
+    let detail = error.detail().unwrap_or_default();
+    // Redis 6 wraps what went wrong inside a script into an ERR, its own word behind a dash; and too many clients have no
+    // word at all.
+    let wrapped = || CLASSES.iter().find(|class| detail.contains(&format!("-{} ", class.code)));
+    let wordless = || detail.contains("max number of clients").then(|| named("MAXCLIENTS")).flatten();
+    error.code().and_then(named).or_else(wrapped).or_else(wordless).unwrap_or(&CLASSES[CLASSES.len() - 1])
+}
+
+/// What was said of which Redis: shared by the cores, so that only one of them says it.
+#[derive(Debug, Default)]
+pub struct Faults {
+    /// When each class last came, by node.
+    last: Mutex<HashMap<(String, &'static str), Instant>>,
+}
+
+impl Faults {
+    /// `redis` answered `error`: says so, unless it is known. A Cluster's slots move without anybody's doing.
+    pub(super) fn name(&self, redis: &dyn Display, error: &RedisError, is_cluster: bool) {
+        let class = class_of(error);
+        if !self.is_news(redis.to_string(), class, Instant::now()) {
+            return;
+        }
+        let code = class.code;
+        if is_cluster && matches!(code, "MOVED" | "ASK" | "TRYAGAIN") {
+            tracing::info!(%redis, code, %error, "a slot of the Cluster moves: it is followed, nothing has to be done");
+        } else {
+            tracing::warn!(%redis, code, %error, "Redis answers with an error: {}", class.advice);
+        }
+    }
+
+    /// `redis` had lost the script and got it again.
+    pub(super) fn forgot_the_script(&self, redis: &dyn Display) {
+        if let Some(class) = CLASSES.iter().find(|class| class.code == "NOSCRIPT")
+            && self.is_news(redis.to_string(), class, Instant::now())
+        {
+            tracing::warn!(%redis, code = class.code, "Redis answers with an error: {}", class.advice);
+        }
+    }
+
+    fn is_news(&self, redis: String, class: &Class, now: Instant) -> bool {
+        let mut last = self.last.lock();
+        // Nodes come and go: what is over is forgotten.
+        last.retain(|_, at| now.saturating_duration_since(*at) < QUIET);
+        last.insert((redis, class.code), now).is_none()
+    }
+}
