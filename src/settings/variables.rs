@@ -191,7 +191,7 @@ pub const VARIABLES: &[Variable] = &[
     replaced(
         "LOCAL_CACHE_SIZE_IN_BYTES",
         Kind::Int,
-        "repeated denials are remembered for up to a second, unless denied hits count; no cache has to be sized, and a raised limit acts at once",
+        "repeated denials are remembered for up to a second, unless denied hits count; `TOLLGATE_DENIALS_MAX_BYTES` bounds that, and a raised limit acts at once",
     ),
     honoured("NEAR_LIMIT_RATIO"),
     honoured("CACHE_KEY_PREFIX"),
