@@ -39,13 +39,15 @@ log=$(mktemp) lines=$(mktemp)
 trap 'rm -f "$log" "$lines"' EXIT
 [ -z "$json" ] || export CHAOS_JSON=$lines
 
-cargo test --release --locked --test it --no-run >&2
+cargo build --release --locked >&2
+cargo test --locked --test it --no-run >&2
+export TOLLGATE_TEST_BINARY=$PWD/target/release/tollgate
 echo "each fault for $CHAOS_SECONDS s at $rate requests a second" >&2
 [ -n "$json" ] || printf '%s\n' \
   '| fault | answers | later than 20 ms | latest | errors | degraded | above the limit: closed, error | local | until it decided again |' \
   '|---|---|---|---|---|---|---|---|---|'
 result=0
-cargo test --release --locked --test it "chaos::faults::$only" -- --test-threads=1 --nocapture >"$log" 2>&1 || result=$?
+cargo test --locked --test it "chaos::faults::$only" -- --test-threads=1 --nocapture >"$log" 2>&1 || result=$?
 [ -n "$json" ] && cat "$lines" || grep -o '| .* s |$' "$log" || true
 if [ $result != 0 ]; then
   echo "a goal was missed:" >&2

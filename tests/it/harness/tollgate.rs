@@ -69,7 +69,9 @@ pub(crate) fn run_to_end(args: &[&str], env: &[(&str, &str)]) -> Output {
 }
 
 fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    // `tests/chaos.sh` puts the optimised binary under load, not the one that was built with the tests.
+    let built = env!("CARGO_BIN_EXE_tollgate").to_owned();
+    let mut command = Command::new(std::env::var("TOLLGATE_TEST_BINARY").unwrap_or(built));
     command.env_clear().envs([
         ("GRPC_HOST", "127.0.0.1"),
         ("GRPC_PORT", "0"),
