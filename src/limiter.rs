@@ -22,7 +22,7 @@ pub use judge::{Decision, ShownLimit, Status};
 pub use look::{Applies, CounterLook, DescriptorLook, Look, Overriding};
 pub use notes::{Note, Notes};
 pub use replicas::Replicas;
-pub use reset::ResetCounter;
+pub use reset::{ResetCounter, ResetError};
 
 use crate::{
     clock,

@@ -1,46 +1,66 @@
 //! Counters forgotten on demand. Knows nothing of gRPC or HTTP.
 
-use super::{Api, ApiError, Caller, CounterReset, ResetCounterRequest, ResetCounterResponse, overrides};
+use super::{
+    Api, ApiError, Asked, Caller, CheckRequest, CounterReset, Descriptor, ResetCounterRequest, ResetCounterResponse,
+    names, overrides,
+};
 use crate::{
     clock,
-    limit::{Descriptor, Entry, Request},
-    limiter::Snapshot,
+    limiter::{ResetCounter, Snapshot},
+    overrides::Author,
 };
 
-/// The caller may, the domain is loaded, and the entries are within bounds.
+/// The caller may, and the domain is loaded.
 pub(super) async fn reset(
     api: &Api,
-    _snapshot: &Snapshot,
+    snapshot: &Snapshot,
     caller: &Caller,
     request: ResetCounterRequest,
 ) -> Result<ResetCounterResponse, ApiError> {
+    names::words("reason", &request.reason)?;
     let run_time = overrides::run_time(api)?;
-    let ResetCounterRequest { domain, entries, limit_id, dry_run, reason } = request;
-    let named = entries.iter().map(|entry| Entry { key: &entry.key, value: &entry.value });
-    let descriptor = Descriptor { entries: named.collect(), ..Descriptor::default() };
-    let asked =
-        Request { domain: &domain, descriptors: [descriptor].into_iter().collect(), hits: 1, ..Request::default() };
-    let only = Some(&*limit_id).filter(|id| !id.is_empty());
-    let now = clock::now();
-    let counters = api.limiter.reset(run_time, &asked, (only, dry_run), now).await?;
+    let asked = Asked::of(api, snapshot, counted(&request)?)?;
+    let target = target(&request);
+    let only = Some(&*request.limit_id).filter(|id| !id.is_empty());
+    let author = Author { token: &caller.name, target: &target, reason: &request.reason };
+    let author = Some(author).filter(|_| !request.dry_run);
+    let counters = api.limiter.reset(run_time, &asked.words(), (only, author), clock::now()).await?;
     if counters.is_empty() {
-        let target = target(&entries);
         return Err(ApiError::NotFound(match only {
-            Some(id) => format!("{target} is not counted by a limit `{id}`"),
+            Some(id) => format!("{target} is not counted by a limit `{}`", names::shown(id)),
             None => format!("no limit counts {target}"),
         }));
     }
-    if !dry_run {
-        run_time.overrides.note_reset(&domain, &target(&entries), (&caller.name, &reason), now).await?;
-    }
-    let shown = |counter: crate::limiter::ResetCounter| CounterReset {
-        limit_id: counter.limit_id.to_string(),
-        key: counter.key,
-    };
+    let shown = |counter: ResetCounter| CounterReset { limit_id: counter.limit_id.to_string(), key: counter.key };
     Ok(ResetCounterResponse { counters: counters.into_iter().map(shown).collect() })
 }
 
+/// The check whose counters are meant.
+fn counted(request: &ResetCounterRequest) -> Result<CheckRequest, ApiError> {
+    let ResetCounterRequest { domain, entries, user, endpoint, action, limit, window_seconds, .. } = request.clone();
+    let check = CheckRequest { domain, user, endpoint, action, limit, window_seconds, ..CheckRequest::default() };
+    let is_short = check != CheckRequest { domain: check.domain.clone(), ..CheckRequest::default() };
+    if is_short && entries.is_empty() {
+        return Ok(check);
+    }
+    if is_short {
+        let what = "`entries` and the short forms of a check both say what is counted";
+        return Err(ApiError::invalid("entries", what, "send `entries`, or `user` and its kin"));
+    }
+    names::entries("entries", &entries)?;
+    Ok(CheckRequest { descriptors: vec![Descriptor { entries, hits: None }], ..check })
+}
+
 /// `(user=alice)(endpoint=/login)`.
-fn target(entries: &[super::Entry]) -> String {
-    entries.iter().map(|entry| format!("({}={})", entry.key, entry.value)).collect()
+fn target(request: &ResetCounterRequest) -> String {
+    let entries = request.entries.iter().map(|entry| (&*entry.key, entry.value.clone()));
+    let short = [
+        ("user", request.user.clone()),
+        ("endpoint", request.endpoint.clone()),
+        ("action", request.action.clone()),
+        ("limit", request.limit.map(|limit| limit.to_string())),
+        ("window_seconds", request.window_seconds.map(|seconds| seconds.to_string())),
+    ];
+    let short = short.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    entries.chain(short).map(|(key, value)| format!("({key}={value})")).collect()
 }

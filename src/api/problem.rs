@@ -8,7 +8,12 @@ use axum::{
 use serde::Serialize;
 use tonic::Status;
 
-use crate::{limiter::DecideError, rules::Problems, store::StoreError};
+use crate::{
+    limiter::{DecideError, ResetError},
+    overrides::OverridesError,
+    rules::Problems,
+    store::StoreError,
+};
 
 /// Why a call failed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -139,6 +144,17 @@ impl From<DecideError> for ApiError {
             DecideError::NoDescriptors => field("descriptors", "send at least one"),
             DecideError::TextTooLong { .. } => field("descriptors", "send a digest of what is so long"),
             DecideError::TooManyCounters => field("descriptors", "split the request"),
+        }
+    }
+}
+
+impl From<ResetError> for ApiError {
+    fn from(error: ResetError) -> ApiError {
+        match error {
+            ResetError::Request(error) => error.into(),
+            // Some counters may have begun afresh: nothing is promised of those.
+            ResetError::Kept(OverridesError::Store(error)) => error.into(),
+            ResetError::Kept(error) => error.into(),
         }
     }
 }

@@ -5,14 +5,24 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::{
-    Limiter,
+    DecideError, Limiter,
     plan::{Plan, Planned},
 };
 use crate::{
     limit::{Request, UnixMicros},
-    overrides::RunTime,
+    metrics::requested_id,
+    overrides::{Author, OverridesError, RunTime},
     store::Ask,
 };
+
+/// Why nothing, or not all of it, began afresh.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResetError {
+    #[error(transparent)]
+    Request(#[from] DecideError),
+    #[error(transparent)]
+    Kept(#[from] OverridesError),
+}
 
 /// A counter that was begun afresh, or would be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,14 +34,15 @@ pub struct ResetCounter {
 
 impl Limiter {
     /// Begins the counters of a request's descriptors afresh: those of the limits in force, and where an override is in
-    /// force also those of the rule, which count again once it ends. `only` one limit, by its id. A dry run only tells.
+    /// force also those of the rule, which count again once it ends; and that of the caller's own limit, if the request
+    /// brings one. `only` one limit, by its id. Without an author it is a dry run, which only tells.
     pub async fn reset(
         &self,
         run_time: &RunTime,
         request: &Request<'_>,
-        (only, is_dry): (Option<&str>, bool),
+        (only, author): (Option<&str>, Option<Author<'_>>),
         now: UnixMicros,
-    ) -> Result<Vec<ResetCounter>, super::DecideError> {
+    ) -> Result<Vec<ResetCounter>, ResetError> {
         let snapshot = self.snapshot.load_full();
         let view = run_time.overrides.view_to_keep();
         let in_force = snapshot.plan(request, view.domain(request.domain), self.modes, || self.wall(now))?;
@@ -39,27 +50,30 @@ impl Limiter {
         let by_rule = snapshot.plan(request, None, self.modes, || UnixMicros(u64::MAX - 1))?;
         let mut counters: Vec<ResetCounter> = Vec::new();
         let mut asks: SmallVec<[Ask<'_>; 4]> = SmallVec::new();
-        for (limit_id, ask) in limits(&in_force).into_iter().chain(limits(&by_rule)) {
+        for (limit_id, ask) in limits(&in_force, request).into_iter().chain(limits(&by_rule, request)) {
             let key = self.store.counter_name(&ask);
             if only.is_none_or(|only| *only == *limit_id) && counters.iter().all(|known| known.key != key) {
                 counters.push(ResetCounter { limit_id, key });
                 asks.push(ask);
             }
         }
-        if !is_dry {
-            run_time.resets.reset(&asks).await?;
+        if let Some(author) = author.filter(|_| !asks.is_empty()) {
+            run_time.reset(request.domain, &asks, author, now).await?;
         }
         Ok(counters)
     }
 }
 
 /// Each ask with the id of its limit.
-fn limits<'a>(plan: &Plan<'a>) -> Vec<(Arc<str>, Ask<'a>)> {
+fn limits<'a>(plan: &Plan<'a>, request: &Request<'_>) -> Vec<(Arc<str>, Ask<'a>)> {
     let mut limits = Vec::new();
     for planned in &plan.descriptors {
-        let Planned::Ruled { counted, asks, .. } = planned else { continue };
-        for (nth, ask) in plan.asks[asks.clone()].iter().enumerate() {
-            limits.extend(counted.known_as(nth).map(|limit| (Arc::clone(&limit.id), *ask)));
+        for (nth, ask) in plan.asks[planned.asks()].iter().enumerate() {
+            let id = match planned {
+                Planned::Ruled { counted, .. } => counted.known_as(nth).map(|limit| Arc::clone(&limit.id)),
+                _ => Some(requested_id(request.domain).into()),
+            };
+            limits.extend(id.map(|id| (id, *ask)));
         }
     }
     limits

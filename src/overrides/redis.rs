@@ -218,12 +218,9 @@ impl Remote {
         self.one(domain, &pipe).await.map(drop)
     }
 
-    /// Adds an entry for what isn't a write of an override.
-    pub(super) async fn note(&self, domain: &str, entry: &str) -> Result<(), StoreError> {
-        let mut pipe = pipe();
-        pipe.cmd("XADD").arg(self.keys(domain).audit).arg("MAXLEN").arg("~").arg(audit::KEPT).arg("*");
-        pipe.arg("entry").arg(entry);
-        self.one(domain, &pipe).await.map(drop)
+    /// The stream of a domain's audit entries, for those that are no write of an override.
+    pub(super) fn audit_key(&self, domain: &str) -> String {
+        self.keys(domain).audit
     }
 
     /// Audit entries before `before` (an id; empty for the newest), newest first.

@@ -151,30 +151,4 @@ impl Overrides {
         };
         self.apply(write.domain, vec![change]);
     }
-
-    /// Notes that counters were reset; what is reset is the store's business.
-    pub async fn note_reset(
-        &self,
-        domain: &str,
-        target: &str,
-        (token, reason): (&str, &str),
-        now: UnixMicros,
-    ) -> Result<(), OverridesError> {
-        let action = Action::ResetCounter;
-        info!(token, action = action.name(), domain, target, reason, "audit");
-        let draft = Draft { token: token.to_owned(), action, target: target.to_owned(), reason: reason.to_owned() };
-        match &self.home {
-            Home::Redis(remote) => remote.note(domain, &draft.write()).await?,
-            Home::Local(local) => {
-                let (local, domain) = (Arc::clone(local), domain.into());
-                let note = move || {
-                    let mut local = local.lock();
-                    let id = local.next_note(now);
-                    local.note(Noted { id, domain, draft: draft.write(), before: None, after: None });
-                };
-                spawn_blocking(note).await.map_err(|panic| OverridesError::Disk(panic.to_string()))?;
-            }
-        }
-        Ok(())
-    }
 }

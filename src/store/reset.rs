@@ -26,22 +26,34 @@ pub enum Home {
     },
 }
 
+/// What is written down about a reset in the (main) Redis: no counter begins afresh without it.
+#[derive(Clone, Copy)]
+pub struct Entry<'a> {
+    /// The key of the stream.
+    pub stream: &'a str,
+    pub text: &'a str,
+    /// Entries that the stream keeps.
+    pub kept: usize,
+}
+
 impl Resets {
-    /// Begins the counters of these asks afresh. An error may leave some of them as they were: asking again is safe.
-    pub async fn reset(&self, asks: &[Ask<'_>]) -> Result<(), StoreError> {
-        asks.iter().for_each(|ask| self.fallback.reset(ask));
+    /// Begins the counters of these asks afresh, and writes the entry with them: in one step where they are in one Redis;
+    /// before them where they are in several. An error may leave some of them as they were, with the entry written or not:
+    /// asking again is safe.
+    pub async fn reset(&self, asks: &[Ask<'_>], entry: Option<Entry<'_>>) -> Result<(), StoreError> {
         match &self.home {
             Home::Memory(memory) => asks.iter().for_each(|ask| memory.reset(ask)),
-            Home::Redis(side) => side.reset(asks).await?,
+            Home::Redis(side) => side.reset(asks, entry).await?,
             Home::Split { main, per_second } => {
                 let of = |wanted| {
                     let asks = asks.iter().filter(move |ask| is_per_second(&ask.limit) == wanted);
                     asks.copied().collect::<SmallVec<[Ask<'_>; 4]>>()
                 };
-                main.reset(&of(false)).await?;
-                per_second.reset(&of(true)).await?;
+                main.reset(&of(false), entry).await?;
+                per_second.reset(&of(true), None).await?;
             }
         }
+        asks.iter().for_each(|ask| self.fallback.reset(ask));
         Ok(())
     }
 }

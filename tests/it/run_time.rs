@@ -41,13 +41,28 @@ async fn becomes(tollgate: &Tollgate, user: &str, expected: u32) {
     .await;
 }
 
-#[tokio::test]
-async fn what_is_set_on_one_replica_holds_on_both_and_is_gone_on_both() {
-    let redis = RedisServer::start();
+/// Both on this Redis.
+async fn two_replicas(redis: &RedisServer) -> (RulesDir, [Tollgate; 2]) {
     let rules = RulesDir::with("api.yaml", RULES);
     let address = redis.address();
     let env = [("REDIS_URL", address.as_str())];
-    let (here, there) = (with_tokens(&rules, &env).await, with_tokens(&rules, &env).await);
+    let replicas = [with_tokens(&rules, &env).await, with_tokens(&rules, &env).await];
+    (rules, replicas)
+}
+
+/// Asks until Redis is reached on the connection that writes.
+async fn reset(tollgate: &Tollgate, body: Value) -> Value {
+    eventually("a connection that resets", || async {
+        let (status, counters) = change(tollgate, "POST /v1/counters:reset", &body.to_string()).await;
+        (status == 200).then_some(counters)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_is_set_on_one_replica_holds_on_both_and_is_gone_on_both() {
+    let redis = RedisServer::start();
+    let (_rules, [here, there]) = two_replicas(&redis).await;
     for replica in [&here, &there] {
         becomes(replica, "alice", 2).await;
     }
@@ -87,24 +102,17 @@ async fn what_is_set_on_one_replica_holds_on_both_and_is_gone_on_both() {
 #[tokio::test]
 async fn a_reset_lets_a_denied_user_in_again_on_both_replicas() {
     let redis = RedisServer::start();
-    let rules = RulesDir::with("api.yaml", RULES);
-    let address = redis.address();
-    let env = [("REDIS_URL", address.as_str())];
-    let (here, there) = (with_tokens(&rules, &env).await, with_tokens(&rules, &env).await);
+    let (_rules, [here, there]) = two_replicas(&redis).await;
     for replica in [&here, &there] {
         becomes(replica, "alice", 2).await;
         eventually("a denial", || async { (check(replica, "alice").await["allowed"] == false).then_some(()) }).await;
     }
-    let reset = json!({"domain": "api", "entries": {"user": "alice"}, "reason": "a support case"}).to_string();
     let dry = json!({"domain": "api", "entries": {"user": "alice"}, "dry_run": true}).to_string();
     let (status, counters) = change(&here, "POST /v1/counters:reset", &dry).await;
     assert_eq!((status, &counters["counters"][0]["limit_id"]), (200, &json!("api/user")));
     assert_eq!(check(&here, "alice").await["allowed"], false, "a dry run changes nothing");
-    let counters = eventually("a connection that resets", || async {
-        let (status, counters) = change(&here, "POST /v1/counters:reset", &reset).await;
-        (status == 200).then_some(counters)
-    })
-    .await;
+    let alice = json!({"domain": "api", "entries": {"user": "alice"}, "reason": "a support case"});
+    let counters = reset(&here, alice).await;
     assert_eq!(counters["counters"][0]["limit_id"], "api/user");
     assert!(counters["counters"][0]["key"].as_str().unwrap().ends_with(":api:user=alice"), "{counters}");
     // Two hits an hour, and denials are remembered: only the reset can let one in again on each replica.
@@ -118,6 +126,62 @@ async fn a_reset_lets_a_denied_user_in_again_on_both_replicas() {
     );
     let nobody = json!({"domain": "api", "entries": {"tenant": "a"}}).to_string();
     assert_eq!(change(&here, "POST /v1/counters:reset", &nobody).await.0, 404);
+}
+
+#[tokio::test]
+async fn a_reset_that_cannot_be_written_down_does_not_happen() {
+    let redis = RedisServer::start();
+    let (_rules, [here, _]) = two_replicas(&redis).await;
+    let bob = json!({"entries": {"user": "bob"}});
+    reset(&here, bob.clone()).await;
+    eventually("a denial", || async { (check(&here, "alice").await["allowed"] == false).then_some(()) }).await;
+    let audit = "tg1:overrides:{api}:audit";
+    let counters = || redis.cli(&["KEYS", "*:api:user=alice"]);
+    let before = counters();
+    assert!(!before.is_empty());
+    assert_eq!(redis.cli(&["XLEN", audit]), "1", "that of bob");
+    // No stream: whatever is added to it is refused.
+    redis.cli(&["DEL", audit]);
+    redis.cli(&["SET", audit, "something else"]);
+    let body = json!({"entries": {"user": "alice"}}).to_string();
+    assert_eq!(change(&here, "POST /v1/counters:reset", &body).await.0, 503);
+    assert_eq!(counters(), before, "the counter is as it was");
+    redis.cli(&["DEL", audit]);
+    assert_eq!(change(&here, "POST /v1/counters:reset", &body).await.0, 200);
+    assert_eq!((redis.cli(&["XLEN", audit]), counters()), ("1".to_owned(), String::new()), "gone, with its entry");
+}
+
+#[tokio::test]
+async fn the_callers_own_limit_is_reset_as_its_check_names_it() {
+    let redis = RedisServer::start();
+    let (rules, [here, _]) = two_replicas(&redis).await;
+    let alone = with_tokens(&rules, &[]).await;
+    let own = json!({"user": "alice", "action": "login", "limit": 1, "window_seconds": 3600});
+    let login = async |tollgate: &Tollgate| {
+        call(tollgate.http, "POST /v1/check", None, &own.to_string()).await.json()["allowed"].clone()
+    };
+    for tollgate in [&alone, &here] {
+        eventually("a denial", || async { (login(tollgate).await == false).then_some(()) }).await;
+        // A user's own counters are others.
+        reset(tollgate, json!({"entries": {"user": "alice"}})).await;
+        assert_eq!(login(tollgate).await, false);
+        let body = json!({"user": "alice", "action": "login", "limit": 1, "window_seconds": 3600, "reason": "asked"});
+        let counters = reset(tollgate, body).await;
+        assert_eq!(counters["counters"].as_array().map(Vec::len), Some(1), "no rule is for logins: {counters}");
+        assert_eq!(counters["counters"][0]["limit_id"], "api/(request)");
+        eventually("an admission", || async { (login(tollgate).await == true).then_some(()) }).await;
+        let (_, audit) = change(tollgate, "GET /v1/audit?domain=api", "").await;
+        let target = "(user=alice)(action=login)(limit=1)(window_seconds=3600)";
+        assert_eq!(audit["entries"][0]["target"], target);
+    }
+    for (body, told) in [
+        (json!({"entries": {"user": "alice"}, "user": "alice"}), "both say what is counted"),
+        (json!({"user": "alice", "action": "login", "window_seconds": 60}), "needs its limit"),
+        (json!({}), "1 to 32 keys"),
+    ] {
+        let (status, problem) = change(&alone, "POST /v1/counters:reset", &body.to_string()).await;
+        assert_eq!((status, problem.to_string().contains(told)), (400, true), "{body}: {problem}");
+    }
 }
 
 #[tokio::test]

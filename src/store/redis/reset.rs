@@ -1,27 +1,49 @@
-//! Counters in Redis begun afresh.
+//! Counters in Redis begun afresh, and the entry that says so.
 
 use std::collections::BTreeMap;
 
-use super::side::Side;
-use crate::store::{Ask, StoreError, key};
+use super::{settings::Topology, side::Side};
+use crate::store::{Ask, StoreError, key, reset::Entry};
 
 const RESET: &str = include_str!("reset.lua");
 
 impl Side {
     /// Begins the counters of these asks afresh, and tells all replicas to forget what they remember of denials by them.
-    pub(crate) async fn reset(&self, asks: &[Ask<'_>]) -> Result<(), StoreError> {
+    /// One script does that and writes the entry; in a Cluster, where they are in several slots, the entry is first, so
+    /// that whatever fails in between is known.
+    pub(crate) async fn reset(&self, asks: &[Ask<'_>], entry: Option<Entry<'_>>) -> Result<(), StoreError> {
         let settings = self.settings();
+        let is_cluster = matches!(settings.topology, Topology::Cluster { .. });
         let mut by_bucket: BTreeMap<u32, Vec<Vec<u8>>> = BTreeMap::new();
         for ask in asks {
-            let bucket = key::bucket(&ask.key, settings.buckets);
+            // The keys of a bucket share a slot, so that one script may touch them all.
+            let bucket = if is_cluster { key::bucket(&ask.key, settings.buckets) } else { 0 };
             by_bucket.entry(bucket).or_default().push(settings.counter_key(&ask.key, &ask.limit));
         }
-        // The keys of a bucket share a slot, so that one script may touch them all.
+        let mut entry = entry;
+        if is_cluster || by_bucket.is_empty() {
+            if let Some(alone) = entry.take() {
+                self.run_reset(&[], Some(alone)).await?;
+            }
+        }
         for keys in by_bucket.values() {
-            let mut pipe = redis::pipe();
-            pipe.cmd("EVAL").arg(RESET).arg(keys.len()).arg(keys).arg(settings.refunds_channel());
-            self.ask(&keys[0], &pipe).await?;
+            self.run_reset(keys, entry.take()).await?;
         }
         Ok(())
+    }
+
+    async fn run_reset(&self, counters: &[Vec<u8>], entry: Option<Entry<'_>>) -> Result<(), StoreError> {
+        let stream = entry.map(|entry| entry.stream.as_bytes());
+        let Some(first) = counters.first().map(Vec::as_slice).or(stream) else { return Ok(()) };
+        let mut pipe = redis::pipe();
+        pipe.cmd("EVAL").arg(RESET).arg(counters.len() + usize::from(entry.is_some())).arg(counters);
+        if let Some(stream) = stream {
+            pipe.arg(stream);
+        }
+        pipe.arg(self.settings().refunds_channel());
+        if let Some(entry) = entry {
+            pipe.arg(entry.text).arg(entry.kept);
+        }
+        self.ask(first, &pipe).await.map(drop)
     }
 }
