@@ -88,8 +88,11 @@ pub(super) fn write(out: &mut String, stores: &[Store]) {
         let sum: u64 = redis.iter().map(|redis| count(redis.tally()).get()).sum();
         one(out, name, "counter", help, sum);
     }
+    let open = redis.iter().map(|redis| redis.tally().breakers_open.get()).sum::<i64>().max(0) as u64;
+    let help = "Circuit breakers that are open: failure policies answer what that node would.";
+    one(out, "tollgate_redis_breakers_open", "gauge", help, open);
     let up = redis.iter().filter(|redis| redis.is_up()).count() as u64;
-    one(out, "tollgate_redis_connections", "gauge", "Connections to Redis that stand, one for each core.", up);
+    one(out, "tollgate_redis_connections", "gauge", "Connections to Redis in use, one for each core.", up);
 }
 
 fn of_memory(out: &mut String, memory: &Memory) {
@@ -102,7 +105,7 @@ fn of_memory(out: &mut String, memory: &Memory) {
 
 type Row = (&'static str, &'static str, fn(&Tally) -> &Count);
 
-const REDIS: [Row; 17] = [
+const REDIS: [Row; 18] = [
     ("tollgate_redis_batches_total", "Scripts sent.", |tally| &tally.batches),
     ("tollgate_redis_batch_counters_total", "Counters in them.", |tally| &tally.counters),
     ("tollgate_redis_batch_requests_total", "Requests in them.", |tally| &tally.requests),
@@ -132,6 +135,7 @@ const REDIS: [Row; 17] = [
         "Connections that found another replica's keys made otherwise.",
         |tally| &tally.mismatches,
     ),
+    ("tollgate_redis_breaker_opens_total", "Times that a circuit breaker opened.", |tally| &tally.breaker_opens),
     ("tollgate_redis_connects_total", "Connections made.", |tally| &tally.connects),
     ("tollgate_redis_connect_failures_total", "Attempts to connect that failed.", |tally| &tally.connect_failures),
 ];

@@ -6,6 +6,7 @@
 //! ```
 
 mod batch;
+mod breaker;
 mod clock;
 mod cluster;
 mod denials;
@@ -35,6 +36,7 @@ use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::breaker::Breakers;
 use self::cluster::Cluster;
 use self::denials::Denials;
 use self::dial::Target;
@@ -179,7 +181,8 @@ impl Redis {
         tasks.spawn(async move { lane.submit(request, until).await.ok()?.first().copied() })
     }
 
-    /// Whether a connection stands, in a Cluster to every node. It may be broken without anybody knowing yet.
+    /// Whether the circuit breaker is closed, in a Cluster that of every node: a connection stands and nothing is known
+    /// to be wrong with it. It may be broken without anybody knowing yet.
     pub fn is_up(&self) -> bool {
         match &self.inner.route {
             Route::One { link, .. } => link.is_up(),
@@ -187,7 +190,7 @@ impl Redis {
         }
     }
 
-    /// Resolves once a connection stands.
+    /// Resolves once the circuit breaker is closed.
     pub async fn up(&self) {
         match &self.inner.route {
             // The link's sender lives as long as this handle, so the wait ends only with a connection.

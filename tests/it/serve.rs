@@ -1,5 +1,6 @@
 //! What a running Tollgate promises to its clients and operators, asked of the real binary over its listeners.
 
+mod breaker;
 mod health;
 mod hostile;
 mod lifecycle;

@@ -1,9 +1,12 @@
-//! One connection to one Redis node, kept up in the background. Callers see at once whether it stands and never wait
-//! for it; what is sent over it is not known here.
+//! One connection to one Redis node and its circuit breaker: closed while the node is of use, open from its loss to the
+//! first probe that it passes. Probes are made in the background; callers see the breaker's state at once and never wait
+//! for it. What is sent over the connection is not known here.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rand::Rng as _;
 use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, RedisError, RedisResult, Value};
@@ -11,31 +14,44 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::breaker::Open;
 use super::denials::Denials;
-use super::dial::{self, Target};
+use super::dial::{self, Target, failed};
+use super::faults::{self, Extent};
 use super::invalidation::ALL;
 use super::refused;
 use super::script::Script;
 use super::settings::{RedisSettings, Topology};
 use super::tally::{Mismatch, Tally};
 
-/// The first attempt after a loss comes soon, for most losses are a restart of a moment.
-const BACKOFF_MIN: Duration = Duration::from_millis(25);
+/// Between probes of an open breaker, more or less a fifth: cores and replicas that lost Redis together shall not come
+/// back together.
+const PROBE_EVERY: Duration = Duration::from_millis(100);
 
-/// Even with the handshake, a Redis that answers again is in use within a second.
-const BACKOFF_MAX: Duration = Duration::from_millis(800);
+/// The first attempt after the loss of a connection comes sooner, for most losses are a restart of a moment.
+const SOON: Duration = Duration::from_millis(20);
+
+/// Where Redis refuses the connection itself (its password, too many clients), attempts are a burden: up to this far
+/// apart they are still in time for a recovery within a second.
+const BACKOFF_MAX: Duration = Duration::from_millis(700);
+
+/// A connection whose probes fail is probed so often, then made anew: its name may lead to another node by now.
+const PROBES_MAX: u32 = 5;
 
 /// An attempt without an answer for so long gets others beside it, each for as long: the kernel repeats a packet that was
 /// lost after 1, 3 and 7 seconds, and decisions shall not wait for that. The first goes on, as long as `REDIS_TIMEOUT`
 /// lets it, for a Redis that takes longer over a handshake would otherwise never be reached.
 const BESIDE_AFTER: Duration = Duration::from_millis(400);
 
-/// A connection that broke sooner does not begin the backoff anew: a node that takes connections but no writes would
-/// be asked forty times a second.
+/// A connection that broke sooner is not made anew at once: a node that takes connections only to cut them would be
+/// asked fifty times a second.
 const STEADY: Duration = Duration::from_secs(1);
 
 /// How long it is remembered how the first replica makes its keys.
 const META_SECONDS: u64 = 86_400;
+
+/// Redis' clock in microseconds, and an instant before it was read.
+type Clock = (u64, Instant);
 
 /// A connection that stands, with what was learned when it was made.
 #[derive(Clone)]
@@ -43,16 +59,18 @@ pub(super) struct Live {
     pub connection: MultiplexedConnection,
     /// Counts connections, so that a late complaint about an old one doesn't end its successor.
     pub epoch: u64,
-    /// Redis' clock in microseconds, and an instant before it was read.
-    pub clock: (u64, Instant),
+    pub clock: Clock,
 }
 
 /// Shared by everything that sends to one node.
 pub(super) struct Link {
     live: watch::Sender<Option<Live>>,
-    complaints: mpsc::UnboundedSender<u64>,
+    complaints: mpsc::UnboundedSender<(u64, String)>,
     target: Target,
     settings: Arc<RedisSettings>,
+    /// Batches in a row that were given up; when the last was.
+    unanswered: AtomicU32,
+    given_up: Mutex<Option<Instant>>,
 }
 
 impl Link {
@@ -67,7 +85,14 @@ impl Link {
     ) -> (Arc<Link>, impl Future<Output = ()> + Send + 'static) {
         let (complaints, heard) = mpsc::unbounded_channel();
         let live = watch::Sender::new(None);
-        let link = Arc::new(Link { live, complaints, target: target.clone(), settings: settings.clone() });
+        let link = Arc::new(Link {
+            live,
+            complaints,
+            target: target.clone(),
+            settings: settings.clone(),
+            unanswered: AtomicU32::new(0),
+            given_up: Mutex::default(),
+        });
         let keeper = Keeper { link: link.clone(), target, settings, script, tally, denials };
         let kept = link.clone();
         let keep = async move {
@@ -89,10 +114,28 @@ impl Link {
         self.live.subscribe()
     }
 
-    /// Says that the connection `epoch` is of no use: it is dropped and another one made.
-    pub(super) fn complain(&self, epoch: u64) {
-        // The keeper ends only with the whole store: then nobody needs another connection.
-        let _ = self.complaints.send(epoch);
+    /// Says that the node is of no use to those who ask over the connection `epoch`: the breaker opens.
+    pub(super) fn complain(&self, epoch: u64, cause: &str) {
+        // The keeper ends only with the whole store: then nobody needs the node.
+        let _ = self.complaints.send((epoch, cause.to_owned()));
+    }
+
+    /// The node answered somebody. Costs those who are always answered a look.
+    pub(super) fn answered(&self) {
+        if self.unanswered.load(Relaxed) > 0 {
+            self.unanswered.store(0, Relaxed);
+        }
+    }
+
+    /// A batch that was sent at `sent` is given up: whether that is once too often. Batches that waited at the same time,
+    /// as those of a Cluster's lanes do, met the same silence, which counts once.
+    pub(super) fn unanswered(&self, sent: Instant, now: Instant) -> bool {
+        let mut given_up = self.given_up.lock();
+        if self.unanswered.load(Relaxed) > 0 && given_up.is_some_and(|at| sent < at) {
+            return false;
+        }
+        *given_up = Some(now);
+        self.unanswered.fetch_add(1, Relaxed) + 1 >= self.settings.timeouts_max.max(1)
     }
 
     /// The node answered `error`: the log says it once.
@@ -116,113 +159,216 @@ struct Keeper {
     denials: Arc<Denials>,
 }
 
+/// A connection, whether or not its node is of use.
+struct Wire {
+    connection: MultiplexedConnection,
+    pushes: mpsc::UnboundedReceiver<PushInfo>,
+    /// It was given the script, and subscribed to the channel.
+    is_loaded: bool,
+    is_listening: bool,
+    /// Probes in a row that failed.
+    failed: u32,
+}
+
+/// How a breaker came to open.
+struct Loss {
+    cause: String,
+    is_closed: bool,
+}
+
 impl Keeper {
-    async fn keep(self, mut complaints: mpsc::UnboundedReceiver<u64>) {
-        let mut backoff = BACKOFF_MIN;
-        // Each change of state is logged once, however many attempts it takes.
-        let mut said_down = false;
-        for epoch in 0.. {
-            let begun = Instant::now();
-            match tokio::time::timeout(self.settings.connect_timeout, self.attempt(epoch)).await {
-                Ok(Ok((live, pushes))) => {
-                    tracing::info!(redis = %self.target, "connected to Redis");
-                    said_down = false;
-                    self.tally.connects.add(1);
-                    // What was said while nobody listened is lost.
-                    self.denials.forget_all();
-                    self.link.live.send_replace(Some(live));
-                    let why = self.until_lost(epoch, pushes, &mut complaints).await;
-                    self.link.live.send_replace(None);
-                    self.denials.forget_all();
-                    tracing::warn!(redis = %self.target, why, "lost the connection to Redis");
-                    if begun.elapsed() >= STEADY {
-                        backoff = BACKOFF_MIN;
-                    }
+    async fn keep(self, mut complaints: mpsc::UnboundedReceiver<(u64, String)>) {
+        let mut wire: Option<Wire> = None;
+        let mut breaker: Option<Open> = None;
+        let mut backoff = PROBE_EVERY;
+        let mut epoch = 0;
+        loop {
+            let wait = match self.probe(&mut wire).await {
+                Ok((mut passed, clock)) => {
+                    self.close(breaker.take());
+                    let since = Instant::now();
+                    let loss = self.serve(&mut passed, (epoch, clock), &mut complaints).await;
+                    epoch += 1;
+                    breaker = Some(self.settings.breakers.open(&self.target, &loss.cause, &self.tally));
+                    backoff = PROBE_EVERY;
+                    let is_sudden = loss.is_closed && since.elapsed() >= STEADY;
+                    wire = (!loss.is_closed).then_some(passed);
+                    if is_sudden { SOON } else { PROBE_EVERY }
                 }
-                failed => {
-                    self.tally.connect_failures.add(1);
-                    if let Ok(Err(error)) = &failed
-                        && error.code().is_some()
-                    {
-                        self.link.name(error);
-                    }
-                    if !said_down {
-                        let why = match failed {
-                            Ok(Err(error)) => refused::explained(&error),
-                            _ => format!("no answer within {:?}", self.settings.connect_timeout),
-                        };
-                        tracing::warn!(redis = %self.target, why, "can't connect to Redis, trying on");
-                        said_down = true;
-                    }
+                Err(error) => {
+                    self.explain(&mut breaker, &error);
+                    let is_refused = wire.is_none() && error.code().is_some();
+                    backoff = if is_refused { (backoff * 2).min(BACKOFF_MAX) } else { PROBE_EVERY };
+                    backoff
                 }
-            }
-            // Jitter, so that the cores and replicas that lost Redis together don't come back together.
-            let wait = backoff.mul_f64(rand::rng().random_range(0.5..1.0));
+            };
+            let wait = wait.mul_f64(rand::rng().random_range(0.8..1.2));
             tokio::time::sleep(wait).await;
-            backoff = (backoff * 2).min(BACKOFF_MAX);
         }
     }
 
+    fn close(&self, breaker: Option<Open>) {
+        if let Some(breaker) = breaker {
+            breaker.close();
+        }
+        self.settings.breakers.reached(&self.target);
+        self.link.answered();
+    }
+
+    /// Says what is wrong, where that isn't known: a probe finds the same again and again.
+    fn explain(&self, breaker: &mut Option<Open>, error: &RedisError) {
+        let open = |cause: &str| self.settings.breakers.open(&self.target, cause, &self.tally);
+        match error.code() {
+            Some(code) => {
+                self.link.name(error);
+                breaker.get_or_insert_with(|| open(code));
+            }
+            None => {
+                let breaker = breaker.get_or_insert_with(|| open("there is no connection"));
+                breaker.explain(&refused::explained(error));
+            }
+        }
+    }
+
+    /// Lets `wire` be used until its loss.
+    async fn serve(
+        &self,
+        wire: &mut Wire,
+        (epoch, clock): (u64, Clock),
+        complaints: &mut mpsc::UnboundedReceiver<(u64, String)>,
+    ) -> Loss {
+        // What was said while nobody listened is lost.
+        self.denials.forget_all();
+        let connection = wire.connection.clone();
+        self.link.live.send_replace(Some(Live { connection, epoch, clock }));
+        let loss = self.until_lost(epoch, &mut wire.pushes, complaints).await;
+        self.link.live.send_replace(None);
+        self.denials.forget_all();
+        loss
+    }
+
+    /// Asks the node over the connection that stands, else over a new one. A connection over which it answers that it is
+    /// of no use is left in `standing`, to be asked over again.
+    async fn probe(&self, standing: &mut Option<Wire>) -> RedisResult<(Wire, Clock)> {
+        let (mut wire, greeted) = match self.ask_again(standing.take()).await {
+            Some(asked) => asked,
+            None => {
+                let patience = self.settings.connect_timeout;
+                let made = tokio::time::timeout(patience, self.attempt()).await;
+                let made = made.unwrap_or_else(|_| Err(failed(format!("no answer within {patience:?}"))));
+                let count = if made.is_ok() { &self.tally.connects } else { &self.tally.connect_failures };
+                count.add(1);
+                made?
+            }
+        };
+        match greeted {
+            Ok(clock) => {
+                wire.failed = 0;
+                Ok((wire, clock))
+            }
+            Err(error) => {
+                wire.failed += 1;
+                *standing = Some(wire);
+                Err(error)
+            }
+        }
+    }
+
+    /// What the node says over the connection that stands, if it is worth asking there.
+    async fn ask_again(&self, standing: Option<Wire>) -> Option<(Wire, RedisResult<Clock>)> {
+        // Only sentinels know whether another is the master by now.
+        let is_node = matches!(self.target, Target::Node(_));
+        let mut wire = standing.filter(|wire| is_node && wire.failed < PROBES_MAX)?;
+        let greeted = tokio::time::timeout(BESIDE_AFTER, self.greet(&mut wire)).await.ok()?;
+        let is_broken = greeted.as_ref().is_err_and(|error| error.code().is_none());
+        (!is_broken).then_some((wire, greeted))
+    }
+
     /// The first connection that stands, or the first error.
-    async fn attempt(&self, epoch: u64) -> RedisResult<(Live, mpsc::UnboundedReceiver<PushInfo>)> {
+    async fn attempt(&self) -> RedisResult<(Wire, RedisResult<Clock>)> {
         let beside = async {
             tokio::time::sleep(BESIDE_AFTER).await;
             loop {
-                if let Ok(ended) = tokio::time::timeout(BESIDE_AFTER, self.connect(epoch)).await {
+                if let Ok(ended) = tokio::time::timeout(BESIDE_AFTER, self.connect()).await {
                     return ended;
                 }
             }
         };
         tokio::select! {
-            ended = self.connect(epoch) => ended,
+            ended = self.connect() => ended,
             ended = beside => ended,
         }
     }
 
-    async fn connect(&self, epoch: u64) -> RedisResult<(Live, mpsc::UnboundedReceiver<PushInfo>)> {
+    /// A connection, and what its node says to the first probe. An error where there is no connection.
+    async fn connect(&self) -> RedisResult<(Wire, RedisResult<Clock>)> {
         let (pushed, pushes) = mpsc::unbounded_channel();
-        let mut connection = dial::dial(&self.target, &self.settings, pushed).await?;
-        self.script.load(&mut connection).await?;
-        if self.settings.denials_bytes_max > 0 {
+        let connection = dial::dial(&self.target, &self.settings, pushed).await?;
+        let mut wire = Wire { connection, pushes, is_loaded: false, is_listening: false, failed: 0 };
+        match self.greet(&mut wire).await {
+            Err(error) if error.code().is_none() => Err(error),
+            greeted => Ok((wire, greeted)),
+        }
+    }
+
+    /// The probe: what must work for decisions to work, a write included, so that neither a replica nor a Redis that still
+    /// reads its data passes.
+    async fn greet(&self, wire: &mut Wire) -> RedisResult<Clock> {
+        let connection = &mut wire.connection;
+        if !wire.is_loaded {
+            self.script.load(connection).await?;
+            wire.is_loaded = true;
+        }
+        self.compare(connection).await?;
+        let asked = Instant::now();
+        let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(connection).await?;
+        if !wire.is_listening && self.settings.denials_bytes_max > 0 {
             // A user without the right to listen can't remember denials, but can count.
             let heard = connection.subscribe(self.settings.refunds_channel()).await;
             self.denials.listens(heard.is_ok());
             if let Err(error) = heard {
                 tracing::warn!(redis = %self.target, %error, "can't hear of refunds, so denials are not remembered");
             }
+            wire.is_listening = true;
         }
-        self.compare(&mut connection).await;
-        let asked = Instant::now();
-        let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(&mut connection).await?;
-        Ok((Live { connection, epoch, clock: (seconds * 1_000_000 + micros, asked) }, pushes))
+        Ok((seconds * 1_000_000 + micros, asked))
     }
 
     /// Replicas whose keys are made otherwise count apart from us: the first writes down how it makes them. In a Cluster
-    /// only one node has the record and the others answer with errors, which don't matter.
-    async fn compare(&self, connection: &mut MultiplexedConnection) {
+    /// only one node has the record and the others answer with errors, which don't matter; those that every request would
+    /// get do.
+    async fn compare(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
         let key = format!("{}tg1:meta", self.settings.key_prefix);
         let ours = format!("buckets={} algorithm={}", self.settings.buckets, self.settings.default_algorithm.name());
         let mut pipe = redis::pipe();
         // Not for ever, so that a change on purpose is complained about for a day at most.
-        pipe.cmd("SET").arg(&key).arg(&ours).arg("EX").arg(META_SECONDS).arg("NX").ignore();
+        pipe.cmd("SET").arg(&key).arg(&ours).arg("EX").arg(META_SECONDS).arg("NX");
         pipe.cmd("GET").arg(&key);
-        let theirs: RedisResult<(Option<String>,)> = pipe.query_async(connection).await;
-        let Ok((Some(theirs),)) = theirs else { return };
+        let mut theirs = None;
+        for answer in connection.send_packed_commands(&pipe, 0, 2).await? {
+            match answer.extract_error() {
+                Ok(Value::BulkString(found)) => theirs = Some(String::from_utf8_lossy(&found).into_owned()),
+                Err(error) if faults::class_of(&error).extent == Extent::Node => return Err(error),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        let Some(theirs) = theirs else { return Ok(()) };
         let differs = theirs != ours;
         if differs {
             self.tally.mismatches.add(1);
             tracing::warn!(ours, theirs, "another replica makes its keys otherwise: they count apart from ours");
         }
         *self.tally.mismatch.lock() = differs.then_some(Mismatch { ours, theirs });
+        Ok(())
     }
 
     /// Listens until the end of the connection `epoch`, seen by itself or by those who use it.
     async fn until_lost(
         &self,
         epoch: u64,
-        mut pushes: mpsc::UnboundedReceiver<PushInfo>,
-        complaints: &mut mpsc::UnboundedReceiver<u64>,
-    ) -> &'static str {
+        pushes: &mut mpsc::UnboundedReceiver<PushInfo>,
+        complaints: &mut mpsc::UnboundedReceiver<(u64, String)>,
+    ) -> Loss {
         loop {
             tokio::select! {
                 push = pushes.recv() => match push {
@@ -235,9 +381,9 @@ impl Keeper {
                         }
                     }
                     Some(push) if push.kind != PushKind::Disconnection => {}
-                    _ => return "it was closed",
+                    _ => return Loss { cause: "the connection was lost".to_owned(), is_closed: true },
                 },
-                Some(about) = complaints.recv() => if about == epoch { return "it failed its users" },
+                Some((about, cause)) = complaints.recv() => if about == epoch { return Loss { cause, is_closed: false } },
             }
         }
     }

@@ -39,14 +39,12 @@ pub(super) struct Runner {
     denials: Arc<Denials>,
     channel: String,
     in_flight_max: usize,
-    timeouts_max: u32,
     changes: watch::Receiver<Option<Live>>,
     /// The bucket has moved: nothing is sent until it is known where to.
     is_lost: bool,
     /// The connection in use, and its Redis' clock.
     connection: Option<(Live, RedisClock)>,
     flights: Vec<Flight>,
-    timeouts_in_row: u32,
     timer: Pin<Box<Sleep>>,
     is_timer_set: bool,
 }
@@ -97,12 +95,10 @@ impl Runner {
             denials,
             channel: settings.refunds_channel(),
             in_flight_max: settings.in_flight_max.max(1),
-            timeouts_max: settings.timeouts_max.max(1),
             changes,
             is_lost: false,
             connection: None,
             flights: Vec::new(),
-            timeouts_in_row: 0,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             is_timer_set: false,
         }
@@ -137,7 +133,6 @@ impl Runner {
             let clock = RedisClock::new(live.clock);
             (live, clock)
         });
-        self.timeouts_in_row = 0;
         if self.connection.is_none() {
             self.lane.fail_all("the connection was lost");
         }
@@ -161,7 +156,6 @@ impl Runner {
             let clock = RedisClock::new(live.clock);
             (live, clock)
         });
-        self.timeouts_in_row = 0;
     }
 
     fn disconnect(&mut self, why: &str) {
@@ -226,6 +220,9 @@ impl Runner {
             self.link.iter().for_each(|link| link.forgot_the_script());
         }
         flight.trace(outcome.as_ref().err().map(RedisError::to_string).as_deref());
+        if outcome.as_ref().err().is_none_or(|error| error.code().is_some()) {
+            self.link.iter().for_each(|link| link.answered());
+        }
         match outcome {
             Ok(Value::BulkString(bytes)) => self.deliver(flight, &bytes),
             Ok(other) => self.refuse(flight.waiting, &format!("unexpected answer: {other:?}")),
@@ -238,7 +235,6 @@ impl Runner {
         let Some(reply) = batch.read(bytes) else {
             return self.refuse(waiting, "an answer of the wrong length");
         };
-        self.timeouts_in_row = 0;
         if let Some((_, clock)) = &mut self.connection
             && waiting.first().is_some_and(|first| first.request.now == 0)
         {
@@ -306,8 +302,8 @@ impl Runner {
         match error.code() {
             Some("MOVED") if self.guide.is_some() => self.lose(waiting, error),
             Some("ASK" | "TRYAGAIN") if self.guide.is_some() && waiting.len() == 1 => self.ask(waiting, error),
-            Some(_) if extent == Some(Extent::Node) => {
-                self.complain();
+            Some(code) if extent == Some(Extent::Node) => {
+                self.complain(code);
                 self.fail(waiting, &error.to_string());
             }
             Some(_) if extent == Some(Extent::Moment) => self.refuse(waiting, &error.to_string()),
@@ -318,7 +314,7 @@ impl Runner {
             Some(_) => self.refuse(waiting, &error.to_string()),
             // The connection broke, so what Redis did is unknown.
             None => {
-                self.complain();
+                self.complain(&error.to_string());
                 self.fail(waiting, &error.to_string());
             }
         }
@@ -357,6 +353,7 @@ impl Runner {
         self.is_timer_set = false;
         let now = Instant::now();
         self.lane.expire(now);
+        let mut is_silent = false;
         for flight in self.flights.iter_mut().filter(|flight| !flight.is_given_up) {
             for waiting in &mut flight.waiting {
                 if waiting.deadline <= now && waiting.answer.is_some() {
@@ -366,11 +363,11 @@ impl Runner {
             }
             if flight.waiting.iter().all(|waiting| waiting.answer.is_none()) {
                 flight.is_given_up = true;
-                self.timeouts_in_row += 1;
+                is_silent |= self.link.iter().any(|link| link.unanswered(flight.sent, now));
             }
         }
-        if self.timeouts_in_row >= self.timeouts_max {
-            self.complain();
+        if is_silent {
+            self.complain("it does not answer in time");
         }
     }
 
@@ -385,9 +382,9 @@ impl Runner {
         }
     }
 
-    fn complain(&self) {
+    fn complain(&self, cause: &str) {
         if let (Some((live, _)), Some(link)) = (&self.connection, &self.link) {
-            link.complain(live.epoch);
+            link.complain(live.epoch, cause);
         }
     }
 

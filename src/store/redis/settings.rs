@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::breaker::Breakers;
 use super::faults::Faults;
 use crate::limit::Algorithm;
 
@@ -35,10 +36,12 @@ pub struct RedisSettings {
     pub waiting_max: usize,
     /// What a core may remember of denials; 0 asks Redis each time.
     pub denials_bytes_max: usize,
-    /// Batches in a row without an answer, after which the connection is given up.
+    /// Batches to a node in a row without an answer, after which its circuit breaker opens.
     pub timeouts_max: u32,
     /// What was said of this Redis; whoever shares the settings says it once.
     pub faults: Arc<Faults>,
+    /// As `faults`, of circuit breakers.
+    pub breakers: Arc<Breakers>,
 }
 
 impl RedisSettings {
@@ -59,6 +62,7 @@ impl RedisSettings {
             denials_bytes_max: 8 << 20,
             timeouts_max: 5,
             faults: Arc::default(),
+            breakers: Arc::default(),
         }
     }
 }

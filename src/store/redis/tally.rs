@@ -35,6 +35,10 @@ pub struct Tally {
     pub connects: Count,
     /// Attempts to connect that failed.
     pub connect_failures: Count,
+    /// Times that a node was found to be of no use.
+    pub breaker_opens: Count,
+    /// Nodes that are of no use now.
+    pub breakers_open: Last,
     /// Connections that found that another replica makes its keys otherwise (`tg1:meta`).
     pub mismatches: Count,
     /// How, if the last connection found so.
@@ -49,7 +53,7 @@ pub struct Tally {
     pub clock_ahead_us: Last,
 }
 
-/// The last of some numbers.
+/// A number that goes up and down.
 #[derive(Debug, Default)]
 pub struct Last(AtomicI64);
 
@@ -60,6 +64,10 @@ impl Last {
 
     pub(super) fn set(&self, number: i64) {
         self.0.store(number, Relaxed);
+    }
+
+    pub(super) fn add(&self, more: i64) {
+        self.0.fetch_add(more, Relaxed);
     }
 }
 

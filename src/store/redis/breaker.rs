@@ -1,0 +1,109 @@
+//! What the log and the metrics say of circuit breakers. A link's breaker is open while its node is of no use; each core
+//! has its own, and this joins them, so that a node that all cores lose is one line. When to open and to close is not
+//! known here.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::tally::Tally;
+
+#[cfg(test)]
+mod tests;
+
+/// The breakers of all cores, by node: whoever shares the settings shares them.
+#[derive(Debug, Default)]
+pub struct Breakers {
+    nodes: Mutex<HashMap<String, Node>>,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    /// Cores whose breaker is open, and since when there is any.
+    open: u32,
+    since: Option<Instant>,
+    /// It was said why no connection can be made.
+    is_explained: bool,
+    is_greeted: bool,
+}
+
+impl Breakers {
+    /// The breaker of one core opens, because of `cause`: said, unless another core's is open already.
+    pub(super) fn open(self: &Arc<Self>, redis: &dyn Display, cause: &str, tally: &Arc<Tally>) -> Open {
+        tally.breaker_opens.add(1);
+        tally.breakers_open.add(1);
+        let open =
+            Open { breakers: Arc::clone(self), redis: redis.to_string(), tally: Arc::clone(tally), did_answer: false };
+        if open.is_first() {
+            let redis = &open.redis;
+            tracing::warn!(%redis, cause, "circuit breaker open: failure policies answer until this Redis does");
+        }
+        open
+    }
+
+    /// The first connection to a node of a process that never missed it is news too.
+    pub(super) fn reached(&self, redis: &dyn Display) {
+        let mut nodes = self.nodes.lock();
+        let node = nodes.entry(redis.to_string()).or_default();
+        if !std::mem::replace(&mut node.is_greeted, true) {
+            drop(nodes);
+            tracing::info!(%redis, "connected to Redis");
+        }
+    }
+}
+
+/// An open breaker of one core. Dropped without being closed, nobody asks this node any more.
+pub(super) struct Open {
+    breakers: Arc<Breakers>,
+    redis: String,
+    tally: Arc<Tally>,
+    did_answer: bool,
+}
+
+impl Open {
+    fn is_first(&self) -> bool {
+        let mut nodes = self.breakers.nodes.lock();
+        let node = nodes.entry(self.redis.clone()).or_default();
+        node.open += 1;
+        node.since.get_or_insert_with(Instant::now);
+        node.open == 1
+    }
+
+    /// No connection can be made, and `why`: said once, however many attempts it takes on however many cores.
+    pub(super) fn explain(&self, why: &str) {
+        let is_explained = match self.breakers.nodes.lock().get_mut(&self.redis) {
+            Some(node) => std::mem::replace(&mut node.is_explained, true),
+            None => true,
+        };
+        if !is_explained {
+            tracing::warn!(redis = %self.redis, why, "can't connect to Redis, trying on");
+        }
+    }
+
+    /// The node answered a probe: said once no core's breaker is open.
+    pub(super) fn close(mut self) {
+        self.did_answer = true;
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.tally.breakers_open.add(-1);
+        let mut nodes = self.breakers.nodes.lock();
+        let Some(node) = nodes.get_mut(&self.redis) else { return };
+        node.open -= 1;
+        if node.open > 0 {
+            return;
+        }
+        (node.is_explained, node.is_greeted) = (false, true);
+        let since = node.since.take();
+        drop(nodes);
+        if let Some(since) = since.filter(|_| self.did_answer) {
+            let open_ms = since.elapsed().as_millis() as u64;
+            tracing::warn!(redis = %self.redis, open_ms, "circuit breaker closed: this Redis answers again");
+        }
+    }
+}
