@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::cluster_routing::Slot;
@@ -33,6 +35,9 @@ const REFRESH_LOST: Duration = Duration::from_millis(100);
 
 /// A slot that moves makes every lane of its node complain at once; one look answers them all.
 const REFRESH_MIN: Duration = Duration::from_millis(20);
+
+/// Between asking one node for the map and the next.
+const NODE_AFTER: Duration = Duration::from_millis(50);
 
 pub(super) const SLOTS: u16 = 16_384;
 
@@ -250,26 +255,46 @@ impl Guide {
 
     /// The map as any node that answers knows it: those connected first, then the seeds.
     async fn map(&self) -> RedisResult<Vec<Range>> {
-        let patience = self.links.settings.connect_timeout;
-        for (address, live) in self.links.live() {
-            if let Ok(Ok(ranges)) = tokio::time::timeout(patience, read_map(live.connection, &address)).await {
-                return Ok(ranges);
-            }
-        }
-        let mut last = dial::failed("no seed is configured".to_owned());
-        for seed in &self.seeds {
+        let settings = &self.links.settings;
+        let connected = self.links.live().into_iter().map(|(address, live)| (address, Some(live.connection)));
+        let seeds = self.seeds.iter().map(|seed| (seed.clone(), None));
+        first_map(connected.chain(seeds).map(|(address, connection)| async move {
+            let patience = settings.connect_timeout;
             let read = async {
-                let connection = dial::plain(seed, &self.links.settings).await?;
-                read_map(connection, seed).await
+                let connection = match connection {
+                    Some(connection) => connection,
+                    None => dial::plain(&address, settings).await?,
+                };
+                read_map(connection, &address).await
             };
-            match tokio::time::timeout(patience, read).await {
-                Ok(Ok(ranges)) => return Ok(ranges),
-                Ok(Err(error)) => last = error,
-                Err(_) => last = dial::failed(format!("{seed} gave no answer within {patience:?}")),
-            }
-        }
-        Err(last)
+            let silent = |_| Err(dial::failed(format!("{address} gave no answer within {patience:?}")));
+            tokio::time::timeout(patience, read).await.unwrap_or_else(silent)
+        }))
+        .await
     }
+}
+
+/// The first map that one of these ways of asking brings. Each is given a moment before the next is begun too: nodes that
+/// are silent must not hold up those that aren't, for while the map is old, buckets have no node.
+pub(super) async fn first_map<F>(ways: impl Iterator<Item = F>) -> RedisResult<Vec<Range>>
+where
+    F: Future<Output = RedisResult<Vec<Range>>>,
+{
+    let mut last = dial::failed("no seed is configured".to_owned());
+    let mut asked: FuturesUnordered<_> = (0..)
+        .zip(ways)
+        .map(|(nth, way)| async move {
+            tokio::time::sleep(NODE_AFTER * nth).await;
+            way.await
+        })
+        .collect();
+    while let Some(answer) = asked.next().await {
+        match answer {
+            Ok(ranges) => return Ok(ranges),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 /// Slots `first..=last` belong to `primary`.

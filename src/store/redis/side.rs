@@ -3,6 +3,7 @@
 //! asked and what the messages mean is not known here.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +17,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::cluster::{Range, SLOTS, read_map, redirected};
+use super::cluster::{Range, SLOTS, first_map, read_map, redirected};
 use super::dial::{self, Target, failed};
+use super::faults::{self, Extent};
 use super::settings::{Address, RedisSettings, Topology};
 use crate::store::StoreError;
 
@@ -49,6 +51,8 @@ pub struct Side(Arc<Inner>);
 
 struct Inner {
     settings: Arc<RedisSettings>,
+    /// Where to connect, one after the other; outside a Cluster there is one.
+    targets: Vec<Target>,
     /// Where the channel is heard; outside a Cluster also where everything is asked.
     live: watch::Sender<Option<MultiplexedConnection>>,
     /// The connection is of no use: make another.
@@ -87,10 +91,10 @@ impl Side {
             _ => None,
         };
         let live = watch::Sender::new(None);
-        let side = Side(Arc::new(Inner { settings, live, complaint: Notify::new(), nodes }));
+        let side = Side(Arc::new(Inner { settings, targets, live, complaint: Notify::new(), nodes }));
         let inner = Arc::clone(&side.0);
         tasks.spawn(async move {
-            stop.run_until_cancelled(inner.keep(&targets, channel.as_deref(), &said)).await;
+            stop.run_until_cancelled(inner.keep(channel.as_deref(), &said)).await;
             inner.live.send_replace(None);
         });
         (side, heard)
@@ -101,7 +105,7 @@ impl Side {
     pub async fn ask(&self, key: &[u8], pipe: &Pipeline) -> Result<Vec<Value>, StoreError> {
         let asked = match &self.0.nodes {
             None => timeout(PATIENCE, self.0.ask_one(pipe)).await,
-            Some(nodes) => timeout(PATIENCE, nodes.ask(key, pipe, &self.0.settings)).await,
+            Some(nodes) => timeout(PATIENCE, nodes.ask(key, pipe, &self.0)).await,
         };
         match asked {
             Ok(Ok(answers)) => Ok(answers),
@@ -129,27 +133,33 @@ impl Inner {
     async fn ask_one(&self, pipe: &Pipeline) -> RedisResult<Vec<Value>> {
         let live = self.live.borrow().clone();
         let mut connection = live.ok_or_else(|| failed("there is no connection to Redis".to_owned()))?;
-        answers(connection.send_packed_commands(pipe, 0, pipe.len()).await?)
+        let asked = answers(connection.send_packed_commands(pipe, 0, pipe.len()).await?);
+        asked.inspect_err(|error| self.name(&self.targets[0], error))
     }
 
     /// Splits an error by what the caller can do, and has a connection replaced that leads to the wrong node.
     fn judge(&self, error: &RedisError) -> StoreError {
-        match error.code() {
-            Some("READONLY" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN") | None => {
-                if error.code().is_some() {
-                    self.complaint.notify_one();
-                }
-                StoreError::Unreachable(error.to_string())
-            }
-            Some(_) => StoreError::Refused(error.to_string()),
+        if error.code().is_some() && !is_of_node(error) {
+            return StoreError::Refused(error.to_string());
+        }
+        if error.code().is_some() {
+            self.complaint.notify_one();
+        }
+        StoreError::Unreachable(error.to_string())
+    }
+
+    /// The log says once what `redis` answered.
+    fn name(&self, redis: &dyn Display, error: &RedisError) {
+        if error.code().is_some() {
+            self.settings.faults.name(redis, error, self.nodes.is_some());
         }
     }
 
-    async fn keep(&self, targets: &[Target], channel: Option<&str>, said: &mpsc::UnboundedSender<Heard>) {
+    async fn keep(&self, channel: Option<&str>, said: &mpsc::UnboundedSender<Heard>) {
         let mut backoff = BACKOFF_MIN;
         // Each change of state is logged once, however many attempts it takes.
         let mut said_down = false;
-        for target in targets.iter().cycle() {
+        for target in self.targets.iter().cycle() {
             match timeout(self.settings.connect_timeout, self.connect(target, channel)).await {
                 Ok(Ok((connection, mut pushes))) => {
                     (said_down, backoff) = (false, BACKOFF_MIN);
@@ -160,6 +170,7 @@ impl Inner {
                     self.live.send_replace(None);
                     let _ = said.send(Heard::Ended);
                 }
+                Ok(Err(error)) if error.code().is_some() => self.name(target, &error),
                 failed if !said_down => {
                     let why = match failed {
                         Ok(Err(error)) => error.to_string(),
@@ -214,7 +225,8 @@ impl Nodes {
         Nodes { seeds, numbers, map: Mutex::default(), connections: Mutex::default() }
     }
 
-    async fn ask(&self, key: &[u8], pipe: &Pipeline, settings: &RedisSettings) -> RedisResult<Vec<Value>> {
+    async fn ask(&self, key: &[u8], pipe: &Pipeline, inner: &Inner) -> RedisResult<Vec<Value>> {
+        let settings = &inner.settings;
         let slot = self.numbers[&Slot::for_key(key)];
         let mut asking = None;
         for _ in 0..REDIRECTS_MAX {
@@ -227,11 +239,11 @@ impl Nodes {
                 Some(_) => ask_asking(&mut connection, pipe).await,
                 None => connection.send_packed_commands(pipe, 0, pipe.len()).await,
             };
-            match answered.and_then(answers) {
+            match answered.and_then(answers).inspect_err(|error| inner.name(&address, error)) {
                 Err(error) if error.code() == Some("MOVED") => self.map.lock().clear(),
                 Err(error) if error.code() == Some("ASK") => asking = redirected(&error),
                 Err(error) if error.code() == Some("TRYAGAIN") => tokio::time::sleep(MOVING).await,
-                Err(error) if error.code().is_none_or(|code| code == "READONLY") => {
+                Err(error) if error.code().is_none() || is_of_node(&error) => {
                     // Whether the node or only the connection is gone, the map may know more by now.
                     self.connections.lock().remove(&address);
                     self.map.lock().clear();
@@ -252,21 +264,16 @@ impl Nodes {
             return Ok(address);
         }
         let connected: Vec<Address> = self.connections.lock().keys().cloned().collect();
-        let mut last = failed("no seed is configured".to_owned());
-        for address in connected.iter().chain(&self.seeds) {
+        let ranges = first_map(connected.iter().chain(&self.seeds).map(|address| async move {
             let read = async { read_map(self.connection(address, settings).await?, address).await };
-            match timeout(PATIENCE / 4, read).await {
-                Ok(Ok(ranges)) => {
-                    let found = find(&ranges);
-                    *self.map.lock() = ranges;
-                    return found.ok_or_else(|| failed(format!("no node has slot {slot}")));
-                }
-                Ok(Err(error)) => last = error,
-                Err(_) => last = failed(format!("{address} gave no answer")),
-            }
-            self.connections.lock().remove(address);
-        }
-        Err(last)
+            let silent = |_| Err(failed(format!("{address} gave no answer")));
+            let answered = timeout(PATIENCE / 4, read).await.unwrap_or_else(silent);
+            answered.inspect_err(|_| drop(self.connections.lock().remove(address)))
+        }))
+        .await?;
+        let found = find(&ranges);
+        *self.map.lock() = ranges;
+        found.ok_or_else(|| failed(format!("no node has slot {slot}")))
     }
 
     async fn connection(&self, address: &Address, settings: &RedisSettings) -> RedisResult<MultiplexedConnection> {
@@ -277,6 +284,11 @@ impl Nodes {
         self.connections.lock().insert(address.clone(), connection.clone());
         Ok(connection)
     }
+}
+
+/// Whether the node answers so to everybody: then another may be the right one.
+fn is_of_node(error: &RedisError) -> bool {
+    faults::class_of(error).extent == Extent::Node
 }
 
 /// To a node that is just taking the slot over: without ASKING before each command it would send us back.
