@@ -6,6 +6,7 @@
 //! - A cost that isn't charged (a look, a refusal) leaves the state bit by bit as it was, so a store need not write.
 //!   The one exception is a state from the future (below), which comes back shifted.
 //! - A refund (negative hits) is always admitted, takes the oldest hits first, and never goes below zero.
+//! - A charge that is taken back ([`undo`]) leaves the sub-window, the window or the entry of the log that it went to.
 //! - A state without hits is [`State::Empty`], and means the same as no key at all.
 //! - *Clock steps.* A state that was written at a later time than `now` holds its time for as long as it is at most one
 //!   window ahead (one more sub-window's worth of rounding for indexes). One further ahead is shifted whole, so that
@@ -59,14 +60,39 @@ const _: () = assert!(size_of::<State>() <= 32);
 /// Puts `cost` to `state` at `now`. The returned state is charged where the cost was admitted (or `charge_denied`),
 /// else as before. A state of another algorithm counts as empty: the key names the algorithm, so a store never has one.
 pub fn step(limit: &Limit, state: State, cost: Cost, now: UnixMicros) -> (State, Reading) {
+    put(limit, state, cost, None, now)
+}
+
+/// Takes back `hits` that were charged as of `charged` (see [`charged_at`]), as if they had not been: from the
+/// sub-window, the window or the log's entry that they went to, and only as far as they are still there, so that nothing
+/// newer is taken in their place. A bucket has no such places: its level falls by them, and not below zero.
+pub fn undo(limit: &Limit, state: State, hits: i64, charged: UnixMicros, now: UnixMicros) -> (State, Reading) {
+    let back = Cost { hits: -hits.clamp(0, HITS_MAX), charge_denied: false };
+    put(limit, state, back, Some(charged.0), now)
+}
+
+fn put(limit: &Limit, state: State, cost: Cost, charged: Option<u64>, now: UnixMicros) -> (State, Reading) {
     let cost = Cost { hits: cost.hits.clamp(-HITS_MAX, HITS_MAX), ..cost };
     let now = now.0.min(NOW_MAX);
     match limit.algorithm {
-        Algorithm::SlidingWindow => sliding::step(limit, state, cost, now),
-        Algorithm::FixedWindow => fixed::step(limit, state, cost, now),
-        Algorithm::SlidingLog => log::step(limit, state, cost, now),
+        Algorithm::SlidingWindow => sliding::step(limit, state, cost, charged, now),
+        Algorithm::FixedWindow => fixed::step(limit, state, cost, charged, now),
+        Algorithm::SlidingLog => log::step(limit, state, cost, charged, now),
         Algorithm::TokenBucket | Algorithm::LeakyBucket => bucket::step(limit, state, cost, now),
     }
+}
+
+/// As of when a cost was charged that `reading` admitted at `now`: then, but where the counter was ahead of the clock
+/// and held its time. That can be told from when its newest hits leave, which a reading doesn't say where nothing
+/// remains (but for a fixed window); then it is `now`, where older hits than those charged may be.
+pub fn charged_at(limit: &Limit, reading: &Reading, now: UnixMicros) -> UnixMicros {
+    let life = match limit.algorithm {
+        Algorithm::SlidingWindow if reading.remaining > 0 => sliding::life(limit),
+        Algorithm::SlidingLog if reading.remaining > 0 => limit.window.0,
+        Algorithm::FixedWindow => limit.window.0.max(1),
+        _ => return now,
+    };
+    UnixMicros((now.0.min(NOW_MAX) + reading.reset.0).saturating_sub(life))
 }
 
 /// Whether [`step`] would admit `cost`, asked without taking the state: a store that decides over several counters asks

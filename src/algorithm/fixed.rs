@@ -12,7 +12,8 @@ mod tests;
 /// Refused hits may count too, far past any limit; a look must still find the counter over.
 const COUNT_MAX: u64 = (1 << 53) - 1;
 
-pub(super) fn step(limit: &Limit, state: State, cost: Cost, now: u64) -> (State, Reading) {
+/// `charged`: hits below zero take back a charge of that time.
+pub(super) fn step(limit: &Limit, state: State, cost: Cost, charged: Option<u64>, now: u64) -> (State, Reading) {
     let Cost { hits, charge_denied } = cost;
     let requests = u64::from(limit.requests);
     let now_index = now / length(limit);
@@ -31,7 +32,9 @@ pub(super) fn step(limit: &Limit, state: State, cost: Cost, now: u64) -> (State,
     let admitted = hits < 0 || count + hits.unsigned_abs() <= requests;
     let before = count;
     let state = if hits != 0 && (admitted || charge_denied) {
-        let by = hits.unsigned_abs();
+        // A charge is taken back only while its window is the current one.
+        let is_gone = charged.is_some_and(|time| time / length(limit) != current);
+        let by = if is_gone { 0 } else { hits.unsigned_abs() };
         count = if hits > 0 { (count + by).min(COUNT_MAX) } else { count.saturating_sub(by) };
         if count == 0 { State::Empty } else { State::Fixed { index: current, count } }
     } else {

@@ -23,7 +23,8 @@ pub struct Log {
     start: usize,
 }
 
-pub(super) fn step(limit: &Limit, state: State, cost: Cost, now: u64) -> (State, Reading) {
+/// `charged`: hits below zero take back a charge of that time.
+pub(super) fn step(limit: &Limit, state: State, cost: Cost, charged: Option<u64>, now: u64) -> (State, Reading) {
     let Cost { hits, charge_denied } = cost;
     let (requests, window) = (u64::from(limit.requests), limit.window.0);
     let (mut sum, mut log) = match state {
@@ -46,7 +47,11 @@ pub(super) fn step(limit: &Limit, state: State, cost: Cost, now: u64) -> (State,
     if hits != 0 && (admitted || charge_denied) {
         let entries = log.get_or_insert_default();
         entries.cut(expired);
-        used = if hits < 0 { used - entries.take(hits.unsigned_abs()) } else { used + entries.push(current, hits) };
+        used = match charged {
+            Some(time) => used - entries.take_from(time, hits.unsigned_abs()),
+            None if hits < 0 => used - entries.take(hits.unsigned_abs()),
+            None => used + entries.push(current, hits),
+        };
         used -= entries.settle(limit.requests);
         (sum, skip) = (used, 0);
     }
@@ -136,6 +141,17 @@ impl Log {
     fn take(&mut self, hits: u64) -> u64 {
         let (taken, emptied) = take_oldest(&mut self.bytes[self.start..], ENTRY, hits);
         self.cut(emptied);
+        taken
+    }
+
+    /// Takes up to `hits` from the entry of that time; returns how many there were.
+    fn take_from(&mut self, time: u64, hits: u64) -> u64 {
+        let Some(nth) = self.iter().position(|(at, _)| at == time) else { return 0 };
+        let begin = self.start + nth * ENTRY;
+        let (taken, emptied) = take_oldest(&mut self.bytes[begin..begin + ENTRY], ENTRY, hits);
+        if emptied > 0 {
+            self.bytes.drain(begin..begin + ENTRY);
+        }
         taken
     }
 

@@ -10,6 +10,7 @@ use super::{Algorithm::*, tests::*, *};
 use crate::limit::{Micros, SECOND};
 
 mod models;
+mod undo;
 
 /// One cost of a history: how long after the one before, in parts of the window, and how much.
 #[derive(Clone, Copy, Debug)]

@@ -30,7 +30,8 @@ struct Window {
     oldest: u8,
 }
 
-pub(super) fn step(limit: &Limit, state: State, cost: Cost, now: u64) -> (State, Reading) {
+/// `charged`: hits below zero take back a charge of that time.
+pub(super) fn step(limit: &Limit, state: State, cost: Cost, charged: Option<u64>, now: u64) -> (State, Reading) {
     let Cost { hits, charge_denied } = cost;
     let (n, sub) = parts(limit);
     let requests = u64::from(limit.requests);
@@ -47,7 +48,10 @@ pub(super) fn step(limit: &Limit, state: State, cost: Cost, now: u64) -> (State,
     let before = used;
     if hits != 0 && (admitted || charge_denied) {
         window.turn_to(index, n);
-        window.charge(hits);
+        match charged {
+            Some(time) => window.take_from(time / sub, hits.unsigned_abs()),
+            None => window.charge(hits),
+        }
         used = window.older + u64::from(window.count);
     }
 
@@ -65,6 +69,12 @@ pub(super) fn step(limit: &Limit, state: State, cost: Cost, now: u64) -> (State,
         leaves(window.until_left(used + 1 - requests, index, n))
     };
     (window.into_state(), Reading { admitted, remaining, reset: Micros(reset) })
+}
+
+/// How long after a sub-window's begin its hits count.
+pub(super) fn life(limit: &Limit) -> u64 {
+    let (n, sub) = parts(limit);
+    (n + 1) * sub
 }
 
 pub(super) fn is_ahead(limit: &Limit, index: u64, now: u64) -> bool {
@@ -196,6 +206,17 @@ impl Window {
         self.settle();
     }
 
+    /// Gives back to sub-window `p` alone, if it has hits.
+    fn take_from(&mut self, p: u64, hits: u64) {
+        if p == self.index {
+            self.count -= u32::try_from(hits).unwrap_or(u32::MAX).min(self.count);
+        } else if let Some(pairs) = &mut self.pairs {
+            let found = pairs.iter(self.index).position(|(index, _)| index == p);
+            self.older -= found.map_or(0, |nth| pairs.take_from(nth, hits));
+            self.settle();
+        }
+    }
+
     /// After pairs went: frees the last one's memory, and notes which is the oldest now.
     fn settle(&mut self) {
         self.pairs = self.pairs.take().filter(|pairs| !pairs.0.is_empty());
@@ -254,6 +275,16 @@ impl Pairs {
     fn take(&mut self, hits: u64) -> u64 {
         let (taken, emptied) = take_oldest(&mut self.0, PAIR, hits);
         self.cut(emptied);
+        taken
+    }
+
+    /// Takes up to `hits` from one of the pairs; returns how many there were.
+    fn take_from(&mut self, nth: usize, hits: u64) -> u64 {
+        let pair = nth * PAIR..(nth + 1) * PAIR;
+        let (taken, emptied) = take_oldest(&mut self.0[pair.clone()], PAIR, hits);
+        if emptied > 0 {
+            self.0.drain(pair);
+        }
         taken
     }
 }

@@ -4,14 +4,18 @@ use std::ops::{Deref, DerefMut};
 
 use smallvec::{SmallVec, smallvec};
 
-use crate::limit::Reading;
+use crate::limit::{Reading, UnixMicros};
 
-/// One reading per ask, in order. Used as the list that it is.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// One reading per ask, in order. Used as the list that it is; equal to what says the same at another time.
+#[derive(Clone, Debug, Default)]
 pub struct Readings {
     list: SmallVec<[Reading; 4]>,
     /// A denial that was remembered: no counter was looked at.
     pub remembered: bool,
+    /// When Redis decided, by its clock; 0 where it was not asked.
+    pub at: UnixMicros,
+    /// The same by ask, where that was not at once.
+    times: Option<Box<[UnixMicros]>>,
 }
 
 impl Readings {
@@ -22,17 +26,34 @@ impl Readings {
     pub fn from_slice(list: &[Reading]) -> Readings {
         list.iter().copied().collect()
     }
+
+    /// Of a request that was decided part by part: each with its time.
+    pub(super) fn with_times(list: impl Iterator<Item = (Reading, UnixMicros)>) -> Readings {
+        let (list, times): (SmallVec<_>, Vec<_>) = list.unzip();
+        Readings { list, times: Some(times.into()), ..Readings::default() }
+    }
+
+    /// When Redis decided ask `nth`.
+    pub(super) fn time(&self, nth: usize) -> UnixMicros {
+        self.times.as_ref().map_or(self.at, |times| times[nth])
+    }
+}
+
+impl PartialEq for Readings {
+    fn eq(&self, other: &Readings) -> bool {
+        (&self.list, self.remembered) == (&other.list, other.remembered)
+    }
 }
 
 impl From<Reading> for Readings {
     fn from(only: Reading) -> Readings {
-        Readings { list: smallvec![only], remembered: false }
+        Readings { list: smallvec![only], ..Readings::default() }
     }
 }
 
 impl FromIterator<Reading> for Readings {
     fn from_iter<T: IntoIterator<Item = Reading>>(list: T) -> Readings {
-        Readings { list: list.into_iter().collect(), remembered: false }
+        Readings { list: list.into_iter().collect(), ..Readings::default() }
     }
 }
 

@@ -54,7 +54,7 @@ use self::spread::Question;
 pub use self::tally::{Count, Mismatch, Tally};
 use super::owed::Owed;
 use super::{Ask, Gate, Readings, StoreError, key};
-use crate::limit::{Cost, Reading, UnixMicros};
+use crate::limit::{Reading, UnixMicros};
 
 /// A handle, cheap to clone. Each core starts its own and uses that, so that no connection is shared between cores;
 /// other tasks may use any of them.
@@ -166,19 +166,23 @@ impl Redis {
         })
     }
 
-    /// Gives back what `ask` charged, by `until` at the latest, whether or not anybody waits for it.
-    pub(super) fn give_back(&self, ask: &Ask<'_>, until: Instant) -> JoinHandle<Option<Reading>> {
-        let Inner { settings, tally, route, tasks, .. } = &*self.inner;
-        let bucket = key::bucket(&ask.key, settings.buckets);
-        let back = Ask { cost: Cost { hits: -ask.cost.hits, charge_denied: false }, ..*ask };
-        let gate = Gate { never_deny: true, ..Gate::default() };
-        let request = Request::new(&[back], gate, false, 0, &settings.key_prefix, |_| bucket);
-        let lane = match route {
-            Route::One { lane, .. } => lane.clone(),
-            Route::Cluster(cluster) => cluster.lane(bucket).clone(),
-        };
-        tally.refunds.add(1);
-        tasks.spawn(async move { lane.submit(request, until).await.ok()?.first().copied() })
+    /// Gives back what `ask` charged as of `charged`, by `until` at the latest, whether or not anybody waits for it.
+    pub(super) fn give_back(&self, ask: &Ask<'_>, charged: UnixMicros, until: Instant) -> JoinHandle<Option<Reading>> {
+        let (request, lane) = self.inner.undo(ask, charged, 0);
+        self.inner.tally.refunds.add(1);
+        self.inner.tasks.spawn(async move { lane.submit(request, until).await.ok()?.first().copied() })
+    }
+
+    /// Takes back what `ask` charged as of `charged`, at a time that is passed in: for tests, as [`Redis::apply_at`].
+    pub async fn undo_at(
+        &self,
+        ask: &Ask<'_>,
+        charged: UnixMicros,
+        now: UnixMicros,
+        deadline: Instant,
+    ) -> Option<Reading> {
+        let (request, lane) = self.inner.undo(ask, charged, now.0);
+        lane.submit(request, deadline).await.ok()?.first().copied()
     }
 
     /// Whether the circuit breaker is closed, in a Cluster that of every node: a connection stands and nothing is known
@@ -230,6 +234,16 @@ impl Redis {
 }
 
 impl Inner {
+    /// What takes a charge back, and the lane that it goes by.
+    fn undo(&self, ask: &Ask<'_>, charged: UnixMicros, now: u64) -> (Request, Arc<Lane>) {
+        let bucket = key::bucket(&ask.key, self.settings.buckets);
+        let lane = match &self.route {
+            Route::One { lane, .. } => lane.clone(),
+            Route::Cluster(cluster) => cluster.lane(bucket).clone(),
+        };
+        (Request::undo(ask, charged, now, &self.settings.key_prefix, bucket), lane)
+    }
+
     /// Asks in one script, unless the same was denied a moment ago.
     async fn ask(
         &self,

@@ -10,7 +10,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::redis::{Mismatch, Redis};
 use super::{Ask, Gate, Readings, Role, StoreError, denied, look::refusing};
-use crate::limit::{Limit, Reading, SECOND};
+use crate::algorithm::charged_at;
+use crate::limit::{Limit, Reading, SECOND, UnixMicros};
 
 /// A refund may arrive after the answer's deadline; without it the counters would stay too high for a window.
 const REFUND_PATIENCE: Duration = Duration::from_millis(250);
@@ -93,8 +94,8 @@ struct Course<'a> {
     gate: Gate,
     deadline: Instant,
     readings: Vec<Option<Reading>>,
-    /// What a denial must give back, with the time from which it was charged.
-    charged: Vec<(usize, Instant)>,
+    /// What a denial must give back, with the time from which it was charged, here and by that Redis.
+    charged: Vec<(usize, Instant, UnixMicros)>,
     denied: bool,
     /// The part that denied was remembered.
     remembered: bool,
@@ -138,12 +139,12 @@ impl Course<'_> {
                 self.deny().await;
             }
         } else if !is_denied {
-            let is_charged = |nth: &usize| {
-                let cost = self.asks[*nth].cost;
-                self.readings[*nth].is_some_and(|reading| reading.admitted) && cost.hits > 0 && !cost.charge_denied
-            };
-            let charged: Vec<_> = part.asks.iter().copied().filter(is_charged).map(|nth| (nth, begun)).collect();
-            self.charged.extend(charged);
+            for (place, (&nth, reading)) in part.asks.iter().zip(&readings).enumerate() {
+                let Ask { cost, limit, .. } = self.asks[nth];
+                if reading.admitted && cost.hits > 0 && !cost.charge_denied {
+                    self.charged.push((nth, begun, charged_at(&limit, reading, readings.time(place))));
+                }
+            }
         }
         Ok(())
     }
@@ -159,11 +160,11 @@ impl Course<'_> {
     async fn deny(&mut self) {
         self.denied = true;
         let until = self.deadline.max(Instant::now() + REFUND_PATIENCE);
-        let begin = |(nth, begun): (usize, Instant)| {
+        let begin = |(nth, begun, charged): (usize, Instant, UnixMicros)| {
             let ask = &self.asks[nth];
-            // What was charged a window ago counts no more, and a refund would take others' hits.
+            // What was charged a window ago counts no more, and of a bucket a refund would take others' hits.
             let is_due = begun.elapsed() < ask.limit.window.as_duration();
-            is_due.then(|| (nth, self.split.of(ask).give_back(ask, until)))
+            is_due.then(|| (nth, self.split.of(ask).give_back(ask, charged, until)))
         };
         // All of them are on their way before any is waited for.
         let refunds: Vec<_> = std::mem::take(&mut self.charged).into_iter().filter_map(begin).collect();

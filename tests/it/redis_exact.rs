@@ -116,6 +116,28 @@ async fn over_several_buckets_never_more_than_the_limit_and_refunds_make_it_exac
     assert!(replicas.iter().any(|redis| redis.tally().refunds.get() > 0), "refunds are counted");
 }
 
+#[tokio::test]
+async fn charge_of_a_denied_request_is_taken_back_from_where_it_went() {
+    let cluster = RedisCluster::start();
+    let redis = store(of_cluster(&cluster)).await;
+    assert!(bucket("wide") < bucket("short"), "the one that denies is asked last");
+    let (wide, short) = ([Entry { key: "user", value: "wide" }], [Entry { key: "user", value: "short" }]);
+    let start = tollgate::clock::now();
+    let minutes = |minutes: u64| UnixMicros(start.0 + minutes * 60_000_000);
+    for algorithm in [Algorithm::SlidingWindow, Algorithm::SlidingLog] {
+        let hourly = |requests| Limit::new(requests, Unit::Hour.window(), algorithm);
+        let put = async |asks: &[Ask<'_>], now| {
+            redis.apply_at(asks, Gate::default(), now, soon()).await.expect("Redis answers")
+        };
+        put(&[ask(&wide, hourly(10), 3)], minutes(0)).await;
+        let readings = put(&[ask(&wide, hourly(10), 3), ask(&short, hourly(0), 1)], minutes(30)).await;
+        assert_eq!((readings[0].admitted, readings[0].remaining), (true, 7), "{algorithm:?}");
+        assert!(!readings[1].admitted, "{algorithm:?}");
+        // The three of before are gone by now, and nothing of the later ones is left.
+        assert_eq!(put(&[ask(&wide, hourly(10), 0)], minutes(70)).await[0].remaining, 10, "{algorithm:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn moving_slot_loses_no_request_and_no_count() {
     let cluster = RedisCluster::start();

@@ -11,8 +11,8 @@ use rand::{Rng as _, SeedableRng as _};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tollgate::algorithm::State;
-use tollgate::limit::{Algorithm, Cost, Entry, Limit, Micros, UnixMicros};
+use tollgate::algorithm::{State, undo};
+use tollgate::limit::{Algorithm, Cost, Entry, Limit, Micros, Reading, UnixMicros};
 use tollgate::store::redis::{Address, Redis, RedisSettings, Topology};
 use tollgate::store::settle::settle;
 use tollgate::store::{Ask, Gate, Key, Readings, Role, key};
@@ -103,6 +103,16 @@ impl Model {
         }
         readings
     }
+
+    /// Takes back what the one put of `question` charged as of `charged`.
+    fn undo(&mut self, question: &Question, charged: UnixMicros, now: UnixMicros) -> Reading {
+        let entries = question.entries();
+        let [ask] = &question.asks(&entries)[..] else { panic!("one charge at a time") };
+        let (state, _) = self.states.remove(&text(ask)).unwrap_or((State::Empty, ask.limit));
+        let (state, reading) = undo(&ask.limit, state, ask.cost.hits, charged, now);
+        self.states.insert(text(ask), (state, ask.limit));
+        reading
+    }
 }
 
 /// What Redis holds under a key, as the Rust half would have it.
@@ -180,6 +190,7 @@ async fn play(redis: &Redis, server: &RedisServer, seed: u64, algorithm: Algorit
         (0..3).map(|n| (format!("{algorithm:?}{seed}-{n}"), random_limits(&mut random, algorithm))).collect();
     let window = counters[0].1[0].window.0;
     let mut now = START;
+    let mut times = vec![START];
     for turn in 0..40 {
         now = random_step(&mut random, window, now);
         // Several at once make one batch; some of them are identical and share its work.
@@ -205,6 +216,18 @@ async fn play(redis: &Redis, server: &RedisServer, seed: u64, algorithm: Algorit
         for (nth, (said, expected)) in said.iter().zip(&expected).enumerate() {
             let expected = expected.as_ref().unwrap();
             assert_eq!(said, expected, "seed {seed}, turn {turn}, now {now}, question {nth} of {questions:#?}");
+        }
+        times.push(now);
+        if random.random_bool(0.4) {
+            let mut taken = random_question(&mut random, &counters);
+            taken.puts.truncate(1);
+            taken.puts[0].cost = Cost { hits: random.random_range(1..8), charge_denied: false };
+            // Mostly of the last turns; some have left, and of some nothing was charged.
+            let charged = UnixMicros(times[times.len().saturating_sub(random.random_range(1..6))]);
+            let entries = taken.entries();
+            let said = redis.undo_at(&taken.asks(&entries)[0], charged, UnixMicros(now), soon()).await;
+            let expected = model.undo(&taken, charged, UnixMicros(now));
+            assert_eq!(said, Some(expected), "seed {seed}, turn {turn}, now {now}, back to {charged:?} in {taken:#?}");
         }
         for (key, (state, limit)) in &model.states {
             let held = stored(&mut connection, key, limit.algorithm);

@@ -168,7 +168,7 @@ fn pack_head(now: u64, deadline: u64, terms: &[Term]) -> Vec<u8> {
     let mut put = |number: f64| out.extend_from_slice(&number.to_le_bytes());
     put(now as f64);
     put(deadline as f64);
-    for Term { limit, cost, role } in terms {
+    for Term { limit, cost, role, charged } in terms {
         let algorithm = match limit.algorithm {
             Algorithm::SlidingWindow => 0.0,
             Algorithm::FixedWindow => 1.0,
@@ -183,7 +183,7 @@ fn pack_head(now: u64, deadline: u64, terms: &[Term]) -> Vec<u8> {
         };
         put(algorithm);
         put(cost.hits as f64);
-        put(f64::from(u8::from(cost.charge_denied)));
+        put(if charged.0 > 0 { charged.0 as f64 } else { f64::from(u8::from(cost.charge_denied)) });
         put(role);
         put(f64::from(limit.requests));
         put(limit.window.0.max(1) as f64);

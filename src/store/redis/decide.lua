@@ -3,8 +3,8 @@
 --
 -- KEYS     the distinct counters of the batch
 -- ARGV[1]  '<dd'        now in µs (0: Redis' TIME), and the time after which nothing may be charged (0: none); then
---          '<dddddddd'  per term: algorithm (0 to 4, as Algorithm::ALL), hits, charge_denied, role (0 enforced, 1 quota,
---                       2 shadow), requests, window, sub-windows, burst
+--          '<dddddddd'  per term: algorithm (0 to 4, as Algorithm::ALL), hits, charge_denied (of hits that take back a
+--                       charge: its time), role (0 enforced, 1 quota, 2 shadow), requests, window, sub-windows, burst
 -- ARGV[2]  '<I2I2BB'    per run: requests, how often each comes, gate, asks of each - 1; then per ask '<I2' its term.
 --                       The gate is the sum of 1 quota_open, 2 never_deny, 4 apart, 8 another part of it was denied;
 --                       never both of 4 and 8. Requests apart come once or have one ask, and their counters are asked
@@ -16,8 +16,8 @@
 --          that admitted each time with hits to spare. Any other: '<dd' per time and ask: remaining (-1 - remaining
 --          where refused), reset. Past the deadline: '<d' now alone.
 --
--- Rust twins: `step` of src/algorithm/*.rs per algorithm, `settle` of src/store/settle.rs per request, and the packed
--- states of src/algorithm/layout.rs. All numbers are whole and below 2^53; sums are taken in an order that keeps them so.
+-- Rust twins: `step` and `undo` of src/algorithm.rs per algorithm, `settle` of src/store/settle.rs per request, and the
+-- packed states of src/algorithm/layout.rs. All numbers are whole and below 2^53; sums are taken in an order that keeps them so.
 --
 -- Its cost is the number of Lua's steps, so it has two parts. The first takes the usual requests, sliding windows that
 -- admit with hits to spare, in plain loops; `careful` takes all others, and is only built where one comes.
@@ -61,7 +61,7 @@ for at = 17, #head, 64 do
   local index = floor(now / part)
   local expires = (index + n + 1) * part
   terms[#terms + 1] = {
-    algorithm = algorithm, hits = hits, charges = charges == 1, role = role, requests = requests, window = window,
+    algorithm = algorithm, hits = hits, charges = charges == 1, charged = charges, role = role, requests = requests, window = window,
     n = n, burst = burst, part = part, index = index, most = algorithm == 0 and hits > 0 and requests - hits + 0.5 or 0, expires = expires,
     deadline_min = (expires + slack(expires - now)) / 1000,
   }

@@ -28,6 +28,8 @@ if USES[1] then
     local admitted = hits < 0 or count + hits <= requests
     local before = count
     if hits ~= 0 and (admitted or t.charges) then
+      -- A charge is taken back only while its window is the current one.
+      if t.charged > 1 and floor(t.charged / t.window) ~= at then hits = 0 end
       count = count + hits
       if count >= WHOLE_MAX then count = WHOLE_MAX - 1 end
       if count < 0 then count = 0 end

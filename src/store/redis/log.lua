@@ -81,6 +81,27 @@ if USES[2] then
     return taken
   end
 
+  -- Takes up to `back` hits from the entry of that time; returns how many there were.
+  local function log_take_from(k, charged, back)
+    for i = C[k] + D[k] - 1, C[k], -1 do
+      local time, hits = entry(k, i)
+      if time == charged then
+        local left = hits > back and hits - back or 0
+        if 11 * i < #E[k] then
+          E[k] = sub(E[k], 1, 11 * i) .. (left > 0 and pack('<I7I4', time, left) or '') .. sub(E[k], 11 * i + 12)
+        else
+          F[k] = left
+        end
+        if left == 0 then D[k] = D[k] - 1 end
+        -- The newest went.
+        if D[k] > 0 and F[k] == 0 then A[k] = unpick('<I7', E[k], 11 * (C[k] + D[k] - 1) + 1) end
+        WRITE[k] = 3
+        return hits - left
+      end
+    end
+    return 0
+  end
+
   -- Keeps the log small: no more entries than can matter, and not more dead ones than live ones. Returns the hits that
   -- did not fit where two entries became one.
   local function log_settle(k, requests)
@@ -126,7 +147,9 @@ if USES[2] then
       if not A[k] then B[k], C[k], D[k], E[k], F[k] = 0, 0, 0, '', 0 end
       if WRITE[k] < 1 then WRITE[k] = 1 end
       D[k], C[k] = D[k] - (skip - C[k]), skip
-      if hits < 0 then
+      if t.charged > 1 then
+        used = used - log_take_from(k, t.charged, -hits)
+      elseif hits < 0 then
         used = used - log_take(k, -hits)
       else
         used = used + log_push(k, at, hits)

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::limit::{Cost, HITS_MAX, Limit, Reading};
+use crate::limit::{Cost, HITS_MAX, Limit, Reading, UnixMicros};
 use crate::store::{Ask, Gate, Readings, Role, key};
 
 /// Bits of its gate, as the script knows them.
@@ -34,6 +34,8 @@ pub(super) struct Term {
     pub limit: Limit,
     pub cost: Cost,
     pub role: Role,
+    /// Of hits that are given back: when they were charged, if that is to be undone; else 0.
+    pub charged: UnixMicros,
 }
 
 impl Request {
@@ -61,8 +63,18 @@ impl Request {
             key::write(&mut request.keys, prefix, bucket_of(ask), &ask.key, &ask.limit);
             request.ends.push(u32::try_from(request.keys.len()).expect("256 keys of a few KiB at most"));
             let cost = Cost { hits: ask.cost.hits.clamp(-HITS_MAX, HITS_MAX), ..ask.cost };
-            request.terms.push(Term { limit: ask.limit, cost, role: ask.role });
+            request.terms.push(Term { limit: ask.limit, cost, role: ask.role, charged: UnixMicros(0) });
         }
+        request
+    }
+
+    /// Takes back what `ask` charged as of `charged`.
+    pub(super) fn undo(ask: &Ask<'_>, charged: UnixMicros, now: u64, prefix: &str, bucket: u32) -> Request {
+        let cost = Cost { hits: -ask.cost.hits.clamp(0, HITS_MAX), charge_denied: false };
+        let gate = Gate { never_deny: true, ..Gate::default() };
+        let mut request = Request::new(&[Ask { cost, ..*ask }], gate, false, now, prefix, |_| bucket);
+        // The script takes less for a flag, and no counter is that old.
+        request.terms[0].charged = charged.max(UnixMicros(2));
         request
     }
 

@@ -22,6 +22,7 @@ use super::link::{Link, Live};
 use super::script::Script;
 use super::settings::RedisSettings;
 use super::tally::Tally;
+use crate::limit::UnixMicros;
 use crate::store::StoreError;
 
 /// A batch that comes too late although there was time means that a clock was set; the reply says how. More than that
@@ -255,6 +256,7 @@ impl Runner {
                         readings.drain(..debts.len());
                         debts.settled();
                     }
+                    readings.at = UnixMicros(reply.now);
                     waiting.reply(Ok(readings.clone()));
                     self.denials.keep(waiting.request, &readings, sent, generation);
                 }

@@ -35,6 +35,23 @@ if USES[0] then
     return last
   end
 
+  -- Gives `back` hits back to sub-window `p` alone, if it has some; says also whether pairs changed.
+  local function take_from(p, back, index, count, older, oldest, pairs)
+    if p == index then
+      return back < count and count - back or 0, older, oldest, pairs
+    end
+    for pos = 1, #pairs, 5 do
+      local i, c = unpick('<BI4', pairs, pos)
+      if index - (index - i) % 256 == p then
+        local left = c > back and pack('<BI4', i, c - back) or ''
+        older = older - (c > back and back or c)
+        pairs = sub(pairs, 1, pos - 1) .. left .. sub(pairs, pos + 5)
+        return count, older, pairs == '' and 0 or (index - byte(pairs, 1)) % 256, pairs, true
+      end
+    end
+    return count, older, oldest, pairs
+  end
+
   local function sliding(k, t, hits)
     local n, part, requests, at = t.n, t.part, t.requests, t.index
     local index, count, older, oldest, pairs = A[k], B[k], C[k], D[k], E[k]
@@ -100,6 +117,10 @@ if USES[0] then
       if hits > 0 then
         count = count + hits
         if count > U32 then count = U32 end
+      elseif t.charged > 1 then
+        local moved
+        count, older, oldest, pairs, moved = take_from(floor(t.charged / part), -hits, index, count, older, oldest, pairs)
+        if moved then write = 2 end
       else
         local back, pos, size, left = -hits, 1, #pairs, ''
         while pos <= size and back > 0 do

@@ -11,7 +11,8 @@ use tokio::time::Instant;
 use super::cluster::Cluster;
 use super::lane::Failure;
 use super::request::Request;
-use crate::limit::{Cost, Reading};
+use crate::algorithm::charged_at;
+use crate::limit::{Reading, UnixMicros};
 use crate::store::owed::Owed;
 use crate::store::{Ask, Gate, Readings, Role, denied};
 
@@ -51,9 +52,10 @@ pub(super) struct Question<'a> {
 /// A request on its way through its parts.
 struct Course<'a> {
     question: &'a Question<'a>,
-    readings: Vec<Option<Reading>>,
-    /// What a denial must give back, with the time from which it was charged.
-    charged: Vec<(usize, Instant)>,
+    /// By ask: what was said, and when, by the clock of the counter's node.
+    readings: Vec<Option<(Reading, UnixMicros)>>,
+    /// What a denial must give back, with the time from which it was charged, here and there.
+    charged: Vec<(usize, Instant, UnixMicros)>,
     denied: bool,
     one_by_one: bool,
 }
@@ -74,7 +76,7 @@ pub(super) async fn decide(question: &Question<'_>, one_by_one: bool) -> Result<
             course.deny().await;
         }
     }
-    Ok(course.readings.into_iter().map(|reading| reading.expect("every ask is in a part")).collect())
+    Ok(Readings::with_times(course.readings.into_iter().map(|reading| reading.expect("every ask is in a part"))))
 }
 
 fn parts(asks: &[Ask<'_>], buckets: &[u32], one_by_one: bool) -> Vec<Part> {
@@ -114,10 +116,10 @@ impl Course<'_> {
         let refused = readings.iter().any(|reading| !reading.admitted);
         let denies = part.phase == Phase::Enforced && refused && !self.question.gate.never_deny;
         for (&nth, reading) in part.asks.iter().zip(&readings) {
-            self.readings[nth] = Some(*reading);
-            let cost = self.question.asks[nth].cost;
+            self.readings[nth] = Some((*reading, readings.at));
+            let Ask { cost, limit, .. } = self.question.asks[nth];
             if reading.admitted && !denies && !self.denied && cost.hits > 0 && !cost.charge_denied {
-                self.charged.push((nth, begun));
+                self.charged.push((nth, begun, charged_at(&limit, reading, readings.at)));
             }
         }
         if denies && !self.denied {
@@ -128,28 +130,27 @@ impl Course<'_> {
 
     fn quotas_deny(&self) -> bool {
         let answers = self.question.asks.iter().zip(&self.readings).filter(|(ask, _)| ask.role == Role::Quota);
-        let answers = answers.map(|(ask, reading)| (ask.role, reading.is_some_and(|reading| reading.admitted)));
+        let answers = answers.map(|(ask, reading)| (ask.role, reading.is_some_and(|(reading, _)| reading.admitted)));
         !self.denied && denied(self.question.gate, answers)
     }
 
     /// Gives back what was charged; the readings are then those of the counters as they stay.
     async fn deny(&mut self) {
         self.denied = true;
-        for (nth, begun) in std::mem::take(&mut self.charged) {
+        for (nth, begun, charged) in std::mem::take(&mut self.charged) {
             let ask = self.question.asks[nth];
-            // What was charged a window ago counts no more, and a refund would take others' hits.
+            // What was charged a window ago counts no more, and of a bucket a refund would take others' hits.
             if begun.elapsed() >= ask.limit.window.as_duration() {
                 continue;
             }
-            let back = Ask { cost: Cost { hits: -ask.cost.hits, charge_denied: false }, ..ask };
             let bucket = self.question.buckets[nth];
-            let request = self.request(&[back], Gate { never_deny: true, ..Gate::default() }, false, bucket);
+            let request = Request::undo(&ask, charged, self.question.now, self.question.prefix, bucket);
             let lane = self.question.cluster.lane(bucket).clone();
             let until = self.question.deadline.max(Instant::now() + REFUND_PATIENCE);
             self.question.cluster.tally().refunds.add(1);
             let refund = self.question.cluster.spawn(async move { lane.submit(request, until).await });
             if let Ok(Ok(Ok(readings))) = tokio::time::timeout_at(self.question.deadline, refund).await {
-                self.readings[nth] = Some(readings[0]);
+                self.readings[nth] = Some((readings[0], readings.at));
             }
         }
     }
