@@ -138,6 +138,24 @@ async fn charge_of_a_denied_request_is_taken_back_from_where_it_went() {
     }
 }
 
+#[tokio::test]
+async fn dearer_request_than_a_remembered_denial_hears_its_own_reset() {
+    let server = RedisServer::start();
+    let redis = store(settings(&server)).await;
+    let hourly = Limit { burst: 10, ..Limit::new(10, Unit::Hour.window(), Algorithm::TokenBucket) };
+    let entries = [Entry { key: "user", value: "alice" }];
+    let put = async |hits| {
+        redis.apply(&[ask(&entries, hourly, hits)], Gate::default(), soon()).await.expect("Redis answers")[0]
+    };
+    assert!(put(10).await.admitted);
+    let (cheap, dear, never) = (put(1).await, put(5).await, put(11).await);
+    assert_eq!([cheap, dear, never].map(|reading| reading.admitted), [false; 3]);
+    let six_minutes = 360_000_000;
+    assert!(cheap.reset.0 <= six_minutes, "{cheap:?}");
+    assert!((4 * six_minutes..=5 * six_minutes).contains(&dear.reset.0), "{dear:?}");
+    assert_eq!(never.reset, hourly.window);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn moving_slot_loses_no_request_and_no_count() {
     let cluster = RedisCluster::start();

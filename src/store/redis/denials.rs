@@ -25,6 +25,9 @@ const LIFE_MAX: Duration = Duration::from_secs(1);
 /// What an entry costs besides its keys, rounded up: itself, its places in the maps.
 const ENTRY_BYTES: usize = 512;
 
+/// So many costs of one question are remembered, each with its denial.
+const COSTS_MAX: usize = 4;
+
 /// Denials of one core's requests.
 pub(super) struct Denials {
     hasher: RandomState,
@@ -44,7 +47,8 @@ struct Halves {
 
 #[derive(Default)]
 struct Half {
-    entries: HashMap<u64, Entry, RandomState>,
+    /// By question, whatever it costs.
+    entries: HashMap<u64, SmallVec<[Entry; 1]>, RandomState>,
     by_counter: HashMap<u64, SmallVec<[u64; 2]>, RandomState>,
     bytes: usize,
 }
@@ -77,8 +81,8 @@ impl Denials {
         self.generation.load(Relaxed)
     }
 
-    /// The answer to the same request, or one that costs more, if it was a denial that still holds; resets are shorter by
-    /// the time since.
+    /// The answer to the same request, if it was a denial that still holds, or to one of other costs, if that can be told
+    /// from it; resets are shorter by the time since.
     pub(super) fn find(&self, request: &Request) -> Option<Readings> {
         if self.bytes_max == 0 {
             return None;
@@ -88,15 +92,13 @@ impl Denials {
             return None;
         }
         let id = self.id(request);
-        let entry = [&halves.young, &halves.old].into_iter().find_map(|half| half.entries.get(&id))?;
         let now = Instant::now();
-        if entry.until <= now {
-            return None;
-        }
-        let since = (now - entry.sent).as_micros() as u64;
-        let mut readings = entry.request.answers(&entry.readings, request)?;
+        let known = [&halves.young, &halves.old].into_iter().filter_map(|half| half.entries.get(&id)).flatten();
+        let mut readings = known.filter(|entry| entry.until > now).find_map(|entry| {
+            let since = Micros((now - entry.sent).as_micros() as u64);
+            entry.request.answers(&entry.readings, request, since)
+        })?;
         readings.remembered = true;
-        readings.iter_mut().for_each(|reading| reading.reset = Micros(reading.reset.0.saturating_sub(since)));
         Some(readings)
     }
 
@@ -124,13 +126,19 @@ impl Denials {
             half.by_counter.entry(self.hash(key)).or_default().push(id);
         }
         half.bytes += bytes;
-        half.entries.insert(id, Entry { request, readings: readings.clone(), sent, until });
+        let known = half.entries.entry(id).or_default();
+        known
+            .retain(|known| known.until > now && known.request.answers(&known.readings, &request, Micros(0)).is_none());
+        if known.len() == COSTS_MAX {
+            known.remove(0);
+        }
+        known.push(Entry { request, readings: readings.clone(), sent, until });
     }
 
     /// Denials that are remembered now; some may be past their time.
     pub(super) fn count(&self) -> usize {
         let halves = self.halves.lock();
-        halves.young.entries.len() + halves.old.entries.len()
+        [&halves.young, &halves.old].iter().flat_map(|half| half.entries.values()).map(SmallVec::len).sum()
     }
 
     /// Hits of this counter were given back.

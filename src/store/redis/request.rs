@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::limit::{Cost, HITS_MAX, Limit, Reading, UnixMicros};
+use crate::limit::{Algorithm, Cost, HITS_MAX, Limit, Micros, Reading, UnixMicros};
 use crate::store::{Ask, Gate, Readings, Role, key};
 
 /// Bits of its gate, as the script knows them.
@@ -100,9 +100,10 @@ impl Request {
         self.terms.iter().for_each(|term| (term.limit, term.cost.charge_denied, term.role).hash(hasher));
     }
 
-    /// The answer to `other`, where `readings` are the denial of this request, and still hold: the same counters, limits
-    /// and gate, the same or more hits of what refused, and no more than was left of what did not.
-    pub(super) fn answers(&self, readings: &Readings, other: &Request) -> Option<Readings> {
+    /// The answer to `other` after `since`, where `readings` are the denial of this request, and still hold: the same
+    /// counters, limits and gate, no more hits than were left of what did not refuse, and of what did, hits whose reset is
+    /// known.
+    pub(super) fn answers(&self, readings: &Readings, other: &Request, since: Micros) -> Option<Readings> {
         let is_same = (&self.keys, &self.ends, self.gate, self.now)
             == (&other.keys, &other.ends, other.gate, other.now)
             && self.terms.iter().zip(&other.terms).all(|(mine, theirs)| mine.is_like(theirs));
@@ -110,7 +111,7 @@ impl Request {
             return None;
         }
         let asked = self.terms.iter().zip(&other.terms).zip(readings);
-        asked.map(|((mine, theirs), reading)| reread(mine, *reading, theirs.cost.hits)).collect()
+        asked.map(|((mine, theirs), reading)| reread(mine, *reading, theirs.cost.hits, since)).collect()
     }
 
     /// The counters that it gives hits back to.
@@ -150,18 +151,23 @@ impl Term {
     }
 }
 
-/// What a counter of a denied request says to other hits than those that it was asked with, where that is certain. The
-/// reset of a refusal is then the one of fewer hits: no sooner can more be admitted.
-fn reread(asked: &Term, reading: Reading, hits: i64) -> Option<Reading> {
+/// What a counter of a denied request says `since` then, perhaps to other hits than those that it was asked with, where
+/// that is certain.
+fn reread(asked: &Term, reading: Reading, hits: i64, since: Micros) -> Option<Reading> {
     let Term { limit, cost, .. } = asked;
-    if hits == cost.hits {
-        return Some(reading);
-    }
+    let later = Reading { reset: Micros(reading.reset.0.saturating_sub(since.0)), ..reading };
     if reading.admitted {
-        return (0 <= hits && hits.unsigned_abs() <= reading.remaining).then_some(reading);
+        let is_left = 0 <= hits && hits.unsigned_abs() <= reading.remaining;
+        return (hits == cost.hits || is_left).then_some(later);
     }
     let most = if limit.algorithm.has_burst() { limit.burst } else { limit.requests };
-    // What is more than the whole can never pass.
-    let reset = if hits > i64::from(most) { limit.window } else { reading.reset };
-    (hits > cost.hits).then_some(Reading { reset, ..reading })
+    if hits < cost.hits {
+        None
+    } else if limit.requests == 0 || hits > i64::from(most) {
+        // It can never pass, now as then.
+        Some(Reading { reset: limit.window, ..reading })
+    } else {
+        // More hits pass later, and when is not known here; but a fixed window ends for all at once.
+        (hits == cost.hits || limit.algorithm == Algorithm::FixedWindow).then_some(later)
+    }
 }

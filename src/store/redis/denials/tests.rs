@@ -8,10 +8,17 @@ struct Asked<'a> {
     hits: i64,
     charge_denied: bool,
     role: Role,
+    algorithm: Algorithm,
 }
 
-const PLAIN: Asked<'static> =
-    Asked { user: "alice", requests: 10, hits: 1, charge_denied: false, role: Role::Enforced };
+const PLAIN: Asked<'static> = Asked {
+    user: "alice",
+    requests: 10,
+    hits: 1,
+    charge_denied: false,
+    role: Role::Enforced,
+    algorithm: Algorithm::SlidingWindow,
+};
 
 fn request(asked: &[Asked<'_>]) -> Request {
     let entries: Vec<[Pair<'_>; 1]> = asked.iter().map(|asked| [Pair { key: "user", value: asked.user }]).collect();
@@ -21,7 +28,7 @@ fn request(asked: &[Asked<'_>]) -> Request {
         .map(|(asked, entries)| Ask {
             key: Key { domain: "d", entries, shared: &[], limit_name: "", variable: 0 },
             rule: 0,
-            limit: Limit::new(asked.requests, SECOND, Algorithm::SlidingWindow),
+            limit: Limit::new(asked.requests, SECOND, asked.algorithm),
             cost: Cost { hits: asked.hits, charge_denied: asked.charge_denied },
             role: asked.role,
         })
@@ -70,22 +77,50 @@ fn denial_is_given_only_to_the_same_question() {
 }
 
 #[test]
-fn denial_is_given_to_the_same_or_higher_costs() {
+fn dearer_request_is_only_told_a_reset_that_is_its_own() {
+    for algorithm in Algorithm::ALL {
+        let denials = Denials::new(1 << 20);
+        let ask = |hits| Asked { hits, algorithm, requests: 10, ..PLAIN };
+        let find = |hits| {
+            let mut asked = request(&[ask(hits)]);
+            asked.terms[0].limit.burst = 10;
+            denials.find(&asked).map(|readings| readings[0])
+        };
+        let mut kept = request(&[ask(3)]);
+        kept.terms[0].limit.burst = 10;
+        denials.keep(kept, &refused(500_000), Instant::now() - Duration::from_millis(100), 0);
+        for hits in [-1, 0, 1, 2] {
+            assert_eq!(find(hits), None, "{algorithm:?}: {hits} may pass");
+        }
+        assert!(find(3).expect("remembered").reset.0 <= 400_000);
+        for hits in [4, 10] {
+            // A fixed window ends for all costs at once; of others it isn't known when more would pass.
+            let reset = find(hits).map(|reading| (reading.admitted, reading.reset.0 <= 400_000));
+            let expected = (algorithm == Algorithm::FixedWindow).then_some((false, true));
+            assert_eq!(reset, expected, "{algorithm:?}: {hits}");
+        }
+        let never = find(11).expect("more than the whole limit can never pass");
+        assert_eq!((never.admitted, never.reset), (false, SECOND), "{algorithm:?}");
+    }
+}
+
+#[test]
+fn denials_of_several_costs_are_remembered_beside_each_other() {
     let denials = Denials::new(1 << 20);
-    denials.keep(request(&[Asked { hits: 3, ..PLAIN }]), &refused(500_000), Instant::now(), 0);
-    let find = |hits| denials.find(&request(&[Asked { hits, ..PLAIN }])).map(|readings| readings[0]);
-    for hits in [-1, 0, 1, 2] {
-        assert_eq!(find(hits), None, "{hits}");
+    let find = |hits| denials.find(&request(&[Asked { hits, ..PLAIN }])).map(|readings| readings[0].reset.0 / 100_000);
+    let keep = |hits: i64| {
+        let reset = 100_000 * hits as u64 + 50_000;
+        denials.keep(request(&[Asked { hits, ..PLAIN }]), &refused(reset), Instant::now(), 0);
+    };
+    for hits in [3, 1, 2, 3] {
+        keep(hits);
     }
-    for hits in [3, 4, 10] {
-        let reading = find(hits).expect("remembered");
-        assert!(!reading.admitted && reading.reset.0 <= 500_000, "{hits}: {reading:?}");
-    }
-    // More than the whole limit can never pass.
-    assert!(find(11).expect("remembered").reset.0 > 900_000);
-    // A cheaper denial says more, and takes the place.
-    denials.keep(request(&[PLAIN]), &refused(400_000), Instant::now(), 0);
-    assert!(find(1).is_some() && find(2).is_some() && find(3).is_some());
+    assert_eq!([1, 2, 3, 4].map(find), [Some(1), Some(2), Some(3), None]);
+    assert_eq!(denials.count(), 3, "one for each cost");
+    (4..=9).for_each(keep);
+    assert_eq!([1, 5, 6, 9].map(find), [None, None, Some(6), Some(9)], "so many, and the newest");
+    denials.forget(&key(&request(&[PLAIN])));
+    assert_eq!([6, 9].map(find), [None, None]);
 }
 
 #[test]
