@@ -25,7 +25,10 @@ pub use http::router;
 pub use pb::*;
 pub use problem::{ApiError, Fault, faults};
 
-use crate::limiter::{Limiter, Snapshot};
+use crate::{
+    limiter::{Limiter, Snapshot},
+    service,
+};
 
 /// The messages and the service of `tollgate.v1`, generated from its proto; their JSON form is that of HTTP.
 #[allow(clippy::all, unreachable_pub, reason = "generated")]
@@ -37,6 +40,8 @@ mod pb {
 pub struct Api {
     /// Takes notes, so that answers can name their limit.
     pub limiter: Limiter,
+    /// Checks beyond what may wait for the store are answered without it.
+    pub waiting: Arc<service::Guard>,
     /// A check waits for the store no longer.
     pub store_timeout: Duration,
     pub default_domain: Option<Box<str>>,
@@ -108,12 +113,22 @@ impl Api {
         overrides::set(self, snapshot, caller, request).await
     }
 
-    /// The key of the default domain's rule for users.
+    /// The key, and the id, of the default domain's rule for users.
     pub(crate) fn user_key(&self) -> Result<String, ApiError> {
         let snapshot = self.limiter.snapshot();
         let domain = self.domain("", &snapshot)?;
         let index = snapshot.rules.domain(domain).map_or(0, |index| index.0 as usize);
-        Ok(snapshot.rules.domains()[index].shortcuts().user[0][0].to_string())
+        let rules = &snapshot.rules.domains()[index];
+        let key = rules.shortcuts().user[0][0].to_string();
+        if rules.rule(&key).is_none() {
+            let what =
+                format!("domain `{domain}` has no rule `{key}`, whose limit one user's own would take the place of");
+            let hint = format!(
+                "add `- {{key: {key}, rate_limit: …}}` to its descriptors, or name their key in its `shortcuts`"
+            );
+            return Err(ApiError::invalid("user", what, hint));
+        }
+        Ok(key)
     }
 
     pub async fn get_override(

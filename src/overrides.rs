@@ -112,7 +112,8 @@ pub struct Overrides {
     wakes: Mutex<HashMap<Arc<str>, Arc<Notify>>>,
     /// Counts looks at Redis that ended well.
     looks: watch::Sender<u64>,
-    /// By the clock of this process, the last time that a domain was known to be up to date.
+    /// By the clock of this process, the last time that a domain was known to be up to date; before the first, when it
+    /// began to be kept.
     synced: Mutex<HashMap<Arc<str>, UnixMicros>>,
     losses: AtomicU64,
     said_unkept: AtomicBool,

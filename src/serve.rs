@@ -105,7 +105,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
 
     let core_ended = CancellationToken::new();
     let (service, store) = limiting.service(&control, &closed);
-    let (api, tokens) = api::open(&settings, service.limiter())?;
+    let (api, tokens) = api::open(&settings, service.limiter(), service.guard())?;
     let explaining = Explaining { limiter: service.limiter().clone(), patience: settings.decisions.store_timeout };
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let others = other_services(health_service, &api)?;

@@ -21,11 +21,10 @@ use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimit
 use futures_util::FutureExt;
 use tonic::Status;
 
-pub use guard::OwnPlaces;
+pub use guard::{Guard, OwnPlaces};
 pub use json::{FILE_DESCRIPTORS, JsonError, json_request, json_response};
 pub use unary::Reply;
 
-use self::guard::Guard;
 use crate::{
     clock, limit,
     limiter::{DecideError, Decision, Limiter},
@@ -64,6 +63,11 @@ impl RateLimit {
     /// What decides.
     pub fn limiter(&self) -> &Limiter {
         &self.limiter
+    }
+
+    /// What bounds the requests that wait, for others that go the same way to the store.
+    pub fn guard(&self) -> Arc<Guard> {
+        Arc::clone(&self.guard)
     }
 
     /// Decides one request. `allowed` is how long the caller waits, where it says so.

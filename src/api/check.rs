@@ -4,11 +4,14 @@
 #[cfg(test)]
 mod tests;
 
+use tokio::time::Instant;
+
 use crate::{
     clock,
     limit::{self, Algorithm, Code, Limit, Micros, SLIDING_LOG_MAX, WINDOW_MAX},
     limiter::{DecideError, Decision, Snapshot, Status},
     rules::{Found, Rules},
+    store::StoreError,
 };
 
 use super::{
@@ -51,8 +54,7 @@ pub(super) async fn check(api: &Api, snapshot: &Snapshot, request: CheckRequest)
     let arrived = clock::instant();
     let metrics = api.limiter.metrics();
     let asked = Asked::of(api, snapshot, request).inspect_err(|_| metrics.invalid())?;
-    let deadline = (arrived + api.store_timeout).into();
-    let decided = api.limiter.decide(&asked.words(), clock::now(), deadline).await;
+    let decided = decide(api, &asked.words(), (arrived + api.store_timeout).into()).await;
     metrics.decision.record(arrived.elapsed());
     match &decided {
         Ok(_) => {}
@@ -60,6 +62,19 @@ pub(super) async fn check(api: &Api, snapshot: &Snapshot, request: CheckRequest)
         Err(_) => metrics.invalid(),
     }
     Ok(answer(&decided?))
+}
+
+/// Bounded as Envoy's requests are: what can't wait for the store gets its limits' policies at once.
+async fn decide(api: &Api, words: &limit::Request<'_>, deadline: Instant) -> Result<Decision, DecideError> {
+    let now = clock::now();
+    if let Some(decided) = api.limiter.decide_now(words, now) {
+        return decided;
+    }
+    let Some(_place) = api.waiting.store.enter() else {
+        api.limiter.metrics().shed();
+        return api.limiter.decide_without_store(words, StoreError::Overloaded, now);
+    };
+    api.limiter.decide(words, now, deadline).await
 }
 
 impl Asked {

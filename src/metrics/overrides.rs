@@ -31,7 +31,12 @@ pub(super) fn write(out: &mut String, overrides: &Overrides, now: UnixMicros) {
         shown.iter().for_each(|of| row(out, name, &[("domain", &of.domain)], value(of)));
     }
     let age = "tollgate_run_time_overrides_sync_age_seconds";
-    head(out, age, "gauge", "Since this replica last knew that it has every write; where nobody else writes, 0.");
+    head(
+        out,
+        age,
+        "gauge",
+        "Since this replica last knew that it has every write, or began to ask; where nobody else writes, 0.",
+    );
     let longest = shown.iter().map(|of| of.age).max().unwrap_or(Duration::ZERO);
     let _ = writeln!(out, "{age} {}", longest.as_secs_f64());
     let lost = "tollgate_run_time_overrides_lost_total";

@@ -85,6 +85,8 @@ impl Overrides {
                 kept.entry(Arc::clone(domain)).or_insert_with(|| {
                     let wake = Arc::new(Notify::new());
                     self.wakes.lock().insert(Arc::clone(domain), Arc::clone(&wake));
+                    // It may never be reached: then the age is that of this.
+                    self.synced.lock().entry(Arc::clone(domain)).or_insert_with(clock::now);
                     let (overrides, remote) = (Arc::clone(self), Arc::clone(remote));
                     tasks.spawn(keep_up(DomainSync { overrides, remote, domain: Arc::clone(domain) }, wake))
                 });

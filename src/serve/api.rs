@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use crate::{
     api::{Api, Guard, Tokens},
     limiter::Limiter,
+    service,
     settings::Settings,
 };
 
@@ -21,11 +22,17 @@ const LOOK: Duration = Duration::from_secs(1);
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Makes the interface, and what keeps its tokens, if it has any. A token file that is wrong ends the start.
-pub(super) fn open(settings: &Settings, limiter: &Limiter) -> anyhow::Result<(Arc<Api>, Option<Reload>)> {
+/// `waiting` bounds its checks with whatever else goes the limiter's way to the store.
+pub(super) fn open(
+    settings: &Settings,
+    limiter: &Limiter,
+    waiting: Arc<service::Guard>,
+) -> anyhow::Result<(Arc<Api>, Option<Reload>)> {
     let reload = settings.api.token_file.as_deref().map(Reload::load).transpose()?;
     let tokens = reload.as_ref().map(|reload| Arc::clone(&reload.tokens));
     let api = Api {
         limiter: limiter.noting(),
+        waiting,
         store_timeout: settings.decisions.store_timeout,
         default_domain: settings.api.default_domain.as_deref().map(Box::from),
         guard: Guard::new(tokens, settings.api.checks_are_open),

@@ -18,6 +18,7 @@ use crate::{
     api::{Api, ApiError, CheckRequest, CheckResponse, Entry, Limit, OverrideSpec, SetOverrideRequest},
     limiter::Limiter,
     metrics::Metrics,
+    service,
     settings::Settings,
     store::memory::{Memory, MemorySettings},
 };
@@ -66,7 +67,7 @@ impl Embedded {
         tasks.spawn(backend::be_present(store.clone(), seen, told, stop.clone()));
         tasks.spawn(backend::sweep(swept, Arc::clone(&degraded.owed), stop.clone()));
         let limiter = Limiter::new(snapshot, store, degraded, modes, Arc::clone(&metrics)).with_run_time(run_time);
-        let (api, tokens) = api::open(settings, &limiter)?;
+        let (api, tokens) = api::open(settings, &limiter, Arc::new(service::Guard::new(&settings.overload)))?;
         let feeding = feed.run(Arc::new(Notify::new()), publisher.clone());
         tasks.spawn(stop.clone().run_until_cancelled_owned(feeding));
         if let Some(tokens) = tokens {
@@ -104,6 +105,8 @@ impl Embedded {
     }
 
     /// Gives one user a limit of their own, which beats the rule for users, from now on and on all replicas.
+    /// That rule has the first key of the domain's shortcut for users as its id (`user`); without it there is nothing to
+    /// beat, which is an error.
     pub async fn configure_user_limit(&self, user: &str, limit: u32, window: Duration) -> Result<(), ApiError> {
         let key = self.api.user_key()?;
         let window = format!("{}us", window.as_micros());

@@ -25,10 +25,10 @@ const OWN_PLACES: usize = 16;
 /// A body's next frame; `None` at its end.
 type NextFrame<E> = Option<Result<Frame<Bytes>, E>>;
 
-/// Of one core.
-pub(super) struct Guard {
+/// Of one core, or of what comes over HTTP and our own interface.
+pub struct Guard {
     /// For those that wait for the store.
-    pub(super) store: Places,
+    pub(crate) store: Places,
     /// For those that wait for their own bodies: apart, or clients that send none would turn the others away from the store.
     bodies: Places,
     joined: AtomicUsize,
@@ -38,13 +38,13 @@ pub(super) struct Guard {
 /// The places of one connection.
 pub struct OwnPlaces(Places);
 
-pub(super) struct Places {
+pub(crate) struct Places {
     taken: AtomicUsize,
     number: usize,
 }
 
 /// Of one request, until it is dropped.
-pub(super) struct Place<'g>(&'g Places);
+pub(crate) struct Place<'g>(&'g Places);
 
 /// The wait of one request for its body: begins with the first frame that isn't there yet.
 pub(super) struct Wait<'g> {
@@ -60,7 +60,7 @@ pub(super) struct Joined<'g> {
 }
 
 impl Guard {
-    pub(super) fn new(bounds: &OverloadSettings) -> Guard {
+    pub(crate) fn new(bounds: &OverloadSettings) -> Guard {
         let places = || Places::new(bounds.in_flight_max);
         Guard { store: places(), bodies: places(), joined: AtomicUsize::new(0), patience: bounds.client_timeout }
     }
@@ -86,7 +86,7 @@ impl Places {
     }
 
     /// A place, if one is free.
-    pub(super) fn enter(&self) -> Option<Place<'_>> {
+    pub(crate) fn enter(&self) -> Option<Place<'_>> {
         let place = Place(self);
         (self.taken.fetch_add(1, Relaxed) < self.number).then_some(place)
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{
     api::{client::call, with_tokens},
     harness::{RulesDir, Tollgate, eventually},
-    redis_server::RedisServer,
+    redis_server::{RedisServer, free_port},
 };
 
 const RULES: &str = "domain: api\n\
@@ -182,6 +182,16 @@ async fn the_callers_own_limit_is_reset_as_its_check_names_it() {
         let (status, problem) = change(&alone, "POST /v1/counters:reset", &body.to_string()).await;
         assert_eq!((status, problem.to_string().contains(told)), (400, true), "{body}: {problem}");
     }
+}
+
+#[tokio::test]
+async fn a_replica_that_never_reached_redis_tells_for_how_long_it_knows_nothing() {
+    let nobody = format!("127.0.0.1:{}", free_port());
+    let rules = RulesDir::with("api.yaml", RULES);
+    let tollgate = with_tokens(&rules, &[("REDIS_URL", &nobody)]).await;
+    let age = async || tollgate.metric("tollgate_run_time_overrides_sync_age_seconds").await;
+    let first = eventually("an age", || async { Some(age().await).filter(|age| *age > 0.0) }).await;
+    eventually("a greater age", || async { (age().await > first).then_some(()) }).await;
 }
 
 #[tokio::test]

@@ -426,7 +426,7 @@ impl Domain {
     }
 
     /// The rule of an id, with or without the domain before it.
-    fn rule(&self, id: &str) -> Option<&Rule> {
+    pub(crate) fn rule(&self, id: &str) -> Option<&Rule> {
         let whole = format!("{}/{id}", name::rule_id(&self.name, &[]));
         self.rules.iter().find(|rule| *rule.id == *id || *rule.id == *whole)
     }

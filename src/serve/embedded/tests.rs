@@ -4,9 +4,9 @@ use crate::settings::Flags;
 const RULES: &str = "domain: api\ndescriptors:\n  - key: user\n    rate_limit: 2/h\n    \
                      descriptors: [{key: endpoint, rate_limit: 1/h}]\n";
 
-async fn opened() -> (tempfile::TempDir, Embedded) {
+async fn opened(rules: &str) -> (tempfile::TempDir, Embedded) {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    std::fs::write(directory.path().join("api.yaml"), RULES).expect("the directory is ours");
+    std::fs::write(directory.path().join("api.yaml"), rules).expect("the directory is ours");
     let rules = vec![directory.path().to_str().expect("temporary paths are text").to_owned()];
     let settings = Settings::resolve(&Flags { rules, ..Flags::default() }).expect("good settings");
     let tollgate = Embedded::open(&settings).await.expect("good rules");
@@ -15,7 +15,7 @@ async fn opened() -> (tempfile::TempDir, Embedded) {
 
 #[tokio::test]
 async fn the_calls_decide_by_the_rules_and_besides_them() {
-    let (_rules, tollgate) = opened().await;
+    let (_rules, tollgate) = opened(RULES).await;
     assert_eq!([tollgate.is_allowed("alice").await, tollgate.is_allowed("alice").await], [Ok(true), Ok(true)]);
     assert_eq!(tollgate.is_allowed("alice").await, Ok(false));
     assert_eq!(tollgate.allow_request("alice", "/checkout").await, Ok(true));
@@ -29,6 +29,18 @@ async fn the_calls_decide_by_the_rules_and_besides_them() {
     assert_eq!(tollgate.is_allowed("alice").await, Ok(true));
     assert!(matches!(tollgate.is_allowed("").await, Err(ApiError::Invalid(_))));
     tollgate.close(Duration::from_secs(10)).await;
+}
+
+#[tokio::test]
+async fn a_limit_for_a_user_needs_the_rule_that_it_takes_the_place_of() {
+    let second = Duration::from_secs(1);
+    let (_rules, tollgate) = opened("domain: api\ndescriptors: [{key: tenant, rate_limit: 2/h}]\n").await;
+    let refused = tollgate.configure_user_limit("alice", 5, second).await.expect_err("nothing is for users");
+    let said = refused.to_string();
+    assert!(said.contains("domain `api` has no rule `user`") && said.contains("- {key: user"), "{said}");
+    let shortcuts = "domain: api\nshortcuts: {user: [tenant]}\ndescriptors: [{key: tenant, rate_limit: 2/h}]\n";
+    let (_rules, tollgate) = opened(shortcuts).await;
+    assert_eq!(tollgate.configure_user_limit("alice", 5, second).await, Ok(()));
 }
 
 #[tokio::test]

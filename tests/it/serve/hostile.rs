@@ -4,16 +4,20 @@
 use std::{net::SocketAddr, time::Duration};
 
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code as Verdict;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::{Instant, timeout},
 };
+use tollgate::api::{self, tollgate_client::TollgateClient};
 use tonic::Code;
 
 use super::PER_USER;
 use crate::{
-    harness::{PATIENCE, REDIS_CONNECTIONS, RawHttp2, RulesDir, Tollgate, descriptor, eventually, get, request},
+    harness::{
+        PATIENCE, REDIS_CONNECTIONS, RawHttp2, RulesDir, Tollgate, channel, descriptor, eventually, get, post, request,
+    },
     redis_server::RedisServer,
 };
 
@@ -171,9 +175,8 @@ async fn resets_beyond_those_that_may_wait_to_be_taken_up_end_their_connection_a
     assert!(client.admits("api", &[("user", "after")]).await);
 }
 
-#[tokio::test]
-async fn requests_beyond_those_that_may_wait_for_the_store_get_their_limits_policies_at_once() {
-    let redis = RedisServer::start();
+/// One request may wait for Redis; a rule for each policy.
+async fn one_may_wait(redis: &RedisServer) -> (RulesDir, Tollgate) {
     let mut text = String::from("domain: api\ndescriptors:\n");
     for policy in ["open", "closed", "error", "local"] {
         text += &format!(
@@ -191,6 +194,40 @@ async fn requests_beyond_those_that_may_wait_for_the_store_get_their_limits_poli
     ];
     let tollgate = Tollgate::start_with(rules.path(), &env).await;
     tollgate.redis_connections_are(REDIS_CONNECTIONS - 1.0).await;
+    (rules, tollgate)
+}
+
+#[tokio::test]
+async fn checks_beyond_those_that_may_wait_for_the_store_get_their_limits_policies_at_once() {
+    let redis = RedisServer::start();
+    let (_rules, tollgate) = one_may_wait(&redis).await;
+    redis.freeze();
+    let check = |policy: &str| {
+        let body = json!({"descriptors": [{"entries": {policy: "a"}}]}).to_string();
+        let http = tollgate.http;
+        async move { post(http, "/v1/check", body).await.expect("an answer") }
+    };
+    let waiting = tokio::spawn(check("open"));
+    counts(&tollgate, "tollgate_redis_batches_total", 1.0).await;
+    let begun = Instant::now();
+    for (policy, status) in [("open", 200), ("closed", 429), ("local", 200), ("local", 429), ("error", 503)] {
+        let answer = check(policy).await;
+        assert_eq!(answer.status, status, "{policy}: {answer:?}");
+    }
+    let closed = api::Descriptor { entries: vec![api::Entry { key: "closed".into(), value: "a".into() }], hits: None };
+    let asked = api::CheckRequest { descriptors: vec![closed], ..api::CheckRequest::default() };
+    let answer = TollgateClient::new(channel(tollgate.grpc)).check(asked).await.expect("denied").into_inner();
+    assert_eq!((answer.allowed, &*answer.degraded), (false, "closed"));
+    assert!(begun.elapsed() < Duration::from_secs(10), "none of them waited for the store");
+    assert_eq!(tollgate.metric("tollgate_shed_requests_total").await, 6.0);
+    redis.thaw();
+    assert_eq!(waiting.await.unwrap().json()["degraded"], Value::Null, "the one that had a place is decided by Redis");
+}
+
+#[tokio::test]
+async fn requests_beyond_those_that_may_wait_for_the_store_get_their_limits_policies_at_once() {
+    let redis = RedisServer::start();
+    let (_rules, tollgate) = one_may_wait(&redis).await;
     redis.freeze();
     let client = tollgate.client();
     let ask = |policy: &'static str| {

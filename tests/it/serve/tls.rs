@@ -32,12 +32,9 @@ async fn is_answered(channel: Channel) -> bool {
     RateLimitServiceClient::new(channel).should_rate_limit(ask).await.is_ok()
 }
 
-#[tokio::test]
-async fn only_clients_of_the_given_authority_and_name_are_let_in() {
-    let (authority, stranger) = (Authority::new(), Authority::new());
+/// Lets in who has a certificate of this authority with Envoy's name.
+async fn only_envoy(authority: &Authority) -> (RulesDir, Tollgate) {
     let [certificate, key] = authority.sign("server");
-    let (envoy, other) = (authority.sign("envoy"), authority.sign("other"));
-    let foreign = stranger.sign("envoy");
     let rules = RulesDir::with("api.yaml", PER_USER);
     let ca = authority.file("ca.pem");
     let env = [
@@ -48,6 +45,15 @@ async fn only_clients_of_the_given_authority_and_name_are_let_in() {
         ("GRPC_CLIENT_TLS_SAN", "envoy.test"),
     ];
     let tollgate = Tollgate::start_with(rules.path(), &env).await;
+    (rules, tollgate)
+}
+
+#[tokio::test]
+async fn only_clients_of_the_given_authority_and_name_are_let_in() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let (envoy, other) = (authority.sign("envoy"), authority.sign("other"));
+    let foreign = stranger.sign("envoy");
+    let (_rules, tollgate) = only_envoy(&authority).await;
     let asks = |identity: Option<Identity>| is_answered(channel(&tollgate, &authority, identity));
     assert!(asks(Some(identity(&envoy))).await, "the client that is meant");
     assert!(!asks(None).await, "a client without a certificate");
@@ -157,17 +163,7 @@ async fn certificates_are_rotated_under_load_without_a_failed_request() {
 #[tokio::test]
 async fn a_refused_certificate_is_logged_with_what_is_wrong_and_counted() {
     let (authority, stranger) = (Authority::new(), Authority::new());
-    let [certificate, key] = authority.sign("server");
-    let rules = RulesDir::with("api.yaml", PER_USER);
-    let ca = authority.file("ca.pem");
-    let env = [
-        ("GRPC_SERVER_USE_TLS", "true"),
-        ("GRPC_SERVER_TLS_CERT", text(&certificate)),
-        ("GRPC_SERVER_TLS_KEY", text(&key)),
-        ("GRPC_CLIENT_TLS_CACERT", text(&ca)),
-        ("GRPC_CLIENT_TLS_SAN", "envoy.test"),
-    ];
-    let tollgate = Tollgate::start_with(rules.path(), &env).await;
+    let (_rules, tollgate) = only_envoy(&authority).await;
     let of = |files: &[PathBuf; 2]| channel(&tollgate, &authority, Some(identity(files)));
     let refused = [
         ("unknown_authority", "of another authority", of(&stranger.sign("envoy"))),
