@@ -1,19 +1,15 @@
 //! What matching costs, with few rules and with many, and what a whole decision costs: words in, statuses out, on the
 //! memory store, and how often it allocates. Run with `cargo bench --bench decide`.
 
-use std::{fmt::Write, hint::black_box, path::PathBuf, sync::Arc};
+#[path = "support/limiter.rs"]
+mod limiter;
 
-use arc_swap::ArcSwap;
+use std::{fmt::Write, hint::black_box, path::PathBuf};
+
 use criterion::{Criterion, criterion_group, criterion_main};
 use tollgate::{
-    limit::{Algorithm, CountDenied, Descriptor, Entry, FailurePolicy, Request, UnixMicros},
-    limiter::{Degraded, Limiter, Modes, Snapshot},
-    metrics::{Meters, Metrics},
+    limit::{Descriptor, Entry, Request, UnixMicros},
     rules::{self, Defaults, Rules, Source, Sources},
-    store::{
-        Store,
-        memory::{Memory, MemorySettings},
-    },
 };
 
 const NOW: UnixMicros = UnixMicros(1_800_000_000_000_000);
@@ -36,24 +32,6 @@ fn rules_beside(others: usize) -> Rules {
         let _ = writeln!(yaml, "  - {{key: user, value: special-{number}, {limit}}}");
     }
     loaded(yaml)
-}
-
-fn limiter(rules: Rules) -> Limiter {
-    let memory = || Arc::new(Memory::new(MemorySettings::default()));
-    let meters = Meters::new(&rules, None);
-    let (problems, kept) = (rules::Problems::default(), Vec::new());
-    let snapshot = Snapshot { version: 1, rules, meters, problems, kept, loaded_at: NOW };
-    let modes = Modes {
-        shadow: false,
-        quota: false,
-        algorithm: Algorithm::SlidingWindow,
-        count_denied: CountDenied::Auto,
-        on_store_failure: FailurePolicy::Local,
-        notes: false,
-    };
-    let degraded = Arc::new(Degraded::new(memory(), 1));
-    let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
-    Limiter::new(snapshot, Store::Memory(memory()), degraded, modes, Arc::new(Metrics::default()))
 }
 
 fn entry<'a>(key: &'a str, value: &'a str) -> Entry<'a> {
@@ -86,7 +64,7 @@ fn matching(c: &mut Criterion) {
 }
 
 fn deciding(c: &mut Criterion) {
-    let limiter = limiter(rules_beside(0));
+    let (limiter, _) = limiter::limiter(rules_beside(0), limiter::memory());
     let decide = |descriptors: &[Descriptor<'_>]| {
         let request = Request { domain: "api", descriptors: descriptors.iter().cloned().collect(), hits: 1, own: None };
         let decided = limiter.decide_now(black_box(&request), NOW).expect("the memory store answers at once");
