@@ -21,10 +21,10 @@ impl Side {
             by_bucket.entry(bucket).or_default().push(settings.counter_key(&ask.key, &ask.limit));
         }
         let mut entry = entry;
-        if is_cluster || by_bucket.is_empty() {
-            if let Some(alone) = entry.take() {
-                self.run_reset(&[], Some(alone)).await?;
-            }
+        if (is_cluster || by_bucket.is_empty())
+            && let Some(alone) = entry.take()
+        {
+            self.run_reset(&[], Some(alone)).await?;
         }
         for keys in by_bucket.values() {
             self.run_reset(keys, entry.take()).await?;
