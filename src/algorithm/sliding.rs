@@ -37,10 +37,10 @@ pub(super) fn step(limit: &Limit, state: State, cost: Cost, charged: Option<u64>
     let requests = u64::from(limit.requests);
     let now_index = now / sub;
     let mut window = Window::of(state, now_index);
-    if window.index > now_index + n {
+    if window.index >= now_index + n {
         window.shift_to(now_index);
     }
-    // A state slightly ahead holds its time.
+    // A state less than a window ahead holds its time: a whole one would block for two and a sub-window.
     let index = now_index.max(window.index);
 
     let mut used = window.used(index, n);
@@ -79,7 +79,7 @@ pub(super) fn life(limit: &Limit) -> u64 {
 
 pub(super) fn is_ahead(limit: &Limit, index: u64, now: u64) -> bool {
     let (n, sub) = parts(limit);
-    index > now / sub + n
+    index >= now / sub + n
 }
 
 pub(super) fn expires(limit: &Limit, index: u64, pairs: Option<&Pairs>, count: u32) -> u64 {
@@ -92,7 +92,7 @@ pub(super) fn used(limit: &Limit, state: &State, now: u64) -> Option<u64> {
     let State::Sliding { index, older, pairs, count, oldest } = state else { return None };
     let (n, sub) = parts(limit);
     let (index, at) = (*index, (now / sub).max(*index));
-    if index > now / sub + n {
+    if index >= now / sub + n {
         return None;
     }
     if at - index + u64::from(*oldest) <= n {

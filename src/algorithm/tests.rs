@@ -161,6 +161,29 @@ fn a_state_far_ahead_is_shifted_once_and_keeps_its_count() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_blocks_for_two_windows_at_most() {
+    for (algorithm, sub_windows) in [(SlidingWindow, 1), (SlidingWindow, 7), (SlidingWindow, 60)]
+        .into_iter()
+        .chain(Algorithm::ALL.map(|algorithm| (algorithm, 10)))
+    {
+        let limit = Limit { burst: 3, ..limit(algorithm, 3, SECOND.0 * 42, sub_windows) };
+        let (window, sub) = (limit.window.0, limit.window.0 / u64::from(sub_windows));
+        // The last µs of a sub-window and the first, by a bit more or less than one, a window, and some.
+        for (now, back) in [1, sub - 1, sub, window - 1, window, window + 1, 3 * window]
+            .into_iter()
+            .flat_map(|back| [NOW - NOW % window - 1, NOW - NOW % window].map(|now| (now, back)))
+        {
+            let mut counter = Counter::new(limit);
+            counter.hit(now, 3);
+            let refused = counter.hit(now - back, 1);
+            let what = format!("{algorithm:?} of {sub_windows}, {back} µs back: {refused:?}");
+            assert!(!refused.admitted && refused.reset.0 <= 2 * window, "{what}");
+            assert!(counter.look(now - back + 2 * window, 1).admitted, "{what}");
+        }
+    }
+}
+
+#[test]
 fn a_clock_that_steps_back_a_little_frees_nothing() {
     for algorithm in Algorithm::ALL {
         let limit = Limit { burst: 2, ..Limit::new(2, SECOND, algorithm) };

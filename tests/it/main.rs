@@ -17,6 +17,7 @@ mod migrating;
 mod namesakes;
 mod overrides_cli;
 mod overrides_sync;
+mod redis_clock;
 mod redis_exact;
 mod redis_faults;
 mod redis_room;

@@ -19,6 +19,7 @@ pub(crate) struct RedisServer {
     child: Option<Child>,
     port: u16,
     args: Vec<String>,
+    env: Vec<(String, String)>,
     dir: TempDir,
 }
 
@@ -30,14 +31,20 @@ impl RedisServer {
     /// `args` go to `redis-server` after the defaults, so that they can replace them. `{dir}` in them is the
     /// server's own directory, and `{bus}` a free port.
     pub(crate) fn start_with(args: &[&str]) -> RedisServer {
+        RedisServer::start_in(&[], args)
+    }
+
+    /// `env` adds to this process' environment.
+    pub(crate) fn start_in(env: &[(&str, &str)], args: &[&str]) -> RedisServer {
+        let env: Vec<_> = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let dir = tempfile::tempdir().expect("a temporary directory");
         let args: Vec<String> = args.iter().map(|arg| arg.replace("{dir}", dir.path().to_str().unwrap())).collect();
         for _ in 0..PORT_ATTEMPTS {
             let port = free_port();
             let bus = free_port().to_string();
             let args: Vec<String> = args.iter().map(|arg| arg.replace("{bus}", &bus)).collect();
-            if let Some(child) = spawn(port, &args, dir.path()) {
-                return RedisServer { child: Some(child), port, args, dir };
+            if let Some(child) = spawn(port, &args, &env, dir.path()) {
+                return RedisServer { child: Some(child), port, args, env, dir };
             }
         }
         panic!("redis-server did not start on any of {PORT_ATTEMPTS} ports (is it installed? args: {args:?})");
@@ -67,7 +74,7 @@ impl RedisServer {
     /// Starts again, empty, on the same port.
     pub(crate) fn restart(&mut self) {
         self.kill();
-        self.child = spawn(self.port, &self.args, self.dir.path());
+        self.child = spawn(self.port, &self.args, &self.env, self.dir.path());
         assert!(self.child.is_some(), "redis-server did not come back on port {}", self.port);
     }
 
@@ -130,7 +137,7 @@ pub(crate) fn start_sentinel(master: &RedisServer) -> RedisServer {
     let mut command = Command::new("redis-server");
     command.args(["sentinel.conf", "--sentinel", "--port", &port.to_string(), "--bind", "127.0.0.1"]);
     let child = launch(command, dir.path()).expect("a sentinel starts");
-    RedisServer { child: Some(child), port, args: Vec::new(), dir }
+    RedisServer { child: Some(child), port, args: Vec::new(), env: Vec::new(), dir }
 }
 
 /// Three primaries that share the slots evenly.
@@ -185,12 +192,13 @@ impl RedisCluster {
 }
 
 /// Waits for the line with which the server says that it listens; `None` where it ends instead (port taken).
-fn spawn(port: u16, args: &[String], dir: &Path) -> Option<Child> {
+fn spawn(port: u16, args: &[String], env: &[(String, String)], dir: &Path) -> Option<Child> {
     let mut command = Command::new("redis-server");
     command
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
         .args(["--logfile", "", "--loglevel", "notice", "--daemonize", "no"])
-        .args(args);
+        .args(args)
+        .envs(env.iter().map(|(name, value)| (name, value)));
     launch(command, dir)
 }
 

@@ -103,7 +103,7 @@ fn a_window_that_n_does_not_divide_gets_longer_sub_windows() {
 
 #[test]
 fn a_clock_set_back_within_the_window_uses_the_later_sub_window() {
-    counter().play(&[(1100, 10, true, 0, 125), (1000, 1, false, 0, 225), (1000, 0, true, 0, 225)]);
+    counter().play(&[(1100, 10, true, 0, 125), (1025, 1, false, 0, 200), (1025, 0, true, 0, 200)]);
 }
 
 #[test]
@@ -112,6 +112,8 @@ fn a_clock_set_back_further_shifts_all_sub_windows_alike() {
     counter.play(&[(9000, 3, true, 7, 125), (9050, 3, true, 4, 125)]);
     // Now the newest is in 1000..1025, the other two sub-windows before it.
     counter.play(&[(1000, 7, false, 4, 75), (1075, 7, true, 0, 50)]);
+    // Exactly a window is too far as well.
+    self::counter().play(&[(1100, 10, true, 0, 125), (1000, 1, false, 0, 125)]);
 }
 
 #[test]

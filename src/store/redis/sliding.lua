@@ -58,7 +58,7 @@ if USES[0] then
     if not index then
       index, count, older, oldest, pairs = at, 0, 0, 0, ''
     elseif index > at then
-      if index > at + n then
+      if index >= at + n then
         local to = at
         if to < oldest then to = oldest end
         local moved = {}
