@@ -1,6 +1,6 @@
 //! One gRPC connection: HTTP/2 from its first byte to its end, and which service each request goes to.
 
-use std::{convert::Infallible, error::Error, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{convert::Infallible, error::Error, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
@@ -57,13 +57,17 @@ pub(super) struct Grpc {
 }
 
 impl Grpc {
-    /// Serves an accepted connection until it ends.
-    pub(super) async fn greet(self: Arc<Grpc>, io: impl AsyncRead + AsyncWrite + Unpin + 'static) {
+    /// Serves an accepted connection until it ends; `peer` is who connected, if it came over TCP.
+    pub(super) async fn greet(
+        self: Arc<Grpc>,
+        io: impl AsyncRead + AsyncWrite + Unpin + 'static,
+        peer: Option<SocketAddr>,
+    ) {
         match &self.tls {
             None => self.serve(io).await,
             Some(tls) => {
                 let stopped = self.stop.clone();
-                if let Some(Some(stream)) = stopped.run_until_cancelled(tls.accept(io)).await {
+                if let Some(Some(stream)) = stopped.run_until_cancelled(tls.accept(io, peer)).await {
                     self.serve(stream).await;
                 }
             }

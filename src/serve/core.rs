@@ -83,12 +83,13 @@ async fn run(
             match connection {
                 Accepted::Tcp(stream) => {
                     if let Ok(stream) = tokio::net::TcpStream::from_std(stream) {
-                        grpc.greet(stream).await;
+                        let peer = stream.peer_addr().ok();
+                        grpc.greet(stream, peer).await;
                     }
                 }
                 Accepted::Unix(stream) => {
                     if let Ok(stream) = tokio::net::UnixStream::from_std(stream) {
-                        grpc.greet(stream).await;
+                        grpc.greet(stream, None).await;
                     }
                 }
             }

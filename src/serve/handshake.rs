@@ -1,7 +1,7 @@
 //! Why a TLS handshake failed, in words that say which certificate and what is wrong with it: counted each time, logged
-//! at most once a minute for each reason, because anybody may cause them. It knows no listener.
+//! at most once a minute for each reason, because anybody may cause them. It knows a listener by its name only.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use rustls::{AlertDescription, CertificateError, Error};
@@ -15,25 +15,27 @@ const QUIET: Duration = Duration::from_secs(60);
 
 /// Counts and tells.
 pub(super) struct Failures {
+    listener: &'static str,
     metrics: Arc<Metrics>,
     /// By reason: when it was last logged, and how often it was not since.
     told: Mutex<[Option<(Instant, u64)>; Handshake::ALL.len()]>,
 }
 
 impl Failures {
-    pub(super) fn new(metrics: Arc<Metrics>) -> Failures {
-        Failures { metrics, told: Mutex::default() }
+    pub(super) fn new(listener: &'static str, metrics: Arc<Metrics>) -> Failures {
+        Failures { listener, metrics, told: Mutex::default() }
     }
 
-    pub(super) fn timed_out(&self) {
-        self.tell(Handshake::Timeout, &"no handshake came");
+    pub(super) fn timed_out(&self, peer: Option<SocketAddr>) {
+        self.tell(Handshake::Timeout, peer, &"no handshake came");
     }
 
-    pub(super) fn failed(&self, error: &io::Error) {
-        self.tell(reason(error), error);
+    /// `peer` is the client; `None` where it comes over a Unix socket, or has gone.
+    pub(super) fn failed(&self, error: &io::Error, peer: Option<SocketAddr>) {
+        self.tell(reason(error), peer, error);
     }
 
-    fn tell(&self, reason: Handshake, error: &dyn std::fmt::Display) {
+    fn tell(&self, reason: Handshake, peer: Option<SocketAddr>, error: &dyn std::fmt::Display) {
         self.metrics.handshakes.failed(reason);
         let now = Instant::now();
         let unsaid = {
@@ -46,7 +48,8 @@ impl Failures {
                 _ => told.replace((now, 0)).map_or(0, |(_, unsaid)| unsaid),
             }
         };
-        warn!(%error, more_since_the_last_line = unsaid, "a TLS handshake failed: {}", meaning(reason));
+        let (listener, peer) = (self.listener, peer.map(tracing::field::display));
+        warn!(listener, peer, %error, more_since_the_last_line = unsaid, "a TLS handshake failed: {}", meaning(reason));
     }
 }
 

@@ -1,7 +1,7 @@
 //! A listener that speaks HTTP/1: accepts, bounds what clients hold (connections, headers, bodies, time), and ends with the
 //! process. Knows nothing of what is asked; a panic in an answer is a 500, counted, and ends nothing else.
 
-use std::{convert::Infallible, error::Error, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{convert::Infallible, error::Error, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use futures_util::FutureExt;
@@ -57,7 +57,7 @@ impl HttpListener {
         let mut failing = false;
         while let Some(accepted) = self.stop.run_until_cancelled(listener.accept()).await {
             match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     failing = false;
                     let Ok(place) = Arc::clone(&free).try_acquire_owned() else {
                         self.metrics.clients.refused(self.surface);
@@ -65,7 +65,7 @@ impl HttpListener {
                     };
                     let this = self.clone();
                     connections.spawn(async move {
-                        this.greet(stream).await;
+                        this.greet(stream, peer).await;
                         drop(place);
                     });
                 }
@@ -83,11 +83,11 @@ impl HttpListener {
         connections.wait().await;
     }
 
-    async fn greet(&self, stream: TcpStream) {
+    async fn greet(&self, stream: TcpStream, peer: SocketAddr) {
         match &self.tls {
             None => self.connection(stream).await,
             Some(tls) => {
-                if let Some(Some(stream)) = self.stop.run_until_cancelled(tls.accept(stream)).await {
+                if let Some(Some(stream)) = self.stop.run_until_cancelled(tls.accept(stream, Some(peer))).await {
                     self.connection(stream).await;
                 }
             }

@@ -1,7 +1,7 @@
 //! TLS of the gRPC and the HTTP listener: certificates from files, read again when these change, for the connections that come
 //! after. Clients are held to exactly the given authority: the public ones would let in anybody who has a domain.
 
-use std::{convert::Infallible, fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{convert::Infallible, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
@@ -53,7 +53,7 @@ impl Tls {
     pub(super) fn load(settings: &TlsSettings, metrics: &Arc<Metrics>) -> anyhow::Result<(Tls, Reload)> {
         let files = Files::read(settings)?;
         let config = Arc::new(ArcSwap::from_pointee(config(&files, settings)?));
-        let failures = Arc::new(Failures::new(Arc::clone(metrics)));
+        let failures = Arc::new(Failures::new(settings.names.listener, Arc::clone(metrics)));
         let tls = Tls { settings: Arc::new(settings.clone()), config, failures };
         let listener = settings.names.listener;
         match &settings.client_ca {
@@ -65,17 +65,20 @@ impl Tls {
         Ok((tls.clone(), Reload { tls, files, told: String::new() }))
     }
 
-    /// `None` where the client doesn't get through.
-    pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(&self, io: S) -> Option<TlsStream<S>> {
+    /// `None` where the client doesn't get through. `peer` is for the log.
+    pub(super) async fn accept<S>(&self, io: S, peer: Option<SocketAddr>) -> Option<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let acceptor = TlsAcceptor::from(self.config.load_full());
         match time::timeout(HANDSHAKE, acceptor.accept(io)).await {
             Ok(Ok(stream)) => Some(stream),
             Ok(Err(error)) => {
-                self.failures.failed(&error);
+                self.failures.failed(&error, peer);
                 None
             }
             Err(_) => {
-                self.failures.timed_out();
+                self.failures.timed_out(peer);
                 None
             }
         }

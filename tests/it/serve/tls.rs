@@ -176,7 +176,8 @@ async fn a_refused_certificate_is_logged_with_what_is_wrong_and_counted() {
     for (reason, words, client) in refused {
         // Twice, and said once.
         assert!(!is_answered(client.clone()).await && !is_answered(client).await, "{reason}");
-        tollgate.process.line(words, |line| line.contains(words).then_some(())).await;
+        let line = tollgate.process.line(words, |line| line.contains(words).then(|| line.to_owned())).await;
+        assert!(line.contains(r#""listener":"gRPC""#) && line.contains(r#""peer":"127.0.0.1:"#), "{line}");
         eventually("both are counted", || async {
             let series = format!("tollgate_tls_handshake_failures_total{{reason=\"{reason}\"}}");
             (tollgate.metric(&series).await >= 2.0).then_some(())
