@@ -4,20 +4,27 @@
 use std::{cell::OnceCell, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use axum::Router;
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
+use sha2::{Digest, Sha256};
+use tokio::runtime::{self, Runtime};
+use tower::ServiceExt;
 
 use crate::{
+    api::{self, Api, Guard, Tokens},
     limit::{Algorithm, CountDenied, Entry, FailurePolicy, UnixMicros},
     limiter::{Degraded, Limiter, Modes, Snapshot},
     metrics::{Meters, Metrics},
+    overrides::{Overrides, RunTime},
     rules::{self, Defaults, Load, Source, Sources},
     service::{self, OwnPlaces, RateLimit},
     settings::{OverloadSettings, ResponseSettings},
     store::{
         Store,
         memory::{Memory, MemorySettings},
+        reset::{Home, Resets},
     },
 };
 
@@ -69,6 +76,34 @@ pub fn json(bytes: &[u8]) {
     }
 }
 
+/// A call of Tollgate's own interface by a token that may do all: method and path in the first line, the body behind it.
+/// The answer is JSON, and whatever was asked is not the server's fault.
+pub fn api(bytes: &[u8]) {
+    thread_local! { static SERVED: OnceCell<(Runtime, Router)> = const { OnceCell::new() } }
+    let mut parts = bytes.splitn(2, |byte| *byte == b'\n');
+    let line = parts.next().and_then(|line| std::str::from_utf8(line).ok());
+    let Some((method, path)) = line.and_then(|line| line.split_once(' ')) else { return };
+    let request = http::Request::builder()
+        .method(method)
+        .uri(path)
+        .header("authorization", "Bearer fuzz")
+        .header("content-type", "application/json")
+        .body(axum::body::Body::from(parts.next().unwrap_or_default().to_vec()));
+    let Ok(request) = request else { return };
+    let (status, body) = SERVED.with(|kept| {
+        let (runtime, router) = kept.get_or_init(new_api);
+        runtime.block_on(async {
+            let Ok(response) = router.clone().oneshot(request).await;
+            let status = response.status();
+            (status, response.into_body().collect().await.expect("a body that is there").to_bytes())
+        })
+    });
+    assert!(!status.is_server_error(), "{status}: {}", body.escape_ascii());
+    if !body.is_empty() {
+        serde_json::from_slice::<serde_json::Value>(&body).expect("what is answered is JSON");
+    }
+}
+
 /// An answer of Redis.
 pub fn redis_reply(bytes: &[u8]) {
     crate::store::redis::take_apart(bytes);
@@ -85,7 +120,45 @@ fn with_service<T>(ask: impl FnOnce(&RateLimit) -> T) -> T {
     SERVICE.with(|kept| ask(kept.get_or_init(new_service)))
 }
 
+fn new_api() -> (Runtime, Router) {
+    let runtime = runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let token = format!("fuzz:{:x}:*", Sha256::digest("fuzz"));
+    let tokens = Arc::new(ArcSwap::from_pointee(Tokens::parse(&token).expect("a line as it should be")));
+    let limiter = new_limiter();
+    let overrides = Arc::new(Overrides::here(None).expect("in memory it can't fail"));
+    overrides.prepare(&limiter.snapshot().rules);
+    let fallback = Arc::new(Memory::new(MemorySettings::default()));
+    let resets = Resets { home: Home::Memory(Arc::clone(&fallback)), fallback };
+    let api = Api {
+        limiter: limiter.with_run_time(RunTime { overrides, resets }),
+        store_timeout: Duration::from_secs(1),
+        default_domain: None,
+        guard: Guard::new(Some(tokens), false),
+        waiting: Arc::new(service::Guard::new(&bounds())),
+    };
+    (runtime, api::router(Arc::new(api)))
+}
+
 fn new_service() -> RateLimit {
+    let responses = ResponseSettings {
+        retry_after_header: Some("retry-after".to_owned()),
+        dynamic_metadata: true,
+        ..ResponseSettings::default()
+    };
+    RateLimit::new(new_limiter(), Duration::from_secs(1), &responses, &bounds())
+}
+
+fn bounds() -> OverloadSettings {
+    OverloadSettings {
+        in_flight_max: 16,
+        grpc_connections_max: 1,
+        http_connections_max: 1,
+        client_timeout: Duration::from_secs(1),
+        grpc_ping_interval: Duration::ZERO,
+    }
+}
+
+fn new_limiter() -> Limiter {
     let load = load(RULES.as_bytes(), Vec::new());
     assert!(!load.problems.has_errors(), "{:?}", load.problems);
     let meters = Meters::new(&load.rules, None);
@@ -103,18 +176,5 @@ fn new_service() -> RateLimit {
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
     let degraded = Arc::new(Degraded::new(memory(), 1));
     let metrics = Arc::new(Metrics::default());
-    let limiter = Limiter::new(snapshot, Store::Memory(memory()), degraded, modes, metrics);
-    let responses = ResponseSettings {
-        retry_after_header: Some("retry-after".to_owned()),
-        dynamic_metadata: true,
-        ..ResponseSettings::default()
-    };
-    let bounds = OverloadSettings {
-        in_flight_max: 16,
-        grpc_connections_max: 1,
-        http_connections_max: 1,
-        client_timeout: Duration::from_secs(1),
-        grpc_ping_interval: Duration::ZERO,
-    };
-    RateLimit::new(limiter, Duration::from_secs(1), &responses, &bounds)
+    Limiter::new(snapshot, Store::Memory(memory()), degraded, modes, metrics)
 }

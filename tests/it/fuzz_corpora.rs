@@ -14,7 +14,8 @@ use tollgate::fuzz;
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 5] = [
+const TARGETS: [Target; 6] = [
+    ("api", fuzz::api),
     ("grpc_request", fuzz::grpc_request),
     ("json", fuzz::json),
     ("override_csv", fuzz::override_csv),
