@@ -190,7 +190,9 @@ impl Limiter {
     ) -> Result<(Readings, Policies), StoreError> {
         self.metrics.store_failed(&error);
         self.degraded.answer(plan, self.modes.on_store_failure, error, now).inspect_err(|_| {
-            self.metrics.degraded(FailurePolicy::Error);
+            if let Some(index) = degraded::failing(plan, self.modes.on_store_failure) {
+                count_degraded(plan, index, FailurePolicy::Error, &snapshot.meters);
+            }
             if self.metrics.reference.near_ratio().is_some() {
                 self.count_hits(request, plan, &snapshot.meters, |_, hits| (0, Tally::failed(hits)));
             }
@@ -235,8 +237,11 @@ impl Limiter {
         if self.modes.notes || trace::is_followed() {
             decision.notes = Some(Box::new(Notes::of(request, plan, readings, snapshot.version)));
         }
-        self.metrics.decided(decision.overall, decision.degraded);
+        self.metrics.decided(decision.overall);
         let meters = &snapshot.meters;
+        if let Some(policy) = decision.degraded {
+            count_degraded(plan, judge::deciding(plan, readings), policy, meters);
+        }
         self.count(request, plan, readings, meters);
         if let Some(near_ratio) = self.metrics.reference.near_ratio() {
             self.count_hits(request, plan, meters, |asks, hits| {
@@ -331,5 +336,18 @@ impl Limiter {
                 _ => {}
             }
         }
+    }
+}
+
+/// Counts a request that the policy of one limit, that of the ask at `index`, decided in the store's place.
+fn count_degraded(plan: &Plan<'_>, index: usize, policy: FailurePolicy, meters: &Meters) {
+    match plan.descriptors.iter().find(|planned| planned.asks().contains(&index)) {
+        Some(Planned::Ruled { domain, rule, counted, asks }) => {
+            let place = counted.places().nth(index - asks.start).flatten();
+            meters.count_degraded(*domain, Some((rule, place)), policy);
+        }
+        Some(Planned::Requested { domain, .. }) => meters.count_degraded(*domain, None, policy),
+        // These ask about nothing.
+        Some(Planned::UnknownDomain | Planned::NoMatch | Planned::Free | Planned::Unlimited(_)) | None => {}
     }
 }

@@ -45,7 +45,7 @@ pub use tally::Tally;
 pub use unmatched::Unmatched;
 
 use crate::{
-    limit::{Code, FailurePolicy},
+    limit::Code,
     overrides::Overrides,
     store::{Store, StoreError},
     trace::Tracer,
@@ -60,7 +60,6 @@ pub struct Metrics {
     failed: Counter,
     unknown_domain: Counter,
     store_errors: [Counter; 5],
-    degraded: [Counter; 4],
     reloads_ok: Counter,
     reloads_failed: Counter,
     last_reload_successful: Gauge,
@@ -102,8 +101,6 @@ impl Metrics {
         table.describe(requests, "Requests by their overall answer.");
         let errors = "tollgate_store_errors_total";
         table.describe(errors, "Requests that the store could not answer, by kind of failure.");
-        let degraded = "tollgate_degraded_decisions_total";
-        table.describe(degraded, "Requests answered by a failure policy in the store's place, by policy.");
         let reloads = "tollgate_rules_reloads_total";
         table.describe(reloads, "Times that changed rules were read, by whether every domain took them.");
         let build = table.gauge(
@@ -120,7 +117,6 @@ impl Metrics {
             unknown_domain: table
                 .described("tollgate_unknown_domain_requests_total", "Requests for a domain that no rule file names."),
             store_errors: STORE_ERRORS.map(|kind| table.counter(errors, &[("kind", kind)])),
-            degraded: FailurePolicy::ALL.map(|policy| table.counter(degraded, &[("policy", policy.name())])),
             reloads_ok: table.counter(reloads, &[("result", "success")]),
             reloads_failed: table.counter(reloads, &[("result", "failure")]),
             last_reload_successful: table.gauge(
@@ -159,19 +155,11 @@ impl Metrics {
         }
     }
 
-    pub fn decided(&self, overall: Code, degraded: Option<FailurePolicy>) {
+    pub fn decided(&self, overall: Code) {
         match overall {
             Code::Ok => self.ok.increment(1),
             Code::OverLimit => self.over_limit.increment(1),
         }
-        if let Some(policy) = degraded {
-            self.degraded(policy);
-        }
-    }
-
-    /// A request that `policy` answered in the store's place.
-    pub fn degraded(&self, policy: FailurePolicy) {
-        self.degraded[policy as usize].increment(1);
     }
 
     /// A request that was refused for what it says.

@@ -113,6 +113,13 @@ impl Degraded {
 const OPEN: Reading = Reading { admitted: true, remaining: 0, reset: Micros(0) };
 const CLOSED: Reading = Reading { admitted: false, remaining: 0, reset: SECOND };
 
+/// The first limit with a say whose policy is to answer with an error.
+pub(super) fn failing(plan: &Plan<'_>, default: FailurePolicy) -> Option<usize> {
+    let policies = policies(plan, default);
+    let says = |index: &usize| plan.asks[*index].role != Role::Shadow;
+    (0..policies.len()).filter(says).find(|index| policies[*index] == FailurePolicy::Error)
+}
+
 fn policies(plan: &Plan<'_>, default: FailurePolicy) -> Policies {
     let of = |planned: &Planned<'_>| -> Policies {
         match planned {

@@ -99,11 +99,15 @@ fn status(planned: &Planned<'_>, plan: &Plan<'_>, readings: &[Reading], policies
     }
 }
 
-/// The policy that decided in the store's place: that of the first refusing limit, else that of the first limit.
+/// The policy that decided in the store's place, if one did.
 fn degraded(plan: &Plan<'_>, readings: &[Reading], policies: &[FailurePolicy]) -> Option<FailurePolicy> {
+    (!policies.is_empty()).then(|| policies[deciding(plan, readings)])
+}
+
+/// The limit that decided, by the position of its ask: the first that refuses, else the first.
+pub(super) fn deciding(plan: &Plan<'_>, readings: &[Reading]) -> usize {
     let refuses = |index: &usize| !readings[*index].admitted && plan.asks[*index].role != Role::Shadow;
-    let first = (0..policies.len()).find(refuses).unwrap_or(0);
-    policies.get(first).copied()
+    (0..readings.len()).find(refuses).unwrap_or(0)
 }
 
 /// Which of a rule's limits its status tells of: the refusing one with the longest wait, else the one with least

@@ -13,7 +13,10 @@ use super::{
     named,
     tally::{COUNTERS, Hits, Tally},
 };
-use crate::rules::{Domain, DomainIndex, Rule, Rules, override_id};
+use crate::{
+    limit::FailurePolicy,
+    rules::{Domain, DomainIndex, Rule, Rules, override_id},
+};
 
 /// What a limit's answer came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,12 +39,14 @@ impl Outcome {
     }
 }
 
-/// Decisions of one limit, by outcome, and its hits as the reference counts them: one line of the cache.
+/// Decisions of one limit, by outcome, and its hits as the reference counts them; what only an outage counts comes last.
 #[derive(Default)]
 #[repr(align(64))]
 pub(super) struct Meter {
     outcomes: [AtomicU64; 3],
     pub(super) hits: Hits,
+    /// Requests that its policy decided in the store's place, by policy.
+    degraded: [AtomicU64; 4],
 }
 
 impl Meter {
@@ -51,6 +56,10 @@ impl Meter {
 
     pub(super) fn get(&self, outcome: Outcome) -> u64 {
         self.outcomes[outcome as usize].load(Relaxed)
+    }
+
+    pub(super) fn degraded(&self, policy: FailurePolicy) -> u64 {
+        self.degraded[policy as usize].load(Relaxed)
     }
 }
 
@@ -124,6 +133,18 @@ impl Meters {
 
     pub fn count_requested(&self, domain: DomainIndex, outcome: Outcome) {
         self.domains[domain.0 as usize].requested.count(outcome);
+    }
+
+    /// A request that `policy` decided in the store's place: that of a rule's limit, as in [`Meters::count`], or, without
+    /// a rule, that of a limit that came with the request.
+    pub fn count_degraded(&self, domain: DomainIndex, of: Option<(&Rule, Option<usize>)>, policy: FailurePolicy) {
+        let meters = &self.domains[domain.0 as usize];
+        let meter = match of {
+            Some((rule, Some(limit))) => &meters.rules[rule.index as usize].limits[limit],
+            Some((_, None)) => &meters.overridden,
+            None => &meters.requested,
+        };
+        meter.degraded[policy as usize].fetch_add(1, Relaxed);
     }
 
     /// Every meter with its limit's id and the name of its domain.

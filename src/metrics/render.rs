@@ -10,7 +10,7 @@ use super::{
     meters::Outcome,
     stores,
 };
-use crate::{clock, limiter::Snapshot};
+use crate::{clock, limit::FailurePolicy, limiter::Snapshot};
 
 impl Metrics {
     /// Everything, in the exposition format.
@@ -29,6 +29,7 @@ impl Metrics {
             &self.store,
         );
         decisions(&mut out, snapshot);
+        degraded(&mut out, snapshot);
         limits(&mut out, snapshot);
         overrides(&mut out, snapshot);
         head(&mut out, "tollgate_rules_info", "gauge", "Always 1; equal hashes mean equal rules.");
@@ -82,6 +83,20 @@ fn decisions(out: &mut String, snapshot: &Snapshot) {
             match meter.get(outcome) {
                 0 => {}
                 count => row(out, name, &[("domain", domain), ("limit", id), ("result", outcome.name())], count),
+            }
+        }
+    });
+}
+
+/// Each request once, under the limit whose policy decided it.
+fn degraded(out: &mut String, snapshot: &Snapshot) {
+    let name = "tollgate_degraded_decisions_total";
+    head(out, name, "counter", "Requests decided by a failure policy in the store's place, by policy and limit.");
+    snapshot.meters.each(&snapshot.rules, |domain, id, meter| {
+        for policy in FailurePolicy::ALL {
+            match meter.degraded(policy) {
+                0 => {}
+                count => row(out, name, &[("policy", policy.name()), ("domain", domain), ("limit", id)], count),
             }
         }
     });

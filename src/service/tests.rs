@@ -175,7 +175,9 @@ async fn a_panic_is_caught_counted_and_answered_by_the_policies_of_the_limits() 
         for line in [
             "tollgate_panics_total 1",
             "tollgate_store_errors_total{kind=\"defect\"} 1",
-            &format!("tollgate_degraded_decisions_total{{policy=\"{policy}\"}} 1"),
+            &format!(
+                "tollgate_degraded_decisions_total{{policy=\"{policy}\",domain=\"{PANICS}\",limit=\"{PANICS}/user\"}} 1"
+            ),
         ] {
             assert!(metrics.lines().any(|shown| shown == line), "{line} in\n{metrics}");
         }

@@ -52,7 +52,9 @@ async fn assert_policies_answer(tollgate: &Tollgate) {
         assert_eq!(get(tollgate.http, path, &[]).await.unwrap().status, 200, "{path}");
     }
     for policy in ["open", "closed", "error", "local"] {
-        let counted = tollgate.metric(&format!("tollgate_degraded_decisions_total{{policy=\"{policy}\"}}")).await;
+        let series =
+            format!("tollgate_degraded_decisions_total{{policy=\"{policy}\",domain=\"api\",limit=\"api/{policy}\"}}");
+        let counted = tollgate.metric(&series).await;
         assert!(counted >= LIMIT as f64, "{counted} degraded decisions by {policy}");
     }
 }
