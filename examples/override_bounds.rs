@@ -129,7 +129,8 @@ fn compare(who: &str, users: &[String], without: &Limiter, with: &Limiter, round
         began.elapsed().as_nanos() as f64 / decisions as f64
     };
     // Counters are made, and rules fetched from memory, before anything is timed.
-    (spell(without), spell(with));
+    spell(without);
+    spell(with);
     let mut took: Vec<[f64; 2]> = Vec::with_capacity(rounds);
     for round in 0..rounds {
         // Who comes second finds the counters nearer.
