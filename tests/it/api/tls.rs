@@ -40,9 +40,8 @@ fn check(tollgate: &Tollgate, authority: &Authority, identity: Option<&[PathBuf;
     String::from_utf8_lossy(&output.stdout).parse().ok().filter(|status| *status != 0)
 }
 
-#[tokio::test]
-async fn only_clients_of_the_given_authority_and_name_are_let_in() {
-    let (authority, stranger) = (Authority::new(), Authority::new());
+/// Lets in who has a certificate of this authority with the shop's name.
+async fn only_the_shop(authority: &Authority) -> (RulesDir, Tollgate) {
     let [certificate, key] = authority.sign("server");
     let ca = authority.file("ca.pem");
     let env = [
@@ -53,6 +52,13 @@ async fn only_clients_of_the_given_authority_and_name_are_let_in() {
     ];
     let rules = RulesDir::with("api.yaml", RULES);
     let tollgate = Tollgate::start_with(rules.path(), &env).await;
+    (rules, tollgate)
+}
+
+#[tokio::test]
+async fn only_clients_of_the_given_authority_and_name_are_let_in() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let (_rules, tollgate) = only_the_shop(&authority).await;
     assert_eq!(check(&tollgate, &authority, Some(&authority.sign("shop"))), Some(200));
     assert_eq!(check(&tollgate, &authority, None), None, "a client without a certificate");
     assert_eq!(check(&tollgate, &authority, Some(&authority.sign("other"))), None, "a client of another name");
@@ -89,16 +95,7 @@ async fn new_certificates_are_taken_up_and_bad_ones_are_not() {
 #[tokio::test]
 async fn a_refused_certificate_is_logged_with_what_is_wrong_and_who_it_was() {
     let (authority, stranger) = (Authority::new(), Authority::new());
-    let [certificate, key] = authority.sign("server");
-    let ca = authority.file("ca.pem");
-    let env = [
-        ("TOLLGATE_HTTP_TLS_CERT", text(&certificate)),
-        ("TOLLGATE_HTTP_TLS_KEY", text(&key)),
-        ("TOLLGATE_HTTP_CLIENT_TLS_CACERT", text(&ca)),
-        ("TOLLGATE_HTTP_CLIENT_TLS_SAN", "shop.test"),
-    ];
-    let rules = RulesDir::with("api.yaml", RULES);
-    let tollgate = Tollgate::start_with(rules.path(), &env).await;
+    let (_rules, tollgate) = only_the_shop(&authority).await;
     let refused = [
         ("unknown_authority", "of another authority", &authority, Some(stranger.sign("shop"))),
         ("expired", "has expired", &authority, Some(authority.expired("old", "DNS:shop.test"))),
@@ -151,11 +148,7 @@ async fn is_answered(sender: &mut SendRequest<Full<Bytes>>) -> bool {
 async fn certificates_are_rotated_under_load_without_a_failed_request() {
     let authority = Arc::new(Authority::new());
     let mounted = RulesDir::with("api.yaml", RULES);
-    let mount = |version: &str| {
-        let [certificate, key] = authority.sign("server").map(|file| std::fs::read_to_string(file).unwrap());
-        let ca = String::from_utf8(authority.pem()).unwrap();
-        mounted.mount_config_map(version, &[("tls.crt", &certificate), ("tls.key", &key), ("ca.crt", &ca)]);
-    };
+    let mount = |version| authority.mount_server(&mounted, version);
     mount("first");
     let file = |name: &str| text(&mounted.path().join(name)).to_owned();
     let (certificate, key, ca) = (file("tls.crt"), file("tls.key"), file("ca.crt"));

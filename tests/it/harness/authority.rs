@@ -7,6 +7,8 @@ use std::{
 
 use tempfile::TempDir;
 
+use super::RulesDir;
+
 /// An authority, and what it has signed: files that go with it.
 pub(crate) struct Authority {
     dir: TempDir,
@@ -24,6 +26,13 @@ impl Authority {
             std::fs::write(authority.file(file), text).expect("the directory is ours");
         }
         authority
+    }
+
+    /// Puts a new certificate of the server's, its key and this authority's own where Kubernetes would.
+    pub(crate) fn mount_server(&self, mounted: &RulesDir, version: &str) {
+        let [certificate, key] = self.sign("server").map(|file| std::fs::read_to_string(file).unwrap());
+        let ca = String::from_utf8(self.pem()).unwrap();
+        mounted.mount_config_map(version, &[("tls.crt", &certificate), ("tls.key", &key), ("ca.crt", &ca)]);
     }
 
     /// Signs a certificate for `name`, with the DNS name `name.test`, and returns where it and its key are.

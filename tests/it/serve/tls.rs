@@ -119,11 +119,7 @@ async fn new_certificates_are_taken_up_and_bad_ones_are_not_and_connections_stay
 async fn certificates_are_rotated_under_load_without_a_failed_request() {
     let authority = Arc::new(Authority::new());
     let mounted = RulesDir::with("api.yaml", PER_USER);
-    let mount = |version: &str| {
-        let [certificate, key] = authority.sign("server").map(|file| std::fs::read_to_string(file).unwrap());
-        let ca = String::from_utf8(authority.pem()).unwrap();
-        mounted.mount_config_map(version, &[("tls.crt", &certificate), ("tls.key", &key), ("ca.crt", &ca)]);
-    };
+    let mount = |version| authority.mount_server(&mounted, version);
     mount("first");
     let file = |name: &str| text(&mounted.path().join(name)).to_owned();
     let (certificate, key, ca) = (file("tls.crt"), file("tls.key"), file("ca.crt"));
