@@ -14,6 +14,7 @@
 
 mod bucket;
 mod fixed;
+mod held;
 mod layout;
 mod log;
 mod oldest;
@@ -23,6 +24,8 @@ mod sliding;
 #[cfg(test)]
 mod tests;
 mod thin;
+
+pub use held::{Held, Part};
 
 use crate::limit::{Algorithm, Cost, HITS_MAX, Limit, Reading, UnixMicros, WINDOW_MAX};
 
@@ -133,6 +136,11 @@ impl State {
             State::Log { log, .. } => log.newest() + limit.window.0,
             State::Bucket { level, at } => bucket::expires(limit, *level, *at),
         })
+    }
+
+    /// The hits that count at `now`, when they came and when they leave: what a look at `now` answers by.
+    pub fn held(&self, limit: &Limit, now: UnixMicros) -> Held {
+        held::held(self, limit, now.0.min(NOW_MAX))
     }
 
     /// What this state holds on the heap, beside its own 32 bytes.

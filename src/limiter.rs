@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 pub use degraded::Degraded;
 pub use judge::{Decision, ShownLimit, Status};
-pub use look::{Applies, CounterLook, DescriptorLook, Look, Overriding};
+pub use look::{Applies, CounterLook, DescriptorLook, HeldAt, Look, Overriding};
 pub use notes::{Note, Notes};
 pub use replicas::Replicas;
 pub use reset::{ResetCounter, ResetError};

@@ -73,6 +73,12 @@ pub(super) fn expires(limit: &Limit, level: u64, at: u64) -> u64 {
     at + wait(limit, level.min(deepest))
 }
 
+/// Units in use at `now`.
+pub(super) fn units_held(limit: &Limit, level: u64, at: u64, now: u64) -> u64 {
+    let deepest = (u64::from(limit.burst) + u64::from(limit.requests)) * UNIT;
+    level.min(deepest).saturating_sub(drained(limit, now.saturating_sub(at)))
+}
+
 /// Units that drain within `elapsed` µs.
 fn drained(limit: &Limit, elapsed: u64) -> u64 {
     let window = limit.window.0.max(1) as f64;

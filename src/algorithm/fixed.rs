@@ -3,8 +3,8 @@
 //!
 //! Arithmetic, the same in Lua: `index = floor(now / window)`, the window ends at `(index + 1) * window`.
 
-use super::State;
-use crate::limit::{Cost, Limit, Micros, Reading};
+use super::{Part, State};
+use crate::limit::{Cost, Limit, Micros, Reading, UnixMicros};
 
 #[cfg(test)]
 mod tests;
@@ -53,6 +53,13 @@ pub(super) fn is_ahead(limit: &Limit, index: u64, now: u64) -> bool {
 
 pub(super) fn expires(limit: &Limit, index: u64) -> u64 {
     (index + 1).saturating_mul(length(limit))
+}
+
+/// The window, if it counts at `now`.
+pub(super) fn parts_held(limit: &Limit, index: u64, hits: u64, now: u64) -> Vec<Part> {
+    let since = index.saturating_mul(length(limit));
+    let part = Part { hits, since: UnixMicros(since), until: UnixMicros(expires(limit, index)) };
+    if part.until.0 > now { vec![part] } else { Vec::new() }
 }
 
 fn length(limit: &Limit) -> u64 {

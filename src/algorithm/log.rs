@@ -5,8 +5,8 @@
 //! `requests + 1` entries are kept: denied hits that are charged can make more, and then the oldest two become one, at
 //! the later one's time. Until that time the newer entries alone exceed the limit, so every answer stays the same.
 
-use super::{State, oldest::take_oldest};
-use crate::limit::{Cost, Limit, Micros, Reading};
+use super::{Part, State, oldest::take_oldest};
+use crate::limit::{Cost, Limit, Micros, Reading, UnixMicros};
 
 #[cfg(test)]
 mod tests;
@@ -80,6 +80,13 @@ pub(super) fn step(limit: &Limit, state: State, cost: Cost, charged: Option<u64>
 pub(super) fn used(limit: &Limit, sum: u64, log: &Log, now: u64) -> Option<u64> {
     let (newest, window) = (log.newest(), limit.window.0);
     (newest <= now + window).then(|| sum - log.expired(newest.max(now), window).1)
+}
+
+/// The entries that count at `now`, oldest first.
+pub(super) fn parts_held(limit: &Limit, log: &Log, now: u64) -> Vec<Part> {
+    let (expired, _) = log.expired(log.newest().max(now), limit.window.0);
+    let part = |(time, hits)| Part { hits, since: UnixMicros(time), until: UnixMicros(time + limit.window.0) };
+    log.iter().skip(expired).map(part).collect()
 }
 
 impl Log {

@@ -9,6 +9,7 @@ use proptest::{
 use super::{Algorithm::*, tests::*, *};
 use crate::limit::{Micros, SECOND};
 
+mod held;
 mod models;
 mod undo;
 

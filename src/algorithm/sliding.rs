@@ -7,8 +7,8 @@
 //! - A sub-window `p` leaves at `(p + N + 1) * sub`.
 //! - Counts are u32 and saturate, at which point no limit admits a hit.
 
-use super::{State, oldest::take_oldest};
-use crate::limit::{Cost, Limit, Micros, Reading, SUB_WINDOWS_MAX};
+use super::{Part, State, oldest::take_oldest};
+use crate::limit::{Cost, Limit, Micros, Reading, SUB_WINDOWS_MAX, UnixMicros};
 
 #[cfg(test)]
 mod tests;
@@ -101,6 +101,15 @@ pub(super) fn used(limit: &Limit, state: &State, now: u64) -> Option<u64> {
     let newest = [(index, u64::from(*count))];
     let parts = pairs.iter().flat_map(|pairs| pairs.iter(index)).chain(newest);
     Some(parts.filter(|(p, _)| p + n >= at).map(|(_, count)| count).sum())
+}
+
+/// The sub-windows that count at `now`, oldest first.
+pub(super) fn parts_held(limit: &Limit, state: State, now: u64) -> Vec<Part> {
+    let (n, sub) = parts(limit);
+    let window = Window::of(state, now / sub);
+    let index = window.index.max(now / sub);
+    let live = window.parts().filter(|(p, _)| p + n >= index);
+    live.map(|(p, hits)| Part { hits, since: UnixMicros(p * sub), until: UnixMicros((p + n + 1) * sub) }).collect()
 }
 
 /// N, and the length of a sub-window.

@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use super::{
     Api, ApiError, Asked, CheckRequest, Entry, ExplainResponse, ExplainedCounter, ExplainedDescriptor,
-    ExplainedOverride, LimitNumbers, MatchStep, check,
+    ExplainedOverride, HeldHits, HeldPart, LimitNumbers, MatchStep, check,
 };
 use crate::{
+    algorithm::Part,
     clock, explain,
     limit::{Descriptor, Limit, Micros, Request, UnixMicros},
-    limiter::{Applies, CounterLook, DecideError, DescriptorLook, Limiter, Look, Overriding, Snapshot},
+    limiter::{Applies, CounterLook, DecideError, DescriptorLook, HeldAt, Limiter, Look, Overriding, Snapshot},
     moment,
     rules::{Found, How, Step, overrides::Standing},
-    store::Role,
+    store::{Role, StoreError},
 };
 
 /// The caller may, and the domain is loaded. [`super::Asked`] makes the limiter's words of the request.
@@ -22,7 +23,14 @@ pub(super) async fn explain(
     request: CheckRequest,
 ) -> Result<ExplainResponse, ApiError> {
     let asked = Asked::of(api, snapshot, request)?;
-    Ok(look(&api.limiter, &asked.words(), clock::now(), api.store_timeout).await?)
+    let (words, now) = (asked.words(), clock::now());
+    // Bounded together with checks, so that who explains doesn't crowd out who decides. Memory answers at once.
+    let place = api.waiting.store.enter();
+    if place.is_none() && api.limiter.is_remote() {
+        let look = api.limiter.look_without_store(&words, StoreError::Overloaded, now).await?;
+        return Ok(told(&api.limiter, &words, look));
+    }
+    Ok(look(&api.limiter, &words, now, api.store_timeout).await?)
 }
 
 /// For anyone who may ask: the API's callers, the admin listener, the command line with rules of its own.
@@ -34,14 +42,18 @@ pub async fn look(
 ) -> Result<ExplainResponse, DecideError> {
     let deadline = (clock::instant() + patience).into();
     let look = limiter.look(request, now, deadline).await?;
+    Ok(told(limiter, request, look))
+}
+
+fn told(limiter: &Limiter, request: &Request<'_>, look: Look) -> ExplainResponse {
     let descriptors = request.descriptors.iter().zip(&look.descriptors);
-    Ok(ExplainResponse {
+    ExplainResponse {
         descriptors: descriptors.map(|(asked, found)| descriptor(request.domain, asked, found, &look)).collect(),
         rules_version: u32::try_from(look.snapshot.version).unwrap_or(u32::MAX),
         store: limiter.store_name().to_owned(),
         store_error: look.decision.as_ref().err().map(ToString::to_string).unwrap_or_default(),
         answer: look.decision.ok().map(|decision| check::answer(&decision).answer),
-    })
+    }
 }
 
 fn descriptor(domain: &str, asked: &Descriptor<'_>, found: &DescriptorLook, look: &Look) -> ExplainedDescriptor {
@@ -137,6 +149,19 @@ fn counter(counter: &CounterLook) -> ExplainedCounter {
         reset_seconds: counter.reading.map(|reading| seconds(reading.reset)),
         role: role(counter.role).to_owned(),
         on_store_failure: counter.on_store_failure.name().to_owned(),
+        holds: counter.held.as_ref().map(holds),
+    }
+}
+
+fn holds(HeldAt { held, at }: &HeldAt) -> HeldHits {
+    let part =
+        |part: &Part| HeldPart { hits: part.hits, since: moment::text(part.since), until: moment::text(part.until) };
+    HeldHits {
+        hits: held.hits,
+        at: moment::text(*at),
+        until: held.until.map(moment::text).unwrap_or_default(),
+        parts: held.parts.iter().map(part).collect(),
+        left_out: u32::try_from(held.left_out).ok().filter(|entries| *entries > 0),
     }
 }
 

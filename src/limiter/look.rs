@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::{
@@ -12,11 +13,12 @@ use super::{
     plan::{Overridden, Plan, Planned},
 };
 use crate::{
+    algorithm::{Held, State},
     limit::{FailurePolicy, Limit, Reading, Request, UnixMicros},
     metrics::requested_id,
     overrides::{Record, Row},
     rules::overrides::RowRef,
-    store::{Role, StoreError},
+    store::{Ask, Readings, Role, Store, StoreError},
 };
 
 /// What a request would be answered, and why.
@@ -78,26 +80,76 @@ pub struct CounterLook {
     pub on_store_failure: FailurePolicy,
     /// `None` where the store failed.
     pub reading: Option<Reading>,
+    /// `None` where the store failed, or could not be read besides.
+    pub held: Option<HeldAt>,
+}
+
+/// What a counter holds, and when that was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HeldAt {
+    pub held: Held,
+    /// By the clock that the counter is decided by.
+    pub at: UnixMicros,
 }
 
 impl Limiter {
     /// What `request` would be answered at `now`, and why. Counts nothing, in metrics neither.
     pub async fn look(&self, request: &Request<'_>, now: UnixMicros, deadline: Instant) -> Result<Look, DecideError> {
+        self.look_with(request, now, async |asks| {
+            let readings = self.store.look(asks, now, deadline).await?;
+            // Only then, so that a store that fails isn't waited for a second time.
+            Ok((readings, self.held(asks, now).await))
+        })
+        .await
+    }
+
+    /// As where the store has failed with `why`, without asking it.
+    pub async fn look_without_store(
+        &self,
+        request: &Request<'_>,
+        why: StoreError,
+        now: UnixMicros,
+    ) -> Result<Look, DecideError> {
+        self.look_with(request, now, async |_| Err(why)).await
+    }
+
+    async fn look_with(
+        &self,
+        request: &Request<'_>,
+        now: UnixMicros,
+        ask: impl AsyncFnOnce(&[Ask<'_>]) -> Result<(Readings, Vec<Option<HeldAt>>), StoreError>,
+    ) -> Result<Look, DecideError> {
         let snapshot = self.snapshot.load_full();
         let view = self.run_time.as_ref().map(|run_time| run_time.overrides.view_to_keep());
         let set = view.as_ref().and_then(|view| view.domain(request.domain));
         let plan = snapshot.plan(request, set, self.modes, || self.wall(now))?;
-        let answer = self.store.look(&plan.asks, now, deadline).await;
-        let decision = answer.as_ref().map_err(Clone::clone).map(|readings| {
+        let answer = ask(&plan.asks).await;
+        let decision = answer.as_ref().map_err(Clone::clone).map(|(readings, _)| {
             let mut decision = judge::judge(&plan, readings, &Policies::new());
             decision.notes = Some(Box::new(Notes::of(request, &plan, readings, snapshot.version)));
             decision
         });
-        let readings = answer.as_ref().ok().map(|readings| readings.as_slice());
-        let descriptors = plan.descriptors.iter().map(|planned| self.descriptor(request, &plan, planned, readings));
+        let seen = answer.ok();
+        let descriptors =
+            plan.descriptors.iter().map(|planned| self.descriptor(request, &plan, planned, seen.as_ref()));
         let descriptors = descriptors.collect();
         drop(plan);
         Ok(Look { wall: self.wall(now), decision, descriptors, snapshot })
+    }
+
+    /// What the counter of each ask holds. In Redis it is read on a way of its own, that of resets: a decision waits for
+    /// none of it.
+    async fn held(&self, asks: &[Ask<'_>], now: UnixMicros) -> Vec<Option<HeldAt>> {
+        let told = |ask: &Ask<'_>, state: State, at| Some(HeldAt { held: state.held(&ask.limit, at), at });
+        match (&self.store, &self.run_time) {
+            (Store::Memory(memory), _) => asks.iter().map(|ask| told(ask, memory.state(ask, now), now)).collect(),
+            (_, Some(run_time)) => {
+                let read =
+                    async |ask| run_time.resets.state(ask, now).await.map_or(None, |(state, at)| told(ask, state, at));
+                join_all(asks.iter().map(read)).await
+            }
+            (_, None) => vec![None; asks.len()],
+        }
     }
 
     fn descriptor(
@@ -105,7 +157,7 @@ impl Limiter {
         request: &Request<'_>,
         plan: &Plan<'_>,
         planned: &Planned<'_>,
-        readings: Option<&[Reading]>,
+        seen: Option<&(Readings, Vec<Option<HeldAt>>)>,
     ) -> DescriptorLook {
         let default = self.modes.on_store_failure;
         let counter = |index: usize| {
@@ -118,7 +170,8 @@ impl Limiter {
                 role: ask.role,
                 key: self.store.counter_name(ask),
                 on_store_failure: default,
-                reading: readings.map(|readings| readings[index]),
+                reading: seen.map(|(readings, _)| readings[index]),
+                held: seen.and_then(|(_, held)| held[index].clone()),
             }
         };
         let none = |applies, row: Option<Overridden<'_>>| DescriptorLook {

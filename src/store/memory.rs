@@ -259,6 +259,17 @@ impl Memory {
         self.shards[self.shard_of(fingerprint)].lock().remove_one(fingerprint, &self.room);
     }
 
+    /// What the counter remembers by which an ask would be decided at `now`: its own, or one that stands in for it.
+    pub fn state(&self, ask: &Ask<'_>, now: UnixMicros) -> State {
+        let own = self.keys.counter(ask);
+        let shard = self.shards[self.shard_of(own)].lock();
+        let found = match self.place(ask, own, false, &shard, now).1 {
+            Place::At(at) => Some(at),
+            Place::New { like, .. } | Place::Aside { like } => like,
+        };
+        found.map_or(State::Empty, |at| shard.at(at).state.clone())
+    }
+
     fn note_overflow(&self, now: UnixMicros) {
         self.overflow_hits.fetch_add(1, Relaxed);
         if self.overflow_said.is_due(now) {

@@ -1,13 +1,14 @@
 //! Counters begun afresh because somebody asks for it: what was counted is forgotten, and so is every denial that rested on
-//! it, on all replicas. Which counters is not decided here.
+//! it, on all replicas; and what a counter remembers, for whoever explains it. Which counters is not decided here.
 
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use super::{Ask, StoreError, memory::Memory, redis::Side, split::is_per_second};
+use crate::{algorithm::State, limit::UnixMicros};
 
-/// Where counters are, for whoever resets them: apart from the ways that decisions go.
+/// Where counters are, for whoever resets or explains them: apart from the ways that decisions go.
 #[derive(Clone)]
 pub struct Resets {
     pub home: Home,
@@ -55,5 +56,15 @@ impl Resets {
         }
         asks.iter().for_each(|ask| self.fallback.reset(ask));
         Ok(())
+    }
+
+    /// What the counter of an ask remembers, and when: by the clock that it is decided by, which in memory is `now`.
+    pub async fn state(&self, ask: &Ask<'_>, now: UnixMicros) -> Result<(State, UnixMicros), StoreError> {
+        match &self.home {
+            Home::Memory(memory) => Ok((memory.state(ask, now), now)),
+            Home::Redis(side) => side.state(ask).await,
+            Home::Split { per_second, .. } if is_per_second(&ask.limit) => per_second.state(ask).await,
+            Home::Split { main, .. } => main.state(ask).await,
+        }
     }
 }

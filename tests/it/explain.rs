@@ -1,5 +1,8 @@
 //! `tollgate explain` and the admin listener's `/explain`: that they tell what a decision does, and change nothing.
 
+mod held;
+mod limits;
+
 use crate::harness::{RulesDir, Tollgate, get, run_to_end};
 
 const RULES: &str = "

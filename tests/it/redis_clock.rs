@@ -28,12 +28,12 @@ const ALGORITHMS: [&str; 5] = ["sliding_window", "fixed_window", "sliding_log", 
 const UNITS: [(&str, i64); 3] = [("minute", 60), ("hour", HOUR), ("day", 24 * HOUR)];
 
 /// The file that holds a server's wall clock, and what makes the server read it.
-struct Clock {
+pub(crate) struct Clock {
     dir: tempfile::TempDir,
 }
 
 impl Clock {
-    fn new() -> Clock {
+    pub(crate) fn new() -> Clock {
         let clock = Clock { dir: tempfile::tempdir().expect("a temporary directory") };
         std::fs::write(clock.file(), [0; 8]).expect("the directory is ours");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/redis_clock/clock.c");
@@ -46,8 +46,13 @@ impl Clock {
     }
 
     fn set(&self, seconds: i64) {
+        self.set_us((seconds * 1_000_000 + REST_US) as u64);
+    }
+
+    /// To so many µs since the epoch.
+    pub(crate) fn set_us(&self, micros: u64) {
         let file = std::fs::OpenOptions::new().write(true).open(self.file()).expect("it was made");
-        file.write_all_at(&(seconds * 1_000_000 + REST_US).to_le_bytes(), 0).expect("eight bytes are written at once");
+        file.write_all_at(&micros.to_le_bytes(), 0).expect("eight bytes are written at once");
     }
 
     fn file(&self) -> PathBuf {
@@ -58,7 +63,7 @@ impl Clock {
         self.dir.path().join("clock.so")
     }
 
-    fn redis(&self) -> RedisServer {
+    pub(crate) fn redis(&self) -> RedisServer {
         let (library, file) = (self.library(), self.file());
         let text = |path: &'_ Path| path.to_str().expect("temporary paths are text").to_owned();
         RedisServer::start_in(&[("LD_PRELOAD", &text(&library)), ("CLOCK_FILE", &text(&file))], &[])

@@ -99,7 +99,37 @@ fn of_counter(out: &mut String, it: &ExplainedCounter, alone: bool) {
     };
     line(out, "limit", &format!("{}: {limit}{role}{left}", it.limit_id));
     line(out, "counter", &it.key);
+    if !alone && it.admits.is_some() {
+        of_held(out, it);
+    }
     line(out, "on error", &format!("{}, where the store fails", it.on_store_failure));
+}
+
+/// So many parts are told at each end of a long list; `--json` has more.
+const PARTS_TOLD: usize = 4;
+
+fn of_held(out: &mut String, it: &ExplainedCounter) {
+    let Some(held) = &it.holds else {
+        return line(out, "holds", "unknown: it could not be read in time");
+    };
+    let until = match it.limit.as_ref().map(|limit| limit.algorithm.as_str()) {
+        _ if held.until.is_empty() => "nothing is counted".to_owned(),
+        Some("token_bucket") => format!("full again at {}", held.until),
+        Some("leaky_bucket") => format!("empty at {}", held.until),
+        _ => format!("the last until {}", held.until),
+    };
+    let hits = (held.hits * 1e3).round() / 1e3;
+    line(out, "holds", &format!("{hits} {}, {until}", if hits == 1.0 { "hit" } else { "hits" }));
+    let middle = PARTS_TOLD..held.parts.len().saturating_sub(PARTS_TOLD);
+    for (nth, part) in held.parts.iter().enumerate() {
+        if nth == middle.start && !middle.is_empty() {
+            let parts = middle.len() + held.left_out.unwrap_or_default() as usize;
+            line(out, "", &format!("… {parts} more between these"));
+        }
+        if !middle.contains(&nth) {
+            line(out, "", &format!("{} since {}, until {}", part.hits, part.since, part.until));
+        }
+    }
 }
 
 fn of_limit(limit: &LimitNumbers) -> String {

@@ -1,11 +1,13 @@
 //! Looks at counters: asked as part of a request that was denied elsewhere, so that the script charges nothing, and never
-//! answered from remembered denials.
+//! answered from remembered denials. And, beside the way of the decisions, what a counter's key holds.
 
+use redis::{Value, from_redis_value};
 use tokio::time::Instant;
 
-use super::{Redis, Route, lane::Failure, request::Request};
+use super::{Redis, Route, Side, lane::Failure, request::Request};
 use crate::{
-    limit::UnixMicros,
+    algorithm::State,
+    limit::{SECOND, UnixMicros},
     store::{Ask, Gate, Readings, StoreError, key, look::uncharged},
 };
 
@@ -44,5 +46,20 @@ impl Redis {
     /// The key of an ask's counter.
     pub fn counter_key(&self, ask: &Ask<'_>) -> Vec<u8> {
         self.inner.settings.counter_key(&ask.key, &ask.limit)
+    }
+}
+
+impl Side {
+    /// What the counter of an ask remembers, and when, by the clock of its node. What no counter can have written counts as
+    /// nothing, as where it is decided.
+    pub(crate) async fn state(&self, ask: &Ask<'_>) -> Result<(State, UnixMicros), StoreError> {
+        let key = self.settings().counter_key(&ask.key, &ask.limit);
+        let mut pipe = redis::pipe();
+        pipe.cmd("TIME").cmd("GET").arg(&key);
+        let answers = self.ask(&key, &pipe).await?;
+        let (time, packed): ((u64, u64), Option<Vec<u8>>) =
+            from_redis_value(Value::Array(answers)).map_err(|error| StoreError::Refused(error.to_string()))?;
+        let state = packed.and_then(|packed| State::decode(&packed, ask.limit.algorithm)).unwrap_or_default();
+        Ok((state, UnixMicros(time.0 * SECOND.0 + time.1)))
     }
 }

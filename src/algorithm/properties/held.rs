@@ -1,0 +1,66 @@
+//! That what a counter is told to hold is what it decides by.
+
+use super::*;
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn what_is_held_is_what_a_look_answers_by(
+        (limit, events) in any_case(any_algorithm()), set_back in prop_oneof![3 => Just(0), 1 => 0u64..500, 1 => 0u64..1 << 50]
+    ) {
+        let (counter, now) = played(limit, &events);
+        let now = now - set_back;
+        let (look, held) = (counter.look(now, 0), counter.state.held(&limit, UnixMicros(now)));
+        if look.remaining > 0 {
+            let room = f64::from(if limit.algorithm.has_burst() { limit.burst } else { limit.requests });
+            prop_assert_eq!((room - held.hits).floor(), look.remaining as f64, "{:?}", held);
+            // A fixed window ends, with hits or without.
+            let has_end = limit.algorithm != FixedWindow || held.hits > 0.0;
+            let empty = held.until.map_or(0, |until| until.0 - now);
+            prop_assert!(!has_end || empty == look.reset.0, "{empty} and {look:?}");
+        }
+        prop_assert_eq!(held.until.is_none(), held.hits == 0.0);
+        prop_assert!(held.until.is_none_or(|until| until.0 > now || limit.requests == 0), "{held:?} at {now}");
+
+        // Oldest first, none without hits, and none that has left.
+        prop_assert!(held.parts.iter().all(|part| part.hits > 0 && part.since < part.until && part.until.0 > now));
+        prop_assert!(held.parts.is_sorted_by_key(|part| part.until));
+        let told: u64 = held.parts.iter().map(|part| part.hits).sum();
+        if !limit.algorithm.has_burst() && held.left_out == 0 {
+            prop_assert_eq!(told as f64, held.hits);
+        }
+
+        // Read from Redis it tells the same.
+        let mut packed = Vec::new();
+        counter.state.encode(&mut packed);
+        let read = State::decode(&packed, limit.algorithm).expect("as it was written");
+        prop_assert_eq!(read.held(&limit, UnixMicros(now)), held);
+    }
+
+    #[test]
+    fn each_part_leaves_at_its_moment_and_not_before(
+        (limit, events) in any_case(prop::sample::select(&[SlidingWindow, FixedWindow, SlidingLog][..]))
+    ) {
+        let (counter, now) = played(limit, &events);
+        let hits = |at: u64| counter.state.held(&limit, UnixMicros(at)).hits;
+        let held = counter.state.held(&limit, UnixMicros(now));
+        let Some(first) = held.parts.first() else { return Ok(()) };
+        let together: u64 = held.parts.iter().filter(|part| part.until == first.until).map(|part| part.hits).sum();
+        prop_assert_eq!(hits(first.until.0 - 1), held.hits);
+        prop_assert_eq!(hits(first.until.0), held.hits - together as f64);
+    }
+}
+
+#[test]
+fn a_long_log_is_told_by_its_oldest_and_newest_entries() {
+    let mut counter = Counter::new(limit(SlidingLog, 100, 60 * SECOND.0, 1));
+    for nth in 0..50 {
+        counter.hit(NOW + nth * SECOND.0, 1 + nth as i64 % 2);
+    }
+    let held = counter.state.held(&counter.limit, UnixMicros(NOW + 50 * SECOND.0));
+    let came: Vec<u64> = held.parts.iter().map(|part| (part.since.0 - NOW) / SECOND.0).collect();
+    assert_eq!(came, (0..10).chain(40..50).collect::<Vec<_>>());
+    assert_eq!((held.hits, held.left_out), (75.0, 30));
+    assert_eq!(held.until, Some(UnixMicros(NOW + 109 * SECOND.0)));
+}
