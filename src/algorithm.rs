@@ -9,8 +9,9 @@
 //! - A charge that is taken back ([`undo`]) leaves the sub-window, the window or the entry of the log that it went to.
 //! - A state without hits is [`State::Empty`], and means the same as no key at all.
 //! - *Clock steps.* A state that was written at a later time than `now` holds its time for as long as it is at most one
-//!   window ahead (one more sub-window's worth of rounding for indexes). One further ahead is shifted whole, so that
-//!   its newest hit is now. `reset` is measured from `now` in every case.
+//!   window ahead (a sliding window: less than one). One further ahead is shifted whole, so that
+//!   its newest hit is now. A bucket in debt holds its time less far ahead. So nobody waits longer than two windows
+//!   (of a bucket that takes longer than a window to fill: twice that). `reset` is measured from `now` in every case.
 
 mod bucket;
 mod fixed;
@@ -114,7 +115,7 @@ pub fn admits(limit: &Limit, state: &State, cost: Cost, now: UnixMicros) -> bool
 }
 
 /// Whether [`step`] at `now` would shift this state, because it lies more than a window ahead: a clock was set back
-/// by far. A store counts it and says so once.
+/// by far. A store counts it and says so once. (A bucket in debt may be set back though this says no.)
 pub fn is_ahead(limit: &Limit, state: &State, now: UnixMicros) -> bool {
     let now = now.0.min(NOW_MAX);
     match state {

@@ -11,6 +11,7 @@
 //!
 //! A denied cost that is charged puts the bucket in debt, at most one window's worth deep (`level <= burst + requests`):
 //! nobody is kept out longer than about a window by hits that never passed. The same bounds what a lowered limit does.
+//! On a clock that was set back, a bucket in debt holds its time less far ahead, by what the debt takes to drain.
 
 use super::State;
 use crate::limit::{Cost, Limit, Micros, Reading};
@@ -29,13 +30,12 @@ pub(super) fn step(limit: &Limit, state: State, cost: Cost, now: u64) -> (State,
     let (requests, burst) = (u64::from(limit.requests), u64::from(limit.burst));
     let deepest = (burst + requests) * UNIT;
     let (mut level, mut at) = match state {
-        State::Bucket { level, at } if at > now + limit.window.0 => (level, now),
+        State::Bucket { level, at } if at > now => (level, held(limit, level.min(deepest), at, now)),
         State::Bucket { level, at } => (level, at),
         _ => (0, now),
     };
     let kept = if level == 0 { State::Empty } else { State::Bucket { level, at } };
     level = level.min(deepest);
-    // A state slightly ahead holds its time.
     let current = at.max(now);
     let mut left = level.saturating_sub(drained(limit, current - at));
 
@@ -66,6 +66,24 @@ pub(super) fn step(limit: &Limit, state: State, cost: Cost, now: u64) -> (State,
         limit.window.0
     };
     (state, Reading { admitted, remaining, reset: Micros(reset) })
+}
+
+/// The time that a state of `at`, ahead of `now`, holds: its own if it is at most a window ahead, else now; but no later
+/// than that its debt, and with it the wait of anyone, is over a window from now.
+fn held(limit: &Limit, level: u64, at: u64, now: u64) -> u64 {
+    if at > now + limit.window.0 {
+        return now;
+    }
+    match level.saturating_sub(u64::from(limit.burst) * UNIT) {
+        0 => at,
+        debt => at.min((now + limit.window.0).saturating_sub(wait(limit, debt)).max(now)),
+    }
+}
+
+/// How long an empty bucket, all of its burst in use, takes until none is.
+#[cfg(test)]
+pub(super) fn fills_in(limit: &Limit) -> u64 {
+    wait(limit, u64::from(limit.burst) * UNIT)
 }
 
 pub(super) fn expires(limit: &Limit, level: u64, at: u64) -> u64 {

@@ -11,6 +11,7 @@ use crate::limit::{Micros, SECOND};
 
 mod held;
 mod models;
+mod set_back;
 mod undo;
 
 /// One cost of a history: how long after the one before, in parts of the window, and how much.
@@ -201,6 +202,19 @@ proptest! {
         if !refused.admitted && can_pass(&limit, hits as u64) {
             kept(&counter, now, hits, refused.reset.0)?;
         }
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_grants_nothing_and_blocks_for_two_windows_at_most(
+        (limit, events) in any_case(any_algorithm()),
+        report in prop_oneof![1 => Just(0), 1 => 1i64..90, 2 => Just(i64::MAX)],
+        back in prop_oneof![1 => Just(0.0), 4 => 0.0..1.2f64, 2 => Just(1.0), 1 => 0.0..50.0], off in 0u64..3,
+        hits in prop_oneof![2 => Just(1), 1 => 1i64..45]
+    ) {
+        let (mut counter, now) = played(limit, &events);
+        counter.report(now, report);
+        let then = now.saturating_sub((limit.window.0 as f64 * back) as u64 + off);
+        set_back::grants_nothing_and_blocks_briefly(counter, now, then, hits)?;
     }
 
     #[test]

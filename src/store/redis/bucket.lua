@@ -22,17 +22,30 @@ if USES[3] or USES[4] then
     return wait
   end
 
+  -- The time that a state of `at`, ahead of `now`, holds.
+  local function held(t, level, at)
+    if at > now + t.window then return now end
+    local debt = level - t.burst * UNIT
+    if debt <= 0 then return at end
+    local latest = now + t.window - drain_time(t, debt)
+    if latest < now then latest = now end
+    return at < latest and at or latest
+  end
+
   local function bucket(k, t, hits)
     local requests, burst, window = t.requests, t.burst * UNIT, t.window
     local deepest = burst + requests * UNIT
     local level, at = A[k], B[k]
     if not level then
       level, at = 0, now
-    elseif at > now + window then
-      at = now
-      B[k] = at
-      ahead = ahead + 1
-      if WRITE[k] < 1 then WRITE[k] = 1 end
+    elseif at > now then
+      local to = held(t, level < deepest and level or deepest, at)
+      if to < at then
+        at = to
+        B[k] = at
+        ahead = ahead + 1
+        if WRITE[k] < 1 then WRITE[k] = 1 end
+      end
     end
     if level > deepest then level = deepest end
     local current = at > now and at or now
