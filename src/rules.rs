@@ -163,6 +163,8 @@ pub struct RuleLimit {
     pub id_hash: u32,
     pub limit: Limit,
     pub name: Option<Box<str>>,
+    /// From which it has what it doesn't say itself.
+    pub tier: Option<Arc<str>>,
     /// For [`crate::store::Key::limit_name`]: empty unless several limits of the rule would share a counter.
     pub key_name: Box<str>,
     /// `false`: counted and reported, never denies.

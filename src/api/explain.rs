@@ -105,6 +105,7 @@ fn overriding(of: &Overriding) -> ExplainedOverride {
         expires: of.expires.map(moment::text).unwrap_or_default(),
         reason: of.reason.clone(),
         owner: of.owner.clone(),
+        warning: of.warning.clone(),
         why: String::new(),
     }
 }
@@ -142,6 +143,7 @@ fn counter(counter: &CounterLook) -> ExplainedCounter {
             burst: algorithm.has_burst().then_some(burst),
             enforce: counter.enforce,
             name: counter.name.as_deref().unwrap_or_default().to_owned(),
+            tier: counter.tier.as_deref().unwrap_or_default().to_owned(),
         }),
         key: counter.key.clone(),
         admits: counter.reading.map(|reading| reading.admitted),

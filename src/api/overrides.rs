@@ -191,6 +191,7 @@ fn numbers(limit: &RuleLimit) -> LimitNumbers {
         burst: numbers.algorithm.has_burst().then_some(numbers.burst),
         enforce: limit.enforce,
         name: limit.name.as_deref().unwrap_or_default().to_owned(),
+        tier: limit.tier.as_deref().unwrap_or_default().to_owned(),
     }
 }
 

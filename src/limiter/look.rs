@@ -65,12 +65,16 @@ pub struct Overriding {
     pub expires: Option<UnixMicros>,
     pub reason: String,
     pub owner: String,
+    /// What its owner should know, such as a tier that is gone; mostly empty.
+    pub warning: String,
 }
 
 /// One counter of the request.
 pub struct CounterLook {
     pub limit_id: Arc<str>,
     pub name: Option<Box<str>>,
+    /// From which it has what it doesn't say itself.
+    pub tier: Option<Arc<str>>,
     pub limit: Limit,
     pub enforce: bool,
     pub role: Role,
@@ -165,6 +169,7 @@ impl Limiter {
             CounterLook {
                 limit_id: requested_id(request.domain).into(),
                 name: None,
+                tier: None,
                 limit: ask.limit,
                 enforce: true,
                 role: ask.role,
@@ -193,6 +198,7 @@ impl Limiter {
                 let counters = limits.map(|((nth, (limit, on_store_failure)), index)| CounterLook {
                     limit_id: counted.known_as(nth).map_or_else(|| Arc::clone(&limit.id), |own| Arc::clone(&own.id)),
                     name: limit.name.clone(),
+                    tier: limit.tier.clone(),
                     enforce: limit.enforce,
                     on_store_failure,
                     ..counter(index)
@@ -227,6 +233,7 @@ impl Overriding {
             expires: row.expires,
             reason: text("reason"),
             owner: text("owner"),
+            warning: row.warning.as_deref().unwrap_or_default().to_owned(),
         }
     }
 
@@ -239,6 +246,7 @@ impl Overriding {
             expires: row.expires(),
             reason: row.reason().to_owned(),
             owner: row.owner().to_owned(),
+            warning: String::new(),
         }
     }
 }

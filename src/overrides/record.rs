@@ -154,6 +154,8 @@ impl Numbers {
             id_hash: 0,
             limit,
             name: self.name.clone(),
+            // Whatever it came from, these numbers are its own.
+            tier: None,
             key_name: self.key_name.clone(),
             enforce: self.enforce.unwrap_or(true),
             count_denied: match self.count_denied {

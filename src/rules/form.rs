@@ -1,7 +1,7 @@
 //! Limits as they are written: one or a list, each in any of its forms, with what its tier says filled in. Knows nothing
 //! of descriptors, of where a limit applies, or of what it comes to with the defaults around it.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use crate::limit::{Algorithm, CountDenied, FailurePolicy, SUB_WINDOWS_MAX};
 
@@ -40,6 +40,7 @@ pub(super) struct Form {
     pub(super) manner: Manner,
     pub(super) burst: Option<Said<u32>>,
     pub(super) name: Box<str>,
+    pub(super) tier: Option<Arc<str>>,
     pub(super) replaces: Vec<Box<str>>,
     pub(super) enforce: bool,
     /// It is a tier as that stands, and was checked there.
@@ -145,6 +146,7 @@ impl Pen<'_> {
             manner: own.or(base.manner),
             burst: burst.or(base.burst),
             name: name.into(),
+            tier: base.tier,
             replaces,
             enforce: enforce.unwrap_or(base.enforce),
             is_checked: is_tier,
@@ -251,6 +253,7 @@ impl Form {
             manner: Manner::default(),
             burst: None,
             name: Box::default(),
+            tier: None,
             replaces: Vec::new(),
             enforce: true,
             is_checked: false,

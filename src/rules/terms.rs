@@ -80,6 +80,7 @@ impl Pen<'_> {
                 id,
                 limit,
                 name: Some(&form.name).filter(|name| !name.is_empty()).cloned(),
+                tier: form.tier.clone(),
                 key_name: Box::default(),
                 enforce: form.enforce,
                 count_denied: count_denied.map_or(around.process.count_denied, |said| said.value),

@@ -44,6 +44,7 @@ impl Pen<'_> {
         for (key, value) in entries.iter() {
             let Some(name) = self.key(key) else { continue };
             let form = self.form(value, &TIER, &Tiers::default());
+            let form = form.map(|form| Form { tier: Some(name.into()), ..form });
             if let Some((form, quota)) = form.as_ref().and_then(|form| Some((form, form.quota?))) {
                 self.check_numbers(form, quota, terms::numbers(form, quota, around), around);
             }

@@ -71,7 +71,7 @@ fn of_override(it: &ExplainedOverride) -> String {
     let matches: Vec<String> = it.r#match.iter().map(|entry| format!("{}={}", entry.key, entry.value)).collect();
     let place = if it.id.is_empty() { it.place.clone() } else { format!("set at run time as {}", it.id) };
     let mut text = format!("{} ({place})", matches.join(","));
-    for (what, said) in [("ends", &it.expires), ("because", &it.reason), ("of", &it.owner)] {
+    for (what, said) in [("ends", &it.expires), ("because", &it.reason), ("of", &it.owner), ("but", &it.warning)] {
         if !said.is_empty() {
             let _ = write!(text, ", {what} {said}");
         }
@@ -134,7 +134,8 @@ fn of_held(out: &mut String, it: &ExplainedCounter) {
 
 fn of_limit(limit: &LimitNumbers) -> String {
     let burst = limit.burst.map(|burst| format!(", burst {burst}")).unwrap_or_default();
-    format!("{} in {}, {}{burst}", limit.requests, wait(limit.window_seconds), limit.algorithm)
+    let tier = if limit.tier.is_empty() { String::new() } else { format!(", tier {}", limit.tier) };
+    format!("{} in {}, {}{burst}{tier}", limit.requests, wait(limit.window_seconds), limit.algorithm)
 }
 
 /// To the millisecond, beyond a second.

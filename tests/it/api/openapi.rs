@@ -290,6 +290,7 @@ async fn every_operation_status_and_field_of_the_document_is_served() {
     })
     .await;
     seen.ask(&tollgate, ask(GET, "")).await;
+    seen.ask(&tollgate, ask(EXPLAIN, r#"{"user": "alice"}"#)).await;
 
     // Without rules nothing can be said, and without a store neither what was counted nor who changed what.
     let env = [

@@ -175,9 +175,32 @@ async fn overrides_and_the_limit_of_a_checks_own_are_told_with_their_counters() 
     assert_eq!(told, expected, "{answer:#}");
     assert_eq!((&counter["limit"]["requests"], &counter["holds"]["hits"]), (&json!(50), &json!(1.0)), "{answer:#}");
 
+    assert_eq!(counter["limit"]["tier"], "gold", "{answer:#}");
+
     let answer = explained(&tollgate, &json!({"user": "vip"})).await;
+    assert_eq!(answer["descriptors"][0]["counters"][0]["limit"]["tier"], "gold", "{answer:#}");
     let found = &answer["descriptors"][0]["override"];
     assert_eq!((&found["source"], &found["owner"]), (&json!("file"), &json!("sales")), "{answer:#}");
     let place = format!("{}:7", rules.path().join("api.yaml").display());
     assert_eq!(found["place"], place, "{answer:#}");
+    let grpc = tollgate.grpc.to_string();
+    let asked = ["explain", "--api", "--addr", &grpc, "--entry", "user=alice"];
+    let output = run_to_end(&asked, &[("TOLLGATE_TOKEN", "secret")]);
+    let said = String::from_utf8(output.stdout).expect("text");
+    assert!(said.contains("  override  user=alice (set at run time as a-1), ends 2"), "{said}");
+    assert!(said.contains("  limit     api/user: 50 in 1h, sliding_window, tier gold; 49 left"), "{said}");
+
+    // Its tier is gone: the last numbers hold, and the explanation says so.
+    rules.write("api.yaml", &RULES.replace("gold", "silver"));
+    let answer = eventually("a warning that the tier is gone", || async {
+        let answer = explained(&tollgate, &json!({"user": "alice"})).await;
+        answer["descriptors"][0]["override"]["warning"].is_string().then_some(answer)
+    })
+    .await;
+    let (found, counter) = (&answer["descriptors"][0]["override"], &answer["descriptors"][0]["counters"][0]);
+    assert!(found["warning"].as_str().unwrap().contains("there is no tier `gold`"), "{answer:#}");
+    assert_eq!((&counter["limit"]["requests"], counter["limit"].get("tier")), (&json!(50), None), "{answer:#}");
+    let output = run_to_end(&asked, &[("TOLLGATE_TOKEN", "secret")]);
+    let said = String::from_utf8(output.stdout).expect("text");
+    assert!(said.contains(", but its limit can't be read any more, so its last numbers hold"), "{said}");
 }
