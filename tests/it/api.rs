@@ -1,5 +1,6 @@
 //! Tollgate's own interface as its clients see it: the real binary, over HTTP and gRPC.
 
+mod bounds;
 mod checks;
 pub(crate) mod client;
 mod docs;

@@ -156,6 +156,52 @@ async fn what_is_exported_is_imported_as_it_was() {
 }
 
 #[tokio::test]
+async fn what_no_row_of_csv_holds_is_refused_with_the_way_out_and_exported_and_imported_as_ndjson() {
+    let rules = RulesDir::with("api.yaml", RULES);
+    let bench = Bench::start(&rules).await;
+    let put = async |id: &str, spec: &Value| {
+        let what = format!("PUT /v1/domains/api/overrides/{id}");
+        let answer = call(bench.tollgate.http, &what, Some("secret"), &spec.to_string()).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+    };
+    let plain = json!({"match": {"user": "bob"}, "limit": "9/h"});
+    put("plain", &plain).await;
+    let specs = [
+        json!({"match": {"user": "two"}, "limit": [{"name": "m", "requests": 5, "window": "1m"}, "9/h"]}),
+        json!({"match": {"user": "window"}, "limit": {"requests": 5, "window": "90s", "sub_windows": 8}}),
+        json!({"match": {"user": "denied"}, "limit": {"tier": "gold", "count_denied": true, "enforce": false}}),
+        json!({"match": {"user": "fails"}, "limit": {"requests": 5, "window": "1h", "on_store_failure": "closed"},
+            "reason": "a\nb, \"c\"", "owner": "sales", "expires": "2100-01-01T00:00:00Z"}),
+    ];
+    for (nth, spec) in specs.iter().enumerate() {
+        let id = format!("full-{nth}");
+        put(&id, spec).await;
+        let said = bench.run(&["export"]).refused();
+        assert!(said.contains(&format!("`{id}`")) && said.contains("export with --ndjson"), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        bench.run(&["delete", &id]).done();
+    }
+    assert!(bench.run(&["export"]).done().contains("bob"), "what has room is exported");
+
+    for (nth, spec) in specs.iter().enumerate() {
+        put(&format!("full-{nth}"), spec).await;
+    }
+    let exported = bench.run(&["export", "--ndjson"]).done();
+    assert_eq!(exported.lines().count(), specs.len() + 1, "{exported}");
+    let ids = ["plain", "full-0", "full-1", "full-2", "full-3"];
+    for id in ids {
+        bench.run(&["delete", id]).done();
+    }
+    let path = bench.write("all.ndjson", &exported);
+    assert_eq!(bench.run(&["import", path.to_str().expect("text")]).done(), "5 written\n");
+    for (id, spec) in ids.iter().zip([&plain].into_iter().chain(&specs)) {
+        let found = call(bench.tollgate.http, &format!("GET /v1/domains/api/overrides/{id}"), Some("secret"), "").await;
+        assert_eq!(&found.json()["spec"], spec, "{id}");
+    }
+    assert_eq!(bench.run(&["export", "--ndjson"]).done(), exported);
+}
+
+#[tokio::test]
 async fn bad_rows_are_listed_with_their_places_and_nothing_is_written() {
     let rules = RulesDir::with("api.yaml", RULES);
     let bench = Bench::start(&rules).await;

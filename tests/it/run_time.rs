@@ -1,6 +1,9 @@
 //! What is changed while the service runs, over HTTP: overrides and resets, on one replica with a state directory and on
 //! two that share Redis.
 
+mod audit;
+mod force;
+
 use serde_json::{Value, json};
 
 use crate::{

@@ -1,10 +1,16 @@
 //! Who may: tokens that are wrong, missing, out of scope or replaced, over HTTP and gRPC.
 
-use tollgate::api::{CheckRequest, ListOverridesRequest, tollgate_client::TollgateClient};
-use tonic::{Code, Request};
+use tollgate::api::{
+    CheckRequest, DeleteOverrideRequest, Entry, GetOverrideRequest, Limit, ListAuditRequest, ListOverridesRequest,
+    OverrideSpec, ResetCounterRequest, SetOverrideRequest, tollgate_client::TollgateClient,
+};
+use tonic::{Code, Request, Status, transport::Channel};
 
 use super::{RULES, client::call, token_line, with_tokens, write_tokens};
-use crate::harness::{RulesDir, Tollgate, channel, eventually, run_to_end};
+use crate::{
+    harness::{RulesDir, Tollgate, channel, eventually, run_to_end},
+    redis_server::RedisServer,
+};
 
 /// Every call that needs a token, with a body that would do.
 const GUARDED: [(&str, &str); 7] = [
@@ -137,4 +143,107 @@ fn a_token_file_that_is_wrong_ends_a_start() {
     assert!(said.contains("TOLLGATE_API_TOKEN_FILE"), "{said}");
     let said = start(&[("TOLLGATE_API_AUTH", "some")]);
     assert!(said.contains("TOLLGATE_API_AUTH"), "{said}");
+}
+
+/// The status of each call that needs a token.
+async fn codes(client: &TollgateClient<Channel>, token: Option<&str>) -> [Code; 7] {
+    fn with<T>(message: T, token: Option<&str>) -> Request<T> {
+        let mut request = Request::new(message);
+        if let Some(token) = token {
+            let value = format!("Bearer {token}").parse().expect("a token is text");
+            request.metadata_mut().insert("authorization", value);
+        }
+        request
+    }
+    fn code<T>(answer: Result<T, Status>) -> Code {
+        answer.err().map_or(Code::Ok, |status| status.code())
+    }
+    let [mut a, mut b, mut c, mut d, mut e, mut f, mut g] = [(); 7].map(|()| client.clone());
+    let (domain, id) = ("api".to_owned(), "x".to_owned());
+    let entries = vec![Entry { key: "user".into(), value: "alice".into() }];
+    let check = CheckRequest { domain: domain.clone(), user: Some("alice".into()), ..CheckRequest::default() };
+    let spec = Some(OverrideSpec {
+        r#match: entries.clone(),
+        limit: vec![Limit { short: "5/s".into(), ..Limit::default() }],
+        ..OverrideSpec::default()
+    });
+    let set = SetOverrideRequest { domain: domain.clone(), id: id.clone(), spec, ..SetOverrideRequest::default() };
+    let get = GetOverrideRequest { domain: domain.clone(), id: id.clone() };
+    let list = ListOverridesRequest { domain: domain.clone(), ..ListOverridesRequest::default() };
+    let delete = DeleteOverrideRequest { domain: domain.clone(), id, ..DeleteOverrideRequest::default() };
+    let reset = ResetCounterRequest { domain: domain.clone(), entries, ..ResetCounterRequest::default() };
+    let audit = ListAuditRequest { domain, ..ListAuditRequest::default() };
+    [
+        code(a.explain(with(check, token)).await),
+        code(b.set_override(with(set, token)).await),
+        code(c.get_override(with(get, token)).await),
+        code(d.list_overrides(with(list, token)).await),
+        code(e.delete_override(with(delete, token)).await),
+        code(f.reset_counter(with(reset, token)).await),
+        code(g.list_audit(with(audit, token)).await),
+    ]
+}
+
+#[tokio::test]
+async fn over_grpc_no_call_is_answered_without_a_token_that_is_known_and_may() {
+    let rules = RulesDir::with("api.yaml", RULES);
+    rules.write("shop.yaml", "domain: shop\n");
+    let file = rules.path().join("tokens");
+    let lines = token_line("ops", "secret", "*@api")
+        + &token_line("ci", "check-only", "check")
+        + &token_line("shop", "shop-only", "*@shop")
+        + &token_line("reader", "reader", "explain,overrides.read,audit.read");
+    write_tokens(&file, &lines);
+    let env = [("TOLLGATE_API_TOKEN_FILE", file.to_str().expect("temporary paths are text"))];
+    let tollgate = Tollgate::start_with(rules.path(), &env).await;
+    let client = TollgateClient::new(channel(tollgate.grpc));
+    for token in [None, Some(""), Some("secreT"), Some("secret and more")] {
+        assert_eq!(codes(&client, token).await, [Code::Unauthenticated; 7], "{token:?}");
+    }
+    for token in ["check-only", "shop-only"] {
+        assert_eq!(codes(&client, Some(token)).await, [Code::PermissionDenied; 7], "{token}");
+    }
+    assert_eq!(codes(&client, Some("secret")).await, [Code::Ok; 7], "in an order in which each can be done");
+    let no = Code::PermissionDenied;
+    assert_eq!(codes(&client, Some("reader")).await, [Code::Ok, no, Code::NotFound, Code::Ok, no, no, Code::Ok]);
+
+    // Rotated: on the connection that is there already.
+    write_tokens(&file, &token_line("ops", "rotated", "*"));
+    eventually("the new token is known", || async {
+        (codes(&client, Some("rotated")).await[0] == Code::Ok).then_some(())
+    })
+    .await;
+    assert_eq!(codes(&client, Some("rotated")).await, [Code::Ok; 7]);
+    assert_eq!(codes(&client, Some("secret")).await, [Code::Unauthenticated; 7], "the old token is gone");
+}
+
+#[tokio::test]
+async fn at_its_most_talkative_the_log_has_no_token_and_no_password() {
+    let redis = RedisServer::start_with(&["--requirepass", "hunter2"]);
+    let rules = RulesDir::with("api.yaml", RULES);
+    let url = format!("redis://:hunter2@{}", redis.address());
+    let tollgate = with_tokens(&rules, &[("LOG_LEVEL", "trace"), ("REDIS_URL", &url)]).await;
+    write_tokens(
+        &rules.path().join("tokens"),
+        &(token_line("ops", "secret", "*") + &token_line("ci", "opensesame", "*")),
+    );
+    let client = TollgateClient::new(channel(tollgate.grpc));
+    eventually("a write with the new token", || async {
+        (codes(&client, Some("opensesame")).await == [Code::Ok; 7]).then_some(())
+    })
+    .await;
+    codes(&client, Some("wrong-over-grpc")).await;
+    for token in ["opensesame", "wrong-over-http"] {
+        for (what, body) in GUARDED {
+            call(tollgate.http, what, Some(token), body).await;
+        }
+    }
+    // A file that can't be read, and a token in the place of a digest.
+    write_tokens(&rules.path().join("tokens"), "ops:in-the-clear:*\n");
+    tollgate.process.line("that it can't be used", |line| line.contains("can't be used").then_some(())).await;
+    let log = tollgate.process.log();
+    assert!(log.contains("\"message\":\"audit\"") && log.contains("\"token\":\"ci\""), "names are told:\n{log}");
+    for secret in ["opensesame", "wrong-over-grpc", "wrong-over-http", "in-the-clear", "hunter2"] {
+        assert!(!log.contains(secret), "{secret} is in the log:\n{log}");
+    }
 }
