@@ -50,6 +50,31 @@ proptest! {
         prop_assert_eq!(hits(first.until.0 - 1), held.hits);
         prop_assert_eq!(hits(first.until.0), held.hits - together as f64);
     }
+
+    /// Redis is not ours alone: what can be read as a counter can be told, whatever it says.
+    #[test]
+    fn whatever_numbers_a_counter_has_are_told(
+        limit in any_limit(any_algorithm()), now in 0u64..1 << 60, numbers in (0u64..1 << 53, 0u64..1 << 53), hits in 1u32..,
+        times in prop::collection::vec(0u64..1 << 53, 1..40)
+    ) {
+        let packed = match limit.algorithm {
+            SlidingLog => {
+                let mut times = times;
+                times.sort_unstable();
+                let (newest, sum) = (*times.last().expect("one at least"), u64::from(hits) * times.len() as u64);
+                let entries = times.iter().flat_map(|time| [&time.to_le_bytes()[..7], &hits.to_le_bytes()].concat());
+                let header = [&[0; 6], &newest.to_le_bytes()[..7], &sum.to_le_bytes()[..6], &[0; 4]].concat();
+                let count = (times.len() as u32).to_le_bytes();
+                header.into_iter().chain(count).chain(entries).collect()
+            }
+            SlidingWindow => [&[0; 6], &numbers.0.to_le_bytes()[..7], &hits.to_le_bytes(), &[0; 7]].concat(),
+            _ => [&[0; 6], &numbers.0.to_le_bytes()[..7], &numbers.1.to_le_bytes()[..7]].concat(),
+        };
+        let state = State::decode(&packed, limit.algorithm).expect("it is well formed");
+        let held = state.held(&limit, UnixMicros(now));
+        prop_assert!(held.hits >= 0.0 && held.parts.len() <= 65, "{held:?}");
+        prop_assert!(held.parts.iter().all(|part| part.until > part.since), "{held:?}");
+    }
 }
 
 #[test]

@@ -15,8 +15,8 @@ fn small() -> Memory {
     Memory::new(MemorySettings { max_bytes: MAX })
 }
 
-/// Puts `hits` to the counter of one user of one rule.
-fn put(memory: &Memory, rule: u32, user: u64, limit: Limit, hits: i64, now: UnixMicros) -> Reading {
+/// What is asked about the counter of one user of one rule.
+fn with_ask<T>(rule: u32, user: u64, limit: Limit, hits: i64, put: impl FnOnce(&Ask<'_>) -> T) -> T {
     let (domain, value) = (rule.to_string(), user.to_string());
     let entries = [Entry { key: "user", value: &value }];
     let key = Key {
@@ -27,7 +27,17 @@ fn put(memory: &Memory, rule: u32, user: u64, limit: Limit, hits: i64, now: Unix
         variable: 0,
     };
     let cost = Cost { hits, charge_denied: false };
-    memory.apply(&[Ask { key, rule, limit, cost, role: Role::Enforced }], Gate::default(), now)[0]
+    put(&Ask { key, rule, limit, cost, role: Role::Enforced })
+}
+
+/// Puts `hits` to it.
+fn put(memory: &Memory, rule: u32, user: u64, limit: Limit, hits: i64, now: UnixMicros) -> Reading {
+    with_ask(rule, user, limit, hits, |ask| memory.apply(&[*ask], Gate::default(), now)[0])
+}
+
+/// What it holds.
+fn held(memory: &Memory, rule: u32, user: u64, limit: Limit, now: UnixMicros) -> f64 {
+    with_ask(rule, user, limit, 0, |ask| memory.state(ask, now).held(&limit, now).hits)
 }
 
 fn per_minute(requests: u32) -> Limit {
@@ -112,6 +122,20 @@ fn key_that_finds_room_later_goes_on_from_its_overflow_counter() {
     assert_eq!(put(&memory, 2, 100_000, hour, 1, later).remaining, 5);
     assert_eq!(put(&memory, 2, 100_000, hour, 1, later).remaining, 4);
     assert_eq!(memory.overflow_hits(), before);
+}
+
+#[test]
+fn what_a_key_holds_is_told_of_its_own_counter_and_of_one_that_stands_in_for_it() {
+    let memory = small();
+    put(&memory, 2, 100_000, per_minute(1_000), 7, NOW);
+    assert_eq!(held(&memory, 2, 100_000, per_minute(1_000), NOW), 7.0);
+    assert_eq!(held(&memory, 2, 100_001, per_minute(1_000), NOW), 0.0, "nobody else's");
+    flood(&memory, 2, 0..15_000);
+    let latecomer = put(&memory, 2, 200_000, per_minute(1_000_000), 1, NOW);
+    let told = held(&memory, 2, 200_000, per_minute(1_000_000), NOW);
+    assert_eq!(told, 1_000_000.0 - latecomer.remaining as f64, "what it is decided by");
+    assert!(told > 1.0, "others are counted there too");
+    assert_eq!(held(&memory, 2, 100_000, per_minute(1_000), NOW), 7.0);
 }
 
 #[test]

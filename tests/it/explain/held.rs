@@ -180,6 +180,31 @@ async fn in_a_cluster_the_key_is_told_with_the_hash_tag_that_places_it() {
     assert!(holders.len() > 1, "six users lie on more than one of three nodes");
 }
 
+#[tokio::test]
+async fn what_limits_of_a_second_hold_is_read_from_the_redis_that_they_have_for_themselves() {
+    const RULES: &str = "
+domain: api
+descriptors:
+  - key: user
+    rate_limit: [{name: now, requests: 100, window: 1s}, {name: daily, requests: 100, window: 1d}]
+";
+    // Whose clock stands: nothing leaves while the test looks.
+    let clock = Clock::new();
+    let (main, per_second) = (RedisServer::start(), clock.redis());
+    let rules = RulesDir::with("api.yaml", RULES);
+    let urls = [main.address(), per_second.address()];
+    let env = [("REDIS_URL", &*urls[0]), ("REDIS_PERSECOND", "true"), ("REDIS_PERSECOND_URL", &*urls[1]), PATIENT];
+    let tollgate = with_tokens(&rules, &env).await;
+    reads(&tollgate, "bob").await;
+    charge(&tollgate, json!({"descriptors": [{"entries": {"user": "bob"}}], "hits": 3})).await;
+    let answer = explained(&tollgate, &json!({"user": "bob"})).await;
+    assert_eq!(held(&answer), [("now", 3, 1), ("daily", 3, 1)], "{answer:#}");
+    for (counter, [home, other]) in counters(&answer).iter().zip([[&per_second, &main], [&main, &per_second]]) {
+        let key = counter["key"].as_str().expect("text");
+        assert_eq!([home, other].map(|redis| redis.cli(&["EXISTS", key])), ["1", "0"], "{key}");
+    }
+}
+
 /// Of each algorithm, in the order in which their waits are tried.
 const SOON: &str = "
 domain: api
