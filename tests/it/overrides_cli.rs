@@ -1,6 +1,9 @@
 //! `tollgate overrides` against a running service that wants a token: what the commands change, print and refuse.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
 
 use serde_json::{Value, json};
 
@@ -199,6 +202,38 @@ async fn what_no_row_of_csv_holds_is_refused_with_the_way_out_and_exported_and_i
         assert_eq!(&found.json()["spec"], spec, "{id}");
     }
     assert_eq!(bench.run(&["export", "--ndjson"]).done(), exported);
+}
+
+#[tokio::test]
+async fn a_long_import_shows_its_progress_on_a_terminal_alone_and_is_exported_page_by_page() {
+    // More than a page of the list.
+    const ROWS: usize = 1_100;
+    let rules = RulesDir::with("api.yaml", RULES);
+    let bench = Bench::start(&rules).await;
+    let rows: String = (0..ROWS).map(|nth| format!("user{nth},9/h\n")).collect();
+    let file = bench.write("long.csv", &format!("match.user,limit\n{rows}"));
+    let file = file.to_str().expect("text");
+    assert_eq!(bench.run(&["import", file]).done(), format!("{ROWS} written\n"));
+
+    // `script` runs it on a terminal of its own, and passes on what stands there.
+    let (address, token) = (bench.tollgate.grpc.to_string(), bench.directory.path().join("token"));
+    let words = [env!("CARGO_BIN_EXE_tollgate"), "overrides", "import", "--domain", "api", "--addr", &address];
+    let line = words.join(" ") + &format!(" --token-file {} {file}", token.display());
+    let ran = Command::new("script").args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).output();
+    let ran = ran.expect("`script` is a part of every Debian");
+    let shown = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success() && shown.ends_with(&format!("{ROWS} written\r\n")), "{shown}");
+    for what in ["checked", "written"] {
+        let bar = format!("[{}] {ROWS} of {ROWS} {what}", "#".repeat(40));
+        assert!(shown.contains(&bar), "no {bar}:\n{shown}");
+        let half = shown.split('\r').filter(|bar| bar.contains("#-") && bar.ends_with(what)).count();
+        assert!(half > 10, "it grows: {half} steps:\n{shown}");
+    }
+
+    let exported = bench.run(&["export"]).done();
+    assert_eq!(exported.lines().count(), 1 + ROWS);
+    assert_eq!(bench.run(&["list"]).done().lines().count(), ROWS);
+    assert!((0..ROWS).all(|nth| exported.contains(&format!("\nuser{nth},"))), "each of them");
 }
 
 #[tokio::test]
