@@ -265,3 +265,57 @@ async fn random_histories_read_and_store_the_same_in_lua_as_in_rust() {
     assert!(redis.tally().set_back.get() > 0, "some clocks stepped back by far");
     assert_eq!(redis.tally().damaged.get(), 0);
 }
+
+/// A request of `asks` counters of its own: what comes in a crowd, of which Redis decides many in one go.
+fn own_question(random: &mut SmallRng, user: usize, limits: &[Limit]) -> Question {
+    let put = |(nth, limit): (usize, &Limit)| Put {
+        user: format!("crowd{}-{user}-{nth}", limits.len()),
+        limit: *limit,
+        cost: Cost { hits: if random.random_range(0..30) == 0 { 3 } else { 1 }, charge_denied: false },
+        role: Role::Enforced,
+    };
+    Question { puts: limits.iter().enumerate().map(put).collect(), gate: Gate::default() }
+}
+
+/// Crowds of requests that share no counter, most of them usual; here and there one is refused, by any of its limits.
+#[tokio::test]
+async fn a_crowd_of_requests_reads_and_stores_the_same_as_one_after_the_other() {
+    let server = RedisServer::start();
+    let redis = store(settings(&server)).await;
+    let mut connection = server.connection();
+    let limit = |requests, algorithm| Limit::new(requests, Micros(60_000_000), algorithm);
+    let sliding = |requests| limit(requests, Algorithm::SlidingWindow);
+    let shapes: [&[Limit]; 5] = [
+        &[sliding(9)],
+        &[sliding(9), sliding(14)],
+        &[sliding(40), sliding(9), sliding(12)],
+        &[sliding(12), limit(9, Algorithm::FixedWindow), sliding(10)],
+        &[limit(9, Algorithm::TokenBucket)],
+    ];
+    let mut refused = [0; 5];
+    for seed in 0..4 {
+        let mut random = SmallRng::seed_from_u64(seed);
+        let (mut model, mut now) = (Model::default(), START + seed * 600_000_000);
+        for turn in 0..30 {
+            now = random_step(&mut random, 60_000_000, now);
+            let mut crowd: Vec<(usize, Question)> = Vec::new();
+            for (nth, shape) in shapes.iter().enumerate() {
+                let users = (0..20).filter(|_| random.random_bool(0.6)).collect::<Vec<usize>>();
+                crowd.extend(users.into_iter().map(|user| (nth, own_question(&mut random, user + 100 * nth, shape))));
+            }
+            let questions: Vec<Question> = crowd.iter().map(|(_, question)| question.clone()).collect();
+            let said = ask_together(&redis, &questions, now).await;
+            for (said, (shape, question)) in said.iter().zip(&crowd) {
+                let expected = model.apply(question, UnixMicros(now));
+                assert_eq!(said, &expected, "seed {seed}, turn {turn}, now {now}, {question:#?}");
+                refused[*shape] += u32::from(!said.iter().all(|reading| reading.admitted));
+            }
+        }
+        for (key, (state, limit)) in &model.states {
+            assert_eq!(&stored(&mut connection, key, limit.algorithm), state, "seed {seed}, now {now}");
+        }
+        redis::cmd("FLUSHALL").exec(&mut connection).expect("it is ours");
+    }
+    assert!(refused.iter().all(|&count| count > 20), "each shape was refused here and there: {refused:?}");
+    assert_eq!(redis.tally().damaged.get(), 0);
+}

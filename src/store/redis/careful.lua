@@ -24,7 +24,18 @@ local function careful()
   -- By algorithm: unpack a value, put a term to it, pack it (a sliding window's pairs only where asked), when an absent
   -- key would mean the same; and how to write in place, where one SETRANGE isn't enough.
   local OPEN, STEP, VALUES, EXPIRES, REWRITE, USES = {}, {}, {}, {}, {}, {}
-  for i = 1, #terms do USES[terms[i].algorithm] = true end
+
+  -- `part` and `index` are the sub-window's length (a fixed window is its own) and the current one.
+  local terms = {}
+  for at = 17, #head, 64 do
+    local algorithm, hits, charges, role, requests, window, n, burst = unpick('<dddddddd', head, at)
+    local part = algorithm == 0 and -floor(-window / n) or window
+    terms[#terms + 1] = {
+      algorithm = algorithm, hits = hits, charges = charges == 1, charged = charges, role = role, requests = requests,
+      window = window, n = n, burst = burst, part = part, index = floor(now / part),
+    }
+    USES[algorithm] = true
+  end
 
   -- sliding.lua goes here
   -- fixed.lua goes here
@@ -149,5 +160,5 @@ local function careful()
     end
   end
 
-  return one, several, write
+  return one, several, write, terms
 end

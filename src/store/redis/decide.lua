@@ -19,8 +19,9 @@
 -- Rust twins: `step` and `undo` of src/algorithm.rs per algorithm, `settle` of src/store/settle.rs per request, and the
 -- packed states of src/algorithm/layout.rs. All numbers are whole and below 2^53; sums are taken in an order that keeps them so.
 --
--- Its cost is the number of Lua's steps, so it has two parts. The first takes the usual requests, sliding windows that
--- admit with hits to spare, in plain loops; `careful` takes all others, and is only built where one comes.
+-- Its cost is the number of Lua's steps and of the things that it makes, so it has two parts. The first takes the usual
+-- requests, sliding windows that admit with hits to spare, in a plain loop; `careful` takes all others. That, and
+-- whatever else not every batch needs, is only built where it is needed.
 
 local call, byte, sub, floor, keys = redis.call, string.byte, string.sub, math.floor, KEYS
 local pack, unpick = struct.pack, struct.unpack
@@ -51,167 +52,124 @@ local function new_deadline(expires)
   return -floor(-(expires + (life > 2000000 and life or 2000000)) / 1000)
 end
 
--- Terms. `part` and `index` are the sub-window's length (a fixed window is its own) and the current one; `expires` is
--- when a counter that is hit now is empty again, `deadline_min` the least deadline of its key. `most` is what a usual
--- request leaves of an empty counter, and the half of a usual answer; less than 1 where no request is usual.
-local terms = {}
-for at = 17, #head, 64 do
-  local algorithm, hits, charges, role, requests, window, n, burst = unpick('<dddddddd', head, at)
-  local part = algorithm == 0 and -floor(-window / n) or window
-  local index = floor(now / part)
-  local expires = (index + n + 1) * part
-  terms[#terms + 1] = {
-    algorithm = algorithm, hits = hits, charges = charges == 1, charged = charges, role = role, requests = requests, window = window,
-    n = n, burst = burst, part = part, index = index, most = algorithm == 0 and hits > 0 and requests - hits + 0.5 or 0, expires = expires,
-    deadline_min = (expires + slack(expires - now)) / 1000,
-  }
-end
-
 local raw = call('MGET', unpack(keys))
-local answers, answered = {}, 4
+-- The first four are said of the whole batch. Both tables are made at their full size: they are filled out of order.
+local answers, answered = { 0, 0, 0, 0, unpack(keys) }, 4
 local damaged, first_damaged, ahead = 0, 0, 0
 
 -- What the first part will write, by counter, false where it leaves that to `careful`: four bytes are the count of the
 -- current sub-window, more are all from the index on, or all where the counter has a new TTL.
-local puts, ttls = {}, {}
+local puts, ttls = { unpack(keys) }, {}
 
--- A counter that begins now, or whose key must live longer: its value up to the index.
-local function prolong(k, t)
-  local till = new_deadline(t.expires)
-  ttls[k] = string.format('%.0f', till - floor(now / 1000))
-  return pack('<I6', till)
-end
-
--- The value of a counter that goes on in another sub-window than the one that it was last hit in, and what it held of
--- hits that still count.
-local function turned(k, value, t, index, hits, older, all)
-  local till, oldest, pairs = unpick('<I6', value), byte(value, 23, 24)
-  local by, n, from = t.index - index, t.n, 25
-  if by < 0 or pairs > oldest or #value < 24 + 5 * pairs or till > DEADLINE_MAX then return end
-  if by > n then
-    hits, older, oldest, pairs = 0, 0, 0, 0
-  else
-    oldest = by + oldest
-    while oldest > n do
-      if pairs == 0 then
-        oldest = by
-      else
-        local _, left = unpick('<BI4', value, from)
-        older, pairs, from = older - left, pairs - 1, from + 5
-        oldest = pairs > 0 and (t.index - byte(value, from)) % 256 or by
-      end
-    end
-    older, pairs = older + hits, pairs + 1
-  end
-  local put = pack('<I7I4I5BB', t.index, all, older, oldest, pairs)
-  if pairs > 0 then
-    -- The sub-window before becomes the newest pair.
-    put = put .. sub(value, from, from + 5 * pairs - 6) .. pack('<BI4', index % 256, hits)
-  end
-  if till < t.deadline_min then put = prolong(k, t) .. put end
-  return put, older
-end
-
-local one, several, write
+local one, several, write, terms
 
 local at, size = 1, #runs
--- The last counter of a run that was taken, and how many requests of the run are still to come.
-local k, rest = 0, 0
-local times, gate, count, apart, t, of
+-- The last counter of a run that was taken, how many requests of the run are still to come, and how many of these are
+-- tried at once: all, but few after one that was not usual, for the first part goes ask by ask and might do too much.
+local k, rest, span = 0, 0, 0
+local times, gate, count, apart, asked
+
+-- Of the term that the first part is at: what each counter is charged, what a usual request leaves of an empty counter,
+-- and the half of a usual answer (0 where no request is usual); the current sub-window and how many there are before it;
+-- when a counter that is hit now is empty again, and the least deadline of its key; what one that begins now holds from
+-- the index on; the bytes of a new deadline, and the TTL.
+local term, all, most, index, n, expires, deadline_min, begun, till_new, ttl_new
 while rest > 0 or at <= size do
   if rest == 0 then
     rest, times, gate, count, at = unpick('<I2I2BB', runs, at)
-    count = count + 1
+    count, span, term = count + 1, rest, 0
     apart = gate >= 4 and gate < 8
     if apart then
-      gate = gate - 4
-      t, at = unpick('<I2', runs, at)
-      t = terms[t]
-      if count > 1 then
-        of = { t }
-        for i = 2, count do
-          of[i], at = unpick('<I2', runs, at)
-          of[i] = terms[of[i]]
-        end
-      end
+      gate, asked, at = gate - 4, at, at + 2 * count
     end
   end
 
-  if apart and count == 1 and t.most >= 1 then
-    local index, all, last = t.index, t.hits * times, k + rest
-    local most = t.most + t.hits - all
-    for i = k + 1, last do
-      local value, put = raw[i]
-      local left = most
-      if value then
-        if #value < 24 then break end
-        local was, hits, older = unpick('<I7I4I5', value, 7)
-        if hits == 0 then break end
-        if was == index then
-          put = pack('<I4', hits + all)
-          left = left - hits - older
-        else
-          put, older = turned(i, value, t, was, hits, older, all)
-          if not put then break end
-          left = left - older
+  local tried, taken = 0, 0
+  if apart then
+    tried = span < rest and span or rest
+    taken = tried
+    for i = 1, count do
+      local nth = unpick('<I2', runs, asked + 2 * i - 2)
+      if nth ~= term then
+        local algorithm, hits, _, _, requests, window, parts = unpick('<ddddddd', head, 64 * nth - 47)
+        term, all, most, begun, till_new = nth, hits * times, 0, nil, nil
+        if algorithm == 0 and hits > 0 then
+          local part = -floor(-window / parts)
+          index, n, most = floor(now / part), parts, requests - all + 0.5
+          expires = (index + n + 1) * part
+          deadline_min = (expires + slack(expires - now)) / 1000
         end
-        if left < 1 then break end
-      else
-        if left < 1 then break end
-        put = prolong(i, t) .. pack('<I7I4I5BB', index, all, 0, 0, 0)
       end
-      k, answered = i, answered + 1
-      puts[i] = put
-      answers[answered] = left
-    end
-    rest = last - k
-  elseif apart and count > 1 then
-    while rest > 0 do
-      local i = 1
-      while i <= count do
-        local t, value, put = of[i], raw[k + i]
-        local left = t.most
-        if left < 1 then break end
-        if value then
-          if #value < 24 then break end
-          local was, hits, older = unpick('<I7I4I5', value, 7)
-          if hits == 0 then break end
-          if was == t.index then
-            put = pack('<I4', hits + t.hits)
-            left = left - hits - older
-          else
-            put, older = turned(k + i, value, t, was, hits, older, t.hits)
-            if not put then break end
-            left = left - older
+      if most < 1 then taken = 0 end
+      for j = k + i, k + taken * count, count do
+        local value, left, till, put = raw[j], most, deadline_min
+        if not value then
+          begun = begun or pack('<I7I4I5BB', index, all, 0, 0, 0)
+          put, till = begun, 0
+        elseif #value >= 24 then
+          local lives, was, hits, older, oldest, pairs = unpick('<I6I7I4I5BB', value)
+          if hits == 0 or was > index then
+            put = nil
+          elseif was == index then
+            put, left = pack('<I4', hits + all), most - hits - older
+          elseif pairs <= oldest and #value >= 24 + 5 * pairs and lives <= DEADLINE_MAX then
+            till, oldest = lives, oldest + index - was
+            if index - was > n then
+              begun = begun or pack('<I7I4I5BB', index, all, 0, 0, 0)
+              put = begun
+            else
+              local from = 25
+              while oldest > n do
+                if pairs == 0 then
+                  oldest = index - was
+                else
+                  local _, gone = unpick('<BI4', value, from)
+                  older, pairs, from = older - gone, pairs - 1, from + 5
+                  oldest = pairs > 0 and (index - byte(value, from)) % 256 or index - was
+                end
+              end
+              -- The sub-window that it was last hit in becomes the newest pair.
+              local behind = sub(value, from, from + 5 * pairs - 1)
+              older = older + hits
+              put = pack('<I7I4I5BBc0BI4', index, all, older, oldest, pairs + 1, behind, was % 256, hits)
+              left = most - older
+            end
           end
-          if left < 1 then break end
-        else
-          put = prolong(k + i, t) .. pack('<I7I4I5BB', t.index, t.hits, 0, 0, 0)
         end
-        puts[k + i], answers[answered + i] = put, left
-        i = i + 1
+        if not put or left < 1 then
+          taken = (j - k - i) / count
+          break
+        end
+        if till < deadline_min then
+          if not till_new then
+            till_new = new_deadline(expires)
+            till_new, ttl_new = pack('<I6', till_new), string.format('%.0f', till_new - floor(now / 1000))
+          end
+          put, ttls[j] = till_new .. put, ttl_new
+        end
+        puts[j], answers[answered + j - k] = put, left
       end
-      if i <= count then break end
-      k, answered, rest = k + count, answered + count, rest - 1
     end
+    k, answered, rest = k + taken * count, answered + taken * count, rest - taken
+    span = taken == tried and 2 * span or 1
   end
 
-  if rest > 0 then
+  if rest > 0 and (taken < tried or not apart) then
     if not one then
 -- careful.lua goes here
-      one, several, write = careful()
+      one, several, write, terms = careful()
     end
     local asks = {}
     for i = 1, 2 * count, 2 do
+      local nth
       if apart then
         k = k + 1
         puts[k] = false
-        asks[i], asks[i + 1] = k, count == 1 and t or of[(i + 1) / 2]
+        nth, asks[i] = unpick('<I2', runs, asked + i - 1), k
       else
-        local term
-        term, asks[i], at = unpick('<I2I2', runs, at)
-        asks[i + 1] = terms[term]
+        nth, asks[i], at = unpick('<I2I2', runs, at)
       end
+      asks[i + 1] = terms[nth]
     end
     if count == 1 and gate < 8 then
       one(asks[1], asks[2], times)
@@ -222,14 +180,17 @@ while rest > 0 or at <= size do
   end
 end
 
-local function create(k, value, ttl)
-  local was = redis.pcall('SET', keys[k], value, 'PX', ttl, 'GET')
-  if type(was) ~= 'table' or not was.err then return end
-  if not string.find(was.err, 'WRONGTYPE', 1, true) then return was end
-  -- Something else than a string lay there, which MGET shows as nothing.
-  if damaged == 0 then first_damaged = k end
-  damaged = damaged + 1
-  call('SET', keys[k], value, 'PX', ttl)
+local create
+if write or next(ttls) then
+  create = function(k, value, ttl)
+    local was = redis.pcall('SET', keys[k], value, 'PX', ttl, 'GET')
+    if type(was) ~= 'table' or not was.err then return end
+    if not string.find(was.err, 'WRONGTYPE', 1, true) then return was end
+    -- Something else than a string lay there, which MGET shows as nothing.
+    if damaged == 0 then first_damaged = k end
+    damaged = damaged + 1
+    call('SET', keys[k], value, 'PX', ttl)
+  end
 end
 
 for i = 1, k do
