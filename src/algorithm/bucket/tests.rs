@@ -58,6 +58,25 @@ fn a_reported_cost_owes_at_most_one_window() {
 }
 
 #[test]
+fn a_bucket_holds_its_time_ahead_of_the_clock_for_as_long_as_its_debt_is_gone_within_a_window() {
+    // What is reported at 1000, when the clock says what afterwards, and how long one more hit waits then. Without a debt
+    // all of the window is held; with half a window of it, half; with a whole window, nothing.
+    for (hits, then, wait) in [
+        (5, 900, 100 + 10),
+        (5, 990, 10 + 10),
+        (10, 900, 50 + 60),
+        (10, 990, 10 + 60),
+        (5_000, 900, 110),
+        (5_000, 999, 110),
+        (5_000, 899, 110),
+    ] {
+        let mut counter = counter(5);
+        counter.report(1000, hits);
+        counter.play(&[(then, 1, false, 0, wait), (then + wait - 1, 1, false, 0, 1), (then + wait, 1, true, 0, 10)]);
+    }
+}
+
+#[test]
 fn a_raised_burst_acts_at_once_and_keeps_what_was_used() {
     let mut counter = counter(5);
     counter.play(&[(1000, 5, true, 0, 10)]);
