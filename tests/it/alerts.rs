@@ -5,6 +5,8 @@ use std::{collections::BTreeSet, path::Path, process::Command};
 
 use yaml_serde::Value;
 
+use crate::harness::{RulesDir, Tollgate};
+
 fn folder() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/prometheus")
 }
@@ -63,6 +65,28 @@ fn alerts_read_only_metrics_that_there_are() {
             assert!(served.contains(family), "{metric} in {:?}", alert["alert"]);
         }
     }
+}
+
+/// A series that begins with its first event has no rate then. Those of limits would be too many to begin with zeroes.
+#[tokio::test]
+async fn counters_that_alerts_watch_are_served_before_their_first_event_but_for_those_of_each_limit() {
+    let rules = RulesDir::with("api.yaml", "domain: api\ndescriptors: [{key: user, rate_limit: 5/h}]\n");
+    let in_memory = Tollgate::start(rules.path()).await;
+    let with_redis = Tollgate::start_with(rules.path(), &[("REDIS_URL", "127.0.0.1:1")]).await;
+    let page = in_memory.metrics().await + &with_redis.metrics().await;
+    let served: BTreeSet<&str> = page.lines().filter_map(|line| line.split(['{', ' ']).next()).collect();
+    let mut watched = BTreeSet::new();
+    for alert in alerts() {
+        let expression = alert["expr"].as_str().expect("an expression");
+        for function in ["rate(", "increase("] {
+            watched.extend(
+                expression.split(function).skip(1).filter_map(|of| of.split(['[', '{']).next()).map(str::to_owned),
+            );
+        }
+    }
+    assert!(watched.len() > 8, "{watched:?}");
+    let late: Vec<&String> = watched.iter().filter(|metric| !served.contains(metric.as_str())).collect();
+    assert_eq!(late, ["tollgate_degraded_decisions_total"]);
 }
 
 #[test]
