@@ -23,10 +23,12 @@ mod redis_faults;
 mod redis_room;
 #[allow(dead_code, reason = "a starter offers more than each test needs")]
 mod redis_server;
+mod redis_side;
 mod redis_tls;
 mod redis_topology;
 mod redis_twin;
 mod reference_page;
+mod reset_order;
 mod rollout;
 mod rules_doc;
 mod rules_golden;
