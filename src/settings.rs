@@ -6,9 +6,9 @@ mod denials;
 mod flags;
 mod overload;
 mod parse;
-mod per_second;
 mod responses;
 mod stats;
+mod store;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -18,7 +18,6 @@ mod xds;
 
 use std::{
     collections::BTreeSet,
-    fmt,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     time::Duration,
@@ -33,13 +32,13 @@ pub use flags::Flags;
 pub use overload::{OverloadFlags, OverloadSettings};
 pub use responses::{LimitHeaders, ResponseSettings};
 pub use stats::{Mogrifier, StatsFlags, StatsSettings};
+pub use store::{RedisFlags, RedisKind, SocketType, StoreKind, StoreSettings};
 pub use tls::{HttpTlsFlags, TlsNames, TlsSettings};
 pub use variables::{DIFFERENT_DEFAULTS, Environment, Fate, Kind, VARIABLES, Variable};
 pub use xds::{XdsBackoff, XdsSettings, XdsTls};
 
 use crate::{
     limit::{Algorithm, CountDenied, FailurePolicy},
-    store::key,
     trace::TraceSettings,
 };
 
@@ -86,75 +85,6 @@ pub struct DecisionSettings {
     pub shadow_mode: bool,
     pub quota_mode: bool,
     pub store_timeout: Duration,
-}
-
-#[derive(Clone, Debug)]
-pub struct StoreSettings {
-    pub kind: StoreKind,
-    /// Why this store was chosen, for the line that start-up logs.
-    pub reason: &'static str,
-    pub memory_max_bytes: u64,
-    pub state_dir: Option<PathBuf>,
-    pub redis: RedisFlags,
-    /// For limits whose window is one second, if they have their own.
-    pub per_second: Option<RedisFlags>,
-}
-
-impl StoreSettings {
-    /// What to say of a second Redis beside a store that isn't Redis.
-    fn idle_per_second(&self) -> Option<String> {
-        (self.kind == StoreKind::Memory && self.per_second.is_some()).then(|| {
-            format!("REDIS_PERSECOND does nothing here: all limits are counted in memory, because {}", self.reason)
-        })
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoreKind {
-    Memory,
-    Redis,
-}
-
-/// The Redis settings as given; [`crate::store::redis`] makes addresses and secrets of them.
-#[derive(Clone, Default)]
-pub struct RedisFlags {
-    pub kind: RedisKind,
-    pub url: String,
-    pub socket_type: Option<SocketType>,
-    pub auth: Option<String>,
-    pub auth_file: Option<PathBuf>,
-    pub sentinel_auth: Option<String>,
-    pub tls: bool,
-    pub tls_cacert: Option<PathBuf>,
-    pub tls_client_cert: Option<PathBuf>,
-    pub tls_client_key: Option<PathBuf>,
-    pub tls_skip_hostname_verification: bool,
-    pub connect_timeout: Duration,
-    pub key_prefix: String,
-    pub buckets: u32,
-    /// Of each core; 0 remembers none.
-    pub denials_max_bytes: usize,
-}
-
-impl fmt::Debug for RedisFlags {
-    /// Without the URL and the passwords: settings are logged.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisFlags").field("kind", &self.kind).field("tls", &self.tls).finish_non_exhaustive()
-    }
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RedisKind {
-    #[default]
-    Single,
-    Sentinel,
-    Cluster,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SocketType {
-    Tcp,
-    Unix,
 }
 
 #[derive(Clone, Debug)]
@@ -236,7 +166,7 @@ impl Settings {
             rules: rules(flags, &mut read),
             decisions: decisions(flags, &mut read),
             responses: responses::responses(flags, &mut read),
-            store: store(flags, &mut read),
+            store: store::store(flags, &mut read),
             listeners: listeners(flags, &mut read),
             overload: overload::overload(flags, &mut read),
             api: api::api(flags, &mut read),
@@ -337,68 +267,6 @@ fn decisions(flags: &Flags, read: &mut Reader) -> DecisionSettings {
             Duration::from_millis(10),
             parse::duration,
         ),
-    }
-}
-
-fn store(flags: &Flags, read: &mut Reader) -> StoreSettings {
-    let url = set(&flags.redis_url);
-    let (kind, reason) = match set(&flags.backend_type).map(str::to_ascii_lowercase).as_deref() {
-        Some("redis") => (StoreKind::Redis, "BACKEND_TYPE is redis"),
-        Some("memory") => (StoreKind::Memory, "BACKEND_TYPE is memory"),
-        Some("memcache") => {
-            read.refuse("BACKEND_TYPE", "memcache", "can't count a sliding window atomically; use redis or memory");
-            (StoreKind::Memory, "")
-        }
-        Some(other) => {
-            read.refuse("BACKEND_TYPE", other, "expected redis or memory");
-            (StoreKind::Memory, "")
-        }
-        None if url.is_some() => (StoreKind::Redis, "REDIS_URL is set"),
-        None => (StoreKind::Memory, "neither BACKEND_TYPE nor REDIS_URL is set"),
-    };
-    if kind == StoreKind::Redis && url.is_none() {
-        read.wrong.push("REDIS_URL (--redis-url): is needed where BACKEND_TYPE is redis, e.g. redis:6379".into());
-    }
-    let redis = redis(flags, read);
-    StoreSettings {
-        kind,
-        reason,
-        memory_max_bytes: read.or("TOLLGATE_MEMORY_MAX_BYTES", &flags.memory_max_bytes, 512 << 20, parse::bytes),
-        state_dir: set(&flags.state_dir).map(PathBuf::from),
-        per_second: per_second::per_second(flags, read, &redis),
-        redis,
-    }
-}
-
-const KINDS: &[(&str, RedisKind)] =
-    &[("single", RedisKind::Single), ("sentinel", RedisKind::Sentinel), ("cluster", RedisKind::Cluster)];
-const SOCKETS: &[(&str, Option<SocketType>)] = &[("tcp", Some(SocketType::Tcp)), ("unix", Some(SocketType::Unix))];
-
-fn redis(flags: &Flags, read: &mut Reader) -> RedisFlags {
-    let path = |text: &Option<String>| set(text).map(PathBuf::from);
-    let text = |text: &Option<String>| set(text).map(str::to_string);
-    RedisFlags {
-        kind: read.or("REDIS_TYPE", &flags.redis_type, RedisKind::Single, parse::word(KINDS)),
-        url: text(&flags.redis_url).unwrap_or_default(),
-        socket_type: read.or("REDIS_SOCKET_TYPE", &flags.redis_socket_type, None, parse::word(SOCKETS)),
-        auth: text(&flags.redis_auth),
-        auth_file: path(&flags.redis_auth_file),
-        sentinel_auth: text(&flags.redis_sentinel_auth),
-        tls: read.or("REDIS_TLS", &flags.redis_tls, false, parse::boolean),
-        tls_cacert: path(&flags.redis_tls_cacert),
-        tls_client_cert: path(&flags.redis_tls_client_cert),
-        tls_client_key: path(&flags.redis_tls_client_key),
-        tls_skip_hostname_verification: read.or(
-            "REDIS_TLS_SKIP_HOSTNAME_VERIFICATION",
-            &flags.redis_tls_skip_hostname_verification,
-            false,
-            parse::boolean,
-        ),
-        connect_timeout: read.or("REDIS_TIMEOUT", &flags.redis_timeout, Duration::from_secs(10), parse::duration),
-        key_prefix: text(&flags.cache_key_prefix).unwrap_or_default(),
-        buckets: read.or("TOLLGATE_REDIS_BUCKETS", &flags.redis_buckets, u64::from(key::BUCKETS), parse::at_least(1))
-            as u32,
-        denials_max_bytes: denials::denials_max_bytes(flags, read),
     }
 }
 

@@ -44,69 +44,37 @@ pub(super) const DESCRIPTOR: Shape = Shape {
     ],
 };
 
-pub(super) const LIMIT: Shape = Shape {
-    what: "`rate_limit`",
-    keys: &[
-        "requests_per_unit",
-        "unit",
-        "unit_multiplier",
-        "requests",
-        "window",
-        "unlimited",
-        "tier",
-        "name",
-        "replaces",
-        "algorithm",
-        "burst",
-        "capacity",
-        "sub_windows",
-        "count_denied",
-        "enforce",
-        "on_store_failure",
-    ],
-};
+/// What a limit may say: first what makes it, then how it is called where it is used, then what only a rule can say.
+const OF_LIMITS: [&str; 16] = [
+    "requests_per_unit",
+    "unit",
+    "unit_multiplier",
+    "requests",
+    "window",
+    "unlimited",
+    "algorithm",
+    "burst",
+    "capacity",
+    "sub_windows",
+    "count_denied",
+    "enforce",
+    "on_store_failure",
+    "tier",
+    "name",
+    "replaces",
+];
+
+pub(super) const LIMIT: Shape = Shape { what: "`rate_limit`", keys: &OF_LIMITS };
 
 /// A tier is a limit without a place of its own: whoever uses it names it, and says what it replaces.
-pub(super) const TIER: Shape = Shape {
-    what: "a tier",
-    keys: &[
-        "requests_per_unit",
-        "unit",
-        "unit_multiplier",
-        "requests",
-        "window",
-        "unlimited",
-        "algorithm",
-        "burst",
-        "capacity",
-        "sub_windows",
-        "count_denied",
-        "enforce",
-        "on_store_failure",
-    ],
-};
+pub(super) const TIER: Shape = Shape { what: "a tier", keys: OF_LIMITS.split_at(13).0 };
 
 /// What an override grants: the rule's `replaces` stays.
-pub(super) const GRANT: Shape = Shape {
-    what: "`limit`",
-    keys: &[
-        "requests_per_unit",
-        "unit",
-        "unit_multiplier",
-        "requests",
-        "window",
-        "unlimited",
-        "tier",
-        "name",
-        "algorithm",
-        "burst",
-        "capacity",
-        "sub_windows",
-        "count_denied",
-        "enforce",
-        "on_store_failure",
-    ],
-};
+pub(super) const GRANT: Shape = Shape { what: "`limit`", keys: OF_LIMITS.split_at(15).0 };
+
+/// What may stand beside `unlimited`.
+pub(super) const BESIDE_UNLIMITED: [&str; 5] =
+    ["unlimited", "requests_per_unit", "on_store_failure", "name", "replaces"];
 
 pub(super) const OVERRIDE: Shape =
     Shape { what: "an override", keys: &["match", "limit", "expires", "reason", "owner"] };

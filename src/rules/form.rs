@@ -6,7 +6,7 @@ use std::{borrow::Cow, sync::Arc};
 use crate::limit::{Algorithm, CountDenied, FailurePolicy, SUB_WINDOWS_MAX};
 
 use super::{
-    fields::{Fields, Pen, REPLACED, Shape},
+    fields::{BESIDE_UNLIMITED, Fields, LIMIT, Pen, REPLACED, Shape},
     quota::{Quota, Span, short_quota},
     tiers::Tiers,
     yaml::{Node, Place, Value},
@@ -223,20 +223,7 @@ impl Pen<'_> {
     }
 
     fn check_unlimited(&mut self, fields: &Fields<'_, '_>) {
-        let numbers = [
-            "unit",
-            "unit_multiplier",
-            "requests",
-            "window",
-            "algorithm",
-            "burst",
-            "capacity",
-            "sub_windows",
-            "count_denied",
-            "enforce",
-            "tier",
-        ];
-        for key in numbers {
+        for key in LIMIT.keys.iter().filter(|key| !BESIDE_UNLIMITED.contains(key)) {
             if fields.get(key).is_some() {
                 self.error(fields.place(key), format!("`{key}` has no meaning where `unlimited` is true"));
             }

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tollgate::limit::{Algorithm, Cost, Entry, Limit, Unit, UnixMicros};
+use tollgate::limit::{Algorithm, Entry, Limit, Unit, UnixMicros};
 use tollgate::store::redis::{Address, Redis, RedisSettings, Topology};
-use tollgate::store::{Ask, Gate, Key, Role, Store, key};
+use tollgate::store::{Ask, Gate, Key, Store, key};
 
 use crate::redis_server::{RedisCluster, RedisServer};
-use crate::redis_twin::{settings, soon, store};
+use crate::redis_twin::{ask_of, settings, soon, store};
 
 const REPLICAS: usize = 3;
 const REQUESTS: usize = 2_000;
@@ -20,13 +20,7 @@ fn limit(requests: u32, algorithm: Algorithm) -> Limit {
 }
 
 fn ask<'a>(entries: &'a [Entry<'a>], limit: Limit, hits: i64) -> Ask<'a> {
-    Ask {
-        key: Key { domain: "exact", entries, shared: &[], limit_name: "", variable: 0 },
-        rule: 0,
-        limit,
-        cost: Cost { hits, charge_denied: false },
-        role: Role::Enforced,
-    }
+    ask_of("exact", entries, limit, hits)
 }
 
 /// One request over the counters of `users`, each with its limit.

@@ -5,23 +5,17 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::time::{Instant, timeout};
-use tollgate::limit::{Algorithm, Cost, Entry, Limit, Reading, SECOND};
+use tollgate::limit::{Algorithm, Entry, Limit, Reading, SECOND};
 use tollgate::store::redis::{Address, Auth, Redis, RedisSettings, Topology};
-use tollgate::store::{Ask, Gate, Key, Role, StoreError, key};
+use tollgate::store::{Ask, Gate, StoreError, key};
 
 use crate::redis_server::RedisServer;
-use crate::redis_twin::{settings, soon, store};
+use crate::redis_twin::{ask_of, settings, soon, store};
 
 const HOUR: Limit = Limit::new(10, tollgate::limit::Unit::Hour.window(), Algorithm::SlidingWindow);
 
 fn ask<'a>(entries: &'a [Entry<'a>], limit: Limit, hits: i64) -> Ask<'a> {
-    Ask {
-        key: Key { domain: "faults", entries, shared: &[], limit_name: "", variable: 0 },
-        rule: 0,
-        limit,
-        cost: Cost { hits, charge_denied: false },
-        role: Role::Enforced,
-    }
+    ask_of("faults", entries, limit, hits)
 }
 
 async fn put(redis: &Redis, user: &str, limit: Limit, hits: i64, deadline: Instant) -> Result<Reading, StoreError> {

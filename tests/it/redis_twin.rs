@@ -36,6 +36,17 @@ pub(crate) fn soon() -> Instant {
     Instant::now() + Duration::from_secs(10)
 }
 
+/// What a limit for users asks, enforced.
+pub(crate) fn ask_of<'a>(domain: &'a str, entries: &'a [Entry<'a>], limit: Limit, hits: i64) -> Ask<'a> {
+    Ask {
+        key: Key { domain, entries, shared: &[], limit_name: "", variable: 0 },
+        rule: 0,
+        limit,
+        cost: Cost { hits, charge_denied: false },
+        role: Role::Enforced,
+    }
+}
+
 /// What is put to one counter, owned.
 #[derive(Clone, Debug)]
 struct Put {

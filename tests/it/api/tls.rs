@@ -171,19 +171,7 @@ async fn certificates_are_rotated_under_load_without_a_failed_request() {
             }
         }
     });
-    for version in ["second", "third"] {
-        load.goes_on().await;
-        let before = tollgate.process.log().matches("new certificates are in use").count();
-        mount(version);
-        eventually("the new certificates are in use", || async {
-            (tollgate.process.log().matches("new certificates are in use").count() > before).then_some(())
-        })
-        .await;
-    }
-    load.goes_on().await;
-    let answers = load.stop().await;
-    let failed = answers.iter().flatten().filter(|is_answered| !**is_answered).count();
-    assert_eq!(failed, 0, "of {} requests", 2 * answers.len());
+    load.bears_new_certificates(&tollgate, mount).await;
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::{
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::eventually;
+use super::{Tollgate, eventually};
 
 /// Ends a load that a test forgot to stop.
 const ANSWERS_MAX: usize = 20_000;
@@ -61,5 +61,23 @@ impl<T: Send + 'static> Load<T> {
     pub(crate) async fn stop(self) -> Vec<T> {
         self.stop.cancel();
         self.workers.join_all().await.into_iter().flatten().collect()
+    }
+}
+
+/// Each answer is that over a new connection and that over a kept one: whether there was any.
+impl Load<[bool; 2]> {
+    /// Has new certificates mounted, twice, while it goes on, and ends it: no request failed.
+    pub(crate) async fn bears_new_certificates(self, tollgate: &Tollgate, mount: impl Fn(&'static str)) {
+        let in_use = || tollgate.process.log().matches("new certificates are in use").count();
+        for version in ["second", "third"] {
+            self.goes_on().await;
+            let before = in_use();
+            mount(version);
+            eventually("the new certificates are in use", || async { (in_use() > before).then_some(()) }).await;
+        }
+        self.goes_on().await;
+        let answers = self.stop().await;
+        let failed = answers.iter().flatten().filter(|is_answered| !**is_answered).count();
+        assert_eq!(failed, 0, "of {} requests", 2 * answers.len());
     }
 }

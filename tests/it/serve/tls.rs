@@ -32,8 +32,8 @@ async fn is_answered(channel: Channel) -> bool {
     RateLimitServiceClient::new(channel).should_rate_limit(ask).await.is_ok()
 }
 
-/// Lets in who has a certificate of this authority with Envoy's name.
-async fn only_envoy(authority: &Authority) -> (RulesDir, Tollgate) {
+/// Lets in who has a certificate of this authority, given by one of two names; `names` says which of them.
+async fn trusting(authority: &Authority, variable: &str, names: &[(&str, &str)]) -> (RulesDir, Tollgate) {
     let [certificate, key] = authority.sign("server");
     let rules = RulesDir::with("api.yaml", PER_USER);
     let ca = authority.file("ca.pem");
@@ -41,11 +41,15 @@ async fn only_envoy(authority: &Authority) -> (RulesDir, Tollgate) {
         ("GRPC_SERVER_USE_TLS", "true"),
         ("GRPC_SERVER_TLS_CERT", text(&certificate)),
         ("GRPC_SERVER_TLS_KEY", text(&key)),
-        ("GRPC_CLIENT_TLS_CACERT", text(&ca)),
-        ("GRPC_CLIENT_TLS_SAN", "envoy.test"),
+        (variable, text(&ca)),
     ];
-    let tollgate = Tollgate::start_with(rules.path(), &env).await;
+    let tollgate = Tollgate::start_with(rules.path(), &[&env, names].concat()).await;
     (rules, tollgate)
+}
+
+/// Lets in who has a certificate of this authority with Envoy's name.
+async fn only_envoy(authority: &Authority) -> (RulesDir, Tollgate) {
+    trusting(authority, "GRPC_CLIENT_TLS_CACERT", &[("GRPC_CLIENT_TLS_SAN", "envoy.test")]).await
 }
 
 #[tokio::test]
@@ -65,16 +69,7 @@ async fn only_clients_of_the_given_authority_and_name_are_let_in() {
 #[tokio::test]
 async fn envoy_gateways_name_for_the_authority_is_enforced() {
     let authority = Authority::new();
-    let [certificate, key] = authority.sign("server");
-    let rules = RulesDir::with("api.yaml", PER_USER);
-    let ca = authority.file("ca.pem");
-    let env = [
-        ("GRPC_SERVER_USE_TLS", "true"),
-        ("GRPC_SERVER_TLS_CERT", text(&certificate)),
-        ("GRPC_SERVER_TLS_KEY", text(&key)),
-        ("GRPC_SERVER_TLS_CA_CERT", text(&ca)),
-    ];
-    let tollgate = Tollgate::start_with(rules.path(), &env).await;
+    let (_rules, tollgate) = trusting(&authority, "GRPC_SERVER_TLS_CA_CERT", &[]).await;
     assert!(!is_answered(channel(&tollgate, &authority, None)).await, "a client without a certificate");
     let envoy = identity(&authority.sign("envoy"));
     assert!(is_answered(channel(&tollgate, &authority, Some(envoy))).await);
@@ -141,19 +136,7 @@ async fn certificates_are_rotated_under_load_without_a_failed_request() {
             async move { [is_answered(fresh).await, is_answered(kept).await] }
         }
     });
-    for version in ["second", "third"] {
-        load.goes_on().await;
-        let before = tollgate.process.log().matches("new certificates are in use").count();
-        mount(version);
-        eventually("the new certificates are in use", || async {
-            (tollgate.process.log().matches("new certificates are in use").count() > before).then_some(())
-        })
-        .await;
-    }
-    load.goes_on().await;
-    let answers = load.stop().await;
-    let failed = answers.iter().flatten().filter(|is_answered| !**is_answered).count();
-    assert_eq!(failed, 0, "of {} requests", 2 * answers.len());
+    load.bears_new_certificates(&tollgate, mount).await;
 }
 
 #[tokio::test]
