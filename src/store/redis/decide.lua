@@ -109,7 +109,7 @@ while rest > 0 or at <= size do
         elseif #value >= 24 then
           local lives, was, hits, older, oldest, pairs = unpick('<I6I7I4I5BB', value)
           if hits == 0 or was > index then
-            put = nil
+            -- Emptied by a refund, or from the future: not usual.
           elseif was == index then
             put, left = pack('<I4', hits + all), most - hits - older
           elseif pairs <= oldest and #value >= 24 + 5 * pairs and lives <= DEADLINE_MAX then
@@ -118,6 +118,7 @@ while rest > 0 or at <= size do
               begun = begun or pack('<I7I4I5BB', index, all, 0, 0, 0)
               put = begun
             else
+              -- Pairs that count no more are left out.
               local from = 25
               while oldest > n do
                 if pairs == 0 then
