@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tollgate::limit::{Algorithm, Entry, Limit, Unit, UnixMicros};
 use tollgate::store::redis::{Address, Redis, RedisSettings, Topology};
 use tollgate::store::{Ask, Gate, Key, Store, key};
@@ -77,6 +78,35 @@ async fn three_replicas_admit_exactly_the_limit() {
         assert_eq!(rush(&replicas, &[("wide", 300), ("tight", 100)], algorithm).await, 100, "{algorithm:?}");
         assert_eq!(remaining(&replicas[0], "wide", limit(300, algorithm)).await, 200, "{algorithm:?}");
     }
+}
+
+/// Every request is answered by Redis itself (`admitted` wants no less), and none is charged twice for being sent again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scripts_flushed_in_the_middle_of_a_rush_lose_no_request_and_charge_none_twice() {
+    let server = RedisServer::start();
+    let replicas = replicas(settings(&server)).await;
+    let (is_over, mut connection) = (CancellationToken::new(), server.connection());
+    let flusher = std::thread::spawn({
+        let is_over = is_over.clone();
+        move || {
+            let mut flushes = 0;
+            while !is_over.is_cancelled() {
+                let () = redis::cmd("SCRIPT").arg("FLUSH").query(&mut connection).expect("Redis is up");
+                flushes += 1;
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            flushes
+        }
+    });
+    let is_over = is_over.drop_guard();
+    for algorithm in Algorithm::ALL {
+        assert_eq!(rush(&replicas, &[("wide", 300), ("tight", 100)], algorithm).await, 100, "{algorithm:?}");
+        assert_eq!(remaining(&replicas[0], "wide", limit(300, algorithm)).await, 200, "{algorithm:?}");
+    }
+    drop(is_over);
+    let flushes = flusher.join().expect("it only flushes");
+    let loads: u64 = replicas.iter().map(|redis| redis.tally().script_loads.get()).sum();
+    assert!(flushes > 1 && loads > 1, "{flushes} flushes, {loads} loads");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,7 +1,7 @@
 //! The Lua that decides inside Redis, and how it is called. What is asked and answered is `batch`'s matter.
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{Cmd, RedisError, RedisResult, Value};
+use redis::{Arg, Cmd, RedisError, RedisResult, Value};
 
 /// The files of the script, each named in the one before it that it goes into: Redis takes one text, readers want parts.
 const PARTS: [(&str, &str); 5] = [
@@ -15,6 +15,7 @@ const PARTS: [(&str, &str); 5] = [
 /// The script, with the name that Redis gives it.
 pub(super) struct Script {
     inner: redis::Script,
+    text: String,
 }
 
 impl Script {
@@ -22,7 +23,7 @@ impl Script {
         let whole = PARTS.iter().fold(include_str!("decide.lua").to_owned(), |code, (name, part)| {
             code.replacen(&format!("-- {name}.lua goes here\n"), part, 1)
         });
-        Script { inner: redis::Script::new(&whole) }
+        Script { inner: redis::Script::new(&whole), text: whole }
     }
 
     pub(super) async fn load(&self, connection: &mut impl ConnectionLike) -> RedisResult<()> {
@@ -36,19 +37,29 @@ impl Script {
         cmd
     }
 
-    /// Sends a call. A Redis that forgot the script (SCRIPT FLUSH, a failover) is given it again, and asked once more:
-    /// it did nothing the first time. The second part of the answer says whether that was so.
+    /// Sends a call. A Redis that forgot the script (SCRIPT FLUSH, a failover) did nothing, and is asked once more. The
+    /// second part of the answer says whether that was so.
     pub(super) async fn run(&self, mut connection: MultiplexedConnection, cmd: Cmd) -> (RedisResult<Value>, bool) {
-        match connection.send_packed_command(&cmd).await.and_then(Value::extract_error) {
-            Err(error) if is_unknown_script(&error) => {
-                let again = match self.load(&mut connection).await {
-                    Ok(()) => connection.send_packed_command(&cmd).await.and_then(Value::extract_error),
-                    Err(error) => Err(error),
-                };
-                (again, true)
-            }
-            answer => (answer, false),
+        let answer = connection.send_packed_command(&cmd).await.and_then(Value::extract_error);
+        if !answer.as_ref().is_err_and(is_unknown_script) {
+            return (answer, false);
         }
+        let whole = self.with_text(&cmd);
+        (connection.send_packed_command(&whole).await.and_then(Value::extract_error), true)
+    }
+
+    /// The same call with the script itself in place of its name. Redis keeps it from then on. Giving it the script first
+    /// would be a message of its own, and between the two it may forget the script again.
+    fn with_text(&self, cmd: &Cmd) -> Cmd {
+        let args = cmd.args_iter().skip(2);
+        let mut whole = Cmd::with_capacity(args.len() + 2, 2 * self.text.len());
+        whole.arg("EVAL").arg(&self.text);
+        for arg in args {
+            if let Arg::Simple(bytes) = arg {
+                whole.arg(bytes);
+            }
+        }
+        whole
     }
 
     /// As [`Script::run`], to a node that is just taking the slot over: without ASKING it would send us back.
