@@ -2,6 +2,7 @@
 
 mod alerts;
 mod api;
+mod bench;
 mod cases;
 mod chaos;
 mod conformance;

@@ -25,6 +25,9 @@ use super::wire::Questions;
 /// Outstanding requests at which an open loop stops sending: a server this far behind won't catch up.
 const OUTSTANDING_MAX: usize = 100_000;
 
+/// An hour: a longer time is told as this.
+const TIME_US_MAX: u64 = 3_600_000_000;
+
 pub(super) struct Load {
     pub questions: Questions,
     pub connections: usize,
@@ -52,7 +55,7 @@ pub(super) struct Seen {
 
 impl Default for Seen {
     fn default() -> Seen {
-        let times_us = Histogram::new(3).expect("three digits are allowed");
+        let times_us = Histogram::new_with_max(TIME_US_MAX, 3).expect("three digits are allowed");
         Seen { ok: 0, over_limit: 0, errors: 0, not_sent: 0, first_error: None, times_us }
     }
 }

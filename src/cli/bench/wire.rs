@@ -7,6 +7,7 @@ use http::{Request, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2::SendRequest;
 use prost::Message;
+use tonic::Status;
 
 use crate::cli::call;
 
@@ -68,11 +69,9 @@ fn framed(request: &RateLimitRequest) -> Bytes {
 }
 
 fn refused(headers: &http::HeaderMap) -> anyhow::Result<()> {
-    match headers.get("grpc-status") {
-        Some(status) if status != "0" => {
-            let message = headers.get("grpc-message").and_then(|m| m.to_str().ok()).unwrap_or_default();
-            bail!("grpc-status {}: {message}", status.to_str().unwrap_or("?"))
-        }
-        _ => Ok(()),
+    if headers.get("grpc-status").is_none_or(|status| status == "0") {
+        return Ok(());
     }
+    let status = Status::from_header_map(headers).context("an answer with a status that is none")?;
+    bail!("grpc-status {}: {}", i32::from(status.code()), status.message())
 }
