@@ -19,6 +19,7 @@ mod namesakes;
 mod overrides_cli;
 mod overrides_sync;
 mod redis_clock;
+mod redis_damage;
 mod redis_exact;
 mod redis_faults;
 mod redis_room;
