@@ -9,6 +9,7 @@ mod conformance;
 mod dependencies;
 mod docs;
 mod envoy;
+mod exact_fleet;
 mod examples;
 mod explain;
 mod fuzz_corpora;
