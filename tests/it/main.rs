@@ -36,6 +36,7 @@ mod rollout;
 mod rules_doc;
 mod rules_golden;
 mod run_time;
+mod secrets;
 mod serve;
 mod side_by_side;
 mod split_redis;

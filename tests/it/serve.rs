@@ -1,6 +1,8 @@
 //! What a running Tollgate promises to its clients and operators, asked of the real binary over its listeners.
 
+mod bad_input;
 mod breaker;
+mod cores;
 mod health;
 mod hostile;
 mod lifecycle;

@@ -75,6 +75,10 @@ impl Process {
         self.lines.lock().unwrap().join("\n")
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// `name` without SIG, as `kill` takes it.
     pub(crate) fn signal(&self, name: &str) {
         let id = self.child.id().to_string();

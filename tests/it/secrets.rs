@@ -1,0 +1,77 @@
+//! Passwords of Redis and of its sentinels: used, and shown nowhere.
+
+use crate::{
+    harness::{REDIS_CONNECTIONS, RulesDir, Tollgate, eventually, run_to_end},
+    redis_server::{RedisServer, start_sentinel},
+};
+
+const SECRET: &str = "hunter2";
+
+#[test]
+fn help_shows_no_value_of_a_setting_that_may_hold_a_password() {
+    let help = |env: &[(&str, &str)]| {
+        let output = run_to_end(&["serve", "--help"], env);
+        String::from_utf8(output.stdout).expect("help is text")
+    };
+    // Each setting's placeholder, and the variable behind it.
+    let (mut secrets, mut placeholder) = (Vec::new(), "");
+    let text = help(&[]);
+    for line in text.lines() {
+        if let Some((_, after)) = line.split_once("--").and_then(|(_, flag)| flag.split_once('<')) {
+            placeholder = after.trim_end_matches('>');
+        }
+        if let Some((_, variable)) = line.split_once("[env: ")
+            && ["SECRET", "URL"].contains(&placeholder)
+        {
+            secrets.push(variable.trim_end_matches([']', '=']));
+        }
+    }
+    for known in ["REDIS_URL", "REDIS_AUTH", "REDIS_SENTINEL_AUTH", "REDIS_PERSECOND_URL", "REDIS_PERSECOND_AUTH"] {
+        assert!(secrets.contains(&known), "{known} is not among {secrets:?}");
+    }
+    let mut env: Vec<(&str, &str)> = secrets.iter().map(|name| (*name, SECRET)).collect();
+    env.push(("REDIS_AUTH_FILE", "/run/a-file"));
+    let text = help(&env);
+    assert!(text.contains("/run/a-file"), "where a file lies is shown:\n{text}");
+    assert!(!text.contains(SECRET), "{text}");
+}
+
+#[tokio::test]
+async fn a_master_and_its_sentinel_are_given_their_passwords_and_the_log_is_not() {
+    const OF_THE_SENTINEL: &str = "correct-horse";
+    let master = RedisServer::start();
+    let sentinel = start_sentinel(&master);
+    sentinel.cli(&["sentinel", "set", "tollgate", "auth-pass", SECRET]);
+    master.cli(&["config", "set", "requirepass", SECRET]);
+    sentinel.cli(&["acl", "setuser", "default", "resetpass", &format!(">{OF_THE_SENTINEL}")]);
+
+    let rules = RulesDir::with("api.yaml", crate::serve::PER_USER);
+    let url = format!("tollgate,{}", sentinel.address());
+    let with = |of_the_sentinel: &'static str| {
+        let env = [
+            ("REDIS_TYPE", "sentinel"),
+            ("REDIS_URL", url.as_str()),
+            ("REDIS_AUTH", SECRET),
+            ("REDIS_SENTINEL_AUTH", of_the_sentinel),
+            ("LOG_LEVEL", "trace"),
+        ];
+        let rules = rules.path();
+        async move { Tollgate::start_with(rules, &env).await }
+    };
+    let [good, wrong] = [with(OF_THE_SENTINEL).await, with("battery-staple").await];
+    good.redis_connections_are(REDIS_CONNECTIONS).await;
+    for admitted in [true, true, true, false] {
+        assert_eq!(good.client().admits("api", &[("user", "alice")]).await, admitted);
+    }
+    eventually("attempts with the wrong password", || async {
+        (wrong.metric("tollgate_redis_connect_failures_total").await > REDIS_CONNECTIONS).then_some(())
+    })
+    .await;
+    assert_eq!(wrong.metric("tollgate_redis_connections").await, 0.0);
+    for tollgate in [&good, &wrong] {
+        let log = tollgate.process.log();
+        for secret in [SECRET, OF_THE_SENTINEL, "battery-staple"] {
+            assert!(!log.contains(secret), "{secret} is in the log:\n{log}");
+        }
+    }
+}
