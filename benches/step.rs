@@ -1,6 +1,8 @@
-//! What one step of each algorithm costs by itself: `cargo bench --bench step`.
+//! What one step of each algorithm costs by itself, and how often it allocates: `cargo bench --bench step`.
 
-use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use std::hint::black_box;
+
+use criterion::{Criterion, criterion_group, criterion_main};
 use tollgate::{
     algorithm::{State, step},
     limit::{Algorithm, Cost, Limit, SECOND, UnixMicros},
@@ -20,52 +22,54 @@ fn busy(limit: &Limit, every: u64) -> State {
     times.fold(State::Empty, |state, now| step(limit, state, HIT, UnixMicros(now)).0)
 }
 
+/// Times `run` for an algorithm, after saying how often it allocates.
+fn measure(c: &mut Criterion, what: &str, algorithm: Algorithm, mut run: impl FnMut()) {
+    const RUNS: u32 = 10_000;
+    let name = format!("{what}, {}", algorithm.name());
+    run();
+    let allocated = allocation_counter::measure(|| (0..RUNS).for_each(|_| run()));
+    println!("{name}: {:.3} allocations", allocated.count_total as f64 / f64::from(RUNS));
+    c.bench_function(&name, |b| b.iter(&mut run));
+}
+
 /// Hits that come at the rate of the limit, so that every algorithm admits, turns and forgets as it goes.
 fn admitted(c: &mut Criterion) {
-    let mut group = c.benchmark_group("admitted");
     for algorithm in Algorithm::ALL {
         let limit = limit(algorithm);
         let (mut state, mut now) = (busy(&limit, 2_000), NOW);
-        group.bench_function(algorithm.name(), |b| {
-            b.iter(|| {
-                now += 2_000;
-                let (next, reading) = step(&limit, std::mem::take(&mut state), HIT, UnixMicros(now));
-                state = next;
-                reading
-            });
+        measure(c, "admitted", algorithm, || {
+            now += 2_000;
+            let (next, reading) = step(&limit, std::mem::take(&mut state), HIT, UnixMicros(now));
+            state = next;
+            black_box(reading);
         });
     }
 }
 
 /// A counter that is full: the time until there is room must be found.
 fn refused(c: &mut Criterion) {
-    let mut group = c.benchmark_group("refused");
     for algorithm in Algorithm::ALL {
         let limit = limit(algorithm);
         // All but a few hits must leave before this passes.
         let cost = Cost { hits: if limit.burst == 1 { 1 } else { 990 }, charge_denied: false };
         let mut state = busy(&limit, 1_001);
-        group.bench_function(algorithm.name(), |b| {
-            b.iter(|| {
-                let (next, reading) = step(&limit, std::mem::take(&mut state), cost, UnixMicros(NOW));
-                state = next;
-                reading
-            });
+        measure(c, "refused", algorithm, || {
+            let (next, reading) = step(&limit, std::mem::take(&mut state), black_box(cost), UnixMicros(NOW));
+            state = next;
+            black_box(reading);
         });
     }
 }
 
 /// As the Redis twin and the snapshots use it.
 fn packed(c: &mut Criterion) {
-    let mut group = c.benchmark_group("encode and decode");
     for algorithm in Algorithm::ALL {
         let state = busy(&limit(algorithm), 1_001);
-        group.bench_function(algorithm.name(), |b| {
-            let pack = |mut bytes: Vec<u8>| {
-                state.encode(&mut bytes);
-                State::decode(&bytes, algorithm)
-            };
-            b.iter_batched(|| Vec::with_capacity(16 * 1024), pack, BatchSize::SmallInput);
+        let mut bytes = Vec::with_capacity(16 * 1024);
+        measure(c, "encode and decode", algorithm, || {
+            bytes.clear();
+            state.encode(&mut bytes);
+            black_box(State::decode(&bytes, algorithm));
         });
     }
 }

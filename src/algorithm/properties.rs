@@ -279,6 +279,23 @@ proptest! {
     }
 
     #[test]
+    fn a_limit_that_is_lowered_keeps_what_was_used_and_what_comes_under_it_stays_when_it_is_raised_again(
+        (limit, events) in honest_case(&Algorithm::ALL, 5), less in 0u32..50, hits in 1i64..5
+    ) {
+        let (mut counter, now) = played(limit, &events);
+        let before = counter.look(now, 0).remaining;
+        let number = if limit.algorithm.has_burst() { &mut counter.limit.burst } else { &mut counter.limit.requests };
+        let less = less.min(*number);
+        *number -= less;
+        let room = before.saturating_sub(u64::from(less));
+        prop_assert_eq!(counter.look(now, 0).remaining, room);
+        let admitted = counter.hit(now, hits).admitted;
+        prop_assert_eq!(admitted, hits as u64 <= room);
+        counter.limit = limit;
+        prop_assert_eq!(counter.look(now, 0).remaining, before - if admitted { hits as u64 } else { 0 });
+    }
+
+    #[test]
     fn what_is_not_charged_leaves_the_state_as_it_was(
         (limit, events) in any_case(any_algorithm()), gap in 0.0..2.5, hits in prop_oneof![Just(0), 1i64..45]
     ) {
