@@ -21,7 +21,7 @@ mod stats;
 mod tls;
 mod traces;
 
-use std::{net::SocketAddr, sync::Arc, thread::available_parallelism};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, thread::available_parallelism};
 
 use anyhow::{Context, anyhow};
 use arc_swap::ArcSwap;
@@ -32,7 +32,10 @@ use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 use tracing::{info, warn};
 
-use self::{accept::Listener, backend::Backend, connection::Grpc, core::Core, http_listener::HttpListener, tls::Tls};
+use self::{
+    accept::Listener, backend::Backend, connection::Grpc, core::Core, http_listener::HttpListener, publish::Publisher,
+    tls::Tls,
+};
 use crate::{
     admin::{self, Explaining},
     api::{Api, grpc_service},
@@ -42,8 +45,11 @@ use crate::{
     metrics::{self, Metrics, Surface},
     overrides::RunTime,
     service::{FILE_DESCRIPTORS, RateLimit},
-    settings::{DecisionSettings, ListenerSettings, OverloadSettings, ResponseSettings, Settings},
-    store::memory::{Memory, MemorySettings},
+    settings::{DecisionSettings, ListenerSettings, OverloadSettings, ResponseSettings, Settings, TlsSettings},
+    store::{
+        Store,
+        memory::{Memory, MemorySettings},
+    },
     trace::Tracer,
 };
 
@@ -64,44 +70,22 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
     let metrics = Arc::new(Metrics::new(stats::reference(&settings.stats)));
     let (publisher, feed) = publish::open(&settings, &metrics)?;
     let snapshot = Arc::clone(&publisher.snapshot);
-    let feeding = feed.run(Arc::clone(&reload), publisher.clone());
-    let mut feeding = Box::pin(feeding);
-    if !settings.rules.force_start {
-        tokio::select! {
-            () = publisher.loaded() => {}
-            never = &mut feeding => match never {},
-            () = stop.cancelled() => return Ok(()),
-        }
+    let mut feeding = Box::pin(feed.run(Arc::clone(&reload), publisher.clone()));
+    if !settings.rules.force_start && !has_rules(&publisher, &mut feeding, &stop).await {
+        return Ok(());
     }
     announce_rules(&snapshot.load());
     let backend = Backend::new(&settings.store, settings.decisions.algorithm)?;
-    info!(store = backend.name(), because = settings.store.reason, "store");
-    warn_of_memory_in_a_fleet(&settings);
-    let tls = settings.listeners.tls.as_ref().map(|tls| Tls::load(tls, &metrics)).transpose()?;
-    let (tls, certificates) = tls.unzip();
-    let http_tls = settings.listeners.http_tls.as_ref().map(|tls| Tls::load(tls, &metrics)).transpose()?;
-    let (http_tls, http_certificates) = http_tls.unzip();
+    announce_store(&backend, &settings);
+    let load = |tls: &Option<TlsSettings>| tls.as_ref().map(|tls| Tls::load(tls, &metrics)).transpose();
+    let (tls, certificates) = load(&settings.listeners.tls)?.unzip();
+    let (http_tls, http_certificates) = load(&settings.listeners.http_tls)?.unzip();
     let bound = bind(&settings.listeners).await?;
-
-    let local = Arc::new(Memory::new(MemorySettings { max_bytes: settings.store.memory_max_bytes }));
-    let swept = [Some(Arc::clone(&local)), backend.memory()].into_iter().flatten().collect();
-    let degraded = Arc::new(backend::stand_in(&settings, &local));
     // `goaway` ends connections, `closed` what they needed: the store's tasks outlive the last request.
     let (goaway, closed) = (CancellationToken::new(), CancellationToken::new());
     let control = TaskTracker::new();
-    let seen_by = (&publisher, &*metrics);
-    let run_time = run_time::open(&backend, &settings.store, &local, seen_by, (&control, &closed))?;
-    let limiting = Limiting {
-        run_time,
-        snapshot: Arc::clone(&snapshot),
-        backend,
-        degraded: Arc::clone(&degraded),
-        metrics: Arc::clone(&metrics),
-        decisions: settings.decisions,
-        responses: settings.responses.clone(),
-        bounds: settings.overload,
-        tracer: traces::start(settings.traces.as_ref(), &metrics, &control, &closed),
-    };
+    let local = Arc::new(Memory::new(MemorySettings { max_bytes: settings.store.memory_max_bytes }));
+    let limiting = Limiting::open(&settings, backend, &local, (&publisher, &metrics), (&control, &closed))?;
 
     let core_ended = CancellationToken::new();
     let (service, store) = limiting.service(&control, &closed);
@@ -121,18 +105,10 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
     serve_http(Surface::Http, bound.http, http_tls, http::router(Arc::clone(&health), service, api));
     serve_http(Surface::Admin, bound.admin, None, admin::router(Arc::clone(&snapshot), reload, explaining));
     if let Some(listener) = bound.metrics {
-        let path = &settings.listeners.metrics_path;
-        let router = admin::metrics_router(path, Arc::clone(&snapshot), Arc::clone(&metrics));
+        let router = admin::metrics_router(&settings.listeners.metrics_path, snapshot, Arc::clone(&metrics));
         serve_http(Surface::Metrics, listener, None, router);
     }
-    let sinks = stats::sinks(&settings.stats);
-    if !sinks.is_empty() {
-        control.spawn(metrics::flush(sinks, settings.stats.flush_interval, metrics, snapshot, closed.clone()));
-    }
-    control.spawn(backend::sweep(swept, Arc::clone(&degraded.owed), closed.clone()));
-    control.spawn(backend::watch_room(store.clone(), closed.clone()));
-    control.spawn(backend::be_present(store, degraded, Arc::clone(&limiting.metrics), closed.clone()));
-    control.spawn(limiting.backend.keep(closed.clone()));
+    limiting.start_chores(&settings, store, local, (&control, &closed));
     let watched = Arc::clone(&health);
     control.spawn(closed.clone().run_until_cancelled_owned(async move { watched.watch().await }));
     if let Some(tokens) = tokens {
@@ -157,9 +133,34 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
     };
     // The acceptor is gone with the select, and its listener with this.
     drop(bound.grpc);
+    wind_down(&settings, cores, parts, control, (goaway, closed)).await;
+    ended_early.map_or(Ok(()), Err)
+}
+
+/// Waits for the first rules; `false` where it is told to stop before there are any.
+async fn has_rules(
+    publisher: &Publisher,
+    feeding: &mut (impl Future<Output = Infallible> + Unpin),
+    stop: &CancellationToken,
+) -> bool {
+    tokio::select! {
+        () = publisher.loaded() => true,
+        never = feeding => match never {},
+        () = stop.cancelled() => false,
+    }
+}
+
+/// Lets what was begun be finished, and then all end that it needed.
+async fn wind_down(
+    settings: &Settings,
+    cores: Vec<Core>,
+    mut parts: Parts,
+    control: TaskTracker,
+    (goaway, closed): (CancellationToken, CancellationToken),
+) {
     goaway.cancel();
     info!("finishing requests in flight");
-    let finished = finish(cores, &settings).await;
+    let finished = finish(cores, settings).await;
     closed.cancel();
     control.close();
     let rest = async {
@@ -168,7 +169,6 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
     };
     let _ = time::timeout(settings.process.shutdown_timeout, rest).await;
     info!(complete = finished, "stopped");
-    ended_early.map_or(Ok(()), Err)
 }
 
 /// What must go on for as long as the process serves, by name.
@@ -189,8 +189,52 @@ struct Limiting {
 }
 
 impl Limiting {
+    /// `local` is where this replica counts while the store can't be reached.
+    fn open(
+        settings: &Settings,
+        backend: Backend,
+        local: &Arc<Memory>,
+        (publisher, metrics): (&Publisher, &Arc<Metrics>),
+        (control, closed): (&TaskTracker, &CancellationToken),
+    ) -> anyhow::Result<Limiting> {
+        let degraded = Arc::new(backend::stand_in(settings, local));
+        let run_time = run_time::open(&backend, &settings.store, local, (publisher, metrics), (control, closed))?;
+        Ok(Limiting {
+            run_time,
+            snapshot: Arc::clone(&publisher.snapshot),
+            backend,
+            degraded,
+            metrics: Arc::clone(metrics),
+            decisions: settings.decisions,
+            responses: settings.responses.clone(),
+            bounds: settings.overload,
+            tracer: traces::start(settings.traces.as_ref(), metrics, control, closed),
+        })
+    }
+
+    /// What goes on beside the requests until `closed`: sweeping, looking after the store, telling of oneself.
+    fn start_chores(
+        &self,
+        settings: &Settings,
+        store: Store,
+        local: Arc<Memory>,
+        (control, closed): (&TaskTracker, &CancellationToken),
+    ) {
+        let (metrics, degraded) = (&self.metrics, &self.degraded);
+        let sinks = stats::sinks(&settings.stats);
+        if !sinks.is_empty() {
+            let (metrics, snapshot) = (Arc::clone(metrics), Arc::clone(&self.snapshot));
+            control.spawn(metrics::flush(sinks, settings.stats.flush_interval, metrics, snapshot, closed.clone()));
+        }
+        let swept = [Some(local), self.backend.memory()].into_iter().flatten().collect();
+        control.spawn(backend::sweep(swept, Arc::clone(&degraded.owed), closed.clone()));
+        control.spawn(backend::watch_room(store.clone(), closed.clone()));
+        control.spawn(backend::be_present(store, Arc::clone(degraded), Arc::clone(metrics), closed.clone()));
+        control.spawn(self.backend.clone().keep(closed.clone()));
+    }
+
     /// A service with its own way to the store, whose tasks go on `tasks` and end with `stop`.
-    fn service(&self, tasks: &TaskTracker, stop: &CancellationToken) -> (RateLimit, crate::store::Store) {
+    fn service(&self, tasks: &TaskTracker, stop: &CancellationToken) -> (RateLimit, Store) {
         let modes = modes(&self.decisions, self.responses.dynamic_metadata);
         let store = self.backend.open(&self.degraded.owed, tasks, stop);
         self.metrics.watch(store.clone());
@@ -303,8 +347,9 @@ fn announce_rules(snapshot: &Snapshot) {
     }
 }
 
-/// Counting in memory is right for one replica; in a fleet each would give out the whole limit.
-fn warn_of_memory_in_a_fleet(settings: &Settings) {
+fn announce_store(backend: &Backend, settings: &Settings) {
+    info!(store = backend.name(), because = settings.store.reason, "store");
+    // Counting in memory is right for one replica; in a fleet each would give out the whole limit.
     if settings.store.kind == crate::settings::StoreKind::Memory
         && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
     {
