@@ -14,7 +14,7 @@ use tower::ServiceExt;
 
 use crate::{
     api::{self, Api, Guard, Tokens},
-    limit::{Algorithm, CountDenied, Entry, FailurePolicy, UnixMicros},
+    limit::{Entry, UnixMicros},
     limiter::{Degraded, Limiter, Modes, Snapshot},
     metrics::{Meters, Metrics},
     overrides::{Overrides, RunTime},
@@ -165,14 +165,7 @@ fn new_limiter() -> Limiter {
     let (rules, problems, kept) = (load.rules, load.problems, load.kept);
     let snapshot = Snapshot { version: 1, rules, meters, problems, kept, loaded_at: UnixMicros(0) };
     let memory = || Arc::new(Memory::new(MemorySettings { max_bytes: 16 << 20 }));
-    let modes = Modes {
-        shadow: false,
-        quota: false,
-        algorithm: Algorithm::SlidingWindow,
-        count_denied: CountDenied::Auto,
-        on_store_failure: FailurePolicy::Local,
-        notes: true,
-    };
+    let modes = Modes { notes: true, ..Modes::default() };
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
     let degraded = Arc::new(Degraded::new(memory(), 1));
     let metrics = Arc::new(Metrics::default());

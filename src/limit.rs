@@ -160,13 +160,14 @@ impl CountDenied {
 
 /// What becomes of a request whose limit the store can't answer for. Said per limit, else descriptor, else domain, else
 /// by the process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum FailurePolicy {
     /// Admits, without a word about a limit.
     Open,
     /// Denies.
     Closed,
     /// Goes on limiting in this replica's memory, at its share of the limit.
+    #[default]
     Local,
     /// Answers an error and leaves it to the caller (Envoy's `failure_mode_deny`).
     Error,

@@ -67,7 +67,7 @@ impl Snapshot {
 }
 
 /// How the process as a whole decides; what rules say comes first where they may.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Modes {
     /// Every overall answer is OK; statuses, counts and metrics as if not.
     pub shadow: bool,

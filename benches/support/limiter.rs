@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tollgate::{
-    limit::{Algorithm, CountDenied, FailurePolicy, UnixMicros},
+    limit::UnixMicros,
     limiter::{Degraded, Limiter, Modes, Snapshot},
     metrics::{Meters, Metrics},
     rules::{Problems, Rules},
@@ -18,16 +18,8 @@ use tollgate::{
 /// And where its rules can be swapped.
 pub(crate) fn limiter(rules: Rules, counters: Arc<Memory>) -> (Limiter, Arc<ArcSwap<Snapshot>>) {
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot(rules)));
-    let modes = Modes {
-        shadow: false,
-        quota: false,
-        algorithm: Algorithm::SlidingWindow,
-        count_denied: CountDenied::Auto,
-        on_store_failure: FailurePolicy::Local,
-        notes: false,
-    };
     let (degraded, metrics) = (Arc::new(Degraded::new(memory(), 1)), Arc::new(Metrics::default()));
-    (Limiter::new(Arc::clone(&snapshot), Store::Memory(counters), degraded, modes, metrics), snapshot)
+    (Limiter::new(Arc::clone(&snapshot), Store::Memory(counters), degraded, Modes::default(), metrics), snapshot)
 }
 
 pub(crate) fn memory() -> Arc<Memory> {

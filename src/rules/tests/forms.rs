@@ -49,78 +49,76 @@ fn unlimited_is_a_rule_without_a_limit() {
     assert!(rules.domains()[0].rules().iter().all(|rule| !rule.unlimited && rule.limits.is_empty()));
 }
 
+/// A limit, what stands at the place of its mistake, and how what is said of it ends.
+const MISTAKES: &[(&str, &str, &str)] = &[
+    ("{unit: hour, requests: 1}", "requests: 1", "`requests` and `unit` are of different forms"),
+    ("{window: 1h, requests_per_unit: 1}", "window: 1h", "`window` and `requests_per_unit` are of different forms"),
+    ("{requests: 1}", "requests: 1", "`requests` without `window`"),
+    ("{window: 1h}", "window: 1h", "`window` without `requests`"),
+    ("{requests: 1, window: 60}", "60", "`60` is no window: its unit is missing: us, ms, s, m, h, d or w"),
+    ("{requests: 1, window: 0s}", "0s", "`0s` is no window: it must be longer than 0"),
+    ("{requests: 1, window: 5y}", "5y", "`5y` is no window: there is no unit `y`: it is us, ms, s, m, h, d or w"),
+    ("{requests: 1, window: 3651d}", "3651d", "`3651d` is no window: it is more than ten years, the longest window"),
+    ("{requests: -1, window: 1h}", "-1", "`requests` must be a whole number from 0 to 4294967295, not `-1`"),
+    (
+        "{unit: year, unit_multiplier: 11, requests_per_unit: 1}",
+        "unit_multiplier: 11",
+        "11 years are more than ten years, the longest window",
+    ),
+    (
+        "{unit: year, unit_multiplier: 0, requests_per_unit: 1}",
+        "0, ",
+        "`unit_multiplier` must be a whole number from 1 to 4294967295, not `0`",
+    ),
+    (
+        "{unit: hour, requests_per_unit: '5'}",
+        "'5'",
+        "`requests_per_unit` must be a whole number from 0 to 4294967295, not the text \"5\"",
+    ),
+    ("5", "5", "`5` is no limit: it has no `/`"),
+    ("x/s", "x/s", "`x` isn't a whole number from 0 to 4294967295"),
+    (
+        "5/fortnight",
+        "5/fortnight",
+        "`5/fortnight` is no limit: there is no unit `fortnight`: it is us, ms, s, m, h, d or w",
+    ),
+    ("{unit: hour, requests_per_unit: 1, burst: 5}", "5}", "a sliding_window has no burst"),
+    (
+        "{unit: hour, requests_per_unit: 1, capacity: 5, algorithm: fixed_window}",
+        "5, algo",
+        "a fixed_window has no burst",
+    ),
+    (
+        "{unit: hour, requests_per_unit: 10001, algorithm: sliding_log}",
+        "10001",
+        "a sliding_log remembers every hit: at most 10000 requests",
+    ),
+    (
+        "{unit: hour, requests_per_unit: 1, algorithm: leaky}",
+        "leaky}",
+        "`algorithm` has no `leaky`: it is one of sliding_window, fixed_window, sliding_log, token_bucket, leaky_bucket",
+    ),
+    (
+        "{unit: hour, requests_per_unit: 1, sub_windows: 65}",
+        "65",
+        "`sub_windows` must be a whole number from 1 to 64, not `65`",
+    ),
+    (
+        "{unit: hour, requests_per_unit: 1, count_denied: sometimes}",
+        "sometimes",
+        "`count_denied` must be true or false, not `sometimes`",
+    ),
+    ("{unlimited: true, window: 1h}", "window: 1h", "`window` has no meaning where `unlimited` is true"),
+    (
+        "{unit: hour, requests_per_unit: 1, on_store_failure: opne}",
+        "opne",
+        "`on_store_failure` has no `opne`: it is one of open, closed, local, error",
+    ),
+];
+
 #[test]
 fn a_mistake_in_a_limit_is_told_at_its_place() {
-    let table = [
-        ("{unit: hour, requests: 1}", "requests: 1", "`requests` and `unit` are of different forms"),
-        ("{window: 1h, requests_per_unit: 1}", "window: 1h", "`window` and `requests_per_unit` are of different forms"),
-        ("{requests: 1}", "requests: 1", "`requests` without `window`"),
-        ("{window: 1h}", "window: 1h", "`window` without `requests`"),
-        ("{requests: 1, window: 60}", "60", "`60` is no window: its unit is missing: us, ms, s, m, h, d or w"),
-        ("{requests: 1, window: 0s}", "0s", "`0s` is no window: it must be longer than 0"),
-        ("{requests: 1, window: 5y}", "5y", "`5y` is no window: there is no unit `y`: it is us, ms, s, m, h, d or w"),
-        (
-            "{requests: 1, window: 3651d}",
-            "3651d",
-            "`3651d` is no window: it is more than ten years, the longest window",
-        ),
-        ("{requests: -1, window: 1h}", "-1", "`requests` must be a whole number from 0 to 4294967295, not `-1`"),
-        (
-            "{unit: year, unit_multiplier: 11, requests_per_unit: 1}",
-            "unit_multiplier: 11",
-            "11 years are more than ten years, the longest window",
-        ),
-        (
-            "{unit: year, unit_multiplier: 0, requests_per_unit: 1}",
-            "0, ",
-            "`unit_multiplier` must be a whole number from 1 to 4294967295, not `0`",
-        ),
-        (
-            "{unit: hour, requests_per_unit: '5'}",
-            "'5'",
-            "`requests_per_unit` must be a whole number from 0 to 4294967295, not the text \"5\"",
-        ),
-        ("5", "5", "`5` is no limit: it has no `/`"),
-        ("x/s", "x/s", "`x` isn't a whole number from 0 to 4294967295"),
-        (
-            "5/fortnight",
-            "5/fortnight",
-            "`5/fortnight` is no limit: there is no unit `fortnight`: it is us, ms, s, m, h, d or w",
-        ),
-        ("{unit: hour, requests_per_unit: 1, burst: 5}", "5}", "a sliding_window has no burst"),
-        (
-            "{unit: hour, requests_per_unit: 1, capacity: 5, algorithm: fixed_window}",
-            "5, algo",
-            "a fixed_window has no burst",
-        ),
-        (
-            "{unit: hour, requests_per_unit: 10001, algorithm: sliding_log}",
-            "10001",
-            "a sliding_log remembers every hit: at most 10000 requests",
-        ),
-        (
-            "{unit: hour, requests_per_unit: 1, algorithm: leaky}",
-            "leaky}",
-            "`algorithm` has no `leaky`: it is one of sliding_window, fixed_window, sliding_log, token_bucket, leaky_bucket",
-        ),
-        (
-            "{unit: hour, requests_per_unit: 1, sub_windows: 65}",
-            "65",
-            "`sub_windows` must be a whole number from 1 to 64, not `65`",
-        ),
-        (
-            "{unit: hour, requests_per_unit: 1, count_denied: sometimes}",
-            "sometimes",
-            "`count_denied` must be true or false, not `sometimes`",
-        ),
-        ("{unlimited: true, window: 1h}", "window: 1h", "`window` has no meaning where `unlimited` is true"),
-        (
-            "{unit: hour, requests_per_unit: 1, on_store_failure: opne}",
-            "opne",
-            "`on_store_failure` has no `opne`: it is one of open, closed, local, error",
-        ),
-    ];
-    for (limit, token, expected) in table {
+    for (limit, token, expected) in MISTAKES {
         let load = load_one(&format!("domain: d\ndescriptors: [{{key: a, rate_limit: {limit}}}]"));
         let errors: Vec<&Problem> = load.problems.errors().collect();
         let [only] = errors[..] else { panic!("{limit}: one error, not {}", load.problems) };

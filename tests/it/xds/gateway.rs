@@ -39,6 +39,35 @@ fn client(tollgate: &Tollgate, certs: &Path) -> Rls {
     Rls::over(endpoint.tls_config(tls).expect("good certificates").connect_lazy())
 }
 
+/// What Envoy Gateway sets whatever it is asked for; where things are comes on top.
+const ALWAYS: [(&str, &str); 24] = [
+    ("TOLLGATE_RULES", ""),
+    ("CONFIG_TYPE", "GRPC_XDS_SOTW"),
+    ("CONFIG_GRPC_XDS_NODE_ID", "envoy-ratelimit"),
+    ("CONFIG_GRPC_XDS_SERVER_USE_TLS", "true"),
+    ("CONFIG_GRPC_XDS_SERVER_TLS_SAN", "localhost"),
+    ("FORCE_START_WITHOUT_INITIAL_CONFIG", "true"),
+    ("GRPC_SERVER_USE_TLS", "true"),
+    ("RUNTIME_ROOT", "/data"),
+    ("RUNTIME_SUBDIRECTORY", "ratelimit"),
+    ("RUNTIME_IGNOREDOTFILES", "true"),
+    ("RUNTIME_WATCH_ROOT", "false"),
+    ("LOG_LEVEL", "info"),
+    ("USE_STATSD", "false"),
+    ("REDIS_SOCKET_TYPE", "tcp"),
+    ("REDIS_TLS", "true"),
+    ("USE_PROMETHEUS", "true"),
+    // There :19001, of which a test machine has only one.
+    ("PROMETHEUS_ADDR", ":0"),
+    ("PROMETHEUS_PATH", "/metrics"),
+    ("PROMETHEUS_MAPPER_YAML", "/etc/statsd-exporter/conf.yaml"),
+    ("TRACING_ENABLED", "true"),
+    ("TRACING_SERVICE_NAME", "envoy-ratelimit"),
+    ("TRACING_SERVICE_NAMESPACE", "envoy-gateway-system"),
+    ("TRACING_SERVICE_INSTANCE_ID", "envoy-ratelimit-6d8f"),
+    ("TRACING_SAMPLING_RATE", "1.0"),
+];
+
 #[tokio::test]
 async fn its_whole_environment_starts_tollgate_which_limits_by_what_it_sends() {
     let certs = tempfile::tempdir().unwrap();
@@ -54,47 +83,22 @@ async fn its_whole_environment_starts_tollgate_which_limits_by_what_it_sends() {
     let [ca, cert, key] = ["ca.crt", "tls.crt", "tls.key"].map(|file| of(certs.path(), file));
     let [redis_ca, redis_cert, redis_key] = ["ca.pem", "client.pem", "client.key"].map(|file| of(redis.dir(), file));
     let (plane_address, redis_url) = (plane.address.to_string(), format!("127.0.0.1:{}", tls_port(&redis)));
-    let env = [
-        ("TOLLGATE_RULES", ""),
-        ("CONFIG_TYPE", "GRPC_XDS_SOTW"),
+    let env: [(&str, &str); 12] = [
         ("CONFIG_GRPC_XDS_SERVER_URL", &plane_address),
-        ("CONFIG_GRPC_XDS_NODE_ID", "envoy-ratelimit"),
-        ("CONFIG_GRPC_XDS_SERVER_USE_TLS", "true"),
         ("CONFIG_GRPC_XDS_CLIENT_TLS_CERT", &cert),
         ("CONFIG_GRPC_XDS_CLIENT_TLS_KEY", &key),
         ("CONFIG_GRPC_XDS_SERVER_TLS_CACERT", &ca),
-        ("CONFIG_GRPC_XDS_SERVER_TLS_SAN", "localhost"),
-        ("FORCE_START_WITHOUT_INITIAL_CONFIG", "true"),
-        ("GRPC_SERVER_USE_TLS", "true"),
         ("GRPC_SERVER_TLS_CERT", &cert),
         ("GRPC_SERVER_TLS_KEY", &key),
         ("GRPC_SERVER_TLS_CA_CERT", &ca),
-        ("RUNTIME_ROOT", "/data"),
-        ("RUNTIME_SUBDIRECTORY", "ratelimit"),
-        ("RUNTIME_IGNOREDOTFILES", "true"),
-        ("RUNTIME_WATCH_ROOT", "false"),
-        ("LOG_LEVEL", "info"),
-        ("USE_STATSD", "false"),
-        ("REDIS_SOCKET_TYPE", "tcp"),
         ("REDIS_URL", &redis_url),
-        ("REDIS_TLS", "true"),
         ("REDIS_TLS_CLIENT_CERT", &redis_cert),
         ("REDIS_TLS_CLIENT_KEY", &redis_key),
         // The one that its user adds, for a Redis of a private authority.
         ("REDIS_TLS_CACERT", &redis_ca),
-        ("USE_PROMETHEUS", "true"),
-        // There :19001, of which a test machine has only one.
-        ("PROMETHEUS_ADDR", ":0"),
-        ("PROMETHEUS_PATH", "/metrics"),
-        ("PROMETHEUS_MAPPER_YAML", "/etc/statsd-exporter/conf.yaml"),
-        ("TRACING_ENABLED", "true"),
-        ("TRACING_SERVICE_NAME", "envoy-ratelimit"),
-        ("TRACING_SERVICE_NAMESPACE", "envoy-gateway-system"),
-        ("TRACING_SERVICE_INSTANCE_ID", "envoy-ratelimit-6d8f"),
-        ("TRACING_SAMPLING_RATE", "1.0"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector_url),
     ];
-    let tollgate = Tollgate::start_with(Path::new(""), &env).await;
+    let tollgate = Tollgate::start_with(Path::new(""), &[&ALWAYS[..], &env].concat()).await;
     let probe = || async { get(tollgate.http, "/healthcheck", &[]).await.expect("the probe is answered").status };
     assert_eq!(probe().await, 200, "the startup probe passes before there are rules");
 
