@@ -21,15 +21,22 @@ const START: u64 = 29_395_117 * WINDOW;
 type Arrival = (u64, usize);
 
 fn main() {
-    let rows: Vec<Row> = traffics().into_iter().map(Row::measure).collect();
+    let rows = rows();
     if std::env::args().any(|argument| argument == "--json") {
         let rows: Vec<_> = rows.iter().map(Row::json).collect();
         println!("{}", serde_json::json!({ "limit": REQUESTS, "window_seconds": WINDOW / 1_000_000, "traffic": rows }));
         return;
     }
-    println!("Limit {REQUESTS} a minute.\n");
-    print("Admitted, % of what the exact log admits", &rows, |row, of| row.admitted_share(of));
-    print("Fullest true window, % of the limit", &rows, |row, of| row.peak_share(of));
+    println!("Limit {REQUESTS} a minute.\n\n{}", tables(&rows));
+}
+
+pub(crate) fn tables(rows: &[Row]) -> String {
+    let admitted = table("Admitted, % of what the exact log admits", rows, Row::admitted_share);
+    admitted + &table("Fullest true window, % of the limit", rows, Row::peak_share)
+}
+
+pub(crate) fn rows() -> Vec<Row> {
+    traffics().into_iter().map(Row::measure).collect()
 }
 
 /// What counts: an algorithm of Tollgate's, or the estimate that is usual elsewhere.
@@ -88,7 +95,7 @@ impl Counter {
 }
 
 /// A kind of traffic, and what each contender made of it, in their order.
-struct Row {
+pub(crate) struct Row {
     traffic: &'static str,
     arrivals: usize,
     admitted: Vec<u64>,
@@ -145,16 +152,15 @@ fn play(counter: &Counter, keys: usize, arrivals: &[Arrival]) -> (u64, usize) {
     (admitted, peak)
 }
 
-fn print(what: &str, rows: &[Row], share: impl Fn(&Row, usize) -> f64) {
-    println!("{what}:\n");
+fn table(what: &str, rows: &[Row], share: impl Fn(&Row, usize) -> f64) -> String {
     let names: Vec<_> = contenders().into_iter().map(|(name, _)| format!("{name:>14}")).collect();
-    println!("| {:<26} | {} |", "traffic", names.join(" | "));
-    println!("|{}|{}", "-".repeat(28), format!("{}:|", "-".repeat(15)).repeat(names.len()));
+    let mut text = format!("{what}:\n\n| {:<26} | {} |\n", "traffic", names.join(" | "));
+    text += &format!("|{}|{}\n", "-".repeat(28), format!("{}:|", "-".repeat(15)).repeat(names.len()));
     for row in rows {
         let shares: Vec<_> = (0..names.len()).map(|of| format!("{:>14.1}", share(row, of))).collect();
-        println!("| {:<26} | {} |", row.traffic, shares.join(" | "));
+        text += &format!("| {:<26} | {} |\n", row.traffic, shares.join(" | "));
     }
-    println!();
+    text + "\n"
 }
 
 /// Name, number of keys, arrivals in order.

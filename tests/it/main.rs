@@ -1,5 +1,6 @@
 //! One binary for all integration tests: each file is a room of behaviour, started on free ports and safe in parallel.
 
+mod accuracy;
 mod alerts;
 mod api;
 mod bench;
@@ -20,6 +21,7 @@ mod namesakes;
 mod overrides_cli;
 mod overrides_sync;
 mod redis_clock;
+mod redis_commands;
 mod redis_damage;
 mod redis_exact;
 mod redis_faults;

@@ -1,7 +1,10 @@
-//! Connections are dealt to the core that has the fewest, and each core serves its own.
+//! Connections are dealt to the core that has the fewest, each core serves its own, and each may bring thousands of
+//! requests at once.
+
+use tokio::io::AsyncReadExt;
 
 use super::PER_USER;
-use crate::harness::{RulesDir, Tollgate};
+use crate::harness::{RawHttp2, RulesDir, Tollgate};
 
 /// How long each of the process' threads that serve gRPC has run, in ns, in order of their numbers.
 fn ran(tollgate: &Tollgate) -> Vec<u64> {
@@ -44,4 +47,20 @@ async fn connections_are_dealt_to_the_core_with_the_fewest_and_stay_with_it() {
         served[core] += 1;
     }
     assert_eq!(served, [2; 3], "six connections on three cores");
+}
+
+#[tokio::test]
+async fn a_connection_is_told_that_it_may_have_4096_requests_under_way() {
+    let rules = RulesDir::with("api.yaml", PER_USER);
+    let tollgate = Tollgate::start(rules.path()).await;
+    let mut raw = RawHttp2::connect(tollgate.grpc).await;
+    // The first frame is the server's SETTINGS: length, kind 4, no flags, stream 0; then 6 bytes for each setting.
+    let mut head = [0; 9];
+    raw.read.read_exact(&mut head).await.expect("a frame");
+    assert_eq!(head[3..], [4, 0, 0, 0, 0, 0]);
+    let mut settings = vec![0; usize::from(head[2])];
+    raw.read.read_exact(&mut settings).await.expect("its settings");
+    const MAX_CONCURRENT_STREAMS: [u8; 2] = [0, 3];
+    let told = settings.chunks(6).find(|setting| setting[..2] == MAX_CONCURRENT_STREAMS).expect("it is told");
+    assert_eq!(told[2..], 4_096u32.to_be_bytes());
 }
