@@ -51,7 +51,6 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Before there are rules nothing can be decided: an answer would let pass what they refuse.
     fn plan<'r>(
         &'r self,
         request: &'r Request<'_>,
@@ -59,10 +58,26 @@ impl Snapshot {
         modes: Modes,
         wall: impl Fn() -> UnixMicros + Copy,
     ) -> Result<Plan<'r>, DecideError> {
-        if self.version == 0 {
-            return Err(DecideError::NoRules);
-        }
+        self.has_rules()?;
         Plan::of(request, (&self.rules, look), modes, wall)
+    }
+
+    /// As [`Snapshot::plan`], in place.
+    fn fill<'r>(
+        &'r self,
+        plan: &mut Plan<'r>,
+        request: &'r Request<'_>,
+        look: Option<&'r overrides::Look>,
+        modes: Modes,
+        wall: impl Fn() -> UnixMicros + Copy,
+    ) -> Result<(), DecideError> {
+        self.has_rules()?;
+        plan.fill(request, (&self.rules, look), modes, wall)
+    }
+
+    /// Before there are rules nothing can be decided: an answer would let pass what they refuse.
+    fn has_rules(&self) -> Result<(), DecideError> {
+        if self.version == 0 { Err(DecideError::NoRules) } else { Ok(()) }
     }
 }
 
@@ -150,7 +165,8 @@ impl Limiter {
         // After the rules: what is set at run time is known by these, or newer ones, and by those before them.
         let view = self.run_time.as_ref().map(|run_time| run_time.overrides.view_to_keep());
         let look = view.as_ref().and_then(|view| view.domain(request.domain));
-        let plan = snapshot.plan(request, look, self.modes, || self.wall(now))?;
+        let mut plan = Plan::new(self.modes);
+        snapshot.fill(&mut plan, request, look, self.modes, || self.wall(now))?;
         let asked = clock::instant();
         let answer = self.store.apply(&plan.asks, plan.gate, now, deadline).await;
         self.metrics.store.record(asked.elapsed());
@@ -207,13 +223,14 @@ impl Limiter {
         let snapshot = self.snapshot.load();
         let view = self.view();
         let look = view.as_ref().and_then(|view| view.domain(request.domain));
-        let decide = |plan: Plan<'_>| {
-            #[cfg(test)]
-            tests::panic_if_asked_to(request);
-            let readings = memory.apply(&plan.asks, plan.gate, now);
-            self.conclude(request, &plan, &snapshot, &readings, &Policies::new())
-        };
-        Some(snapshot.plan(request, look, self.modes, || self.wall(now)).map(decide))
+        let mut plan = Plan::new(self.modes);
+        if let Err(error) = snapshot.fill(&mut plan, request, look, self.modes, || self.wall(now)) {
+            return Some(Err(error));
+        }
+        #[cfg(test)]
+        tests::panic_if_asked_to(request);
+        let readings = memory.apply(&plan.asks, plan.gate, now);
+        Some(Ok(self.conclude(request, &plan, &snapshot, &readings, &Policies::new())))
     }
 
     fn view(&self) -> Option<View> {

@@ -225,6 +225,7 @@ impl Rules {
     }
 
     /// The rule that a descriptor's entries end at. Depth must match; no way is tried twice.
+    #[inline(always)]
     pub fn find(&self, domain: &str, entries: &[Entry<'_>]) -> Found<'_> {
         self.walk(domain, entries, |_, _| ())
     }
@@ -246,6 +247,8 @@ impl Rules {
         (found, steps)
     }
 
+    // Inlined so that what is found stays in registers: everything that follows waits for it.
+    #[inline(always)]
     fn walk(&self, domain: &str, entries: &[Entry<'_>], mut note: impl FnMut(usize, Option<&Met<'_>>)) -> Found<'_> {
         let Some(index) = self.domain(domain) else { return Found::UnknownDomain };
         let domain = &self.domains[index.0 as usize];

@@ -46,15 +46,18 @@ pub enum Role {
     Shadow,
 }
 
-/// One counter of a request, and what is put to it.
+/// One counter of a request, and what is put to it. Its fields lie in this order, with no gap before the limit: beside
+/// one the compiler copies gap and limit in pieces that cross the pieces they were written in, and the processor then
+/// puts off the counter's hash until all that came before is done.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub struct Ask<'a> {
     pub key: Key<'a>,
+    pub limit: Limit,
+    pub cost: Cost,
     /// Which rule asks: a hash of its id, so that it stays the same over reloads. A bounded store shares its room out
     /// by it; rules that coincide share room, nothing else.
     pub rule: u32,
-    pub limit: Limit,
-    pub cost: Cost,
     pub role: Role,
 }
 

@@ -121,21 +121,40 @@ impl Planned<'_> {
 }
 
 impl<'a> Plan<'a> {
-    /// `look` finds the domain's run-time overrides, if it has any. `wall` is what time it is where overrides end; it is
-    /// asked only if one that ends would apply.
+    /// Of nothing yet.
+    pub(super) fn new(modes: Modes) -> Plan<'a> {
+        let gate = Gate { quota_open: false, never_deny: modes.shadow };
+        Plan { descriptors: SmallVec::new(), asks: SmallVec::new(), gate }
+    }
+
     pub(super) fn of(
+        request: &'a Request<'_>,
+        by: (&'a Rules, Option<&'a Look>),
+        modes: Modes,
+        wall: impl Fn() -> UnixMicros + Copy,
+    ) -> Result<Plan<'a>, DecideError> {
+        let mut plan = Plan::new(modes);
+        plan.fill(request, by, modes, wall)?;
+        Ok(plan)
+    }
+
+    /// `look` finds the domain's run-time overrides, if it has any. `wall` is what time it is where overrides end; it is
+    /// asked only if one that ends would apply. In place, because a plan is long: to hand it on by value has the processor
+    /// wait until all of it is written, before the first counter can be looked for.
+    pub(super) fn fill(
+        &mut self,
         request: &'a Request<'_>,
         (rules, look): (&'a Rules, Option<&'a Look>),
         modes: Modes,
         wall: impl Fn() -> UnixMicros + Copy,
-    ) -> Result<Plan<'a>, DecideError> {
+    ) -> Result<(), DecideError> {
         check(request)?;
-        let found: SmallVec<[Found<'a>; 4]> =
-            request.descriptors.iter().map(|descriptor| rules.find(request.domain, &descriptor.entries)).collect();
-        let gate = Gate { quota_open: false, never_deny: modes.shadow };
-        let mut plan = Plan { descriptors: SmallVec::new(), asks: SmallVec::new(), gate };
+        let mut found: SmallVec<[Found<'a>; 4]> = SmallVec::new();
+        for descriptor in &request.descriptors {
+            found.push(rules.find(request.domain, &descriptor.entries));
+        }
         for (descriptor, found_rule) in request.descriptors.iter().zip(&found) {
-            let planned = plan.add(request, (descriptor, *found_rule), &found, (rules, look), modes, wall);
+            let planned = self.add(request, (descriptor, *found_rule), &found, (rules, look), modes, wall);
             // Global QUOTA_MODE counts a descriptor without a limit as a quota that is never used up; so does a quota
             // rule whose say a shadow takes away (reference §3, M23 and M24).
             let open = match &planned {
@@ -143,13 +162,13 @@ impl<'a> Plan<'a> {
                 Planned::Ruled { rule, .. } => rule.shadow_mode && (rule.quota_mode || modes.quota),
                 Planned::Unlimited(_) | Planned::Requested { .. } => false,
             };
-            plan.gate.quota_open |= open;
-            plan.descriptors.push(planned);
-            if plan.asks.len() > COUNTERS_MAX {
+            self.gate.quota_open |= open;
+            self.descriptors.push(planned);
+            if self.asks.len() > COUNTERS_MAX {
                 return Err(DecideError::TooManyCounters);
             }
         }
-        Ok(plan)
+        Ok(())
     }
 
     fn add(
@@ -195,8 +214,10 @@ impl<'a> Plan<'a> {
                     }
                 };
                 let counted = Counted { rule, limits, replaced: replaced(rule, limits, request, all), row };
-                let ask = |(limit, place)| ruled_ask(request, descriptor, (rule, shared), (limit, place), modes);
-                self.asks.extend(counted.limits().zip(counted.places()).map(ask));
+                for limit in counted.limits() {
+                    let place = counted.place(limit);
+                    self.asks.push(ruled_ask(request, descriptor, (rule, shared), (limit, place), modes));
+                }
                 match start..self.asks.len() {
                     asks if asks.is_empty() => Planned::Free,
                     asks => Planned::Ruled { domain, rule, counted, asks },
@@ -245,6 +266,7 @@ fn replaced(rule: &Rule, limits: &[RuleLimit], request: &Request<'_>, all: &[Fou
     replaced
 }
 
+#[inline]
 fn ruled_ask<'a>(
     request: &'a Request<'_>,
     descriptor: &'a Descriptor<'_>,
