@@ -202,7 +202,7 @@ impl<'a> Plan<'a> {
             Found::Rule { domain, rule } => {
                 let on_disk = || {
                     let (row, probe) = rules.override_of(domain, rule, &descriptor.entries, wall)?;
-                    Some((&**row.grant(), probe, Overridden::OnDisk(row)))
+                    Some((row.grant(), probe, Overridden::OnDisk(row)))
                 };
                 let set = set.map(|(row, probe)| (&*row.grant, probe, Overridden::RunTime(row)));
                 let (limits, shared, row) = match set.or_else(on_disk) {

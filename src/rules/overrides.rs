@@ -5,7 +5,9 @@
 pub(super) mod builder;
 pub(crate) mod csv;
 pub(super) mod files;
+mod heads;
 pub(super) mod read;
+mod records;
 mod shape;
 mod table;
 #[cfg(test)]

@@ -3,12 +3,12 @@
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
-use hashbrown::HashTable;
-
 use super::{
     Grant, Row, Shape,
-    shape::{Scope, probes},
-    table::{NEVER, NONE, Origin, Packed, RowRef, Table, write_text},
+    heads::{Head, Heads},
+    records::{NEVER, NONE, Numbers},
+    shape::{Scope, hash, probes},
+    table::{Origin, RowRef, Table},
 };
 use crate::{
     limit::UnixMicros,
@@ -19,7 +19,8 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct Builder {
     table: Table,
-    grants: HashMap<Arc<Grant>, u32>,
+    grants: Vec<Arc<Grant>>,
+    known_grants: HashMap<Arc<Grant>, u32>,
     shapes: HashMap<Shape, u32>,
     /// More text than positions can tell apart.
     is_full: bool,
@@ -46,8 +47,8 @@ impl Builder {
     }
 
     pub(crate) fn grant(&mut self, grant: Grant) -> u32 {
-        let grants = &mut self.table.grants;
-        *self.grants.entry(Arc::new(grant)).or_insert_with_key(|grant| {
+        let grants = &mut self.grants;
+        *self.known_grants.entry(Arc::new(grant)).or_insert_with_key(|grant| {
             grants.push(Arc::clone(grant));
             grants.len() as u32 - 1
         })
@@ -69,22 +70,17 @@ impl Builder {
     /// Adds a row; its values are in the order of its shape.
     pub(crate) fn add<'v>(
         &mut self,
-        (origin, line): (u32, u32),
+        (origin, at): (u32, Place),
         shape: u32,
         values: impl Iterator<Item = &'v str>,
         rest: Rest<'v>,
     ) {
-        let Table { texts, rows, .. } = &mut self.table;
-        let Ok(text) = u32::try_from(texts.len()) else {
-            self.is_full = true;
-            return;
-        };
-        values.chain([rest.reason, rest.owner]).for_each(|part| write_text(texts, part));
-        let expires = rest.expires.unwrap_or(NEVER);
-        rows.push(Packed { expires, text, shape, grant: rest.grant, origin, line, next: NONE });
+        let Rest { grant, expires, reason, owner } = rest;
+        let numbers = Numbers { origin, at, next: NONE, shape, grant, expires: expires.unwrap_or(NEVER) };
+        self.is_full |= self.table.records.add(&numbers, values.chain([reason, owner])).is_none();
     }
 
-    pub(crate) fn add_row(&mut self, place: (u32, u32), row: &Row) {
+    pub(crate) fn add_row(&mut self, place: (u32, Place), row: &Row) {
         let grant = self.grant(Grant::clone(&row.grant));
         let shape = self.shape(&row.shape);
         let rest = Rest { grant, expires: row.expires, reason: &row.reason, owner: &row.owner };
@@ -99,13 +95,13 @@ impl Builder {
             report.error(&origin.path, Place::default(), "the overrides of a domain hold more than 4 GiB of text");
         }
         let table = &mut self.table;
-        table.rows.shrink_to_fit();
-        table.texts.shrink_to_fit();
-        table.first = HashTable::with_capacity(table.rows.len());
-        for row in 0..table.rows.len() as u32 {
-            table.link(row, report);
-        }
-        table.ends = table.rows.iter().map(|row| row.expires).filter(|expires| *expires != NEVER).collect();
+        drop(self.known_grants);
+        table.grants = self.grants.into_iter().map(Arc::unwrap_or_clone).collect();
+        table.records.shrink_to_fit();
+        table.heads = Heads::with_room_for(table.len());
+        let rows: Vec<u32> = table.row_numbers().collect();
+        rows.into_iter().for_each(|row| table.link(row, report));
+        table.ends = table.rows().filter_map(RowRef::expires).collect();
         table.ends.sort_unstable();
         table.tell(rules);
         self.table
@@ -115,60 +111,56 @@ impl Builder {
 impl Table {
     /// Puts a row among those with the same match.
     fn link(&mut self, row: u32, report: &mut Report) {
-        let shape = self.packed(row).shape;
-        let keys = self.shapes[shape as usize].keys.len();
-        let text = |part| std::str::from_utf8(part).unwrap_or_default();
-        let values = self.texts(row).take(keys).map(text);
-        let Some(first) = self.first_of(shape, values) else {
-            let hash = self.hash_of(row);
-            let Table { first, .. } = self;
-            // There is room for all rows, so that nothing is ever hashed again.
-            first.insert_unique(hash, row, |_| unreachable!("the table was made with room for every row"));
+        let (Numbers { origin, shape, grant, .. }, texts) = self.records.of(row);
+        let values = texts.take(self.keys(shape)).map(|part| std::str::from_utf8(part).unwrap_or_default());
+        let hash = hash(shape, values.clone());
+        let head = Head::new(row, grant);
+        let Some(first) = self.head(shape, values) else {
+            self.heads.insert(hash, head);
             return;
         };
-        let (mut before, mut at) = (NONE, first);
+        let (mut before, mut at) = (NONE, first.row());
         while at != NONE && self.order(at) > self.order(row) {
-            (before, at) = (at, self.packed(at).next);
+            (before, at) = (at, self.records.numbers(at).next);
         }
-        if at != NONE && self.packed(at).origin == self.packed(row).origin {
+        if at != NONE && self.records.numbers(at).origin == origin {
             self.complain(row, at, report);
             return;
         }
         let beaten = if at == NONE { (before, row) } else { (row, at) };
         self.warn_of(beaten, report);
-        self.rows[row as usize].next = at;
-        if before != NONE {
-            self.rows[before as usize].next = row;
-        } else {
-            let hash = self.hash_of(row);
-            if let Some(head) = self.first.find_mut(hash, |head| *head == first) {
-                *head = row;
-            }
+        self.records.set_next(row, at);
+        match before {
+            NONE => self.heads.replace(hash, first, head),
+            before => self.records.set_next(before, row),
         }
     }
 
     /// Of rows that match the same, the higher one wins.
     fn order(&self, row: u32) -> (bool, u32) {
-        let origin = self.packed(row).origin;
-        (self.origins[origin as usize].is_inline, origin)
+        let origin = self.records.numbers(row).origin;
+        (self.is_inline(row), origin)
+    }
+
+    fn is_inline(&self, row: u32) -> bool {
+        self.origins[self.records.numbers(row).origin as usize].is_inline
     }
 
     fn complain(&self, row: u32, earlier: u32, report: &mut Report) {
         let (row, earlier) = (self.row(row), self.row(earlier));
         let what = format!("`{row}` is here a second time: first in line {}", earlier.place().line);
-        report.error(row.place().path, line(row), what);
+        report.error(row.place().path, row.at(), what);
     }
 
     /// A file that beats another is likely not meant to; a rule file that beats a file is.
     fn warn_of(&self, (winner, beaten): (u32, u32), report: &mut Report) {
-        let is_inline = |row: u32| self.origins[self.packed(row).origin as usize].is_inline;
-        if is_inline(winner) != is_inline(beaten) {
+        if self.is_inline(winner) != self.is_inline(beaten) {
             return;
         }
         let (winner, beaten) = (self.row(winner), self.row(beaten));
         let place = beaten.place();
         let what = format!("`{winner}` stands in {}:{} too; this row wins", place.path.display(), place.line);
-        report.warn(winner.place().path, line(winner), what).hint("the file that is named later wins");
+        report.warn(winner.place().path, winner.at(), what).hint("the file that is named later wins");
     }
 
     fn tell(&self, rules: &mut [Rule]) {
@@ -197,9 +189,4 @@ impl Table {
     fn row(&self, row: u32) -> RowRef<'_> {
         RowRef::new(self, row)
     }
-}
-
-/// Where a row stands: only its line is kept.
-fn line(row: RowRef<'_>) -> Place {
-    Place { line: row.place().line, column: 1, width: 1 }
 }

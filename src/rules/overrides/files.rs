@@ -110,7 +110,7 @@ impl Pen<'_> {
             document.faults.iter_mut().for_each(|fault| fault.what = fault.what.replacen("not YAML", "not JSON", 1));
             let Some(node) = self.document(document) else { continue };
             if let Some(row) = self.row(&node, context, builder) {
-                builder.add_row((origin, line), &row);
+                builder.add_row((origin, node.at), &row);
             }
         }
     }
@@ -295,7 +295,7 @@ impl<'r, 't> Records<'r, 't> {
         };
         if let Some(grant) = grant.filter(|_| pen.report.errors() == errors) {
             let values = bound.order.iter().map(|index| named[usize::from(*index)].1);
-            builder.add((self.origin, cells[0].line()), shape, values, Rest { grant, expires, reason, owner });
+            builder.add((self.origin, place(Part::Value(0))), shape, values, Rest { grant, expires, reason, owner });
         }
     }
 

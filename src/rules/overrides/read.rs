@@ -79,7 +79,7 @@ impl Pen<'_> {
         };
         for item in items.iter() {
             if let Some(row) = self.row(item, context, builder) {
-                builder.add_row((origin, item.at.line), &row);
+                builder.add_row((origin, item.at), &row);
             }
         }
     }

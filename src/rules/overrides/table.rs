@@ -3,31 +3,26 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use hashbrown::HashTable;
-
 use super::{
     Grant, RowPlace, Shape,
+    heads::{Head, Heads},
+    records::{NEVER, NONE, Numbers, Records},
     shape::{Probe, Rank, Scope, hash, rank},
 };
-use crate::limit::{Entry, UnixMicros};
-
-/// No further row with the same match.
-pub(super) const NONE: u32 = u32::MAX;
-
-/// Of a row that stays.
-pub(super) const NEVER: UnixMicros = UnixMicros(u64::MAX);
+use crate::{
+    limit::{Entry, UnixMicros},
+    rules::yaml::Place,
+};
 
 /// Immutable; a reload makes a new one.
 #[derive(Default)]
 pub struct Table {
     pub(super) shapes: Vec<Shape>,
     pub(super) origins: Vec<Origin>,
-    pub(super) grants: Vec<Arc<Grant>>,
-    pub(super) rows: Vec<Packed>,
-    /// Of each row its values, its reason and its owner, each after its length.
-    pub(super) texts: Vec<u8>,
-    /// The first row of each match; the others follow by [`Packed::next`].
-    pub(super) first: HashTable<u32>,
+    pub(super) grants: Vec<Grant>,
+    pub(super) records: Records,
+    /// The first row of each match; the others follow by [`Numbers::next`].
+    pub(super) heads: Heads,
     /// When rows end that end at all, in order.
     pub(super) ends: Vec<UnixMicros>,
 }
@@ -38,32 +33,11 @@ pub(super) struct Origin {
     pub(super) is_inline: bool,
 }
 
-/// A row. Several million may be in memory.
-#[derive(Clone, Copy)]
-pub(super) struct Packed {
-    pub(super) expires: UnixMicros,
-    /// Where in the texts its own begin.
-    pub(super) text: u32,
-    pub(super) shape: u32,
-    pub(super) grant: u32,
-    /// Of rows with the same match, those of later origins win, and inline ones over all.
-    pub(super) origin: u32,
-    pub(super) line: u32,
-    /// The row with the same match that this one beats.
-    pub(super) next: u32,
-}
-
-impl Packed {
-    fn is_expired(&self, now: UnixMicros) -> bool {
-        self.expires <= now
-    }
-}
-
 /// A row of the table.
 #[derive(Clone, Copy)]
 pub struct RowRef<'t> {
     table: &'t Table,
-    row: u32,
+    head: Head,
 }
 
 /// A row that fits a descriptor, and what becomes of it.
@@ -91,11 +65,11 @@ pub enum Standing {
 
 impl Table {
     pub fn len(&self) -> usize {
-        self.rows.len()
+        self.records.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.len() == 0
     }
 
     /// Rows that are past their end at `now`.
@@ -105,19 +79,22 @@ impl Table {
 
     /// In order of their places.
     pub fn rows(&self) -> impl Iterator<Item = RowRef<'_>> {
-        (0..self.rows.len() as u32).map(|row| RowRef { table: self, row })
+        self.row_numbers().map(|row| RowRef::new(self, row))
+    }
+
+    pub(super) fn row_numbers(&self) -> impl Iterator<Item = u32> {
+        // Besides its values each has a reason and an owner.
+        self.records.each(|shape| self.keys(shape) + 2)
     }
 
     /// Memory that the rows take, in bytes.
     pub fn bytes(&self) -> usize {
-        self.rows.capacity() * size_of::<Packed>()
-            + self.texts.capacity()
-            + self.first.allocation_size()
-            + self.ends.capacity() * size_of::<UnixMicros>()
+        self.records.size() + self.heads.size() + self.ends.capacity() * size_of::<UnixMicros>()
     }
 
     /// The row that replaces the limits of the rule that `probes` belong to, and the probe that found it. `now` is asked
     /// only about rows that end.
+    #[inline]
     pub(crate) fn find<'t>(
         &'t self,
         probes: &'t [Probe],
@@ -126,9 +103,9 @@ impl Table {
     ) -> Option<(RowRef<'t>, &'t Probe)> {
         let mut winner = None;
         self.walk(probes, entries, |row, probe| {
-            let packed = self.packed(row);
-            let lives = packed.expires == NEVER || !packed.is_expired(now());
-            winner = lives.then_some((RowRef { table: self, row }, probe));
+            let expires = row.numbers().expires;
+            let lives = expires == NEVER || expires > now();
+            winner = lives.then_some((row, probe));
             lives
         });
         winner
@@ -139,11 +116,10 @@ impl Table {
         let mut candidates = Vec::new();
         let mut won: Option<Rank> = None;
         self.walk(probes, entries, |row, probe| {
-            let packed = self.packed(row);
-            let is_own = self.shapes[packed.shape as usize].scope != Scope::Domain;
+            let is_own = row.shape().scope != Scope::Domain;
             let own = rank(&probe.positions, is_own);
             let standing = match won {
-                _ if packed.is_expired(now) => Standing::Expired,
+                _ if row.is_expired(now) => Standing::Expired,
                 None => Standing::Wins,
                 Some(winner) if winner.0 > own.0 => Standing::FewerKeys,
                 Some(winner) if winner.1 > own.1 => Standing::LaterKey,
@@ -153,102 +129,79 @@ impl Table {
             if standing == Standing::Wins {
                 won = Some(own);
             }
-            candidates.push(Candidate { row: RowRef { table: self, row }, standing });
+            candidates.push(Candidate { row, standing });
             false
         });
         candidates
     }
 
     /// Visits the rows that fit, best first, until `visit` has what it wants.
-    fn walk<'t>(&'t self, probes: &'t [Probe], entries: &[Entry<'_>], mut visit: impl FnMut(u32, &'t Probe) -> bool) {
+    #[inline(always)]
+    fn walk<'t, 'p>(
+        &'t self,
+        probes: &'p [Probe],
+        entries: &[Entry<'_>],
+        mut visit: impl FnMut(RowRef<'t>, &'p Probe) -> bool,
+    ) {
         for probe in probes {
-            let values = probe.values(entries);
-            let of_match = self.first_of(probe.shape, values);
-            let mut at = of_match.unwrap_or(NONE);
-            while at != NONE {
-                if visit(at, probe) {
+            let head = self.head(probe.shape, probe.values(entries));
+            let mut next = head.map(|head| RowRef { table: self, head });
+            while let Some(row) = next {
+                if visit(row, probe) {
                     return;
                 }
-                at = self.packed(at).next;
+                next = Some(row.numbers().next).filter(|next| *next != NONE).map(|next| RowRef::new(self, next));
             }
         }
     }
 
-    /// The first of the rows that match just this.
-    pub(super) fn first_of<'v>(&self, shape: u32, values: impl Iterator<Item = &'v str> + Clone) -> Option<u32> {
-        let is_it = |row: &u32| self.packed(*row).shape == shape && self.has_values(*row, values.clone());
-        self.first.find(hash(shape, values.clone()), is_it).copied()
-    }
-
-    fn has_values<'v>(&self, row: u32, values: impl Iterator<Item = &'v str>) -> bool {
-        let mut texts = self.texts(row);
-        values.into_iter().all(|value| texts.next().is_some_and(|text| text == value.as_bytes()))
-    }
-
-    pub(super) fn packed(&self, row: u32) -> &Packed {
-        &self.rows[row as usize]
-    }
-
-    /// Its values, its reason, its owner.
-    pub(super) fn texts(&self, row: u32) -> Texts<'_> {
-        Texts { rest: &self.texts[self.packed(row).text as usize..] }
-    }
-
-    pub(super) fn hash_of(&self, row: u32) -> u64 {
-        let shape = self.packed(row).shape;
-        let values = self.texts(row).take(self.shapes[shape as usize].keys.len());
-        hash(shape, values.map(|value| std::str::from_utf8(value).unwrap_or_default()))
-    }
-}
-
-/// Texts that lie one after the other. Ends at the buffer's end only; who asks knows how many are his.
-#[derive(Clone)]
-pub(super) struct Texts<'t> {
-    rest: &'t [u8],
-}
-
-impl<'t> Iterator for Texts<'t> {
-    type Item = &'t [u8];
-
-    fn next(&mut self) -> Option<&'t [u8]> {
-        let (mut length, mut shift) = (0usize, 0);
-        loop {
-            let (byte, rest) = self.rest.split_first()?;
-            self.rest = rest;
-            length |= usize::from(byte & 0x7f) << shift;
-            shift += 7;
-            if byte & 0x80 == 0 {
-                break;
+    /// The first of the rows that match just this. A part of the decision that asks: what it finds stays in registers.
+    #[inline(always)]
+    pub(super) fn head<'v>(&self, shape: u32, values: impl Iterator<Item = &'v str> + Clone) -> Option<Head> {
+        let place = self.heads.place(hash(shape, values.clone()));
+        match self.heads.at_home(place) {
+            Some(head) if self.is_of(head.row(), shape, values.clone()) => Some(head),
+            _ if self.heads.has_others(place) => {
+                self.heads.find(place.line, place.tag, move |row| self.is_of(row, shape, values.clone()))
             }
+            _ => None,
         }
-        let (text, rest) = self.rest.split_at_checked(length)?;
-        self.rest = rest;
-        Some(text)
+    }
+
+    #[inline(always)]
+    fn is_of<'v>(&self, row: u32, shape: u32, mut values: impl Iterator<Item = &'v str>) -> bool {
+        let (numbers, mut texts) = self.records.of(row);
+        numbers.shape == shape && values.all(|value| texts.next().is_some_and(|text| are_equal(text, value.as_bytes())))
+    }
+
+    pub(super) fn keys(&self, shape: u32) -> usize {
+        self.shapes[shape as usize].keys.len()
     }
 }
 
-/// As [`Texts`] reads it.
-pub(super) fn write_text(texts: &mut Vec<u8>, text: &str) {
-    let mut length = text.len();
-    while length >= 0x80 {
-        texts.push(length as u8 | 0x80);
-        length >>= 7;
+/// For most values a call of `memcmp` would cost more than the comparison.
+#[inline]
+fn are_equal(one: &[u8], other: &[u8]) -> bool {
+    match one.len() {
+        length if length != other.len() => false,
+        8..=16 => {
+            one.first_chunk::<8>() == other.first_chunk::<8>() && one.last_chunk::<8>() == other.last_chunk::<8>()
+        }
+        _ => one == other,
     }
-    texts.push(length as u8);
-    texts.extend_from_slice(text.as_bytes());
 }
 
 impl<'t> RowRef<'t> {
     pub(super) fn new(table: &'t Table, row: u32) -> RowRef<'t> {
-        RowRef { table, row }
+        RowRef { table, head: Head::new(row, table.records.numbers(row).grant) }
     }
 
-    fn packed(self) -> &'t Packed {
-        self.table.packed(self.row)
+    fn numbers(self) -> Numbers {
+        self.table.records.numbers(self.head.row())
     }
 
     pub fn shape(self) -> &'t Shape {
-        &self.table.shapes[self.packed().shape as usize]
+        &self.table.shapes[self.numbers().shape as usize]
     }
 
     /// Key and value of each entry that it names.
@@ -257,19 +210,19 @@ impl<'t> RowRef<'t> {
     }
 
     fn text(self) -> impl Iterator<Item = &'t str> {
-        self.table.texts(self.row).map(|text| std::str::from_utf8(text).unwrap_or_default())
+        self.table.records.of(self.head.row()).1.map(|text| std::str::from_utf8(text).unwrap_or_default())
     }
 
-    pub fn grant(self) -> &'t Arc<Grant> {
-        &self.table.grants[self.packed().grant as usize]
+    pub fn grant(self) -> &'t Grant {
+        &self.table.grants[self.head.grant() as usize]
     }
 
     pub fn expires(self) -> Option<UnixMicros> {
-        Some(self.packed().expires).filter(|expires| *expires != NEVER)
+        Some(self.numbers().expires).filter(|expires| *expires != NEVER)
     }
 
     pub fn is_expired(self, now: UnixMicros) -> bool {
-        self.packed().is_expired(now)
+        self.numbers().expires <= now
     }
 
     pub fn reason(self) -> &'t str {
@@ -281,8 +234,13 @@ impl<'t> RowRef<'t> {
     }
 
     pub fn place(self) -> RowPlace<'t> {
-        let Packed { origin, line, .. } = *self.packed();
-        RowPlace { path: &self.table.origins[origin as usize].path, line }
+        let Numbers { origin, at, .. } = self.numbers();
+        RowPlace { path: &self.table.origins[origin as usize].path, line: at.line }
+    }
+
+    /// In the file that it stands in.
+    pub(super) fn at(self) -> Place {
+        self.numbers().at
     }
 }
 

@@ -78,6 +78,7 @@ fn a_mistake_in_csv_is_told_at_its_place() {
         ),
         ("match.user,limit\n,5/s\n", "2:1: this override names no key: it would be for everybody"),
         ("match.user,limit\na,5/s\nb,6/s\na,7/s\n", "4:1: `user=a` is here a second time: first in line 2"),
+        ("limit,match.user\n5/s,a\n6/s,a\n", "3:5: `user=a` is here a second time: first in line 2"),
         ("match.user,limit\na,-5/s\n", "2:3: `-5/s` is no limit: `-5` isn't a whole number from 0 to 4294967295"),
         ("match.user,limit,expires\na,5/s,soon\n", "2:7: `soon` is no moment"),
         ("match.user,tier\na,glod\n", "2:3: there is no tier `glod`"),
@@ -121,7 +122,7 @@ fn a_mistake_in_the_other_formats_is_told_at_its_place() {
         (
             "o.yaml",
             "- {match: {user: a}, limit: 5/s}\n- {match: {user: a}, limit: 5/s}\n".to_owned(),
-            "o.yaml:2:1: `user=a` is here a second time: first in line 1",
+            "o.yaml:2:3: `user=a` is here a second time: first in line 1",
         ),
     ];
     for (name, text, expected) in table {

@@ -1,0 +1,155 @@
+//! Rows as they lie in memory: one after the other in one buffer, of each its numbers and then its texts, so that whoever
+//! looks a row up waits for memory once. Knows neither how rows are found nor which of several wins.
+
+#[cfg(test)]
+mod tests;
+
+use crate::{limit::UnixMicros, rules::yaml::Place};
+
+/// No row.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// Of a row that stays.
+pub(super) const NEVER: UnixMicros = UnixMicros(u64::MAX);
+
+/// The rows of a table. Each is known by the byte at which it begins.
+#[derive(Default)]
+pub(super) struct Records {
+    bytes: Vec<u8>,
+    count: usize,
+}
+
+/// What a row is besides its texts. Several million may be in memory.
+#[derive(Clone, Copy)]
+pub(super) struct Numbers {
+    /// Of rows with the same match, those of later origins win, and inline ones over all.
+    pub(super) origin: u32,
+    pub(super) at: Place,
+    /// The row with the same match that this one beats.
+    pub(super) next: u32,
+    pub(super) grant: u32,
+    pub(super) shape: u32,
+    pub(super) expires: UnixMicros,
+}
+
+const WORD: usize = 4;
+
+/// Where among the words of [`Numbers`] `next` is.
+const NEXT: usize = 4;
+
+const NUMBERS: usize = 9 * WORD;
+
+impl Records {
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Memory that they take, in bytes.
+    pub(super) fn size(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    pub(super) fn shrink_to_fit(&mut self) {
+        self.bytes.shrink_to_fit();
+    }
+
+    /// The row that was added; `None` if there is no room for it.
+    pub(super) fn add<'v>(&mut self, numbers: &Numbers, texts: impl Iterator<Item = &'v str>) -> Option<u32> {
+        let row = u32::try_from(self.bytes.len()).ok().filter(|row| *row != NONE)?;
+        self.bytes.extend_from_slice(&numbers.written());
+        texts.for_each(|text| self.write(text));
+        self.count += 1;
+        Some(row)
+    }
+
+    /// As [`Texts`] reads it.
+    fn write(&mut self, text: &str) {
+        let mut length = text.len();
+        while length >= 0x80 {
+            self.bytes.push(length as u8 | 0x80);
+            length >>= 7;
+        }
+        self.bytes.push(length as u8);
+        self.bytes.extend_from_slice(text.as_bytes());
+    }
+
+    /// Its numbers and its texts: values, reason, owner.
+    #[inline]
+    pub(super) fn of(&self, row: u32) -> (Numbers, Texts<'_>) {
+        let bytes = &self.bytes[row as usize..];
+        let (numbers, rest) = bytes.split_first_chunk().expect("a row begins with its numbers");
+        (Numbers::read(numbers), Texts { rest })
+    }
+
+    pub(super) fn numbers(&self, row: u32) -> Numbers {
+        self.of(row).0
+    }
+
+    pub(super) fn set_next(&mut self, row: u32, next: u32) {
+        let at = row as usize + NEXT * WORD;
+        self.bytes[at..at + WORD].copy_from_slice(&next.to_le_bytes());
+    }
+
+    /// In order of their places. `texts` says of a shape how many texts its rows have.
+    pub(super) fn each<'r>(&'r self, texts: impl Fn(u32) -> usize + 'r) -> impl Iterator<Item = u32> + 'r {
+        let end = move |row: u32| {
+            let (numbers, mut rest) = self.of(row);
+            rest.nth(texts(numbers.shape) - 1);
+            self.bytes.len() - rest.rest.len()
+        };
+        let at = |byte: usize| (byte < self.bytes.len()).then_some(byte as u32);
+        std::iter::successors(at(0), move |row| at(end(*row)))
+    }
+}
+
+impl Numbers {
+    /// What a search looks at comes last, beside the values.
+    fn written(&self) -> [u8; NUMBERS] {
+        let Numbers { origin, at: Place { line, column, width }, next, grant, shape, expires } = *self;
+        let (low, high) = (expires.0 as u32, (expires.0 >> 32) as u32);
+        let mut bytes = [0; NUMBERS];
+        let words = [origin, line, column, width, next, grant, shape, low, high];
+        bytes.chunks_exact_mut(WORD).zip(words).for_each(|(bytes, word)| bytes.copy_from_slice(&word.to_le_bytes()));
+        bytes
+    }
+
+    #[inline]
+    fn read(bytes: &[u8; NUMBERS]) -> Numbers {
+        let word = |index: usize| u32::from_le_bytes(std::array::from_fn(|byte| bytes[index * WORD + byte]));
+        Numbers {
+            origin: word(0),
+            at: Place { line: word(1), column: word(2), width: word(3) },
+            next: word(NEXT),
+            grant: word(5),
+            shape: word(6),
+            expires: UnixMicros(u64::from(word(7)) | u64::from(word(8)) << 32),
+        }
+    }
+}
+
+/// Texts that lie one after the other. Ends at the buffer's end only; who asks knows how many are his.
+#[derive(Clone)]
+pub(super) struct Texts<'t> {
+    rest: &'t [u8],
+}
+
+impl<'t> Iterator for Texts<'t> {
+    type Item = &'t [u8];
+
+    #[inline]
+    fn next(&mut self) -> Option<&'t [u8]> {
+        let (first, rest) = self.rest.split_first()?;
+        let (length, rest) = if *first < 0x80 { (usize::from(*first), rest) } else { long(self.rest)? };
+        let (text, rest) = rest.split_at_checked(length)?;
+        self.rest = rest;
+        Some(text)
+    }
+}
+
+/// A length of several bytes, and what follows it.
+#[cold]
+fn long(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let last = bytes.iter().position(|byte| *byte < 0x80)?;
+    let (length, rest) = bytes.split_at(last + 1);
+    Some((length.iter().rfold(0, |length, byte| length << 7 | usize::from(byte & 0x7f)), rest))
+}
