@@ -136,7 +136,9 @@ impl Reloader {
         blocking(move || Found::read(&paths, dot_files)).await
     }
 
-    /// The digest of what the files hold. What was read is gone again, before it comes near this thread.
+    /// The digest of what the files hold. What was read is gone again, before it comes near this thread. Large files of
+    /// overrides are read whole too, though size and time are as before: what is looked for here is what no event told of,
+    /// as on file systems over a network, and on those a change may leave both as they were.
     async fn glance(&self) -> [u8; 32] {
         let (paths, dot_files) = (self.settings.paths.clone(), self.settings.dot_files);
         blocking(move || Found::read(&paths, dot_files).digest).await
