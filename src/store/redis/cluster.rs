@@ -27,6 +27,9 @@ use super::settings::{Address, RedisSettings};
 use super::tally::Tally;
 use crate::store::key;
 
+#[cfg(test)]
+mod tests;
+
 /// The map changes seldom, and a node that lost a slot says so; this only finds what nobody asked about.
 const REFRESH: Duration = Duration::from_secs(10);
 
