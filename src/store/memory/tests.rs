@@ -199,6 +199,20 @@ fn sweep_to_the_end_of_each_shard_and_from_its_start_takes_every_expired_counter
 }
 
 #[test]
+fn slow_bucket_that_was_emptied_is_not_swept_before_it_is_full() {
+    let memory = small();
+    let slow = Limit { burst: 10_000, ..Limit::new(60, MINUTE, Algorithm::TokenBucket) };
+    put(&memory, 1, 0, slow, 10_000, NOW);
+    for minutes in [3, 166] {
+        let later = UnixMicros(NOW.0 + minutes * MINUTE.0);
+        memory.sweep(later, usize::MAX);
+        assert_eq!(put(&memory, 1, 0, slow, 0, later).remaining, 60 * minutes, "one a second");
+    }
+    memory.sweep(UnixMicros(NOW.0 + 167 * MINUTE.0), usize::MAX);
+    assert_eq!(memory.counters(), 0, "full after 10,000 s");
+}
+
+#[test]
 fn creations_alone_keep_a_churning_store_small() {
     let memory = Memory::new(MemorySettings { max_bytes: 16 << 20 });
     let mut most = 0;
