@@ -26,7 +26,7 @@ pub use reset::{ResetCounter, ResetError};
 
 use crate::{
     clock,
-    limit::{Algorithm, CountDenied, FailurePolicy, Reading, Request, UnixMicros},
+    limit::{Algorithm, CountDenied, FailurePolicy, Reading, Request, SLIDING_LOG_MAX, UnixMicros},
     metrics::{Meters, Metrics, Outcome, Tally},
     overrides::{self, RunTime, View},
     rules::{Problems, Rules},
@@ -320,7 +320,13 @@ impl Limiter {
                         meters.count(*domain, rule, place, outcome(index));
                     }
                 }
-                Planned::Requested { domain, asks } => meters.count_requested(*domain, outcome(asks.start)),
+                Planned::Requested { domain, asks } => {
+                    meters.count_requested(*domain, outcome(asks.start));
+                    let is_large = descriptor.limit.is_some_and(|(requests, _)| requests > SLIDING_LOG_MAX);
+                    if is_large && self.modes.algorithm == Algorithm::SlidingLog {
+                        self.metrics.log_fallback();
+                    }
+                }
                 Planned::NoMatch => self.metrics.unmatched.count(request.domain, &descriptor.entries),
                 Planned::UnknownDomain => self.metrics.unknown_domain(request.domain),
                 Planned::Free | Planned::Unlimited(_) => {}

@@ -70,6 +70,7 @@ pub struct Metrics {
     pub clients: Clients,
     panics: Counter,
     shed: Counter,
+    log_fallbacks: Counter,
     pub handshakes: Handshakes,
     /// From a request's arrival to its answer.
     pub decision: Latency,
@@ -142,6 +143,10 @@ impl Metrics {
                 "tollgate_shed_requests_total",
                 "Requests beyond the bound on those under way: answered by policy, or refused before they were read.",
             ),
+            log_fallbacks: table.described(
+                "tollgate_sliding_log_fallbacks_total",
+                "Limits of requests that were too large for TOLLGATE_ALGORITHM=sliding_log: decided as sliding_window.",
+            ),
             handshakes: Handshakes::new(&table),
             decision: Latency::new(),
             store: Latency::new(),
@@ -190,6 +195,11 @@ impl Metrics {
     /// A request that found too many others under way.
     pub fn shed(&self) {
         self.shed.increment(1);
+    }
+
+    /// A limit that came with a request and was decided by another algorithm than the default.
+    pub fn log_fallback(&self) {
+        self.log_fallbacks.increment(1);
     }
 
     pub fn store_failed(&self, error: &StoreError) {

@@ -1,3 +1,4 @@
+mod charges;
 mod overrides;
 mod reference;
 
