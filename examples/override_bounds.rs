@@ -116,7 +116,9 @@ fn decide() {
         let ratio = compare(who, users, &without, &with, ROUNDS, DECISIONS);
         worst = worst.max(ratio);
     }
-    // Each user's row, like his counter, has to come from memory: no bound on it, but it should be known.
+    // What of it is the look-up alone, and what it is where each user's row, like his counter, has to come from memory:
+    // no bounds on these, but they should be known.
+    compare("1 user with one", &few[1..2], &without, &with, ROUNDS, DECISIONS);
     compare("1,000,000 users with one, each once", &all, &without, &with, 5, MILLION);
     assert!(worst <= 1.05, "a decision with a million overrides costs {worst:.3} times one without");
 }
