@@ -90,7 +90,7 @@ async fn is_enough(nodes: &[&RedisServer], env: &[(&str, &str)]) {
         assert_eq!(node.cli(&documented_rights()), "OK");
     }
     let rules = RulesDir::with("api.yaml", RULES);
-    let tollgate: Tollgate = with_tokens(&rules, &[env, &[("REDIS_AUTH", "tollgate:password")]].concat()).await;
+    let mut tollgate: Tollgate = with_tokens(&rules, &[env, &[("REDIS_AUTH", "tollgate:password")]].concat()).await;
     tollgate.redis_connections_are(REDIS_CONNECTIONS).await;
     let client = tollgate.client();
     for round in 0..2 {
@@ -123,10 +123,14 @@ async fn is_enough(nodes: &[&RedisServer], env: &[(&str, &str)]) {
             nodes.iter().for_each(|node| _ = node.cli(&["script", "flush"]));
         }
     }
+    // That it lives, and at its end that it doesn't.
+    eventually("a heartbeat", || async { (tollgate.metric("tollgate_replicas").await == 1.0).then_some(()) }).await;
+    assert_eq!(tollgate.metric("tollgate_redis_refused_total").await, 0.0);
+    tollgate.process.signal("TERM");
+    tollgate.process.end().await;
     for node in nodes {
         assert_eq!(node.cli(&["acl", "log"]), "", "what Redis refused");
     }
-    assert_eq!(tollgate.metric("tollgate_redis_refused_total").await, 0.0);
     assert!(!tollgate.process.log().contains("NOPERM"), "{}", tollgate.process.log());
 }
 
