@@ -8,7 +8,7 @@ usage() {
   cat <<'END'
 usage: tests/chaos.sh [--minutes N] [--rate N] [--only TEXT] [--json]
 
-  --minutes N   about how long all faults take together [default: 3]
+  --minutes N   about how long all faults take together [default: 4]
   --rate N      requests a second, over two replicas [default: 2000]
   --only TEXT   only faults whose test's name contains it
   --json        a line of JSON for each fault instead of the table
@@ -19,7 +19,7 @@ examples:
 END
 }
 
-minutes=3 rate=2000 only= json=
+minutes=4 rate=2000 only= json=
 while [ $# -gt 0 ]; do
   case $1 in
     --minutes) minutes=${2:?--minutes needs a number}; shift 2 ;;
