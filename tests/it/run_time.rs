@@ -50,6 +50,13 @@ async fn two_replicas(redis: &RedisServer) -> (RulesDir, [Tollgate; 2]) {
     let address = redis.address();
     let env = [("REDIS_URL", address.as_str())];
     let replicas = [with_tokens(&rules, &env).await, with_tokens(&rules, &env).await];
+    // Each reaches Redis, on the connection beside the decisions, when it does.
+    for replica in &replicas {
+        eventually("a connection beside the decisions", || async {
+            (change(replica, "GET /v1/audit", "").await.0 == 200).then_some(())
+        })
+        .await;
+    }
     (rules, replicas)
 }
 
