@@ -24,7 +24,7 @@ pub(crate) use load::Load;
 pub(crate) use process::Process;
 pub(crate) use raw_http2::RawHttp2;
 pub(crate) use rules_dir::RulesDir;
-pub(crate) use tollgate::{REDIS_CONNECTIONS, Tollgate, run_to_end};
+pub(crate) use tollgate::{ONE_MAY_WAIT, REDIS_CONNECTIONS, Tollgate, run_to_end};
 
 /// How long anything may take that happens at once on an idle machine: long, because two cores run every test together,
 /// and only a failing test waits for its end.

@@ -100,8 +100,9 @@ impl Side {
         (side, heard)
     }
 
-    /// Asks the node of `key`, which all keys of the commands must share a slot with: the answers, in order. An error
-    /// means that at most what came before it was done; one that isn't [`StoreError::Refused`] leaves open what was.
+    /// Asks the node of `key`, which all keys of the commands must share a slot with: the answers, in order. What writes
+    /// comes alone, since the others of a pipeline are done although one is refused: [`StoreError::Refused`] then says
+    /// that it was not done; any other error leaves that open.
     pub async fn ask(&self, key: &[u8], pipe: &Pipeline) -> Result<Vec<Value>, StoreError> {
         let asked = match &self.0.nodes {
             None => timeout(PATIENCE, self.0.ask_one(pipe)).await,

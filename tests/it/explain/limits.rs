@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{client::call, token_line, with_tokens, write_tokens},
-    harness::{RulesDir, Tollgate, eventually, get, run_to_end},
+    harness::{ONE_MAY_WAIT, REDIS_CONNECTIONS, RulesDir, Tollgate, eventually, get, run_to_end},
     redis_server::RedisServer,
 };
 
@@ -108,15 +108,9 @@ async fn an_explanation_takes_a_place_among_those_that_may_wait_for_the_store() 
     let redis = RedisServer::start();
     let rules = RulesDir::with("api.yaml", &RULES.replace("gold: {", "gold: {name: gold, "));
     let url = redis.address();
-    let env = [
-        ("REDIS_URL", url.as_str()),
-        // One core, so that it is known whose place is taken.
-        ("TOLLGATE_WORKERS", "1"),
-        ("TOLLGATE_MAX_IN_FLIGHT", "1"),
-        ("TOLLGATE_STORE_TIMEOUT", "20s"),
-    ];
+    let env = [&[("REDIS_URL", url.as_str())][..], &ONE_MAY_WAIT].concat();
     let tollgate = with_tokens(&rules, &env).await;
-    tollgate.redis_connections_are(2.0).await;
+    tollgate.redis_connections_are(REDIS_CONNECTIONS - 1.0).await;
     redis.freeze();
     let (http, vip) = (tollgate.http, json!({"user": "vip"}));
     let waiting =

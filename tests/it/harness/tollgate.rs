@@ -11,6 +11,11 @@ use super::{Process, Rls, eventually};
 /// Connections to Redis of a Tollgate that has found it.
 pub(crate) const REDIS_CONNECTIONS: f64 = 3.0;
 
+/// One request may wait for the store, and for long; on one core, so that it is known whose place is taken, and with one
+/// connection to Redis fewer.
+pub(crate) const ONE_MAY_WAIT: [(&str, &str); 3] =
+    [("TOLLGATE_WORKERS", "1"), ("TOLLGATE_MAX_IN_FLIGHT", "1"), ("TOLLGATE_STORE_TIMEOUT", "20s")];
+
 pub(crate) struct Tollgate {
     pub(crate) process: Process,
     pub(crate) grpc: SocketAddr,

@@ -16,7 +16,8 @@ use tonic::Code;
 use super::PER_USER;
 use crate::{
     harness::{
-        PATIENCE, REDIS_CONNECTIONS, RawHttp2, RulesDir, Tollgate, channel, descriptor, eventually, get, post, request,
+        ONE_MAY_WAIT, PATIENCE, REDIS_CONNECTIONS, RawHttp2, RulesDir, Tollgate, channel, descriptor, eventually, get,
+        post, request,
     },
     redis_server::RedisServer,
 };
@@ -185,13 +186,7 @@ async fn one_may_wait(redis: &RedisServer) -> (RulesDir, Tollgate) {
     }
     let rules = RulesDir::with("api.yaml", &text);
     let url = redis.address();
-    // One core, so that it is known whose place is taken.
-    let env = [
-        ("REDIS_URL", url.as_str()),
-        ("TOLLGATE_WORKERS", "1"),
-        ("TOLLGATE_MAX_IN_FLIGHT", "1"),
-        ("TOLLGATE_STORE_TIMEOUT", "20s"),
-    ];
+    let env = [&[("REDIS_URL", url.as_str())][..], &ONE_MAY_WAIT].concat();
     let tollgate = Tollgate::start_with(rules.path(), &env).await;
     tollgate.redis_connections_are(REDIS_CONNECTIONS - 1.0).await;
     (rules, tollgate)
