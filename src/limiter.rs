@@ -26,7 +26,7 @@ pub use reset::{ResetCounter, ResetError};
 
 use crate::{
     clock,
-    limit::{Algorithm, CountDenied, FailurePolicy, Reading, Request, SLIDING_LOG_MAX, UnixMicros},
+    limit::{Algorithm, CountDenied, FailurePolicy, Reading, Request, UnixMicros},
     metrics::{Meters, Metrics, Outcome, Tally},
     overrides::{self, RunTime, View},
     rules::{Problems, Rules},
@@ -322,8 +322,7 @@ impl Limiter {
                 }
                 Planned::Requested { domain, asks } => {
                     meters.count_requested(*domain, outcome(asks.start));
-                    let is_large = descriptor.limit.is_some_and(|(requests, _)| requests > SLIDING_LOG_MAX);
-                    if is_large && self.modes.algorithm == Algorithm::SlidingLog {
+                    if descriptor.limit.is_some_and(|(requests, _)| plan::outgrows_log(requests, self.modes)) {
                         self.metrics.log_fallback();
                     }
                 }

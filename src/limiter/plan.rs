@@ -297,6 +297,11 @@ fn ruled_ask<'a>(
     }
 }
 
+/// Whether a limit that came with a request is more than an exact log, the default, may hold.
+pub(super) fn outgrows_log(requests: u32, modes: Modes) -> bool {
+    modes.algorithm == Algorithm::SlidingLog && requests > SLIDING_LOG_MAX
+}
+
 fn requested_ask<'a>(
     request: &'a Request<'_>,
     descriptor: &'a Descriptor<'_>,
@@ -304,11 +309,8 @@ fn requested_ask<'a>(
     variable: usize,
     modes: Modes,
 ) -> Ask<'a> {
-    // The bound of an exact log holds here too; the request isn't to blame for the default, so it is decided.
-    let algorithm = match modes.algorithm {
-        Algorithm::SlidingLog if requests > SLIDING_LOG_MAX => Algorithm::SlidingWindow,
-        algorithm => algorithm,
-    };
+    // The request isn't to blame for the default, so it is decided.
+    let algorithm = if outgrows_log(requests, modes) { Algorithm::SlidingWindow } else { modes.algorithm };
     Ask {
         key: Key { domain: request.domain, entries: &descriptor.entries, shared: &[], limit_name: "", variable },
         limit: Limit::new(requests, unit.window(), algorithm),
