@@ -30,6 +30,7 @@ pub(super) fn redis_settings(flags: &RedisFlags) -> Result<RedisSettings, String
         database: url.database,
         key_prefix: flags.key_prefix.clone(),
         buckets: flags.buckets,
+        busy_poll: flags.busy_poll,
         denials_bytes_max: flags.denials_max_bytes,
         connect_timeout: flags.connect_timeout,
         sentinel_auth: flags.sentinel_auth.as_deref().map_or(Auth::None, Auth::parse),

@@ -192,6 +192,9 @@ pub struct Flags {
     /// Hash tags that counters are spread over in a cluster; the same on all replicas [default: 256]
     #[arg(long, value_name = "N", env = "TOLLGATE_REDIS_BUCKETS", help_heading = "Store")]
     pub redis_buckets: Option<String>,
+    /// How long a core with nothing else to do watches for Redis' answer before it sleeps; 0 never [default: 500us]
+    #[arg(long, value_name = "DURATION", env = "TOLLGATE_REDIS_BUSY_POLL", help_heading = "Store")]
+    pub redis_busy_poll: Option<String>,
     /// Count limits whose window is one second in a Redis of their own [default: false]
     #[arg(long, value_name = "BOOL", env = "REDIS_PERSECOND", help_heading = "Store")]
     pub redis_persecond: Option<String>,

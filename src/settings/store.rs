@@ -50,6 +50,8 @@ pub struct RedisFlags {
     pub connect_timeout: Duration,
     pub key_prefix: String,
     pub buckets: u32,
+    /// How long an idle core watches for an answer before it sleeps.
+    pub busy_poll: Duration,
     /// Of each core; 0 remembers none.
     pub denials_max_bytes: usize,
 }
@@ -165,6 +167,12 @@ fn redis(flags: &Flags, read: &mut Reader) -> RedisFlags {
         key_prefix: text(&flags.cache_key_prefix).unwrap_or_default(),
         buckets: read.or("TOLLGATE_REDIS_BUCKETS", &flags.redis_buckets, u64::from(key::BUCKETS), parse::at_least(1))
             as u32,
+        busy_poll: read.or(
+            "TOLLGATE_REDIS_BUSY_POLL",
+            &flags.redis_busy_poll,
+            Duration::from_micros(500),
+            parse::duration,
+        ),
         denials_max_bytes: denials::denials_max_bytes(flags, read),
         ..RedisFlags::default()
     };

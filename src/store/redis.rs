@@ -7,6 +7,7 @@
 
 mod batch;
 mod breaker;
+mod busy_poll;
 mod clock;
 mod cluster;
 mod denials;

@@ -12,6 +12,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::batch::{Batch, Verdict};
+use super::busy_poll::BusyPoll;
 use super::clock::RedisClock;
 use super::cluster::redirected;
 use super::denials::Denials;
@@ -22,6 +23,7 @@ use super::link::{Link, Live};
 use super::script::Script;
 use super::settings::RedisSettings;
 use super::tally::Tally;
+use crate::clock;
 use crate::limit::UnixMicros;
 use crate::store::StoreError;
 
@@ -46,6 +48,7 @@ pub(super) struct Runner {
     /// The connection in use, and its Redis' clock.
     connection: Option<(Live, RedisClock)>,
     flights: Vec<Flight>,
+    busy_poll: BusyPoll,
     timer: Pin<Box<Sleep>>,
     is_timer_set: bool,
 }
@@ -100,6 +103,7 @@ impl Runner {
             is_lost: false,
             connection: None,
             flights: Vec::new(),
+            busy_poll: BusyPoll::new(settings.busy_poll, clock::instant()),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             is_timer_set: false,
         }
@@ -120,6 +124,7 @@ impl Runner {
                 () = lane.rerouted() => self.follow(),
                 () = &mut self.timer, if self.is_timer_set => self.expire(),
                 () = lane.arrived() => {}
+                () = self.busy_poll.watch(), if self.busy_poll.is_on() => self.busy_poll.was_in_vain(clock::instant()),
             }
             self.take_off();
             self.set_timer();
@@ -210,12 +215,14 @@ impl Runner {
             };
             waiting.iter_mut().for_each(Waiting::sent);
             let generation = self.denials.generation();
+            self.busy_poll.sent(waiting.len(), clock::instant());
             self.flights.push(Flight { batch, waiting, sent, generation, reply, is_given_up: false });
         }
     }
 
     fn land(&mut self, nth: usize, (outcome, was_loaded): (RedisResult<Value>, bool)) {
         let flight = self.flights.swap_remove(nth);
+        self.busy_poll.answered(clock::instant());
         if was_loaded {
             self.tally.script_loads.add(1);
             self.link.iter().for_each(|link| link.forgot_the_script());
@@ -241,7 +248,7 @@ impl Runner {
         {
             let received = Instant::now();
             clock.learn(reply.now, sent, received);
-            self.tally.clock_ahead_us.set(clock.ahead_us(received, crate::clock::now()));
+            self.tally.clock_ahead_us.set(clock.ahead_us(received, clock::now()));
         }
         match reply.verdict {
             Some(verdict) => {

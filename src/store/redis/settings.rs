@@ -34,6 +34,9 @@ pub struct RedisSettings {
     pub in_flight_max: usize,
     /// Requests that may wait for a batch on one core; more are refused as overload.
     pub waiting_max: usize,
+    /// How long an answer to a few requests is watched for before the thread sleeps, if it has nothing else to do; zero
+    /// sleeps at once.
+    pub busy_poll: Duration,
     /// What a core may remember of denials; 0 asks Redis each time.
     pub denials_bytes_max: usize,
     /// Batches to a node in a row without an answer, after which its circuit breaker opens.
@@ -59,6 +62,7 @@ impl RedisSettings {
             batch_max: 128,
             in_flight_max: 8,
             waiting_max: 16_384,
+            busy_poll: Duration::ZERO,
             denials_bytes_max: 8 << 20,
             timeouts_max: 5,
             faults: Arc::default(),
