@@ -1,24 +1,14 @@
 //! Measures what is promised of overrides in files: how long a million rows of CSV take to load, and what each takes of
-//! memory; what a decision costs beside them; that a reload under load makes no request slow. Run with
+//! memory; what a decision costs beside them; that no request is slow while a file is read again. Run with
 //! `cargo run --release --example override_bounds -- load|decide|reload`; fails if a promise is broken.
 
-#[path = "../benches/support/limiter.rs"]
+#[path = "../../benches/support/limiter.rs"]
 mod limiter;
+mod reload;
 
-use std::{
-    fmt::Write as _,
-    fs,
-    hint::black_box,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    thread,
-    time::Duration,
-};
+use std::{fmt::Write as _, fs, hint::black_box, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
-use limiter::{limiter, memory, snapshot};
+use limiter::{limiter, memory};
 use tollgate::{
     clock,
     limit::{Descriptor, Entry, Request, UnixMicros},
@@ -33,13 +23,18 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const MILLION: usize = 1_000_000;
 const NOW: UnixMicros = UnixMicros(1_800_000_000_123_456);
 
-fn main() {
+fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
         Some("load") => load(),
         Some("decide") => decide(),
-        Some("reload") => reload(),
-        _ => eprintln!("usage: override_bounds load|decide|reload"),
+        Some("reload") => reload::run(),
+        Some("tollgate") => return reload::tollgate(),
+        _ => {
+            eprintln!("usage: override_bounds load|decide|reload");
+            return ExitCode::FAILURE;
+        }
     }
+    ExitCode::SUCCESS
 }
 
 fn user(number: usize) -> String {
@@ -154,57 +149,6 @@ fn median(figures: impl Iterator<Item = f64>) -> f64 {
     let mut figures: Vec<f64> = figures.collect();
     figures.sort_unstable_by(f64::total_cmp);
     figures[figures.len() / 2]
-}
-
-/// Requests at a steady pace, measured from when each was due, while a file of 100,000 rows is read again and again.
-fn reload() {
-    const ROWS: usize = 100_000;
-    const PACE: Duration = Duration::from_micros(200);
-    const SPELL: Duration = Duration::from_secs(10);
-    let directory = tempfile::tempdir().expect("a place for rules");
-    write(directory.path(), ROWS, 4_000_000_000);
-    let (limiter, current) = limiter(loaded(directory.path()), memory());
-    let users: Vec<String> = (0..ROWS).map(user).collect();
-    let spell = || {
-        let began = clock::instant();
-        let mut took = Vec::new();
-        for (number, user) in users.iter().cycle().enumerate() {
-            let due = PACE * number as u32;
-            if due > SPELL {
-                break;
-            }
-            while began.elapsed() < due {
-                std::hint::spin_loop();
-            }
-            ask(&limiter, user);
-            took.push(began.elapsed() - due);
-        }
-        took.sort_unstable();
-        took[took.len() * 999 / 1000]
-    };
-    spell();
-    let before = spell();
-    let is_over = AtomicBool::new(false);
-    let (during, reloads) = thread::scope(|threads| {
-        let reloading = threads.spawn(|| {
-            let mut reloads = 0;
-            while !is_over.load(Relaxed) {
-                let old = current.swap(Arc::new(snapshot(loaded(directory.path()))));
-                // As serving does: whoever answers must not be the one who frees it.
-                while Arc::strong_count(&old) > 1 {
-                    thread::yield_now();
-                }
-                drop(old);
-                reloads += 1;
-            }
-            reloads
-        });
-        let during = spell();
-        is_over.store(true, Relaxed);
-        (during, reloading.join().expect("files load"))
-    });
-    println!("p99.9 before: {before:.2?}; while {ROWS} rows were read {reloads} times: {during:.2?}");
-    assert!(reloads > 0 && during <= (before * 2).max(Duration::from_micros(50)));
 }
 
 /// Resident memory of this process in bytes, as the kernel counts it.
