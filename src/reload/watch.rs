@@ -21,7 +21,13 @@ pub(super) struct Watch {
     pub(super) trouble: Option<String>,
 }
 
+type Directories = BTreeMap<PathBuf, Scope>;
+
+/// Directories that come and go all the time are watched as they were; the poll sees the rest.
+const TRIES_MAX: u32 = 10;
+
 /// What matters in a directory.
+#[derive(Clone, PartialEq, Eq)]
 enum Scope {
     /// All that is below it.
     Below,
@@ -35,7 +41,10 @@ impl Watch {
     /// `changed` is told of everything that may change what `paths` hold. Reading isn't a change: this process reads
     /// the files itself.
     pub(super) fn new(paths: &[PathBuf], changed: Arc<Notify>) -> Watch {
-        let directories = Arc::new(directories(paths));
+        settled(|| directories(paths), |directories| Watch::on(Arc::new(directories), Arc::clone(&changed)))
+    }
+
+    fn on(directories: Arc<Directories>, changed: Arc<Notify>) -> Watch {
         let of_interest = Arc::clone(&directories);
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             if event.map_or(true, |event| is_change(&event.kind) && matters(&event, &of_interest)) {
@@ -60,11 +69,26 @@ impl Watch {
     }
 }
 
+/// Watches anew until what is `there` is what the watch was set on: of a directory that came after one looked and before
+/// the watch stood, no event would ever tell.
+fn settled<D: Clone + PartialEq, W>(there: impl Fn() -> D, watch: impl Fn(D) -> W) -> W {
+    let mut watched = there();
+    for _ in 1..TRIES_MAX {
+        let watch = watch(watched.clone());
+        let now = there();
+        if now == watched {
+            return watch;
+        }
+        watched = now;
+    }
+    watch(watched)
+}
+
 fn is_change(kind: &EventKind) -> bool {
     !matches!(kind, EventKind::Access(access) if *access != AccessKind::Close(AccessMode::Write))
 }
 
-fn matters(event: &Event, directories: &BTreeMap<PathBuf, Scope>) -> bool {
+fn matters(event: &Event, directories: &Directories) -> bool {
     let is_of_interest = |path: &PathBuf| {
         directories.iter().any(|(directory, scope)| match scope {
             Scope::Below => path.starts_with(directory),
@@ -81,7 +105,7 @@ fn matters(event: &Event, directories: &BTreeMap<PathBuf, Scope>) -> bool {
 /// Each directory with all below it; each file's own directory (the file may be a link through a ConfigMap's `..data`);
 /// and of the directories above them the names on the way, where one is a link that may be swapped, or the last one,
 /// which may be replaced.
-fn directories(paths: &[PathBuf]) -> BTreeMap<PathBuf, Scope> {
+fn directories(paths: &[PathBuf]) -> Directories {
     let mut directories = BTreeMap::new();
     for path in paths {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
@@ -105,11 +129,43 @@ fn directories(paths: &[PathBuf]) -> BTreeMap<PathBuf, Scope> {
 }
 
 /// One directory may matter for several reasons; the widest covers the others.
-fn widen(directories: &mut BTreeMap<PathBuf, Scope>, directory: &Path, scope: Scope) {
+fn widen(directories: &mut Directories, directory: &Path, scope: Scope) {
     let known = directories.entry(directory.to_owned()).or_insert_with(|| Scope::Names(BTreeSet::new()));
     match (known, scope) {
         (Scope::Below, _) | (Scope::Within, Scope::Within | Scope::Names(_)) => {}
         (Scope::Names(known), Scope::Names(names)) => known.extend(names),
         (known, wider) => *known = wider,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[test]
+    fn what_came_while_the_watch_was_set_is_watched_too() {
+        let there = RefCell::new(vec!["rules"]);
+        let settings = RefCell::new(Vec::new());
+        let watched = settled(
+            || there.borrow().clone(),
+            |watched| {
+                settings.borrow_mut().push(watched.clone());
+                if watched.len() == 1 {
+                    there.borrow_mut().push("rules/config");
+                }
+                watched
+            },
+        );
+        assert_eq!(watched, ["rules", "rules/config"]);
+        assert_eq!(settings.into_inner().len(), 2);
+    }
+
+    #[test]
+    fn what_never_settles_is_watched_as_it_was_last() {
+        let tries = RefCell::new(0);
+        let watched = settled(|| tries.replace_with(|tries| *tries + 1), |watched| watched);
+        assert_eq!(watched, TRIES_MAX - 1);
     }
 }
