@@ -6,6 +6,7 @@ pub(super) mod builder;
 pub(crate) mod csv;
 pub(super) mod files;
 mod heads;
+mod name;
 pub(super) mod read;
 mod records;
 mod shape;

@@ -6,8 +6,9 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc};
 use super::{
     Grant, Row, Shape,
     heads::{Head, Heads},
+    name::Name,
     records::{NEVER, NONE, Numbers},
-    shape::{Scope, hash, probes},
+    shape::{Scope, probes},
     table::{Origin, RowRef, Table},
 };
 use crate::{
@@ -111,15 +112,16 @@ impl Builder {
 impl Table {
     /// Puts a row among those with the same match.
     fn link(&mut self, row: u32, report: &mut Report) {
-        let (Numbers { origin, shape, grant, .. }, texts) = self.records.of(row);
+        let (numbers, texts) = self.records.of(row);
+        let Numbers { origin, shape, .. } = numbers;
         let values = texts.take(self.keys(shape)).map(|part| std::str::from_utf8(part).unwrap_or_default());
-        let hash = hash(shape, values.clone());
-        let head = Head::new(row, grant);
-        let Some(first) = self.head(shape, values) else {
-            self.heads.insert(hash, head);
+        let name = Name::of(shape, values.clone());
+        let head = Head::of(row, &numbers);
+        let Some(first) = self.named(shape, values) else {
+            self.heads.insert(name, head);
             return;
         };
-        let (mut before, mut at) = (NONE, first.row());
+        let (mut before, mut at) = (NONE, first.row);
         while at != NONE && self.order(at) > self.order(row) {
             (before, at) = (at, self.records.numbers(at).next);
         }
@@ -131,7 +133,7 @@ impl Table {
         self.warn_of(beaten, report);
         self.records.set_next(row, at);
         match before {
-            NONE => self.heads.replace(hash, first, head),
+            NONE => self.heads.replace(name, first, head),
             before => self.records.set_next(before, row),
         }
     }

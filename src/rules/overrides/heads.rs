@@ -1,20 +1,22 @@
-//! Where the rows of each match begin, found by hash. Knows nothing of what rows say; whoever asks compares. A table of
-//! its own because every decision asks it: it is made once, with room for all; who has no override costs one line of the
-//! cache and no branch that is hard to guess; and who has one is told at once what he is granted, while the row itself,
-//! to compare, is still on its way from memory.
+//! Where the rows of each match begin, found by name, with what a decision needs of the first of them: nearly always it
+//! reads no more than one line of the cache, whether there is a row or not. Knows nothing of what rows say; where a name
+//! is a hash, whoever asks compares. A table of its own because every decision asks it: it is made once, with room for all.
 
 #[cfg(test)]
 mod tests;
 
+use super::{
+    name::Name,
+    records::{NEVER, Numbers},
+};
+use crate::limit::{SECOND, UnixMicros};
+
 /// Slots of a line.
-const WIDTH: usize = 6;
+const WIDTH: usize = 2;
 
-/// Slots that make room for five rows. One line in twenty-four is then full, so that a search has to go on to the next.
-const SLOTS_FOR_FIVE: usize = 12;
-
-/// Tags that no row has: of a slot that is free, and of what is no slot.
-const FREE: u16 = 0;
-const NO_SLOT: u16 = 1;
+/// Lines for ten rows. Of a line's rows one in nine then has to go on to the next, and of the searches for what is not
+/// there one in ten.
+const LINES_FOR_TEN: usize = 9;
 
 /// Sized once.
 #[derive(Default)]
@@ -22,50 +24,79 @@ pub(super) struct Heads {
     lines: Box<[Line]>,
 }
 
-/// A row, and what it grants, as the row itself has it: in one number, which stays in one register.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Head(u64);
+/// A row, and what a decision needs of it, as the row itself has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Head {
+    pub(super) row: u32,
+    pub(super) grant: u32,
+    pub(super) ends: Ends,
+}
 
-impl Head {
-    pub(super) fn new(row: u32, grant: u32) -> Head {
-        Head(u64::from(grant) << 32 | u64::from(row))
+/// When a row ends, in whole seconds, which is all that nearly every decision needs to know.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Ends(u32);
+
+impl Ends {
+    pub(super) const NEVER: Ends = Ends(u32::MAX);
+
+    /// And all after it.
+    const FAR: Ends = Ends(u32::MAX - 1);
+
+    fn of(expires: UnixMicros) -> Ends {
+        match expires {
+            NEVER => Ends::NEVER,
+            UnixMicros(micros) => Ends((micros / SECOND.0).min(u64::from(Ends::FAR.0)) as u32),
+        }
     }
 
-    pub(super) fn row(self) -> u32 {
-        self.0 as u32
-    }
-
-    pub(super) fn grant(self) -> u32 {
-        (self.0 >> 32) as u32
+    /// Whether it ends after `now`; `None` where that is less than a second away, or later than can be told.
+    #[inline(always)]
+    pub(super) fn is_after(self, now: UnixMicros) -> Option<bool> {
+        let (ends, now) = (u64::from(self.0), now.0 / SECOND.0);
+        if ends > now {
+            return Some(true);
+        }
+        (ends < now && self != Ends::FAR).then_some(false)
     }
 }
 
-/// What a hash says of where its row is.
-#[derive(Clone, Copy)]
-pub(super) struct Place {
-    pub(super) line: usize,
-    /// The slot of the line that is taken first.
-    home: usize,
-    pub(super) tag: u16,
+impl Head {
+    pub(super) fn of(row: u32, numbers: &Numbers) -> Head {
+        Head { row, grant: numbers.grant, ends: Ends::of(numbers.expires) }
+    }
 }
 
 /// As long as a line of the cache.
 #[derive(Clone)]
 #[repr(align(64))]
 struct Line {
-    /// A part of each row's hash. Eight of them are compared at once, so there are two more than slots.
-    tags: [u16; 8],
-    heads: [Head; WIDTH],
+    slots: [Slot; WIDTH],
 }
 
-const EMPTY: Line =
-    Line { tags: [FREE, FREE, FREE, FREE, FREE, FREE, NO_SLOT, NO_SLOT], heads: [Head(u64::MAX); WIDTH] };
+#[derive(Clone, Copy)]
+struct Slot {
+    words: [u64; 2],
+    /// Of the name; in a line's first slot also whether rows of the line are on the next.
+    kind: u32,
+    head: Head,
+}
+
+const EMPTY: Line = Line {
+    slots: [Slot {
+        words: Name::NONE.words,
+        kind: Name::NONE.kind,
+        head: Head { row: u32::MAX, grant: u32::MAX, ends: Ends(0) },
+    }; WIDTH],
+};
+
+const GOES_ON: u32 = Name::SPARE;
 
 const _: () = assert!(size_of::<Line>() == 64);
 
 impl Heads {
     pub(super) fn with_room_for(rows: usize) -> Heads {
-        let lines = (rows * SLOTS_FOR_FIVE).div_ceil(5 * WIDTH);
+        // One line more, so that there is an empty slot even for few rows.
+        let lines = if rows == 0 { 0 } else { (rows * LINES_FOR_TEN).div_ceil(10) + 1 };
         Heads { lines: vec![EMPTY; lines].into() }
     }
 
@@ -74,65 +105,63 @@ impl Heads {
         size_of_val(&*self.lines)
     }
 
-    /// Where a search for rows of this hash begins.
-    #[inline]
-    pub(super) fn place(&self, hash: u64) -> Place {
-        let line = (u64::from(hash as u32) * self.lines.len() as u64) >> 32;
-        let home = ((hash >> 32 & 0xffff) * WIDTH as u64) >> 16;
-        Place { line: line as usize, home: home as usize, tag: ((hash >> 48) as u16).max(NO_SLOT + 1) }
+    /// The first row of this name for which `is_it` says so, which is asked only if the name is not whole.
+    #[inline(always)]
+    pub(super) fn find(&self, name: Name, is_it: impl Fn(u32) -> bool) -> Option<Head> {
+        let at = self.home(name);
+        let line = self.lines.get(at)?;
+        let [first, second] = line.slots.each_ref().map(|slot| slot.words[1] == name.words[1]);
+        if !(first | second | line.goes_on()) {
+            return None;
+        }
+        // Which of the two is a matter of chance, so no branch.
+        let likely = &line.slots[usize::from(!first)];
+        if likely.is(name) & name.is_whole() { Some(likely.head) } else { self.search(at, name, is_it) }
     }
 
-    /// Four rows of five are in their home, and nothing has to be found out before it can be read.
-    #[inline]
-    pub(super) fn at_home(&self, Place { line, home, tag }: Place) -> Option<Head> {
-        let line = self.lines.get(line)?;
-        (line.tags[home] == tag).then(|| line.heads[home])
-    }
-
-    /// Whether there may be a row out of its home.
-    #[inline]
-    pub(super) fn has_others(&self, Place { line, tag, .. }: Place) -> bool {
-        self.lines.get(line).is_some_and(|line| line.has(tag) || !line.has(FREE))
-    }
-
-    /// Wherever it is, from a place's line on; that line must be there.
     #[cold]
     #[inline(never)]
-    pub(super) fn find(&self, mut line: usize, tag: u16, is_it: impl Fn(u32) -> bool) -> Option<Head> {
+    fn search(&self, mut at: usize, name: Name, is_it: impl Fn(u32) -> bool) -> Option<Head> {
         loop {
-            let Line { tags, heads } = &self.lines[line];
-            let alike = tags.iter().zip(heads).filter(|(own, _)| **own == tag).map(|(_, head)| *head);
-            if let Some(head) = alike.into_iter().find(|head| is_it(head.row())) {
-                return Some(head);
+            let line = &self.lines[at];
+            let mut alike = line.slots.iter().filter(|slot| slot.is(name)).map(|slot| slot.head);
+            let found = alike.find(|head| name.is_whole() || is_it(head.row));
+            if found.is_some() || !line.goes_on() {
+                return found;
             }
-            if self.lines[line].has(FREE) {
-                return None;
-            }
-            line = self.after(line);
+            at = self.after(at);
         }
     }
 
     /// Of a match that has no row yet. There must be room.
-    pub(super) fn insert(&mut self, hash: u64, head: Head) {
-        let Place { line: mut at, home, tag } = self.place(hash);
-        while !self.lines[at].has(FREE) {
+    pub(super) fn insert(&mut self, name: Name, head: Head) {
+        let mut at = self.home(name);
+        loop {
+            let line = &mut self.lines[at];
+            if let Some(free) = line.slots.iter_mut().find(|slot| slot.is(Name::NONE)) {
+                *free = Slot { words: name.words, kind: name.kind, head };
+                return;
+            }
+            line.slots[0].kind |= GOES_ON;
             at = self.after(at);
         }
-        let line = &mut self.lines[at];
-        let slot = std::iter::once(home).chain(0..WIDTH).find(|slot| line.tags[*slot] == FREE).unwrap_or(home);
-        (line.tags[slot], line.heads[slot]) = (tag, head);
     }
 
-    /// Puts another row with the same match, and so the same hash, first.
-    pub(super) fn replace(&mut self, hash: u64, first: Head, head: Head) {
-        let Place { line: mut at, .. } = self.place(hash);
+    /// Puts another row with the same match, and so the same name, first.
+    pub(super) fn replace(&mut self, name: Name, first: Head, head: Head) {
+        let mut at = self.home(name);
         loop {
-            if let Some(old) = self.lines[at].heads.iter_mut().find(|old| **old == first) {
-                *old = head;
+            if let Some(slot) = self.lines[at].slots.iter_mut().find(|slot| slot.head == first) {
+                slot.head = head;
                 return;
             }
             at = self.after(at);
         }
+    }
+
+    #[inline(always)]
+    fn home(&self, name: Name) -> usize {
+        ((u64::from(name.hash() as u32) * self.lines.len() as u64) >> 32) as usize
     }
 
     fn after(&self, at: usize) -> usize {
@@ -140,8 +169,16 @@ impl Heads {
     }
 }
 
+impl Slot {
+    #[inline(always)]
+    fn is(&self, name: Name) -> bool {
+        (self.words == name.words) & (self.kind & !GOES_ON == name.kind)
+    }
+}
+
 impl Line {
-    fn has(&self, tag: u16) -> bool {
-        self.tags.iter().fold(false, |has, own| has | (*own == tag))
+    #[inline(always)]
+    fn goes_on(&self) -> bool {
+        self.slots[0].kind & GOES_ON != 0
     }
 }

@@ -1,13 +1,14 @@
 //! The overrides of a domain's files, found by hash. Compact: texts lie in one buffer, and what rows have in common is
 //! there once.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{iter, path::PathBuf, sync::Arc};
 
 use super::{
     Grant, RowPlace, Shape,
-    heads::{Head, Heads},
+    heads::{Ends, Head, Heads},
+    name::Name,
     records::{NEVER, NONE, Numbers, Records},
-    shape::{Probe, Rank, Scope, hash, rank},
+    shape::{Probe, Rank, Scope, rank},
 };
 use crate::{
     limit::{Entry, UnixMicros},
@@ -103,8 +104,7 @@ impl Table {
     ) -> Option<(RowRef<'t>, &'t Probe)> {
         let mut winner = None;
         self.walk(probes, entries, |row, probe| {
-            let expires = row.numbers().expires;
-            let lives = expires == NEVER || expires > now();
+            let lives = row.lives(&now);
             winner = lives.then_some((row, probe));
             lives
         });
@@ -144,8 +144,7 @@ impl Table {
         mut visit: impl FnMut(RowRef<'t>, &'p Probe) -> bool,
     ) {
         for probe in probes {
-            let head = self.head(probe.shape, probe.values(entries));
-            let mut next = head.map(|head| RowRef { table: self, head });
+            let mut next = self.head(probe, entries).map(|head| RowRef { table: self, head });
             while let Some(row) = next {
                 if visit(row, probe) {
                     return;
@@ -157,21 +156,24 @@ impl Table {
 
     /// The first of the rows that match just this. A part of the decision that asks: what it finds stays in registers.
     #[inline(always)]
-    pub(super) fn head<'v>(&self, shape: u32, values: impl Iterator<Item = &'v str> + Clone) -> Option<Head> {
-        let place = self.heads.place(hash(shape, values.clone()));
-        match self.heads.at_home(place) {
-            Some(head) if self.is_of(head.row(), shape, values.clone()) => Some(head),
-            _ if self.heads.has_others(place) => {
-                self.heads.find(place.line, place.tag, move |row| self.is_of(row, shape, values.clone()))
+    fn head(&self, probe: &Probe, entries: &[Entry<'_>]) -> Option<Head> {
+        match *probe.positions {
+            [only] => {
+                let value = entries[usize::from(only)].value;
+                self.heads.find(Name::of_one(probe.shape, value), |row| self.is_of(row, probe.shape, iter::once(value)))
             }
-            _ => None,
+            _ => self.named(probe.shape, probe.values(entries)),
         }
     }
 
-    #[inline(always)]
+    #[inline(never)]
+    pub(super) fn named<'v>(&self, shape: u32, values: impl Iterator<Item = &'v str> + Clone) -> Option<Head> {
+        self.heads.find(Name::of(shape, values.clone()), |row| self.is_of(row, shape, values.clone()))
+    }
+
     fn is_of<'v>(&self, row: u32, shape: u32, mut values: impl Iterator<Item = &'v str>) -> bool {
         let (numbers, mut texts) = self.records.of(row);
-        numbers.shape == shape && values.all(|value| texts.next().is_some_and(|text| are_equal(text, value.as_bytes())))
+        numbers.shape == shape && values.all(|value| texts.next().is_some_and(|text| text == value.as_bytes()))
     }
 
     pub(super) fn keys(&self, shape: u32) -> usize {
@@ -179,25 +181,13 @@ impl Table {
     }
 }
 
-/// For most values a call of `memcmp` would cost more than the comparison.
-#[inline]
-fn are_equal(one: &[u8], other: &[u8]) -> bool {
-    match one.len() {
-        length if length != other.len() => false,
-        8..=16 => {
-            one.first_chunk::<8>() == other.first_chunk::<8>() && one.last_chunk::<8>() == other.last_chunk::<8>()
-        }
-        _ => one == other,
-    }
-}
-
 impl<'t> RowRef<'t> {
     pub(super) fn new(table: &'t Table, row: u32) -> RowRef<'t> {
-        RowRef { table, head: Head::new(row, table.records.numbers(row).grant) }
+        RowRef { table, head: Head::of(row, &table.records.numbers(row)) }
     }
 
     fn numbers(self) -> Numbers {
-        self.table.records.numbers(self.head.row())
+        self.table.records.numbers(self.head.row)
     }
 
     pub fn shape(self) -> &'t Shape {
@@ -210,15 +200,24 @@ impl<'t> RowRef<'t> {
     }
 
     fn text(self) -> impl Iterator<Item = &'t str> {
-        self.table.records.of(self.head.row()).1.map(|text| std::str::from_utf8(text).unwrap_or_default())
+        self.table.records.of(self.head.row).1.map(|text| std::str::from_utf8(text).unwrap_or_default())
     }
 
     pub fn grant(self) -> &'t Grant {
-        &self.table.grants[self.head.grant() as usize]
+        &self.table.grants[self.head.grant as usize]
     }
 
     pub fn expires(self) -> Option<UnixMicros> {
         Some(self.numbers().expires).filter(|expires| *expires != NEVER)
+    }
+
+    /// As [`RowRef::is_expired`] tells, nearly always without looking at the row.
+    #[inline(always)]
+    fn lives(self, now: impl Fn() -> UnixMicros) -> bool {
+        self.head.ends == Ends::NEVER || {
+            let now = now();
+            self.head.ends.is_after(now).unwrap_or_else(|| !self.is_expired(now))
+        }
     }
 
     pub fn is_expired(self, now: UnixMicros) -> bool {

@@ -47,6 +47,11 @@ fn found(rules: &Rules, pairs: &[(&str, &str)], now: u64) -> Option<(String, Opt
 /// The rules that the model knows, by their paths. All levels take any value.
 const PATHS: [&[&str]; 4] = [&["a"], &["a", "b"], &["a", "b", "c"], &["x", "a"]];
 
+/// The values that the model knows by number: a row is found otherwise where its value is long.
+fn text(value: u8) -> &'static str {
+    ["", "1", "of sixteen bytes", "of more bytes than a name has room for"][usize::from(value)]
+}
+
 /// A row as the model has it.
 #[derive(Clone, Debug)]
 struct Modelled {
@@ -78,7 +83,8 @@ fn modelled() -> impl Strategy<Value = Modelled> {
 impl Modelled {
     fn json(&self, number: usize) -> String {
         let expires = self.expires.map(|second| format!(r#", "expires": "1970-01-01T00:00:0{second}Z""#));
-        let matches: Vec<String> = self.matches.iter().map(|(key, value)| format!(r#""{key}": "{value}""#)).collect();
+        let matches: Vec<String> =
+            self.matches.iter().map(|(key, value)| format!(r#""{key}": "{}""#, text(*value))).collect();
         let expires = expires.unwrap_or_default();
         format!(r#"{{"match": {{{}}}, "limit": "{number}/s"{expires}}}"#, matches.join(", "))
     }
@@ -135,7 +141,7 @@ proptest! {
     #[test]
     fn who_wins_among_overlapping_rows_is_as_the_model_says(
         rows in prop::collection::vec(modelled(), 0..40),
-        asked in prop::collection::vec((0usize..4, prop::collection::vec(1u8..4, 3), 0u8..4), 20),
+        asked in prop::collection::vec((0usize..4, prop::collection::vec(1u8..4, 3), 0u8..4, 0u64..1_000_000), 20),
     ) {
         let mut kept: Vec<&Modelled> = Vec::new();
         for row in &rows {
@@ -151,14 +157,13 @@ proptest! {
         let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
         let rules = good(&yaml, &files);
         prop_assert_eq!(rules.count().overrides, kept.len());
-        for (rule, values, second) in asked {
-            let texts: Vec<String> = values.iter().map(ToString::to_string).collect();
-            let pairs: Vec<(&str, &str)> =
-                PATHS[rule].iter().copied().zip(texts.iter().map(String::as_str)).collect();
+        for (rule, values, second, micros) in asked {
+            let texts = values.iter().map(|value| text(*value));
+            let pairs: Vec<(&str, &str)> = PATHS[rule].iter().copied().zip(texts).collect();
             let values = &values[..pairs.len()];
             let winner = numbered.iter().filter(|(_, row)| row.applies(rule, values, second))
                 .max_by(|one, other| one.1.order(rule).cmp(&other.1.order(rule)));
-            let now = u64::from(second) * 1_000_000;
+            let now = u64::from(second) * 1_000_000 + micros;
             let found = found(&rules, &pairs, now).and_then(|(_, requests)| requests);
             prop_assert_eq!(found, winner.map(|(number, _)| *number as u32), "{:?} at {}\n{}", pairs, second, yaml);
             explains_what_it_finds(&rules, &pairs, now, found)?;

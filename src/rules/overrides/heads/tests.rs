@@ -2,40 +2,51 @@
 
 use super::*;
 
-/// Rows whose hashes say the same line, `of` a table's lines, and whose homes and tags differ little.
-fn crowd(of: usize, rows: u32) -> (Heads, Vec<u64>) {
-    let mut heads = Heads::with_room_for(of * 5);
-    let hashes: Vec<u64> = (0..rows).map(|row| u64::from(row % 7) << 48 | u64::from(row) << 40 | 0xffff_ffff).collect();
-    hashes.iter().zip(0..).for_each(|(hash, row)| heads.insert(*hash, Head::new(row, row + 1)));
-    (heads, hashes)
+fn head(row: u32) -> Head {
+    Head { row, grant: row + 1, ends: Ends(row + 2) }
 }
 
-fn find(heads: &Heads, hash: u64, row: u32) -> Option<Head> {
-    let place = heads.place(hash);
-    let at_home = heads.at_home(place).filter(|head| head.row() == row);
-    at_home.or_else(|| {
-        if heads.has_others(place) { heads.find(place.line, place.tag, |other| other == row) } else { None }
-    })
+/// As full as a table gets, with names that are whole and names that are hashes; each hash stands for two rows.
+fn crowd(rows: u32) -> (Heads, Vec<Name>) {
+    let mut heads = Heads::with_room_for(rows as usize);
+    let names: Vec<Name> = (0..rows)
+        .map(|row| match row % 4 {
+            0 | 1 => Name::of_one(7, &format!("user-{row}")),
+            _ => Name::of_one(7, &format!("a user whose name is long, {}", row / 4)),
+        })
+        .collect();
+    names.iter().zip(0..).for_each(|(name, row)| heads.insert(*name, head(row)));
+    (heads, names)
 }
 
 #[test]
-fn rows_of_a_crowded_line_are_all_found_on_the_lines_after_it() {
-    let (heads, hashes) = crowd(10, 50);
-    for (hash, row) in hashes.into_iter().zip(0..) {
-        let head = find(&heads, hash, row).expect("it was put in");
-        assert_eq!((head.row(), head.grant()), (row, row + 1));
-        assert!(find(&heads, hash, row + 1_000).is_none(), "nothing else is");
+fn rows_are_all_found_on_their_line_or_those_after_it() {
+    for rows in [1, 2, 3, 10, 1_000, 20_000] {
+        let (heads, names) = crowd(rows);
+        for (name, row) in names.into_iter().zip(0..) {
+            assert_eq!(heads.find(name, |other| other == row), Some(head(row)), "{row} of {rows}");
+        }
+        for row in 0..rows {
+            assert_eq!(heads.find(Name::of_one(7, &format!("nobody-{row}")), |_| true), None);
+            assert_eq!(heads.find(Name::of_one(6, &format!("user-{row}")), |_| true), None, "of another shape");
+        }
     }
 }
 
 #[test]
+fn a_hash_is_no_proof() {
+    let (heads, names) = crowd(1_000);
+    assert_eq!(heads.find(names[2], |_| false), None);
+    assert!(heads.find(names[0], |_| false).is_some(), "a whole name is");
+}
+
+#[test]
 fn a_row_that_replaces_another_is_found_in_its_place() {
-    let (mut heads, hashes) = crowd(10, 50);
-    for row in [0, 6, 49] {
-        let (hash, first) = (hashes[row as usize], Head::new(row, row + 1));
-        heads.replace(hash, first, Head::new(row + 100, 7));
-        assert!(find(&heads, hash, row).is_none());
-        assert_eq!(find(&heads, hash, row + 100).map(Head::grant), Some(7));
+    let (mut heads, names) = crowd(1_000);
+    for row in [0, 6, 999] {
+        let name = names[row as usize];
+        heads.replace(name, head(row), head(row + 5_000));
+        assert_eq!(heads.find(name, |found| found == row + 5_000), Some(head(row + 5_000)));
     }
 }
 
@@ -43,5 +54,18 @@ fn a_row_that_replaces_another_is_found_in_its_place() {
 fn a_table_for_nobody_finds_nobody() {
     let heads = Heads::with_room_for(0);
     assert_eq!(heads.size(), 0);
-    assert!(find(&heads, u64::MAX, 0).is_none());
+    assert_eq!(heads.find(Name::of_one(0, ""), |_| true), None);
+    assert_eq!(heads.find(Name::NONE, |_| true), None);
+}
+
+#[test]
+fn an_end_is_told_in_seconds_wherever_they_tell_it() {
+    let end = Ends::of(UnixMicros(5_500_000));
+    let told = [4_999_999, 5_000_000, 5_500_000, 5_999_999, 6_000_000].map(|now| end.is_after(UnixMicros(now)));
+    assert_eq!(told, [Some(true), None, None, None, Some(false)], "in its own second the row must be asked");
+    // 2106 is the last year that whole seconds reach.
+    let far = Ends::of(UnixMicros(u64::MAX - 1));
+    assert_eq!(far.is_after(UnixMicros(1_800_000_000_000_000)), Some(true));
+    assert_eq!(far.is_after(UnixMicros(u64::from(u32::MAX) * 1_000_000)), None);
+    assert_eq!(Ends::of(NEVER), Ends::NEVER);
 }

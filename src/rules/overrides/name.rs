@@ -1,0 +1,87 @@
+//! What a row is found by. Where it names one key and the value is short, as most do, shape and value themselves fit into
+//! three words: then to find the name is to have found the row. Else it is a hash, and the row must be compared.
+
+#[cfg(test)]
+mod tests;
+
+use std::hash::{BuildHasher as _, Hasher as _};
+
+use foldhash::fast::FixedState;
+
+use super::shape::hash;
+
+/// Values this long are part of a name. A row's place in the table has room for no more.
+const WHOLE_MAX: usize = 16;
+
+/// Bits of `kind`: the lowest eight tell the length of the value, the rest the shape; the highest is left to others.
+const SHAPE_BITS: u32 = 23;
+const HASHED: u32 = 0xff;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Name {
+    /// Most names differ in the second.
+    pub(super) words: [u64; 2],
+    pub(super) kind: u32,
+}
+
+impl Name {
+    /// Of no row.
+    pub(super) const NONE: Name = Name { words: [0; 2], kind: 0 };
+
+    /// Which names have no use for.
+    pub(super) const SPARE: u32 = 1 << 31;
+
+    #[inline(always)]
+    pub(super) fn of_one(shape: u32, value: &str) -> Name {
+        match words(value.as_bytes()) {
+            Some(words) if shape < 1 << SHAPE_BITS => Name { words, kind: shape << 8 | (value.len() as u32 + 1) },
+            _ => Name::hashed(shape, std::iter::once(value)),
+        }
+    }
+
+    pub(super) fn of<'v>(shape: u32, mut values: impl Iterator<Item = &'v str> + Clone) -> Name {
+        let all = values.clone();
+        match (values.next(), values.next()) {
+            (Some(only), None) => Name::of_one(shape, only),
+            _ => Name::hashed(shape, all),
+        }
+    }
+
+    #[inline(never)]
+    fn hashed<'v>(shape: u32, values: impl Iterator<Item = &'v str>) -> Name {
+        Name { words: [0, hash(shape, values)], kind: HASHED }
+    }
+
+    /// Whether no other row can have it.
+    #[inline]
+    pub(super) fn is_whole(self) -> bool {
+        self.kind & 0xff != HASHED
+    }
+
+    /// Every bit of it counts.
+    #[inline]
+    pub(super) fn hash(self) -> u64 {
+        let mut hasher = FixedState::with_seed(u64::from(self.kind)).build_hasher();
+        hasher.write_u128(u128::from(self.words[1]) << 64 | u128::from(self.words[0]));
+        hasher.finish()
+    }
+}
+
+/// A short text in two words that, with its length, no other text has: its first and its last bytes, which overlap where
+/// it is shorter than both words.
+#[inline(always)]
+fn words(text: &[u8]) -> Option<[u64; 2]> {
+    if let (Some(first), Some(last), true) = (text.first_chunk(), text.last_chunk(), text.len() <= WHOLE_MAX) {
+        return Some([u64::from_le_bytes(*first), u64::from_le_bytes(*last)]);
+    }
+    if let (Some(first), Some(last), true) = (text.first_chunk(), text.last_chunk(), text.len() < 8) {
+        return Some([u64::from(u32::from_le_bytes(*first)), u64::from(u32::from_le_bytes(*last))]);
+    }
+    match *text {
+        [] => Some([0, 0]),
+        [one] => Some([u64::from(one), 0]),
+        [one, two] => Some([u64::from(one), u64::from(two)]),
+        [one, two, three] => Some([u64::from(one) | u64::from(two) << 8, u64::from(three)]),
+        _ => None,
+    }
+}
