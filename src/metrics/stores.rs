@@ -105,7 +105,7 @@ fn of_memory(out: &mut String, memory: &Memory) {
 
 type Row = (&'static str, &'static str, fn(&Tally) -> &Count);
 
-const REDIS: [Row; 18] = [
+const REDIS: [Row; 19] = [
     ("tollgate_redis_batches_total", "Scripts sent.", |tally| &tally.batches),
     ("tollgate_redis_batch_counters_total", "Counters in them.", |tally| &tally.counters),
     ("tollgate_redis_batch_requests_total", "Requests in them.", |tally| &tally.requests),
@@ -129,6 +129,11 @@ const REDIS: [Row; 18] = [
     ("tollgate_redis_refunds_total", "Charges in a Cluster, or in one of two Redis, that were given back.", |tally| {
         &tally.refunds
     }),
+    (
+        "tollgate_redis_refunds_failed_total",
+        "Of those, without an answer in time: too much may stay charged.",
+        |tally| &tally.refunds_failed,
+    ),
     ("tollgate_redis_evicted_keys_total", "Keys that Redis threw out for lack of room.", |tally| &tally.evicted),
     (
         "tollgate_redis_layout_mismatches_total",

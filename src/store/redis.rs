@@ -170,8 +170,7 @@ impl Redis {
     /// Gives back what `ask` charged as of `charged`, by `until` at the latest, whether or not anybody waits for it.
     pub(super) fn give_back(&self, ask: &Ask<'_>, charged: UnixMicros, until: Instant) -> JoinHandle<Option<Reading>> {
         let (request, lane) = self.inner.undo(ask, charged, 0);
-        self.inner.tally.refunds.add(1);
-        self.inner.tasks.spawn(async move { lane.submit(request, until).await.ok()?.first().copied() })
+        self.inner.tasks.spawn(async move { lane.refund(request, until).await.ok()?.first().copied() })
     }
 
     /// Takes back what `ask` charged as of `charged`, at a time that is passed in: for tests, as [`Redis::apply_at`].

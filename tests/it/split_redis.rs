@@ -1,6 +1,6 @@
 //! Two Redis: limits of a second in one, all others in the other, and requests that touch both.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitResponse, rate_limit_response::Code};
 
@@ -131,42 +131,70 @@ fn the_second_redis_needs_an_address() {
     assert!(output.status.code() == Some(1) && said.contains("REDIS_PERSECOND_URL"), "{said}");
 }
 
-#[tokio::test]
-async fn a_refund_arrives_although_the_caller_has_gone() {
-    let (main, per_second) = (RedisServer::start(), RedisServer::start());
-    let split = Split { main: store(settings(&main)).await, per_second: store(settings(&per_second)).await };
-    let entries = [Entry { key: "user", value: "alice" }];
-    let ask = |requests, unit: Unit, hits| Ask {
-        key: Key { domain: "split", entries: &entries, shared: &[], limit_name: "", variable: 0 },
+/// Two Redis, and asks of which the day's, in the first, admits, and the second's, in the other, denies.
+struct Torn {
+    main: RedisServer,
+    per_second: RedisServer,
+    split: Split,
+}
+
+const ALICE: [Entry<'static>; 1] = [Entry { key: "user", value: "alice" }];
+
+fn ask(requests: u32, unit: Unit, hits: i64) -> Ask<'static> {
+    Ask {
+        key: Key { domain: "split", entries: &ALICE, shared: &[], limit_name: "", variable: 0 },
         rule: 0,
         limit: Limit::new(requests, unit.window(), Algorithm::SlidingWindow),
         cost: Cost { hits, charge_denied: false },
         role: Role::Enforced,
-    };
-    let asks = [ask(10, Unit::Day, 1), ask(0, Unit::Second, 1)];
+    }
+}
+
+impl Torn {
+    /// The day's limit charges, and while the second's is not heard its Redis falls silent: so the refund has to wait.
+    /// The caller is gone by then.
+    async fn with_a_refund_under_way(deadline: Instant) -> Torn {
+        let (main, per_second) = (RedisServer::start(), RedisServer::start());
+        let split = Split { main: store(settings(&main)).await, per_second: store(settings(&per_second)).await };
+        let torn = Torn { main, per_second, split };
+        torn.per_second.freeze();
+        let asks = [ask(10, Unit::Day, 1), ask(0, Unit::Second, 1)];
+        let mut asking = Box::pin(torn.split.apply(&asks, Gate::default(), deadline));
+        let mut until = async |what: &str, holds: &dyn Fn() -> bool| {
+            let look = eventually(what, || async { holds().then_some(()) });
+            tokio::select! {
+                answer = &mut asking => panic!("answered before {what}: {answer:?}"),
+                () = look => {}
+            }
+        };
+        until("the day's limit is charged", &|| !torn.main.cli(&["KEYS", "*user=alice*"]).is_empty()).await;
+        torn.main.freeze();
+        torn.per_second.thaw();
+        until("the refund is on its way", &|| torn.split.main.tally().refunds.get() == 1).await;
+        drop(asking);
+        torn
+    }
+}
+
+#[tokio::test]
+async fn a_refund_arrives_although_the_caller_has_gone() {
     let deadline = Instant::now() + 2 * PATIENCE;
-
-    // The day's limit charges, and while the second's is not heard its Redis falls silent: so the refund has to wait.
-    per_second.freeze();
-    let mut asking = Box::pin(split.apply(&asks, Gate::default(), deadline));
-    let mut until = async |what: &str, holds: &dyn Fn() -> bool| {
-        let look = eventually(what, || async { holds().then_some(()) });
-        tokio::select! {
-            answer = &mut asking => panic!("answered before {what}: {answer:?}"),
-            () = look => {}
-        }
-    };
-    until("the day's limit is charged", &|| !main.cli(&["KEYS", "*user=alice*"]).is_empty()).await;
-    main.freeze();
-    per_second.thaw();
-    until("the refund is on its way", &|| split.main.tally().refunds.get() == 1).await;
-    drop(asking);
-    main.thaw();
-
+    let torn = Torn::with_a_refund_under_way(deadline).await;
+    torn.main.thaw();
     let look = [ask(10, Unit::Day, 0)];
     eventually("the refund", || async {
-        let readings = split.apply(&look, Gate::default(), deadline).await.expect("Redis answers");
+        let readings = torn.split.apply(&look, Gate::default(), deadline).await.expect("Redis answers");
         (readings[0].remaining == 10).then_some(())
+    })
+    .await;
+    assert_eq!(torn.split.main.tally().refunds_failed.get(), 0);
+}
+
+#[tokio::test]
+async fn a_refund_that_is_not_answered_in_time_is_counted() {
+    let torn = Torn::with_a_refund_under_way(Instant::now() + Duration::from_secs(5)).await;
+    eventually("the refund is given up", || async {
+        (torn.split.main.tally().refunds_failed.get() == 1).then_some(())
     })
     .await;
 }

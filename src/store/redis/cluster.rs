@@ -112,10 +112,6 @@ impl Cluster {
         &self.lanes[bucket as usize]
     }
 
-    pub(super) fn tally(&self) -> &Tally {
-        &self.links.tally
-    }
-
     /// The connections that stand, by node.
     pub(super) fn live(&self) -> Vec<(Address, Live)> {
         self.links.live()

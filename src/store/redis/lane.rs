@@ -160,6 +160,16 @@ impl Lane {
         answered.await.unwrap_or_else(|_| Err(closing().into()))
     }
 
+    /// As [`Lane::submit`], for a request that gives back what another charged.
+    pub(super) async fn refund(&self, request: Request, until: Instant) -> Answer {
+        self.tally.refunds.add(1);
+        let answer = self.submit(request, until).await;
+        if answer.is_err() {
+            self.tally.refunds_failed.add(1);
+        }
+        answer
+    }
+
     pub(super) fn is_up(&self) -> bool {
         self.link.load().as_ref().is_some_and(|link| link.is_up())
     }

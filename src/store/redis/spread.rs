@@ -147,8 +147,7 @@ impl Course<'_> {
             let request = Request::undo(&ask, charged, self.question.now, self.question.prefix, bucket);
             let lane = self.question.cluster.lane(bucket).clone();
             let until = self.question.deadline.max(Instant::now() + REFUND_PATIENCE);
-            self.question.cluster.tally().refunds.add(1);
-            let refund = self.question.cluster.spawn(async move { lane.submit(request, until).await });
+            let refund = self.question.cluster.spawn(async move { lane.refund(request, until).await });
             if let Ok(Ok(Ok(readings))) = tokio::time::timeout_at(self.question.deadline, refund).await {
                 self.readings[nth] = Some((readings[0], readings.at));
             }

@@ -45,6 +45,8 @@ pub struct Tally {
     pub(super) mismatch: Mutex<Option<Mismatch>>,
     /// Charges of a request over several buckets of a Cluster that were given back, because a later part denied it.
     pub refunds: Count,
+    /// Of those, how many had no answer in time: what they were to give back may stay charged.
+    pub refunds_failed: Count,
     /// Keys that Redis threw out for lack of room, as far as [`super::Room`] has looked.
     pub evicted: Count,
     /// Times that Redis had to be given the script again.
