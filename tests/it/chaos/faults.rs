@@ -213,16 +213,17 @@ async fn tollgate_is_restarted_with_its_state() {
     let mut tollgate = start(rules.path()).await;
     let traffic = Traffic::start(vec![tollgate.grpc], manner.rate);
     tokio::time::sleep(manner.calm).await;
-    tollgate.process.signal("TERM");
     let began = traffic.now();
+    tollgate.process.signal("TERM");
     assert_eq!(tollgate.process.end().await.code(), Some(0), "{}", tollgate.process.log());
     let again = start(rules.path()).await;
     let over = traffic.now();
     tokio::time::sleep(manner.calm).await;
     assert_eq!(again.metric("tollgate_panics_total").await, 0.0);
     let log = traffic.stop().await;
-    // Nobody listened in between.
-    let absent = |answer: &Answer| answer.due >= began && matches!(answer.verdict, Verdict::Failed(_));
+    // Nobody listened in between. Requests that were due before may have left later; that none is lost that was under way
+    // is the matter of a test of its own.
+    let absent = |answer: &Answer| answer.answered >= began && matches!(answer.verdict, Verdict::Failed(_));
     let answered: Vec<Answer> = log.iter().copied().filter(|answer| !absent(answer)).collect();
     let report = Report::of(&answered, manner.bound(), over);
     say("Tollgate restarted, memory store with its state", &report, manner);
