@@ -14,7 +14,7 @@ use crate::limit::{SECOND, UnixMicros};
 /// Slots of a line.
 const WIDTH: usize = 2;
 
-/// Lines for ten rows. Of a line's rows one in nine then has to go on to the next, and of the searches for what is not
+/// Lines for ten rows. Of a line's rows one in eight then is on the next, and of the searches for what is not
 /// there one in ten.
 const LINES_FOR_TEN: usize = 9;
 
