@@ -114,7 +114,8 @@ impl Batch {
             for (ask, left) in self.told.asks(group).iter().zip(answers) {
                 let term = usize::from(ask.term);
                 let hits = self.told.terms[term].cost.hits.unsigned_abs();
-                let remaining = *left as u64 + later * hits;
+                // Whatever else answers in the script's place may say infinite.
+                let remaining = (*left as u64).saturating_add(later.saturating_mul(hits));
                 readings.push(Reading { admitted: true, remaining, reset: resets[term] });
             }
         }
