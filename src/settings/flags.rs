@@ -192,7 +192,7 @@ pub struct Flags {
     /// Hash tags that counters are spread over in a cluster; the same on all replicas [default: 256]
     #[arg(long, value_name = "N", env = "TOLLGATE_REDIS_BUCKETS", help_heading = "Store")]
     pub redis_buckets: Option<String>,
-    /// How long a core with nothing else to do watches for Redis' answer before it sleeps; 0 never [default: 500us]
+    /// How long a core with nothing else to do watches for Redis' answer before it sleeps, up to 10ms; 0 never [default: 500us]
     #[arg(long, value_name = "DURATION", env = "TOLLGATE_REDIS_BUSY_POLL", help_heading = "Store")]
     pub redis_busy_poll: Option<String>,
     /// Count limits whose window is one second in a Redis of their own [default: false]

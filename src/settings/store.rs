@@ -4,7 +4,7 @@
 use std::{fmt, path::PathBuf, time::Duration};
 
 use super::{Flags, Reader, denials, parse, set};
-use crate::store::key;
+use crate::store::{key, redis::BUSY_POLL_MAX};
 
 #[derive(Clone, Debug)]
 pub struct StoreSettings {
@@ -167,16 +167,19 @@ fn redis(flags: &Flags, read: &mut Reader) -> RedisFlags {
         key_prefix: text(&flags.cache_key_prefix).unwrap_or_default(),
         buckets: read.or("TOLLGATE_REDIS_BUCKETS", &flags.redis_buckets, u64::from(key::BUCKETS), parse::at_least(1))
             as u32,
-        busy_poll: read.or(
-            "TOLLGATE_REDIS_BUSY_POLL",
-            &flags.redis_busy_poll,
-            Duration::from_micros(500),
-            parse::duration,
-        ),
+        busy_poll: read.or("TOLLGATE_REDIS_BUSY_POLL", &flags.redis_busy_poll, Duration::from_micros(500), busy_poll),
         denials_max_bytes: denials::denials_max_bytes(flags, read),
         ..RedisFlags::default()
     };
     place.read(read, common)
+}
+
+fn busy_poll(text: &str) -> Result<Duration, String> {
+    let window = parse::duration(text)?;
+    if window > BUSY_POLL_MAX {
+        return Err(format!("expected at most {BUSY_POLL_MAX:?}: a Redis farther away is not worth a busy core"));
+    }
+    Ok(window)
 }
 
 /// Certificates, prefix and buckets are those of `main`, as in the reference.

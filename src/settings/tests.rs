@@ -304,3 +304,14 @@ fn every_wrong_setting_of_a_control_plane_is_named() {
     let Invalid(wrong) = Settings::resolve(&flags).expect_err("eight settings are wrong");
     assert_eq!(wrong.len(), 8, "{wrong:#?}");
 }
+
+#[test]
+fn a_core_is_not_kept_busy_for_a_redis_that_is_far() {
+    let flags = |window: &str| Flags { redis_busy_poll: text(window), ..Flags::default() };
+    for (window, micros) in [("", 500), ("0", 0), ("10ms", 10_000)] {
+        let settings = Settings::resolve(&flags(window)).expect("it is right");
+        assert_eq!(settings.store.redis.busy_poll, Duration::from_micros(micros), "{window}");
+    }
+    let invalid = Settings::resolve(&flags("11ms")).expect_err("it is too long").to_string();
+    assert!(invalid.contains("TOLLGATE_REDIS_BUSY_POLL") && invalid.contains("at most 10ms"), "{invalid}");
+}

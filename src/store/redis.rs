@@ -38,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::breaker::Breakers;
+pub use self::busy_poll::BUSY_POLL_MAX;
 use self::cluster::Cluster;
 use self::denials::Denials;
 use self::dial::Target;

@@ -9,6 +9,9 @@ use tokio::task::yield_now;
 
 use crate::clock;
 
+/// The longest window. Redis that takes longer is not near, and one that falls silent would be watched for all of it.
+pub const BUSY_POLL_MAX: Duration = Duration::from_millis(10);
+
 /// More requests than that in one batch mean that the core has others to answer meanwhile.
 const REQUESTS_MAX: usize = 4;
 
@@ -37,8 +40,9 @@ pub(super) struct BusyPoll {
 }
 
 impl BusyPoll {
-    /// With no window it never watches.
+    /// With no window it never watches; one above [`BUSY_POLL_MAX`] counts as that.
     pub(super) fn new(window: Duration, now: Instant) -> BusyPoll {
+        let window = window.min(BUSY_POLL_MAX);
         BusyPoll { window, since: None, saved: window, saved_at: now, vain: 0, rests: 0 }
     }
 
@@ -133,6 +137,16 @@ mod tests {
         let mut poll = BusyPoll::new(Duration::ZERO, now);
         poll.sent(1, now + PAUSE);
         assert!(!poll.is_on());
+    }
+
+    #[test]
+    fn the_longest_window_is_one_of_milliseconds() {
+        let (_, now) = begun();
+        let mut poll = BusyPoll::new(Duration::MAX, now);
+        poll.sent(1, now);
+        poll.was_in_vain(now + BUSY_POLL_MAX);
+        poll.sent(1, now + BUSY_POLL_MAX);
+        assert!(!poll.is_on(), "what may be spent is spent");
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub struct RedisSettings {
     /// Requests that may wait for a batch on one core; more are refused as overload.
     pub waiting_max: usize,
     /// How long an answer to a few requests is watched for before the thread sleeps, if it has nothing else to do; zero
-    /// sleeps at once.
+    /// sleeps at once. At most [`super::BUSY_POLL_MAX`].
     pub busy_poll: Duration,
     /// What a core may remember of denials; 0 asks Redis each time.
     pub denials_bytes_max: usize,
