@@ -1,6 +1,7 @@
-//! Where the rows of each match begin, found by name, with what a decision needs of the first of them: nearly always it
-//! reads no more than one line of the cache, whether there is a row or not. Knows nothing of what rows say; where a name
-//! is a hash, whoever asks compares. A table of its own because every decision asks it: it is made once, with room for all.
+//! Where the rows of each match begin, found by name, with what a decision needs of the first of them. Who has no row
+//! nearly always learns it from marks (a Bloom filter) that are few enough to stay near the processor; who has one nearly
+//! always reads one line of the cache. Knows nothing of what rows say; where a name is a hash, whoever asks compares. A
+//! table of its own because every decision asks it: it is made once, with room for all.
 
 #[cfg(test)]
 mod tests;
@@ -14,13 +15,17 @@ use crate::limit::{SECOND, UnixMicros};
 /// Slots of a line.
 const WIDTH: usize = 2;
 
-/// Lines for ten rows. Of a line's rows one in eight then is on the next, and of the searches for what is not
-/// there one in ten.
+/// Lines for ten rows. One row in eight then is on the next line.
 const LINES_FOR_TEN: usize = 9;
+
+/// Bits of marks for each row, which sets three of one word: one name in fifty that has no row looks as if it had.
+const MARKS_FOR_ONE: usize = 12;
 
 /// Sized once.
 #[derive(Default)]
 pub(super) struct Heads {
+    /// All bits of a name are set here if it has a row.
+    marks: Box<[u64]>,
     lines: Box<[Line]>,
 }
 
@@ -97,34 +102,36 @@ impl Heads {
     pub(super) fn with_room_for(rows: usize) -> Heads {
         // One line more, so that there is an empty slot even for few rows.
         let lines = if rows == 0 { 0 } else { (rows * LINES_FOR_TEN).div_ceil(10) + 1 };
-        Heads { lines: vec![EMPTY; lines].into() }
+        let words = (rows * MARKS_FOR_ONE).div_ceil(u64::BITS as usize);
+        Heads { marks: vec![0; words].into(), lines: vec![EMPTY; lines].into() }
     }
 
     /// In bytes.
     pub(super) fn size(&self) -> usize {
-        size_of_val(&*self.lines)
+        size_of_val(&*self.marks) + size_of_val(&*self.lines)
     }
 
     /// The first row of this name for which `is_it` says so, which is asked only if the name is not whole.
     #[inline(always)]
-    pub(super) fn find(&self, name: Name, is_it: impl Fn(u32) -> bool) -> Option<Head> {
-        let at = self.home(name);
-        let line = self.lines.get(at)?;
-        let [first, second] = line.slots.each_ref().map(|slot| slot.words[1] == name.words[1]);
-        if !(first | second | line.goes_on()) {
+    pub(super) fn find(&self, name: Name, is_it: impl Fn(u32) -> bool) -> Option<&Head> {
+        let hash = name.hash();
+        let (word, bits) = self.marks_of(hash);
+        if self.marks.get(word)? & bits != bits {
             return None;
         }
-        // Which of the two is a matter of chance, so no branch.
-        let likely = &line.slots[usize::from(!first)];
-        if likely.is(name) & name.is_whole() { Some(likely.head) } else { self.search(at, name, is_it) }
+        let at = self.home(hash);
+        let line = &self.lines[at];
+        // Which of the two it is is a matter of chance, so no branch.
+        let likely = &line.slots[usize::from(line.slots[0].words[1] != name.words[1])];
+        if likely.is(name) & name.is_whole() { Some(&likely.head) } else { self.search(at, name, is_it) }
     }
 
     #[cold]
     #[inline(never)]
-    fn search(&self, mut at: usize, name: Name, is_it: impl Fn(u32) -> bool) -> Option<Head> {
+    fn search(&self, mut at: usize, name: Name, is_it: impl Fn(u32) -> bool) -> Option<&Head> {
         loop {
             let line = &self.lines[at];
-            let mut alike = line.slots.iter().filter(|slot| slot.is(name)).map(|slot| slot.head);
+            let mut alike = line.slots.iter().filter(|slot| slot.is(name)).map(|slot| &slot.head);
             let found = alike.find(|head| name.is_whole() || is_it(head.row));
             if found.is_some() || !line.goes_on() {
                 return found;
@@ -135,7 +142,10 @@ impl Heads {
 
     /// Of a match that has no row yet. There must be room.
     pub(super) fn insert(&mut self, name: Name, head: Head) {
-        let mut at = self.home(name);
+        let hash = name.hash();
+        let (word, bits) = self.marks_of(hash);
+        self.marks[word] |= bits;
+        let mut at = self.home(hash);
         loop {
             let line = &mut self.lines[at];
             if let Some(free) = line.slots.iter_mut().find(|slot| slot.is(Name::NONE)) {
@@ -149,7 +159,7 @@ impl Heads {
 
     /// Puts another row with the same match, and so the same name, first.
     pub(super) fn replace(&mut self, name: Name, first: Head, head: Head) {
-        let mut at = self.home(name);
+        let mut at = self.home(name.hash());
         loop {
             if let Some(slot) = self.lines[at].slots.iter_mut().find(|slot| slot.head == first) {
                 slot.head = head;
@@ -160,13 +170,26 @@ impl Heads {
     }
 
     #[inline(always)]
-    fn home(&self, name: Name) -> usize {
-        ((u64::from(name.hash() as u32) * self.lines.len() as u64) >> 32) as usize
+    fn home(&self, hash: u64) -> usize {
+        share(hash, self.lines.len())
+    }
+
+    /// The word of a name's marks, and its bits there: those of the hash that say nothing of where in the table it is.
+    #[inline(always)]
+    fn marks_of(&self, hash: u64) -> (usize, u64) {
+        let bits = [32, 38, 44].map(|from| 1 << (hash >> from & 63));
+        (share(hash, self.marks.len()), bits[0] | bits[1] | bits[2])
     }
 
     fn after(&self, at: usize) -> usize {
         if at + 1 == self.lines.len() { 0 } else { at + 1 }
     }
+}
+
+/// One of `parts`, as evenly as the hash's lower half is spread.
+#[inline(always)]
+fn share(hash: u64, parts: usize) -> usize {
+    ((u64::from(hash as u32) * parts as u64) >> 32) as usize
 }
 
 impl Slot {

@@ -144,7 +144,7 @@ impl Table {
         mut visit: impl FnMut(RowRef<'t>, &'p Probe) -> bool,
     ) {
         for probe in probes {
-            let mut next = self.head(probe, entries).map(|head| RowRef { table: self, head });
+            let mut next = self.head(probe, entries).map(|head| RowRef { table: self, head: *head });
             while let Some(row) = next {
                 if visit(row, probe) {
                     return;
@@ -156,7 +156,7 @@ impl Table {
 
     /// The first of the rows that match just this. A part of the decision that asks: what it finds stays in registers.
     #[inline(always)]
-    fn head(&self, probe: &Probe, entries: &[Entry<'_>]) -> Option<Head> {
+    fn head(&self, probe: &Probe, entries: &[Entry<'_>]) -> Option<&Head> {
         match *probe.positions {
             [only] => {
                 let value = entries[usize::from(only)].value;
@@ -167,7 +167,7 @@ impl Table {
     }
 
     #[inline(never)]
-    pub(super) fn named<'v>(&self, shape: u32, values: impl Iterator<Item = &'v str> + Clone) -> Option<Head> {
+    pub(super) fn named<'v>(&self, shape: u32, values: impl Iterator<Item = &'v str> + Clone) -> Option<&Head> {
         self.heads.find(Name::of(shape, values.clone()), |row| self.is_of(row, shape, values.clone()))
     }
 

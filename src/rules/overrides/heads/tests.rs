@@ -24,7 +24,7 @@ fn rows_are_all_found_on_their_line_or_those_after_it() {
     for rows in [1, 2, 3, 10, 1_000, 20_000] {
         let (heads, names) = crowd(rows);
         for (name, row) in names.into_iter().zip(0..) {
-            assert_eq!(heads.find(name, |other| other == row), Some(head(row)), "{row} of {rows}");
+            assert_eq!(heads.find(name, |other| other == row), Some(&head(row)), "{row} of {rows}");
         }
         for row in 0..rows {
             assert_eq!(heads.find(Name::of_one(7, &format!("nobody-{row}")), |_| true), None);
@@ -46,8 +46,19 @@ fn a_row_that_replaces_another_is_found_in_its_place() {
     for row in [0, 6, 999] {
         let name = names[row as usize];
         heads.replace(name, head(row), head(row + 5_000));
-        assert_eq!(heads.find(name, |found| found == row + 5_000), Some(head(row + 5_000)));
+        assert_eq!(heads.find(name, |found| found == row + 5_000), Some(&head(row + 5_000)));
     }
+}
+
+#[test]
+fn who_has_no_row_nearly_always_learns_it_from_the_marks() {
+    let (heads, _) = crowd(20_000);
+    let looks_like_one = |number: &u32| {
+        let (word, bits) = heads.marks_of(Name::of_one(7, &format!("nobody-{number}")).hash());
+        heads.marks[word] & bits == bits
+    };
+    let mistaken = (0..20_000).filter(looks_like_one).count();
+    assert!((1..600).contains(&mistaken), "{mistaken} of 20,000");
 }
 
 #[test]
