@@ -48,13 +48,13 @@ pub(super) struct BenchArgs {
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=4_000))]
     inflight: u16,
     /// Requests a second over all connections (open loop)
-    #[arg(long, value_name = "N", value_parser = positive)]
+    #[arg(long, value_name = "N", value_parser = |text: &str| number(text, 0.001, 10_000_000.0))]
     rate: Option<f64>,
     /// How long to measure
-    #[arg(long, default_value_t = 10.0, value_parser = positive)]
+    #[arg(long, default_value_t = 10.0, value_parser = |text: &str| number(text, 0.001, DAY))]
     seconds: f64,
     /// How long to run before that
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = |text: &str| number(text, 0.0, DAY))]
     warmup: f64,
     /// Seed of the drawn keys
     #[arg(long, default_value_t = 1)]
@@ -64,8 +64,12 @@ pub(super) struct BenchArgs {
     json: bool,
 }
 
-fn positive(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|n: &f64| *n > 0.0 && n.is_finite()).ok_or_else(|| "expected a number above 0".into())
+/// In seconds: nobody measures for longer.
+const DAY: f64 = 86_400.0;
+
+fn number(text: &str, least: f64, most: f64) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+    number.ok_or_else(|| format!("expected a number from {least} to {most}"))
 }
 
 /// What was measured. Times are in milliseconds.

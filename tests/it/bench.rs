@@ -143,13 +143,17 @@ async fn progress_is_a_line_that_is_written_over_on_a_terminal() {
 }
 
 #[test]
-fn no_server_or_a_rate_of_nothing_is_said_at_once() {
+fn no_server_and_numbers_that_make_no_load_are_said_at_once() {
     let bench = |args: &[&str]| {
         let output = run_to_end(&[&["bench", "--domain", "api", "--descriptor", "user=u"], args].concat(), &[]);
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     let (code, said) = bench(&["--addr", "127.0.0.1:1"]);
     assert!(code == Some(1) && said.contains("no connection to 127.0.0.1:1"), "{said}");
-    let (code, said) = bench(&["--rate", "0"]);
-    assert!(code == Some(2) && said.contains("expected a number above 0"), "{said}");
+    let numbers = [("--rate=0", "0.001 to 10000000"), ("--rate=1e-300", "0.001 to"), ("--rate=1e30", "to 10000000")];
+    let times = [("--seconds=1e300", "0.001 to 86400"), ("--warmup=-1", "0 to 86400"), ("--warmup=nan", "0 to 86400")];
+    for (number, range) in numbers.into_iter().chain(times) {
+        let (code, said) = bench(&[number]);
+        assert!(code == Some(2) && said.contains("expected a number from") && said.contains(range), "{number}: {said}");
+    }
 }
