@@ -117,7 +117,7 @@ impl Table {
         let values = texts.take(self.keys(shape)).map(|part| std::str::from_utf8(part).unwrap_or_default());
         let name = Name::of(shape, values.clone());
         let head = Head::of(row, &numbers);
-        let Some(&first) = self.named(shape, values) else {
+        let Some(&first) = self.heads.find(name, |other| self.is_of(other, shape, values.clone())) else {
             self.heads.insert(name, head);
             return;
         };

@@ -167,11 +167,11 @@ impl Table {
     }
 
     #[inline(never)]
-    pub(super) fn named<'v>(&self, shape: u32, values: impl Iterator<Item = &'v str> + Clone) -> Option<&Head> {
+    fn named<'v>(&self, shape: u32, values: impl Iterator<Item = &'v str> + Clone) -> Option<&Head> {
         self.heads.find(Name::of(shape, values.clone()), |row| self.is_of(row, shape, values.clone()))
     }
 
-    fn is_of<'v>(&self, row: u32, shape: u32, mut values: impl Iterator<Item = &'v str>) -> bool {
+    pub(super) fn is_of<'v>(&self, row: u32, shape: u32, mut values: impl Iterator<Item = &'v str>) -> bool {
         let (numbers, mut texts) = self.records.of(row);
         numbers.shape == shape && values.all(|value| texts.next().is_some_and(|text| text == value.as_bytes()))
     }
