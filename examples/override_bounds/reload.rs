@@ -37,15 +37,18 @@ pub(super) fn tollgate() -> ExitCode {
 }
 
 pub(super) fn run() {
-    let directory = tempfile::tempdir().expect("a place for rules");
-    write(directory.path(), ROWS, 4_000_000_000);
-    let service = Service::start(directory.path());
-    let versions = [4_000_000_000, 3_000_000_000].map(|requests| {
-        let aside =
-            tempfile::tempdir_in(directory.path().parent().expect("it is in one")).expect("a place for a version");
-        write(aside.path(), ROWS, requests);
-        aside
-    });
+    // The service watches the directory above the rules too. Where all programs keep their temporary files, the kernel
+    // holds a processor for milliseconds to set that watch, once for each name that it remembers of there.
+    let place = tempfile::tempdir().expect("a place for all");
+    let at = |name: &str, requests| {
+        let directory = place.path().join(name);
+        fs::create_dir(&directory).expect("it is new");
+        write(&directory, ROWS, requests);
+        directory
+    };
+    let rules = at("rules", 4_000_000_000);
+    let versions = [at("more", 4_000_000_000), at("less", 3_000_000_000)];
+    let service = Service::start(&rules);
     let mut versions = versions.iter().cycle();
     let mut took: Vec<[f64; 2]> = Vec::with_capacity(ROUNDS);
     for _ in 0..ROUNDS {
@@ -53,10 +56,10 @@ pub(super) fn run() {
         let read = service.reloads.load(Relaxed);
         let (over, is_over) = mpsc::channel::<()>();
         let beside = thread::scope(|threads| {
-            let (versions, file) = (&mut versions, directory.path().join("users.csv"));
+            let (versions, file) = (&mut versions, rules.join("users.csv"));
             threads.spawn(move || {
                 for version in versions {
-                    replace(&version.path().join("users.csv"), &file);
+                    replace(&version.join("users.csv"), &file);
                     if is_over.recv_timeout(EVERY) == Err(RecvTimeoutError::Disconnected) {
                         break;
                     }
