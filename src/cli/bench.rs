@@ -40,7 +40,7 @@ pub(super) struct BenchArgs {
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     keys: u64,
     /// How unevenly they are drawn: exponent of a Zipf distribution, 0 for evenly
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = |text: &str| number(text, 0.0, 10.0))]
     zipf: f64,
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     connections: u16,

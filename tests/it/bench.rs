@@ -152,7 +152,8 @@ fn no_server_and_numbers_that_make_no_load_are_said_at_once() {
     assert!(code == Some(1) && said.contains("no connection to 127.0.0.1:1"), "{said}");
     let numbers = [("--rate=0", "0.001 to 10000000"), ("--rate=1e-300", "0.001 to"), ("--rate=1e30", "to 10000000")];
     let times = [("--seconds=1e300", "0.001 to 86400"), ("--warmup=-1", "0 to 86400"), ("--warmup=nan", "0 to 86400")];
-    for (number, range) in numbers.into_iter().chain(times) {
+    let exponents = [("--zipf=-1", "0 to 10"), ("--zipf=nan", "0 to 10"), ("--zipf=1e9", "0 to 10")];
+    for (number, range) in numbers.into_iter().chain(times).chain(exponents) {
         let (code, said) = bench(&[number]);
         assert!(code == Some(2) && said.contains("expected a number from") && said.contains(range), "{number}: {said}");
     }
