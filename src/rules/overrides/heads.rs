@@ -1,7 +1,7 @@
-//! Where the rows of each match begin, found by name, with what a decision needs of the first of them. Who has no row
-//! nearly always learns it from marks (a Bloom filter) that are few enough to stay near the processor; who has one nearly
-//! always reads one line of the cache. Knows nothing of what rows say; where a name is a hash, whoever asks compares. A
-//! table of its own because every decision asks it: it is made once, with room for all.
+//! Where the rows of each match begin, found by name, with what a decision needs of the first of them. Who has a row
+//! nearly always reads one line of the cache, and nothing else. Who has none nearly always learns from marks (a Bloom
+//! filter) that it isn't on another line either. Knows nothing of what rows say; where a name is a hash, whoever asks
+//! compares. A table of its own because every decision asks it: it is made once, with room for all.
 
 #[cfg(test)]
 mod tests;
@@ -115,15 +115,15 @@ impl Heads {
     #[inline(always)]
     pub(super) fn find(&self, name: Name, is_it: impl Fn(u32) -> bool) -> Option<&Head> {
         let hash = name.hash();
-        let (word, bits) = self.marks_of(hash);
-        if self.marks.get(word)? & bits != bits {
-            return None;
-        }
         let at = self.home(hash);
-        let line = &self.lines[at];
+        let line = self.lines.get(at)?;
         // Which of the two it is is a matter of chance, so no branch.
         let likely = &line.slots[usize::from(line.slots[0].words[1] != name.words[1])];
-        if likely.is(name) & name.is_whole() { Some(&likely.head) } else { self.search(at, name, is_it) }
+        if likely.is(name) & name.is_whole() {
+            return Some(&likely.head);
+        }
+        let (word, bits) = self.marks_of(hash);
+        if self.marks[word] & bits != bits { None } else { self.search(at, name, is_it) }
     }
 
     #[cold]
