@@ -37,8 +37,8 @@ pub(super) fn tollgate() -> ExitCode {
 }
 
 pub(super) fn run() {
-    // The service watches the directory above the rules too. Where all programs keep their temporary files, the kernel
-    // holds a processor for milliseconds to set that watch, once for each name that it remembers of there.
+    // The service watches the directory above the rules too. Where all programs keep their temporary files, setting that
+    // watch holds a processor for milliseconds: the kernel walks over every name that it remembers there.
     let place = tempfile::tempdir().expect("a place for all");
     let at = |name: &str, requests| {
         let directory = place.path().join(name);
