@@ -62,7 +62,7 @@ pub fn grpc_request(bytes: &[u8]) {
         .header("content-type", "application/grpc")
         .body(Full::new(Bytes::copy_from_slice(bytes)))
         .expect("a request of constants");
-    let answered = with_service(|service| service.call(request, &OwnPlaces::default()).now_or_never());
+    let answered = with_service(|service| service.call(service.take(request), &OwnPlaces::default()).now_or_never());
     assert!(answered.is_some(), "a decision in memory waits for nothing");
 }
 

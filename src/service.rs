@@ -23,7 +23,7 @@ use tonic::Status;
 
 pub use guard::{Guard, OwnPlaces};
 pub use json::{FILE_DESCRIPTORS, JsonError, json_request, json_response};
-pub use unary::Reply;
+pub use unary::{Call, Reply};
 
 use crate::{
     clock, limit,

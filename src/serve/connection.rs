@@ -1,8 +1,11 @@
 //! One gRPC connection: HTTP/2 from its first byte to its end, and which service each request goes to.
 
-use std::{convert::Infallible, error::Error, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, error::Error, net::SocketAddr, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration,
+};
 
 use futures_util::FutureExt;
+use http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
@@ -128,6 +131,8 @@ impl Grpc {
     }
 }
 
+type Answer = Result<Response<Reply>, Infallible>;
+
 /// What the calls of one connection share.
 struct Connected {
     grpc: Arc<Grpc>,
@@ -135,16 +140,24 @@ struct Connected {
 }
 
 impl Connected {
-    async fn route(
-        self: Arc<Connected>,
-        request: http::Request<Incoming>,
-    ) -> Result<http::Response<Reply>, Infallible> {
-        if request.uri().path() == SHOULD_RATE_LIMIT {
-            return Ok(self.grpc.rate_limit.call(request, &self.places).await);
-        }
+    /// Boxed, because hyper and tokio move a call's future eight times before it is done.
+    fn route(self: Arc<Connected>, request: Request<Incoming>) -> Pin<Box<impl Future<Output = Answer>>> {
+        let routed = match request.uri().path() {
+            SHOULD_RATE_LIMIT => Ok(self.grpc.rate_limit.take(request)),
+            // Boxed, so that the requests that are not seldom don't carry room for it.
+            _ => Err(Box::pin(Arc::clone(&self).ask_others(request))),
+        };
+        Box::pin(async move {
+            match routed {
+                Ok(call) => Ok(self.grpc.rate_limit.call(call, &self.places).await),
+                Err(answering) => answering.await,
+            }
+        })
+    }
+
+    async fn ask_others(self: Arc<Connected>, request: Request<Incoming>) -> Answer {
         let checked = (request.uri().path() == HEALTH_CHECK).then(clock::instant);
-        // Boxed, so that the requests that are not seldom don't carry room for it.
-        let answering = AssertUnwindSafe(Box::pin(self.grpc.others.clone().call(request))).catch_unwind();
+        let answering = AssertUnwindSafe(self.grpc.others.clone().call(request)).catch_unwind();
         let answer = answering.await;
         if let Some(began) = checked {
             self.grpc.metrics.reference.checked(began.elapsed());

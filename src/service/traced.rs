@@ -12,7 +12,7 @@ use envoy_types::pb::envoy::{
     service::ratelimit::v3::{RateLimitRequest, RateLimitResponse, rate_limit_response::Code as Overall},
     r#type::v3::RateLimitUnit,
 };
-use http::{HeaderMap, Request};
+use http::HeaderMap;
 use hyper::body::Body;
 use tonic::{Code, Status};
 
@@ -40,21 +40,21 @@ impl RateLimit {
     /// As an ordinary call, in `span`.
     pub(super) async fn followed_call<B>(
         &self,
-        request: Request<B>,
+        body: B,
+        allowed: Option<Duration>,
         own: &OwnPlaces,
-        mut span: Span,
+        mut span: Box<Span>,
     ) -> Result<RateLimitResponse, Status>
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        let (parts, body) = request.into_parts();
         span.set_text("rpc.system", "grpc");
         span.set_text("rpc.service", SERVICE);
         span.set_text("rpc.method", METHOD);
         let read = unary::message(body, self.guard.wait(own)).await.inspect_err(|status| self.unread(status));
         let answer = match read {
-            Ok(request) => self.answer_followed(&request, unary::grpc_timeout(&parts.headers), &span).await,
+            Ok(request) => self.answer_followed(&request, allowed, &span).await,
             Err(status) => Err(status),
         };
         let code = answer.as_ref().map_or_else(Status::code, |_| Code::Ok);

@@ -24,7 +24,7 @@ use super::{
     guard::{OwnPlaces, Wait},
     traced,
 };
-use crate::metrics::Surface;
+use crate::{metrics::Surface, trace::Span};
 
 /// Not compressed, and the length: before each message.
 const PREFIX: usize = 5;
@@ -75,22 +75,42 @@ impl Body for Reply {
     }
 }
 
+/// A call whose head was read. Of the head only this is kept: what waits for a body or for the store should be small.
+pub struct Call<B> {
+    body: B,
+    is_grpc: bool,
+    /// How long the caller waits, where it says so and somebody asks.
+    allowed: Option<Duration>,
+    /// Where it is followed.
+    span: Option<Box<Span>>,
+}
+
 impl RateLimit {
+    /// Reads the head of a call: on the task of its connection, which a panic here would end.
+    pub fn take<B>(&self, request: Request<B>) -> Call<B> {
+        let headers = request.headers();
+        let is_grpc = |kind: &HeaderValue| kind.as_bytes().starts_with(GRPC.as_bytes());
+        let is_grpc = headers.get(CONTENT_TYPE).is_some_and(is_grpc);
+        let allowed = if self.limiter.is_remote() { grpc_timeout(headers) } else { None };
+        let span = if is_grpc { self.follow(headers, traced::CALL).map(Box::new) } else { None };
+        Call { is_grpc, allowed, span, body: request.into_body() }
+    }
+
     /// Answers a call of the connection that has these places of its own; every outcome is a response.
-    pub async fn call<B>(&self, request: Request<B>, own: &OwnPlaces) -> Response<Reply>
+    pub async fn call<B>(&self, call: Call<B>, own: &OwnPlaces) -> Response<Reply>
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        let is_grpc = |kind: &HeaderValue| kind.as_bytes().starts_with(GRPC.as_bytes());
-        if !request.headers().get(CONTENT_TYPE).is_some_and(is_grpc) {
+        let Call { body, is_grpc, allowed, span } = call;
+        if !is_grpc {
             let mut response = Response::new(Reply::default());
             *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             return response;
         }
-        let answer = match self.follow(request.headers(), traced::CALL) {
-            None => self.try_call(request, own).await,
-            Some(span) => Box::pin(self.followed_call(request, own, span)).await,
+        let answer = match span {
+            None => self.try_call(body, allowed, own).await,
+            Some(span) => Box::pin(self.followed_call(body, allowed, own, span)).await,
         };
         match answer {
             Ok(message) => framed(&message),
@@ -98,17 +118,21 @@ impl RateLimit {
         }
     }
 
-    async fn try_call<B>(&self, request: Request<B>, own: &OwnPlaces) -> Result<RateLimitResponse, Status>
+    async fn try_call<B>(
+        &self,
+        body: B,
+        allowed: Option<Duration>,
+        own: &OwnPlaces,
+    ) -> Result<RateLimitResponse, Status>
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        let (parts, body) = request.into_parts();
         let request = message(body, self.guard.wait(own)).await.inspect_err(|status| self.unread(status))?;
         match self.caught_now(&request) {
             Some(answer) => answer,
-            // Boxed, because a future is as large as its largest part, and is moved several times on its way.
-            None => Box::pin(self.caught_later(&request, grpc_timeout(&parts.headers))).await,
+            // Boxed, because a future is as large as its largest part, and most calls don't wait.
+            None => Box::pin(self.caught_later(&request, allowed)).await,
         }
     }
 
