@@ -4,7 +4,7 @@ use std::{
     convert::Infallible, error::Error, net::SocketAddr, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration,
 };
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::Either};
 use http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -142,16 +142,13 @@ struct Connected {
 impl Connected {
     /// Boxed, because hyper and tokio move a call's future eight times before it is done.
     fn route(self: Arc<Connected>, request: Request<Incoming>) -> Pin<Box<impl Future<Output = Answer>>> {
-        let routed = match request.uri().path() {
-            SHOULD_RATE_LIMIT => Ok(self.grpc.rate_limit.take(request)),
-            // Boxed, so that the requests that are not seldom don't carry room for it.
-            _ => Err(Box::pin(Arc::clone(&self).ask_others(request))),
-        };
-        Box::pin(async move {
-            match routed {
-                Ok(call) => Ok(self.grpc.rate_limit.call(call, &self.places).await),
-                Err(answering) => answering.await,
+        Box::pin(match request.uri().path() {
+            SHOULD_RATE_LIMIT => {
+                let call = self.grpc.rate_limit.take(request);
+                Either::Left(async move { Ok(self.grpc.rate_limit.call(call, &self.places).await) })
             }
+            // Boxed, so that the requests that are not seldom don't carry room for it.
+            _ => Either::Right(Box::pin(self.ask_others(request))),
         })
     }
 
