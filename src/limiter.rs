@@ -150,8 +150,8 @@ impl Limiter {
 
     /// Answers `request`, which arrived at `now`, before `deadline` or a little after.
     ///
-    /// Costs a reference count on the snapshot and one call of the store; a request with more than three descriptors
-    /// allocates for them. No lock is held and no connection made.
+    /// Costs a reference count on the snapshot and one call of the store; where that is Redis, an allocation for the plan
+    /// too. A request with more than three descriptors allocates for them. No lock is held and no connection made.
     pub async fn decide(
         &self,
         request: &Request<'_>,
@@ -165,7 +165,8 @@ impl Limiter {
         // After the rules: what is set at run time is known by these, or newer ones, and by those before them.
         let view = self.run_time.as_ref().map(|run_time| run_time.overrides.view_to_keep());
         let look = view.as_ref().and_then(|view| view.domain(request.domain));
-        let mut plan = Plan::new(self.modes);
+        // Boxed, so that what waits for the store takes less than a KiB: beyond that each allocation is a slow one.
+        let mut plan = Box::new(Plan::new(self.modes));
         snapshot.fill(&mut plan, request, look, self.modes, || self.wall(now))?;
         let asked = clock::instant();
         let answer = self.store.apply(&plan.asks, plan.gate, now, deadline).await;

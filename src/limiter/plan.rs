@@ -25,7 +25,7 @@ const REQUESTED: u32 = u32::MAX;
 /// A request, matched.
 pub(super) struct Plan<'a> {
     /// One for each descriptor, in order.
-    pub descriptors: SmallVec<[Planned<'a>; 4]>,
+    pub descriptors: SmallVec<[Planned<'a>; 3]>,
     /// All counters of all descriptors, in order.
     pub asks: SmallVec<[Ask<'a>; 3]>,
     pub gate: Gate,

@@ -44,7 +44,7 @@ use self::denials::Denials;
 use self::dial::Target;
 pub use self::faults::Faults;
 pub(crate) use self::hostile::take_apart;
-use self::lane::{Failure, Lane};
+use self::lane::{Failure, Lane, Queued};
 use self::link::Link;
 pub use self::presence::{BEAT_PERIOD, Presence};
 use self::request::Request;
@@ -81,6 +81,13 @@ enum Route {
     One { link: Arc<Link>, lane: Arc<Lane> },
     /// By bucket.
     Cluster(Cluster),
+}
+
+/// A question to one lane.
+enum Asked {
+    /// It needs no answer: the same was denied a moment ago.
+    Known(Readings),
+    Queued(Queued),
 }
 
 impl Redis {
@@ -131,36 +138,39 @@ impl Redis {
 
     /// Decides a request: one reading per ask, in order. Ends at `deadline` at the latest. Dropped before its batch
     /// has left, it charges nothing; after that it may.
-    pub async fn apply(&self, asks: &[Ask<'_>], gate: Gate, deadline: Instant) -> Result<Readings, StoreError> {
-        self.decide(asks, gate, 0, deadline).await
+    pub fn apply(
+        &self,
+        asks: &[Ask<'_>],
+        gate: Gate,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Readings, StoreError>> + Send {
+        self.decide(asks, gate, 0, deadline)
     }
 
     /// As [`Redis::apply`], at a time that is passed in instead of Redis' own: for tests that play hours in a moment.
-    pub async fn apply_at(
+    pub fn apply_at(
         &self,
         asks: &[Ask<'_>],
         gate: Gate,
         now: UnixMicros,
         deadline: Instant,
-    ) -> Result<Readings, StoreError> {
-        self.decide(asks, gate, now.0, deadline).await
+    ) -> impl Future<Output = Result<Readings, StoreError>> + Send {
+        self.decide(asks, gate, now.0, deadline)
     }
 
     async fn decide(&self, asks: &[Ask<'_>], gate: Gate, now: u64, deadline: Instant) -> Result<Readings, StoreError> {
         if asks.is_empty() {
             return Ok(Readings::new());
         }
-        let settings = &self.inner.settings;
-        let bucket = |ask: &Ask<'_>| key::bucket(&ask.key, settings.buckets);
+        let bucket = |ask: &Ask<'_>| key::bucket(&ask.key, self.inner.settings.buckets);
         let decided = match &self.inner.route {
-            Route::One { lane, .. } => self.inner.ask(lane, asks, (gate, now), bucket, deadline).await,
-            Route::Cluster(cluster) => {
-                let buckets: SmallVec<[u32; 4]> = asks.iter().map(bucket).collect();
-                let prefix = &settings.key_prefix;
-                let owed = &self.inner.owed;
-                let question = Question { cluster, owed, prefix, asks, buckets: &buckets, gate, now, deadline };
-                self.inner.ask_cluster(&question).await
-            }
+            Route::One { lane, .. } => match self.inner.ask(lane, asks, (gate, now), bucket, deadline) {
+                Ok(Asked::Known(readings)) => return Ok(readings),
+                Ok(Asked::Queued(queued)) => queued.await,
+                Err(failure) => Err(failure),
+            },
+            // Boxed: its future is several times as large as the other's.
+            Route::Cluster(cluster) => Box::pin(self.inner.ask_cluster(cluster, asks, (gate, now), deadline)).await,
         };
         decided.map_err(|failure| match failure {
             Failure::Store(error) => error,
@@ -246,36 +256,48 @@ impl Inner {
     }
 
     /// Asks in one script, unless the same was denied a moment ago.
-    async fn ask(
+    fn ask(
         &self,
         lane: &Lane,
         asks: &[Ask<'_>],
         (gate, now): (Gate, u64),
         bucket: impl Fn(&Ask<'_>) -> u32,
         deadline: Instant,
-    ) -> Result<Readings, Failure> {
+    ) -> Result<Asked, Failure> {
         let prefix = &self.settings.key_prefix;
         if self.owed.counters() > 0
             && lane.is_up()
             && let Some((asks, debts)) = self.owed.before(asks)
         {
             let request = Request::new(&asks, gate, false, now, prefix, bucket);
-            return lane.submit_owing(request, Some(debts), deadline).await;
+            return lane.queue(request, Some(debts), deadline).map(Asked::Queued);
         }
         let request = Request::new(asks, gate, false, now, prefix, bucket);
         match self.denials.find(&request) {
             Some(readings) if lane.is_up() => {
                 self.tally.denied_again.add(1);
-                Ok(readings)
+                Ok(Asked::Known(readings))
             }
-            _ => lane.submit(request, deadline).await,
+            _ => lane.queue(request, None, deadline).map(Asked::Queued),
         }
     }
 
-    async fn ask_cluster(&self, question: &Question<'_>) -> Result<Readings, Failure> {
-        let Question { cluster, asks, buckets, gate, now, deadline, .. } = *question;
+    async fn ask_cluster(
+        &self,
+        cluster: &Cluster,
+        asks: &[Ask<'_>],
+        (gate, now): (Gate, u64),
+        deadline: Instant,
+    ) -> Result<Readings, Failure> {
+        let settings = &self.settings;
+        let buckets: SmallVec<[u32; 4]> = asks.iter().map(|ask| key::bucket(&ask.key, settings.buckets)).collect();
+        let (prefix, owed, buckets) = (&settings.key_prefix, &self.owed, &buckets);
+        let question = &Question { cluster, owed, prefix, asks, buckets, gate, now, deadline };
         let decided = if buckets.iter().all(|bucket| *bucket == buckets[0]) {
-            self.ask(cluster.lane(buckets[0]), asks, (gate, now), |_| buckets[0], deadline).await
+            match self.ask(cluster.lane(buckets[0]), asks, (gate, now), |_| buckets[0], deadline)? {
+                Asked::Known(readings) => Ok(readings),
+                Asked::Queued(queued) => queued.await,
+            }
         } else {
             spread::decide(question, false).await
         };

@@ -3,7 +3,9 @@
 //! over, and counters only as requests.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -78,9 +80,27 @@ pub(super) struct Waiting {
     pub trace: Option<trace::Here>,
 }
 
+/// Boxed, because it is handed on several times before it is answered.
+pub(super) type Waiter = Box<Waiting>;
+
+/// A request that waits: the answer, once it is there. Dropped before the request has left, it charges nothing.
+pub(super) struct Queued {
+    answered: oneshot::Receiver<Answer>,
+}
+
+impl Future for Queued {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+        // The runner answers at the deadline at the latest, and closes the queue when it ends.
+        let answered = ready!(Pin::new(&mut self.answered).poll(cx));
+        Poll::Ready(answered.unwrap_or_else(|_| Err(closing().into())))
+    }
+}
+
 #[derive(Default)]
 struct Queue {
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<Waiter>,
     asks: usize,
     /// No deadline in `waiting` is sooner.
     soonest: Option<Instant>,
@@ -122,17 +142,23 @@ impl Lane {
 
     /// Waits for the answer until `deadline`. Dropped before the request has left, it charges nothing.
     pub(super) async fn submit(&self, request: Request, deadline: Instant) -> Answer {
-        self.submit_owing(request, None, deadline).await
+        self.queue(request, None, deadline)?.await
     }
 
-    /// As [`Lane::submit`], for a request that begins with `debts`.
-    pub(super) async fn submit_owing(&self, request: Request, debts: Option<Box<Debts>>, deadline: Instant) -> Answer {
+    /// Puts a request, which begins with `debts`, where it waits for its batch. Apart from the wait, because whoever waits
+    /// should not keep the request too.
+    pub(super) fn queue(
+        &self,
+        request: Request,
+        debts: Option<Box<Debts>>,
+        deadline: Instant,
+    ) -> Result<Queued, Failure> {
         if !self.is_up() {
             self.tally.unreachable.add(1);
             return Err(StoreError::Unreachable("no connection".to_owned()).into());
         }
         let (answer, answered) = oneshot::channel();
-        let waiting = Waiting {
+        let waiting = Box::new(Waiting {
             request,
             deadline,
             since: Instant::now(),
@@ -142,22 +168,19 @@ impl Lane {
             answer: Some(answer),
             debts,
             trace: trace::here(),
-        };
-        {
-            let mut queue = self.queue.lock();
-            if queue.is_closed {
-                return Err(closing().into());
-            }
-            if queue.waiting.len() >= self.waiting_max {
-                self.tally.overloaded.add(1);
-                return Err(StoreError::Overloaded.into());
-            }
-            if queue.push(waiting, self.batch_max) {
-                self.arrived.notify_one();
-            }
+        });
+        let mut queue = self.queue.lock();
+        if queue.is_closed {
+            return Err(closing().into());
         }
-        // The runner answers at the deadline at the latest, and closes the queue when it ends.
-        answered.await.unwrap_or_else(|_| Err(closing().into()))
+        if queue.waiting.len() >= self.waiting_max {
+            self.tally.overloaded.add(1);
+            return Err(StoreError::Overloaded.into());
+        }
+        if queue.push(waiting, self.batch_max) {
+            self.arrived.notify_one();
+        }
+        Ok(Queued { answered })
     }
 
     /// As [`Lane::submit`], for a request that gives back what another charged.
@@ -203,10 +226,10 @@ impl Lane {
     }
 
     /// The next batch: as many as fit, of those that somebody still waits for.
-    pub(super) fn take_batch(&self, now: Instant) -> Vec<Waiting> {
-        let mut batch: Vec<Waiting> = Vec::new();
+    pub(super) fn take_batch(&self, now: Instant) -> Vec<Waiter> {
         let mut asks = 0;
         let mut queue = self.queue.lock();
+        let mut batch: Vec<Waiter> = Vec::with_capacity(queue.waiting.len().min(self.batch_max));
         while let Some(next) = queue.waiting.front() {
             let fits = match batch.first() {
                 None => true,
@@ -234,7 +257,7 @@ impl Lane {
     }
 
     /// Puts back what is known not to have been charged, before everything that came later.
-    pub(super) fn put_back(&self, batch: Vec<Waiting>) {
+    pub(super) fn put_back(&self, batch: Vec<Waiter>) {
         let mut queue = self.queue.lock();
         for waiting in batch.into_iter().rev().filter(|waiting| !waiting.is_gone()) {
             queue.note(&waiting);
@@ -269,7 +292,7 @@ impl Lane {
         }
     }
 
-    pub(super) fn time_out(&self, mut waiting: Waiting) {
+    pub(super) fn time_out(&self, mut waiting: Waiter) {
         let patience: Duration = waiting.deadline - waiting.since;
         self.tally.timeouts.add(1);
         waiting.reply(Err(StoreError::Timeout(patience).into()));
@@ -311,7 +334,7 @@ impl Waiting {
 
 impl Queue {
     /// Whether the runner must look: it does so by itself while a batch is on its way.
-    fn push(&mut self, waiting: Waiting, batch_max: usize) -> bool {
+    fn push(&mut self, waiting: Waiter, batch_max: usize) -> bool {
         let (was_empty, was_full) = (self.waiting.is_empty(), self.asks >= batch_max);
         let is_sooner = self.note(&waiting);
         self.waiting.push_back(waiting);
@@ -328,12 +351,12 @@ impl Queue {
         is_sooner
     }
 
-    fn take(&mut self) -> VecDeque<Waiting> {
+    fn take(&mut self) -> VecDeque<Waiter> {
         (self.asks, self.soonest) = (0, None);
         std::mem::take(&mut self.waiting)
     }
 
-    fn pop(&mut self) -> Option<Waiting> {
+    fn pop(&mut self) -> Option<Waiter> {
         let waiting = self.waiting.pop_front()?;
         self.asks -= waiting.request.asks();
         if self.waiting.is_empty() {

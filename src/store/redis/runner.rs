@@ -18,7 +18,7 @@ use super::cluster::redirected;
 use super::denials::Denials;
 use super::dial::failed;
 use super::faults::{self, Extent};
-use super::lane::{Failure, Lane, Moved, ToGuide, Waiting};
+use super::lane::{Failure, Lane, Moved, ToGuide, Waiter};
 use super::link::{Link, Live};
 use super::script::Script;
 use super::settings::RedisSettings;
@@ -56,7 +56,7 @@ pub(super) struct Runner {
 /// A batch on its way.
 struct Flight {
     batch: Batch,
-    waiting: Vec<Waiting>,
+    waiting: Vec<Waiter>,
     sent: Instant,
     /// Of the denials, when it was sent.
     generation: u64,
@@ -213,7 +213,7 @@ impl Runner {
                     })
                 }
             };
-            waiting.iter_mut().for_each(Waiting::sent);
+            waiting.iter_mut().for_each(|waiting| waiting.sent());
             let generation = self.denials.generation();
             self.busy_poll.sent(waiting.len(), clock::instant());
             self.flights.push(Flight { batch, waiting, sent, generation, reply, is_given_up: false });
@@ -264,6 +264,11 @@ impl Runner {
                         debts.settled();
                     }
                     readings.at = UnixMicros(reply.now);
+                    // Most are no denials, and nothing is copied for them.
+                    if waiting.request.denial_holds(&readings).is_none() {
+                        waiting.reply(Ok(readings));
+                        continue;
+                    }
                     waiting.reply(Ok(readings.clone()));
                     self.denials.keep(waiting.request, &readings, sent, generation);
                 }
@@ -283,7 +288,7 @@ impl Runner {
         }
     }
 
-    fn note_oddities(&self, verdict: &Verdict, waiting: &[Waiting]) {
+    fn note_oddities(&self, verdict: &Verdict, waiting: &[Waiter]) {
         if verdict.damaged > 0 {
             self.tally.damaged.add(verdict.damaged);
             let requests = waiting.iter().map(|waiting| &waiting.request);
@@ -305,7 +310,7 @@ impl Runner {
         let Flight { mut waiting, .. } = flight;
         let extent = error.code().map(|_| faults::class_of(error).extent);
         if extent.is_some() {
-            waiting.iter_mut().for_each(Waiting::unsent);
+            waiting.iter_mut().for_each(|waiting| waiting.unsent());
             self.link.iter().for_each(|link| link.name(error));
         }
         match error.code() {
@@ -330,7 +335,7 @@ impl Runner {
     }
 
     /// The bucket is at another node: it is sent there once the lane is pointed at it.
-    fn lose(&mut self, mut waiting: Vec<Waiting>, error: &RedisError) {
+    fn lose(&mut self, mut waiting: Vec<Waiter>, error: &RedisError) {
         waiting.iter_mut().for_each(|waiting| waiting.ask = None);
         self.lane.put_back(waiting);
         self.is_lost = true;
@@ -341,7 +346,7 @@ impl Runner {
     }
 
     /// The bucket is moving and this counter has gone already; several may be on both sides.
-    fn ask(&mut self, mut waiting: Vec<Waiting>, error: &RedisError) {
+    fn ask(&mut self, mut waiting: Vec<Waiter>, error: &RedisError) {
         let is_one = waiting.iter().all(|waiting| waiting.request.asks() == 1);
         match (&self.guide, redirected(error)) {
             (Some((_, _, links)), Some(address)) if is_one => {
@@ -397,14 +402,14 @@ impl Runner {
         }
     }
 
-    fn fail(&self, waiting: Vec<Waiting>, why: &str) {
+    fn fail(&self, waiting: Vec<Waiter>, why: &str) {
         for mut waiting in waiting.into_iter().filter(|waiting| waiting.answer.is_some()) {
             self.tally.unreachable.add(1);
             waiting.reply(Err(StoreError::Unreachable(why.to_owned()).into()));
         }
     }
 
-    fn refuse(&self, waiting: Vec<Waiting>, why: &str) {
+    fn refuse(&self, waiting: Vec<Waiter>, why: &str) {
         for mut waiting in waiting.into_iter().filter(|waiting| waiting.answer.is_some()) {
             self.tally.refused.add(1);
             waiting.reply(Err(StoreError::Refused(why.to_owned()).into()));

@@ -108,7 +108,10 @@ impl Course<'_> {
         let owing = if self.one_by_one { None } else { self.question.owed.before(&asks) };
         let (asks, debts) = owing.map_or((asks, None), |(asks, debts)| (asks, Some(debts)));
         let request = self.request(&asks, gate, self.denied, part.bucket);
-        let submitted = lane.submit_owing(request, debts, self.question.deadline).await;
+        let submitted = match lane.queue(request, debts, self.question.deadline) {
+            Ok(queued) => queued.await,
+            Err(failure) => Err(failure),
+        };
         if matches!(submitted, Err(Failure::Split)) {
             self.deny().await;
         }
