@@ -67,9 +67,10 @@ impl Body for Reply {
         }
     }
 
+    /// None of a call: hyper would make a `content-length` of it, which gRPC has no use for.
     fn size_hint(&self) -> SizeHint {
         match self {
-            Reply::Call { message, .. } => SizeHint::with_exact(message.as_ref().map_or(0, |m| m.len() as u64)),
+            Reply::Call { .. } => SizeHint::default(),
             Reply::Other(body) => body.size_hint(),
         }
     }
