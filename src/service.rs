@@ -112,7 +112,8 @@ impl RateLimit {
         why: StoreError,
         arrived: Instant,
     ) -> Result<RateLimitResponse, Status> {
-        let words = self.read(request)?;
+        let mut words = limit::Request::default();
+        self.read(request, &mut words)?;
         self.tell(request, self.limiter.decide_without_store(&words, why, clock::now()), arrived)
     }
 
@@ -122,8 +123,9 @@ impl RateLimit {
             return None;
         }
         let arrived = clock::instant();
-        match self.read(request) {
-            Ok(words) => Some(self.tell(request, self.limiter.decide_now(&words, clock::now())?, arrived)),
+        let mut words = limit::Request::default();
+        match self.read(request, &mut words) {
+            Ok(()) => Some(self.tell(request, self.limiter.decide_now(&words, clock::now())?, arrived)),
             Err(status) => Some(Err(status)),
         }
     }
@@ -138,14 +140,15 @@ impl RateLimit {
             self.limiter.metrics().shed();
             return self.answer_without_store(request, StoreError::Overloaded, arrived);
         };
-        let words = self.read(request)?;
+        let mut words = limit::Request::default();
+        self.read(request, &mut words)?;
         let timeout = allowed.map_or(self.store_timeout, |allowed| allowed.min(self.store_timeout));
         let decided = self.limiter.decide(&words, clock::now(), (arrived + timeout).into()).await;
         self.tell(request, decided, arrived)
     }
 
-    fn read<'r>(&self, request: &'r RateLimitRequest) -> Result<limit::Request<'r>, Status> {
-        words::request(request).inspect_err(|_| self.limiter.metrics().invalid())
+    fn read<'r>(&self, request: &'r RateLimitRequest, words: &mut limit::Request<'r>) -> Result<(), Status> {
+        words::read(request, words).inspect_err(|_| self.limiter.metrics().invalid())
     }
 
     fn tell(

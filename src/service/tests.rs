@@ -19,6 +19,11 @@ use crate::{
     },
 };
 
+fn said(message: &RateLimitRequest) -> Result<limit::Request<'_>, Status> {
+    let mut words = limit::Request::default();
+    words::read(message, &mut words).map(|()| words)
+}
+
 fn request(change: impl FnOnce(&mut RateLimitDescriptor)) -> RateLimitRequest {
     let entries = vec![Entry { key: "user".into(), value: "alice".into() }];
     let mut descriptor = RateLimitDescriptor { entries, ..RateLimitDescriptor::default() };
@@ -29,7 +34,7 @@ fn request(change: impl FnOnce(&mut RateLimitDescriptor)) -> RateLimitRequest {
 #[test]
 fn hits_that_are_not_said_are_one_and_hits_of_a_descriptor_beat_the_requests() {
     let plain = request(|_| {});
-    let words = words::request(&plain).expect("well formed");
+    let words = said(&plain).expect("well formed");
     assert_eq!((words.hits, words.descriptors[0].hits), (1, None));
     let cases = [(0, false, 0), (7, false, 7), (7, true, -7), (u64::MAX, false, i64::MAX), (u64::MAX, true, -i64::MAX)];
     for (value, is_negative_hits, expected) in cases {
@@ -37,7 +42,7 @@ fn hits_that_are_not_said_are_one_and_hits_of_a_descriptor_beat_the_requests() {
             d.hits_addend = Some(UInt64Value { value });
             d.is_negative_hits = is_negative_hits;
         });
-        assert_eq!(words::request(&own).expect("well formed").descriptors[0].hits, Some(expected), "{value}");
+        assert_eq!(said(&own).expect("well formed").descriptors[0].hits, Some(expected), "{value}");
     }
 }
 
@@ -46,10 +51,10 @@ fn a_limit_of_the_request_is_read_by_its_units_number_and_an_undefined_unit_is_r
     let with_unit = |unit| request(|d| d.limit = Some(RateLimitOverride { requests_per_unit: 3, unit }));
     for (number, unit) in [(1, Unit::Second), (5, Unit::Month), (6, Unit::Year), (7, Unit::Week)] {
         let message = with_unit(number);
-        assert_eq!(words::request(&message).expect("well formed").descriptors[0].limit, Some((3, unit)));
+        assert_eq!(said(&message).expect("well formed").descriptors[0].limit, Some((3, unit)));
     }
     for number in [0, 8, -1, i32::MAX] {
-        let status = words::request(&with_unit(number)).expect_err("no such unit");
+        let status = said(&with_unit(number)).expect_err("no such unit");
         assert_eq!(status.code(), tonic::Code::InvalidArgument);
         assert!(status.message().contains(&format!("unit {number} is no unit")), "{}", status.message());
     }
