@@ -44,7 +44,7 @@ use self::denials::Denials;
 use self::dial::Target;
 pub use self::faults::Faults;
 pub(crate) use self::hostile::take_apart;
-use self::lane::{Failure, Lane, Queued};
+use self::lane::{Answering, Failure, Lane};
 use self::link::Link;
 pub use self::presence::{BEAT_PERIOD, Presence};
 use self::request::Request;
@@ -81,13 +81,6 @@ enum Route {
     One { link: Arc<Link>, lane: Arc<Lane> },
     /// By bucket.
     Cluster(Cluster),
-}
-
-/// A question to one lane.
-enum Asked {
-    /// It needs no answer: the same was denied a moment ago.
-    Known(Readings),
-    Queued(Queued),
 }
 
 impl Redis {
@@ -164,11 +157,7 @@ impl Redis {
         }
         let bucket = |ask: &Ask<'_>| key::bucket(&ask.key, self.inner.settings.buckets);
         let decided = match &self.inner.route {
-            Route::One { lane, .. } => match self.inner.ask(lane, asks, (gate, now), bucket, deadline) {
-                Ok(Asked::Known(readings)) => return Ok(readings),
-                Ok(Asked::Queued(queued)) => queued.await,
-                Err(failure) => Err(failure),
-            },
+            Route::One { lane, .. } => self.inner.ask(lane, asks, (gate, now), bucket, deadline).await,
             // Boxed: its future is several times as large as the other's.
             Route::Cluster(cluster) => Box::pin(self.inner.ask_cluster(cluster, asks, (gate, now), deadline)).await,
         };
@@ -263,22 +252,22 @@ impl Inner {
         (gate, now): (Gate, u64),
         bucket: impl Fn(&Ask<'_>) -> u32,
         deadline: Instant,
-    ) -> Result<Asked, Failure> {
+    ) -> Answering {
         let prefix = &self.settings.key_prefix;
         if self.owed.counters() > 0
             && lane.is_up()
             && let Some((asks, debts)) = self.owed.before(asks)
         {
             let request = Request::new(&asks, gate, false, now, prefix, bucket);
-            return lane.queue(request, Some(debts), deadline).map(Asked::Queued);
+            return lane.queue(request, Some(debts), deadline);
         }
         let request = Request::new(asks, gate, false, now, prefix, bucket);
         match self.denials.find(&request) {
             Some(readings) if lane.is_up() => {
                 self.tally.denied_again.add(1);
-                Ok(Asked::Known(readings))
+                Answering::known(readings)
             }
-            _ => lane.queue(request, None, deadline).map(Asked::Queued),
+            _ => lane.queue(request, None, deadline),
         }
     }
 
@@ -294,10 +283,7 @@ impl Inner {
         let (prefix, owed, buckets) = (&settings.key_prefix, &self.owed, &buckets);
         let question = &Question { cluster, owed, prefix, asks, buckets, gate, now, deadline };
         let decided = if buckets.iter().all(|bucket| *bucket == buckets[0]) {
-            match self.ask(cluster.lane(buckets[0]), asks, (gate, now), |_| buckets[0], deadline)? {
-                Asked::Known(readings) => Ok(readings),
-                Asked::Queued(queued) => queued.await,
-            }
+            self.ask(cluster.lane(buckets[0]), asks, (gate, now), |_| buckets[0], deadline).await
         } else {
             spread::decide(question, false).await
         };

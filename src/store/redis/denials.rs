@@ -102,10 +102,15 @@ impl Denials {
         Some(readings)
     }
 
-    /// Remembers `readings` if they are a denial that will hold. `sent` is when the question left, and `generation`
-    /// what it was then.
-    pub(super) fn keep(&self, request: Request, readings: &Readings, sent: Instant, generation: u64) {
-        let Some(life) = request.denial_holds(readings) else { return };
+    /// Remembers a denial, which holds for `life` ([`Request::denial_holds`]) from when the question left, `sent`;
+    /// `generation` is what it was then.
+    pub(super) fn keep(
+        &self,
+        request: Request,
+        readings: Readings,
+        (sent, life): (Instant, Duration),
+        generation: u64,
+    ) {
         let bytes = ENTRY_BYTES + request.bytes();
         if bytes > self.bytes_max / 2 || !self.listens.load(Relaxed) {
             return;
@@ -132,7 +137,7 @@ impl Denials {
         if known.len() == COSTS_MAX {
             known.remove(0);
         }
-        known.push(Entry { request, readings: readings.clone(), sent, until });
+        known.push(Entry { request, readings, sent, until });
     }
 
     /// Denials that are remembered now; some may be past their time.

@@ -3,9 +3,10 @@
 //! over, and counters only as requests.
 
 use std::collections::VecDeque;
+use std::future::{Ready, ready};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -83,18 +84,34 @@ pub(super) struct Waiting {
 /// Boxed, because it is handed on several times before it is answered.
 pub(super) type Waiter = Box<Waiting>;
 
-/// A request that waits: the answer, once it is there. Dropped before the request has left, it charges nothing.
-pub(super) struct Queued {
-    answered: oneshot::Receiver<Answer>,
+/// The answer to a request, known at once or waited for. Dropped before the request has left, the request charges
+/// nothing.
+pub(super) enum Answering {
+    Known(Ready<Answer>),
+    Queued(oneshot::Receiver<Answer>),
 }
 
-impl Future for Queued {
+impl Answering {
+    pub(super) fn known(readings: Readings) -> Answering {
+        Answering::Known(ready(Ok(readings)))
+    }
+
+    fn failed(error: StoreError) -> Answering {
+        Answering::Known(ready(Err(error.into())))
+    }
+}
+
+impl Future for Answering {
     type Output = Answer;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
-        // The runner answers at the deadline at the latest, and closes the queue when it ends.
-        let answered = ready!(Pin::new(&mut self.answered).poll(cx));
-        Poll::Ready(answered.unwrap_or_else(|_| Err(closing().into())))
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+        match self.get_mut() {
+            Answering::Known(answer) => Pin::new(answer).poll(cx),
+            // The runner answers at the deadline at the latest, and closes the queue when it ends.
+            Answering::Queued(answered) => {
+                Pin::new(answered).poll(cx).map(|answer| answer.unwrap_or_else(|_| Err(closing().into())))
+            }
+        }
     }
 }
 
@@ -142,20 +159,15 @@ impl Lane {
 
     /// Waits for the answer until `deadline`. Dropped before the request has left, it charges nothing.
     pub(super) async fn submit(&self, request: Request, deadline: Instant) -> Answer {
-        self.queue(request, None, deadline)?.await
+        self.queue(request, None, deadline).await
     }
 
     /// Puts a request, which begins with `debts`, where it waits for its batch. Apart from the wait, because whoever waits
     /// should not keep the request too.
-    pub(super) fn queue(
-        &self,
-        request: Request,
-        debts: Option<Box<Debts>>,
-        deadline: Instant,
-    ) -> Result<Queued, Failure> {
+    pub(super) fn queue(&self, request: Request, debts: Option<Box<Debts>>, deadline: Instant) -> Answering {
         if !self.is_up() {
             self.tally.unreachable.add(1);
-            return Err(StoreError::Unreachable("no connection".to_owned()).into());
+            return Answering::failed(StoreError::Unreachable("no connection".to_owned()));
         }
         let (answer, answered) = oneshot::channel();
         let waiting = Box::new(Waiting {
@@ -171,16 +183,16 @@ impl Lane {
         });
         let mut queue = self.queue.lock();
         if queue.is_closed {
-            return Err(closing().into());
+            return Answering::failed(closing());
         }
         if queue.waiting.len() >= self.waiting_max {
             self.tally.overloaded.add(1);
-            return Err(StoreError::Overloaded.into());
+            return Answering::failed(StoreError::Overloaded);
         }
         if queue.push(waiting, self.batch_max) {
             self.arrived.notify_one();
         }
-        Ok(Queued { answered })
+        Answering::Queued(answered)
     }
 
     /// As [`Lane::submit`], for a request that gives back what another charged.

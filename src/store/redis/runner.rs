@@ -265,12 +265,12 @@ impl Runner {
                     }
                     readings.at = UnixMicros(reply.now);
                     // Most are no denials, and nothing is copied for them.
-                    if waiting.request.denial_holds(&readings).is_none() {
+                    let Some(life) = waiting.request.denial_holds(&readings) else {
                         waiting.reply(Ok(readings));
                         continue;
-                    }
+                    };
                     waiting.reply(Ok(readings.clone()));
-                    self.denials.keep(waiting.request, &readings, sent, generation);
+                    self.denials.keep(waiting.request, readings, (sent, life), generation);
                 }
             }
             None => {

@@ -108,10 +108,7 @@ impl Course<'_> {
         let owing = if self.one_by_one { None } else { self.question.owed.before(&asks) };
         let (asks, debts) = owing.map_or((asks, None), |(asks, debts)| (asks, Some(debts)));
         let request = self.request(&asks, gate, self.denied, part.bucket);
-        let submitted = match lane.queue(request, debts, self.question.deadline) {
-            Ok(queued) => queued.await,
-            Err(failure) => Err(failure),
-        };
+        let submitted = lane.queue(request, debts, self.question.deadline).await;
         if matches!(submitted, Err(Failure::Split)) {
             self.deny().await;
         }

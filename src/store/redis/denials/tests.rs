@@ -44,10 +44,17 @@ fn refused(reset: u64) -> Readings {
     Readings::from_slice(&[Reading { admitted: false, remaining: 0, reset: Micros(reset) }])
 }
 
+/// As the runner does: remembers what denies.
+fn keep(denials: &Denials, request: Request, readings: &Readings, sent: Instant, generation: u64) {
+    if let Some(life) = request.denial_holds(readings) {
+        denials.keep(request, readings.clone(), (sent, life), generation);
+    }
+}
+
 /// Whether a denial of `asked` is remembered.
 fn is_kept(asked: &[Asked<'_>], readings: &Readings) -> bool {
     let denials = Denials::new(1 << 20);
-    denials.keep(request(asked), readings, Instant::now(), 0);
+    keep(&denials, request(asked), readings, Instant::now(), 0);
     denials.find(&request(asked)).is_some()
 }
 
@@ -55,7 +62,7 @@ fn is_kept(asked: &[Asked<'_>], readings: &Readings) -> bool {
 fn denial_is_given_again_with_the_time_that_is_left() {
     let denials = Denials::new(1 << 20);
     let sent = Instant::now() - Duration::from_millis(100);
-    denials.keep(request(&[PLAIN]), &refused(500_000), sent, 0);
+    keep(&denials, request(&[PLAIN]), &refused(500_000), sent, 0);
     let reading = denials.find(&request(&[PLAIN])).expect("remembered")[0];
     assert!(!reading.admitted);
     assert!(reading.reset.0 <= 400_000, "{reading:?}");
@@ -64,7 +71,7 @@ fn denial_is_given_again_with_the_time_that_is_left() {
 #[test]
 fn denial_is_given_only_to_the_same_question() {
     let denials = Denials::new(1 << 20);
-    denials.keep(request(&[PLAIN]), &refused(500_000), Instant::now(), 0);
+    keep(&denials, request(&[PLAIN]), &refused(500_000), Instant::now(), 0);
     for other in [
         Asked { user: "bob", ..PLAIN },
         Asked { requests: 11, ..PLAIN },
@@ -88,7 +95,7 @@ fn dearer_request_is_only_told_a_reset_that_is_its_own() {
         };
         let mut kept = request(&[ask(3)]);
         kept.terms[0].limit.burst = 10;
-        denials.keep(kept, &refused(500_000), Instant::now() - Duration::from_millis(100), 0);
+        keep(&denials, kept, &refused(500_000), Instant::now() - Duration::from_millis(100), 0);
         for hits in [-1, 0, 1, 2] {
             assert_eq!(find(hits), None, "{algorithm:?}: {hits} may pass");
         }
@@ -110,7 +117,7 @@ fn denials_of_several_costs_are_remembered_beside_each_other() {
     let find = |hits| denials.find(&request(&[Asked { hits, ..PLAIN }])).map(|readings| readings[0].reset.0 / 100_000);
     let keep = |hits: i64| {
         let reset = 100_000 * hits as u64 + 50_000;
-        denials.keep(request(&[Asked { hits, ..PLAIN }]), &refused(reset), Instant::now(), 0);
+        keep(&denials, request(&[Asked { hits, ..PLAIN }]), &refused(reset), Instant::now(), 0);
     };
     for hits in [3, 1, 2, 3] {
         keep(hits);
@@ -128,7 +135,7 @@ fn counter_that_did_not_refuse_answers_for_as_much_as_was_left() {
     let denials = Denials::new(1 << 20);
     let asked = |hits| request(&[PLAIN, Asked { user: "bob", hits, ..PLAIN }]);
     let left = Reading { admitted: true, remaining: 4, reset: Micros(9) };
-    denials.keep(asked(2), &Readings::from_slice(&[refused(500_000)[0], left]), Instant::now(), 0);
+    keep(&denials, asked(2), &Readings::from_slice(&[refused(500_000)[0], left]), Instant::now(), 0);
     for (hits, is_known) in [(-1, false), (0, true), (2, true), (4, true), (5, false)] {
         assert_eq!(denials.find(&asked(hits)).is_some(), is_known, "{hits}");
     }
@@ -137,9 +144,9 @@ fn counter_that_did_not_refuse_answers_for_as_much_as_was_left() {
 #[test]
 fn denial_ends_with_its_reset_counted_from_when_it_was_asked() {
     let denials = Denials::new(1 << 20);
-    denials.keep(request(&[PLAIN]), &refused(50_000), Instant::now() - Duration::from_millis(51), 0);
+    keep(&denials, request(&[PLAIN]), &refused(50_000), Instant::now() - Duration::from_millis(51), 0);
     assert!(denials.find(&request(&[PLAIN])).is_none());
-    denials.keep(request(&[PLAIN]), &refused(60_000_000), Instant::now() - Duration::from_millis(1_001), 0);
+    keep(&denials, request(&[PLAIN]), &refused(60_000_000), Instant::now() - Duration::from_millis(1_001), 0);
     assert!(denials.find(&request(&[PLAIN])).is_none(), "no denial is believed for more than a second");
 }
 
@@ -162,8 +169,8 @@ fn only_denials_that_will_hold_are_kept() {
 fn refund_ends_the_denials_of_its_counter_alone() {
     let denials = Denials::new(1 << 20);
     let bob = || request(&[Asked { user: "bob", ..PLAIN }]);
-    denials.keep(request(&[PLAIN]), &refused(500_000), Instant::now(), 0);
-    denials.keep(bob(), &refused(500_000), Instant::now(), 0);
+    keep(&denials, request(&[PLAIN]), &refused(500_000), Instant::now(), 0);
+    keep(&denials, bob(), &refused(500_000), Instant::now(), 0);
     denials.forget(&key(&request(&[PLAIN])));
     assert!(denials.find(&request(&[PLAIN])).is_none());
     assert!(denials.find(&bob()).is_some());
@@ -174,7 +181,7 @@ fn answer_from_before_a_refund_is_not_kept_after_it() {
     let denials = Denials::new(1 << 20);
     let before = denials.generation();
     denials.forget(b"another counter");
-    denials.keep(request(&[PLAIN]), &refused(500_000), Instant::now(), before);
+    keep(&denials, request(&[PLAIN]), &refused(500_000), Instant::now(), before);
     assert!(denials.find(&request(&[PLAIN])).is_none());
 }
 
@@ -183,7 +190,7 @@ fn memory_stays_bounded_however_many_are_denied() {
     let denials = Denials::new(64 * 1024);
     for user in 0..10_000 {
         let user = user.to_string();
-        denials.keep(request(&[Asked { user: &user, ..PLAIN }]), &refused(500_000), Instant::now(), 0);
+        keep(&denials, request(&[Asked { user: &user, ..PLAIN }]), &refused(500_000), Instant::now(), 0);
         let halves = denials.halves.lock();
         assert!(halves.young.bytes + halves.old.bytes <= 64 * 1024);
     }
