@@ -33,7 +33,7 @@ mod tally;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -73,6 +73,7 @@ struct Inner {
     route: Route,
     /// For what goes on when its caller is gone.
     tasks: TaskTracker,
+    runtime: Handle,
 }
 
 /// Where requests go.
@@ -126,7 +127,7 @@ impl Redis {
             )),
         };
         let tasks = tasks.clone();
-        Redis { inner: Arc::new(Inner { settings, tally, denials, owed, route, tasks }) }
+        Redis { inner: Arc::new(Inner { settings, tally, denials, owed, route, tasks, runtime: Handle::current() }) }
     }
 
     /// Decides a request: one reading per ask, in order. Ends at `deadline` at the latest. Dropped before its batch
@@ -170,7 +171,9 @@ impl Redis {
     /// Gives back what `ask` charged as of `charged`, by `until` at the latest, whether or not anybody waits for it.
     pub(super) fn give_back(&self, ask: &Ask<'_>, charged: UnixMicros, until: Instant) -> JoinHandle<Option<Reading>> {
         let (request, lane) = self.inner.undo(ask, charged, 0);
-        self.inner.tasks.spawn(async move { lane.refund(request, until).await.ok()?.first().copied() })
+        let refund = async move { lane.refund(request, until).await.ok()?.first().copied() };
+        // Also from outside of a runtime, where a request may be dropped.
+        self.inner.tasks.spawn_on(refund, &self.inner.runtime)
     }
 
     /// Takes back what `ask` charged as of `charged`, at a time that is passed in: for tests, as [`Redis::apply_at`].

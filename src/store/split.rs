@@ -1,11 +1,13 @@
 //! Two Redis: one for limits whose window is a second, one for all others (REDIS_PERSECOND). A request that touches both
 //! is no single script's affair: its parts are decided one after the other, in an order that is the same for all
-//! replicas; the first denial stops it, and what was charged is given back. Never admits too much; until the refund
-//! arrives it counts too much. Knows nothing of how either Redis is reached.
+//! replicas; the first denial stops it, and what was charged is given back, as it is where a part fails or the caller
+//! goes away. Never admits too much; until the refund arrives it counts too much. Knows nothing of how either Redis is
+//! reached.
 
 use std::time::Duration;
 
 use smallvec::SmallVec;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::redis::{Mismatch, Redis};
@@ -94,7 +96,8 @@ struct Course<'a> {
     gate: Gate,
     deadline: Instant,
     readings: Vec<Option<Reading>>,
-    /// What a denial must give back, with the time from which it was charged, here and by that Redis.
+    /// What is given back unless the request is admitted, with the time from which it was charged, here and by that
+    /// Redis.
     charged: Vec<(usize, Instant, UnixMicros)>,
     denied: bool,
     /// The part that denied was remembered.
@@ -112,7 +115,9 @@ impl Course<'_> {
                 self.deny().await;
             }
         }
-        let all = self.readings.into_iter().map(|reading| reading.expect("every ask is in a part"));
+        self.charged.clear();
+        let all =
+            std::mem::take(&mut self.readings).into_iter().map(|reading| reading.expect("every ask is in a part"));
         let mut readings: Readings = all.collect();
         readings.remembered = self.remembered;
         Ok(readings)
@@ -155,10 +160,18 @@ impl Course<'_> {
         !self.denied && denied(self.gate, answers)
     }
 
-    /// Gives back what was charged, also to a caller who is gone by then; the readings are those of the counters as
-    /// they stay.
+    /// Gives back what was charged; the readings are those of the counters as they stay.
     async fn deny(&mut self) {
         self.denied = true;
+        for (nth, refund) in self.give_back() {
+            if let Ok(Ok(Some(reading))) = timeout_at(self.deadline, refund).await {
+                self.readings[nth] = Some(Reading { admitted: true, ..reading });
+            }
+        }
+    }
+
+    /// Puts all refunds on their way, each in a task of its own, since nobody may be there to wait for them.
+    fn give_back(&mut self) -> Vec<(usize, JoinHandle<Option<Reading>>)> {
         let until = self.deadline.max(Instant::now() + REFUND_PATIENCE);
         let begin = |(nth, begun, charged): (usize, Instant, UnixMicros)| {
             let ask = &self.asks[nth];
@@ -166,13 +179,14 @@ impl Course<'_> {
             let is_due = begun.elapsed() < ask.limit.window.as_duration();
             is_due.then(|| (nth, self.split.of(ask).give_back(ask, charged, until)))
         };
-        // All of them are on their way before any is waited for.
-        let refunds: Vec<_> = std::mem::take(&mut self.charged).into_iter().filter_map(begin).collect();
-        for (nth, refund) in refunds {
-            if let Ok(Ok(Some(reading))) = timeout_at(self.deadline, refund).await {
-                self.readings[nth] = Some(Reading { admitted: true, ..reading });
-            }
-        }
+        std::mem::take(&mut self.charged).into_iter().filter_map(begin).collect()
+    }
+}
+
+impl Drop for Course<'_> {
+    /// A part failed, or the caller has gone: the request is not decided, so it charges nothing.
+    fn drop(&mut self) {
+        self.give_back();
     }
 }
 

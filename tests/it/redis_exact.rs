@@ -9,6 +9,7 @@ use tollgate::limit::{Algorithm, Entry, Limit, Unit, UnixMicros};
 use tollgate::store::redis::{Address, Redis, RedisSettings, Topology};
 use tollgate::store::{Ask, Gate, Key, Store, key};
 
+use crate::harness::eventually;
 use crate::redis_server::{RedisCluster, RedisServer};
 use crate::redis_twin::{ask_of, settings, soon, store};
 
@@ -159,6 +160,54 @@ async fn charge_of_a_denied_request_is_taken_back_from_where_it_went() {
         assert!(!readings[1].admitted, "{algorithm:?}");
         // The three of before are gone by now, and nothing of the later ones is left.
         assert_eq!(put(&[ask(&wide, hourly(10), 0)], minutes(70)).await[0].remaining, 10, "{algorithm:?}");
+    }
+}
+
+/// Two users whose counters are at two nodes, in the order in which a request asks them, and the node of the second.
+async fn at_two_nodes<'a>(cluster: &'a RedisCluster, redis: &Redis) -> ([&'static str; 2], &'a RedisServer) {
+    let users = ["wide", "short", "other", "alice", "bob", "carol"];
+    let mut found: Vec<(u32, &str, usize)> = Vec::new();
+    for user in users {
+        assert!(admitted(redis, &[(user, limit(1, Algorithm::FixedWindow))]).await);
+        let holds = |node: &RedisServer| !node.cli(&["KEYS", &format!("*user={user}*")]).is_empty();
+        found.push((bucket(user), user, cluster.nodes.iter().position(holds).expect("a node has it")));
+    }
+    found.sort();
+    let (_, second, node) = found[users.len() - 1];
+    let (_, first, _) = found.iter().find(|(_, _, other)| *other != node).expect("not all at one node");
+    ([first, second], &cluster.nodes[node])
+}
+
+#[tokio::test]
+async fn request_that_is_not_decided_charges_nothing_at_nodes_that_answered() {
+    let cluster = RedisCluster::start();
+    let redis = store(of_cluster(&cluster)).await;
+    let (users, second) = at_two_nodes(&cluster, &redis).await;
+    let ten = limit(10, Algorithm::SlidingWindow);
+    let entries = users.map(|user| [Entry { key: "user", value: user }]);
+    let asks = [ask(&entries[0], ten, 1), ask(&entries[1], ten, 1)];
+    let left = async |of: usize| {
+        let look = [ask(&entries[of], ten, 0)];
+        let readings = redis.apply(&look, Gate::default(), soon()).await.ok()?;
+        Some(readings[0].remaining)
+    };
+    for is_dropped in [false, true] {
+        let refunds = redis.tally().refunds.get();
+        second.freeze();
+        let deadline = tokio::time::Instant::now() + Duration::from_millis(if is_dropped { 5_000 } else { 100 });
+        let mut asking = Box::pin(redis.apply(&asks, Gate::default(), deadline));
+        if is_dropped {
+            let charged = eventually("the first is charged", || async { (left(0).await? == 9).then_some(()) });
+            tokio::select! {
+                answer = &mut asking => panic!("answered: {answer:?}"),
+                () = charged => drop(asking),
+            }
+        } else {
+            asking.await.expect_err("the second does not answer");
+        }
+        second.thaw();
+        eventually("the refund", || async { (left(0).await? == 10).then_some(()) }).await;
+        assert_eq!(redis.tally().refunds.get() - refunds, 1, "{is_dropped}");
     }
 }
 

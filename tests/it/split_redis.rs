@@ -24,6 +24,7 @@ descriptors:
   - {key: day, rate_limit: {requests_per_unit: 10, unit: day}}
   - {key: no_second, rate_limit: {requests_per_unit: 0, unit: second}}
   - {key: no_day, rate_limit: {requests_per_unit: 0, unit: day}}
+  - {key: closed_second, on_store_failure: closed, rate_limit: {requests_per_unit: 1000000, unit: second}}
   - {key: quota_day, quota_mode: true, rate_limit: {requests_per_unit: 10, unit: day}}
   - {key: no_quota_second, quota_mode: true, rate_limit: {requests_per_unit: 0, unit: second}}
   - {key: shadow_second, shadow_mode: true, rate_limit: {requests_per_unit: 0, unit: second}}
@@ -124,11 +125,47 @@ async fn one_redis_that_is_dead_leaves_the_others_limits_alone() {
     .await;
 }
 
+#[tokio::test]
+async fn request_that_only_one_redis_answers_is_charged_there_by_its_policy_alone() {
+    let mut stage = Stage::set().await;
+    stage.per_second.kill();
+    stage.tollgate.redis_connections_are(crate::harness::REDIS_CONNECTIONS).await;
+    let stage = &stage;
+    let left =
+        |left: u32| eventually("the refund", move || async move { (stage.left("day").await == left).then_some(()) });
+    assert_eq!(stage.ask(&["day", "closed_second"]).await.overall_code(), Code::OverLimit, "it is closed");
+    left(10).await;
+    // By the policy `local` it passes, and the day's Redis is told of it once.
+    assert_eq!(stage.ask(&["day", "second"]).await.overall_code(), Code::Ok);
+    left(9).await;
+    assert_eq!(stage.ask(&["day"]).await.statuses[0].limit_remaining, 8);
+}
+
 #[test]
 fn the_second_redis_needs_an_address() {
     let output = run_to_end(&["serve"], &[("REDIS_URL", "redis:6379"), ("REDIS_PERSECOND", "true")]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(1) && said.contains("REDIS_PERSECOND_URL"), "{said}");
+}
+
+#[tokio::test]
+async fn caller_who_goes_away_between_two_redis_is_charged_by_neither() {
+    let (main, per_second) = (RedisServer::start(), RedisServer::start());
+    let split = Split { main: store(settings(&main)).await, per_second: store(settings(&per_second)).await };
+    per_second.freeze();
+    let asks = [ask(10, Unit::Day, 1), ask(10, Unit::Second, 1)];
+    let deadline = Instant::now() + PATIENCE;
+    let mut asking = Box::pin(split.apply(&asks, Gate::default(), deadline));
+    let left = async || {
+        let readings = split.apply(&[ask(10, Unit::Day, 0)], Gate::default(), deadline).await.expect("it answers");
+        readings[0].remaining
+    };
+    let charged = eventually("the day's limit is charged", || async { (left().await == 9).then_some(()) });
+    tokio::select! {
+        answer = &mut asking => panic!("answered: {answer:?}"),
+        () = charged => drop(asking),
+    }
+    eventually("the refund", || async { (left().await == 10).then_some(()) }).await;
 }
 
 /// Two Redis, and asks of which the day's, in the first, admits, and the second's, in the other, denies.

@@ -1,15 +1,17 @@
 //! One request over several buckets of a Cluster, which no single script can decide. Its parts are decided one after the
-//! other, in an order that is the same for all replicas; the first denial stops it and what was charged is given back.
-//! Never admits too much; until the refund arrives it counts too much. It knows lanes, not nodes.
+//! other, in an order that is the same for all replicas; the first denial stops it and what was charged is given back,
+//! as it is where a part fails or the caller goes away. Never admits too much; until the refund arrives it counts too
+//! much. It knows lanes, not nodes.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::cluster::Cluster;
-use super::lane::Failure;
+use super::lane::{Answer, Failure};
 use super::request::Request;
 use crate::algorithm::charged_at;
 use crate::limit::{Reading, UnixMicros};
@@ -54,7 +56,7 @@ struct Course<'a> {
     question: &'a Question<'a>,
     /// By ask: what was said, and when, by the clock of the counter's node.
     readings: Vec<Option<(Reading, UnixMicros)>>,
-    /// What a denial must give back, with the time from which it was charged, here and there.
+    /// What is given back unless the request is admitted, with the time from which it was charged, here and there.
     charged: Vec<(usize, Instant, UnixMicros)>,
     denied: bool,
     one_by_one: bool,
@@ -76,7 +78,9 @@ pub(super) async fn decide(question: &Question<'_>, one_by_one: bool) -> Result<
             course.deny().await;
         }
     }
-    Ok(Readings::with_times(course.readings.into_iter().map(|reading| reading.expect("every ask is in a part"))))
+    course.charged.clear();
+    let readings = std::mem::take(&mut course.readings);
+    Ok(Readings::with_times(readings.into_iter().map(|reading| reading.expect("every ask is in a part"))))
 }
 
 fn parts(asks: &[Ask<'_>], buckets: &[u32], one_by_one: bool) -> Vec<Part> {
@@ -110,6 +114,7 @@ impl Course<'_> {
         let request = self.request(&asks, gate, self.denied, part.bucket);
         let submitted = lane.queue(request, debts, self.question.deadline).await;
         if matches!(submitted, Err(Failure::Split)) {
+            // It is asked again at once, and should find its counters as they were.
             self.deny().await;
         }
         let readings = submitted?;
@@ -137,6 +142,17 @@ impl Course<'_> {
     /// Gives back what was charged; the readings are then those of the counters as they stay.
     async fn deny(&mut self) {
         self.denied = true;
+        for (nth, refund) in self.give_back() {
+            if let Ok(Ok(Ok(readings))) = tokio::time::timeout_at(self.question.deadline, refund).await {
+                self.readings[nth] = Some((readings[0], readings.at));
+            }
+        }
+    }
+
+    /// Puts all refunds on their way, each in a task of its own, since nobody may be there to wait for them.
+    fn give_back(&mut self) -> Vec<(usize, JoinHandle<Answer>)> {
+        let until = self.question.deadline.max(Instant::now() + REFUND_PATIENCE);
+        let mut refunds = Vec::new();
         for (nth, begun, charged) in std::mem::take(&mut self.charged) {
             let ask = self.question.asks[nth];
             // What was charged a window ago counts no more, and of a bucket a refund would take others' hits.
@@ -146,15 +162,19 @@ impl Course<'_> {
             let bucket = self.question.buckets[nth];
             let request = Request::undo(&ask, charged, self.question.now, self.question.prefix, bucket);
             let lane = self.question.cluster.lane(bucket).clone();
-            let until = self.question.deadline.max(Instant::now() + REFUND_PATIENCE);
-            let refund = self.question.cluster.spawn(async move { lane.refund(request, until).await });
-            if let Ok(Ok(Ok(readings))) = tokio::time::timeout_at(self.question.deadline, refund).await {
-                self.readings[nth] = Some((readings[0], readings.at));
-            }
+            refunds.push((nth, self.question.cluster.spawn(async move { lane.refund(request, until).await })));
         }
+        refunds
     }
 
     fn request(&self, asks: &[Ask<'_>], gate: Gate, is_denied: bool, bucket: u32) -> Request {
         Request::new(asks, gate, is_denied, self.question.now, self.question.prefix, |_| bucket)
+    }
+}
+
+impl Drop for Course<'_> {
+    /// A part failed, or the caller has gone: the request is not decided, so it charges nothing.
+    fn drop(&mut self) {
+        self.give_back();
     }
 }
