@@ -22,6 +22,18 @@ impl Share {
     }
 }
 
+/// How a rule stands with the store.
+struct Claim {
+    /// Bytes that it holds.
+    own: u64,
+    /// It holds next to nothing.
+    is_small: bool,
+    /// Nobody else holds anything.
+    is_alone: bool,
+    /// Bytes that there are for it, if nobody else takes them.
+    left: u64,
+}
+
 pub(super) struct Room {
     /// Bytes that ordinary counters may take.
     max: u64,
@@ -47,13 +59,20 @@ impl Room {
         }
     }
 
-    /// Whether a new counter finds room. The last eighth is only for rules that hold next to nothing, so that a
-    /// newcomer finds some; and a rule that isn't alone gets no more than half.
+    /// Whether a new counter finds room. A sixteenth of what its rule may take is left for counters that grow, unless
+    /// the rule holds next to nothing; and a rule that isn't alone gets no more than half.
     pub(super) fn admits(&self, share: Share) -> bool {
+        let claim = self.claim(share);
+        let growth = if claim.is_small { 0 } else { self.max / 16 };
+        COUNTER_BYTES + growth <= claim.left && (claim.is_alone || claim.own + COUNTER_BYTES <= self.max / 2)
+    }
+
+    /// What a rule may take. The last eighth is only for rules that hold next to nothing, so that a newcomer finds some.
+    fn claim(&self, share: Share) -> Claim {
         let (held, own) = (self.held.load(Relaxed), self.shares[usize::from(share.0)].load(Relaxed));
-        let reserve = if own < self.max / 64 { 0 } else { self.max / 8 };
-        let is_alone = own >= held;
-        held + COUNTER_BYTES + reserve <= self.max && (is_alone || own + COUNTER_BYTES <= self.max / 2)
+        let is_small = own < self.max / 64;
+        let reserve = if is_small { 0 } else { self.max / 8 };
+        Claim { own, is_small, is_alone: own >= held, left: (self.max - reserve).saturating_sub(held) }
     }
 
     /// How many overflow counters a rule may have: a power of two, and so many that it takes a dozen flooding rules
@@ -76,15 +95,23 @@ impl Room {
         held.load(Relaxed) + bytes <= max
     }
 
-    /// How much heap a counter that held `before` may grow to; `None` while there is enough for all. Ordinary counters
-    /// stop growing by much when a sixteenth is left, and altogether when nothing is.
-    pub(super) fn heap_limit(&self, is_overflow: bool, before: usize) -> Option<usize> {
-        let (held, max) = if is_overflow { (&self.overflow, self.overflow_max) } else { (&self.held, self.max) };
-        let held = held.load(Relaxed);
-        if held < max - max / 16 {
-            return None;
+    /// How much heap a counter that held `before` may grow to; `None` while there is enough for all. When a sixteenth is
+    /// left of what its rule may take, or its rule isn't alone and holds half of all, it stops growing by much; with both,
+    /// or when nothing is left, altogether.
+    pub(super) fn heap_limit(&self, share: Share, is_overflow: bool, before: usize) -> Option<usize> {
+        let (left, is_scarce, is_half) = if is_overflow {
+            let left = self.overflow_max.saturating_sub(self.overflow.load(Relaxed));
+            (left, left <= self.overflow_max / 16, false)
+        } else {
+            let claim = self.claim(share);
+            (claim.left, claim.left <= self.max / 16, !claim.is_alone && claim.own >= self.max / 2)
+        };
+        match (is_scarce, is_half) {
+            (false, false) => None,
+            (true, true) => Some(before),
+            _ if left == 0 => Some(before),
+            _ => Some(before.max(THIN_HEAP)),
         }
-        Some(if held < max { before.max(THIN_HEAP) } else { before })
     }
 
     pub(super) fn created(&self, share: Share, is_overflow: bool, heap: usize) {

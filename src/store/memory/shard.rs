@@ -47,7 +47,7 @@ impl Counter {
     /// Takes the state that a request leaves, and keeps the books. Returns whether the state had to be thinned.
     pub(super) fn put(&mut self, mut state: State, heap_before: usize, limit: &Limit, room: &Room) -> bool {
         let mut heap = state.heap_bytes();
-        let most = if heap > heap_before { room.heap_limit(self.is_overflow, heap_before) } else { None };
+        let most = if heap > heap_before { room.heap_limit(self.share, self.is_overflow, heap_before) } else { None };
         let most = most.filter(|&most| heap > most);
         if let Some(most) = most {
             state = state.thinned(limit, most);

@@ -87,6 +87,25 @@ fn lone_rule_gets_most_and_leaves_room_for_newcomers() {
 }
 
 #[test]
+fn rules_that_grow_leave_room_for_newcomers_too() {
+    let hourly = |algorithm| Limit::new(1_000, Micros(60 * MINUTE.0), algorithm);
+    for (algorithm, rules) in
+        [(Algorithm::SlidingWindow, 2..3), (Algorithm::SlidingLog, 2..3), (Algorithm::SlidingWindow, 2..4)]
+    {
+        let memory = small();
+        for turn in 0..40 {
+            let now = UnixMicros(NOW.0 + turn * 3 * MINUTE.0);
+            for rule in rules.clone() {
+                (0..5_000 * 3 / (rules.end as u64 - 1))
+                    .for_each(|user| _ = put(&memory, rule, user, hourly(algorithm), 1, now));
+            }
+        }
+        assert!(memory.thinned() > 0, "{algorithm:?}: they want to grow");
+        assert_eq!(flood(&memory, 1, 0..100), 100, "{algorithm:?} {rules:?}");
+    }
+}
+
+#[test]
 fn key_without_room_is_never_counted_too_low() {
     let memory = small();
     flood(&memory, 2, 0..15_000);
