@@ -285,13 +285,11 @@ impl Inner {
         let buckets: SmallVec<[u32; 4]> = asks.iter().map(|ask| key::bucket(&ask.key, settings.buckets)).collect();
         let (prefix, owed, buckets) = (&settings.key_prefix, &self.owed, &buckets);
         let question = &Question { cluster, owed, prefix, asks, buckets, gate, now, deadline };
-        let decided = if buckets.iter().all(|bucket| *bucket == buckets[0]) {
-            self.ask(cluster.lane(buckets[0]), asks, (gate, now), |_| buckets[0], deadline).await
-        } else {
-            spread::decide(question, false).await
-        };
-        match decided {
-            // Nothing of the part that must be split was charged; parts before it were given back.
+        if buckets.iter().any(|bucket| *bucket != buckets[0]) {
+            return spread::decide(question, false).await;
+        }
+        match self.ask(cluster.lane(buckets[0]), asks, (gate, now), |_| buckets[0], deadline).await {
+            // Nothing was charged.
             Err(Failure::Split) => spread::decide(question, true).await,
             decided => decided,
         }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use super::redis::{Mismatch, Redis};
 use super::{Ask, Gate, Readings, Role, StoreError, denied, look::refusing};
 use crate::algorithm::charged_at;
-use crate::limit::{Limit, Reading, SECOND, UnixMicros};
+use crate::limit::{Cost, Limit, Reading, SECOND, UnixMicros};
 
 /// A refund may arrive after the answer's deadline; without it the counters would stay too high for a window.
 const REFUND_PATIENCE: Duration = Duration::from_millis(250);
@@ -89,6 +89,13 @@ pub(super) fn is_per_second(limit: &Limit) -> bool {
     limit.window == SECOND
 }
 
+/// What an ask charged, since when by the clock here and as of when by that of its Redis.
+struct Charge {
+    nth: usize,
+    begun: Instant,
+    at: UnixMicros,
+}
+
 /// A request on its way through its parts.
 struct Course<'a> {
     split: &'a Split,
@@ -96,9 +103,7 @@ struct Course<'a> {
     gate: Gate,
     deadline: Instant,
     readings: Vec<Option<Reading>>,
-    /// What is given back unless the request is admitted, with the time from which it was charged, here and by that
-    /// Redis.
-    charged: Vec<(usize, Instant, UnixMicros)>,
+    charged: Vec<Charge>,
     denied: bool,
     /// The part that denied was remembered.
     remembered: bool,
@@ -132,24 +137,21 @@ impl Course<'_> {
         let gate = Gate { quota_open: true, ..self.gate };
         let begun = Instant::now();
         let readings = self.split.side(part.is_per_second).apply(&asks, gate, self.deadline).await?;
-        let (mut refused, is_denied) = (false, self.denied);
-        for (&nth, reading) in part.asks.iter().zip(&readings) {
+        let refused = readings.iter().take(part.asks.len()).any(|reading| !reading.admitted);
+        let denies = part.phase == Phase::Enforced && refused && !self.gate.never_deny;
+        for (place, (&nth, reading)) in part.asks.iter().zip(&readings).enumerate() {
             self.readings[nth] = Some(*reading);
-            refused |= !reading.admitted;
+            let Ask { cost, limit, .. } = self.asks[nth];
+            let is_charged = cost.charge_denied || (reading.admitted && !denies && !self.denied);
+            if cost.hits > 0 && is_charged {
+                let time = readings.time(place);
+                let at = if reading.admitted { charged_at(&limit, reading, time) } else { time };
+                self.charged.push(Charge { nth, begun, at });
+            }
         }
-        if part.phase == Phase::Enforced && refused && !self.gate.never_deny {
-            // The script has charged nothing of this part, for it knew.
-            if !is_denied {
-                self.remembered = readings.remembered;
-                self.deny().await;
-            }
-        } else if !is_denied {
-            for (place, (&nth, reading)) in part.asks.iter().zip(&readings).enumerate() {
-                let Ask { cost, limit, .. } = self.asks[nth];
-                if reading.admitted && cost.hits > 0 && !cost.charge_denied {
-                    self.charged.push((nth, begun, charged_at(&limit, reading, readings.time(place))));
-                }
-            }
+        if denies && !self.denied {
+            self.remembered = readings.remembered;
+            self.deny().await;
         }
         Ok(())
     }
@@ -160,10 +162,10 @@ impl Course<'_> {
         !self.denied && denied(self.gate, answers)
     }
 
-    /// Gives back what was charged; the readings are those of the counters as they stay.
+    /// Gives back what a denied request doesn't charge; the readings are those of the counters as they stay.
     async fn deny(&mut self) {
         self.denied = true;
-        for (nth, refund) in self.give_back() {
+        for (nth, refund) in self.give_back(|cost| !cost.charge_denied) {
             if let Ok(Ok(Some(reading))) = timeout_at(self.deadline, refund).await {
                 self.readings[nth] = Some(Reading { admitted: true, ..reading });
             }
@@ -171,22 +173,23 @@ impl Course<'_> {
     }
 
     /// Puts all refunds on their way, each in a task of its own, since nobody may be there to wait for them.
-    fn give_back(&mut self) -> Vec<(usize, JoinHandle<Option<Reading>>)> {
+    fn give_back(&mut self, is_owed: impl Fn(Cost) -> bool) -> Vec<(usize, JoinHandle<Option<Reading>>)> {
         let until = self.deadline.max(Instant::now() + REFUND_PATIENCE);
-        let begin = |(nth, begun, charged): (usize, Instant, UnixMicros)| {
+        let owed = self.charged.extract_if(.., |charge| is_owed(self.asks[charge.nth].cost));
+        let begin = |Charge { nth, begun, at }: Charge| {
             let ask = &self.asks[nth];
             // What was charged a window ago counts no more, and of a bucket a refund would take others' hits.
             let is_due = begun.elapsed() < ask.limit.window.as_duration();
-            is_due.then(|| (nth, self.split.of(ask).give_back(ask, charged, until)))
+            is_due.then(|| (nth, self.split.of(ask).give_back(ask, at, until)))
         };
-        std::mem::take(&mut self.charged).into_iter().filter_map(begin).collect()
+        owed.filter_map(begin).collect()
     }
 }
 
 impl Drop for Course<'_> {
     /// A part failed, or the caller has gone: the request is not decided, so it charges nothing.
     fn drop(&mut self) {
-        self.give_back();
+        self.give_back(|_| true);
     }
 }
 

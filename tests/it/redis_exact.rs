@@ -185,13 +185,14 @@ async fn request_that_is_not_decided_charges_nothing_at_nodes_that_answered() {
     let (users, second) = at_two_nodes(&cluster, &redis).await;
     let ten = limit(10, Algorithm::SlidingWindow);
     let entries = users.map(|user| [Entry { key: "user", value: user }]);
-    let asks = [ask(&entries[0], ten, 1), ask(&entries[1], ten, 1)];
     let left = async |of: usize| {
         let look = [ask(&entries[of], ten, 0)];
         let readings = redis.apply(&look, Gate::default(), soon()).await.ok()?;
         Some(readings[0].remaining)
     };
-    for is_dropped in [false, true] {
+    for (is_dropped, charge_denied) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut asks = [ask(&entries[0], ten, 1), ask(&entries[1], ten, 1)];
+        asks[0].cost.charge_denied = charge_denied;
         let refunds = redis.tally().refunds.get();
         second.freeze();
         let deadline = tokio::time::Instant::now() + Duration::from_millis(if is_dropped { 5_000 } else { 100 });
@@ -207,7 +208,7 @@ async fn request_that_is_not_decided_charges_nothing_at_nodes_that_answered() {
         }
         second.thaw();
         eventually("the refund", || async { (left(0).await? == 10).then_some(()) }).await;
-        assert_eq!(redis.tally().refunds.get() - refunds, 1, "{is_dropped}");
+        assert_eq!(redis.tally().refunds.get() - refunds, 1, "{is_dropped} {charge_denied}");
     }
 }
 

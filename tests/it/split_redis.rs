@@ -152,20 +152,31 @@ fn the_second_redis_needs_an_address() {
 async fn caller_who_goes_away_between_two_redis_is_charged_by_neither() {
     let (main, per_second) = (RedisServer::start(), RedisServer::start());
     let split = Split { main: store(settings(&main)).await, per_second: store(settings(&per_second)).await };
-    per_second.freeze();
-    let asks = [ask(10, Unit::Day, 1), ask(10, Unit::Second, 1)];
     let deadline = Instant::now() + PATIENCE;
-    let mut asking = Box::pin(split.apply(&asks, Gate::default(), deadline));
     let left = async || {
         let readings = split.apply(&[ask(10, Unit::Day, 0)], Gate::default(), deadline).await.expect("it answers");
         readings[0].remaining
     };
-    let charged = eventually("the day's limit is charged", || async { (left().await == 9).then_some(()) });
-    tokio::select! {
-        answer = &mut asking => panic!("answered: {answer:?}"),
-        () = charged => drop(asking),
+    let asks = |charge_denied, per_second| {
+        let mut day = ask(10, Unit::Day, 1);
+        day.cost.charge_denied = charge_denied;
+        [day, ask(per_second, Unit::Second, 1)]
+    };
+    for charge_denied in [false, true] {
+        per_second.freeze();
+        let asks = asks(charge_denied, 10);
+        let mut asking = Box::pin(split.apply(&asks, Gate::default(), deadline));
+        let charged = eventually("the day's limit is charged", || async { (left().await == 9).then_some(()) });
+        tokio::select! {
+            answer = &mut asking => panic!("answered: {answer:?}"),
+            () = charged => drop(asking),
+        }
+        eventually("the refund", || async { (left().await == 10).then_some(()) }).await;
+        per_second.thaw();
     }
-    eventually("the refund", || async { (left().await == 10).then_some(()) }).await;
+    let denied = split.apply(&asks(true, 0), Gate::default(), deadline).await.expect("both answer");
+    assert!(!denied[1].admitted);
+    assert_eq!(left().await, 9, "what a denied request charges stays charged");
 }
 
 /// Two Redis, and asks of which the day's, in the first, admits, and the second's, in the other, denies.

@@ -14,7 +14,7 @@ use super::cluster::Cluster;
 use super::lane::{Answer, Failure};
 use super::request::Request;
 use crate::algorithm::charged_at;
-use crate::limit::{Reading, UnixMicros};
+use crate::limit::{Cost, Reading, UnixMicros};
 use crate::store::owed::Owed;
 use crate::store::{Ask, Gate, Readings, Role, denied};
 
@@ -51,14 +51,21 @@ pub(super) struct Question<'a> {
     pub deadline: Instant,
 }
 
+/// What an ask charged, since when by the clock here and as of when by that of the counter's node.
+struct Charge {
+    nth: usize,
+    begun: Instant,
+    at: UnixMicros,
+}
+
 /// A request on its way through its parts.
 struct Course<'a> {
     question: &'a Question<'a>,
     /// By ask: what was said, and when, by the clock of the counter's node.
     readings: Vec<Option<(Reading, UnixMicros)>>,
-    /// What is given back unless the request is admitted, with the time from which it was charged, here and there.
-    charged: Vec<(usize, Instant, UnixMicros)>,
+    charged: Vec<Charge>,
     denied: bool,
+    /// A slot is moving.
     one_by_one: bool,
 }
 
@@ -112,23 +119,33 @@ impl Course<'_> {
         let owing = if self.one_by_one { None } else { self.question.owed.before(&asks) };
         let (asks, debts) = owing.map_or((asks, None), |(asks, debts)| (asks, Some(debts)));
         let request = self.request(&asks, gate, self.denied, part.bucket);
-        let submitted = lane.queue(request, debts, self.question.deadline).await;
-        if matches!(submitted, Err(Failure::Split)) {
-            // It is asked again at once, and should find its counters as they were.
-            self.deny().await;
-        }
-        let readings = submitted?;
+        let readings = match lane.queue(request, debts, self.question.deadline).await {
+            Err(Failure::Split) if !self.one_by_one => return self.take_one_by_one(part).await,
+            submitted => submitted?,
+        };
         let refused = readings.iter().any(|reading| !reading.admitted);
         let denies = part.phase == Phase::Enforced && refused && !self.question.gate.never_deny;
         for (&nth, reading) in part.asks.iter().zip(&readings) {
             self.readings[nth] = Some((*reading, readings.at));
             let Ask { cost, limit, .. } = self.question.asks[nth];
-            if reading.admitted && !denies && !self.denied && cost.hits > 0 && !cost.charge_denied {
-                self.charged.push((nth, begun, charged_at(&limit, reading, readings.at)));
+            let is_charged = cost.charge_denied || (reading.admitted && !denies && !self.denied);
+            if cost.hits > 0 && is_charged {
+                let at = if reading.admitted { charged_at(&limit, reading, readings.at) } else { readings.at };
+                self.charged.push(Charge { nth, begun, at });
             }
         }
         if denies && !self.denied {
             self.deny().await;
+        }
+        Ok(())
+    }
+
+    /// Nothing of the part was charged: its slot is moving, and its counters are on both sides.
+    async fn take_one_by_one(&mut self, part: &Part) -> Result<(), Failure> {
+        self.one_by_one = true;
+        for &nth in &part.asks {
+            let part = Part { asks: SmallVec::from_slice(&[nth]), ..*part };
+            Box::pin(self.take(&part)).await?;
         }
         Ok(())
     }
@@ -139,10 +156,10 @@ impl Course<'_> {
         !self.denied && denied(self.question.gate, answers)
     }
 
-    /// Gives back what was charged; the readings are then those of the counters as they stay.
+    /// Gives back what a denied request doesn't charge; the readings are then those of the counters as they stay.
     async fn deny(&mut self) {
         self.denied = true;
-        for (nth, refund) in self.give_back() {
+        for (nth, refund) in self.give_back(|cost| !cost.charge_denied) {
             if let Ok(Ok(Ok(readings))) = tokio::time::timeout_at(self.question.deadline, refund).await {
                 self.readings[nth] = Some((readings[0], readings.at));
             }
@@ -150,17 +167,19 @@ impl Course<'_> {
     }
 
     /// Puts all refunds on their way, each in a task of its own, since nobody may be there to wait for them.
-    fn give_back(&mut self) -> Vec<(usize, JoinHandle<Answer>)> {
+    fn give_back(&mut self, is_owed: impl Fn(Cost) -> bool) -> Vec<(usize, JoinHandle<Answer>)> {
         let until = self.question.deadline.max(Instant::now() + REFUND_PATIENCE);
         let mut refunds = Vec::new();
-        for (nth, begun, charged) in std::mem::take(&mut self.charged) {
+        for Charge { nth, begun, at } in
+            self.charged.extract_if(.., |charge| is_owed(self.question.asks[charge.nth].cost))
+        {
             let ask = self.question.asks[nth];
             // What was charged a window ago counts no more, and of a bucket a refund would take others' hits.
             if begun.elapsed() >= ask.limit.window.as_duration() {
                 continue;
             }
             let bucket = self.question.buckets[nth];
-            let request = Request::undo(&ask, charged, self.question.now, self.question.prefix, bucket);
+            let request = Request::undo(&ask, at, self.question.now, self.question.prefix, bucket);
             let lane = self.question.cluster.lane(bucket).clone();
             refunds.push((nth, self.question.cluster.spawn(async move { lane.refund(request, until).await })));
         }
@@ -175,6 +194,6 @@ impl Course<'_> {
 impl Drop for Course<'_> {
     /// A part failed, or the caller has gone: the request is not decided, so it charges nothing.
     fn drop(&mut self) {
-        self.give_back();
+        self.give_back(|_| true);
     }
 }
