@@ -129,11 +129,14 @@ while rest > 0 or at <= size do
                   oldest = pairs > 0 and (index - byte(value, from)) % 256 or index - was
                 end
               end
-              -- The sub-window that it was last hit in becomes the newest pair.
-              local behind = sub(value, from, from + 5 * pairs - 1)
-              older = older + hits
-              put = pack('<I7I4I5BBc0BI4', index, all, older, oldest, pairs + 1, behind, was % 256, hits)
-              left = most - older
+              -- Else it is damaged.
+              if older >= pairs and (pairs > 0 or older == 0) then
+                -- The sub-window that it was last hit in becomes the newest pair.
+                local behind = sub(value, from, from + 5 * pairs - 1)
+                older = older + hits
+                put = pack('<I7I4I5BBc0BI4', index, all, older, oldest, pairs + 1, behind, was % 256, hits)
+                left = most - older
+              end
             end
           end
         end

@@ -134,10 +134,20 @@ if USES[2] then
     local used, skip = 0, 0
     if A[k] then
       used, skip = B[k], C[k]
+      local oldest = 0
       while skip < C[k] + D[k] do
         local time, gone = entry(k, skip)
-        if time + window > at then break end
+        if time + window > at then
+          oldest = time
+          break
+        end
         used, skip = used - gone, skip + 1
+      end
+      -- A sum that isn't that of its entries, or one of them out of order: to look at all of them for every request would
+      -- cost too much.
+      if used < 0 or (used > 0) ~= (oldest > 0) or oldest > A[k] then
+        spoilt(k)
+        used, skip = 0, 0
       end
     end
 

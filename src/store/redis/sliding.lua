@@ -12,7 +12,15 @@ if USES[0] then
     local behind = ''
     if pairs > 0 then
       behind = sub(s, 25, 24 + 5 * pairs)
-      if (index - byte(behind, 1)) % 256 ~= oldest then return spoilt(k) end
+      -- Oldest first, each with hits, which are all that there are besides the newest.
+      local age, sum = oldest + 1, 0
+      for pos = 1, #behind, 5 do
+        local p, c = unpick('<BI4', behind, pos)
+        p = (index - p) % 256
+        if p >= age or p == 0 or c == 0 then return spoilt(k) end
+        age, sum = p, sum + c
+      end
+      if (index - byte(behind, 1)) % 256 ~= oldest or sum ~= older then return spoilt(k) end
     end
     DEADLINE[k], B[k], C[k], D[k], E[k] = till, count, older, oldest, behind
     A[k] = (count > 0 or older > 0) and index
