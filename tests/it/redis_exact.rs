@@ -230,19 +230,22 @@ async fn dearer_request_than_a_remembered_denial_hears_its_own_reset() {
     assert_eq!(never.reset, hourly.window);
 }
 
+/// The slot of a user's counters, the node that has it and another one.
+fn way_of(cluster: &RedisCluster, user: &str) -> (u16, usize, usize) {
+    let mut key = Vec::new();
+    key::write_bucket(&mut key, "", bucket(user));
+    let slot: u16 = cluster.nodes[0].cli(&["cluster", "keyslot", std::str::from_utf8(&key).unwrap()]).parse().unwrap();
+    let from = usize::from(slot / 5_461).min(2);
+    (slot, from, (from + 1) % 3)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn moving_slot_loses_no_request_and_no_count() {
     let cluster = RedisCluster::start();
     let redis = store(of_cluster(&cluster)).await;
     let max = limit(1_000, Algorithm::SlidingWindow);
     let users = [("alice", max)];
-    let slot: u16 = {
-        let mut key = Vec::new();
-        key::write_bucket(&mut key, "", bucket("alice"));
-        cluster.nodes[0].cli(&["cluster", "keyslot", std::str::from_utf8(&key).unwrap()]).parse().unwrap()
-    };
-    let from = usize::from(slot / 5_461).min(2);
-    let to = (from + 1) % 3;
+    let (slot, from, to) = way_of(&cluster, "alice");
     for _ in 0..10 {
         assert!(admitted(&redis, &users).await);
     }
@@ -252,6 +255,7 @@ async fn moving_slot_loses_no_request_and_no_count() {
         assert!(admitted(&redis, &users).await);
         let fresh = Ask { key: Key { entries: &entries[0], ..ask(&[], max, 1).key }, ..ask(&[], max, 1) };
         let old = [Entry { key: "user", value: "alice" }];
+        cluster.nodes[to].cli(&["script", "flush"]);
         let answer = redis.apply(&[fresh], Gate::default(), soon()).await.expect("Redis answers");
         assert_eq!(answer[0].remaining, 999);
         let answer = redis.apply(&[ask(&old, max, 1), fresh], Gate::default(), soon()).await.expect("Redis answers");
@@ -264,6 +268,28 @@ async fn moving_slot_loses_no_request_and_no_count() {
         remaining(&redis, "alice", max).await
     });
     assert_eq!(after.await.expect("the new node answers"), 987);
+}
+
+#[tokio::test]
+async fn node_that_fails_while_it_takes_a_slot_over_is_not_taken_for_the_one_that_gives_it() {
+    let mut cluster = RedisCluster::start();
+    let redis = store(of_cluster(&cluster)).await;
+    let max = limit(1_000, Algorithm::SlidingWindow);
+    let (slot, from, to) = way_of(&cluster, "alice");
+    assert!(admitted(&redis, &[("alice", max)]).await);
+    cluster.set_moving(slot, from, to);
+    cluster.nodes[to].freeze();
+    let entries = [Entry { key: "user", value: "alice" }, Entry { key: "new", value: "1" }];
+    let fresh = [ask(&entries, max, 1)];
+    let batches = redis.tally().batches.get();
+    let mut asking = Box::pin(redis.apply(&fresh, Gate::default(), soon()));
+    let sent_on = eventually("it is sent on", || async { (redis.tally().batches.get() == batches + 2).then_some(()) });
+    tokio::select! {
+        answer = &mut asking => panic!("answered: {answer:?}"),
+        () = sent_on => cluster.nodes[to].kill(),
+    }
+    asking.await.expect_err("the node has gone");
+    assert!(admitted(&redis, &[("alice", max)]).await, "the other goes on");
 }
 
 #[tokio::test]

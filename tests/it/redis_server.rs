@@ -174,19 +174,25 @@ impl RedisCluster {
         self.nodes.iter().all(RedisServer::knows_all_slots)
     }
 
+    /// From now on a slot is on both sides, as while an operator's tool moves it.
+    pub(crate) fn set_moving(&self, slot: u16, from: usize, to: usize) {
+        let id = |node: usize| self.nodes[node].cli(&["cluster", "myid"]);
+        self.nodes[to].cli(&["cluster", "setslot", &slot.to_string(), "importing", &id(from)]);
+        self.nodes[from].cli(&["cluster", "setslot", &slot.to_string(), "migrating", &id(to)]);
+    }
+
     /// Moves a slot with what is in it, as an operator's tool does, calling `midway` while it is on both sides.
     pub(crate) fn move_slot(&self, slot: u16, from: usize, to: usize, midway: impl FnOnce()) {
-        let slot = slot.to_string();
-        let id = |node: usize| self.nodes[node].cli(&["cluster", "myid"]);
-        self.nodes[to].cli(&["cluster", "setslot", &slot, "importing", &id(from)]);
-        self.nodes[from].cli(&["cluster", "setslot", &slot, "migrating", &id(to)]);
+        self.set_moving(slot, from, to);
         midway();
+        let slot = slot.to_string();
         let port = self.nodes[to].port().to_string();
         for key in self.nodes[from].cli(&["cluster", "getkeysinslot", &slot, "1000"]).lines() {
             self.nodes[from].cli(&["migrate", "127.0.0.1", &port, key, "0", "5000"]);
         }
+        let id = self.nodes[to].cli(&["cluster", "myid"]);
         for node in [to, from] {
-            self.nodes[node].cli(&["cluster", "setslot", &slot, "node", &id(to)]);
+            self.nodes[node].cli(&["cluster", "setslot", &slot, "node", &id]);
         }
     }
 }

@@ -51,6 +51,9 @@ pub(super) struct Moved {
 /// How a lane of a Cluster tells of its bucket, and finds other nodes.
 pub(super) type ToGuide = (u32, mpsc::UnboundedSender<Moved>, Arc<Links>);
 
+#[cfg(test)]
+mod tests;
+
 /// Where requests wait. Any thread may submit; one task, the runner, takes them away.
 pub(super) struct Lane {
     queue: Mutex<Queue>,
@@ -70,7 +73,9 @@ pub(super) struct Waiting {
     pub since: Instant,
     /// Sent in a batch of its own, because Redis refused a batch with it.
     pub alone: bool,
-    /// Times that it came to Redis too late.
+    /// It was in a batch that came to Redis too late, and so leaves without newcomers, who may have less time than it.
+    pub is_again: bool,
+    /// How often that was by its own deadline.
     pub lates: u8,
     /// In a Cluster: the node that is taking its slot over, to be asked instead.
     pub ask: Option<Arc<Link>>,
@@ -175,6 +180,7 @@ impl Lane {
             deadline,
             since: Instant::now(),
             alone: false,
+            is_again: false,
             lates: 0,
             ask: None,
             answer: Some(answer),
@@ -248,6 +254,7 @@ impl Lane {
                 Some(first) => {
                     asks + next.request.asks() <= self.batch_max
                         && !(first.alone || next.alone)
+                        && first.is_again == next.is_again
                         && first.request.now == next.request.now
                 }
             };

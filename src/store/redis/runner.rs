@@ -27,8 +27,8 @@ use crate::clock;
 use crate::limit::UnixMicros;
 use crate::store::StoreError;
 
-/// A batch that comes too late although there was time means that a clock was set; the reply says how. More than that
-/// is no clock.
+/// A batch that comes too late although all had time means that a clock was set; the reply says how. More than that is no
+/// clock.
 const LATES_MAX: u8 = 2;
 
 type Reply = Pin<Box<dyn Future<Output = (RedisResult<Value>, bool)> + Send>>;
@@ -66,6 +66,17 @@ struct Flight {
 }
 
 impl Flight {
+    /// Over another link than the lane's, to the node that takes the slot over. What fails there says nothing about ours,
+    /// and that link sees by itself.
+    fn is_asking(&self) -> bool {
+        self.waiting.first().is_some_and(|alone| alone.ask.is_some())
+    }
+
+    /// The link that it flies over, where the lane's is `own`.
+    fn link<'a>(&'a self, own: Option<&'a Arc<Link>>) -> Option<&'a Arc<Link>> {
+        self.waiting.first().and_then(|alone| alone.ask.as_ref()).or(own)
+    }
+
     /// Tells of the flight in each trace that it is a part of.
     fn trace(&self, error: Option<&str>) {
         for here in self.waiting.iter().filter_map(|waiting| waiting.trace.as_ref()) {
@@ -186,11 +197,11 @@ impl Runner {
             let mut waiting = self.lane.take_batch(sent);
             let Some(first) = waiting.first() else { continue };
             let now = first.request.now;
-            let deadline = waiting.iter().map(|waiting| waiting.deadline).min().expect("there is a first");
+            let deadline = soonest(&waiting);
             // A time that is passed in is no time of Redis', so neither can a deadline be.
-            let deadline = if now > 0 { 0 } else { clock.at(deadline) };
+            let by = if now > 0 { 0 } else { clock.at(deadline) };
             let requests = waiting.iter().map(|waiting| &waiting.request);
-            let (batch, cmd) = Batch::new(requests, &self.script, &self.channel, now, deadline);
+            let (batch, cmd) = Batch::new(requests, &self.script, &self.channel, now, by);
             self.tally.batches.add(1);
             self.tally.counters.add(batch.counters as u64);
             self.tally.requests.add(waiting.len() as u64);
@@ -204,11 +215,14 @@ impl Runner {
                 Some(link) => {
                     let mut changes = link.watch();
                     Box::pin(async move {
-                        // The node that takes a slot over may be new to us; the deadline bounds the wait.
-                        let live = changes.wait_for(Option::is_some).await.ok().and_then(|live| live.clone());
+                        // The node that takes a slot over may be new to us, and may never come up.
+                        let up = tokio::time::timeout_at(deadline, changes.wait_for(Option::is_some)).await;
+                        let live = up.ok().and_then(Result::ok).and_then(|live| live.clone());
                         match live {
                             Some(live) => script.run_asking(live.connection, cmd).await,
-                            None => (Err(failed("the node is gone".to_owned())), false),
+                            None => {
+                                (Err(failed("no connection to the node that takes the slot over".to_owned())), false)
+                            }
                         }
                     })
                 }
@@ -223,13 +237,14 @@ impl Runner {
     fn land(&mut self, nth: usize, (outcome, was_loaded): (RedisResult<Value>, bool)) {
         let flight = self.flights.swap_remove(nth);
         self.busy_poll.answered(clock::instant());
+        let link = flight.link(self.link.as_ref());
         if was_loaded {
             self.tally.script_loads.add(1);
-            self.link.iter().for_each(|link| link.forgot_the_script());
+            link.iter().for_each(|link| link.forgot_the_script());
         }
         flight.trace(outcome.as_ref().err().map(RedisError::to_string).as_deref());
         if outcome.as_ref().err().is_none_or(|error| error.code().is_some()) {
-            self.link.iter().for_each(|link| link.answered());
+            link.iter().for_each(|link| link.answered());
         }
         match outcome {
             Ok(Value::BulkString(bytes)) => self.deliver(flight, &bytes),
@@ -275,9 +290,11 @@ impl Runner {
             }
             None => {
                 self.tally.late.add(1);
+                let deadline = soonest(&waiting);
                 for waiting in &mut waiting {
                     waiting.unsent();
-                    waiting.lates += 1;
+                    waiting.is_again = true;
+                    waiting.lates += u8::from(waiting.deadline == deadline);
                 }
                 let (again, over) = waiting.into_iter().partition(|waiting| waiting.lates <= LATES_MAX);
                 self.lane.put_back(again);
@@ -307,17 +324,22 @@ impl Runner {
 
     /// An error reply means that nothing was charged: then one bad request must not fail the others of its batch.
     fn judge(&mut self, flight: Flight, error: &RedisError) {
-        let Flight { mut waiting, .. } = flight;
         let extent = error.code().map(|_| faults::class_of(error).extent);
+        let (link, is_asking) = (flight.link(self.link.as_ref()), flight.is_asking());
+        if extent.is_some() {
+            link.iter().for_each(|link| link.name(error));
+        }
+        let Flight { mut waiting, .. } = flight;
         if extent.is_some() {
             waiting.iter_mut().for_each(|waiting| waiting.unsent());
-            self.link.iter().for_each(|link| link.name(error));
         }
         match error.code() {
             Some("MOVED") if self.guide.is_some() => self.lose(waiting, error),
             Some("ASK" | "TRYAGAIN") if self.guide.is_some() && waiting.len() == 1 => self.ask(waiting, error),
             Some(code) if extent == Some(Extent::Node) => {
-                self.complain(code);
+                if !is_asking {
+                    self.complain(code);
+                }
                 self.fail(waiting, &error.to_string());
             }
             Some(_) if extent == Some(Extent::Moment) => self.refuse(waiting, &error.to_string()),
@@ -328,7 +350,9 @@ impl Runner {
             Some(_) => self.refuse(waiting, &error.to_string()),
             // The connection broke, so what Redis did is unknown.
             None => {
-                self.complain(&error.to_string());
+                if !is_asking {
+                    self.complain(&error.to_string());
+                }
                 self.fail(waiting, &error.to_string());
             }
         }
@@ -377,7 +401,8 @@ impl Runner {
             }
             if flight.waiting.iter().all(|waiting| waiting.answer.is_none()) {
                 flight.is_given_up = true;
-                is_silent |= self.link.iter().any(|link| link.unanswered(flight.sent, now));
+                let is_own = !flight.is_asking();
+                is_silent |= is_own && self.link.iter().any(|link| link.unanswered(flight.sent, now));
             }
         }
         if is_silent {
@@ -422,6 +447,11 @@ impl Drop for Runner {
     fn drop(&mut self) {
         self.lane.close();
     }
+}
+
+/// By which Redis must have begun with a batch.
+fn soonest(waiting: &[Waiter]) -> Instant {
+    waiting.iter().map(|waiting| waiting.deadline).min().expect("no batch is empty")
 }
 
 /// Of no link there is never news, until the lane is pointed at one.

@@ -3,6 +3,8 @@
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{Arg, Cmd, RedisError, RedisResult, Value};
 
+use super::dial::failed;
+
 /// The files of the script, each named in the one before it that it goes into: Redis takes one text, readers want parts.
 const PARTS: [(&str, &str); 5] = [
     ("careful", include_str!("careful.lua")),
@@ -62,22 +64,27 @@ impl Script {
         whole
     }
 
-    /// As [`Script::run`], to a node that is just taking the slot over: without ASKING it would send us back.
+    /// As [`Script::run`], to a node that is just taking the slot over.
     pub(super) async fn run_asking(
         &self,
         mut connection: MultiplexedConnection,
         cmd: Cmd,
     ) -> (RedisResult<Value>, bool) {
-        let mut pipe = redis::pipe();
-        pipe.cmd("ASKING").add_command(cmd);
-        // Each connection is given the script when it is made, so a node without it has just lost it; asking again
-        // is left to whoever waits.
-        let answer = connection.send_packed_commands(&pipe, 0, 2).await;
-        let last = answer.and_then(|mut answers| match answers.pop() {
-            Some(answer) => answer.extract_error(),
-            None => Err(super::dial::failed("no answer to ASKING".to_owned())),
-        });
-        (last, false)
+        let answer = send_asking(&mut connection, &cmd).await;
+        if !answer.as_ref().is_err_and(is_unknown_script) {
+            return (answer, false);
+        }
+        (send_asking(&mut connection, &self.with_text(&cmd)).await, true)
+    }
+}
+
+/// Without ASKING the node would send us back to the one that the slot still belongs to.
+async fn send_asking(connection: &mut MultiplexedConnection, cmd: &Cmd) -> RedisResult<Value> {
+    let mut pipe = redis::pipe();
+    pipe.cmd("ASKING").add_command(cmd.clone());
+    match connection.send_packed_commands(&pipe, 0, 2).await?.pop() {
+        Some(answer) => answer.extract_error(),
+        None => Err(failed("no answer to ASKING".to_owned())),
     }
 }
 
