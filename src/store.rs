@@ -5,6 +5,7 @@ pub mod key;
 mod look;
 pub mod memory;
 pub mod owed;
+mod paced;
 mod readings;
 pub mod redis;
 pub mod reset;

@@ -20,7 +20,7 @@ use self::{
     room::{Room, Share},
     shard::{Counter, LockedShard, Shard},
 };
-use super::{Ask, Gate, Readings, settle::settle};
+use super::{Ask, Gate, Readings, paced::Paced, settle::settle};
 use crate::{
     algorithm::{State, step},
     limit::{Micros, SECOND, UnixMicros},
@@ -52,8 +52,6 @@ const SWEEP_PER_CREATION: usize = 4;
 const SWEEP_PER_LOCK: usize = 512;
 /// How often [`Memory::sweep`] is meant to be called.
 pub const SWEEP_PERIOD: Micros = Micros(SECOND.0 / 10);
-/// A flood is one event in the log, not millions.
-const SAID_EVERY: Micros = Micros(60 * SECOND.0);
 
 /// The store. Shared by reference between threads; every method is one short critical section per shard.
 pub struct Memory {
@@ -72,10 +70,6 @@ pub struct Memory {
     overflow_said: Paced,
     clock_said: Paced,
 }
-
-/// When a line of the log was last written; 0 for never.
-#[derive(Default)]
-struct Paced(AtomicU64);
 
 /// The counter that some asks of a request are about.
 struct Seat {
@@ -358,15 +352,6 @@ impl Memory {
     /// Counters found further ahead than a window, because a clock was set back, since the start.
     pub fn clock_steps(&self) -> u64 {
         self.clock_steps.load(Relaxed)
-    }
-}
-
-impl Paced {
-    /// Whether it is time to say it again; a clock that was set back doesn't silence it for long.
-    fn is_due(&self, now: UnixMicros) -> bool {
-        let said = self.0.load(Relaxed);
-        let is_due = said == 0 || now.0.abs_diff(said) >= SAID_EVERY.0;
-        is_due && self.0.compare_exchange(said, now.0.max(1), Relaxed, Relaxed).is_ok()
     }
 }
 

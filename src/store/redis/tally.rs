@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
+use crate::store::paced::Paced;
+
 /// One per store handle, so one per core; whoever reports adds them up.
 #[derive(Debug, Default)]
 pub struct Tally {
@@ -51,6 +53,8 @@ pub struct Tally {
     pub evicted: Count,
     /// Times that Redis had to be given the script again.
     pub script_loads: Count,
+    /// When the log last said that counters were set back.
+    pub(super) set_back_said: Paced,
     /// How far Redis' clock is ahead of this process', in µs.
     pub clock_ahead_us: Last,
 }
