@@ -376,8 +376,13 @@ impl Reader {
 
     fn refuse(&mut self, variable: &str, text: &str, what: &str) {
         let command = Flags::augment_args(clap::Command::new("tollgate"));
-        let flag = command.get_arguments().find(|arg| arg.get_env().is_some_and(|env| env == variable));
-        let flag = flag.and_then(|arg| arg.get_long()).map(|long| format!(" (--{long})")).unwrap_or_default();
-        self.wrong.push(format!("{variable}{flag}: '{text}': {what}"));
+        let arg = command.get_arguments().find(|arg| arg.get_env().is_some_and(|env| env == variable));
+        let flag = arg.and_then(|arg| arg.get_long()).map(|long| format!(" (--{long})")).unwrap_or_default();
+        // What `--help` doesn't show the log doesn't either.
+        if arg.is_some_and(|arg| arg.is_hide_env_values_set()) || tracing::may_hold_a_secret(variable) {
+            self.wrong.push(format!("{variable}{flag}: {what}"));
+        } else {
+            self.wrong.push(format!("{variable}{flag}: '{text}': {what}"));
+        }
     }
 }

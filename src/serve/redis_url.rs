@@ -40,14 +40,16 @@ pub(super) fn redis_settings(flags: &RedisFlags) -> Result<RedisSettings, String
 
 /// What stands behind REDIS_URL, and the URL whose secrets and database hold for all: the one, or the first.
 fn topology(flags: &RedisFlags) -> Result<(Topology, Url), String> {
-    let mut parts = flags.url.split(',').map(str::trim).filter(|part| !part.is_empty());
+    // By its number and never by its text: a comma in a password parts the address in the midst of it.
+    let numbered = (1..).zip(flags.url.split(',').map(str::trim));
+    let mut parts = numbered.filter(|(_, part)| !part.is_empty());
     match flags.kind {
         RedisKind::Single => {
-            let one = url(&flags.url, flags.socket_type)?;
+            let one = url(&flags.url, flags.socket_type).map_err(|what| format!("REDIS_URL: {what}"))?;
             Ok((Topology::Single(one.address.clone()), one))
         }
         RedisKind::Sentinel => {
-            let master = parts.next().unwrap_or_default().to_string();
+            let master = parts.next().map_or_else(String::new, |(_, name)| name.to_string());
             let (sentinels, first) = several(parts, flags, "sentinel write master,host:port,host:port")?;
             Ok((Topology::Sentinel { master, sentinels }, first))
         }
@@ -60,11 +62,15 @@ fn topology(flags: &RedisFlags) -> Result<(Topology, Url), String> {
 
 /// All addresses, and the URL of the first; `hint` says how to write them.
 fn several<'a>(
-    parts: impl Iterator<Item = &'a str>,
+    parts: impl Iterator<Item = (usize, &'a str)>,
     flags: &RedisFlags,
     hint: &str,
 ) -> Result<(Vec<Address>, Url), String> {
-    let urls = parts.map(|part| url(part, flags.socket_type)).collect::<Result<Vec<_>, _>>()?;
+    let read = |(number, part)| {
+        let named = |what| format!("REDIS_URL: number {number} of those with a comma between them: {what}");
+        url(part, flags.socket_type).map_err(named)
+    };
+    let urls = parts.map(read).collect::<Result<Vec<_>, _>>()?;
     let first = urls.first().cloned().ok_or_else(|| format!("REDIS_URL: for REDIS_TYPE={hint}"))?;
     Ok((urls.into_iter().map(|url| url.address).collect(), first))
 }
@@ -77,7 +83,9 @@ struct Url {
     tls: bool,
 }
 
-/// `host:port`, `host`, `/a/socket`, `unix:///a/socket`, `redis[s]://[user:password@]host[:port][/database]`.
+/// `host:port`, `host`, `/a/socket`, `unix:///a/socket`, `redis[s]://[user:password@]host[:port][/database]`. What is
+/// wrong is told without a word of the text: where the host was forgotten, or a sign of the password means something to
+/// an URL, any part of it may be the password.
 fn url(text: &str, socket_type: Option<SocketType>) -> Result<Url, String> {
     let plain = |address| Url { address, auth: Auth::None, database: 0, tls: false };
     if let Some(path) = text.strip_prefix("unix://") {
@@ -86,9 +94,7 @@ fn url(text: &str, socket_type: Option<SocketType>) -> Result<Url, String> {
     let (tls, rest) = match text.split_once("://") {
         Some(("redis", rest)) => (false, rest),
         Some(("rediss", rest)) => (true, rest),
-        Some((scheme, _)) => {
-            return Err(format!("REDIS_URL: {scheme}:// is not known; use redis://, rediss:// or unix://"));
-        }
+        Some(_) => return Err("what comes before :// is not known; use redis://, rediss:// or unix://".into()),
         None if socket_type == Some(SocketType::Unix) || text.starts_with('/') => {
             return Ok(plain(Address::Unix(PathBuf::from(text))));
         }
@@ -108,11 +114,11 @@ fn url(text: &str, socket_type: Option<SocketType>) -> Result<Url, String> {
             "username" => user = decoded(value),
             "password" => password = decoded(value),
             "db" => number = value.to_string(),
-            _ => return Err(format!("REDIS_URL: '{name}' is not known; use username, password or db")),
+            _ => return Err("of what comes behind ? one is not known; use username, password or db".into()),
         }
     }
     if !number.is_empty() {
-        url.database = number.parse().map_err(|_| "REDIS_URL: the database is not a number".to_string())?;
+        url.database = number.parse().map_err(|_| "the database is not a number".to_string())?;
     }
     if !password.is_empty() {
         url.auth = Auth::Password { user: Some(user).filter(|user| !user.is_empty()), password };
@@ -120,8 +126,11 @@ fn url(text: &str, socket_type: Option<SocketType>) -> Result<Url, String> {
     Ok(url)
 }
 
+const FORM: &str = "expected host:port or redis://user:password@host:port; \
+    in a password write % , @ / and ? as %25 %2C %40 %2F and %3F";
+
 fn address(place: &str) -> Result<Address, String> {
-    let wrong = || format!("REDIS_URL: '{place}' is no host:port");
+    let wrong = || FORM.to_string();
     let (host, port) = match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((host, "")) => (host, None),
         Some((host, port)) => (host, Some(port.strip_prefix(':').ok_or_else(wrong)?)),
@@ -211,10 +220,28 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_refused_without_telling_the_password() {
-        for text in ["redis:port", "http://redis", "redis://:hunter2@redis:x", "redis://redis?sb=1", ":6379", "redis/x"]
-        {
-            let error = url(text, None).expect_err(text);
-            assert!(error.starts_with("REDIS_URL: ") && !error.contains("hunter2"), "{error}");
+        use RedisKind::{Cluster, Sentinel, Single};
+        let cases = [
+            (Single, "redis:port"),
+            (Single, "http://redis"),
+            (Single, "redis://:hunter2@redis:x"),
+            (Single, "redis://redis?sb=1"),
+            (Single, ":6379"),
+            (Single, "redis/x"),
+            // The host was forgotten, or a sign in the password means something to the URL.
+            (Single, "redis://user:hunter2"),
+            (Single, "redis://:hunter2"),
+            (Single, "default:hunter2://a@redis:6379"),
+            (Single, "redis://user?hunter2=b"),
+            (Single, "redis://[hunter2]x"),
+            (Cluster, "redis://:hunter2,x@c1:7000"),
+            (Cluster, "redis://:x,hunter2://y@c1:7000"),
+            (Sentinel, "main, redis://:hunter2,x@s1:26379"),
+        ];
+        for (kind, text) in cases {
+            let flags = RedisFlags { kind, url: text.into(), ..RedisFlags::default() };
+            let error = redis_settings(&flags).expect_err(text);
+            assert!(error.starts_with("REDIS_URL: ") && !error.contains("hunter2"), "{text}: {error}");
         }
     }
 }

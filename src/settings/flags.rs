@@ -41,13 +41,25 @@ pub struct Flags {
     #[arg(long, value_name = "NAME", env = "CONFIG_TYPE", help_heading = "Rules over xDS")]
     pub config_type: Option<String>,
     /// The control plane [default: localhost:18000]
-    #[arg(long, value_name = "HOST:PORT", env = "CONFIG_GRPC_XDS_SERVER_URL", help_heading = "Rules over xDS")]
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "CONFIG_GRPC_XDS_SERVER_URL",
+        hide_env_values = true,
+        help_heading = "Rules over xDS"
+    )]
     pub config_grpc_xds_server_url: Option<String>,
     /// What this replica calls itself there [default: default]
     #[arg(long, value_name = "ID", env = "CONFIG_GRPC_XDS_NODE_ID", help_heading = "Rules over xDS")]
     pub config_grpc_xds_node_id: Option<String>,
     /// and says of itself there: name=value,…
-    #[arg(long, value_name = "PAIRS", env = "CONFIG_GRPC_XDS_NODE_METADATA", help_heading = "Rules over xDS")]
+    #[arg(
+        long,
+        value_name = "PAIRS",
+        env = "CONFIG_GRPC_XDS_NODE_METADATA",
+        hide_env_values = true,
+        help_heading = "Rules over xDS"
+    )]
     pub config_grpc_xds_node_metadata: Option<String>,
     /// Headers that are sent to the control plane: name:value,…
     #[arg(

@@ -115,6 +115,34 @@ fn secrets_do_not_show_in_debug_output() {
 }
 
 #[test]
+fn a_wrong_setting_that_may_hold_a_secret_is_named_and_not_repeated() {
+    let of_plane = Flags {
+        config_grpc_xds_server_url: text("http://me:hunter2@plane:18001"),
+        config_grpc_xds_node_metadata: text("token hunter2"),
+        config_grpc_xds_client_additional_headers: text("authorization Bearer hunter2"),
+        ..Flags::default()
+    };
+    // A comma in a secret: what comes behind it looks like the name of one more header.
+    let comma = Flags { config_grpc_xds_client_additional_headers: text("a:b,hunter2 c:d"), ..Flags::default() };
+    let of_collector = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://me:hunter2@collector:4318"),
+        ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "authorization hunter2"),
+    ];
+    let mut traced = Flags::default();
+    traced.tracing.tracing_enabled = text("true");
+    let comma_there = [("OTEL_EXPORTER_OTLP_HEADERS", "a=b,hunter2 c=d")];
+    let cases =
+        [(of_plane, &[][..], 3), (comma, &[], 1), (traced.clone(), &of_collector, 2), (traced, &comma_there, 1)];
+    for (flags, set, count) in cases {
+        let Invalid(wrong) = Settings::read(&flags, &environment(set)).expect_err("they are wrong");
+        assert_eq!(wrong.len(), count, "{wrong:#?}");
+        for line in wrong {
+            assert!(line.contains("expected") && !line.contains("hunter2"), "{line}");
+        }
+    }
+}
+
+#[test]
 fn compat_chooses_three_settings_and_explicit_ones_beat_it() {
     let compat = resolved(|flags| flags.compat = text("envoyproxy")).decisions;
     assert_eq!(

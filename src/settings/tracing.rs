@@ -184,6 +184,11 @@ impl Otel<'_> {
     }
 }
 
+/// Headers carry tokens, and an URL may have a password in it, though none is taken.
+pub(super) fn may_hold_a_secret(variable: &str) -> bool {
+    variable.starts_with("OTEL_EXPORTER_OTLP_") && ["_HEADERS", "_ENDPOINT"].iter().any(|end| variable.ends_with(end))
+}
+
 /// An URL; without a scheme it is TLS, unless OTEL_EXPORTER_OTLP_INSECURE says that it isn't.
 fn endpoint(text: &str, is_clear: bool) -> Result<Uri, String> {
     let wrong = || "expected an address such as http://collector:4317".to_string();
@@ -238,8 +243,9 @@ fn propagators(text: &str) -> Result<Propagators, String> {
 
 fn headers(text: &str) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
-    for (name, value) in pairs(text)? {
-        let bad = || format!("`{name}` and its value can't be a header");
+    for (index, (name, value)) in pairs(text)?.into_iter().enumerate() {
+        // By its number: what looks like a name may be the rest of a secret with a comma in it.
+        let bad = || format!("expected headers, and number {} can't be one", index + 1);
         let key: HeaderName = name.parse().map_err(|_| bad())?;
         let mut value: HeaderValue = value.parse().map_err(|_| bad())?;
         value.set_sensitive(true);
