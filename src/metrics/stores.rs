@@ -101,6 +101,10 @@ fn of_memory(out: &mut String, memory: &Memory) {
     let overflow = "Hits on counters that several keys share, because the bound is reached.";
     one(out, "tollgate_memory_overflow_hits_total", "counter", overflow, memory.overflow_hits());
     one(out, "tollgate_memory_expired_total", "counter", "Counters that were swept out.", memory.expired());
+    let thinned = "Times that a counter was made coarser, because there was no room for it to grow.";
+    one(out, "tollgate_memory_thinned_total", "counter", thinned, memory.thinned());
+    let set_back = "Counters ahead of the clock by more than a window that were set back.";
+    one(out, "tollgate_memory_set_back_counters_total", "counter", set_back, memory.clock_steps());
 }
 
 type Row = (&'static str, &'static str, fn(&Tally) -> &Count);

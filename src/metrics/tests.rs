@@ -2,9 +2,13 @@ use std::{path::PathBuf, time::Duration};
 
 use super::*;
 use crate::{
-    limit::{Entry, UnixMicros},
+    limit::{Algorithm, Cost, Entry, Limit, Unit, UnixMicros},
     limiter::Snapshot,
     rules::{self, Defaults, Rules, Source, Sources},
+    store::{
+        Ask, Gate, Key, Role, Store,
+        memory::{Memory, MemorySettings},
+    },
 };
 
 fn loaded(yaml: &str) -> Rules {
@@ -77,4 +81,44 @@ fn label_values_are_escaped() {
     let meters = Meters::new(&rules, None);
     let text = rendered(&metrics, rules, meters);
     assert!(text.contains(r#"domain="a\"b\\c\nd""#), "{text}");
+}
+
+#[test]
+fn the_memory_store_tells_of_counters_made_coarser_and_of_clocks_set_back() {
+    let memory = Memory::new(MemorySettings { max_bytes: 1 << 20 });
+    let hit = |user: u64, now| {
+        let (user, hits) = (user.to_string(), 1);
+        let ask = Ask {
+            key: Key {
+                domain: "api",
+                entries: &[Entry { key: "user", value: &user }],
+                shared: &[],
+                limit_name: "",
+                variable: 0,
+            },
+            rule: 0,
+            limit: Limit::new(9, Unit::Minute.window(), Algorithm::SlidingLog),
+            cost: Cost { hits, charge_denied: false },
+            role: Role::Enforced,
+        };
+        memory.apply(&[ask], Gate::default(), UnixMicros(now));
+    };
+    // Each hit of a log takes room, and the later ones find none.
+    let begin = 1_800_000_000_000_000;
+    (0..4).for_each(|turn| (0..8_000).for_each(|user| hit(user, begin + turn * 1_000_000)));
+    // An hour back, one of them.
+    hit(0, begin - 3_600_000_000);
+    let (thinned, set_back) = (memory.thinned(), memory.clock_steps());
+    assert!(thinned > 0 && set_back == 1, "{thinned}, {set_back}");
+
+    let metrics = Metrics::default();
+    metrics.watch(Store::Memory(Arc::new(memory)));
+    let rules = loaded(RULES);
+    let meters = Meters::new(&rules, None);
+    let text = rendered(&metrics, rules, meters);
+    for (name, value) in
+        [("tollgate_memory_thinned_total", thinned), ("tollgate_memory_set_back_counters_total", set_back)]
+    {
+        assert!(text.contains(&format!("# TYPE {name} counter\n{name} {value}\n")), "{name} {value}: {text}");
+    }
 }
