@@ -6,6 +6,7 @@ mod cores;
 mod health;
 mod hostile;
 mod lifecycle;
+mod memory_room;
 mod override_files;
 mod owed;
 mod random;
