@@ -25,6 +25,7 @@ mod redis_commands;
 mod redis_damage;
 mod redis_exact;
 mod redis_faults;
+mod redis_memory;
 mod redis_room;
 #[allow(dead_code, reason = "a starter offers more than each test needs")]
 mod redis_server;
