@@ -114,8 +114,8 @@ const PIPELINE: &str = "requests that arrive while a batch is under way leave to
     no window has to be chosen";
 const PARALLEL: &str = "the nodes of a cluster are asked at the same time where requests differ, \
     and one after the other within a request, so that it is all or nothing";
-const STARTUP: &str = "start-up does not wait for Redis: it is tried again every 25 ms to 1 s, \
-    and TOLLGATE_ON_STORE_FAILURE answers until it is there";
+const STARTUP: &str = "start-up does not wait for Redis: it is tried again every 100 ms, \
+    or up to 0.7 s where it refuses the connection, and TOLLGATE_ON_STORE_FAILURE answers until it is there";
 const MEMCACHE: &str = "there is no memcache store, because memcache can't count a sliding window atomically; \
     use BACKEND_TYPE=redis or memory";
 const OTEL: &str =
