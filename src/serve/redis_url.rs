@@ -50,6 +50,10 @@ fn topology(flags: &RedisFlags) -> Result<(Topology, Url), String> {
         }
         RedisKind::Sentinel => {
             let master = parts.next().map_or_else(String::new, |(_, name)| name.to_string());
+            // The log names the master, so what must be an address, and may have a password in it, is none.
+            if master.contains("://") || master.contains('@') {
+                return Err("REDIS_URL: number 1 of those with a comma between them: expected the master's name".into());
+            }
             let (sentinels, first) = several(parts, flags, "sentinel write master,host:port,host:port")?;
             Ok((Topology::Sentinel { master, sentinels }, first))
         }
@@ -87,16 +91,15 @@ struct Url {
 /// wrong is told without a word of the text: where the host was forgotten, or a sign of the password means something to
 /// an URL, any part of it may be the password.
 fn url(text: &str, socket_type: Option<SocketType>) -> Result<Url, String> {
-    let plain = |address| Url { address, auth: Auth::None, database: 0, tls: false };
     if let Some(path) = text.strip_prefix("unix://") {
-        return Ok(plain(Address::Unix(PathBuf::from(path))));
+        return socket(path);
     }
     let (tls, rest) = match text.split_once("://") {
         Some(("redis", rest)) => (false, rest),
         Some(("rediss", rest)) => (true, rest),
         Some(_) => return Err("what comes before :// is not known; use redis://, rediss:// or unix://".into()),
         None if socket_type == Some(SocketType::Unix) || text.starts_with('/') => {
-            return Ok(plain(Address::Unix(PathBuf::from(text))));
+            return socket(text);
         }
         None => (false, text),
     };
@@ -124,6 +127,14 @@ fn url(text: &str, socket_type: Option<SocketType>) -> Result<Url, String> {
         url.auth = Auth::Password { user: Some(user).filter(|user| !user.is_empty()), password };
     }
     Ok(url)
+}
+
+fn socket(path: &str) -> Result<Url, String> {
+    // The log names the path. An @ may well be in one; behind a colon, and before any slash, it isn't.
+    if path.split('/').next().and_then(|first| first.split_once('@')).is_some_and(|(who, _)| who.contains(':')) {
+        return Err("expected the path of a socket alone; its password goes into REDIS_AUTH".into());
+    }
+    Ok(Url { address: Address::Unix(PathBuf::from(path)), auth: Auth::None, database: 0, tls: false })
 }
 
 const FORM: &str = "expected host:port or redis://user:password@host:port; \
@@ -237,6 +248,10 @@ mod tests {
             (Cluster, "redis://:hunter2,x@c1:7000"),
             (Cluster, "redis://:x,hunter2://y@c1:7000"),
             (Sentinel, "main, redis://:hunter2,x@s1:26379"),
+            // The master's name was forgotten, which the log would say.
+            (Sentinel, "redis://:hunter2@s1:26379,s2:26379"),
+            (Sentinel, ":hunter2@s1:26379,s2:26379"),
+            (Single, "unix://:hunter2@/run/redis.sock"),
         ];
         for (kind, text) in cases {
             let flags = RedisFlags { kind, url: text.into(), ..RedisFlags::default() };

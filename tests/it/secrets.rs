@@ -36,6 +36,22 @@ fn help_shows_no_value_of_a_setting_that_may_hold_a_password() {
     assert!(!text.contains(SECRET), "{text}");
 }
 
+#[test]
+fn an_address_that_cannot_be_read_is_named_and_not_repeated() {
+    let url = format!("redis://:{SECRET},x@c1:7000,c2:7000");
+    let told = |env: &[(&str, &str)]| {
+        let output = run_to_end(&["serve", "--rules", "config"], env);
+        assert_eq!(output.status.code(), Some(1), "{env:?}");
+        String::from_utf8([output.stdout, output.stderr].concat()).expect("text")
+    };
+    let first = told(&[("REDIS_TYPE", "cluster"), ("REDIS_URL", &url)]);
+    let second = [("REDIS_PERSECOND_TYPE", "cluster"), ("REDIS_PERSECOND_URL", url.as_str())];
+    let second = told(&[&[("REDIS_URL", "redis"), ("REDIS_PERSECOND", "true")][..], &second].concat());
+    for (name, said) in [("REDIS_URL: number 1 ", first), ("REDIS_PERSECOND_URL: number 1 ", second)] {
+        assert!(said.contains(name) && said.contains("host:port") && !said.contains(SECRET), "{said}");
+    }
+}
+
 #[tokio::test]
 async fn a_master_and_its_sentinel_are_given_their_passwords_and_the_log_is_not() {
     const OF_THE_SENTINEL: &str = "correct-horse";
