@@ -56,8 +56,19 @@ struct Half {
 struct Entry {
     request: Request,
     readings: Readings,
-    sent: Instant,
+    heard: Instant,
     until: Instant,
+}
+
+/// When a denial came about.
+#[derive(Clone, Copy)]
+pub(super) struct When {
+    /// The question left.
+    pub sent: Instant,
+    /// The answer came. Redis decided at some time in between.
+    pub heard: Instant,
+    /// Of the denials, when the question left.
+    pub generation: u64,
 }
 
 impl Denials {
@@ -82,7 +93,7 @@ impl Denials {
     }
 
     /// The answer to the same request, if it was a denial that still holds, or to one of other costs, if that can be told
-    /// from it; resets are shorter by the time since.
+    /// from it; resets are shorter by the time since it was heard, so that nobody is told to come too early.
     pub(super) fn find(&self, request: &Request) -> Option<Readings> {
         if self.bytes_max == 0 {
             return None;
@@ -95,26 +106,21 @@ impl Denials {
         let now = Instant::now();
         let known = [&halves.young, &halves.old].into_iter().filter_map(|half| half.entries.get(&id)).flatten();
         let mut readings = known.filter(|entry| entry.until > now).find_map(|entry| {
-            let since = Micros((now - entry.sent).as_micros() as u64);
+            let since = Micros((now - entry.heard).as_micros() as u64);
             entry.request.answers(&entry.readings, request, since)
         })?;
         readings.remembered = true;
         Some(readings)
     }
 
-    /// Remembers a denial, which holds for `life` ([`Request::denial_holds`]) from when the question left, `sent`;
-    /// `generation` is what it was then.
-    pub(super) fn keep(
-        &self,
-        request: Request,
-        readings: Readings,
-        (sent, life): (Instant, Duration),
-        generation: u64,
-    ) {
+    /// Remembers a denial, which holds for `life` ([`Request::denial_holds`]): counted from when the question left, so that
+    /// it isn't believed for too long.
+    pub(super) fn keep(&self, request: Request, readings: Readings, life: Duration, when: When) {
         let bytes = ENTRY_BYTES + request.bytes();
         if bytes > self.bytes_max / 2 || !self.listens.load(Relaxed) {
             return;
         }
+        let When { sent, heard, generation } = when;
         let until = sent + life.min(LIFE_MAX);
         let now = Instant::now();
         let id = self.id(&request);
@@ -137,7 +143,7 @@ impl Denials {
         if known.len() == COSTS_MAX {
             known.remove(0);
         }
-        known.push(Entry { request, readings, sent, until });
+        known.push(Entry { request, readings, heard, until });
     }
 
     /// Denials that are remembered now; some may be past their time.

@@ -15,7 +15,7 @@ use super::batch::{Batch, Verdict};
 use super::busy_poll::BusyPoll;
 use super::clock::RedisClock;
 use super::cluster::redirected;
-use super::denials::Denials;
+use super::denials::{Denials, When};
 use super::dial::failed;
 use super::faults::{self, Extent};
 use super::lane::{Failure, Lane, Moved, ToGuide, Waiter};
@@ -258,12 +258,12 @@ impl Runner {
         let Some(reply) = batch.read(bytes) else {
             return self.refuse(waiting, "an answer of the wrong length");
         };
+        let when = When { sent, heard: Instant::now(), generation };
         if let Some((_, clock)) = &mut self.connection
             && waiting.first().is_some_and(|first| first.request.now == 0)
         {
-            let received = Instant::now();
-            clock.learn(reply.now, sent, received);
-            self.tally.clock_ahead_us.set(clock.ahead_us(received, clock::now()));
+            clock.learn(reply.now, sent, when.heard);
+            self.tally.clock_ahead_us.set(clock.ahead_us(when.heard, clock::now()));
         }
         match reply.verdict {
             Some(verdict) => {
@@ -285,7 +285,7 @@ impl Runner {
                         continue;
                     };
                     waiting.reply(Ok(readings.clone()));
-                    self.denials.keep(waiting.request, readings, (sent, life), generation);
+                    self.denials.keep(waiting.request, readings, life, when);
                 }
             }
             None => {

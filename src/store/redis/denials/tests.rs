@@ -47,7 +47,7 @@ fn refused(reset: u64) -> Readings {
 /// As the runner does: remembers what denies.
 fn keep(denials: &Denials, request: Request, readings: &Readings, sent: Instant, generation: u64) {
     if let Some(life) = request.denial_holds(readings) {
-        denials.keep(request, readings.clone(), (sent, life), generation);
+        denials.keep(request, readings.clone(), life, When { sent, heard: sent, generation });
     }
 }
 
@@ -66,6 +66,19 @@ fn denial_is_given_again_with_the_time_that_is_left() {
     let reading = denials.find(&request(&[PLAIN])).expect("remembered")[0];
     assert!(!reading.admitted);
     assert!(reading.reset.0 <= 400_000, "{reading:?}");
+}
+
+#[test]
+fn reset_of_a_remembered_denial_is_never_too_early_though_the_answer_took_long() {
+    let denials = Denials::new(1 << 20);
+    let ago = |ms| Instant::now() - Duration::from_millis(ms);
+    let when = When { sent: ago(100), heard: ago(40), generation: 0 };
+    denials.keep(request(&[PLAIN]), refused(500_000), Duration::from_millis(500), when);
+    let reset = denials.find(&request(&[PLAIN])).expect("remembered")[0].reset;
+    assert!(
+        u128::from(reset.0) + when.heard.elapsed().as_micros() >= 500_000,
+        "Redis may have decided just now: {reset:?}"
+    );
 }
 
 #[test]
