@@ -13,6 +13,7 @@ mod cluster;
 mod denials;
 mod dial;
 mod faults;
+mod flight;
 mod hostile;
 mod invalidation;
 mod lane;

@@ -3,7 +3,6 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use redis::{RedisError, RedisResult, Value};
@@ -18,6 +17,7 @@ use super::cluster::redirected;
 use super::denials::{Denials, When};
 use super::dial::failed;
 use super::faults::{self, Extent};
+use super::flight::{Flight, Reply, next_reply, soonest};
 use super::lane::{Failure, Lane, Moved, ToGuide, Waiter};
 use super::link::{Link, Live};
 use super::script::Script;
@@ -30,8 +30,6 @@ use crate::store::StoreError;
 /// A batch that comes too late although all had time means that a clock was set; the reply says how. More than that is no
 /// clock.
 const LATES_MAX: u8 = 2;
-
-type Reply = Pin<Box<dyn Future<Output = (RedisResult<Value>, bool)> + Send>>;
 
 pub(super) struct Runner {
     lane: Arc<Lane>,
@@ -51,43 +49,6 @@ pub(super) struct Runner {
     busy_poll: BusyPoll,
     timer: Pin<Box<Sleep>>,
     is_timer_set: bool,
-}
-
-/// A batch on its way.
-struct Flight {
-    batch: Batch,
-    waiting: Vec<Waiter>,
-    sent: Instant,
-    /// Of the denials, when it was sent.
-    generation: u64,
-    reply: Reply,
-    /// Nobody waits for it any more; it doesn't hold up the next.
-    is_given_up: bool,
-}
-
-impl Flight {
-    /// Over another link than the lane's, to the node that takes the slot over. What fails there says nothing about ours,
-    /// and that link sees by itself.
-    fn is_asking(&self) -> bool {
-        self.waiting.first().is_some_and(|alone| alone.ask.is_some())
-    }
-
-    /// The link that it flies over, where the lane's is `own`.
-    fn link<'a>(&'a self, own: Option<&'a Arc<Link>>) -> Option<&'a Arc<Link>> {
-        self.waiting.first().and_then(|alone| alone.ask.as_ref()).or(own)
-    }
-
-    /// Tells of the flight in each trace that it is a part of.
-    fn trace(&self, error: Option<&str>) {
-        for here in self.waiting.iter().filter_map(|waiting| waiting.trace.as_ref()) {
-            let mut span = here.store_part("Redis Batch", self.sent.into());
-            span.set_int("tollgate.batch.requests", self.waiting.len() as i64);
-            span.set_int("tollgate.batch.counters", self.batch.counters as i64);
-            if let Some(error) = error {
-                span.fail(error);
-            }
-        }
-    }
 }
 
 impl Runner {
@@ -452,25 +413,7 @@ impl Drop for Runner {
     }
 }
 
-/// By which Redis must have begun with a batch.
-fn soonest(waiting: &[Waiter]) -> Instant {
-    waiting.iter().map(|waiting| waiting.deadline).min().expect("no batch is empty")
-}
-
 /// Of no link there is never news, until the lane is pointed at one.
 fn changes_of(link: Option<&Link>) -> watch::Receiver<Option<Live>> {
     link.map_or_else(|| watch::Sender::new(None).subscribe(), Link::watch)
-}
-
-/// The first answer that is there, of at most a handful of flights.
-async fn next_reply(flights: &mut [Flight]) -> (usize, (RedisResult<Value>, bool)) {
-    std::future::poll_fn(|cx| {
-        for (nth, flight) in flights.iter_mut().enumerate() {
-            if let Poll::Ready(outcome) = flight.reply.as_mut().poll(cx) {
-                return Poll::Ready((nth, outcome));
-            }
-        }
-        Poll::Pending
-    })
-    .await
 }
