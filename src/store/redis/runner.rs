@@ -159,8 +159,13 @@ impl Runner {
             let Some(first) = waiting.first() else { continue };
             let now = first.request.now;
             let deadline = soonest(&waiting);
-            // A time that is passed in is no time of Redis', so neither can a deadline be.
-            let by = if now > 0 { 0 } else { clock.at(deadline) };
+            let by = match &first.ask {
+                // A time that is passed in is no time of Redis', so neither can a deadline be.
+                _ if now > 0 => 0,
+                None => clock.at(deadline),
+                // By that node's clock. While it isn't connected none is known, and nothing is sent.
+                Some(link) => link.watch().borrow().as_ref().map_or(0, |live| RedisClock::new(live.clock).at(deadline)),
+            };
             let requests = waiting.iter().map(|waiting| &waiting.request);
             let (batch, cmd) = Batch::new(requests, &self.script, &self.channel, now, by);
             self.tally.batches.add(1);
@@ -215,12 +220,14 @@ impl Runner {
     }
 
     fn deliver(&mut self, flight: Flight, bytes: &[u8]) {
+        let is_asking = flight.is_asking();
         let Flight { batch, mut waiting, sent, generation, .. } = flight;
         let Some(reply) = batch.read(bytes) else {
             return self.refuse(waiting, "an answer of the wrong length");
         };
         let when = When { sent, heard: Instant::now(), generation };
         if let Some((_, clock)) = &mut self.connection
+            && !is_asking
             && waiting.first().is_some_and(|first| first.request.now == 0)
         {
             clock.learn(reply.now, sent, when.heard);
