@@ -6,6 +6,7 @@ mod look;
 pub mod memory;
 pub mod owed;
 mod paced;
+mod parts;
 mod readings;
 pub mod redis;
 pub mod reset;

@@ -4,41 +4,20 @@
 //! goes away. Never admits too much; until the refund arrives it counts too much. Knows nothing of how either Redis is
 //! reached.
 
-use std::time::Duration;
-
 use smallvec::SmallVec;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
+use super::parts::{Charge, Part, Phase, REFUND_PATIENCE, parts};
 use super::redis::{Mismatch, Redis};
 use super::{Ask, Gate, Readings, Role, StoreError, denied, look::refusing};
-use crate::algorithm::charged_at;
-use crate::limit::{Cost, Limit, Reading, SECOND, UnixMicros};
-
-/// A refund may arrive after the answer's deadline; without it the counters would stay too high for a window.
-const REFUND_PATIENCE: Duration = Duration::from_millis(250);
+use crate::limit::{Cost, Limit, Reading, SECOND};
 
 /// A handle on both, cheap to clone.
 #[derive(Clone)]
 pub struct Split {
     pub main: Redis,
     pub per_second: Redis,
-}
-
-/// Those whose refusal denies come first, so that there is little to give back; then the quotas, which deny only
-/// together; last what never denies.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Phase {
-    Enforced,
-    Quota,
-    Rest,
-}
-
-/// What one script decides: the asks of one phase to one Redis.
-struct Part {
-    phase: Phase,
-    is_per_second: bool,
-    asks: SmallVec<[usize; 4]>,
 }
 
 impl Split {
@@ -89,13 +68,6 @@ pub(super) fn is_per_second(limit: &Limit) -> bool {
     limit.window == SECOND
 }
 
-/// What an ask charged, since when by the clock here and as of when by that of its Redis.
-struct Charge {
-    nth: usize,
-    begun: Instant,
-    at: UnixMicros,
-}
-
 /// A request on its way through its parts.
 struct Course<'a> {
     split: &'a Split,
@@ -111,8 +83,8 @@ struct Course<'a> {
 
 impl Course<'_> {
     async fn run(mut self) -> Result<Readings, StoreError> {
-        let parts = parts(self.asks);
-        for phase in [Phase::Enforced, Phase::Quota, Phase::Rest] {
+        let parts = parts(self.asks, |nth| is_per_second(&self.asks[nth].limit), false);
+        for phase in Phase::ALL {
             for part in parts.iter().filter(|part| part.phase == phase) {
                 self.take(part).await?;
             }
@@ -128,7 +100,7 @@ impl Course<'_> {
         Ok(readings)
     }
 
-    async fn take(&mut self, part: &Part) -> Result<(), StoreError> {
+    async fn take(&mut self, part: &Part<bool>) -> Result<(), StoreError> {
         let mut asks: SmallVec<[Ask<'_>; 4]> = part.asks.iter().map(|&nth| self.asks[nth]).collect();
         if self.denied {
             asks.push(refusing(&asks[0]));
@@ -136,18 +108,13 @@ impl Course<'_> {
         // Whether quotas deny is judged over all parts; here each is charged where it admits.
         let gate = Gate { quota_open: true, ..self.gate };
         let begun = Instant::now();
-        let readings = self.split.side(part.is_per_second).apply(&asks, gate, self.deadline).await?;
+        let readings = self.split.side(part.place).apply(&asks, gate, self.deadline).await?;
         let refused = readings.iter().take(part.asks.len()).any(|reading| !reading.admitted);
         let denies = part.phase == Phase::Enforced && refused && !self.gate.never_deny;
         for (place, (&nth, reading)) in part.asks.iter().zip(&readings).enumerate() {
             self.readings[nth] = Some(*reading);
-            let Ask { cost, limit, .. } = self.asks[nth];
-            let is_charged = cost.charge_denied || (reading.admitted && !denies && !self.denied);
-            if cost.hits > 0 && is_charged {
-                let time = readings.time(place);
-                let at = if reading.admitted { charged_at(&limit, reading, time) } else { time };
-                self.charged.push(Charge { nth, begun, at });
-            }
+            let when = (begun, readings.time(place));
+            self.charged.extend(Charge::of((nth, &self.asks[nth]), reading, when, !denies && !self.denied));
         }
         if denies && !self.denied {
             self.remembered = readings.remembered;
@@ -176,13 +143,11 @@ impl Course<'_> {
     fn give_back(&mut self, is_owed: impl Fn(Cost) -> bool) -> Vec<(usize, JoinHandle<Option<Reading>>)> {
         let until = self.deadline.max(Instant::now() + REFUND_PATIENCE);
         let owed = self.charged.extract_if(.., |charge| is_owed(self.asks[charge.nth].cost));
-        let begin = |Charge { nth, begun, at }: Charge| {
+        let begin = |Charge { nth, at, .. }: Charge| {
             let ask = &self.asks[nth];
-            // What was charged a window ago counts no more, and of a bucket a refund would take others' hits.
-            let is_due = begun.elapsed() < ask.limit.window.as_duration();
-            is_due.then(|| (nth, self.split.of(ask).give_back(ask, at, until)))
+            (nth, self.split.of(ask).give_back(ask, at, until))
         };
-        owed.filter_map(begin).collect()
+        owed.filter(|charge| charge.counts(&self.asks[charge.nth])).map(begin).collect()
     }
 }
 
@@ -191,23 +156,4 @@ impl Drop for Course<'_> {
     fn drop(&mut self) {
         self.give_back(|_| true);
     }
-}
-
-fn parts(asks: &[Ask<'_>]) -> Vec<Part> {
-    let mut parts: Vec<Part> = Vec::new();
-    for (nth, ask) in asks.iter().enumerate() {
-        let is_per_second = is_per_second(&ask.limit);
-        let phase = match ask.role {
-            Role::Quota => Phase::Quota,
-            // A refund of a denied request doesn't happen, so it waits for the verdict.
-            Role::Enforced if ask.cost.hits >= 0 => Phase::Enforced,
-            Role::Enforced | Role::Shadow => Phase::Rest,
-        };
-        match parts.iter_mut().find(|part| part.phase == phase && part.is_per_second == is_per_second) {
-            Some(part) => part.asks.push(nth),
-            None => parts.push(Part { phase, is_per_second, asks: SmallVec::from_slice(&[nth]) }),
-        }
-    }
-    parts.sort_by_key(|part| (part.phase, part.is_per_second));
-    parts
 }

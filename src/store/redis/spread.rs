@@ -4,7 +4,6 @@
 //! much. It knows lanes, not nodes.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use smallvec::SmallVec;
 use tokio::task::JoinHandle;
@@ -13,29 +12,10 @@ use tokio::time::Instant;
 use super::cluster::Cluster;
 use super::lane::{Answer, Failure};
 use super::request::Request;
-use crate::algorithm::charged_at;
 use crate::limit::{Cost, Reading, UnixMicros};
 use crate::store::owed::Owed;
+use crate::store::parts::{Charge, Part, Phase, REFUND_PATIENCE, parts};
 use crate::store::{Ask, Gate, Readings, Role, denied};
-
-/// A refund may arrive after the answer has left; without it the counters would stay too high for a window.
-const REFUND_PATIENCE: Duration = Duration::from_millis(250);
-
-/// What of a request one script decides: asks in one bucket, of one phase.
-struct Part {
-    phase: Phase,
-    bucket: u32,
-    asks: SmallVec<[usize; 4]>,
-}
-
-/// Those whose refusal denies come first, so that there is little to give back; then the quotas, which deny only
-/// together; last what never denies.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Phase {
-    Enforced,
-    Quota,
-    Rest,
-}
 
 /// A request to a Cluster.
 pub(super) struct Question<'a> {
@@ -49,13 +29,6 @@ pub(super) struct Question<'a> {
     /// As in [`Request`].
     pub now: u64,
     pub deadline: Instant,
-}
-
-/// What an ask charged, since when by the clock here and as of when by that of the counter's node.
-struct Charge {
-    nth: usize,
-    begun: Instant,
-    at: UnixMicros,
 }
 
 /// A request on its way through its parts.
@@ -74,8 +47,8 @@ struct Course<'a> {
 pub(super) async fn decide(question: &Question<'_>, one_by_one: bool) -> Result<Readings, Failure> {
     let mut course =
         Course { question, readings: vec![None; question.asks.len()], charged: Vec::new(), denied: false, one_by_one };
-    let parts = parts(question.asks, question.buckets, one_by_one);
-    for phase in [Phase::Enforced, Phase::Quota, Phase::Rest] {
+    let parts = parts(question.asks, |nth| question.buckets[nth], one_by_one);
+    for phase in Phase::ALL {
         for part in &parts {
             if part.phase == phase {
                 course.take(part).await?;
@@ -90,35 +63,17 @@ pub(super) async fn decide(question: &Question<'_>, one_by_one: bool) -> Result<
     Ok(Readings::with_times(readings.into_iter().map(|reading| reading.expect("every ask is in a part"))))
 }
 
-fn parts(asks: &[Ask<'_>], buckets: &[u32], one_by_one: bool) -> Vec<Part> {
-    let mut parts: Vec<Part> = Vec::new();
-    for (nth, (ask, &bucket)) in asks.iter().zip(buckets).enumerate() {
-        let phase = match ask.role {
-            Role::Quota => Phase::Quota,
-            // A refund of a denied request doesn't happen, so it waits for the verdict.
-            Role::Enforced if ask.cost.hits >= 0 => Phase::Enforced,
-            Role::Enforced | Role::Shadow => Phase::Rest,
-        };
-        match parts.iter_mut().find(|part| part.phase == phase && part.bucket == bucket) {
-            Some(part) if !one_by_one => part.asks.push(nth),
-            _ => parts.push(Part { phase, bucket, asks: SmallVec::from_slice(&[nth]) }),
-        }
-    }
-    parts.sort_by_key(|part| (part.phase, part.bucket));
-    parts
-}
-
 impl Course<'_> {
-    async fn take(&mut self, part: &Part) -> Result<(), Failure> {
+    async fn take(&mut self, part: &Part<u32>) -> Result<(), Failure> {
         let asks: SmallVec<[Ask<'_>; 4]> = part.asks.iter().map(|&nth| self.question.asks[nth]).collect();
         // Whether quotas deny is judged over all parts; here each is charged where it admits.
         let gate = Gate { quota_open: true, ..self.question.gate };
         let begun = Instant::now();
-        let lane = self.question.cluster.lane(part.bucket);
+        let lane = self.question.cluster.lane(part.place);
         // A node that gives its slot away takes one ask at a time: debts wait until that is over.
         let owing = if self.one_by_one { None } else { self.question.owed.before(&asks) };
         let (asks, debts) = owing.map_or((asks, None), |(asks, debts)| (asks, Some(debts)));
-        let request = self.request(&asks, gate, self.denied, part.bucket);
+        let request = self.request(&asks, gate, self.denied, part.place);
         let readings = match lane.queue(request, debts, self.question.deadline).await {
             Err(Failure::Split) if !self.one_by_one => return self.take_one_by_one(part).await,
             submitted => submitted?,
@@ -127,12 +82,8 @@ impl Course<'_> {
         let denies = part.phase == Phase::Enforced && refused && !self.question.gate.never_deny;
         for (&nth, reading) in part.asks.iter().zip(&readings) {
             self.readings[nth] = Some((*reading, readings.at));
-            let Ask { cost, limit, .. } = self.question.asks[nth];
-            let is_charged = cost.charge_denied || (reading.admitted && !denies && !self.denied);
-            if cost.hits > 0 && is_charged {
-                let at = if reading.admitted { charged_at(&limit, reading, readings.at) } else { readings.at };
-                self.charged.push(Charge { nth, begun, at });
-            }
+            let ask = (nth, &self.question.asks[nth]);
+            self.charged.extend(Charge::of(ask, reading, (begun, readings.at), !denies && !self.denied));
         }
         if denies && !self.denied {
             self.deny().await;
@@ -141,7 +92,7 @@ impl Course<'_> {
     }
 
     /// Nothing of the part was charged: its slot is moving, and its counters are on both sides.
-    async fn take_one_by_one(&mut self, part: &Part) -> Result<(), Failure> {
+    async fn take_one_by_one(&mut self, part: &Part<u32>) -> Result<(), Failure> {
         self.one_by_one = true;
         for &nth in &part.asks {
             let part = Part { asks: SmallVec::from_slice(&[nth]), ..*part };
@@ -170,15 +121,9 @@ impl Course<'_> {
     fn give_back(&mut self, is_owed: impl Fn(Cost) -> bool) -> Vec<(usize, JoinHandle<Answer>)> {
         let until = self.question.deadline.max(Instant::now() + REFUND_PATIENCE);
         let mut refunds = Vec::new();
-        for Charge { nth, begun, at } in
-            self.charged.extract_if(.., |charge| is_owed(self.question.asks[charge.nth].cost))
-        {
-            let ask = self.question.asks[nth];
-            // What was charged a window ago counts no more, and of a bucket a refund would take others' hits.
-            if begun.elapsed() >= ask.limit.window.as_duration() {
-                continue;
-            }
-            let bucket = self.question.buckets[nth];
+        let owed = self.charged.extract_if(.., |charge| is_owed(self.question.asks[charge.nth].cost));
+        for Charge { nth, at, .. } in owed.filter(|charge| charge.counts(&self.question.asks[charge.nth])) {
+            let (ask, bucket) = (self.question.asks[nth], self.question.buckets[nth]);
             let request = Request::undo(&ask, at, self.question.now, self.question.prefix, bucket);
             let lane = self.question.cluster.lane(bucket).clone();
             refunds.push((nth, self.question.cluster.spawn(async move { lane.refund(request, until).await })));
