@@ -15,7 +15,7 @@ use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use crate::{
     api::{self, Api},
     health::Health,
-    service::{MESSAGE_BYTES_MAX, RateLimit, json_request, json_response},
+    service::{JsonError, MESSAGE_BYTES_MAX, RateLimit, json_request, json_response},
     trace::{Kind, Span},
 };
 
@@ -63,7 +63,12 @@ async fn json(State(served): State<Served>, headers: HeaderMap, body: Bytes) -> 
 async fn answer(served: &Served, headers: &HeaderMap, body: &[u8], span: Option<&Span>) -> Response {
     let request = match json_request(body) {
         Ok(request) => request,
-        Err(error) => return (StatusCode::BAD_REQUEST, format!("Bad Request: {error}\n")).into_response(),
+        Err(error) => {
+            if matches!(error, JsonError::TooMany(_)) {
+                served.service.limiter().metrics().invalid();
+            }
+            return (StatusCode::BAD_REQUEST, format!("Bad Request: {error}\n")).into_response();
+        }
     };
     // It is a check by another name: what closes those must close this.
     if let Err(refused) = served.api.may_check(api::authorization(headers), &request.domain) {

@@ -26,6 +26,12 @@ pub const HITS_MAX: i64 = 1 << 32;
 /// Counters that one request may touch; more is refused before anything is counted.
 pub const COUNTERS_MAX: usize = 256;
 
+/// Descriptors that one request may bring; those that no limit is for touch no counter, but have to be kept and answered.
+pub const DESCRIPTORS_MAX: usize = 1_024;
+
+/// Entries that all descriptors of one request may have together.
+pub const ENTRIES_MAX: usize = 16 * DESCRIPTORS_MAX;
+
 /// Longest key or value of an entry, in bytes. Envoy's headers are far shorter; what is longer is refused, not cut.
 pub const TEXT_MAX: usize = 128 << 10;
 

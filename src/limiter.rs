@@ -111,6 +111,10 @@ pub enum DecideError {
     TextTooLong { descriptor: usize, bytes: usize },
     #[error("the request touches more than {max} counters", max = crate::limit::COUNTERS_MAX)]
     TooManyCounters,
+    #[error("the request has more than {max} descriptors", max = crate::limit::DESCRIPTORS_MAX)]
+    TooManyDescriptors,
+    #[error("the request's descriptors have more than {max} entries", max = crate::limit::ENTRIES_MAX)]
+    TooManyEntries,
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -1,6 +1,7 @@
 //! Envoy's border: protobuf in, the limiter's words in between, protobuf out. The only place but `bench` and `call`
 //! that knows the rate limit service's messages.
 
+mod amount;
 mod guard;
 mod headers;
 mod json;
@@ -200,7 +201,9 @@ impl From<DecideError> for Status {
             DecideError::EmptyDomain
             | DecideError::NoDescriptors
             | DecideError::TextTooLong { .. }
-            | DecideError::TooManyCounters => Status::invalid_argument(error.to_string()),
+            | DecideError::TooManyCounters
+            | DecideError::TooManyDescriptors
+            | DecideError::TooManyEntries => Status::invalid_argument(error.to_string()),
         }
     }
 }

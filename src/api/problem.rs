@@ -143,7 +143,9 @@ impl From<DecideError> for ApiError {
             DecideError::EmptyDomain => field("domain", "name one of the domains that rule files have"),
             DecideError::NoDescriptors => field("descriptors", "send at least one"),
             DecideError::TextTooLong { .. } => field("descriptors", "send a digest of what is so long"),
-            DecideError::TooManyCounters => field("descriptors", "split the request"),
+            DecideError::TooManyCounters | DecideError::TooManyDescriptors | DecideError::TooManyEntries => {
+                field("descriptors", "split the request")
+            }
         }
     }
 }

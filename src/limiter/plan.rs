@@ -8,8 +8,8 @@ use smallvec::SmallVec;
 use super::{DecideError, Modes};
 use crate::{
     limit::{
-        Algorithm, COUNTERS_MAX, Cost, Descriptor, FailurePolicy, HITS_MAX, Limit, Request, SLIDING_LOG_MAX, TEXT_MAX,
-        Unit, UnixMicros,
+        Algorithm, COUNTERS_MAX, Cost, DESCRIPTORS_MAX, Descriptor, ENTRIES_MAX, FailurePolicy, HITS_MAX, Limit,
+        Request, SLIDING_LOG_MAX, TEXT_MAX, Unit, UnixMicros,
     },
     overrides::{Look, Row},
     rules::{
@@ -236,11 +236,19 @@ fn check(request: &Request<'_>) -> Result<(), DecideError> {
     if request.descriptors.is_empty() {
         return Err(DecideError::NoDescriptors);
     }
+    if request.descriptors.len() > DESCRIPTORS_MAX {
+        return Err(DecideError::TooManyDescriptors);
+    }
+    let mut entries = 0;
     for (index, descriptor) in request.descriptors.iter().enumerate() {
+        entries += descriptor.entries.len();
         let longest = descriptor.entries.iter().map(|entry| entry.key.len().max(entry.value.len())).max();
         if let Some(bytes) = longest.filter(|bytes| *bytes > TEXT_MAX) {
             return Err(DecideError::TextTooLong { descriptor: index, bytes });
         }
+    }
+    if entries > ENTRIES_MAX {
+        return Err(DecideError::TooManyEntries);
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use smallvec::smallvec;
 
 use super::*;
 use crate::{
-    limit::{Code, Descriptor, Entry, HITS_MAX, Micros, TEXT_MAX, Unit},
+    limit::{Code, DESCRIPTORS_MAX, Descriptor, ENTRIES_MAX, Entry, HITS_MAX, Micros, TEXT_MAX, Unit},
     rules::{self, Defaults, Source, Sources},
     store::memory::{Memory, MemorySettings},
 };
@@ -258,6 +258,13 @@ fn requests_that_say_too_little_or_too_much_are_refused() {
     let too_long = request(&asked, "api", &[descriptor("user=a"), descriptor(&text)]);
     assert_eq!(too_long, Err(DecideError::TextTooLong { descriptor: 1, bytes: TEXT_MAX + 1 }));
     assert!(request(&asked, "api", &[descriptor(&text[..text.len() - 1])]).is_ok());
+    let nothing = |number| vec![descriptor("nobody=x"); number];
+    assert!(request(&asked, "api", &nothing(DESCRIPTORS_MAX)).is_ok());
+    assert_eq!(request(&asked, "api", &nothing(DESCRIPTORS_MAX + 1)), Err(DecideError::TooManyDescriptors));
+    let entry = Entry { key: "nobody", value: "x" };
+    let wide = |number| [Descriptor { entries: std::iter::repeat_n(entry, number).collect(), hits: None, limit: None }];
+    assert!(request(&asked, "api", &wide(ENTRIES_MAX)).is_ok());
+    assert_eq!(request(&asked, "api", &wide(ENTRIES_MAX + 1)), Err(DecideError::TooManyEntries));
 }
 
 mod without_a_store {

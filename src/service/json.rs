@@ -7,19 +7,27 @@ use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimit
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
 
+use super::amount;
+use crate::limiter::DecideError;
+
 /// Every proto that is served, as protoc would describe it.
 pub const FILE_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tollgate.fds"));
 
 static POOL: LazyLock<DescriptorPool> =
     LazyLock::new(|| DescriptorPool::decode(FILE_DESCRIPTORS).expect("the build wrote these descriptors"));
 
-/// The body is no `RateLimitRequest`.
 #[derive(Debug, thiserror::Error)]
-#[error("the body is no RateLimitRequest: {0}")]
-pub struct JsonError(String);
+pub enum JsonError {
+    #[error("the body is no RateLimitRequest: {0}")]
+    Malformed(String),
+    /// It brings more than it may.
+    #[error(transparent)]
+    TooMany(DecideError),
+}
 
 pub fn json_request(body: &[u8]) -> Result<RateLimitRequest, JsonError> {
-    let wrong = |error: &dyn std::fmt::Display| JsonError(error.to_string());
+    amount::check_json(body).map_err(JsonError::TooMany)?;
+    let wrong = |error: &dyn std::fmt::Display| JsonError::Malformed(error.to_string());
     let mut reader = serde_json::Deserializer::from_slice(body);
     let message = DynamicMessage::deserialize(descriptor("RateLimitRequest"), &mut reader).map_err(|e| wrong(&e))?;
     reader.end().map_err(|e| wrong(&e))?;

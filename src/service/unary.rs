@@ -20,7 +20,7 @@ use prost::Message;
 use tonic::{Code, Status};
 
 use super::{
-    MESSAGE_BYTES_MAX, RateLimit,
+    MESSAGE_BYTES_MAX, RateLimit, amount,
     guard::{OwnPlaces, Wait},
     traced,
 };
@@ -137,11 +137,12 @@ impl RateLimit {
         }
     }
 
-    /// Counts a request that was not read for the client's or the crowd's sake.
+    /// Counts a request that was not read for the client's or the crowd's sake, or because it brings too much.
     pub(super) fn unread(&self, status: &Status) {
         match status.code() {
             Code::DeadlineExceeded => self.limiter.metrics().clients.slow(Surface::Grpc),
             Code::ResourceExhausted => self.limiter.metrics().shed(),
+            Code::InvalidArgument => self.limiter.metrics().invalid(),
             _ => {}
         }
     }
@@ -185,6 +186,7 @@ fn decoded(read: &[u8]) -> Result<RateLimitRequest, Status> {
     if u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize != message.len() {
         return Err(Status::internal("the request is not one gRPC message of the length that it says"));
     }
+    amount::check_message(message)?;
     RateLimitRequest::decode(message)
         .map_err(|error| Status::internal(format!("the request is no RateLimitRequest: {error}")))
 }

@@ -176,6 +176,32 @@ async fn resets_beyond_those_that_may_wait_to_be_taken_up_end_their_connection_a
     assert!(client.admits("api", &[("user", "after")]).await);
 }
 
+#[tokio::test]
+async fn requests_of_a_million_empty_parts_are_refused_before_they_are_decoded() {
+    const MILLION: usize = 1_000_000;
+    let (_rules, tollgate) = tollgate(&[]).await;
+    let client = tollgate.client();
+    let empty_entries = || {
+        let mut one = descriptor(&[("user", "alice")]);
+        one.entries.resize(MILLION, Default::default());
+        one
+    };
+    for descriptors in [vec![descriptor(&[]); MILLION], vec![empty_entries()], vec![descriptor(&[]); 1_025]] {
+        let refused = client.ask(request("api", descriptors)).await.expect_err("too many");
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    }
+    for part in ["{}", r#"{"entries":[{}]}"#] {
+        let body = format!(r#"{{"domain":"api","descriptors":[{}]}}"#, vec![part; 100_000].join(","));
+        let refused = post(tollgate.http, "/json", body).await.expect("an answer");
+        assert_eq!(refused.status, 400);
+        assert!(refused.body.contains("more than 1024 descriptors"), "{refused:?}");
+    }
+    assert_eq!(tollgate.metric("tollgate_requests_total{code=\"invalid\"}").await, 5.0);
+    let kb = tollgate.process.memory_kb("VmHWM");
+    assert!(kb < 100 << 10, "{kb} kB at most");
+    assert_eq!(client.ask(request("api", vec![descriptor(&[]); 1_024])).await.expect("answered").statuses.len(), 1_024);
+}
+
 /// One request may wait for Redis; a rule for each policy.
 async fn one_may_wait(redis: &RedisServer) -> (RulesDir, Tollgate) {
     let mut text = String::from("domain: api\ndescriptors:\n");
