@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     limit::{Cost, FailurePolicy, Limit, Micros, Reading, SECOND, UnixMicros},
-    store::{Ask, Key, Readings, Role, StoreError, denied, memory::Memory, owed::Owed},
+    store::{Ask, Gate, Key, Readings, Role, StoreError, denied, memory::Memory, owed::Owed},
 };
 
 /// One per ask, in order.
@@ -47,9 +47,8 @@ impl Degraded {
         now: UnixMicros,
     ) -> Result<(Readings, Policies), StoreError> {
         let policies = policies(plan, default);
-        let has = |policy| plan.asks.iter().zip(&policies).any(|(ask, p)| *p == policy && ask.role != Role::Shadow);
-        let blocked = has(FailurePolicy::Closed) || has(FailurePolicy::Error);
-        let mut local = self.ask_locally(plan, &policies, blocked, now).into_iter();
+        let is_error = failing_of(plan, &policies).is_some();
+        let mut local = self.ask_locally(plan, &policies, now).into_iter();
         let mut readings = Readings::new();
         for policy in &policies {
             readings.push(match policy {
@@ -62,8 +61,8 @@ impl Degraded {
         }
         let answers = plan.asks.iter().zip(&readings).map(|(ask, reading)| (ask.role, reading.admitted));
         let is_denied = denied(plan.gate, answers);
-        self.owe(plan, &policies, &readings, is_denied || blocked);
-        if has(FailurePolicy::Error) && !is_denied {
+        self.owe(plan, &policies, &readings, is_denied || is_error);
+        if is_error && !is_denied {
             return Err(error);
         }
         Ok((readings, policies))
@@ -79,27 +78,26 @@ impl Degraded {
         }
     }
 
-    /// The readings of the limits that count locally, in order. Where `blocked`, they say what they would, and nothing
-    /// is charged: a limit of 0 is asked with them, which denies.
-    fn ask_locally(&self, plan: &Plan<'_>, policies: &Policies, blocked: bool, now: UnixMicros) -> Readings {
+    /// The readings of the limits that count locally, in order, and what follows them. The other limits with a say are
+    /// asked with them as they will be answered, so that the memory charges what the verdict admits and nothing else:
+    /// where that is a refusal, as a limit of 0.
+    fn ask_locally(&self, plan: &Plan<'_>, policies: &Policies, now: UnixMicros) -> Readings {
         let local = plan.asks.iter().zip(policies).filter(|(_, policy)| **policy == FailurePolicy::Local);
         let mut asks: SmallVec<[Ask<'_>; 4]> =
             local.map(|(ask, _)| Ask { limit: self.share(ask.limit), ..*ask }).collect();
         if asks.is_empty() {
             return Readings::new();
         }
-        if blocked {
-            let key = Key { limit_name: "blocked", ..asks[0].key };
-            let limit = Limit { requests: 0, burst: 0, ..asks[0].limit };
-            asks.push(Ask {
-                key,
-                limit,
-                cost: Cost { hits: 1, charge_denied: false },
-                role: Role::Enforced,
-                ..asks[0]
-            });
+        let has = |role, policy| plan.asks.iter().zip(policies).any(|(ask, p)| (ask.role, *p) == (role, policy));
+        // One of a kind refuses as well as many. An error is no admission either, whatever role it has.
+        if has(Role::Enforced, FailurePolicy::Closed) || failing_of(plan, policies).is_some() {
+            asks.push(refusing(&asks[0], "blocked", Role::Enforced));
         }
-        self.local.apply(&asks, plan.gate, now)
+        if has(Role::Quota, FailurePolicy::Closed) {
+            asks.push(refusing(&asks[0], "blocked quota", Role::Quota));
+        }
+        let quota_open = plan.gate.quota_open || has(Role::Quota, FailurePolicy::Open);
+        self.local.apply(&asks, Gate { quota_open, ..plan.gate }, now)
     }
 
     /// This replica's part of a limit: at least 1, but 0 stays 0.
@@ -113,9 +111,18 @@ impl Degraded {
 const OPEN: Reading = Reading { admitted: true, remaining: 0, reset: Micros(0) };
 const CLOSED: Reading = Reading { admitted: false, remaining: 0, reset: SECOND };
 
+/// A limit of 0 beside `ask`, which refuses with this role and charges nothing.
+fn refusing<'a>(ask: &Ask<'a>, limit_name: &'a str, role: Role) -> Ask<'a> {
+    let limit = Limit { requests: 0, burst: 0, ..ask.limit };
+    Ask { key: Key { limit_name, ..ask.key }, limit, cost: Cost { hits: 1, charge_denied: false }, role, ..*ask }
+}
+
 /// The first limit with a say whose policy is to answer with an error.
 pub(super) fn failing(plan: &Plan<'_>, default: FailurePolicy) -> Option<usize> {
-    let policies = policies(plan, default);
+    failing_of(plan, &policies(plan, default))
+}
+
+fn failing_of(plan: &Plan<'_>, policies: &Policies) -> Option<usize> {
     let says = |index: &usize| plan.asks[*index].role != Role::Shadow;
     (0..policies.len()).filter(says).find(|index| policies[*index] == FailurePolicy::Error)
 }

@@ -1,6 +1,7 @@
 mod charges;
 mod overrides;
 mod reference;
+mod without_a_store;
 
 use std::path::PathBuf;
 
@@ -265,58 +266,6 @@ fn requests_that_say_too_little_or_too_much_are_refused() {
     let wide = |number| [Descriptor { entries: std::iter::repeat_n(entry, number).collect(), hits: None, limit: None }];
     assert!(request(&asked, "api", &wide(ENTRIES_MAX)).is_ok());
     assert_eq!(request(&asked, "api", &wide(ENTRIES_MAX + 1)), Err(DecideError::TooManyEntries));
-}
-
-mod without_a_store {
-    use super::*;
-
-    const POLICIES: &str = "
-domain: api
-descriptors:
-  - {key: open, on_store_failure: open, rate_limit: {unit: minute, requests_per_unit: 1}}
-  - {key: closed, on_store_failure: closed, rate_limit: {unit: minute, requests_per_unit: 1}}
-  - {key: local, on_store_failure: local, rate_limit: {unit: minute, requests_per_unit: 4}}
-  - {key: error, on_store_failure: error, rate_limit: {unit: minute, requests_per_unit: 1}}
-";
-
-    /// Two replicas, and a store that never answers.
-    fn answers(degraded: &Degraded, rules: &Rules, descriptors: &[&'static str]) -> Result<Decision, StoreError> {
-        let descriptors = descriptors.iter().map(|text| descriptor(text)).collect();
-        let request = Request { domain: "api", descriptors, hits: 1, own: None };
-        let plan = Plan::of(&request, (rules, None), MODES, || NOW).expect("well formed");
-        let failure = StoreError::Unreachable("gone".into());
-        let (readings, policies) = degraded.answer(&plan, MODES.on_store_failure, failure, NOW)?;
-        Ok(judge::judge(&plan, &readings, &policies))
-    }
-
-    #[test]
-    fn each_limit_is_answered_by_its_policy() {
-        let asked = asked(POLICIES, MODES);
-        let snapshot = asked.limiter.snapshot();
-        let degraded = Degraded::new(Arc::new(Memory::new(MemorySettings::default())), 2);
-        let answers = |descriptors: &[&'static str]| answers(&degraded, &snapshot.rules, descriptors);
-        let open = answers(&["open=1"]).expect("open answers");
-        assert_eq!((open.overall, open.statuses[0].limit.is_none()), (Code::Ok, true));
-        assert_eq!(open.degraded, Some(FailurePolicy::Open));
-        let closed = answers(&["closed=1"]).expect("closed answers");
-        assert_eq!((closed.overall, closed.statuses[0].reset), (Code::OverLimit, Some(Micros(1_000_000))));
-        assert!(answers(&["error=1"]).is_err());
-        let local: Vec<_> = (0..3).map(|_| answers(&["local=1"]).expect("local answers").overall).collect();
-        assert_eq!(local, [Code::Ok, Code::Ok, Code::OverLimit], "a limit of 4 is 2 for each of two replicas");
-    }
-
-    #[test]
-    fn a_definite_denial_beats_closed_beats_error_beats_open() {
-        let asked = asked(POLICIES, MODES);
-        let snapshot = asked.limiter.snapshot();
-        let degraded = Degraded::new(Arc::new(Memory::new(MemorySettings::default())), 4);
-        let answers = |descriptors: &[&'static str]| answers(&degraded, &snapshot.rules, descriptors);
-        assert_eq!(answers(&["closed=1", "error=1", "open=1"]).expect("denied").overall, Code::OverLimit);
-        assert!(answers(&["error=1", "open=1", "local=1"]).is_err());
-        let first = answers(&["local=1"]).expect("not charged by what was refused");
-        assert_eq!(first.overall, Code::Ok);
-        assert_eq!(answers(&["error=1", "local=1"]).expect("local denies").overall, Code::OverLimit);
-    }
 }
 
 #[test]
