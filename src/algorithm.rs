@@ -154,7 +154,8 @@ impl State {
     }
 
     /// The same hits in at most `heap` bytes of heap, as far as that goes: hits close together are taken as of the
-    /// latest, all of them if need be. Never counts fewer; what a full memory store does rather than grow.
+    /// latest, all of them if need be. Never counts fewer; what a full memory store does rather than grow,
+    /// and debts to Redis beyond their room.
     pub fn thinned(self, limit: &Limit, heap: usize) -> State {
         thin::thinned(self, limit, heap)
     }

@@ -1,5 +1,6 @@
 //! The same hits in less memory, for a store that is full: what lies close together in time is taken as of the latest.
-//! Counts are never lower for it and no hit is forgotten early; some are held longer. Only the memory store does this.
+//! Counts are never lower for it and no hit is forgotten early; some are held longer. Only the memory store
+//! does this, and the debts to Redis that are kept in this process.
 
 use super::{
     State,

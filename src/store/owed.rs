@@ -131,7 +131,12 @@ impl Owed {
         let Debt { state, hits: sum, .. } = known.unwrap_or(Debt { limit: *limit, state: State::Empty, hits: 0 });
         // Beyond the limit more would make no difference; a log keeps no more than that anyway.
         let (state, _) = step(limit, state, Cost { hits, charge_denied: true }, now);
-        let debt = Debt { limit: *limit, state, hits: sum.saturating_add_signed(hits) };
+        let mut debt = Debt { limit: *limit, state, hits: sum.saturating_add_signed(hits) };
+        let grown = debt.bytes().saturating_sub(before);
+        if before > 0 && grown > 0 && self.bytes.load(Relaxed) + grown > self.bytes_max {
+            // Its hits stay, only when they came is remembered less exactly.
+            debt.state = debt.state.thinned(limit, before.saturating_sub(DEBT_BYTES));
+        }
         self.bytes.fetch_add(debt.bytes(), Relaxed);
         self.bytes.fetch_sub(before, Relaxed);
         shard.insert(counter, debt);

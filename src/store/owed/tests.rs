@@ -106,9 +106,35 @@ async fn debts_beyond_the_room_are_dropped_and_counted() {
         owed.add(&ask(&[Entry { key: "user", value: user }], hourly(Algorithm::SlidingWindow), 2));
     }
     assert_eq!((owed.counters(), owed.hits(Outcome::Dropped)), (10, 40));
-    // Those that are known still grow.
+    // Those that are known still take hits.
     owed.add(&ask(&[Entry { key: "user", value: "0" }], hourly(Algorithm::SlidingWindow), 2));
     assert_eq!((owed.counters(), owed.hits(Outcome::Dropped)), (10, 40));
+}
+
+#[tokio::test]
+async fn known_debts_beyond_the_room_keep_their_hits_in_the_bytes_that_they_have() {
+    const HITS: u64 = 1_000;
+    for algorithm in Algorithm::ALL {
+        let limit = Limit { requests: 5_000, burst: 5_000, ..hourly(algorithm) };
+        let (owed, roomy) = (Owed::with_room(NOW, 3 * DEBT_BYTES), Owed::new(NOW));
+        let mut now = NOW;
+        for _ in 0..HITS {
+            now = UnixMicros(now.0 + SECOND.0);
+            for owed in [&owed, &roomy] {
+                for entries in [ALICE, BOB] {
+                    owed.charge(owed.keys.counter(&ask(entries, limit, 1)), &limit, 1, now);
+                }
+            }
+            // A debt that is begun within the room may end beyond it, by its first hit.
+            assert!(owed.bytes.load(Relaxed) <= 4 * DEBT_BYTES, "{algorithm:?}: {:?}", owed.bytes);
+        }
+        let due = |owed: &Owed| {
+            let debt = owed.remove(owed.keys.counter(&ask(BOB, limit, 1))).expect("it is known");
+            (debt.due(now), debt.hits)
+        };
+        assert!(due(&owed) >= due(&roomy), "{algorithm:?}");
+        assert_eq!(owed.hits(Outcome::Dropped), 0, "{algorithm:?}");
+    }
 }
 
 #[tokio::test]
