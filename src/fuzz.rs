@@ -24,6 +24,7 @@ use crate::{
     store::{
         Store,
         memory::{Memory, MemorySettings},
+        owed::Owed,
         reset::{Home, Resets},
     },
 };
@@ -128,7 +129,8 @@ fn new_api() -> (Runtime, Router) {
     let overrides = Arc::new(Overrides::here(None).expect("in memory it can't fail"));
     overrides.prepare(&limiter.snapshot().rules);
     let fallback = Arc::new(Memory::new(MemorySettings::default()));
-    let resets = Resets { home: Home::Memory(Arc::clone(&fallback)), fallback };
+    let owed = Arc::new(Owed::new(UnixMicros(0)));
+    let resets = Resets { home: Home::Memory(Arc::clone(&fallback)), fallback, owed };
     let api = Api {
         limiter: limiter.with_run_time(RunTime { overrides, resets }),
         store_timeout: Duration::from_secs(1),

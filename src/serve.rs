@@ -198,7 +198,13 @@ impl Limiting {
         (control, closed): (&TaskTracker, &CancellationToken),
     ) -> anyhow::Result<Limiting> {
         let degraded = Arc::new(backend::stand_in(settings, local));
-        let run_time = run_time::open(&backend, &settings.store, local, (publisher, metrics), (control, closed))?;
+        let run_time = run_time::open(
+            &backend,
+            &settings.store,
+            (local, &degraded.owed),
+            (publisher, metrics),
+            (control, closed),
+        )?;
         Ok(Limiting {
             run_time,
             snapshot: Arc::clone(&publisher.snapshot),

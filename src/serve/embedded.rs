@@ -61,7 +61,7 @@ impl Embedded {
         let degraded = Arc::new(backend::stand_in(settings, &local));
         let store = backend.open(&degraded.owed, &tasks, &stop);
         let seen_by = (&publisher, &*metrics);
-        let run_time = run_time::open(&backend, &settings.store, &local, seen_by, (&tasks, &stop))?;
+        let run_time = run_time::open(&backend, &settings.store, (&local, &degraded.owed), seen_by, (&tasks, &stop))?;
         let modes = modes(&settings.decisions, true);
         let (seen, told) = (Arc::clone(&degraded), Arc::clone(&metrics));
         tasks.spawn(backend::be_present(store.clone(), seen, told, stop.clone()));

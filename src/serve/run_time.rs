@@ -12,6 +12,7 @@ use crate::{
     settings::StoreSettings,
     store::{
         memory::Memory,
+        owed::Owed,
         redis::Side,
         reset::{Home, Resets},
     },
@@ -21,7 +22,7 @@ use crate::{
 pub(super) fn open(
     backend: &Backend,
     settings: &StoreSettings,
-    fallback: &Arc<Memory>,
+    (fallback, owed): (&Arc<Memory>, &Arc<Owed>),
     (publisher, metrics): (&Publisher, &Metrics),
     (tasks, stop): (&TaskTracker, &CancellationToken),
 ) -> anyhow::Result<RunTime> {
@@ -46,5 +47,5 @@ pub(super) fn open(
     publisher.show_rules_to(&overrides);
     metrics.show_overrides(&overrides);
     tasks.spawn(stop.clone().run_until_cancelled_owned(Arc::clone(&overrides).run(heard)));
-    Ok(RunTime { overrides, resets: Resets { home, fallback: Arc::clone(fallback) } })
+    Ok(RunTime { overrides, resets: Resets { home, fallback: Arc::clone(fallback), owed: Arc::clone(owed) } })
 }

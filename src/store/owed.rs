@@ -54,7 +54,7 @@ pub struct Owed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Charged,
-    /// Their window passed before anybody asked about their counter again.
+    /// Their window passed, or their counter was reset, before anybody asked about it again.
     Expired,
     /// There was no room to remember them.
     Dropped,
@@ -173,6 +173,15 @@ impl Owed {
         Some((due, Box::new(taken)))
     }
 
+    /// Forgets what is owed for the counter of an ask, which begins afresh.
+    pub fn forget(&self, ask: &Ask<'_>) {
+        if self.counters.load(Relaxed) > 0
+            && let Some(debt) = self.remove(self.keys.counter(ask))
+        {
+            self.count(Outcome::Expired, debt.hits);
+        }
+    }
+
     /// Forgets what means nothing any more, a part of all each time.
     pub fn sweep(&self) {
         if self.counters.load(Relaxed) == 0 {
@@ -183,7 +192,7 @@ impl Owed {
         shard.retain(|_, debt| {
             let is_due = debt.due(now) > 0;
             if !is_due {
-                self.forget(debt);
+                self.removed(debt);
                 self.count(Outcome::Expired, debt.hits);
             }
             is_due
@@ -202,11 +211,11 @@ impl Owed {
 
     fn remove(&self, counter: Fingerprint) -> Option<Debt> {
         let debt = self.shard(counter).lock().remove(&counter)?;
-        self.forget(&debt);
+        self.removed(&debt);
         Some(debt)
     }
 
-    fn forget(&self, debt: &Debt) {
+    fn removed(&self, debt: &Debt) {
         self.counters.fetch_sub(1, Relaxed);
         self.bytes.fetch_sub(debt.bytes(), Relaxed);
     }

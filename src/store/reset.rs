@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Ask, StoreError, memory::Memory, redis::Side, split::is_per_second};
+use super::{Ask, StoreError, memory::Memory, owed::Owed, redis::Side, split::is_per_second};
 use crate::{algorithm::State, limit::UnixMicros};
 
 /// Where counters are, for whoever resets or explains them: apart from the ways that decisions go.
@@ -14,6 +14,8 @@ pub struct Resets {
     pub home: Home,
     /// Where this replica counts while the store can't be reached.
     pub fallback: Arc<Memory>,
+    /// What this replica is yet to charge in the store.
+    pub owed: Arc<Owed>,
 }
 
 #[derive(Clone)]
@@ -54,7 +56,10 @@ impl Resets {
                 per_second.reset(&of(true), None).await?;
             }
         }
-        asks.iter().for_each(|ask| self.fallback.reset(ask));
+        for ask in asks {
+            self.fallback.reset(ask);
+            self.owed.forget(ask);
+        }
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 
 mod audit;
 mod force;
+mod owed;
 
 use serde_json::{Value, json};
 

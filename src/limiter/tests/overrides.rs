@@ -4,7 +4,10 @@ use super::*;
 use crate::{
     moment,
     overrides::{Condition, Overrides, RunTime, Wish},
-    store::reset::{Home, Resets},
+    store::{
+        owed::Owed,
+        reset::{Home, Resets},
+    },
 };
 
 const RULES: &str = "
@@ -122,7 +125,8 @@ fn with_run_time(yaml: &str, rows: &[(&str, &str, Option<&str>)]) -> Asked {
         runtime.block_on(overrides.write(&wish, NOW)).expect("it is kept in memory");
     }
     let fallback = Arc::new(Memory::new(MemorySettings::default()));
-    let resets = Resets { home: Home::Memory(Arc::clone(&fallback)), fallback };
+    let owed = Arc::new(Owed::new(UnixMicros(0)));
+    let resets = Resets { home: Home::Memory(Arc::clone(&fallback)), fallback, owed };
     Asked { limiter: limiter.with_run_time(RunTime { overrides, resets }) }
 }
 

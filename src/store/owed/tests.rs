@@ -99,6 +99,20 @@ async fn debt_is_never_more_than_the_whole_limit() {
 }
 
 #[tokio::test]
+async fn debt_of_a_counter_that_begins_afresh_is_forgotten_and_no_other() {
+    let (owed, limit) = (Arc::new(Owed::new(NOW)), hourly(Algorithm::SlidingWindow));
+    owed.forget(&ask(ALICE, limit, 1));
+    for entries in [ALICE, BOB] {
+        owed.add(&ask(entries, limit, 3));
+    }
+    owed.forget(&ask(ALICE, limit, 1));
+    assert_eq!((owed.counters(), outcomes(&owed)), (1, [0, 3, 0, 0]));
+    let asks = [ask(ALICE, limit, 1), ask(BOB, limit, 1)];
+    let (due, _debts) = owed.before(&asks).expect("bob's");
+    assert_eq!((due.len(), due[0].key.entries[0].value), (3, "bob"));
+}
+
+#[tokio::test]
 async fn debts_beyond_the_room_are_dropped_and_counted() {
     let owed = Arc::new(Owed::with_room(NOW, 10 * DEBT_BYTES));
     let users: Vec<String> = (0..30).map(|user| user.to_string()).collect();
