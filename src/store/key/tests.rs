@@ -111,3 +111,15 @@ fn buckets_are_the_same_in_every_release() {
 }
 
 const PINNED: u32 = 60;
+
+#[test]
+fn long_names_of_domains_in_any_script_have_keys_of_their_own() {
+    let long: Vec<String> = [43, 44].map(|times| "日".repeat(times)).into();
+    let keys: Vec<String> = long.iter().map(|domain| of_domain("pre:", "overrides", domain)).collect();
+    assert_ne!(keys[0], keys[1]);
+    for key in &keys {
+        // Five characters of three bytes, and a sixth that is cut.
+        assert!(key.starts_with("pre:tg1:overrides:{日日日日日\u{fffd}%~") && key.ends_with('}'), "{key}");
+    }
+    assert_eq!(of_domain("", "overrides", "日"), "tg1:overrides:{日}");
+}
