@@ -81,9 +81,10 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
     let (tls, certificates) = load(&settings.listeners.tls)?.unzip();
     let (http_tls, http_certificates) = load(&settings.listeners.http_tls)?.unzip();
     let bound = bind(&settings.listeners).await?;
-    // `goaway` ends connections, `closed` what they needed: the store's tasks outlive the last request.
+    // `goaway` ends connections that decide, `closed` what they needed: the store's tasks outlive the last request, and so
+    // does what tells how they fare.
     let (goaway, closed) = (CancellationToken::new(), CancellationToken::new());
-    let control = TaskTracker::new();
+    let (deciding, control) = (TaskTracker::new(), TaskTracker::new());
     let local = Arc::new(Memory::new(MemorySettings { max_bytes: settings.store.memory_max_bytes }));
     let limiting = Limiting::open(&settings, backend, &local, (&publisher, &metrics), (&control, &closed))?;
 
@@ -97,16 +98,20 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
     let health = Arc::new(Health::new(reporter, store.clone(), Arc::clone(&snapshot), settings.health).await);
 
     let mut parts = Parts::new();
-    let mut serve_http = |surface: Surface, listener, tls, router| {
-        let (bounds, metrics, stop) = (settings.overload, Arc::clone(&metrics), closed.clone());
+    let mut serve_http = |surface: Surface, listener, tls, router, stop: &CancellationToken| {
+        let (bounds, metrics, stop) = (settings.overload, Arc::clone(&metrics), stop.clone());
         let serving = HttpListener { surface, router, tls, bounds, metrics, stop }.serve(listener);
-        parts.spawn(serving.map(move |()| (surface.name(), Ok(()))));
+        let serving = serving.map(move |()| (surface.name(), Ok(())));
+        match surface {
+            Surface::Http => parts.spawn(deciding.track_future(serving)),
+            _ => parts.spawn(serving),
+        };
     };
-    serve_http(Surface::Http, bound.http, http_tls, http::router(Arc::clone(&health), service, api));
-    serve_http(Surface::Admin, bound.admin, None, admin::router(Arc::clone(&snapshot), reload, explaining));
+    serve_http(Surface::Http, bound.http, http_tls, http::router(Arc::clone(&health), service, api), &goaway);
+    serve_http(Surface::Admin, bound.admin, None, admin::router(Arc::clone(&snapshot), reload, explaining), &closed);
     if let Some(listener) = bound.metrics {
         let router = admin::metrics_router(&settings.listeners.metrics_path, snapshot, Arc::clone(&metrics));
-        serve_http(Surface::Metrics, listener, None, router);
+        serve_http(Surface::Metrics, listener, None, router, &closed);
     }
     limiting.start_chores(&settings, store, local, (&control, &closed));
     let watched = Arc::clone(&health);
@@ -133,7 +138,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
     };
     // The acceptor is gone with the select, and its listener with this.
     drop(bound.grpc);
-    wind_down(&settings, cores, parts, control, (goaway, closed)).await;
+    wind_down(&settings, (cores, deciding), (parts, control), (goaway, closed)).await;
     ended_early.map_or(Ok(()), Err)
 }
 
@@ -153,14 +158,13 @@ async fn has_rules(
 /// Lets what was begun be finished, and then all end that it needed.
 async fn wind_down(
     settings: &Settings,
-    cores: Vec<Core>,
-    mut parts: Parts,
-    control: TaskTracker,
+    (cores, deciding): (Vec<Core>, TaskTracker),
+    (mut parts, control): (Parts, TaskTracker),
     (goaway, closed): (CancellationToken, CancellationToken),
 ) {
     goaway.cancel();
     info!("finishing requests in flight");
-    let finished = finish(cores, settings).await;
+    let finished = finish(cores, deciding, settings).await;
     closed.cancel();
     control.close();
     let rest = async {
@@ -282,11 +286,13 @@ async fn drain(settings: &Settings, health: &Health) {
     time::sleep(settings.process.drain_delay).await;
 }
 
-/// Waits for the last connections; `false` if some had to be left.
-async fn finish(cores: Vec<Core>, settings: &Settings) -> bool {
+/// Waits for the last connections, those of the cores and those over HTTP; `false` if some had to be left.
+async fn finish(cores: Vec<Core>, deciding: TaskTracker, settings: &Settings) -> bool {
     let joined = tokio::task::spawn_blocking(|| cores.into_iter().all(|core| core.join().is_ok()));
-    match time::timeout(settings.process.shutdown_timeout, joined).await {
-        Ok(all) => all.unwrap_or(false),
+    deciding.close();
+    let all = async { tokio::join!(joined, deciding.wait()) };
+    match time::timeout(settings.process.shutdown_timeout, all).await {
+        Ok((joined, ())) => joined.unwrap_or(false),
         Err(_) => {
             warn!(after = ?settings.process.shutdown_timeout, "connections are left unfinished");
             false

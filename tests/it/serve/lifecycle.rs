@@ -2,11 +2,17 @@
 
 use std::process::Output;
 
+use tokio::net::TcpStream;
 use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use super::PER_USER;
-use crate::harness::{Load, RulesDir, Tollgate, channel, descriptor, request, run_to_end};
+use crate::{
+    harness::{
+        Load, REDIS_CONNECTIONS, RulesDir, Tollgate, channel, descriptor, eventually, post, request, run_to_end,
+    },
+    redis_server::RedisServer,
+};
 
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
@@ -101,6 +107,32 @@ async fn sigterm_under_load_loses_no_request_that_was_begun_and_exits_0() {
     for status in answers.iter().filter_map(|answer| answer.as_ref().err()) {
         // Whoever comes after the listener closed finds nobody; whoever was let in is answered.
         assert!(never_began(status), "lost: {status:?}");
+    }
+}
+
+#[tokio::test]
+async fn sigterm_leaves_it_to_redis_to_answer_what_came_over_http() {
+    let rules = RulesDir::with("api.yaml", PER_USER);
+    let json = r#"{"domain": "api", "descriptors": [{"entries": [{"key": "user", "value": "alice"}]}]}"#;
+    for (path, body) in [("/json", json), ("/v1/check", r#"{"domain": "api", "user": "alice"}"#)] {
+        let redis = RedisServer::start();
+        let url = redis.address();
+        let env = [("REDIS_URL", &*url), ("TOLLGATE_STORE_TIMEOUT", "20s"), ("TOLLGATE_ON_STORE_FAILURE", "closed")];
+        let mut tollgate = Tollgate::start_with(rules.path(), &env).await;
+        tollgate.redis_connections_are(REDIS_CONNECTIONS).await;
+        redis.freeze();
+        let at = tollgate.http;
+        let waiting = tokio::spawn(post(at, path, body));
+        eventually("it waits for Redis", || async {
+            (tollgate.metric("tollgate_redis_batches_total").await == 1.0).then_some(())
+        })
+        .await;
+        tollgate.process.signal("TERM");
+        eventually("the listener is closed", || async { TcpStream::connect(at).await.err() }).await;
+        redis.thaw();
+        let answer = waiting.await.unwrap().expect("an answer");
+        assert_eq!(answer.status, 200, "{path}: the policy would refuse: {answer:?}");
+        assert_eq!(tollgate.process.end().await.code(), Some(0), "{}", tollgate.process.log());
     }
 }
 
