@@ -145,7 +145,9 @@ fn full_form_only(request: &CheckRequest) -> Result<(), ApiError> {
             hint: Some("split the request".into()),
         });
     }
-    for (index, _) in request.descriptors.iter().enumerate().filter(|(_, it)| it.entries.is_empty()) {
+    // Of those that are too many nothing more is said.
+    let within = request.descriptors.iter().take(DESCRIPTORS_MAX).enumerate();
+    for (index, _) in within.filter(|(_, it)| it.entries.is_empty()) {
         faults.push(Fault {
             place: format!("descriptors[{index}].entries"),
             what: "a descriptor without entries meets no rule".into(),

@@ -59,3 +59,11 @@ fn what_answered_in_the_stores_place_is_named_and_no_limit_is_no_number() {
     let wanted = CheckResponse { allowed: true, degraded: "open".into(), ..CheckResponse::default() };
     assert_eq!(answer(&free), Checked { answer: wanted, policies: vec![] });
 }
+
+#[test]
+fn a_check_of_countless_empty_descriptors_is_refused_in_few_words() {
+    let request = CheckRequest { descriptors: vec![Descriptor::default(); 100_000], ..CheckRequest::default() };
+    let Err(ApiError::Invalid(faults)) = full_form_only(&request) else { panic!("it is refused") };
+    assert_eq!(faults.len(), 1 + DESCRIPTORS_MAX);
+    assert_eq!(faults[0].what, "a check has at most 256");
+}
