@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+pub(crate) use self::look::refusing;
 use self::memory::Memory;
 pub use self::readings::Readings;
 use self::redis::Redis;

@@ -10,8 +10,8 @@ use super::{
     replicas::Replicas,
 };
 use crate::{
-    limit::{Cost, FailurePolicy, Limit, Micros, Reading, SECOND, UnixMicros},
-    store::{Ask, Gate, Key, Readings, Role, StoreError, denied, memory::Memory, owed::Owed},
+    limit::{FailurePolicy, Limit, Micros, Reading, SECOND, UnixMicros},
+    store::{Ask, Gate, Readings, Role, StoreError, denied, memory::Memory, owed::Owed, refusing},
 };
 
 /// One per ask, in order.
@@ -91,10 +91,10 @@ impl Degraded {
         let has = |role, policy| plan.asks.iter().zip(policies).any(|(ask, p)| (ask.role, *p) == (role, policy));
         // One of a kind refuses as well as many. An error is no admission either, whatever role it has.
         if has(Role::Enforced, FailurePolicy::Closed) || failing_of(plan, policies).is_some() {
-            asks.push(refusing(&asks[0], "blocked", Role::Enforced));
+            asks.push(refusing(&asks[0]));
         }
         if has(Role::Quota, FailurePolicy::Closed) {
-            asks.push(refusing(&asks[0], "blocked quota", Role::Quota));
+            asks.push(Ask { role: Role::Quota, ..refusing(&asks[0]) });
         }
         let quota_open = plan.gate.quota_open || has(Role::Quota, FailurePolicy::Open);
         self.local.apply(&asks, Gate { quota_open, ..plan.gate }, now)
@@ -110,12 +110,6 @@ impl Degraded {
 
 const OPEN: Reading = Reading { admitted: true, remaining: 0, reset: Micros(0) };
 const CLOSED: Reading = Reading { admitted: false, remaining: 0, reset: SECOND };
-
-/// A limit of 0 beside `ask`, which refuses with this role and charges nothing.
-fn refusing<'a>(ask: &Ask<'a>, limit_name: &'a str, role: Role) -> Ask<'a> {
-    let limit = Limit { requests: 0, burst: 0, ..ask.limit };
-    Ask { key: Key { limit_name, ..ask.key }, limit, cost: Cost { hits: 1, charge_denied: false }, role, ..*ask }
-}
 
 /// The first limit with a say whose policy is to answer with an error.
 pub(super) fn failing(plan: &Plan<'_>, default: FailurePolicy) -> Option<usize> {

@@ -64,7 +64,7 @@ pub(super) fn uncharged<'a>(ask: &Ask<'a>) -> Ask<'a> {
 
 /// A limit of 0, which denies the request that it stands in: of its other asks only those are charged that count denied
 /// hits. `beside` one of them, so that it is asked about in the same place.
-pub(super) fn refusing<'a>(beside: &Ask<'a>) -> Ask<'a> {
+pub(crate) fn refusing<'a>(beside: &Ask<'a>) -> Ask<'a> {
     Ask {
         key: Key { limit_name: "denied elsewhere", ..beside.key },
         limit: Limit { requests: 0, burst: 0, ..beside.limit },

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::parts::{Charge, Part, Phase, REFUND_PATIENCE, parts};
 use super::redis::{Mismatch, Redis};
-use super::{Ask, Gate, Readings, Role, StoreError, denied, look::refusing};
+use super::{Ask, Gate, Readings, Role, StoreError, denied, refusing};
 use crate::limit::{Cost, Limit, Reading, SECOND};
 
 /// A handle on both, cheap to clone.

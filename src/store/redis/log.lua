@@ -134,7 +134,7 @@ if USES[2] then
     local used, skip = 0, 0
     if A[k] then
       used, skip = B[k], C[k]
-      local oldest = 0
+      local oldest
       while skip < C[k] + D[k] do
         local time, gone = entry(k, skip)
         if time + window > at then
@@ -145,7 +145,7 @@ if USES[2] then
       end
       -- A sum that isn't that of its entries, or one of them out of order: to look at all of them for every request would
       -- cost too much.
-      if used < 0 or (used > 0) ~= (oldest > 0) or oldest > A[k] then
+      if used < 0 or (used > 0) ~= (oldest ~= nil) or (oldest or 0) > A[k] then
         spoilt(k)
         used, skip = 0, 0
       end

@@ -163,8 +163,11 @@ impl Runner {
                 // A time that is passed in is no time of Redis', so neither can a deadline be.
                 _ if now > 0 => 0,
                 None => clock.at(deadline),
-                // By that node's clock. While it isn't connected none is known, and nothing is sent.
-                Some(link) => link.watch().borrow().as_ref().map_or(0, |live| RedisClock::new(live.clock).at(deadline)),
+                // By that node's clock; while it isn't connected that isn't known, and ours is better than none.
+                Some(link) => {
+                    let theirs = link.watch().borrow().as_ref().map(|live| RedisClock::new(live.clock).at(deadline));
+                    theirs.unwrap_or_else(|| clock.at(deadline))
+                }
             };
             let requests = waiting.iter().map(|waiting| &waiting.request);
             let (batch, cmd) = Batch::new(requests, &self.script, &self.channel, now, by);
@@ -294,21 +297,19 @@ impl Runner {
     }
 
     /// An error reply means that nothing was charged: then one bad request must not fail the others of its batch.
-    fn judge(&mut self, flight: Flight, error: &RedisError) {
+    fn judge(&mut self, mut flight: Flight, error: &RedisError) {
         let extent = error.code().map(|_| faults::class_of(error).extent);
-        let (link, is_asking) = (flight.link(self.link.as_ref()), flight.is_asking());
         if extent.is_some() {
-            link.iter().for_each(|link| link.name(error));
+            flight.link(self.link.as_ref()).iter().for_each(|link| link.name(error));
+            flight.waiting.iter_mut().for_each(|waiting| waiting.unsent());
         }
+        let is_own = !flight.is_asking();
         let Flight { mut waiting, .. } = flight;
-        if extent.is_some() {
-            waiting.iter_mut().for_each(|waiting| waiting.unsent());
-        }
         match error.code() {
             Some("MOVED") if self.guide.is_some() => self.lose(waiting, error),
             Some("ASK" | "TRYAGAIN") if self.guide.is_some() && waiting.len() == 1 => self.ask(waiting, error),
             Some(code) if extent == Some(Extent::Node) => {
-                if !is_asking {
+                if is_own {
                     self.complain(code);
                 }
                 self.fail(waiting, &error.to_string());
@@ -321,7 +322,7 @@ impl Runner {
             Some(_) => self.refuse(waiting, &error.to_string()),
             // The connection broke, so what Redis did is unknown.
             None => {
-                if !is_asking {
+                if is_own {
                     self.complain(&error.to_string());
                 }
                 self.fail(waiting, &error.to_string());

@@ -45,7 +45,8 @@ pub struct Tally {
     pub mismatches: Count,
     /// How, if the last connection found so.
     pub(super) mismatch: Mutex<Option<Mismatch>>,
-    /// Charges of a request over several buckets of a Cluster that were given back, because a later part denied it.
+    /// Charges of a request over several buckets or Redis that were given back: a later part denied it, or failed, or its
+    /// caller has gone.
     pub refunds: Count,
     /// Of those, how many had no answer in time: what they were to give back may stay charged.
     pub refunds_failed: Count,
