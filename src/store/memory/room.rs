@@ -26,8 +26,6 @@ impl Share {
 struct Claim {
     /// Bytes that it holds.
     own: u64,
-    /// It holds next to nothing.
-    is_small: bool,
     /// Nobody else holds anything.
     is_alone: bool,
     /// Bytes that there are for it, if nobody else takes them.
@@ -59,20 +57,18 @@ impl Room {
         }
     }
 
-    /// Whether a new counter finds room. A sixteenth of what its rule may take is left for counters that grow, unless
-    /// the rule holds next to nothing; and a rule that isn't alone gets no more than half.
+    /// Whether a new counter finds room. The last eighth is only for rules that hold next to nothing, so that a newcomer
+    /// finds some; and a rule that isn't alone gets no more than half.
     pub(super) fn admits(&self, share: Share) -> bool {
-        let claim = self.claim(share);
-        let growth = if claim.is_small { 0 } else { self.max / 16 };
-        COUNTER_BYTES + growth <= claim.left && (claim.is_alone || claim.own + COUNTER_BYTES <= self.max / 2)
+        let claim = self.claim(share, self.max / 8);
+        COUNTER_BYTES <= claim.left && (claim.is_alone || claim.own + COUNTER_BYTES <= self.max / 2)
     }
 
-    /// What a rule may take. The last eighth is only for rules that hold next to nothing, so that a newcomer finds some.
-    fn claim(&self, share: Share) -> Claim {
+    /// What a rule may take, where `reserve` is kept for those that hold next to nothing.
+    fn claim(&self, share: Share, reserve: u64) -> Claim {
         let (held, own) = (self.held.load(Relaxed), self.shares[usize::from(share.0)].load(Relaxed));
-        let is_small = own < self.max / 64;
-        let reserve = if is_small { 0 } else { self.max / 8 };
-        Claim { own, is_small, is_alone: own >= held, left: (self.max - reserve).saturating_sub(held) }
+        let reserve = if own < self.max / 64 { 0 } else { reserve };
+        Claim { own, is_alone: own >= held, left: (self.max - reserve).saturating_sub(held) }
     }
 
     /// How many overflow counters a rule may have: a power of two, and so many that it takes a dozen flooding rules
@@ -103,7 +99,8 @@ impl Room {
             let left = self.overflow_max.saturating_sub(self.overflow.load(Relaxed));
             (left, left <= self.overflow_max / 16, false)
         } else {
-            let claim = self.claim(share);
+            // Half of what new counters leave: those that are there can grow a little more, and newcomers still find room.
+            let claim = self.claim(share, self.max / 16);
             (claim.left, claim.left <= self.max / 16, !claim.is_alone && claim.own >= self.max / 2)
         };
         match (is_scarce, is_half) {
