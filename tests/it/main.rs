@@ -20,6 +20,7 @@ mod migrating;
 mod namesakes;
 mod overrides_cli;
 mod overrides_sync;
+mod public_bugs;
 mod redis_clock;
 mod redis_commands;
 mod redis_damage;

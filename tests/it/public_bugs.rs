@@ -1,0 +1,11 @@
+//! Faults that people met, each test named for what the person saw.
+
+mod authority;
+mod callers;
+mod control_plane;
+mod long_logs;
+mod retries;
+mod rule_files;
+mod settings;
+mod unread_answers;
+mod values;

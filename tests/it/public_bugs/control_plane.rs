@@ -1,0 +1,1 @@
+//! Rules from a control plane that restarts, or that corrects what was refused.

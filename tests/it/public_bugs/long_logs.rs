@@ -1,0 +1,1 @@
+//! Logs with thousands of entries.

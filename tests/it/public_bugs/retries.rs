@@ -1,0 +1,1 @@
+//! Clients that retry while they are refused.

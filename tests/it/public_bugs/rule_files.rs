@@ -1,0 +1,1 @@
+//! Rule files that are not read, and how that is seen.

@@ -1,0 +1,1 @@
+//! Settings that are set by half, misspelt, or not known.

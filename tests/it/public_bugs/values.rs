@@ -1,0 +1,1 @@
+//! Values that clients choose, and that must never make a whole request undecidable.
