@@ -8,7 +8,7 @@ use std::{fmt::Write, hint::black_box, path::PathBuf};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use tollgate::{
-    limit::{Descriptor, Entry, Request, UnixMicros},
+    limit::{Descriptor, Entry, Origin, Request, UnixMicros},
     rules::{self, Defaults, Rules, Source, Sources},
 };
 
@@ -66,7 +66,13 @@ fn matching(c: &mut Criterion) {
 fn deciding(c: &mut Criterion) {
     let (limiter, _) = limiter::limiter(rules_beside(0), limiter::memory());
     let decide = |descriptors: &[Descriptor<'_>]| {
-        let request = Request { domain: "api", descriptors: descriptors.iter().cloned().collect(), hits: 1, own: None };
+        let request = Request {
+            domain: "api",
+            descriptors: descriptors.iter().cloned().collect(),
+            hits: 1,
+            own: None,
+            origin: Origin::Envoy,
+        };
         let decided = limiter.decide_now(black_box(&request), NOW).expect("the memory store answers at once");
         black_box(decided.expect("a request that can be decided"));
     };

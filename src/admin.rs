@@ -17,12 +17,12 @@ use tokio::sync::Notify;
 
 use crate::{
     clock,
-    limit::{Unit, UnixMicros},
+    limit::{CountDenied, Unit, UnixMicros},
     limiter::Snapshot,
     metrics::Metrics,
     moment,
     rules::{
-        Problem, Rule, RuleLimit,
+        Domain, DomainIndex, Problem, Rule, RuleLimit,
         overrides::{RowRef, Table},
     },
 };
@@ -118,6 +118,13 @@ struct LimitView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     burst: Option<u32>,
     enforced: bool,
+    count_denied: &'static str,
+    /// Whether hits are reported once they are spent, and charged though they are refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    budget: Option<bool>,
+    /// With `auto`: since when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    budget_since: Option<String>,
     place: String,
 }
 
@@ -133,20 +140,30 @@ async fn rules(State(served): State<Served>) -> impl IntoResponse {
             .chain(snapshot.rules.override_files())
             .map(|path| path.display().to_string())
             .collect(),
-        domains: snapshot.rules.domains().iter().map(|domain| domain_view(domain, &snapshot)).collect(),
+        domains: (0..)
+            .map(DomainIndex)
+            .zip(snapshot.rules.domains())
+            .map(|(index, domain)| domain_view((index, domain), &snapshot))
+            .collect(),
         problems: snapshot.problems.iter().collect(),
     };
     Json(serde_json::to_value(view).expect("plain fields have a JSON form"))
 }
 
-fn domain_view<'a>(domain: &'a crate::rules::Domain, snapshot: &'a Snapshot) -> DomainView<'a> {
-    let limits = domain.rules().iter().flat_map(|rule| rule.limits.iter().map(move |limit| limit_view(rule, limit)));
+fn domain_view<'a>((index, domain): (DomainIndex, &'a Domain), snapshot: &'a Snapshot) -> DomainView<'a> {
+    let now = clock::now();
+    let limits = domain.rules().iter().flat_map(|rule| {
+        rule.limits.iter().enumerate().map(move |(place, limit)| {
+            let learned = snapshot.budgets.of(index, rule, Some(place)).since(now);
+            limit_view(rule, limit, learned.filter(|_| limit.count_denied == CountDenied::Auto))
+        })
+    });
     DomainView {
         domain: domain.name(),
         kept: snapshot.kept.iter().any(|kept| **kept == *domain.name()),
         limits: limits.collect(),
         tiers: domain.tiers(),
-        overrides: overrides_view(domain.overrides(), clock::now()),
+        overrides: overrides_view(domain.overrides(), now),
     }
 }
 
@@ -161,7 +178,7 @@ fn overrides_view(table: &Table, now: UnixMicros) -> OverridesView {
     OverridesView { rows: table.len(), expired, expired_rows: rows.map(view).collect() }
 }
 
-fn limit_view<'a>(rule: &'a Rule, limit: &'a RuleLimit) -> LimitView<'a> {
+fn limit_view<'a>(rule: &'a Rule, limit: &'a RuleLimit, budget_since: Option<UnixMicros>) -> LimitView<'a> {
     let numbers = limit.limit;
     LimitView {
         id: &limit.id,
@@ -170,6 +187,9 @@ fn limit_view<'a>(rule: &'a Rule, limit: &'a RuleLimit) -> LimitView<'a> {
         algorithm: numbers.algorithm.name(),
         burst: numbers.algorithm.has_burst().then_some(numbers.burst),
         enforced: limit.enforce && !rule.shadow_mode,
+        count_denied: limit.count_denied.name(),
+        budget: limit.count_denied.is_budget(budget_since),
+        budget_since: budget_since.map(moment::text),
         place: format!("{}:{}", rule.file.display(), rule.line),
     }
 }

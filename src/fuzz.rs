@@ -15,11 +15,11 @@ use tower::ServiceExt;
 use crate::{
     api::{self, Api, Guard, Tokens},
     limit::{Entry, UnixMicros},
-    limiter::{Degraded, Limiter, Modes, Snapshot},
+    limiter::{Budgets, Degraded, Limiter, Modes, Snapshot},
     metrics::{Meters, Metrics},
     overrides::{Overrides, RunTime},
     rules::{self, Defaults, Load, Source, Sources},
-    service::{self, OwnPlaces, RateLimit},
+    service::{self, Head, OwnPlaces, RateLimit},
     settings::{OverloadSettings, ResponseSettings},
     store::{
         Store,
@@ -70,7 +70,7 @@ pub fn grpc_request(bytes: &[u8]) {
 /// A body of `/json`, and the answer as JSON.
 pub fn json(bytes: &[u8]) {
     let Ok(request) = service::json_request(bytes) else { return };
-    let answered = with_service(|service| service.answer(&request, None).now_or_never());
+    let answered = with_service(|service| service.answer(&request, Head::default()).now_or_never());
     if let Ok(response) = answered.expect("a decision in memory waits for nothing") {
         let body = service::json_response(&response);
         serde_json::from_slice::<serde_json::Value>(&body).expect("what is answered is JSON");
@@ -164,8 +164,9 @@ fn new_limiter() -> Limiter {
     let load = load(RULES.as_bytes(), Vec::new());
     assert!(!load.problems.has_errors(), "{:?}", load.problems);
     let meters = Meters::new(&load.rules, None);
+    let budgets = Budgets::new(&load.rules, None);
     let (rules, problems, kept) = (load.rules, load.problems, load.kept);
-    let snapshot = Snapshot { version: 1, rules, meters, problems, kept, loaded_at: UnixMicros(0) };
+    let snapshot = Snapshot { version: 1, rules, meters, budgets, problems, kept, loaded_at: UnixMicros(0) };
     let memory = || Arc::new(Memory::new(MemorySettings { max_bytes: 16 << 20 }));
     let modes = Modes { notes: true, ..Modes::default() };
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));

@@ -15,7 +15,7 @@ use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use crate::{
     api::{self, Api},
     health::Health,
-    service::{JsonError, MESSAGE_BYTES_MAX, RateLimit, json_request, json_response},
+    service::{Head, JsonError, MESSAGE_BYTES_MAX, RateLimit, json_request, json_response},
     trace::{Kind, Span},
 };
 
@@ -75,8 +75,8 @@ async fn answer(served: &Served, headers: &HeaderMap, body: &[u8], span: Option<
         return refused.into_response();
     }
     let answer = match span {
-        None => served.service.answer(&request, None).await,
-        Some(span) => served.service.answer_followed(&request, None, span).await,
+        None => served.service.answer(&request, Head::default()).await,
+        Some(span) => served.service.answer_followed(&request, Head::default(), span).await,
     };
     match answer {
         Ok(response) => {

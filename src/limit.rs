@@ -145,23 +145,66 @@ impl Algorithm {
 /// Whether hits that are refused consume the limit all the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum CountDenied {
-    /// Only for a descriptor with its own `hits_addend`: so Envoy reports a cost that was already spent
-    /// (`apply_on_stream_done`), and were it dropped, budgets would never bite.
+    /// As `Reported` while Envoy's service asks about the limit as about a budget: it looks with 0 hits, or asks without
+    /// a cost of the descriptor's own. Else as `Never`: an own cost is then asked about before it is spent, and who
+    /// retries would be locked out by what was refused.
     #[default]
     Auto,
+    /// The limit is a budget: a descriptor's own `hits_addend` is a cost that was already spent
+    /// (`apply_on_stream_done`), and were it dropped, the budget would never bite.
+    Reported,
     Always,
     Never,
 }
 
 impl CountDenied {
-    /// Whether a refused cost is charged, given whether the descriptor carried its own `hits_addend`.
-    pub const fn charges(self, own_hits: bool) -> bool {
+    pub const ALL: [CountDenied; 4] =
+        [CountDenied::Auto, CountDenied::Reported, CountDenied::Always, CountDenied::Never];
+
+    /// As rule files write it.
+    pub const fn name(self) -> &'static str {
         match self {
-            CountDenied::Auto => own_hits,
-            CountDenied::Always => true,
-            CountDenied::Never => false,
+            CountDenied::Auto => "auto",
+            CountDenied::Reported => "reported",
+            CountDenied::Always => "true",
+            CountDenied::Never => "false",
         }
     }
+
+    /// Whether a limit is a budget, whose hits are reported once they are spent, given since when `Auto` has learned that it
+    /// is one; `None` where that makes no difference.
+    pub const fn is_budget(self, learned: Option<UnixMicros>) -> Option<bool> {
+        match self {
+            CountDenied::Auto => Some(learned.is_some()),
+            CountDenied::Reported => Some(true),
+            CountDenied::Always | CountDenied::Never => None,
+        }
+    }
+
+    /// Whether the hits of a descriptor are charged though they are refused, or another limit denies the request. `own` is
+    /// the descriptor's own cost, if it has one; `is_budget` is asked only where `Auto` depends on it.
+    pub fn charges(self, origin: Origin, own: Option<i64>, is_budget: impl FnOnce() -> bool) -> bool {
+        match (self, own) {
+            (CountDenied::Always, _) => true,
+            (CountDenied::Never, _) | (_, None | Some(0)) => false,
+            // What is given back was never refused: it would stay charged because of another limit.
+            (_, Some(..0)) => true,
+            (CountDenied::Reported, Some(_)) => origin != Origin::Api,
+            (CountDenied::Auto, Some(_)) => origin != Origin::Api && is_budget(),
+        }
+    }
+}
+
+/// Who asks, as far as it matters to what is charged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// Envoy, or another caller of its service. How it asks shows which limits are budgets.
+    Envoy,
+    /// A tool of Tollgate's own: decided as Envoy's requests are, but it shows nothing of how Envoy asks.
+    #[default]
+    Tool,
+    /// The API, where a cost is always asked about before it is spent.
+    Api,
 }
 
 /// What becomes of a request whose limit the store can't answer for. Said per limit, else descriptor, else domain, else
@@ -253,6 +296,7 @@ pub struct Request<'a> {
     /// A limit of the caller's own. The last descriptor is counted by it and by no rule, under a key that no rule has:
     /// its first entry's key is empty.
     pub own: Option<&'a Limit>,
+    pub origin: Origin,
 }
 
 impl Request<'_> {

@@ -1,6 +1,7 @@
 //! The line from a question to its answer: match the rules, plan the counters, apply the hits, judge the readings.
 //! Knows neither tonic nor YAML, is handed the time, and sees one snapshot of the rules per request.
 
+mod budgets;
 mod degraded;
 mod judge;
 mod look;
@@ -17,6 +18,7 @@ use std::{ops::Range, sync::Arc};
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
+pub use budgets::{Budgets, Kind, Learned, Requested};
 pub use degraded::Degraded;
 pub use judge::{Decision, ShownLimit, Status};
 pub use look::{Applies, CounterLook, DescriptorLook, HeldAt, Look, Overriding};
@@ -34,7 +36,7 @@ use crate::{
     trace,
 };
 use degraded::Policies;
-use plan::{Plan, Planned};
+use plan::{By, Plan, Planned};
 
 /// Rules and their meters, swapped whole: a request sees exactly one.
 pub struct Snapshot {
@@ -43,6 +45,8 @@ pub struct Snapshot {
     pub rules: Rules,
     /// One for each limit of the rules, resolved at load.
     pub meters: Meters,
+    /// Which of their limits are budgets.
+    pub budgets: Budgets,
     /// What is wrong with the files as they are now; domains with errors are `kept`.
     pub problems: Problems,
     /// Domains that go on with their last good rules.
@@ -53,26 +57,30 @@ pub struct Snapshot {
 impl Snapshot {
     fn plan<'r>(
         &'r self,
-        request: &'r Request<'_>,
+        (request, now): (&'r Request<'_>, UnixMicros),
         look: Option<&'r overrides::Look>,
         modes: Modes,
         wall: impl Fn() -> UnixMicros + Copy,
     ) -> Result<Plan<'r>, DecideError> {
         self.has_rules()?;
-        Plan::of(request, (&self.rules, look), modes, wall)
+        Plan::of(request, self.by(look, now), modes, wall)
     }
 
     /// As [`Snapshot::plan`], in place.
     fn fill<'r>(
         &'r self,
         plan: &mut Plan<'r>,
-        request: &'r Request<'_>,
+        (request, now): (&'r Request<'_>, UnixMicros),
         look: Option<&'r overrides::Look>,
         modes: Modes,
         wall: impl Fn() -> UnixMicros + Copy,
     ) -> Result<(), DecideError> {
         self.has_rules()?;
-        plan.fill(request, (&self.rules, look), modes, wall)
+        plan.fill(request, self.by(look, now), modes, wall)
+    }
+
+    fn by<'r>(&'r self, look: Option<&'r overrides::Look>, now: UnixMicros) -> By<'r> {
+        By { rules: &self.rules, look, budgets: &self.budgets, now }
     }
 
     /// Before there are rules nothing can be decided: an answer would let pass what they refuse.
@@ -171,7 +179,7 @@ impl Limiter {
         let look = view.as_ref().and_then(|view| view.domain(request.domain));
         // Boxed, so that what waits for the store takes less than a KiB: beyond that each allocation is a slow one.
         let mut plan = Box::new(Plan::new(self.modes));
-        snapshot.fill(&mut plan, request, look, self.modes, || self.wall(now))?;
+        snapshot.fill(&mut plan, (request, now), look, self.modes, || self.wall(now))?;
         let asked = clock::instant();
         let answer = self.store.apply(&plan.asks, plan.gate, now, deadline).await;
         self.metrics.store.record(asked.elapsed());
@@ -195,7 +203,7 @@ impl Limiter {
         let snapshot = self.snapshot.load_full();
         let view = self.view();
         let look = view.as_ref().and_then(|view| view.domain(request.domain));
-        let plan = snapshot.plan(request, look, self.modes, || self.wall(now))?;
+        let plan = snapshot.plan((request, now), look, self.modes, || self.wall(now))?;
         let (readings, policies) = self.stand_in(request, &plan, &snapshot, why, now)?;
         Ok(self.conclude(request, &plan, &snapshot, &readings, &policies))
     }
@@ -229,7 +237,7 @@ impl Limiter {
         let view = self.view();
         let look = view.as_ref().and_then(|view| view.domain(request.domain));
         let mut plan = Plan::new(self.modes);
-        if let Err(error) = snapshot.fill(&mut plan, request, look, self.modes, || self.wall(now)) {
+        if let Err(error) = snapshot.fill(&mut plan, (request, now), look, self.modes, || self.wall(now)) {
             return Some(Err(error));
         }
         #[cfg(test)]

@@ -27,7 +27,8 @@ pub use json::{FILE_DESCRIPTORS, JsonError, json_request, json_response};
 pub use unary::{Call, Reply};
 
 use crate::{
-    clock, limit,
+    clock,
+    limit::{self, Origin},
     limiter::{DecideError, Decision, Limiter},
     settings::{OverloadSettings, ResponseSettings},
     store::StoreError,
@@ -36,6 +37,18 @@ use crate::{
 
 /// Requests beyond this are refused before they are decoded; 256 descriptors of ordinary size take a tenth of it.
 pub const MESSAGE_BYTES_MAX: usize = 2 << 20;
+
+/// How the `user-agent` of Tollgate's own tools begins: what they ask for people shows nothing of how Envoy asks.
+pub const OWN_TOOLS: &str = "tollgate/";
+
+/// What is known of a request besides its message. By default no caller of the rate limit service sent it, and it waits for
+/// as long as it takes.
+#[derive(Clone, Copy, Default)]
+pub struct Head {
+    pub origin: Origin,
+    /// How long the caller waits, where it says so.
+    pub allowed: Option<Duration>,
+}
 
 /// `envoy.service.ratelimit.v3.RateLimitService`, one per core.
 #[derive(Clone)]
@@ -71,79 +84,67 @@ impl RateLimit {
         Arc::clone(&self.guard)
     }
 
-    /// Decides one request. `allowed` is how long the caller waits, where it says so.
-    pub async fn answer(
-        &self,
-        request: &RateLimitRequest,
-        allowed: Option<Duration>,
-    ) -> Result<RateLimitResponse, Status> {
-        match self.caught_now(request) {
+    /// Decides one request.
+    pub async fn answer(&self, request: &RateLimitRequest, head: Head) -> Result<RateLimitResponse, Status> {
+        match self.caught_now(request, head) {
             Some(answer) => answer,
-            None => self.caught_later(request, allowed).await,
+            None => self.caught_later(request, head).await,
         }
     }
 
     /// As [`RateLimit::answer_now`]. A panic would end the connection, and with it every other request on it.
-    fn caught_now(&self, request: &RateLimitRequest) -> Option<Result<RateLimitResponse, Status>> {
-        let answered = panic::catch_unwind(AssertUnwindSafe(|| self.answer_now(request)));
-        answered.unwrap_or_else(|_| Some(self.after_panic(request)))
+    fn caught_now(&self, request: &RateLimitRequest, head: Head) -> Option<Result<RateLimitResponse, Status>> {
+        let answered = panic::catch_unwind(AssertUnwindSafe(|| self.answer_now(request, head)));
+        answered.unwrap_or_else(|_| Some(self.after_panic(request, head)))
     }
 
     /// As [`RateLimit::answer_later`], likewise.
-    async fn caught_later(
-        &self,
-        request: &RateLimitRequest,
-        allowed: Option<Duration>,
-    ) -> Result<RateLimitResponse, Status> {
-        let answered = AssertUnwindSafe(self.answer_later(request, allowed)).catch_unwind().await;
-        answered.unwrap_or_else(|_| self.after_panic(request))
+    async fn caught_later(&self, request: &RateLimitRequest, head: Head) -> Result<RateLimitResponse, Status> {
+        let answered = AssertUnwindSafe(self.answer_later(request, head)).catch_unwind().await;
+        answered.unwrap_or_else(|_| self.after_panic(request, head))
     }
 
     /// The policies of the limits stand in for a decision that panicked; an error, where even that does.
-    fn after_panic(&self, request: &RateLimitRequest) -> Result<RateLimitResponse, Status> {
+    fn after_panic(&self, request: &RateLimitRequest, head: Head) -> Result<RateLimitResponse, Status> {
         self.limiter.metrics().panicked();
-        let by_policy = || self.answer_without_store(request, StoreError::Defect, clock::instant());
+        let by_policy = || self.answer_without_store((request, head.origin), StoreError::Defect, clock::instant());
         panic::catch_unwind(AssertUnwindSafe(by_policy))
             .unwrap_or_else(|_| Err(DecideError::from(StoreError::Defect).into()))
     }
 
     fn answer_without_store(
         &self,
-        request: &RateLimitRequest,
+        (request, origin): (&RateLimitRequest, Origin),
         why: StoreError,
         arrived: Instant,
     ) -> Result<RateLimitResponse, Status> {
-        let mut words = limit::Request::default();
+        let mut words = limit::Request { origin, ..limit::Request::default() };
         self.read(request, &mut words)?;
         self.tell(request, self.limiter.decide_without_store(&words, why, clock::now()), arrived)
     }
 
     /// Decides one request, if nothing has to be waited for.
-    fn answer_now(&self, request: &RateLimitRequest) -> Option<Result<RateLimitResponse, Status>> {
+    fn answer_now(&self, request: &RateLimitRequest, head: Head) -> Option<Result<RateLimitResponse, Status>> {
         if self.limiter.is_remote() {
             return None;
         }
         let arrived = clock::instant();
-        let mut words = limit::Request::default();
+        let mut words = limit::Request { origin: head.origin, ..limit::Request::default() };
         match self.read(request, &mut words) {
             Ok(()) => Some(self.tell(request, self.limiter.decide_now(&words, clock::now())?, arrived)),
             Err(status) => Some(Err(status)),
         }
     }
 
-    async fn answer_later(
-        &self,
-        request: &RateLimitRequest,
-        allowed: Option<Duration>,
-    ) -> Result<RateLimitResponse, Status> {
+    async fn answer_later(&self, request: &RateLimitRequest, head: Head) -> Result<RateLimitResponse, Status> {
         let arrived = clock::instant();
         let Some(_place) = self.guard.store.enter() else {
             self.limiter.metrics().shed();
-            return self.answer_without_store(request, StoreError::Overloaded, arrived);
+            return self.answer_without_store((request, head.origin), StoreError::Overloaded, arrived);
         };
-        let mut words = limit::Request::default();
+        let mut words = limit::Request { origin: head.origin, ..limit::Request::default() };
         self.read(request, &mut words)?;
-        let timeout = allowed.map_or(self.store_timeout, |allowed| allowed.min(self.store_timeout));
+        let timeout = head.allowed.map_or(self.store_timeout, |allowed| allowed.min(self.store_timeout));
         let decided = self.limiter.decide(&words, clock::now(), (arrived + timeout).into()).await;
         self.tell(request, decided, arrived)
     }

@@ -240,8 +240,12 @@ fn decisions(flags: &Flags, read: &mut Reader) -> DecisionSettings {
         Algorithm::parse(text)
             .ok_or_else(|| format!("expected one of {}", Algorithm::ALL.map(Algorithm::name).join(", ")))
     };
-    const WHEN: &[(&str, CountDenied)] =
-        &[("auto", CountDenied::Auto), ("true", CountDenied::Always), ("false", CountDenied::Never)];
+    const WHEN: &[(&str, CountDenied)] = &[
+        ("auto", CountDenied::Auto),
+        ("reported", CountDenied::Reported),
+        ("true", CountDenied::Always),
+        ("false", CountDenied::Never),
+    ];
     const POLICIES: &[(&str, FailurePolicy)] = &[
         ("open", FailurePolicy::Open),
         ("closed", FailurePolicy::Closed),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tollgate::{
     limit::UnixMicros,
-    limiter::{Degraded, Limiter, Modes, Snapshot},
+    limiter::{Budgets, Degraded, Limiter, Modes, Snapshot},
     metrics::{Meters, Metrics},
     rules::{Problems, Rules},
     store::{
@@ -28,6 +28,7 @@ pub(crate) fn memory() -> Arc<Memory> {
 
 pub(crate) fn snapshot(rules: Rules) -> Snapshot {
     let meters = Meters::new(&rules, None);
+    let budgets = Budgets::new(&rules, None);
     let loaded_at = UnixMicros(1_800_000_000_000_000);
-    Snapshot { version: 1, rules, meters, problems: Problems::default(), kept: Vec::new(), loaded_at }
+    Snapshot { version: 1, rules, meters, budgets, problems: Problems::default(), kept: Vec::new(), loaded_at }
 }

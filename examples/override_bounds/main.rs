@@ -11,7 +11,7 @@ use std::{fmt::Write as _, fs, hint::black_box, path::Path, process::ExitCode, s
 use limiter::{limiter, memory};
 use tollgate::{
     clock,
-    limit::{Descriptor, Entry, Request, UnixMicros},
+    limit::{Descriptor, Entry, Origin, Request, UnixMicros},
     limiter::Limiter,
     rules::{self, Defaults, DotFiles, Rules, Sources},
 };
@@ -89,7 +89,13 @@ fn load() {
 fn ask(limiter: &Limiter, user: &str) {
     let entries = [Entry { key: "user", value: user }].into_iter().collect();
     let descriptor = Descriptor { entries, ..Descriptor::default() };
-    let request = Request { domain: "api", descriptors: [descriptor].into_iter().collect(), hits: 1, own: None };
+    let request = Request {
+        domain: "api",
+        descriptors: [descriptor].into_iter().collect(),
+        hits: 1,
+        own: None,
+        origin: Origin::Envoy,
+    };
     black_box(limiter.decide_now(black_box(&request), NOW).expect("it counts in memory").expect("well formed"));
 }
 

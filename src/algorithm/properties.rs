@@ -11,6 +11,7 @@ use crate::limit::{Micros, SECOND};
 
 mod held;
 mod models;
+mod retries;
 mod set_back;
 mod undo;
 

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::{
     clock,
-    limit::{self, Algorithm, Code, Limit, Micros, SLIDING_LOG_MAX, WINDOW_MAX},
+    limit::{self, Algorithm, Code, Limit, Micros, Origin, SLIDING_LOG_MAX, WINDOW_MAX},
     limiter::{DecideError, Decision, Snapshot, Status},
     rules::{Found, Rules},
     store::StoreError,
@@ -106,6 +106,7 @@ impl Asked {
             descriptors: self.descriptors.iter().map(|descriptor| words(descriptor, looks)).collect(),
             hits: i64::from(self.hits.max(1)),
             own: self.own.as_ref(),
+            origin: Origin::Api,
         }
     }
 }

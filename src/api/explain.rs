@@ -152,6 +152,9 @@ fn counter(counter: &CounterLook) -> ExplainedCounter {
         role: role(counter.role).to_owned(),
         on_store_failure: counter.on_store_failure.name().to_owned(),
         holds: counter.held.as_ref().map(holds),
+        refused_hits: counter.count_denied.name().to_owned(),
+        budget: counter.is_budget(),
+        budget_since: counter.budget_since.map(moment::text).unwrap_or_default(),
     }
 }
 

@@ -145,7 +145,7 @@ pub(super) mod limits {
     }
 }
 
-/// `auto`, `true` or `false`; the last two may be booleans, and are written so, as rule files have them.
+/// `auto`, `reported`, `true` or `false`; the last two may be booleans, and are written so, as rule files have them.
 pub(super) mod count_denied {
     use std::fmt;
 
@@ -168,7 +168,7 @@ pub(super) mod count_denied {
             type Value = String;
 
             fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str("auto, true or false")
+                out.write_str("auto, reported, true or false")
             }
 
             fn visit_bool<E: Error>(self, when: bool) -> Result<String, E> {

@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::{
     limit::UnixMicros,
-    limiter::{Degraded, Limiter, Modes, Snapshot},
+    limiter::{Budgets, Degraded, Limiter, Modes, Snapshot},
     metrics::{Meters, Metrics},
     rules::{Problems, Rules},
     settings::{Flags, Settings},
@@ -30,7 +30,7 @@ pub(super) struct DecisionArgs {
     /// Algorithm of limits that name none [default: sliding_window]
     #[arg(long, value_name = "NAME", env = "TOLLGATE_ALGORITHM")]
     algorithm: Option<String>,
-    /// Do refused hits consume the limit: auto (only a descriptor's own hits_addend), true, false [default: auto]
+    /// Do refused hits consume the limit: auto (where Envoy reports them afterwards), reported, true, false [default: auto]
     #[arg(long, value_name = "WHEN", env = "TOLLGATE_COUNT_DENIED")]
     count_denied: Option<String>,
     /// Answer OK to every request, and count and report as if not [default: false]
@@ -59,8 +59,9 @@ impl DecisionArgs {
 /// With counters that are empty.
 pub(super) fn limiter(rules: Rules, modes: Modes, loaded_at: UnixMicros) -> Limiter {
     let meters = Meters::new(&rules, None);
+    let budgets = Budgets::new(&rules, None);
     let (problems, kept) = (Problems::default(), Vec::new());
-    let snapshot = Snapshot { version: 1, rules, meters, problems, kept, loaded_at };
+    let snapshot = Snapshot { version: 1, rules, meters, budgets, problems, kept, loaded_at };
     let memory = || Arc::new(Memory::new(MemorySettings { max_bytes: COUNTERS_BYTES }));
     let degraded = Arc::new(Degraded::new(memory(), 1));
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));

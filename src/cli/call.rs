@@ -15,7 +15,10 @@ use envoy_types::pb::envoy::{
 use tokio::runtime;
 use tonic::transport::Endpoint;
 
-use crate::{limit::written, service::json_response};
+use crate::{
+    limit::written,
+    service::{OWN_TOOLS, json_response},
+};
 
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
@@ -60,6 +63,7 @@ async fn ask(args: &CallArgs) -> anyhow::Result<RateLimitResponse> {
     let timeout = Duration::from_millis(args.timeout_ms);
     let endpoint = Endpoint::from_shared(format!("http://{}", args.addr))
         .with_context(|| format!("'{}' is no address such as 127.0.0.1:8081", args.addr))?
+        .user_agent(format!("{OWN_TOOLS}{}", env!("CARGO_PKG_VERSION")))?
         .connect_timeout(timeout)
         .timeout(timeout);
     let channel = endpoint.connect().await.with_context(|| format!("no connection to {}", args.addr))?;

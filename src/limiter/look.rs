@@ -7,14 +7,14 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::{
-    DecideError, Decision, Limiter, Notes, Snapshot,
+    DecideError, Decision, Kind, Limiter, Notes, Snapshot,
     degraded::Policies,
     judge,
     plan::{Overridden, Plan, Planned},
 };
 use crate::{
     algorithm::{Held, State},
-    limit::{FailurePolicy, Limit, Reading, Request, UnixMicros},
+    limit::{CountDenied, Descriptor, FailurePolicy, Limit, Reading, Request, UnixMicros},
     metrics::requested_id,
     overrides::{Record, Row},
     rules::overrides::RowRef,
@@ -82,10 +82,20 @@ pub struct CounterLook {
     pub key: String,
     /// What is done where the store fails.
     pub on_store_failure: FailurePolicy,
+    pub count_denied: CountDenied,
+    /// Since when Envoy asks about it as about a budget; only of `auto`.
+    pub budget_since: Option<UnixMicros>,
     /// `None` where the store failed.
     pub reading: Option<Reading>,
     /// `None` where the store failed, or could not be read besides.
     pub held: Option<HeldAt>,
+}
+
+impl CounterLook {
+    /// [`CountDenied::is_budget`].
+    pub fn is_budget(&self) -> Option<bool> {
+        self.count_denied.is_budget(self.budget_since)
+    }
 }
 
 /// What a counter holds, and when that was read.
@@ -126,7 +136,7 @@ impl Limiter {
         let snapshot = self.snapshot.load_full();
         let view = self.run_time.as_ref().map(|run_time| run_time.overrides.view_to_keep());
         let set = view.as_ref().and_then(|view| view.domain(request.domain));
-        let plan = snapshot.plan(request, set, self.modes, || self.wall(now))?;
+        let plan = snapshot.plan((request, now), set, self.modes, || self.wall(now))?;
         let answer = ask(&plan.asks).await;
         let decision = answer.as_ref().map_err(Clone::clone).map(|(readings, _)| {
             let mut decision = judge::judge(&plan, readings, &Policies::new());
@@ -135,7 +145,9 @@ impl Limiter {
         });
         let seen = answer.ok();
         let descriptors =
-            plan.descriptors.iter().map(|planned| self.descriptor(request, &plan, planned, seen.as_ref()));
+            request.descriptors.iter().zip(&plan.descriptors).map(|(asked, planned)| {
+                self.descriptor((request, asked), &plan, planned, (&snapshot, now), seen.as_ref())
+            });
         let descriptors = descriptors.collect();
         drop(plan);
         Ok(Look { wall: self.wall(now), decision, descriptors, snapshot })
@@ -158,12 +170,18 @@ impl Limiter {
 
     fn descriptor(
         &self,
-        request: &Request<'_>,
+        (request, asked): (&Request<'_>, &Descriptor<'_>),
         plan: &Plan<'_>,
         planned: &Planned<'_>,
+        (snapshot, now): (&Snapshot, UnixMicros),
         seen: Option<&(Readings, Vec<Option<HeldAt>>)>,
     ) -> DescriptorLook {
         let default = self.modes.on_store_failure;
+        let count_denied = self.modes.count_denied;
+        let of_requested = || {
+            let kind = Kind::of(request.domain, &asked.entries, asked.limit?.1);
+            snapshot.budgets.requested().since(kind, now)
+        };
         let counter = |index: usize| {
             let ask = &plan.asks[index];
             CounterLook {
@@ -175,6 +193,8 @@ impl Limiter {
                 role: ask.role,
                 key: self.store.counter_name(ask),
                 on_store_failure: default,
+                count_denied,
+                budget_since: None,
                 reading: seen.map(|(readings, _)| readings[index]),
                 held: seen.and_then(|(_, held)| held[index].clone()),
             }
@@ -191,11 +211,17 @@ impl Limiter {
             Planned::Requested { asks, .. } => DescriptorLook {
                 applies: Applies::Requested,
                 overridden: None,
-                counters: asks.clone().map(counter).collect(),
+                counters: asks
+                    .clone()
+                    .map(|index| CounterLook { budget_since: since(count_denied, of_requested), ..counter(index) })
+                    .collect(),
             },
-            Planned::Ruled { counted, asks, .. } => {
-                let limits = counted.limits().zip(counted.policies(default)).enumerate().zip(asks.clone());
-                let counters = limits.map(|((nth, (limit, on_store_failure)), index)| CounterLook {
+            Planned::Ruled { domain, rule, counted, asks } => {
+                let limits = counted.limits().zip(counted.policies(default)).zip(counted.places());
+                let limits = limits.enumerate().zip(asks.clone());
+                let counters = limits.map(|((nth, ((limit, on_store_failure), place)), index)| CounterLook {
+                    count_denied: limit.count_denied,
+                    budget_since: since(limit.count_denied, || snapshot.budgets.of(*domain, rule, place).since(now)),
                     limit_id: counted.known_as(nth).map_or_else(|| Arc::clone(&limit.id), |own| Arc::clone(&own.id)),
                     name: limit.name.clone(),
                     tier: limit.tier.clone(),
@@ -211,6 +237,11 @@ impl Limiter {
             }
         }
     }
+}
+
+/// Of a limit that isn't `auto` nothing is learned that holds.
+fn since(when: CountDenied, learned: impl FnOnce() -> Option<UnixMicros>) -> Option<UnixMicros> {
+    if when == CountDenied::Auto { learned() } else { None }
 }
 
 impl Overriding {

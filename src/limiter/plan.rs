@@ -5,11 +5,14 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
-use super::{DecideError, Modes};
+use super::{
+    DecideError, Modes,
+    budgets::{Budgets, Kind, Learned},
+};
 use crate::{
     limit::{
-        Algorithm, COUNTERS_MAX, Cost, DESCRIPTORS_MAX, Descriptor, ENTRIES_MAX, FailurePolicy, HITS_MAX, Limit,
-        Request, SLIDING_LOG_MAX, TEXT_MAX, Unit, UnixMicros,
+        Algorithm, COUNTERS_MAX, Cost, CountDenied, DESCRIPTORS_MAX, Descriptor, ENTRIES_MAX, FailurePolicy, HITS_MAX,
+        Limit, Origin, Request, SLIDING_LOG_MAX, TEXT_MAX, Unit, UnixMicros,
     },
     overrides::{Look, Row},
     rules::{
@@ -21,6 +24,16 @@ use crate::{
 
 /// What limits that come with requests share room as, in a store that is full.
 const REQUESTED: u32 = u32::MAX;
+
+/// What a request is matched against, and when.
+#[derive(Clone, Copy)]
+pub(super) struct By<'a> {
+    pub rules: &'a Rules,
+    /// Finds the domain's run-time overrides, if it has any.
+    pub look: Option<&'a Look>,
+    pub budgets: &'a Budgets,
+    pub now: UnixMicros,
+}
 
 /// A request, matched.
 pub(super) struct Plan<'a> {
@@ -129,7 +142,7 @@ impl<'a> Plan<'a> {
 
     pub(super) fn of(
         request: &'a Request<'_>,
-        by: (&'a Rules, Option<&'a Look>),
+        by: By<'a>,
         modes: Modes,
         wall: impl Fn() -> UnixMicros + Copy,
     ) -> Result<Plan<'a>, DecideError> {
@@ -138,23 +151,23 @@ impl<'a> Plan<'a> {
         Ok(plan)
     }
 
-    /// `look` finds the domain's run-time overrides, if it has any. `wall` is what time it is where overrides end; it is
-    /// asked only if one that ends would apply. In place, because a plan is long: to hand it on by value has the processor
-    /// wait until all of it is written, before the first counter can be looked for.
+    /// `wall` is what time it is where overrides end; it is asked only if one that ends would apply. In place, because a
+    /// plan is long: to hand it on by value has the processor wait until all of it is written, before the first counter can
+    /// be looked for.
     pub(super) fn fill(
         &mut self,
         request: &'a Request<'_>,
-        (rules, look): (&'a Rules, Option<&'a Look>),
+        by: By<'a>,
         modes: Modes,
         wall: impl Fn() -> UnixMicros + Copy,
     ) -> Result<(), DecideError> {
         check(request)?;
         let mut found: SmallVec<[Found<'a>; 4]> = SmallVec::new();
         for descriptor in &request.descriptors {
-            found.push(rules.find(request.domain, &descriptor.entries));
+            found.push(by.rules.find(request.domain, &descriptor.entries));
         }
         for (descriptor, found_rule) in request.descriptors.iter().zip(&found) {
-            let planned = self.add(request, (descriptor, *found_rule), &found, (rules, look), modes, wall);
+            let planned = self.add(request, (descriptor, *found_rule), &found, by, modes, wall);
             // Global QUOTA_MODE counts a descriptor without a limit as a quota that is never used up; so does a quota
             // rule whose say a shadow takes away (reference §3, M23 and M24).
             let open = match &planned {
@@ -176,10 +189,11 @@ impl<'a> Plan<'a> {
         request: &'a Request<'_>,
         (descriptor, found): (&'a Descriptor<'_>, Found<'a>),
         all: &[Found<'a>],
-        (rules, look): (&'a Rules, Option<&'a Look>),
+        by: By<'a>,
         modes: Modes,
         wall: impl Fn() -> UnixMicros + Copy,
     ) -> Planned<'a> {
+        let By { rules, look, .. } = by;
         let start = self.asks.len();
         if let Some(limit) = request.own.filter(|_| self.descriptors.len() + 1 == request.descriptors.len()) {
             let Some(domain) = rules.domain(request.domain) else { return Planned::UnknownDomain };
@@ -195,7 +209,7 @@ impl<'a> Plan<'a> {
             let Some(domain) = rules.domain(request.domain) else { return Planned::UnknownDomain };
             // Where a rule counts the same entries in the same window, both count together, so in one place.
             let variable = if let Found::Rule { rule, .. } = found { rule.variable } else { 0 };
-            self.asks.push(requested_ask(request, descriptor, (requests, unit), variable, modes));
+            self.asks.push(requested_ask((request, descriptor), (requests, unit), variable, by, modes));
             return Planned::Requested { domain, asks: start..start + 1 };
         }
         match found {
@@ -216,7 +230,11 @@ impl<'a> Plan<'a> {
                 let counted = Counted { rule, limits, replaced: replaced(rule, limits, request, all), row };
                 for limit in counted.limits() {
                     let place = counted.place(limit);
-                    self.asks.push(ruled_ask(request, descriptor, (rule, shared), (limit, place), modes));
+                    let learned = by.budgets.of(domain, rule, place);
+                    let when = limit.count_denied;
+                    let charge_denied = charges_denied(when, (request, descriptor), (learned, by.now));
+                    let cost = cost(request, descriptor, charge_denied);
+                    self.asks.push(ruled_ask((request, descriptor), (rule, shared), (limit, place), cost, modes));
                 }
                 match start..self.asks.len() {
                     asks if asks.is_empty() => Planned::Free,
@@ -274,12 +292,31 @@ fn replaced(rule: &Rule, limits: &[RuleLimit], request: &Request<'_>, all: &[Fou
     replaced
 }
 
+/// Whether a descriptor's hits are charged though they are refused. A request of Envoy's also shows here whether the limit is
+/// a budget.
+#[inline]
+fn charges_denied(
+    when: CountDenied,
+    (request, descriptor): (&Request<'_>, &Descriptor<'_>),
+    (learned, now): (&Learned, UnixMicros),
+) -> bool {
+    if when == CountDenied::Auto && shows_budget(request, descriptor) {
+        learned.note(now);
+    }
+    when.charges(request.origin, descriptor.hits, || learned.is_budget(now))
+}
+
+/// Whether this is how Envoy asks about a budget before the request, whose cost comes afterwards.
+fn shows_budget(request: &Request<'_>, descriptor: &Descriptor<'_>) -> bool {
+    request.origin == Origin::Envoy && matches!(descriptor.hits, None | Some(0))
+}
+
 #[inline]
 fn ruled_ask<'a>(
-    request: &'a Request<'_>,
-    descriptor: &'a Descriptor<'_>,
+    (request, descriptor): (&'a Request<'_>, &'a Descriptor<'_>),
     (rule, shared): (&'a Rule, &'a [Option<Box<str>>]),
     (limit, place): (&'a RuleLimit, Option<usize>),
+    cost: Cost,
     modes: Modes,
 ) -> Ask<'a> {
     let role = if rule.shadow_mode || !limit.enforce {
@@ -298,7 +335,7 @@ fn ruled_ask<'a>(
             variable: rule.variable,
         },
         limit: limit.limit,
-        cost: cost(request, descriptor, limit.count_denied.charges(descriptor.hits.is_some())),
+        cost,
         role,
         // A counter goes on under an override, and with it its share of a bounded store.
         rule: place.map_or(limit, |place| &rule.limits[place]).id_hash,
@@ -311,18 +348,25 @@ pub(super) fn outgrows_log(requests: u32, modes: Modes) -> bool {
 }
 
 fn requested_ask<'a>(
-    request: &'a Request<'_>,
-    descriptor: &'a Descriptor<'_>,
+    (request, descriptor): (&'a Request<'_>, &'a Descriptor<'_>),
     (requests, unit): (u32, Unit),
     variable: usize,
+    by: By<'_>,
     modes: Modes,
 ) -> Ask<'a> {
+    let (requested, now) = (by.budgets.requested(), by.now);
+    let kind = || Kind::of(request.domain, &descriptor.entries, unit);
+    if modes.count_denied == CountDenied::Auto && shows_budget(request, descriptor) {
+        requested.note(kind(), now);
+    }
+    let is_budget = || requested.is_budget(kind(), now);
+    let charge_denied = modes.count_denied.charges(request.origin, descriptor.hits, is_budget);
     // The request isn't to blame for the default, so it is decided.
     let algorithm = if outgrows_log(requests, modes) { Algorithm::SlidingWindow } else { modes.algorithm };
     Ask {
         key: Key { domain: request.domain, entries: &descriptor.entries, shared: &[], limit_name: "", variable },
         limit: Limit::new(requests, unit.window(), algorithm),
-        cost: cost(request, descriptor, modes.count_denied.charges(descriptor.hits.is_some())),
+        cost: cost(request, descriptor, charge_denied),
         role: if modes.quota { Role::Quota } else { Role::Enforced },
         rule: REQUESTED,
     }
@@ -333,7 +377,9 @@ fn requested_ask<'a>(
 fn own_ask<'a>(request: &'a Request<'_>, descriptor: &'a Descriptor<'_>, limit: Limit, modes: Modes) -> Ask<'a> {
     let key =
         Key { domain: request.domain, entries: &descriptor.entries, shared: &[], limit_name: "check", variable: 1 };
-    let cost = cost(request, descriptor, modes.count_denied.charges(descriptor.hits.is_some()));
+    // Only the API's requests have one.
+    let charge_denied = modes.count_denied.charges(Origin::Api, descriptor.hits, || false);
+    let cost = cost(request, descriptor, charge_denied);
     Ask { key, limit, cost, role: if modes.quota { Role::Quota } else { Role::Enforced }, rule: REQUESTED }
 }
 

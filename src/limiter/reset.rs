@@ -45,9 +45,9 @@ impl Limiter {
     ) -> Result<Vec<ResetCounter>, ResetError> {
         let snapshot = self.snapshot.load_full();
         let view = run_time.overrides.view_to_keep();
-        let in_force = snapshot.plan(request, view.domain(request.domain), self.modes, || self.wall(now))?;
+        let in_force = snapshot.plan((request, now), view.domain(request.domain), self.modes, || self.wall(now))?;
         // By the rules alone: far in the future every override has ended.
-        let by_rule = snapshot.plan(request, None, self.modes, || UnixMicros(u64::MAX - 1))?;
+        let by_rule = snapshot.plan((request, now), None, self.modes, || UnixMicros(u64::MAX - 1))?;
         let mut counters: Vec<ResetCounter> = Vec::new();
         let mut asks: SmallVec<[Ask<'_>; 4]> = SmallVec::new();
         for (limit_id, ask) in limits(&in_force, request).into_iter().chain(limits(&by_rule, request)) {

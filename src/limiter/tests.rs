@@ -1,6 +1,7 @@
 mod charges;
 mod overrides;
 mod reference;
+mod retries;
 mod without_a_store;
 
 use std::path::PathBuf;
@@ -9,7 +10,7 @@ use smallvec::smallvec;
 
 use super::*;
 use crate::{
-    limit::{Code, DESCRIPTORS_MAX, Descriptor, ENTRIES_MAX, Entry, HITS_MAX, Micros, TEXT_MAX, Unit},
+    limit::{Code, DESCRIPTORS_MAX, Descriptor, ENTRIES_MAX, Entry, HITS_MAX, Limit, Micros, Origin, TEXT_MAX, Unit},
     rules::{self, Defaults, Source, Sources},
     store::memory::{Memory, MemorySettings},
 };
@@ -39,8 +40,9 @@ fn asked_with(yaml: &str, modes: Modes, defaults: Defaults) -> Asked {
     let load = rules::load(&Sources { files: vec![file], ..Sources::default() }, &defaults, None);
     assert!(!load.problems.has_errors(), "{:?}", load.problems);
     let meters = Meters::new(&load.rules, None);
+    let budgets = Budgets::new(&load.rules, None);
     let (rules, problems, kept) = (load.rules, load.problems, load.kept);
-    let snapshot = Snapshot { version: 1, rules, meters, problems, kept, loaded_at: NOW };
+    let snapshot = Snapshot { version: 1, rules, meters, budgets, problems, kept, loaded_at: NOW };
     let memory = || Arc::new(Memory::new(MemorySettings::default()));
     let store = Store::Memory(memory());
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
@@ -75,14 +77,16 @@ impl Asked {
     }
 
     fn ask_at(&self, descriptor: Descriptor<'_>, now: UnixMicros) -> Decision {
-        let request = Request { domain: "api", descriptors: smallvec![descriptor], hits: 1, own: None };
+        let request =
+            Request { domain: "api", descriptors: smallvec![descriptor], hits: 1, own: None, origin: Origin::Envoy };
         let decided = self.limiter.decide_now(&request, now).expect("it counts in memory");
         decided.expect("well formed")
     }
 
     fn ask(&self, descriptors: &[&'static str]) -> Decision {
         let descriptors = descriptors.iter().map(|text| descriptor(text)).collect();
-        self.request(&Request { domain: "api", descriptors, hits: 1, own: None }).expect("well formed")
+        self.request(&Request { domain: "api", descriptors, hits: 1, own: None, origin: Origin::Envoy })
+            .expect("well formed")
     }
 
     fn overall(&self, descriptors: &[&'static str]) -> Code {
@@ -128,7 +132,13 @@ fn what_no_limit_covers_is_ok_and_says_so() {
     assert_eq!(decision.overall, Code::Ok);
     assert_eq!(decision.statuses.iter().map(|s| s.remaining).collect::<Vec<_>>(), [u32::MAX, 0, 0]);
     assert!(decision.statuses.iter().all(|s| s.limit.is_none() && s.reset.is_none()));
-    let elsewhere = Request { domain: "elsewhere", descriptors: smallvec![descriptor("user=a")], hits: 1, own: None };
+    let elsewhere = Request {
+        domain: "elsewhere",
+        descriptors: smallvec![descriptor("user=a")],
+        hits: 1,
+        own: None,
+        origin: Origin::Envoy,
+    };
     assert_eq!(asked.request(&elsewhere).expect("well formed").overall, Code::Ok);
     let metrics = asked.metrics();
     assert!(metrics.contains(r#"tollgate_unmatched_descriptors_total{domain="api",keys="nobody"} 1"#), "{metrics}");
@@ -140,7 +150,7 @@ fn a_limit_in_the_request_beats_the_rule_but_not_in_an_unknown_domain() {
     let asked = asked(USERS, MODES);
     let with_limit = |domain| {
         let descriptor = Descriptor { limit: Some((1, Unit::Day)), ..descriptor("user=root") };
-        Request { domain, descriptors: smallvec![descriptor], hits: 1, own: None }
+        Request { domain, descriptors: smallvec![descriptor], hits: 1, own: None, origin: Origin::Envoy }
     };
     let answers = [0, 1].map(|_| asked.request(&with_limit("api")).expect("well formed"));
     assert_eq!(answers.each_ref().map(|a| a.overall), [Code::Ok, Code::OverLimit]);
@@ -186,9 +196,9 @@ descriptors:
     );
     let own = Descriptor { limit: Some((9, Unit::Minute)), ..descriptor("vip=gold,id=7") };
     let descriptors = smallvec![descriptor("user=alice"), own, descriptor("vip=gold,id=7")];
-    let request = Request { domain: "api", descriptors, hits: 1, own: None };
+    let request = Request { domain: "api", descriptors, hits: 1, own: None, origin: Origin::Envoy };
     let snapshot = asked.limiter.snapshot();
-    let plan = Plan::of(&request, (&snapshot.rules, None), MODES, || NOW).expect("well formed");
+    let plan = Plan::of(&request, snapshot.by(None, NOW), MODES, || NOW).expect("well formed");
     let keys = plan.asks.iter().map(|ask| (ask.key.shared.iter().flatten().count(), ask.key.variable));
     assert_eq!(
         keys.collect::<Vec<_>>(),
@@ -249,7 +259,13 @@ fn global_quota_mode_is_open_while_any_descriptor_has_no_limit() {
 fn requests_that_say_too_little_or_too_much_are_refused() {
     let asked = asked(USERS, MODES);
     fn request<'a>(asked: &Asked, domain: &'a str, descriptors: &[Descriptor<'a>]) -> Result<Decision, DecideError> {
-        asked.request(&Request { domain, descriptors: descriptors.iter().cloned().collect(), hits: 1, own: None })
+        asked.request(&Request {
+            domain,
+            descriptors: descriptors.iter().cloned().collect(),
+            hits: 1,
+            own: None,
+            origin: Origin::Envoy,
+        })
     }
     assert_eq!(request(&asked, "", &[descriptor("user=a")]), Err(DecideError::EmptyDomain));
     assert_eq!(request(&asked, "api", &[]), Err(DecideError::NoDescriptors));
@@ -273,10 +289,17 @@ fn before_there_are_rules_every_request_is_an_error_and_none_passes() {
     let mut limiter = asked("domain: api", MODES).limiter;
     let load = rules::load(&Sources::default(), &Defaults::default(), None);
     let meters = Meters::new(&load.rules, None);
+    let budgets = Budgets::new(&load.rules, None);
     let (rules, problems, kept) = (load.rules, load.problems, load.kept);
-    let nothing = Snapshot { version: 0, rules, meters, problems, kept, loaded_at: NOW };
+    let nothing = Snapshot { version: 0, rules, meters, budgets, problems, kept, loaded_at: NOW };
     limiter.snapshot = Arc::new(ArcSwap::from_pointee(nothing));
-    let request = Request { domain: "api", descriptors: smallvec![descriptor("user=alice")], hits: 1, own: None };
+    let request = Request {
+        domain: "api",
+        descriptors: smallvec![descriptor("user=alice")],
+        hits: 1,
+        own: None,
+        origin: Origin::Envoy,
+    };
     let decided = Asked { limiter }.request(&request);
     assert_eq!(decided.map(|decision| decision.overall), Err(DecideError::NoRules));
 }
@@ -311,7 +334,13 @@ descriptors:
         );
         let looks = Descriptor { hits: Some(2), ..descriptor("user=alice") };
         let both = asked
-            .request(&Request { domain: "api", descriptors: smallvec![looks], hits: 1, own: None })
+            .request(&Request {
+                domain: "api",
+                descriptors: smallvec![looks],
+                hits: 1,
+                own: None,
+                origin: Origin::Envoy,
+            })
             .expect("decided");
         assert_eq!(shown(&both), (Code::OverLimit, "long", 0), "both refuse two hits; the hour waits longest");
         let metrics = asked.metrics();
@@ -332,8 +361,14 @@ descriptors:
         let alone = asked.ask(&["user=alice", "vip=1"]);
         assert_eq!(alone.overall, Code::OverLimit, "short still refuses");
         let snapshot = asked.limiter.snapshot();
-        let request = Request { domain: "api", descriptors: smallvec![descriptor("user=alice")], hits: 0, own: None };
-        let mut plan = Plan::of(&request, (&snapshot.rules, None), MODES, || NOW).expect("well formed");
+        let request = Request {
+            domain: "api",
+            descriptors: smallvec![descriptor("user=alice")],
+            hits: 0,
+            own: None,
+            origin: Origin::Envoy,
+        };
+        let mut plan = Plan::of(&request, snapshot.by(None, NOW), MODES, || NOW).expect("well formed");
         plan.asks.iter_mut().for_each(|ask| ask.cost.hits = 0);
         let Store::Memory(memory) = &asked.limiter.store else { panic!("it counts in memory") };
         let remaining: Vec<u64> = memory.apply(&plan.asks, plan.gate, NOW).iter().map(|it| it.remaining).collect();
@@ -346,8 +381,8 @@ descriptors:
         let snapshot = asked.limiter.snapshot();
         let names = |descriptors: &[&'static str]| {
             let descriptors = descriptors.iter().map(|text| descriptor(text)).collect();
-            let request = Request { domain: "api", descriptors, hits: 1, own: None };
-            let plan = Plan::of(&request, (&snapshot.rules, None), MODES, || NOW).expect("well formed");
+            let request = Request { domain: "api", descriptors, hits: 1, own: None, origin: Origin::Envoy };
+            let plan = Plan::of(&request, snapshot.by(None, NOW), MODES, || NOW).expect("well formed");
             let Planned::Ruled { counted, .. } = &plan.descriptors[0] else { return vec!["free".to_owned()] };
             counted.limits().map(|limit| limit.id.to_string()).collect::<Vec<_>>()
         };

@@ -3,7 +3,7 @@ use std::{path::PathBuf, time::Duration};
 use super::*;
 use crate::{
     limit::{Algorithm, Cost, Entry, Limit, Unit, UnixMicros},
-    limiter::Snapshot,
+    limiter::{Budgets, Snapshot},
     rules::{self, Defaults, Rules, Source, Sources},
     store::{
         Ask, Gate, Key, Role, Store,
@@ -19,8 +19,8 @@ fn loaded(yaml: &str) -> Rules {
 }
 
 fn rendered(metrics: &Metrics, rules: Rules, meters: Meters) -> String {
-    let (problems, loaded_at) = (rules::Problems::default(), UnixMicros(0));
-    metrics.render(&Snapshot { version: 1, rules, meters, problems, kept: Vec::new(), loaded_at })
+    let (budgets, problems, loaded_at) = (Budgets::new(&rules, None), rules::Problems::default(), UnixMicros(0));
+    metrics.render(&Snapshot { version: 1, rules, meters, budgets, problems, kept: Vec::new(), loaded_at })
 }
 
 const RULES: &str = "

@@ -1,6 +1,9 @@
 //! What is stored of an override: what its author wrote, what it came to, and who wrote it when. Owns the stored form;
 //! reads no rules and knows no store.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -62,6 +65,10 @@ pub struct Numbers {
     /// Left out: auto.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count_denied: Option<bool>,
+    /// `count_denied: reported`. A field of its own, because replicas of before know only two words for the one above;
+    /// without it they count as they always did, which is what this asks for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reported: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_store_failure: Option<String>,
 }
@@ -132,8 +139,9 @@ impl Numbers {
             name: limit.name.clone(),
             key_name: limit.key_name.clone(),
             enforce: (!limit.enforce).then_some(false),
+            reported: limit.count_denied == CountDenied::Reported,
             count_denied: match limit.count_denied {
-                CountDenied::Auto => None,
+                CountDenied::Auto | CountDenied::Reported => None,
                 CountDenied::Always => Some(true),
                 CountDenied::Never => Some(false),
             },
@@ -159,6 +167,7 @@ impl Numbers {
             key_name: self.key_name.clone(),
             enforce: self.enforce.unwrap_or(true),
             count_denied: match self.count_denied {
+                None if self.reported => CountDenied::Reported,
                 None => CountDenied::Auto,
                 Some(true) => CountDenied::Always,
                 Some(false) => CountDenied::Never,

@@ -12,7 +12,7 @@ use super::{
     problem::{Problems, Report},
     yaml::Place,
 };
-use crate::limit::{Code, Descriptor, Micros, Request, SECOND, Unit, UnixMicros, written::Written};
+use crate::limit::{Code, Descriptor, Micros, Origin, Request, SECOND, Unit, UnixMicros, written::Written};
 
 /// Cases begin here unless they say otherwise: 2026-01-01T00:00:00Z, where every unit up to the week begins.
 pub const START: UnixMicros = UnixMicros(1_767_225_600_000_000);
@@ -129,7 +129,7 @@ impl CaseRequest {
             hits: it.hits,
             limit: it.limit,
         });
-        Request { domain, descriptors: descriptors.collect(), hits: self.hits, own: None }
+        Request { domain, descriptors: descriptors.collect(), hits: self.hits, own: None, origin: Origin::Envoy }
     }
 
     /// When it is made the last time.

@@ -8,6 +8,7 @@ use crate::limit::{Algorithm, CountDenied, FailurePolicy, SUB_WINDOWS_MAX};
 use super::{
     fields::{BESIDE_UNLIMITED, Fields, LIMIT, Pen, REPLACED, Shape},
     quota::{Quota, Span, short_quota},
+    scalar::Plain,
     tiers::Tiers,
     yaml::{Node, Place, Value},
 };
@@ -178,17 +179,21 @@ impl Pen<'_> {
     }
 
     fn count_denied(&mut self, node: &Node<'_>) -> Option<CountDenied> {
-        match &node.value {
-            Value::Scalar { text, .. } if text == "auto" => Some(CountDenied::Auto),
-            Value::Scalar { .. } => match self.boolean(node, "count_denied")? {
-                true => Some(CountDenied::Always),
-                false => Some(CountDenied::Never),
-            },
-            _ => {
-                self.error(node.at, format!("`count_denied` must be auto, true or false, not {}", node.kind()));
-                None
+        let said = match &node.value {
+            Value::Scalar { text, plain } => {
+                let truth = if *plain { Plain::of(text) } else { Plain::Text };
+                match (&**text, truth) {
+                    ("auto", _) => return Some(CountDenied::Auto),
+                    ("reported", _) => return Some(CountDenied::Reported),
+                    (_, Plain::Bool(true)) => return Some(CountDenied::Always),
+                    (_, Plain::Bool(false)) => return Some(CountDenied::Never),
+                    _ => format!("`{text}`"),
+                }
             }
-        }
+            _ => node.kind().to_owned(),
+        };
+        self.error(node.at, format!("`count_denied` must be auto, reported, true or false, not {said}"));
+        None
     }
 
     fn burst(&mut self, fields: &Fields<'_, '_>) -> Option<Said<u32>> {

@@ -49,10 +49,11 @@ impl Pen<'_> {
             self.warn(own.at, format!("a {} has no sub-windows: this is ignored", algorithm.name()));
         }
         let counted = form.manner.count_denied.or(around.manner.count_denied);
-        if algorithm == Algorithm::SlidingWindow
+        if algorithm != Algorithm::FixedWindow
             && let Some(Said { value: CountDenied::Always, at }) = counted
         {
-            self.warn(at, "in a sliding_window, a client that retries steadily is never admitted again")
+            let name = algorithm.name();
+            self.warn(at, format!("in a {name}, a client that retries steadily is never admitted again"))
                 .hint("leave `count_denied` out, or use `fixed_window`");
         }
     }

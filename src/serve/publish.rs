@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 use super::{defaults, last_good::LastGood};
 use crate::{
     clock,
-    limiter::Snapshot,
+    limiter::{Budgets, Snapshot},
     metrics::{Meters, Metrics},
     overrides::Overrides,
     reload::{ReloadSettings, Reloader},
@@ -175,8 +175,9 @@ impl Publisher {
         defaults: Defaults,
     ) -> Publisher {
         let meters = Meters::new(&load.rules, None);
+        let budgets = Budgets::new(&load.rules, None);
         let Load { rules, problems, kept } = load;
-        let snapshot = Snapshot { version, rules, meters, problems, kept, loaded_at: clock::now() };
+        let snapshot = Snapshot { version, rules, meters, budgets, problems, kept, loaded_at: clock::now() };
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let loaded = watch::Sender::new(version > 0);
         Publisher { snapshot, metrics: Arc::clone(metrics), last_good, defaults, loaded, overrides: Arc::default() }
@@ -212,6 +213,7 @@ impl Publisher {
         let version = last.version + u64::from(changed);
         let loaded_at = if changed { clock::now() } else { last.loaded_at };
         let meters = Meters::new(&load.rules, Some((&last.rules, &last.meters)));
+        let budgets = Budgets::new(&load.rules, Some((&last.rules, &last.budgets)));
         let count = load.rules.count();
         if complete {
             let rules::Count { files, domains, rules, overrides, .. } = count;
@@ -224,7 +226,7 @@ impl Publisher {
         if let Some(overrides) = self.overrides.get() {
             overrides.prepare(&rules);
         }
-        self.snapshot.store(Arc::new(Snapshot { version, rules, meters, problems, kept, loaded_at }));
+        self.snapshot.store(Arc::new(Snapshot { version, rules, meters, budgets, problems, kept, loaded_at }));
         retire(last);
         self.loaded.send_replace(version > 0);
         if complete && changed {

@@ -174,7 +174,7 @@ async fn a_panic_is_caught_counted_and_answered_by_the_policies_of_the_limits() 
         [("open", Ok(1)), ("closed", Ok(2)), ("local", Ok(1)), ("error", Err(tonic::Code::Unavailable))]
     {
         let service = RateLimit::new(limiter(&rules(policy)), Duration::ZERO, &ResponseSettings::default(), &bounds());
-        let answer = service.answer(&ask, None).await;
+        let answer = service.answer(&ask, Head::default()).await;
         assert_eq!(answer.map(|answer| answer.overall_code).map_err(|status| status.code()), code, "{policy}");
         let metrics = service.limiter.metrics().render(&service.limiter.snapshot());
         for line in [

@@ -4,7 +4,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::{fmt::Write, sync::Arc, time::Duration};
+use std::{fmt::Write, sync::Arc};
 
 use bytes::Bytes;
 use envoy_types::pb::envoy::{
@@ -16,7 +16,7 @@ use http::HeaderMap;
 use hyper::body::Body;
 use tonic::{Code, Status};
 
-use super::{RateLimit, guard::OwnPlaces, unary};
+use super::{Head, RateLimit, guard::OwnPlaces, unary};
 use crate::trace::{Kind, Span, Tracer};
 
 const SERVICE: &str = "envoy.service.ratelimit.v3.RateLimitService";
@@ -41,7 +41,7 @@ impl RateLimit {
     pub(super) async fn followed_call<B>(
         &self,
         body: B,
-        allowed: Option<Duration>,
+        head: Head,
         own: &OwnPlaces,
         mut span: Box<Span>,
     ) -> Result<RateLimitResponse, Status>
@@ -54,7 +54,7 @@ impl RateLimit {
         span.set_text("rpc.method", METHOD);
         let read = unary::message(body, self.guard.wait(own)).await.inspect_err(|status| self.unread(status));
         let answer = match read {
-            Ok(request) => self.answer_followed(&request, allowed, &span).await,
+            Ok(request) => self.answer_followed(&request, head, &span).await,
             Err(status) => Err(status),
         };
         let code = answer.as_ref().map_or_else(Status::code, |_| Code::Ok);
@@ -71,14 +71,14 @@ impl RateLimit {
     pub async fn answer_followed(
         &self,
         request: &RateLimitRequest,
-        allowed: Option<Duration>,
+        head: Head,
         span: &Span,
     ) -> Result<RateLimitResponse, Status> {
         let mut execution = span.child(EXECUTION, Kind::Internal);
         let text_max = execution.text_bytes_max();
         execution.set_text("domain", &*request.domain);
         execution.set_text("request string", text(request, text_max));
-        let answer = execution.around(self.answer(request, allowed)).await;
+        let answer = execution.around(self.answer(request, head)).await;
         match &answer {
             Ok(response) => {
                 let code = Overall::try_from(response.overall_code).unwrap_or_default();

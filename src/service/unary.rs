@@ -14,17 +14,20 @@ use std::{
 
 use bytes::{BufMut, Bytes, BytesMut};
 use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
+use http::{
+    HeaderMap, HeaderValue, Request, Response, StatusCode,
+    header::{CONTENT_TYPE, USER_AGENT},
+};
 use hyper::body::{Body, Frame, SizeHint};
 use prost::Message;
 use tonic::{Code, Status};
 
 use super::{
-    MESSAGE_BYTES_MAX, RateLimit, amount,
+    Head, MESSAGE_BYTES_MAX, OWN_TOOLS, RateLimit, amount,
     guard::{OwnPlaces, Wait},
     traced,
 };
-use crate::{metrics::Surface, trace::Span};
+use crate::{limit::Origin, metrics::Surface, trace::Span};
 
 /// Not compressed, and the length: before each message.
 const PREFIX: usize = 5;
@@ -80,8 +83,8 @@ impl Body for Reply {
 pub struct Call<B> {
     body: B,
     is_grpc: bool,
-    /// How long the caller waits, where it says so and somebody asks.
-    allowed: Option<Duration>,
+    /// The caller's patience only where somebody asks.
+    known: Head,
     /// Where it is followed.
     span: Option<Box<Span>>,
 }
@@ -93,8 +96,9 @@ impl RateLimit {
         let is_grpc = |kind: &HeaderValue| kind.as_bytes().starts_with(GRPC.as_bytes());
         let is_grpc = headers.get(CONTENT_TYPE).is_some_and(is_grpc);
         let allowed = if self.limiter.is_remote() { grpc_timeout(headers) } else { None };
+        let known = Head { origin: origin(headers), allowed };
         let span = if is_grpc { self.follow(headers, traced::CALL).map(Box::new) } else { None };
-        Call { is_grpc, allowed, span, body: request.into_body() }
+        Call { is_grpc, known, span, body: request.into_body() }
     }
 
     /// Answers a call of the connection that has these places of its own; every outcome is a response.
@@ -103,15 +107,15 @@ impl RateLimit {
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        let Call { body, is_grpc, allowed, span } = call;
+        let Call { body, is_grpc, known, span } = call;
         if !is_grpc {
             let mut response = Response::new(Reply::default());
             *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             return response;
         }
         let answer = match span {
-            None => self.try_call(body, allowed, own).await,
-            Some(span) => Box::pin(self.followed_call(body, allowed, own, span)).await,
+            None => self.try_call(body, known, own).await,
+            Some(span) => Box::pin(self.followed_call(body, known, own, span)).await,
         };
         match answer {
             Ok(message) => framed(&message),
@@ -119,21 +123,16 @@ impl RateLimit {
         }
     }
 
-    async fn try_call<B>(
-        &self,
-        body: B,
-        allowed: Option<Duration>,
-        own: &OwnPlaces,
-    ) -> Result<RateLimitResponse, Status>
+    async fn try_call<B>(&self, body: B, known: Head, own: &OwnPlaces) -> Result<RateLimitResponse, Status>
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
         let request = message(body, self.guard.wait(own)).await.inspect_err(|status| self.unread(status))?;
-        match self.caught_now(&request) {
+        match self.caught_now(&request, known) {
             Some(answer) => answer,
             // Boxed, because a future is as large as its largest part, and most calls don't wait.
-            None => Box::pin(self.caught_later(&request, allowed)).await,
+            None => Box::pin(self.caught_later(&request, known)).await,
         }
     }
 
@@ -202,6 +201,11 @@ fn framed(message: &RateLimitResponse) -> Response<Reply> {
     let mut response = Response::new(Reply::Call { message: Some(bytes.freeze()), trailers: Some(trailers) });
     response.headers_mut().insert(CONTENT_TYPE, GRPC);
     response
+}
+
+fn origin(headers: &HeaderMap) -> Origin {
+    let is_own = |agent: &HeaderValue| agent.as_bytes().starts_with(OWN_TOOLS.as_bytes());
+    if headers.get(USER_AGENT).is_some_and(is_own) { Origin::Tool } else { Origin::Envoy }
 }
 
 /// The caller's patience (`grpc-timeout`: digits and a unit); what can't be read is no limit, as gRPC has it.

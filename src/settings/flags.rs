@@ -115,7 +115,7 @@ pub struct Flags {
     /// Algorithm of limits that name none: sliding_window, fixed_window, sliding_log, token_bucket, leaky_bucket [default: sliding_window]
     #[arg(long, value_name = "NAME", env = "TOLLGATE_ALGORITHM", help_heading = "Decisions")]
     pub algorithm: Option<String>,
-    /// Do refused hits consume the limit: auto (only a descriptor's own hits_addend), true, false [default: auto]
+    /// Do refused hits consume the limit: auto (where Envoy reports them afterwards), reported, true, false [default: auto]
     #[arg(long, value_name = "WHEN", env = "TOLLGATE_COUNT_DENIED", help_heading = "Decisions")]
     pub count_denied: Option<String>,
     /// What is answered when the store fails and the rule doesn't say: open, closed, local, error [default: local]

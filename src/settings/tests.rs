@@ -158,6 +158,9 @@ fn compat_chooses_three_settings_and_explicit_ones_beat_it() {
         (mixed.decisions.algorithm, mixed.decisions.count_denied, mixed.decisions.on_store_failure),
         (Algorithm::TokenBucket, CountDenied::Always, FailurePolicy::Local)
     );
+    for when in CountDenied::ALL {
+        assert_eq!(resolved(|flags| flags.count_denied = text(when.name())).decisions.count_denied, when);
+    }
     let Invalid(wrong) = Settings::resolve(&Flags { compat: text("limitador"), ..Flags::default() }).unwrap_err();
     assert_eq!(wrong, ["TOLLGATE_COMPAT (--compat): 'limitador': expected one of envoyproxy"]);
 }

@@ -173,6 +173,7 @@ async fn what_no_row_of_csv_holds_is_refused_with_the_way_out_and_exported_and_i
         json!({"match": {"user": "two"}, "limit": [{"name": "m", "requests": 5, "window": "1m"}, "9/h"]}),
         json!({"match": {"user": "window"}, "limit": {"requests": 5, "window": "90s", "sub_windows": 8}}),
         json!({"match": {"user": "denied"}, "limit": {"tier": "gold", "count_denied": true, "enforce": false}}),
+        json!({"match": {"user": "budget"}, "limit": {"requests": 5, "window": "1h", "count_denied": "reported"}}),
         json!({"match": {"user": "fails"}, "limit": {"requests": 5, "window": "1h", "on_store_failure": "closed"},
             "reason": "a\nb, \"c\"", "owner": "sales", "expires": "2100-01-01T00:00:00Z"}),
     ];
@@ -191,12 +192,12 @@ async fn what_no_row_of_csv_holds_is_refused_with_the_way_out_and_exported_and_i
     }
     let exported = bench.run(&["export", "--ndjson"]).done();
     assert_eq!(exported.lines().count(), specs.len() + 1, "{exported}");
-    let ids = ["plain", "full-0", "full-1", "full-2", "full-3"];
+    let ids = ["plain", "full-0", "full-1", "full-2", "full-3", "full-4"];
     for id in ids {
         bench.run(&["delete", id]).done();
     }
     let path = bench.write("all.ndjson", &exported);
-    assert_eq!(bench.run(&["import", path.to_str().expect("text")]).done(), "5 written\n");
+    assert_eq!(bench.run(&["import", path.to_str().expect("text")]).done(), "6 written\n");
     for (id, spec) in ids.iter().zip([&plain].into_iter().chain(&specs)) {
         let found = call(bench.tollgate.http, &format!("GET /v1/domains/api/overrides/{id}"), Some("secret"), "").await;
         assert_eq!(&found.json()["spec"], spec, "{id}");

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tollgate::{
+    algorithm::{State, step},
     limit::{Algorithm, Cost, Entry, HITS_MAX, Limit, Micros, Reading, SECOND, UnixMicros},
     store::{
         Ask, Gate, Key, Readings, Role,
@@ -449,6 +450,32 @@ fn many_threads_are_admitted_exactly_the_limit() {
             });
             assert_eq!(admitted.load(Relaxed), u64::from(LIMIT), "{algorithm:?}");
             assert_eq!((store.remaining(user), store.remaining(tenant)), (0, 900), "{algorithm:?}");
+        }
+    }
+}
+
+/// As from Envoy before a request, by a client that retries 24 times a window, for ten of them.
+#[test]
+fn refused_costs_that_are_not_charged_take_nothing_from_those_after_them() {
+    let pace = MINUTE.0 / 24;
+    for store in Store::each() {
+        for algorithm in Algorithm::ALL {
+            for (requests, cost) in [10, 11].into_iter().flat_map(|requests| [1, 2, 3, 7].map(|cost| (requests, cost)))
+            {
+                let user = format!("{algorithm:?}-{requests}-{cost}");
+                let entries = [entry("user", &user)];
+                let limit = Limit { burst: requests, ..Limit::new(requests, MINUTE, algorithm) };
+                let ask = Ask { limit, ..ask(&entries, requests, cost) };
+                let mut state = State::Empty;
+                for nth in 0..240 {
+                    let now = UnixMicros(NOW.0 + nth * pace);
+                    let passed = store.one(ask, now).admitted;
+                    // A client that wasn't refused before: its counter has only heard of what was admitted.
+                    let (after, reading) = step(&limit, state.clone(), ask.cost, now);
+                    assert_eq!(passed, reading.admitted, "{user} at {nth}");
+                    state = if passed { after } else { state };
+                }
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use hyper::client::conn::http2::SendRequest;
 use prost::Message;
 use tonic::Status;
 
-use crate::cli::call;
+use crate::{cli::call, service::OWN_TOOLS};
 
 /// One body for each key.
 pub(super) struct Questions {
@@ -40,6 +40,7 @@ impl Questions {
         let request = Request::post(self.uri.clone())
             .header("content-type", "application/grpc")
             .header("te", "trailers")
+            .header("user-agent", OWN_TOOLS)
             .body(Full::new(self.bodies[key].clone()))?;
         connection.ready().await?;
         let response = connection.send_request(request).await?;

@@ -78,8 +78,14 @@ descriptors:
     let asked = super::asked(yaml, MODES);
     let policy = |user: &'static str| {
         let snapshot = asked.limiter.snapshot();
-        let request = Request { domain: "api", descriptors: smallvec![descriptor(user)], hits: 1, own: None };
-        let plan = Plan::of(&request, (&snapshot.rules, None), MODES, || NOW).expect("well formed");
+        let request = Request {
+            domain: "api",
+            descriptors: smallvec![descriptor(user)],
+            hits: 1,
+            own: None,
+            origin: Origin::Envoy,
+        };
+        let plan = Plan::of(&request, snapshot.by(None, NOW), MODES, || NOW).expect("well formed");
         let Planned::Ruled { counted, .. } = plan.descriptors[0] else { panic!("a limit applies") };
         counted.policies(MODES.on_store_failure).collect::<Vec<_>>()
     };

@@ -250,7 +250,7 @@ proptest! {
                 hits: asks.hits,
                 limit: asks.limit,
             });
-            let request = Request { domain: "api", descriptors: words.collect(), hits, own: None };
+            let request = Request { domain: "api", descriptors: words.collect(), hits, own: None, origin: Origin::Envoy };
             let decision = asked.request(&request).expect("well formed");
             let (overall, statuses) = model.ask(&descriptors, hits);
             prop_assert_eq!(decision.statuses.iter().map(told).collect::<Vec<_>>(), statuses, "{:?}", descriptors);

@@ -1,6 +1,7 @@
 //! What the limits' policies answer, and charge, where the store can't.
 
 use super::*;
+use crate::store::owed::Owed;
 
 const POLICIES: &str = "
 domain: api
@@ -17,13 +18,13 @@ descriptors:
 /// Two replicas, and a store that never answers.
 fn answers(
     degraded: &Degraded,
-    rules: &Rules,
+    snapshot: &Snapshot,
     descriptors: &[&'static str],
     modes: Modes,
 ) -> Result<Decision, StoreError> {
     let descriptors = descriptors.iter().map(|text| descriptor(text)).collect();
-    let request = Request { domain: "api", descriptors, hits: 1, own: None };
-    let plan = Plan::of(&request, (rules, None), modes, || NOW).expect("well formed");
+    let request = Request { domain: "api", descriptors, hits: 1, own: None, origin: Origin::Envoy };
+    let plan = Plan::of(&request, snapshot.by(None, NOW), modes, || NOW).expect("well formed");
     let failure = StoreError::Unreachable("gone".into());
     let (readings, policies) = degraded.answer(&plan, modes.on_store_failure, failure, NOW)?;
     Ok(judge::judge(&plan, &readings, &policies))
@@ -34,7 +35,7 @@ fn each_limit_is_answered_by_its_policy() {
     let asked = asked(POLICIES, MODES);
     let snapshot = asked.limiter.snapshot();
     let degraded = Degraded::new(Arc::new(Memory::new(MemorySettings::default())), 2);
-    let answers = |descriptors: &[&'static str]| answers(&degraded, &snapshot.rules, descriptors, MODES);
+    let answers = |descriptors: &[&'static str]| answers(&degraded, &snapshot, descriptors, MODES);
     let open = answers(&["open=1"]).expect("open answers");
     assert_eq!((open.overall, open.statuses[0].limit.is_none()), (Code::Ok, true));
     assert_eq!(open.degraded, Some(FailurePolicy::Open));
@@ -50,7 +51,7 @@ fn a_definite_denial_beats_closed_beats_error_beats_open() {
     let asked = asked(POLICIES, MODES);
     let snapshot = asked.limiter.snapshot();
     let degraded = Degraded::new(Arc::new(Memory::new(MemorySettings::default())), 4);
-    let answers = |descriptors: &[&'static str]| answers(&degraded, &snapshot.rules, descriptors, MODES);
+    let answers = |descriptors: &[&'static str]| answers(&degraded, &snapshot, descriptors, MODES);
     assert_eq!(answers(&["closed=1", "error=1", "open=1"]).expect("denied").overall, Code::OverLimit);
     assert!(answers(&["error=1", "open=1", "local=1"]).is_err());
     let first = answers(&["local=1"]).expect("not charged by what was refused");
@@ -63,7 +64,7 @@ fn outage<const N: usize>(descriptors: &[&'static str], modes: Modes) -> ([Code;
     let asked = asked(POLICIES, modes);
     let snapshot = asked.limiter.snapshot();
     let degraded = Degraded::new(Arc::new(Memory::new(MemorySettings::default())), 1);
-    let answer = |_| answers(&degraded, &snapshot.rules, descriptors, modes).expect("no policy is error").overall;
+    let answer = |_| answers(&degraded, &snapshot, descriptors, modes).expect("no policy is error").overall;
     (std::array::from_fn(answer), degraded.owed.counters())
 }
 
@@ -86,4 +87,28 @@ fn requests_that_closed_limits_refuse_are_charged_to_no_other() {
     // Global SHADOW_MODE charges as if nothing were refused.
     let shadow = Modes { shadow: true, ..MODES };
     assert_eq!(outage(&["closed=1", "local=1"], shadow), ([Code::Ok; 2], 1));
+}
+
+#[test]
+fn a_refused_cost_is_charged_here_and_owed_to_the_store_only_where_the_limit_is_a_budget() {
+    for is_budget in [false, true] {
+        let asked = asked("domain: api\ndescriptors: [{key: user, rate_limit: 2/m}]", MODES);
+        let snapshot = asked.limiter.snapshot();
+        let (memory, owed) = (Arc::new(Memory::new(MemorySettings::default())), Arc::new(Owed::new(NOW)));
+        let degraded = Degraded::owing(memory, Replicas::new(Some(1)), Arc::clone(&owed));
+        let put = |hits| {
+            let descriptors = smallvec![Descriptor { hits: Some(hits), ..descriptor("user=a") }];
+            let request = Request { domain: "api", descriptors, hits: 1, own: None, origin: Origin::Envoy };
+            let plan = Plan::of(&request, snapshot.by(None, NOW), MODES, || NOW).expect("well formed");
+            let failure = StoreError::Unreachable("gone".into());
+            let (readings, _) = degraded.answer(&plan, MODES.on_store_failure, failure, NOW).expect("it counts here");
+            readings[0].admitted
+        };
+        if is_budget {
+            assert!(put(0), "a look");
+        }
+        assert!(!put(5));
+        assert_eq!(owed.counters(), usize::from(is_budget));
+        assert_eq!(put(2), !is_budget);
+    }
 }

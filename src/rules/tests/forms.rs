@@ -106,7 +106,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "{unit: hour, requests_per_unit: 1, count_denied: sometimes}",
         "sometimes",
-        "`count_denied` must be true or false, not `sometimes`",
+        "`count_denied` must be auto, reported, true or false, not `sometimes`",
     ),
     ("{unlimited: true, window: 1h}", "window: 1h", "`window` has no meaning where `unlimited` is true"),
     (
@@ -154,6 +154,20 @@ fn mistakes_are_warned_of_where_the_reference_is_silent() {
 }
 
 #[test]
+fn counting_denied_hits_is_warned_of_wherever_it_locks_out_who_retries() {
+    for algorithm in Algorithm::ALL {
+        for (when, warns) in [("true", algorithm != Algorithm::FixedWindow), ("reported", false), ("auto", false)] {
+            let name = algorithm.name();
+            let limit = format!("{{unit: hour, requests_per_unit: 1, algorithm: {name}, count_denied: {when}}}");
+            let said = said(&format!("domain: d\ndescriptors: [{{key: a, rate_limit: {limit}}}]"));
+            let expected = format!("in a {name}, a client that retries steadily is never admitted again");
+            assert_eq!(said.iter().any(|line| line.ends_with(&expected)), warns, "{limit}: {said:?}");
+            assert_eq!(said.len(), usize::from(warns), "{limit}: {said:?}");
+        }
+    }
+}
+
+#[test]
 fn nearest_wins_limit_descriptor_domain_process() {
     let load = |defaults: &str, descriptor: &str, limit: &str| {
         let text = format!(
@@ -166,6 +180,7 @@ fn nearest_wins_limit_descriptor_domain_process() {
     let all = "algorithm: fixed_window, count_denied: true, on_store_failure: open";
     assert_eq!(load("", "", ""), (Algorithm::SlidingWindow, 32, CountDenied::Auto, None));
     assert_eq!(load(all, "", ""), (Algorithm::FixedWindow, 32, CountDenied::Always, Some(FailurePolicy::Open)));
+    assert_eq!(load(all, "", "count_denied: reported").2, CountDenied::Reported);
     assert_eq!(
         load(all, "on_store_failure: closed,", "count_denied: false, algorithm: sliding_log"),
         (Algorithm::SlidingLog, 32, CountDenied::Never, Some(FailurePolicy::Closed))

@@ -1,0 +1,229 @@
+//! Which limits are budgets, whose cost Envoy reports once it is spent: learned from how Envoy asks, for limits with
+//! `count_denied: auto`. A look before the request, or a request without a cost of its own, means that an own cost comes
+//! afterwards; where neither comes, an own cost is asked about before it is spent. Knows no store and reads no clock.
+
+use std::{
+    collections::HashMap,
+    hash::BuildHasher as _,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use foldhash::fast::FixedState;
+
+use crate::{
+    limit::{Entry, Unit, UnixMicros},
+    rules::{Domain, DomainIndex, Rule, Rules},
+};
+
+#[cfg(test)]
+mod tests;
+
+const MINUTE: u64 = 60_000_000;
+
+/// What Envoy showed holds for an hour. A minute more, because it is noted only once a minute.
+const HOLDS: u64 = 61 * MINUTE;
+
+const NEVER: u64 = u64::MAX;
+
+/// Limits that come with requests are told apart up to so many kinds: 64 KiB.
+const KINDS: usize = 4_096;
+
+/// Places where a kind may stand.
+const WAYS: usize = 4;
+
+/// What was learned of each limit of a set of rules, and of limits that come with requests. All cores share it; the memory
+/// that decisions read is written once a minute and limit.
+#[derive(Default)]
+pub struct Budgets {
+    /// By [`DomainIndex`].
+    domains: Vec<OfDomain>,
+    requested: Arc<Requested>,
+}
+
+#[derive(Default)]
+struct OfDomain {
+    /// Where those of each rule begin, by [`Rule::index`].
+    begins: Vec<u32>,
+    /// One for each limit of the rule; then one for limits of overrides that take the place of none of them.
+    limits: Vec<Learned>,
+}
+
+/// What was learned of one limit.
+pub struct Learned {
+    /// When Envoy last showed it, to the minute, in µs; [`NEVER`].
+    shown: AtomicU64,
+    /// Since when it is a budget, if it is one.
+    since: AtomicU64,
+}
+
+impl Default for Learned {
+    fn default() -> Learned {
+        Learned { shown: AtomicU64::new(NEVER), since: AtomicU64::new(NEVER) }
+    }
+}
+
+impl Clone for Learned {
+    fn clone(&self) -> Learned {
+        let copy = |of: &AtomicU64| AtomicU64::new(of.load(Relaxed));
+        Learned { shown: copy(&self.shown), since: copy(&self.since) }
+    }
+}
+
+impl Learned {
+    /// Envoy showed at `now` that the limit is a budget. Costs a load, but once a minute.
+    pub(super) fn note(&self, now: UnixMicros) {
+        // Also where the clock was set back: what was noted then would hold until it comes there again.
+        if self.shown.load(Relaxed).abs_diff(now.0) >= MINUTE {
+            self.renew(now);
+        }
+    }
+
+    #[cold]
+    fn renew(&self, now: UnixMicros) {
+        if self.since(now).is_none() {
+            self.since.store(now.0, Relaxed);
+        }
+        self.shown.store(now.0, Relaxed);
+    }
+
+    pub(super) fn is_budget(&self, now: UnixMicros) -> bool {
+        self.shown.load(Relaxed).abs_diff(now.0) < HOLDS
+    }
+
+    /// Since when the limit is a budget; `None` if it isn't one.
+    pub fn since(&self, now: UnixMicros) -> Option<UnixMicros> {
+        self.is_budget(now).then(|| UnixMicros(self.since.load(Relaxed)))
+    }
+}
+
+impl Budgets {
+    /// For `rules`. What was learned in `last` of limits with the same id goes on.
+    pub fn new(rules: &Rules, last: Option<(&Rules, &Budgets)>) -> Budgets {
+        let old = last.map(|(rules, budgets)| budgets.by_id(rules)).unwrap_or_default();
+        let of_domain = |domain: &Arc<Domain>| {
+            let mut all = OfDomain::default();
+            for rule in domain.rules() {
+                all.begins.push(all.limits.len() as u32);
+                all.limits.extend(ids(rule).map(|id| old.get(&id).map_or_else(Learned::default, |it| (*it).clone())));
+            }
+            all
+        };
+        let domains = rules.domains().iter().map(of_domain).collect();
+        Budgets { domains, requested: last.map(|(_, last)| Arc::clone(&last.requested)).unwrap_or_default() }
+    }
+
+    /// Of a limit of a rule, by its position there; without one, of an override's that takes the place of none.
+    pub fn of(&self, domain: DomainIndex, rule: &Rule, place: Option<usize>) -> &Learned {
+        let all = &self.domains[domain.0 as usize];
+        &all.limits[all.begins[rule.index as usize] as usize + place.unwrap_or(rule.limits.len())]
+    }
+
+    /// Of limits that come with requests.
+    pub fn requested(&self) -> &Requested {
+        &self.requested
+    }
+
+    /// What was learned of anything. Mostly little, and nothing of most rules.
+    fn by_id<'r>(&'r self, rules: &'r Rules) -> HashMap<(bool, &'r str), &'r Learned> {
+        let mut known = HashMap::new();
+        for (domain, all) in rules.domains().iter().zip(&self.domains) {
+            let learned = domain.rules().iter().flat_map(ids).zip(&all.limits);
+            known.extend(learned.filter(|(_, it)| it.shown.load(Relaxed) != NEVER));
+        }
+        known
+    }
+}
+
+/// What the limits of a rule are called, and, by its own id, what stands behind them.
+fn ids(rule: &Rule) -> impl Iterator<Item = (bool, &str)> {
+    rule.limits.iter().map(|limit| (true, &*limit.id)).chain([(false, &*rule.id)])
+}
+
+/// What was learned of limits that come with requests, by their kind: there is no list of them, so there is room for a
+/// number, and of those that don't fit the one that was shown longest ago is forgotten.
+pub struct Requested(Box<[Slot]>);
+
+#[derive(Default)]
+struct Slot {
+    /// The kind in the upper half, the second since the epoch when it was last shown in the lower; 0 where it is free.
+    shown: AtomicU64,
+    /// In seconds.
+    since: AtomicU64,
+}
+
+/// A kind of limits that come with requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind(u64);
+
+impl Default for Requested {
+    fn default() -> Requested {
+        Requested((0..KINDS).map(|_| Slot::default()).collect())
+    }
+}
+
+impl Kind {
+    /// Limits that Envoy asks about in the same way: those of one domain with the same keys and the same unit. Values
+    /// differ from client to client, but for those that Envoy takes from its configuration.
+    pub fn of(domain: &str, entries: &[Entry<'_>], unit: Unit) -> Kind {
+        const CONFIGURED: [&str; 3] = ["generic_key", "header_match", "query_match"];
+        let mut kind = FixedState::default().hash_one((domain, unit));
+        for Entry { key, value } in entries {
+            let value = if CONFIGURED.contains(key) { Some(value) } else { None };
+            kind = FixedState::with_seed(kind).hash_one((key, value));
+        }
+        Kind(kind)
+    }
+}
+
+impl Requested {
+    /// As [`Learned::note`].
+    pub(super) fn note(&self, kind: Kind, now: UnixMicros) {
+        let (tag, second) = (tag(kind), second(now));
+        let slots = self.slots(kind);
+        let known = slots.iter().find(|slot| slot.shown.load(Relaxed) >> 32 == tag);
+        if known.is_some_and(|slot| age(slot, second) * 1_000_000 < MINUTE) {
+            return;
+        }
+        let slot =
+            known.unwrap_or_else(|| slots.iter().max_by_key(|slot| age(slot, second)).expect("there are several ways"));
+        if known.is_none() || self.since(kind, now).is_none() {
+            slot.since.store(second, Relaxed);
+        }
+        slot.shown.store(tag << 32 | second, Relaxed);
+    }
+
+    pub(super) fn is_budget(&self, kind: Kind, now: UnixMicros) -> bool {
+        self.since(kind, now).is_some()
+    }
+
+    /// As [`Learned::since`].
+    pub fn since(&self, kind: Kind, now: UnixMicros) -> Option<UnixMicros> {
+        let second = second(now);
+        let known = self.slots(kind).iter().find(|slot| slot.shown.load(Relaxed) >> 32 == tag(kind))?;
+        let holds = age(known, second) * 1_000_000 < HOLDS;
+        holds.then(|| UnixMicros(known.since.load(Relaxed) * 1_000_000))
+    }
+
+    fn slots(&self, kind: Kind) -> &[Slot] {
+        let first = kind.0 as usize % (KINDS / WAYS) * WAYS;
+        &self.0[first..first + WAYS]
+    }
+}
+
+/// Never 0, which is that of a free slot.
+fn tag(kind: Kind) -> u64 {
+    (kind.0 >> 32).max(1)
+}
+
+/// Since the epoch; the last that fits is in 2106.
+fn second(now: UnixMicros) -> u64 {
+    (now.0 / 1_000_000).min(u64::from(u32::MAX))
+}
+
+/// In seconds, whichever of both is later.
+fn age(slot: &Slot, second: u64) -> u64 {
+    (slot.shown.load(Relaxed) & u64::from(u32::MAX)).abs_diff(second)
+}

@@ -1,0 +1,25 @@
+use super::*;
+
+#[test]
+fn what_refused_hits_cost_is_read_as_it_was_stored_and_reported_as_auto_by_replicas_that_do_not_know_it() {
+    let numbers = Limit::new(5, Micros(60_000_000), Algorithm::SlidingWindow);
+    for (count_denied, stored) in
+        CountDenied::ALL.into_iter().zip([Value::Null, Value::Null, true.into(), false.into()])
+    {
+        let limit = RuleLimit {
+            id: Arc::from(""),
+            id_hash: 0,
+            limit: numbers,
+            name: None,
+            tier: None,
+            key_name: Box::default(),
+            enforce: true,
+            count_denied,
+            on_store_failure: None,
+        };
+        let json = serde_json::to_value(Numbers::of(&limit)).expect("plain fields");
+        assert_eq!(json["count_denied"], stored, "{json}");
+        let read: Numbers = serde_json::from_value(json).expect("as it was stored");
+        assert_eq!(read.limit(), Some(limit));
+    }
+}
