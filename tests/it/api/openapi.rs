@@ -292,6 +292,7 @@ async fn every_operation_status_and_field_of_the_document_is_served() {
     seen.ask(&tollgate, ask(GET, "")).await;
     // How Envoy asks makes a budget of the limit, and that is told too.
     tollgate.client().admits("api", &[("user", "zoe")]).await;
+    seen.ask(&tollgate, ask(EXPLAIN, r#"{"user": "zoe"}"#)).await;
     seen.ask(&tollgate, ask(EXPLAIN, r#"{"user": "alice"}"#)).await;
 
     // Without rules nothing can be said, and without a store neither what was counted nor who changed what.
