@@ -10,6 +10,7 @@ mod named;
 mod overrides;
 mod reference;
 mod reference_page;
+mod refusals;
 mod render;
 mod sink;
 mod statsd;
@@ -39,6 +40,7 @@ pub use latency::Latency;
 pub(crate) use meters::requested_id;
 pub use meters::{Meters, Outcome};
 pub use reference::{Reference, ReferenceSettings};
+pub use refusals::{Refusal, Refusals};
 pub use sink::{Protocol, Sink, flush};
 pub use statsd::{Dialect, Rewriting};
 pub use tally::Tally;
@@ -72,6 +74,7 @@ pub struct Metrics {
     shed: Counter,
     log_fallbacks: Counter,
     pub handshakes: Handshakes,
+    pub refusals: Refusals,
     /// From a request's arrival to its answer.
     pub decision: Latency,
     /// From a question to the store to its answer, queueing included; only where the store is remote.
@@ -148,6 +151,7 @@ impl Metrics {
                 "Limits of requests that were too large for TOLLGATE_ALGORITHM=sliding_log: decided as sliding_window.",
             ),
             handshakes: Handshakes::new(&table),
+            refusals: Refusals::new(&table),
             decision: Latency::new(),
             store: Latency::new(),
             unmatched: Unmatched::default(),

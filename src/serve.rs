@@ -6,6 +6,7 @@ mod backend;
 mod connection;
 mod core;
 mod embedded;
+mod framing;
 mod handshake;
 mod http_listener;
 mod last_good;

@@ -22,7 +22,7 @@ use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimit
 use futures_util::FutureExt;
 use tonic::Status;
 
-pub use guard::{Guard, OwnPlaces};
+pub use guard::{Caller, Guard};
 pub use json::{FILE_DESCRIPTORS, JsonError, json_request, json_response};
 pub use unary::{Call, Reply};
 

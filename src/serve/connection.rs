@@ -16,16 +16,19 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, service::Routes};
 use tower::Service;
 
-use super::{preface::Prefaced, tls::Tls};
+use super::{framing::Framed, preface::Prefaced, tls::Tls};
 use crate::{
     clock,
-    metrics::{Metrics, Surface},
-    service::{OwnPlaces, RateLimit, Reply},
+    metrics::{Metrics, Refusal, Surface},
+    service::{Caller, RateLimit, Reply},
     settings::OverloadSettings,
 };
 
 const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
+
+/// As gRPC writes the code of a method that there isn't.
+const UNIMPLEMENTED: &str = "12";
 
 /// hyper's default of 200 is a queue in Envoy at a few thousand requests a second.
 const STREAMS_MAX: u32 = 4_096;
@@ -33,8 +36,10 @@ const STREAMS_MAX: u32 = 4_096;
 /// Envoy resets a stream at its 20 ms timeout; with the default of 20 a burst of those ends the connection.
 const PENDING_RESETS_MAX: usize = 1_024;
 
-/// Envoy sends a few hundred bytes; more than this is an attack, and the stream is refused.
-const HEADER_BYTES_MAX: u32 = 16 << 10;
+/// Envoy sends a few hundred bytes of its own, and with tracing what a client sent as `tracestate` or `baggage`: up to the
+/// 60 KiB that it takes of headers itself. No client may make its request undecidable by them. They are gone once a call
+/// is taken up.
+const HEADER_BYTES_MAX: u32 = 96 << 10;
 
 /// Longer is for ever, and can't be multiplied.
 const AGE_MAX: Duration = Duration::from_secs(1 << 40);
@@ -67,17 +72,17 @@ impl Grpc {
         peer: Option<SocketAddr>,
     ) {
         match &self.tls {
-            None => self.serve(io).await,
+            None => self.serve(io, peer).await,
             Some(tls) => {
                 let stopped = self.stop.clone();
                 if let Some(Some(stream)) = stopped.run_until_cancelled(tls.accept(io, peer)).await {
-                    self.serve(stream).await;
+                    self.serve(stream, peer).await;
                 }
             }
         }
     }
 
-    async fn serve(self: Arc<Grpc>, io: impl AsyncRead + AsyncWrite + Unpin + 'static) {
+    async fn serve(self: Arc<Grpc>, io: impl AsyncRead + AsyncWrite + Unpin + 'static, peer: Option<SocketAddr>) {
         let OverloadSettings { client_timeout, grpc_ping_interval, .. } = self.bounds;
         let stopped = self.stop.clone();
         let io = match stopped.run_until_cancelled(Prefaced::read(io, client_timeout)).await {
@@ -86,7 +91,12 @@ impl Grpc {
             // It hung up without a word, or nothing more is begun.
             Some(Some(Err(_))) | None => return,
         };
-        let of_calls = Arc::new(Connected { grpc: Arc::clone(&self), places: OwnPlaces::default() });
+        if let Some(refusal) = io.refusal() {
+            self.metrics.refusals.refused(refusal, peer);
+            return self.metrics.clients.broken(Surface::Grpc);
+        }
+        let io = Framed::new(io, Arc::clone(&self.metrics), peer);
+        let of_calls = Arc::new(Connected { grpc: Arc::clone(&self), caller: Caller::new(peer), peer });
         let service = service_fn(move |request| Arc::clone(&of_calls).route(request));
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -115,18 +125,19 @@ impl Grpc {
             }
         };
         if let Err(error) = ended {
-            self.count(&error);
+            self.count(&error, peer);
         }
         self.metrics.disconnected();
     }
 
     /// What ended a connection is the client's affair; that it did is counted. Whoever just hung up isn't.
-    fn count(&self, error: &hyper::Error) {
+    fn count(&self, error: &hyper::Error, peer: Option<SocketAddr>) {
         let h2 = error.source().and_then(|why| why.downcast_ref::<h2::Error>());
         if error.is_timeout() {
             self.metrics.clients.slow(Surface::Grpc);
         } else if h2.is_some_and(|why| !why.is_io()) {
             self.metrics.clients.broken(Surface::Grpc);
+            self.metrics.refusals.refused(Refusal::Connection, peer);
         }
     }
 }
@@ -136,7 +147,9 @@ type Answer = Result<Response<Reply>, Infallible>;
 /// What the calls of one connection share.
 struct Connected {
     grpc: Arc<Grpc>,
-    places: OwnPlaces,
+    caller: Caller,
+    /// Who is at its other end, if it came over TCP.
+    peer: Option<SocketAddr>,
 }
 
 impl Connected {
@@ -145,7 +158,7 @@ impl Connected {
         Box::pin(match request.uri().path() {
             SHOULD_RATE_LIMIT => {
                 let call = self.grpc.rate_limit.take(request);
-                Either::Left(async move { Ok(self.grpc.rate_limit.call(call, &self.places).await) })
+                Either::Left(async move { Ok(self.grpc.rate_limit.call(call, &self.caller).await) })
             }
             // Boxed, so that the requests that are not seldom don't carry room for it.
             _ => Either::Right(Box::pin(self.ask_others(request))),
@@ -160,7 +173,13 @@ impl Connected {
             self.grpc.metrics.reference.checked(began.elapsed());
         }
         match answer {
-            Ok(answer) => answer.map(|answer| answer.map(Reply::Other)),
+            Ok(Ok(answer)) => {
+                if answer.headers().get(Status::GRPC_STATUS).is_some_and(|status| status == UNIMPLEMENTED) {
+                    self.grpc.metrics.refusals.refused(Refusal::UnknownMethod, self.peer);
+                }
+                Ok(answer.map(Reply::Other))
+            }
+            Ok(Err(never)) => match never {},
             Err(_) => {
                 self.grpc.metrics.panicked();
                 Ok(Status::internal("the call failed; the service's log says where").into_http())

@@ -13,8 +13,17 @@ use tokio::{
     time,
 };
 
-/// `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n` (RFC 9113, section 3.4).
+use crate::metrics::Refusal;
+
+/// RFC 9113, section 3.4.
+pub(super) const PREFACE: [u8; LENGTH] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const LENGTH: usize = 24;
+
+/// A record of TLS that begins a handshake, and the first byte of its version.
+const HELLO: [u8; 2] = [0x16, 3];
+
+/// How many bytes come before the first frame.
+pub(super) const PREFACE_BYTES: usize = LENGTH;
 
 /// A stream whose first bytes were read already, and are read again.
 pub(super) struct Prefaced<T> {
@@ -29,6 +38,17 @@ impl<T: AsyncRead + Unpin> Prefaced<T> {
         let mut first = [0; LENGTH];
         let read = time::timeout(patience, io.read_exact(&mut first)).await.ok()?;
         Some(read.map(|_| Prefaced { first, given: 0, io }))
+    }
+}
+
+impl<T> Prefaced<T> {
+    /// Why nothing that follows can be HTTP/2, if so.
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        match self.first {
+            PREFACE => None,
+            first if first.starts_with(&HELLO) => Some(Refusal::Tls),
+            _ => Some(Refusal::Http1),
+        }
     }
 }
 

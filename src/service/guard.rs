@@ -2,6 +2,7 @@
 //! bytes of bodies in parts. A request that is answered at once takes no place. Knows nothing of what is asked.
 
 use std::{
+    net::SocketAddr,
     pin::Pin,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     task::{Context, Poll, ready},
@@ -35,8 +36,12 @@ pub struct Guard {
     patience: Duration,
 }
 
-/// The places of one connection.
-pub struct OwnPlaces(Places);
+/// What the calls of one connection share: places of its own, and who is at its other end.
+pub struct Caller {
+    places: Places,
+    /// Where it came over TCP.
+    pub(super) peer: Option<SocketAddr>,
+}
 
 pub(crate) struct Places {
     taken: AtomicUsize,
@@ -49,7 +54,7 @@ pub(crate) struct Place<'g>(&'g Places);
 /// The wait of one request for its body: begins with the first frame that isn't there yet.
 pub(super) struct Wait<'g> {
     guard: &'g Guard,
-    own: &'g OwnPlaces,
+    caller: &'g Caller,
     begun: Option<(Pin<Box<Sleep>>, Place<'g>)>,
 }
 
@@ -65,8 +70,8 @@ impl Guard {
         Guard { store: places(), bodies: places(), joined: AtomicUsize::new(0), patience: bounds.client_timeout }
     }
 
-    pub(super) fn wait<'g>(&'g self, own: &'g OwnPlaces) -> Wait<'g> {
-        Wait { guard: self, own, begun: None }
+    pub(super) fn wait<'g>(&'g self, caller: &'g Caller) -> Wait<'g> {
+        Wait { guard: self, caller, begun: None }
     }
 
     pub(super) fn joined(&self) -> Joined<'_> {
@@ -74,9 +79,9 @@ impl Guard {
     }
 }
 
-impl Default for OwnPlaces {
-    fn default() -> OwnPlaces {
-        OwnPlaces(Places::new(OWN_PLACES))
+impl Caller {
+    pub fn new(peer: Option<SocketAddr>) -> Caller {
+        Caller { places: Places::new(OWN_PLACES), peer }
     }
 }
 
@@ -116,7 +121,7 @@ impl<'g> Wait<'g> {
         let (until, _) = match &mut self.begun {
             Some(begun) => begun,
             None => {
-                let Some(place) = self.own.0.enter().or_else(|| self.guard.bodies.enter()) else {
+                let Some(place) = self.caller.places.enter().or_else(|| self.guard.bodies.enter()) else {
                     return Poll::Ready(Err(Status::resource_exhausted("too many requests are under way")));
                 };
                 self.begun.insert((Box::pin(sleep(self.guard.patience)), place))

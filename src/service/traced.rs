@@ -16,7 +16,7 @@ use http::HeaderMap;
 use hyper::body::Body;
 use tonic::{Code, Status};
 
-use super::{Head, RateLimit, guard::OwnPlaces, unary};
+use super::{Head, RateLimit, guard::Caller, unary};
 use crate::trace::{Kind, Span, Tracer};
 
 const SERVICE: &str = "envoy.service.ratelimit.v3.RateLimitService";
@@ -42,7 +42,7 @@ impl RateLimit {
         &self,
         body: B,
         head: Head,
-        own: &OwnPlaces,
+        caller: &Caller,
         mut span: Box<Span>,
     ) -> Result<RateLimitResponse, Status>
     where
@@ -52,7 +52,8 @@ impl RateLimit {
         span.set_text("rpc.system", "grpc");
         span.set_text("rpc.service", SERVICE);
         span.set_text("rpc.method", METHOD);
-        let read = unary::message(body, self.guard.wait(own)).await.inspect_err(|status| self.unread(status));
+        let read =
+            unary::message(body, self.guard.wait(caller)).await.inspect_err(|status| self.unread(status, caller));
         let answer = match read {
             Ok(request) => self.answer_followed(&request, head, &span).await,
             Err(status) => Err(status),

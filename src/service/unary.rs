@@ -24,10 +24,14 @@ use tonic::{Code, Status};
 
 use super::{
     Head, MESSAGE_BYTES_MAX, OWN_TOOLS, RateLimit, amount,
-    guard::{OwnPlaces, Wait},
+    guard::{Caller, Wait},
     traced,
 };
-use crate::{limit::Origin, metrics::Surface, trace::Span};
+use crate::{
+    limit::Origin,
+    metrics::{Refusal, Surface},
+    trace::Span,
+};
 
 /// Not compressed, and the length: before each message.
 const PREFIX: usize = 5;
@@ -101,21 +105,22 @@ impl RateLimit {
         Call { is_grpc, known, span, body: request.into_body() }
     }
 
-    /// Answers a call of the connection that has these places of its own; every outcome is a response.
-    pub async fn call<B>(&self, call: Call<B>, own: &OwnPlaces) -> Response<Reply>
+    /// Answers a call of a connection; every outcome is a response.
+    pub async fn call<B>(&self, call: Call<B>, caller: &Caller) -> Response<Reply>
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
         let Call { body, is_grpc, known, span } = call;
         if !is_grpc {
+            self.limiter.metrics().refusals.refused(Refusal::ContentType, caller.peer);
             let mut response = Response::new(Reply::default());
             *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             return response;
         }
         let answer = match span {
-            None => self.try_call(body, known, own).await,
-            Some(span) => Box::pin(self.followed_call(body, known, own, span)).await,
+            None => self.try_call(body, known, caller).await,
+            Some(span) => Box::pin(self.followed_call(body, known, caller, span)).await,
         };
         match answer {
             Ok(message) => framed(&message),
@@ -123,12 +128,13 @@ impl RateLimit {
         }
     }
 
-    async fn try_call<B>(&self, body: B, known: Head, own: &OwnPlaces) -> Result<RateLimitResponse, Status>
+    async fn try_call<B>(&self, body: B, known: Head, caller: &Caller) -> Result<RateLimitResponse, Status>
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        let request = message(body, self.guard.wait(own)).await.inspect_err(|status| self.unread(status))?;
+        let request = message(body, self.guard.wait(caller)).await;
+        let request = request.inspect_err(|status| self.unread(status, caller))?;
         match self.caught_now(&request, known) {
             Some(answer) => answer,
             // Boxed, because a future is as large as its largest part, and most calls don't wait.
@@ -136,12 +142,18 @@ impl RateLimit {
         }
     }
 
-    /// Counts a request that was not read for the client's or the crowd's sake, or because it brings too much.
-    pub(super) fn unread(&self, status: &Status) {
+    /// Counts a request that was not read for the client's or the crowd's sake, or because it brings too much or nothing
+    /// that could be read.
+    pub(super) fn unread(&self, status: &Status, caller: &Caller) {
+        let metrics = self.limiter.metrics();
+        let refused = |why| metrics.refusals.refused(why, caller.peer);
         match status.code() {
-            Code::DeadlineExceeded => self.limiter.metrics().clients.slow(Surface::Grpc),
-            Code::ResourceExhausted => self.limiter.metrics().shed(),
-            Code::InvalidArgument => self.limiter.metrics().invalid(),
+            Code::DeadlineExceeded => metrics.clients.slow(Surface::Grpc),
+            Code::ResourceExhausted => metrics.shed(),
+            Code::InvalidArgument => metrics.invalid(),
+            Code::Internal => refused(Refusal::Message),
+            Code::Unimplemented => refused(Refusal::Compressed),
+            Code::OutOfRange => refused(Refusal::MessageTooLarge),
             _ => {}
         }
     }
@@ -156,7 +168,8 @@ where
     let mut read = Bytes::new();
     let mut joined = wait.guard().joined();
     while let Some(frame) = poll_fn(|cx| wait.poll_frame(&mut body, cx)).await? {
-        let frame = frame.map_err(|error| Status::internal(format!("the request can't be read: {error}")))?;
+        // Its client has gone, or the connection has: nobody reads this.
+        let frame = frame.map_err(|error| Status::cancelled(format!("the request can't be read: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
         if read.len() + joined.bytes().len() + data.len() > PREFIX + MESSAGE_BYTES_MAX {
             return Err(Status::out_of_range(format!("a request may have {MESSAGE_BYTES_MAX} bytes")));

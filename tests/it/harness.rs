@@ -9,7 +9,7 @@ mod grpc;
 mod http;
 mod load;
 mod process;
-mod raw_http2;
+pub(crate) mod raw_http2;
 mod rules_dir;
 mod tollgate;
 

@@ -47,7 +47,7 @@ fn bytes() -> Vec<u8> {
 
 fn read(frames: impl IntoIterator<Item = Vec<u8>>) -> Result<RateLimitRequest, Status> {
     let frames = Frames(frames.into_iter().map(Bytes::from).collect());
-    let (guard, own) = (guard(1), OwnPlaces::default());
+    let (guard, own) = (guard(1), Caller::new(None));
     message(frames, guard.wait(&own)).now_or_never().expect("the frames are there")
 }
 
@@ -114,7 +114,7 @@ impl Body for Never {
 
 #[tokio::test]
 async fn a_body_is_waited_for_in_a_bounded_number_of_places_and_not_for_ever() {
-    let (guard, own, others) = (guard(2), OwnPlaces::default(), OwnPlaces::default());
+    let (guard, own, others) = (guard(2), Caller::new(None), Caller::new(None));
     let wait = || message(Never, guard.wait(&own));
     // As many as any connection may have, and both of the common places.
     let mut waiting: Vec<_> = (0..18).map(|_| Box::pin(wait())).collect();

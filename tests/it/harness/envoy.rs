@@ -57,6 +57,27 @@ impl Envoy {
         Envoy::start_placed(&config).await
     }
 
+    /// With the cluster of Tollgate under another name, which Envoy sends as `:authority`.
+    pub(crate) async fn start_naming(app: SocketAddr, tollgate: SocketAddr, name: &str) -> Envoy {
+        let mut config = placed(example_envoy_config(), app, &[tollgate], OnFailure::Pass);
+        let clusters = config["static_resources"]["clusters"].as_sequence_mut().expect("clusters are a list");
+        let cluster = clusters.iter_mut().find(|cluster| cluster["name"] == "tollgate").expect("the example has one");
+        cluster["name"] = Value::from(name);
+        let of_calls = mapping("envoy_grpc", mapping("cluster_name", Value::from(name)));
+        filter(&mut config)["rate_limit_service"]["grpc_service"] = of_calls;
+        Envoy::start_placed(&config).await
+    }
+
+    /// With Google's gRPC client, over a Unix socket.
+    pub(crate) async fn start_google(app: SocketAddr, socket: &Path) -> Envoy {
+        let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut config = placed(example_envoy_config(), app, &[anywhere], OnFailure::Pass);
+        let mut of_calls = mapping("target_uri", Value::from(format!("unix:{}", socket.display())));
+        of_calls["stat_prefix"] = Value::from("tollgate");
+        filter(&mut config)["rate_limit_service"]["grpc_service"] = mapping("google_grpc", of_calls);
+        Envoy::start_placed(&config).await
+    }
+
     /// Of `examples/side-by-side`: passes calls on to `now`, with a copy to `tollgate`.
     pub(crate) async fn between(now: SocketAddr, tollgate: SocketAddr) -> Envoy {
         let mut config = example("examples/side-by-side/envoy.yaml");
@@ -138,15 +159,19 @@ fn example(path: &str) -> Value {
 fn placed(mut config: Value, app: SocketAddr, tollgates: &[SocketAddr], on_failure: OnFailure) -> Value {
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
     config["admin"]["address"] = address(anywhere);
-    let resources = &mut config["static_resources"];
-    let listener = &mut resources["listeners"][0];
-    listener["address"] = address(anywhere);
-    let filter = &mut listener["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"][0]["typed_config"];
+    config["static_resources"]["listeners"][0]["address"] = address(anywhere);
+    let filter = filter(&mut config);
     filter["failure_mode_deny"] = Value::Bool(on_failure == OnFailure::Deny);
     // Longer than any pause of a busy test machine: a late answer must not pass for an admitted request.
     filter["timeout"] = Value::from("10s");
-    place(&mut resources["clusters"], &[("app", &[app]), ("tollgate", tollgates)]);
+    place(&mut config["static_resources"]["clusters"], &[("app", &[app]), ("tollgate", tollgates)]);
     config
+}
+
+/// The rate limit filter's own configuration.
+fn filter(config: &mut Value) -> &mut Value {
+    let chain = &mut config["static_resources"]["listeners"][0]["filter_chains"][0];
+    &mut chain["filters"][0]["typed_config"]["http_filters"][0]["typed_config"]
 }
 
 /// Gives each cluster its endpoints.

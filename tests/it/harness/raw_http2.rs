@@ -1,7 +1,9 @@
 //! HTTP/2 as bytes, for clients that break the rules: a connection on which any frame is sent, whatever the server allows.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeMap, net::SocketAddr};
 
+use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
+use prost::Message;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -10,13 +12,19 @@ use tokio::{
     },
 };
 
-const SETTINGS: u8 = 4;
-const HEADERS: u8 = 1;
+const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
-const END_HEADERS: u8 = 4;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+pub(crate) const CONTINUATION: u8 = 9;
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
+/// Of SETTINGS and PING.
+const ACK: u8 = 1;
 
 /// A call of the rate limit service as HPACK writes it without any table: what comes after the pseudo-headers is `more`.
-fn call(more: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn call(more: &[(&str, &str)]) -> Vec<u8> {
     let text = |out: &mut Vec<u8>, text: &str| {
         // Lengths of 127 and more go on in the next bytes, seven bits each.
         match text.len() {
@@ -46,7 +54,22 @@ fn call(more: &[(&str, &str)]) -> Vec<u8> {
     out
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+/// What becomes of a call: its answer, or the code of its reset.
+pub(crate) type Outcome = Result<Vec<u8>, u32>;
+
+/// One gRPC message, not compressed.
+pub(crate) fn message(request: &RateLimitRequest) -> Vec<u8> {
+    let encoded = request.encode_to_vec();
+    [&[0][..], &(encoded.len() as u32).to_be_bytes(), &encoded].concat()
+}
+
+/// The other way round.
+pub(crate) fn answer(outcome: &Outcome) -> RateLimitResponse {
+    let bytes = outcome.as_ref().unwrap_or_else(|code| panic!("it was reset with {code}"));
+    RateLimitResponse::decode(bytes.get(5..).expect("a prefix")).expect("an answer")
+}
+
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut out = (payload.len() as u32).to_be_bytes()[1..].to_vec();
     out.extend([kind, flags]);
     out.extend(stream.to_be_bytes());
@@ -69,8 +92,60 @@ impl RawHttp2 {
         raw
     }
 
+    /// As [`RawHttp2::connect`], with settings of its own: numbers and values.
+    pub(crate) async fn connect_with(at: SocketAddr, settings: &[(u16, u32)]) -> RawHttp2 {
+        let mut raw = RawHttp2::connect(at).await;
+        let payload: Vec<u8> =
+            settings.iter().flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat()).collect();
+        raw.send(&frame(SETTINGS, 0, 0, &payload)).await;
+        raw
+    }
+
+    /// The frames of a call with this block of headers and this body, on the next stream.
+    pub(crate) fn whole_call(&mut self, block: &[u8], body: &[u8]) -> Vec<u8> {
+        let stream = self.next_stream();
+        [frame(HEADERS, END_HEADERS, stream, block), frame(DATA, END_STREAM, stream, body)].concat()
+    }
+
+    pub(crate) fn next_stream(&mut self) -> u32 {
+        self.next_stream += 2;
+        self.next_stream - 2
+    }
+
+    /// One frame of the server; `None` at the end of the connection.
+    pub(crate) async fn frame(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
+        let mut head = [0; 9];
+        self.read.read_exact(&mut head).await.ok()?;
+        let [a, b, c, kind, flags, stream @ ..] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+        self.read.read_exact(&mut payload).await.ok()?;
+        Some((kind, flags, u32::from_be_bytes(stream), payload))
+    }
+
+    /// Reads until so many calls have an outcome, or the connection ends; pings are answered meanwhile.
+    pub(crate) async fn outcomes(&mut self, calls: usize) -> BTreeMap<u32, Outcome> {
+        let (mut bodies, mut done) = (BTreeMap::<u32, Vec<u8>>::new(), BTreeMap::new());
+        while done.len() < calls {
+            let Some((kind, flags, stream, payload)) = self.frame().await else { break };
+            match kind {
+                DATA => bodies.entry(stream).or_default().extend(payload),
+                PING if flags & ACK == 0 => self.send(&frame(PING, ACK, 0, &payload)).await,
+                RST_STREAM => {
+                    let code = u32::from_be_bytes(payload.try_into().expect("a code has four bytes"));
+                    done.entry(stream).or_insert(Err(code));
+                    continue;
+                }
+                _ => {}
+            }
+            if matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0 {
+                done.entry(stream).or_insert(Ok(bodies.remove(&stream).unwrap_or_default()));
+            }
+        }
+        done
+    }
+
     /// A server that hung up is what some tests wait for.
-    async fn send(&mut self, bytes: &[u8]) {
+    pub(crate) async fn send(&mut self, bytes: &[u8]) {
         let _ = self.write.write_all(bytes).await;
     }
 
@@ -104,7 +179,6 @@ impl RawHttp2 {
 
     /// Begins a call with a header of so many bytes, in as few frames as HTTP/2 allows by default.
     pub(crate) async fn begin_call_with_header(&mut self, bytes: usize) {
-        const CONTINUATION: u8 = 9;
         const FRAME_BYTES_MAX: usize = 16 << 10;
         let headers = call(&[("x-giant", &"x".repeat(bytes))]);
         let parts: Vec<&[u8]> = headers.chunks(FRAME_BYTES_MAX).collect();
