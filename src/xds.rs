@@ -47,7 +47,8 @@ pub struct Client {
     defaults: Defaults,
     /// In force: what is refused leaves them as they are.
     rules: Rules,
-    /// Of the last set that was accepted; empty before there is one.
+    /// Of the last set that was accepted on this stream; empty before there is one. A control plane that restarted may
+    /// count its versions from 1 again, so one that an earlier stream brought says nothing about what this one has.
     version: String,
     refused: Option<Refused>,
     waits: Backoff,
@@ -99,8 +100,7 @@ impl Client {
         }
     }
 
-    /// Goes on with what was kept, until the control plane says more. It isn't told that version: another one of the
-    /// same name may be in force there by now, of which it would send nothing.
+    /// Goes on with what was kept, until the control plane says more.
     async fn begin_with_kept(&mut self, on: &mut impl FnMut(Load)) {
         let Some(kept) = self.kept.clone() else { return };
         let defaults = self.defaults;
@@ -131,6 +131,7 @@ impl Client {
     /// Follows the one stream of a connection to its end; says why it ended.
     async fn use_up(&mut self, connection: Connection, on: &mut impl FnMut(Load)) -> String {
         let began = Instant::now();
+        self.version.clear();
         let ended = match connection.stream(self.request()).await {
             Ok(stream) => self.follow(stream, on).await,
             Err(status) => Some(status),
@@ -218,8 +219,9 @@ impl Client {
         DiscoveryRequest { response_nonce: nonce, error_detail: Some(detail), ..self.request() }
     }
 
-    /// Names no resource, which is all there are, and the version in force, so that a control plane that knows it has
-    /// nothing to send.
+    /// Names no resource, which means all there are, and the version that this stream brought last. The first request of
+    /// a stream thus names none, and the control plane sends what it has: go-control-plane sends nothing to a client
+    /// that names its version, even if that version was another set before it restarted.
     fn request(&self) -> DiscoveryRequest {
         let text = |text: &String| Value { kind: Some(Kind::StringValue(text.clone())) };
         let metadata = self.settings.node_metadata.iter().map(|(name, value)| (name.clone(), text(value))).collect();

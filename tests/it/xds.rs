@@ -1,9 +1,10 @@
 //! Rules from a control plane, by the real binary: what it asks, what it takes and refuses, and what it does while there
 //! is nobody to ask.
 
-mod control_plane;
+pub(crate) mod control_plane;
 mod gateway;
 mod rules;
+pub(crate) mod snapshot_cache;
 mod state;
 mod transport;
 
@@ -17,7 +18,7 @@ async fn follow(plane: &ControlPlane, env: &[(&str, &str)]) -> Tollgate {
     follow_at(&address, env).await
 }
 
-async fn follow_at(address: &str, env: &[(&str, &str)]) -> Tollgate {
+pub(crate) async fn follow_at(address: &str, env: &[(&str, &str)]) -> Tollgate {
     let mut all = vec![
         ("CONFIG_TYPE", "GRPC_XDS_SOTW"),
         ("CONFIG_GRPC_XDS_SERVER_URL", address),

@@ -33,7 +33,7 @@ pub(crate) struct ControlPlane {
 /// One stream of a client.
 pub(crate) struct Stream {
     pub(crate) headers: MetadataMap,
-    requests: mpsc::UnboundedReceiver<DiscoveryRequest>,
+    pub(super) requests: mpsc::UnboundedReceiver<DiscoveryRequest>,
     responses: mpsc::UnboundedSender<Result<DiscoveryResponse, Status>>,
 }
 
@@ -63,6 +63,11 @@ impl ControlPlane {
     /// The next stream that a client opens.
     pub(crate) async fn stream(&mut self) -> Stream {
         soon("a stream", self.streams.recv()).await
+    }
+
+    /// The next stream, however long it takes.
+    pub(super) async fn stream_some_time(&mut self) -> Stream {
+        self.streams.recv().await.expect("the server is there as long as this")
     }
 
     /// No client has opened a stream that wasn't taken yet.
@@ -100,14 +105,27 @@ impl Stream {
     }
 
     pub(crate) fn send_any(&self, version: &str, resources: Vec<Any>) {
-        let response = DiscoveryResponse {
+        self.respond(version, &format!("nonce of {version}"), resources).expect("the stream is open");
+    }
+
+    /// Sends a set, if the client is still there.
+    pub(super) fn send_with_nonce(&self, version: &str, nonce: &str, set: &[RateLimitConfig]) {
+        let _ = self.respond(version, nonce, set.iter().map(any).collect());
+    }
+
+    fn respond(
+        &self,
+        version: &str,
+        nonce: &str,
+        resources: Vec<Any>,
+    ) -> Result<(), mpsc::error::SendError<Result<DiscoveryResponse, Status>>> {
+        self.responses.send(Ok(DiscoveryResponse {
             version_info: version.to_owned(),
-            nonce: format!("nonce of {version}"),
+            nonce: nonce.to_owned(),
             type_url: RateLimitConfig::type_url(),
             resources,
             ..DiscoveryResponse::default()
-        };
-        self.responses.send(Ok(response)).expect("the stream is open");
+        }))
     }
 
     /// Sends a set and waits until it is acknowledged.
