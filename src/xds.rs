@@ -5,6 +5,7 @@
 mod backoff;
 mod connect;
 mod kept;
+mod refusal;
 mod render;
 mod set;
 #[cfg(test)]
@@ -33,7 +34,8 @@ use self::{
     backoff::Backoff,
     connect::{Connection, Stream, connect},
     kept::Kept,
-    set::{Digest, TYPE_URL, digest, load},
+    refusal::{Held, Pace, Refused, due},
+    set::{TYPE_URL, load},
 };
 use crate::{
     reload::blocking,
@@ -51,30 +53,18 @@ pub struct Client {
     /// count its versions from 1 again, so one that an earlier stream brought says nothing about what this one has.
     version: String,
     refused: Option<Refused>,
+    pace: Pace,
     waits: Backoff,
     /// Where the last set that was accepted is kept, if anywhere.
     kept: Option<Kept>,
-}
-
-/// The set that was refused last. A control plane that answers a refusal with the same set again must not be drawn
-/// into a loop.
-struct Refused {
-    digest: Digest,
-    problems: Problems,
-    waits: Backoff,
-}
-
-/// A refusal that is held back until its time.
-struct Held {
-    request: DiscoveryRequest,
-    until: Instant,
 }
 
 impl Client {
     /// With a `state_dir` the last set that was accepted is kept there.
     pub fn new(settings: XdsSettings, defaults: Defaults, state_dir: Option<&Path>) -> Client {
         let (waits, kept) = (Backoff::new(settings.backoff), state_dir.map(Kept::new));
-        Client { settings, defaults, rules: Rules::default(), version: String::new(), refused: None, waits, kept }
+        let (rules, version, pace) = (Rules::default(), String::new(), Pace::default());
+        Client { settings, defaults, rules, version, refused: None, pace, waits, kept }
     }
 
     /// Connects, again whenever the connection is lost; never ends itself. `on` gets each set that was tried: rules to
@@ -155,8 +145,11 @@ impl Client {
         loop {
             let response = tokio::select! {
                 response = stream.responses.message() => response,
-                () = until(held.as_ref()) => {
-                    send(&stream.requests, held.take().map(|held| held.request)).await;
+                () = due(held.as_ref()) => {
+                    if let Some(Held { request, .. }) = held.take() {
+                        self.pace.sent(Instant::now());
+                        send(&stream.requests, request).await;
+                    }
                     continue;
                 }
             };
@@ -166,8 +159,8 @@ impl Client {
                 Ok(Some(response)) if response.type_url == TYPE_URL => {
                     self.waits.reset();
                     match self.take(response, on).await {
-                        Answer::Now(request) => send(&stream.requests, Some(request)).await,
-                        Answer::Later(later) => held = Some(later),
+                        Answer::Ack(request) => send(&stream.requests, request).await,
+                        Answer::Nack(request) => held = Some(Held { request, until: self.pace.next(Instant::now()) }),
                     }
                 }
                 Ok(Some(response)) => debug!(response.type_url, "the control plane sent what wasn't asked for"),
@@ -179,23 +172,20 @@ impl Client {
 
     async fn take(&mut self, response: DiscoveryResponse, on: &mut impl FnMut(Load)) -> Answer {
         let (version, nonce) = (response.version_info.clone(), response.nonce.clone());
-        let digest = digest(&response);
-        if let Some(refused) = self.refused.as_mut().filter(|refused| refused.digest == digest) {
-            let wait = refused.waits.next(self.settings.backoff.connect);
-            let text = set::summary(&refused.problems);
-            let request = self.nack(nonce, text);
-            return Answer::Later(Held { request, until: Instant::now() + wait });
+        let is_repeated = self.refused.as_ref().is_some_and(|refused| refused.has_version(&version));
+        if let Some(refused) = self.refused.as_ref().filter(|refused| refused.is_again(&response)) {
+            return Answer::Nack(self.nack(&version, nonce, refused.text(), is_repeated));
         }
         let defaults = self.defaults;
         let (load, response) = blocking(move || (load(&response, &defaults), response)).await;
         set::tell(&load.problems);
         if load.problems.has_errors() {
             warn!(version, "the control plane's rules have errors and are refused, all of them");
-            let text = set::summary(&load.problems);
-            let waits = Backoff::new(self.settings.backoff);
-            self.refused = Some(Refused { digest, problems: load.problems.clone(), waits });
+            let refused = Refused::new(&response, load.problems.clone());
+            let request = self.nack(&version, nonce, refused.text(), is_repeated);
+            self.refused = Some(refused);
             on(self.keep(load.problems));
-            return Answer::Now(self.nack(nonce, text));
+            return Answer::Nack(request);
         }
         if load.rules.domains().is_empty() && !self.rules.domains().is_empty() {
             warn!(version, "the control plane removed every domain: nothing is limited any more");
@@ -205,7 +195,7 @@ impl Client {
         self.version = version;
         on(load);
         self.keep_set(response).await;
-        Answer::Now(DiscoveryRequest { response_nonce: nonce, ..self.request() })
+        Answer::Ack(DiscoveryRequest { response_nonce: nonce, ..self.request() })
     }
 
     /// Everything stays as it is.
@@ -214,9 +204,13 @@ impl Client {
         Load { rules: self.rules.clone(), problems, kept }
     }
 
-    fn nack(&self, nonce: String, text: String) -> DiscoveryRequest {
+    /// Names the version in force, but of a version that is refused again that one: go-control-plane sends at once what
+    /// differs from the version in a request, so only this ends the repetition, and has it send the corrected set as soon
+    /// as there is one. What makes it a refusal is the error.
+    fn nack(&self, refused: &str, nonce: String, text: String, is_repeated: bool) -> DiscoveryRequest {
         let detail = Detail { code: Code::InvalidArgument as i32, message: text, details: Vec::new() };
-        DiscoveryRequest { response_nonce: nonce, error_detail: Some(detail), ..self.request() }
+        let request = DiscoveryRequest { response_nonce: nonce, error_detail: Some(detail), ..self.request() };
+        if is_repeated { DiscoveryRequest { version_info: refused.to_owned(), ..request } } else { request }
     }
 
     /// Names no resource, which means all there are, and the version that this stream brought last. The first request of
@@ -237,21 +231,12 @@ impl Client {
 
 /// What is sent back for a response.
 enum Answer {
-    Now(DiscoveryRequest),
-    Later(Held),
-}
-
-/// Never, where nothing is held back.
-async fn until(held: Option<&Held>) {
-    match held {
-        Some(held) => time::sleep_until(held.until).await,
-        None => std::future::pending().await,
-    }
+    Ack(DiscoveryRequest),
+    /// As soon as the pace of refusals allows it, which is at once for the first ones.
+    Nack(DiscoveryRequest),
 }
 
 /// Where the stream is gone nobody needs the answer, and its end is seen when it is read.
-async fn send(requests: &mpsc::Sender<DiscoveryRequest>, request: Option<DiscoveryRequest>) {
-    if let Some(request) = request {
-        let _ = requests.send(request).await;
-    }
+async fn send(requests: &mpsc::Sender<DiscoveryRequest>, request: DiscoveryRequest) {
+    let _ = requests.send(request).await;
 }

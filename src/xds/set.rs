@@ -25,14 +25,25 @@ const LISTED_MAX: usize = 20;
 
 pub(super) type Digest = [u8; 32];
 
-/// Equal for responses that say the same, whatever their nonces are.
+/// Equal for responses that say the same, whatever their nonces are. Resources have no order: go-control-plane sends
+/// them in another one each time.
 pub(super) fn digest(response: &DiscoveryResponse) -> Digest {
+    let mut resources: Vec<Digest> = response.resources.iter().map(resource_digest).collect();
+    resources.sort_unstable();
     let mut hash = Sha256::new();
-    for text in std::iter::once(response.version_info.as_bytes())
-        .chain(response.resources.iter().flat_map(|any| [any.type_url.as_bytes(), &any.value]))
-    {
-        hash.update((text.len() as u64).to_le_bytes());
-        hash.update(text);
+    hash.update((response.version_info.len() as u64).to_le_bytes());
+    hash.update(&response.version_info);
+    for resource in resources {
+        hash.update(resource);
+    }
+    hash.finalize().into()
+}
+
+fn resource_digest(resource: &Any) -> Digest {
+    let mut hash = Sha256::new();
+    for part in [resource.type_url.as_bytes(), &resource.value] {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
     }
     hash.finalize().into()
 }

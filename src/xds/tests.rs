@@ -2,7 +2,9 @@ use std::time::Duration;
 
 use envoy_types::pb::ratelimit::config::ratelimit::v3::{RateLimitConfig, RateLimitDescriptor, RateLimitPolicy};
 
-use super::{backoff::Backoff, render::Rendered};
+use tokio::time::Instant;
+
+use super::{backoff::Backoff, refusal::Pace, render::Rendered};
 use crate::settings::XdsBackoff;
 
 fn waits(jitter: f64) -> Backoff {
@@ -32,6 +34,24 @@ fn a_wait_after_very_many_attempts_is_the_longest() {
     let mut waits = waits(0.0);
     let last = (0..100).map(|_| waits.next(Duration::from_secs(3))).last();
     assert_eq!(last, Some(Duration::from_secs(60)));
+}
+
+#[test]
+fn refusals_go_at_once_a_few_times_and_then_more_than_one_a_second() {
+    let (mut pace, began) = (Pace::default(), Instant::now());
+    let mut now = began;
+    for sent in 0..100u32 {
+        let next = pace.next(now);
+        assert!(next - now < Duration::from_secs(1), "a corrected set waits for {:?}", next - now);
+        assert!(sent > 3 || next == now, "refusal {sent} is late");
+        // What comes meanwhile doesn't put it off.
+        assert_eq!(pace.next(next), next);
+        pace.sent(next);
+        now = next;
+    }
+    assert!(now - began > Duration::from_secs(75), "a hundred refusals in {:?}", now - began);
+    let later = now + Duration::from_secs(10);
+    assert_eq!(pace.next(later), later);
 }
 
 #[test]

@@ -21,7 +21,7 @@ use tonic::{
     transport::{Server, ServerTlsConfig},
 };
 
-use crate::harness::PATIENCE;
+use crate::harness::{PATIENCE, eventually};
 
 pub(crate) struct ControlPlane {
     pub(crate) address: SocketAddr,
@@ -47,7 +47,8 @@ impl ControlPlane {
         let (hand_over, streams) = mpsc::unbounded_channel();
         let (listening, address_found) = tokio::sync::oneshot::channel();
         runtime.spawn(async move {
-            let listener = TcpListener::bind(address).await.expect("the address is free");
+            // One that was stopped a moment ago may still be closing its listener.
+            let listener = eventually("the address is free", || async { TcpListener::bind(address).await.ok() }).await;
             listening.send(listener.local_addr().unwrap()).unwrap();
             let service = AggregatedDiscoveryServiceServer::new(Service { hand_over });
             let mut server = Server::builder();

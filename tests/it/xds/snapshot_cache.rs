@@ -63,6 +63,11 @@ impl SnapshotCache {
         self.seen.lock().unwrap().requests.iter().filter(|request| request.error_detail.is_some()).count()
     }
 
+    /// Begins to count requests anew.
+    pub(crate) fn forget(&self) {
+        self.seen.lock().unwrap().requests.clear();
+    }
+
     /// Whether a client waits for the snapshot after the present one.
     pub(crate) fn is_waited_on(&self) -> bool {
         self.seen.lock().unwrap().is_waited_on
