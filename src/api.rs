@@ -4,6 +4,7 @@
 
 mod audit;
 mod auth;
+mod brought;
 mod check;
 mod counters;
 mod explain;
@@ -17,6 +18,7 @@ mod problem;
 use std::{sync::Arc, time::Duration};
 
 pub use auth::{Caller, Guard, Scope, Tokens, TokensError};
+pub use brought::OwnLimits;
 pub use check::{Asked, Checked};
 pub use explain::look;
 pub use grpc::service as grpc_service;
@@ -26,6 +28,7 @@ pub use pb::*;
 pub use problem::{ApiError, Fault, faults};
 
 use crate::{
+    clock,
     limiter::{Limiter, Snapshot},
     service,
 };
@@ -46,22 +49,30 @@ pub struct Api {
     pub store_timeout: Duration,
     pub default_domain: Option<Box<str>>,
     pub guard: Guard,
+    /// Bounds on limits that callers bring without a token.
+    pub own_limits: OwnLimits,
 }
 
 /// The calls. `authorization` is the text of that header or metadata, if it came with one.
 impl Api {
     pub async fn check(&self, authorization: Option<&str>, request: CheckRequest) -> Result<Checked, ApiError> {
+        let arrived = clock::instant();
         let snapshot = self.limiter.snapshot();
         if !self.guard.checks_are_open() {
             let caller = self.guard.identify(authorization)?;
             caller.needs(Scope::Check, Some(self.domain(&request.domain, &snapshot)?))?;
         }
-        check::check(self, &snapshot, request).await
+        let asked = check::read(self, &snapshot, request)?;
+        let words = asked.words();
+        self.permit(authorization, &words)?;
+        check::check(self, &words, arrived).await
     }
 
     /// As [`Api::check`], for the program that this is part of.
     pub(crate) async fn check_here(&self, request: CheckRequest) -> Result<Checked, ApiError> {
-        check::check(self, &self.limiter.snapshot(), request).await
+        let arrived = clock::instant();
+        let asked = check::read(self, &self.limiter.snapshot(), request)?;
+        check::check(self, &asked.words(), arrived).await
     }
 
     /// Whether a caller may check, for checks that don't come through here.

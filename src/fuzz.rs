@@ -13,7 +13,7 @@ use tokio::runtime::{self, Runtime};
 use tower::ServiceExt;
 
 use crate::{
-    api::{self, Api, Guard, Tokens},
+    api::{self, Api, Guard, OwnLimits, Tokens},
     limit::{Entry, UnixMicros},
     limiter::{Budgets, Degraded, Limiter, Modes, Snapshot},
     metrics::{Meters, Metrics},
@@ -135,6 +135,7 @@ fn new_api() -> (Runtime, Router) {
         limiter: limiter.with_run_time(RunTime { overrides, resets }),
         store_timeout: Duration::from_secs(1),
         default_domain: None,
+        own_limits: OwnLimits::new(Duration::from_secs(3_600), 100),
         guard: Guard::new(Some(tokens), false),
         waiting: Arc::new(service::Guard::new(&bounds())),
     };

@@ -10,12 +10,12 @@ use axum::{
     response::{IntoResponse, Json, Response},
     routing::{any, get},
 };
-use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
+use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, rate_limit_response::Code};
 
 use crate::{
-    api::{self, Api},
+    api::{self, Api, ApiError},
     health::Health,
-    service::{Head, JsonError, MESSAGE_BYTES_MAX, RateLimit, json_request, json_response},
+    service::{Head, JsonError, MESSAGE_BYTES_MAX, RateLimit, json_request, json_response, words},
     trace::{Kind, Span},
 };
 
@@ -60,6 +60,17 @@ async fn json(State(served): State<Served>, headers: HeaderMap, body: Bytes) -> 
     response
 }
 
+/// What a request brings needs the same tokens as what a check brings. One that can't be read is refused where it is
+/// decided.
+fn permit(served: &Served, headers: &HeaderMap, request: &RateLimitRequest) -> Result<(), ApiError> {
+    // Most bring nothing.
+    if request.descriptors.iter().all(|descriptor| descriptor.limit.is_none()) {
+        return Ok(());
+    }
+    let Ok(words) = words(request) else { return Ok(()) };
+    served.api.permit(api::authorization(headers), &words)
+}
+
 async fn answer(served: &Served, headers: &HeaderMap, body: &[u8], span: Option<&Span>) -> Response {
     let request = match json_request(body) {
         Ok(request) => request,
@@ -72,6 +83,9 @@ async fn answer(served: &Served, headers: &HeaderMap, body: &[u8], span: Option<
     };
     // It is a check by another name: what closes those must close this.
     if let Err(refused) = served.api.may_check(api::authorization(headers), &request.domain) {
+        return refused.into_response();
+    }
+    if let Err(refused) = permit(served, headers, &request) {
         return refused.into_response();
     }
     let answer = match span {

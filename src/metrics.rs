@@ -73,6 +73,7 @@ pub struct Metrics {
     panics: Counter,
     shed: Counter,
     log_fallbacks: Counter,
+    refused_checks: [Counter; 3],
     pub handshakes: Handshakes,
     pub refusals: Refusals,
     /// From a request's arrival to its answer.
@@ -107,6 +108,8 @@ impl Metrics {
         table.describe(errors, "Requests that the store could not answer, by kind of failure.");
         let reloads = "tollgate_rules_reloads_total";
         table.describe(reloads, "Times that changed rules were read, by whether every domain took them.");
+        let refused = "tollgate_refused_checks_total";
+        table.describe(refused, "Checks refused undecided, because what they bring needs a token, by what that is.");
         let build = table.gauge(
             "tollgate_build_info",
             "Always 1; the version is the label.",
@@ -150,6 +153,7 @@ impl Metrics {
                 "tollgate_sliding_log_fallbacks_total",
                 "Limits of requests that were too large for TOLLGATE_ALGORITHM=sliding_log: decided as sliding_window.",
             ),
+            refused_checks: RefusedCheck::ALL.map(|it| table.counter(refused, &[("reason", it.name())])),
             handshakes: Handshakes::new(&table),
             refusals: Refusals::new(&table),
             decision: Latency::new(),
@@ -206,6 +210,11 @@ impl Metrics {
         self.log_fallbacks.increment(1);
     }
 
+    /// A check that brought what its caller may not.
+    pub fn refused_check(&self, reason: RefusedCheck) {
+        self.refused_checks[reason as usize].increment(1);
+    }
+
     pub fn store_failed(&self, error: &StoreError) {
         let kind = match error {
             StoreError::Unreachable(_) => 0,
@@ -257,6 +266,29 @@ impl Metrics {
         } else {
             self.reloads_failed.increment(1);
             self.reference.load_errors.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+/// What a check brought that needs a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusedCheck {
+    /// A limit over a longer window than TOLLGATE_CHECK_WINDOW_MAX.
+    Window,
+    /// A limit of a bucket that rules may share.
+    Bucket,
+    /// More new counters than TOLLGATE_CHECK_NEW_COUNTERS.
+    NewCounters,
+}
+
+impl RefusedCheck {
+    const ALL: [RefusedCheck; 3] = [RefusedCheck::Window, RefusedCheck::Bucket, RefusedCheck::NewCounters];
+
+    const fn name(self) -> &'static str {
+        match self {
+            RefusedCheck::Window => "window",
+            RefusedCheck::Bucket => "bucket",
+            RefusedCheck::NewCounters => "new_counters",
         }
     }
 }

@@ -179,6 +179,17 @@ impl RateLimit {
     }
 }
 
+/// What a message asks, in the limiter's words.
+///
+/// # Errors
+///
+/// The status for what it says that can't be meant, such as a unit that there isn't.
+pub fn words(message: &RateLimitRequest) -> Result<limit::Request<'_>, Status> {
+    let mut words = limit::Request::default();
+    words::read(message, &mut words)?;
+    Ok(words)
+}
+
 /// A response with what its settings add.
 fn dressed(request: &RateLimitRequest, decision: Decision, extras: &ResponseSettings) -> RateLimitResponse {
     let response_headers_to_add = headers::headers(&decision, extras);

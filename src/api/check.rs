@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod tests;
 
+use std::time;
+
 use tokio::time::Instant;
 
 use crate::{
@@ -50,11 +52,14 @@ pub struct Policy {
     pub reset: Micros,
 }
 
-pub(super) async fn check(api: &Api, snapshot: &Snapshot, request: CheckRequest) -> Result<Checked, ApiError> {
-    let arrived = clock::instant();
+/// As [`Asked::of`], and counts a check that can't be read.
+pub(super) fn read(api: &Api, snapshot: &Snapshot, request: CheckRequest) -> Result<Asked, ApiError> {
+    Asked::of(api, snapshot, request).inspect_err(|_| api.limiter.metrics().invalid())
+}
+
+pub(super) async fn check(api: &Api, words: &limit::Request<'_>, arrived: time::Instant) -> Result<Checked, ApiError> {
     let metrics = api.limiter.metrics();
-    let asked = Asked::of(api, snapshot, request).inspect_err(|_| metrics.invalid())?;
-    let decided = decide(api, &asked.words(), (arrived + api.store_timeout).into()).await;
+    let decided = decide(api, words, (arrived + api.store_timeout).into()).await;
     metrics.decision.record(arrived.elapsed());
     match &decided {
         Ok(_) => {}
@@ -93,7 +98,9 @@ impl Asked {
         // An own limit needs no rule besides, so one that is missing is nothing to report as unmatched.
         let is_ruled = |form: &Descriptor| matches!(find(&snapshot.rules, &domain, form), Found::Rule { .. });
         let mut descriptors: Vec<Descriptor> = forms.into_iter().filter(is_ruled).collect();
-        let marked = [Entry { key: String::new(), value: "check".into() }].into_iter().chain(last.entries);
+        // A bucket drains as fast as the limit says that asks: another limit must not empty it, so it has another.
+        let value = if limit.algorithm.has_burst() { format!("check/{}", limit.requests) } else { "check".into() };
+        let marked = [Entry { key: String::new(), value }].into_iter().chain(last.entries);
         descriptors.push(Descriptor { entries: marked.collect(), hits: None });
         Ok(Asked { domain, descriptors, hits, own: Some(limit) })
     }

@@ -39,6 +39,9 @@ pub enum ApiError {
     /// Tell the operators: there is no more room.
     #[error("{0}")]
     Exhausted(String),
+    /// Ask again in a second: too much was asked in this one.
+    #[error("{0}")]
+    TooMany(String),
     /// This service can't, as it is run.
     #[error("{0}")]
     Unimplemented(String),
@@ -69,6 +72,7 @@ impl ApiError {
             ApiError::Conflict(_) => StatusCode::PRECONDITION_FAILED,
             ApiError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             ApiError::Exhausted(_) => StatusCode::INSUFFICIENT_STORAGE,
+            ApiError::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
             ApiError::Unimplemented(_) => StatusCode::NOT_IMPLEMENTED,
         }
     }
@@ -107,6 +111,9 @@ pub(super) fn response(status: StatusCode, detail: String, errors: &[Fault]) -> 
         let ask = HeaderValue::from_static("Bearer realm=\"tollgate\"");
         response.headers_mut().insert(header::WWW_AUTHENTICATE, ask);
     }
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
     response
 }
 
@@ -127,7 +134,7 @@ impl From<ApiError> for Status {
             ApiError::NotFound(_) => Status::not_found(said),
             ApiError::Conflict(_) => Status::failed_precondition(said),
             ApiError::Unavailable(_) => Status::unavailable(said),
-            ApiError::Exhausted(_) => Status::resource_exhausted(said),
+            ApiError::Exhausted(_) | ApiError::TooMany(_) => Status::resource_exhausted(said),
             ApiError::Unimplemented(_) => Status::unimplemented(said),
         }
     }

@@ -9,7 +9,7 @@ use tokio::{task::spawn_blocking, time};
 use tracing::{info, warn};
 
 use crate::{
-    api::{Api, Guard, Tokens},
+    api::{Api, Guard, OwnLimits, Tokens},
     limiter::Limiter,
     service,
     settings::Settings,
@@ -36,6 +36,7 @@ pub(super) fn open(
         store_timeout: settings.decisions.store_timeout,
         default_domain: settings.api.default_domain.as_deref().map(Box::from),
         guard: Guard::new(tokens, settings.api.checks_are_open),
+        own_limits: OwnLimits::new(settings.api.check_window_max, settings.api.check_new_counters),
     };
     Ok((Arc::new(api), reload))
 }

@@ -1,6 +1,6 @@
 //! Who may use the interface of Tollgate's own, and which domain is meant where none is named.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 
@@ -18,6 +18,12 @@ pub struct ApiFlags {
     /// The domain that is meant where a call names none [default: the only one, where one is loaded]
     #[arg(long, value_name = "DOMAIN", env = "TOLLGATE_DEFAULT_DOMAIN", help_heading = "API")]
     pub default_domain: Option<String>,
+    /// Longest window of a limit that a caller brings to a check without a token [default: 1h]
+    #[arg(long, value_name = "DURATION", env = "TOLLGATE_CHECK_WINDOW_MAX", help_heading = "API")]
+    pub check_window_max: Option<String>,
+    /// New counters that such limits may begin in each second, on each replica; 0 is none [default: 100]
+    #[arg(long, value_name = "N", env = "TOLLGATE_CHECK_NEW_COUNTERS", help_heading = "API")]
+    pub check_new_counters: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -25,6 +31,10 @@ pub struct ApiSettings {
     pub token_file: Option<PathBuf>,
     pub checks_are_open: bool,
     pub default_domain: Option<String>,
+    /// Of limits that callers bring without a token.
+    pub check_window_max: Duration,
+    /// Of such limits, in each second.
+    pub check_new_counters: u32,
 }
 
 pub(super) fn api(flags: &Flags, read: &mut Reader) -> ApiSettings {
@@ -36,5 +46,13 @@ pub(super) fn api(flags: &Flags, read: &mut Reader) -> ApiSettings {
         let what = "TOLLGATE_API_AUTH (--api-auth): all needs TOLLGATE_API_TOKEN_FILE, or nobody could check";
         read.wrong.push(what.into());
     }
-    ApiSettings { token_file, checks_are_open, default_domain: set(&flags.default_domain).map(str::to_string) }
+    let hour = Duration::from_secs(3_600);
+    let new_counters = read.or("TOLLGATE_CHECK_NEW_COUNTERS", &flags.check_new_counters, 100, parse::at_least(0));
+    ApiSettings {
+        token_file,
+        checks_are_open,
+        default_domain: set(&flags.default_domain).map(str::to_string),
+        check_window_max: read.or("TOLLGATE_CHECK_WINDOW_MAX", &flags.check_window_max, hour, parse::duration),
+        check_new_counters: u32::try_from(new_counters).unwrap_or(u32::MAX),
+    }
 }

@@ -1,0 +1,194 @@
+//! What a caller brings besides its question: limits of its own. Who may bring which, and how many new counters they may
+//! begin. Envoy's own service doesn't come through here: its routes are configured by whoever runs it.
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+
+use super::{Api, ApiError, Scope};
+use crate::{
+    clock,
+    limit::{self, Micros, UnixMicros},
+    limiter::Modes,
+    metrics::RefusedCheck,
+};
+
+/// Bounds on limits that callers bring without a token.
+pub struct OwnLimits {
+    /// Longest window.
+    window_max: Micros,
+    new_counters: Mutex<NewCounters>,
+    hasher: RandomState,
+}
+
+/// How many counters began in the second that runs, and which began lately.
+struct NewCounters {
+    /// In each second of the clock.
+    at_most: u32,
+    second: u64,
+    begun: u32,
+    recent: Recent,
+}
+
+/// Sets of counters that are told apart by 64 bits each: a mebibyte, of which only what is used takes memory.
+const SETS: usize = 32_768;
+
+/// Counters that a set remembers: those asked for last.
+const WAYS: usize = 4;
+
+/// Counters of callers' own limits that were asked for lately. One that is forgotten merely counts as new again.
+struct Recent(Box<[[u64; WAYS]]>);
+
+/// A counter that a request would count in by a limit that it brought.
+#[derive(Clone, Copy)]
+struct Brought {
+    window: Micros,
+    /// Of its key: the same counter has the same, another has another.
+    fingerprint: u64,
+}
+
+impl OwnLimits {
+    /// Windows of at most `window_max`, and `new_counters` new counters in each second.
+    pub fn new(window_max: Duration, new_counters: u32) -> OwnLimits {
+        let recent = Recent(vec![[0; WAYS]; SETS].into());
+        OwnLimits {
+            window_max: Micros(u64::try_from(window_max.as_micros()).unwrap_or(u64::MAX)),
+            new_counters: Mutex::new(NewCounters { at_most: new_counters, second: 0, begun: 0, recent }),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// The counters of a request's own limits.
+    fn counters(&self, request: &limit::Request<'_>) -> Vec<Brought> {
+        let counted = request.descriptors.iter().enumerate().filter_map(|(index, descriptor)| {
+            let is_last = index + 1 == request.descriptors.len();
+            let window = match (request.own.filter(|_| is_last), descriptor.limit) {
+                (Some(limit), _) => limit.window,
+                (None, Some((_, unit))) => unit.window(),
+                (None, None) => return None,
+            };
+            let entries: Vec<_> = descriptor.entries.iter().map(|entry| (entry.key, entry.value)).collect();
+            Some(Brought { window, fingerprint: self.hasher.hash_one((request.domain, window, entries)) })
+        });
+        counted.collect()
+    }
+
+    /// Whether these counters may be counted in now: `false` if too many of them are new in this second.
+    fn admits(&self, counters: &[Brought], now: UnixMicros) -> bool {
+        self.new_counters.lock().admit(counters, now.0 / limit::SECOND.0)
+    }
+}
+
+impl NewCounters {
+    /// All of them, or none.
+    fn admit(&mut self, counters: &[Brought], second: u64) -> bool {
+        if second != self.second {
+            (self.second, self.begun) = (second, 0);
+        }
+        let recent = &mut self.recent;
+        let new: Vec<u64> = counters.iter().map(|it| it.fingerprint).filter(|it| !recent.knows(*it)).collect();
+        let begun = u32::try_from(new.len()).unwrap_or(u32::MAX).saturating_add(self.begun);
+        if !new.is_empty() && begun > self.at_most {
+            return false;
+        }
+        self.begun = begun;
+        new.into_iter().for_each(|fingerprint| recent.learn(fingerprint));
+        true
+    }
+}
+
+impl Recent {
+    fn set(&mut self, fingerprint: u64) -> &mut [u64; WAYS] {
+        &mut self.0[fingerprint as usize % SETS]
+    }
+
+    /// Whether it was asked for lately; if so, it is now the one that was asked for last.
+    fn knows(&mut self, fingerprint: u64) -> bool {
+        let set = self.set(fingerprint);
+        let Some(place) = set.iter().position(|known| *known == fingerprint) else { return false };
+        set[..=place].rotate_right(1);
+        true
+    }
+
+    /// In the place of the one that was not asked for the longest.
+    fn learn(&mut self, fingerprint: u64) {
+        let set = self.set(fingerprint);
+        set.rotate_right(1);
+        set[0] = fingerprint;
+    }
+}
+
+impl Api {
+    /// Whether a caller may bring what its request brings. Costs a usual request, which brings nothing, a look at its
+    /// descriptors.
+    ///
+    /// # Errors
+    ///
+    /// What the caller may not, with what would allow it; nothing was counted then.
+    pub(crate) fn permit(&self, authorization: Option<&str>, request: &limit::Request<'_>) -> Result<(), ApiError> {
+        let brings_limits = request.own.is_some() || request.descriptors.iter().any(|it| it.limit.is_some());
+        if brings_limits { self.permit_own_limits(authorization, request) } else { Ok(()) }
+    }
+
+    fn permit_own_limits(&self, authorization: Option<&str>, request: &limit::Request<'_>) -> Result<(), ApiError> {
+        // Where checks are closed, the token that let this one in has the scope.
+        if !self.guard.checks_are_open() {
+            return Ok(());
+        }
+        let token =
+            authorization.map(|_| self.guard.identify(authorization)?.needs(Scope::Check, Some(request.domain)));
+        if let Some(Ok(())) = token {
+            return Ok(());
+        }
+        let metrics = self.limiter.metrics();
+        let counters = self.own_limits.counters(request);
+        if let Some((reason, refusal)) = refusal(request, &counters, self.own_limits.window_max, self.limiter.modes()) {
+            metrics.refused_check(reason);
+            // A token that doesn't do is what is wrong, where there is one.
+            return Err(token.and_then(Result::err).unwrap_or(refusal));
+        }
+        if !self.own_limits.admits(&counters, clock::now()) {
+            metrics.refused_check(RefusedCheck::NewCounters);
+            return Err(ApiError::TooMany(
+                "nothing was decided: limits that callers bring without a token have begun as many new counters in this \
+                 second as TOLLGATE_CHECK_NEW_COUNTERS allows; ask again in a second, send a token with the scope \
+                 `check`, or raise that setting"
+                    .into(),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Why a caller without a token may not bring these limits, if so.
+fn refusal(
+    request: &limit::Request<'_>,
+    counters: &[Brought],
+    window_max: Micros,
+    modes: Modes,
+) -> Option<(RefusedCheck, ApiError)> {
+    let place = if request.own.is_some() { "window_seconds" } else { "descriptors" };
+    if let Some(long) = counters.iter().find(|counter| counter.window > window_max) {
+        let seconds = |window: Micros| window.as_duration().as_secs_f64();
+        let what = format!(
+            "a window of {} seconds is longer than {}, the most for a limit that a caller brings without a token",
+            seconds(long.window),
+            seconds(window_max)
+        );
+        let hint = "send a token with the scope `check`, make a rule of it, or raise TOLLGATE_CHECK_WINDOW_MAX";
+        return Some((RefusedCheck::Window, ApiError::invalid(place, what, hint)));
+    }
+    // A bucket drains as fast as the limit says that looks at it: with another limit anyone could empty a rule's.
+    if request.own.is_none() && modes.algorithm.has_burst() {
+        let what = "a bucket's limit (TOLLGATE_ALGORITHM) can't come with a request that has no token";
+        let hint = "send a token with the scope `check`, or make a rule of it";
+        return Some((RefusedCheck::Bucket, ApiError::invalid(place, what, hint)));
+    }
+    None
+}
