@@ -64,7 +64,7 @@ impl Api {
         }
         let asked = check::read(self, &snapshot, request)?;
         let words = asked.words();
-        self.permit(authorization, &words)?;
+        self.permit(authorization, &words).await?;
         check::check(self, &words, arrived).await
     }
 

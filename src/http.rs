@@ -62,13 +62,13 @@ async fn json(State(served): State<Served>, headers: HeaderMap, body: Bytes) -> 
 
 /// What a request brings needs the same tokens as what a check brings. One that can't be read is refused where it is
 /// decided.
-fn permit(served: &Served, headers: &HeaderMap, request: &RateLimitRequest) -> Result<(), ApiError> {
+async fn permit(served: &Served, headers: &HeaderMap, request: &RateLimitRequest) -> Result<(), ApiError> {
     // Most bring nothing.
-    if request.descriptors.iter().all(|descriptor| descriptor.limit.is_none()) {
+    if request.descriptors.iter().all(|it| it.limit.is_none() && !it.is_negative_hits) {
         return Ok(());
     }
     let Ok(words) = words(request) else { return Ok(()) };
-    served.api.permit(api::authorization(headers), &words)
+    served.api.permit(api::authorization(headers), &words).await
 }
 
 async fn answer(served: &Served, headers: &HeaderMap, body: &[u8], span: Option<&Span>) -> Response {
@@ -85,7 +85,7 @@ async fn answer(served: &Served, headers: &HeaderMap, body: &[u8], span: Option<
     if let Err(refused) = served.api.may_check(api::authorization(headers), &request.domain) {
         return refused.into_response();
     }
-    if let Err(refused) = permit(served, headers, &request) {
+    if let Err(refused) = permit(served, headers, &request).await {
         return refused.into_response();
     }
     let answer = match span {

@@ -73,7 +73,7 @@ pub struct Metrics {
     panics: Counter,
     shed: Counter,
     log_fallbacks: Counter,
-    refused_checks: [Counter; 3],
+    refused_checks: [Counter; 4],
     pub handshakes: Handshakes,
     pub refusals: Refusals,
     /// From a request's arrival to its answer.
@@ -279,16 +279,20 @@ pub enum RefusedCheck {
     Bucket,
     /// More new counters than TOLLGATE_CHECK_NEW_COUNTERS.
     NewCounters,
+    /// Negative hits.
+    Return,
 }
 
 impl RefusedCheck {
-    const ALL: [RefusedCheck; 3] = [RefusedCheck::Window, RefusedCheck::Bucket, RefusedCheck::NewCounters];
+    const ALL: [RefusedCheck; 4] =
+        [RefusedCheck::Window, RefusedCheck::Bucket, RefusedCheck::NewCounters, RefusedCheck::Return];
 
     const fn name(self) -> &'static str {
         match self {
             RefusedCheck::Window => "window",
             RefusedCheck::Bucket => "bucket",
             RefusedCheck::NewCounters => "new_counters",
+            RefusedCheck::Return => "return",
         }
     }
 }

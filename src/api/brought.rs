@@ -1,22 +1,25 @@
-//! What a caller brings besides its question: limits of its own. Who may bring which, and how many new counters they may
-//! begin. Envoy's own service doesn't come through here: its routes are configured by whoever runs it.
+//! What a caller brings besides its question: limits of its own, and hits that it gives back. Who may bring which, how many
+//! new counters they may begin, and what is written down. Envoy's own service doesn't come through here: its routes are
+//! configured by whoever runs it.
 
 #[cfg(test)]
 mod tests;
 
 use std::{
+    fmt::Write as _,
     hash::{BuildHasher, RandomState},
     time::Duration,
 };
 
 use parking_lot::Mutex;
 
-use super::{Api, ApiError, Scope};
+use super::{Api, ApiError, Scope, names, overrides};
 use crate::{
     clock,
     limit::{self, Micros, UnixMicros},
     limiter::Modes,
     metrics::RefusedCheck,
+    overrides::Author,
 };
 
 /// Bounds on limits that callers bring without a token.
@@ -131,9 +134,36 @@ impl Api {
     /// # Errors
     ///
     /// What the caller may not, with what would allow it; nothing was counted then.
-    pub(crate) fn permit(&self, authorization: Option<&str>, request: &limit::Request<'_>) -> Result<(), ApiError> {
-        let brings_limits = request.own.is_some() || request.descriptors.iter().any(|it| it.limit.is_some());
-        if brings_limits { self.permit_own_limits(authorization, request) } else { Ok(()) }
+    pub(crate) async fn permit(
+        &self,
+        authorization: Option<&str>,
+        request: &limit::Request<'_>,
+    ) -> Result<(), ApiError> {
+        if request.own.is_some() || request.descriptors.iter().any(|it| it.limit.is_some()) {
+            self.permit_own_limits(authorization, request)?;
+        }
+        if request.descriptors.iter().any(gives_back) {
+            self.permit_return(authorization, request).await?;
+        }
+        Ok(())
+    }
+
+    /// Hits that are given back lift a limit, for anybody: a token must allow that, and the audit has who did it.
+    async fn permit_return(&self, authorization: Option<&str>, request: &limit::Request<'_>) -> Result<(), ApiError> {
+        let caller = self.guard.identify(authorization);
+        let caller = caller.and_then(|it| it.needs(Scope::HitsReturn, Some(request.domain)).map(|()| it));
+        let caller = caller.inspect_err(|_| self.limiter.metrics().refused_check(RefusedCheck::Return));
+        let caller = caller.map_err(|refusal| match refusal {
+            ApiError::Unauthenticated(why) => ApiError::Unauthenticated(format!("negative hits give back: {why}")),
+            other => other,
+        })?;
+        // In a domain without rules nothing is counted.
+        if self.limiter.snapshot().rules.domain(request.domain).is_none() {
+            return Ok(());
+        }
+        let target = returned(request);
+        let author = Author { token: &caller.name, target: &target, reason: "" };
+        Ok(overrides::run_time(self)?.note_return(request.domain, author, clock::now()).await?)
     }
 
     fn permit_own_limits(&self, authorization: Option<&str>, request: &limit::Request<'_>) -> Result<(), ApiError> {
@@ -164,6 +194,32 @@ impl Api {
         }
         Ok(())
     }
+}
+
+fn gives_back(descriptor: &limit::Descriptor<'_>) -> bool {
+    descriptor.hits.is_some_and(|hits| hits < 0)
+}
+
+/// Descriptors that the audit's entry of one request names.
+const NAMED_MAX: usize = 16;
+
+/// `(user=alice) -5`, for each descriptor that is given hits back.
+fn returned(request: &limit::Request<'_>) -> String {
+    let mut target = String::new();
+    let mut descriptors = request.descriptors.iter().filter(|it| gives_back(it));
+    for descriptor in descriptors.by_ref().take(NAMED_MAX) {
+        for entry in descriptor.entries.iter().take(NAMED_MAX) {
+            let _ = write!(target, "({}={})", names::shown(entry.key), names::shown(entry.value));
+        }
+        let _ = write!(target, " {} ", descriptor.hits.unwrap_or_default());
+    }
+    match descriptors.count() {
+        0 => target.truncate(target.trim_end().len()),
+        more => {
+            let _ = write!(target, "and {more} more");
+        }
+    }
+    target
 }
 
 /// Why a caller without a token may not bring these limits, if so.

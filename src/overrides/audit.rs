@@ -17,7 +17,7 @@ pub struct AuditEntry {
     /// The name of the token that it was written with.
     pub token: String,
     pub action: Action,
-    /// The override's id, or the entries whose counters were reset.
+    /// The override's id, or the entries whose counters were reset or given hits back.
     pub target: String,
     pub reason: String,
     /// The record that was there.
@@ -33,6 +33,8 @@ pub enum Action {
     DeleteOverride,
     #[serde(rename = "counter.reset")]
     ResetCounter,
+    #[serde(rename = "hits.return")]
+    ReturnHits,
 }
 
 impl Action {
@@ -41,6 +43,7 @@ impl Action {
             Action::SetOverride => "override.set",
             Action::DeleteOverride => "override.delete",
             Action::ResetCounter => "counter.reset",
+            Action::ReturnHits => "hits.return",
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Resets of counters, with the entry that says who asked for them. Which counters is not decided here, nor how they begin
-//! afresh.
+//! Resets of counters and hits that are given back, with the entry that says who asked for them. Which counters is not
+//! decided here, nor how they begin afresh.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::{
     store::{Ask, reset::Entry},
 };
 
-/// On whose word counters begin afresh.
+/// On whose word counters begin afresh, or are given hits back.
 #[derive(Clone, Copy, Debug)]
 pub struct Author<'a> {
     /// The name of the token.
@@ -36,8 +36,22 @@ impl RunTime {
         author: Author<'_>,
         now: UnixMicros,
     ) -> Result<(), OverridesError> {
+        self.write_down((domain, Action::ResetCounter), asks, author, now).await
+    }
+
+    /// Writes down that hits are given back in a domain, which is done by a decision and only after this.
+    pub async fn note_return(&self, domain: &str, author: Author<'_>, now: UnixMicros) -> Result<(), OverridesError> {
+        self.write_down((domain, Action::ReturnHits), &[], author, now).await
+    }
+
+    async fn write_down(
+        &self,
+        (domain, action): (&str, Action),
+        asks: &[Ask<'_>],
+        author: Author<'_>,
+        now: UnixMicros,
+    ) -> Result<(), OverridesError> {
         let Author { token, target, reason } = author;
-        let action = Action::ResetCounter;
         let draft = Draft { token: token.to_owned(), action, target: target.to_owned(), reason: reason.to_owned() };
         let draft = draft.write();
         match &self.overrides.home {

@@ -18,16 +18,19 @@ pub enum Scope {
     OverridesRead,
     OverridesWrite,
     CountersReset,
+    /// Negative hits.
+    HitsReturn,
     AuditRead,
 }
 
 impl Scope {
-    pub const ALL: [Scope; 6] = [
+    pub const ALL: [Scope; 7] = [
         Scope::Check,
         Scope::Explain,
         Scope::OverridesRead,
         Scope::OverridesWrite,
         Scope::CountersReset,
+        Scope::HitsReturn,
         Scope::AuditRead,
     ];
 
@@ -38,6 +41,7 @@ impl Scope {
             Scope::OverridesRead => "overrides.read",
             Scope::OverridesWrite => "overrides.write",
             Scope::CountersReset => "counters.reset",
+            Scope::HitsReturn => "hits.return",
             Scope::AuditRead => "audit.read",
         }
     }

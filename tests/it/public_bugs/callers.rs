@@ -25,10 +25,11 @@ const CHECK: &str = "POST /v1/check";
 /// Ten years, as it was seen.
 const TEN_YEARS: f64 = 315_360_000.0;
 
-/// The token `checker` may check, `reader` may not.
+/// The token `checker` may check, `reader` may not, `shop` may give back.
 async fn tollgate(rules: &RulesDir, env: &[(&str, &str)]) -> Tollgate {
     let file = rules.path().join("tokens");
-    write_tokens(&file, &(token_line("checker", "checker", "check@api") + &token_line("reader", "reader", "explain")));
+    let lines = [("checker", "check@api"), ("reader", "explain,audit.read"), ("shop", "hits.return@api")];
+    write_tokens(&file, &lines.map(|(name, scopes)| token_line(name, name, scopes)).concat());
     let env = [&[("TOLLGATE_API_TOKEN_FILE", file.to_str().expect("temporary paths are text"))][..], env].concat();
     Tollgate::start_with(rules.path(), &env).await
 }
@@ -184,4 +185,82 @@ async fn nobody_empties_a_bucket_by_asking_with_a_larger_limit() {
     let refused = call(tollgate.http, "POST /json", None, &requested("alice", u32::MAX, "HOUR")).await;
     assert!(is_problem(&refused, 400), "{refused:?}");
     assert_eq!(check(alice()).await.status, 429, "nothing has drained");
+}
+
+/// Each way to give two hits back to alice, without Envoy's.
+fn returns() -> [(&'static str, String); 2] {
+    let entries = json!([{"key": "user", "value": "alice"}]);
+    let ours = json!({"descriptors": [{"entries": entries, "hits": -2}]});
+    let envoys = json!({"entries": entries, "hitsAddend": 2, "isNegativeHits": true});
+    [(CHECK, ours.to_string()), ("POST /json", json!({"domain": "api", "descriptors": [envoys]}).to_string())]
+}
+
+#[tokio::test]
+async fn nobody_lifts_a_limit_with_negative_hits_but_by_a_token_that_may() {
+    for redis in [None, Some(RedisServer::start())] {
+        let rules = RulesDir::with("api.yaml", RULES);
+        let url = redis.as_ref().map(|redis| ("REDIS_URL", redis.address()));
+        let env: Vec<(&str, &str)> = url.iter().map(|(name, url)| (*name, url.as_str())).collect();
+        let tollgate = tollgate(&rules, &env).await;
+        gives_back_by_token_alone(&tollgate).await;
+    }
+}
+
+async fn gives_back_by_token_alone(tollgate: &Tollgate) {
+    let remaining = async || {
+        let look = call(tollgate.http, CHECK, None, r#"{"user": "alice", "hits": 0}"#).await.json();
+        look["remaining"].as_u64().filter(|_| look.get("degraded").is_none())
+    };
+    let audit = async || call(tollgate.http, "GET /v1/audit?domain=api", Some("reader"), "").await;
+    eventually("an answer of the store, and of the audit", || async {
+        (remaining().await == Some(3) && audit().await.status == 200).then_some(())
+    })
+    .await;
+    let spent = call(tollgate.http, CHECK, None, r#"{"user": "alice", "hits": 3}"#).await;
+    assert_eq!(spent.status, 200, "{spent:?}");
+
+    for (what, body) in returns() {
+        for (token, status) in [(None, 401), (Some("nobody"), 401), (Some("checker"), 403)] {
+            let refused = call(tollgate.http, what, token, &body).await;
+            assert!(is_problem(&refused, status), "{what} {token:?}: {refused:?}");
+        }
+    }
+    let mut client = TollgateClient::new(channel(tollgate.grpc));
+    let check: CheckRequest = serde_json::from_str(&returns()[0].1).expect("a check");
+    let status = client.check(check.clone()).await.expect_err("no token");
+    assert_eq!((status.code(), status.message().contains("negative hits")), (Code::Unauthenticated, true));
+    assert_eq!(remaining().await, Some(0), "nothing was given back");
+    assert!(audit().await.json()["entries"].as_array().is_none_or(Vec::is_empty), "nor written down");
+    assert_eq!(tollgate.metric("tollgate_refused_checks_total{reason=\"return\"}").await, 7.0);
+
+    let mut given = 0;
+    for (what, body) in returns() {
+        assert_eq!(call(tollgate.http, what, Some("shop"), &body).await.status, 200, "{what}");
+        given += 1;
+        let entries = audit().await.json()["entries"].as_array().cloned().expect("entries");
+        assert_eq!(entries.len(), given, "{entries:?}");
+        let told = ["action", "token", "domain", "target"].map(|field| entries[0][field].as_str().unwrap_or_default());
+        assert_eq!(told, ["hits.return", "shop", "api", "(user=alice) -2"]);
+    }
+    assert_eq!(remaining().await, Some(3), "2, and what there was of 2 more");
+    let mut request = Request::new(check);
+    request.metadata_mut().insert("authorization", "Bearer shop".parse().expect("text"));
+    assert!(client.check(request).await.expect("a decision").into_inner().allowed);
+    assert_eq!(audit().await.json()["entries"].as_array().map(Vec::len), Some(given + 1));
+    tollgate.process.line("who gave back", |line| line.contains("hits.return").then_some(())).await;
+}
+
+#[tokio::test]
+async fn envoys_service_gives_back_as_it_did() {
+    let rules = RulesDir::with("api.yaml", RULES);
+    let tollgate = tollgate(&rules, &[]).await;
+    let ask = async |hits: u64, is_negative_hits: bool| {
+        let hits_addend = Some(envoy_types::pb::google::protobuf::UInt64Value { value: hits });
+        let entries = vec![Entry { key: "user".into(), value: "alice".into() }];
+        let descriptor =
+            RateLimitDescriptor { entries, hits_addend, is_negative_hits, ..RateLimitDescriptor::default() };
+        let request = RateLimitRequest { domain: "api".into(), descriptors: vec![descriptor], hits_addend: 1 };
+        tollgate.client().ask(request).await.expect("a decision").statuses[0].limit_remaining
+    };
+    assert_eq!((ask(3, false).await, ask(2, true).await), (0, 2));
 }
