@@ -365,6 +365,9 @@ impl Limiter {
                     let domain = (*domain, request.domain);
                     reference.ruled(meters, domain, (rule, place), &descriptor.entries, tally);
                 }
+                Planned::Requested { asks, .. } if request.own.is_some() => {
+                    reference.own(request.domain, &descriptor.entries, tally(asks, hits).1);
+                }
                 Planned::Requested { asks, .. } => {
                     reference.requested(request.domain, &descriptor.entries, tally(asks, hits).1);
                 }

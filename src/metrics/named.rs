@@ -160,6 +160,15 @@ pub(super) fn key_of_requested(domain: &str, entries: &[Entry<'_>]) -> SeriesKey
     name.key()
 }
 
+/// The key under which limits of callers' own are counted: `check`, and the keys of the shortcut that was used.
+pub(super) fn key_of_own(domain: &str, entries: &[Entry<'_>]) -> SeriesKey {
+    let mut name = Name::of(domain);
+    // In the place of the mark that keeps such counters apart.
+    name.push("", Some("check"));
+    entries.iter().skip(1).for_each(|entry| name.push(entry.key, None));
+    name.key()
+}
+
 /// Longer keys are `other` too: a value may be 128 KiB long.
 const KEY_BYTES_MAX: usize = 1_024;
 

@@ -109,6 +109,11 @@ impl Reference {
         self.named.add(domain, named::key_of_requested(domain, entries), tally);
     }
 
+    /// Hits by a limit of a caller's own: of all values together, as anybody may bring one.
+    pub(crate) fn own(&self, domain: &str, entries: &[Entry<'_>], tally: Tally) {
+        self.named.add(domain, named::key_of_own(domain, entries), tally);
+    }
+
     /// Somebody asked for health over gRPC.
     pub(crate) fn checked(&self, took: Duration) {
         self.checks.record(took);

@@ -264,3 +264,18 @@ async fn envoys_service_gives_back_as_it_did() {
     };
     assert_eq!((ask(3, false).await, ask(2, true).await), (0, 2));
 }
+
+#[tokio::test]
+async fn callers_limits_make_no_series_of_their_users_names() {
+    let rules = RulesDir::with("api.yaml", RULES);
+    let env = [("USE_PROMETHEUS", "true"), ("TOLLGATE_CHECK_NEW_COUNTERS", "1000")];
+    let tollgate = tollgate(&rules, &env).await;
+    for nth in 0..20 {
+        let body = own(&format!("somebody-{nth}"), 5, 60.0).to_string();
+        assert_eq!(call(tollgate.http, CHECK, None, &body).await.status, 200);
+    }
+    let page = tollgate.metrics().await;
+    assert!(!page.contains("somebody"), "{page}");
+    let series = "ratelimit_service_rate_limit_total_hits{domain=\"api\",key1=\"_check\",key2=\"user\"}";
+    assert_eq!(tollgate.metric(series).await, 20.0);
+}
