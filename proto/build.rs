@@ -30,7 +30,7 @@ fn generate(descriptors: FileDescriptorSet) -> std::io::Result<()> {
     for message in ours.file.iter().flat_map(|file| &file.message_type) {
         for field in &message.field {
             let path = format!("{OURS}.{}.{}", message.name(), field.name());
-            if let Some(attribute) = json(field) {
+            if let Some(attribute) = json(message.name(), field) {
                 builder = builder.field_attribute(path, format!("#[serde({attribute})]"));
             }
         }
@@ -38,8 +38,15 @@ fn generate(descriptors: FileDescriptorSet) -> std::io::Result<()> {
     builder.compile_fds(ours)
 }
 
-/// The JSON form of a field, where it isn't the obvious one.
-fn json(field: &FieldDescriptorProto) -> Option<String> {
+/// Lists that answers always have: a page without rows is `[]`, for whoever goes through them.
+const ALWAYS: [&str; 3] =
+    ["ListOverridesResponse.overrides", "ListAuditResponse.entries", "ResetCounterResponse.counters"];
+
+/// The JSON form of a message's field, where it isn't the obvious one.
+fn json(message: &str, field: &FieldDescriptorProto) -> Option<String> {
+    if ALWAYS.contains(&format!("{message}.{}", field.name()).as_str()) {
+        return None;
+    }
     let forms = "crate::api::json";
     Some(match (field.type_name(), field.name(), field.label(), field.r#type()) {
         (".tollgate.v1.Entry", ..) => {

@@ -60,7 +60,7 @@ impl Api {
         let snapshot = self.limiter.snapshot();
         if !self.guard.checks_are_open() {
             let caller = self.guard.identify(authorization)?;
-            caller.needs(Scope::Check, Some(self.domain(&request.domain, &snapshot)?))?;
+            self.domain_for(&caller, Scope::Check, &request.domain, &snapshot)?;
         }
         let asked = check::read(self, &snapshot, request)?;
         let words = asked.words();
@@ -90,7 +90,7 @@ impl Api {
     ) -> Result<ExplainResponse, ApiError> {
         let caller = self.guard.identify(authorization)?;
         let snapshot = self.limiter.snapshot();
-        caller.needs(Scope::Explain, Some(self.domain(&request.domain, &snapshot)?))?;
+        self.domain_for(&caller, Scope::Explain, &request.domain, &snapshot)?;
         explain::explain(self, &snapshot, request).await
     }
 
@@ -119,7 +119,7 @@ impl Api {
         snapshot: &Snapshot,
         request: SetOverrideRequest,
     ) -> Result<SetOverrideResponse, ApiError> {
-        names::override_id(&request.id)?;
+        names::new_override_id(&request.id)?;
         names::spec(request.spec.as_ref())?;
         overrides::set(self, snapshot, caller, request).await
     }
@@ -206,26 +206,50 @@ impl Api {
     ) -> Result<(Caller, Arc<Snapshot>), ApiError> {
         let caller = self.guard.identify(authorization)?;
         let snapshot = self.limiter.snapshot();
-        let meant = self.domain(domain, &snapshot)?.to_owned();
-        caller.needs(scope, Some(&meant))?;
-        *domain = meant;
+        *domain = self.domain_for(&caller, scope, domain, &snapshot)?.to_owned();
         Ok((caller, snapshot))
     }
 
-    /// The domain that is meant: the one that is named, else the default, else the only one. It is loaded.
+    /// The domain that is meant, where the caller may do so. Whether it is loaded is told only to who may: a token of one
+    /// domain must not learn which others there are.
+    fn domain_for<'a>(
+        &'a self,
+        caller: &Caller,
+        scope: Scope,
+        named: &'a str,
+        snapshot: &'a Snapshot,
+    ) -> Result<&'a str, ApiError> {
+        let meant = self.meant(named, snapshot)?;
+        if named.is_empty() {
+            caller.needs_in_unnamed(scope, meant)?;
+        } else {
+            caller.needs(scope, Some(meant))?;
+        }
+        self.loaded(meant, snapshot)
+    }
+
+    /// The domain that is meant. It is loaded.
     fn domain<'a>(&'a self, named: &'a str, snapshot: &'a Snapshot) -> Result<&'a str, ApiError> {
+        self.loaded(self.meant(named, snapshot)?, snapshot)
+    }
+
+    /// The domain that is meant: the one that is named, else the default, else the only one.
+    fn meant<'a>(&'a self, named: &'a str, snapshot: &'a Snapshot) -> Result<&'a str, ApiError> {
         if snapshot.version == 0 {
             return Err(ApiError::Unavailable("no rules are loaded yet".into()));
         }
-        let domain = match (named, &self.default_domain, snapshot.rules.domains()) {
-            ("", Some(default), _) => default,
-            ("", None, [only]) => only.name(),
+        match (named, &self.default_domain, snapshot.rules.domains()) {
+            ("", Some(default), _) => Ok(default),
+            ("", None, [only]) => Ok(only.name()),
             ("", None, _) => {
                 let hint = "or start the service with --default-domain";
-                return Err(ApiError::invalid("domain", "name a domain: more than one is loaded, or none", hint));
+                Err(ApiError::invalid("domain", "name a domain: more than one is loaded, or none", hint))
             }
-            (named, ..) => named,
-        };
+            (named, ..) => Ok(named),
+        }
+    }
+
+    fn loaded<'a>(&self, domain: &'a str, snapshot: &Snapshot) -> Result<&'a str, ApiError> {
         match snapshot.rules.domain(domain) {
             Some(_) => Ok(domain),
             None => {

@@ -15,11 +15,11 @@ mod test;
 use std::{ffi::OsString, process::ExitCode};
 
 use clap::{
-    CommandFactory, FromArgMatches, Parser, Subcommand,
+    ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use crate::settings::{Environment, Flags, Invalid, Settings};
+use crate::settings::{Environment, Flags, Invalid, Settings, secrets_in_arguments};
 
 #[derive(Parser)]
 #[command(
@@ -110,7 +110,7 @@ impl Refusal {
 fn parse(mut args: Vec<OsString>) -> Result<Cli, Refusal> {
     let mut wrong = Vec::new();
     loop {
-        match Cli::command().try_get_matches_from(&args).and_then(|found| Cli::from_arg_matches(&found)) {
+        match Cli::command().try_get_matches_from(&args).and_then(|found| read(&found)) {
             Ok(cli) if wrong.is_empty() => return Ok(cli),
             Ok(cli) => {
                 wrong.extend(wrong_settings(&cli));
@@ -126,6 +126,19 @@ fn parse(mut args: Vec<OsString>) -> Result<Cli, Refusal> {
             },
         }
     }
+}
+
+fn read(found: &ArgMatches) -> Result<Cli, clap::Error> {
+    let mut cli = Cli::from_arg_matches(found)?;
+    match &mut cli.command {
+        None => cli.serve.secrets_in_arguments = secrets_in_arguments(found),
+        Some(Command::Serve(flags)) => {
+            let found = found.subcommand_matches("serve");
+            flags.secrets_in_arguments = found.map(secrets_in_arguments).unwrap_or_default();
+        }
+        Some(_) => {}
+    }
+    Ok(cli)
 }
 
 /// What to say of an unknown argument, and where it stands, with the value that seems to belong to it.

@@ -2,6 +2,7 @@
 //! reported at once. Knows nothing of what the settings are used for.
 
 mod api;
+mod arguments;
 mod denials;
 mod flags;
 mod overload;
@@ -27,6 +28,7 @@ use clap::Args;
 
 pub use self::tracing::TracingFlags;
 pub use api::{ApiFlags, ApiSettings};
+pub(crate) use arguments::secrets as secrets_in_arguments;
 pub use denials::DenialFlags;
 pub use flags::Flags;
 pub use overload::{OverloadFlags, OverloadSettings};
@@ -135,7 +137,7 @@ pub struct Invalid(pub Vec<String>);
 
 impl Settings {
     /// Reads every flag, and reports all that are wrong, with what is wrong in the `environment` besides. The lines
-    /// beside the settings tell of variables that are set and do nothing.
+    /// beside the settings tell of variables that are set and do nothing, and of secrets that others see.
     pub fn read(flags: &Flags, environment: &Environment) -> Result<(Settings, Vec<String>), Invalid> {
         let notices = variables::notices(environment);
         let mut wrong = notices.wrong;
@@ -152,7 +154,8 @@ impl Settings {
                 settings.stats.mogrifiers = mogrifiers;
                 settings.traces = traces;
                 let idle = settings.store.idle_per_second();
-                Ok((settings, notices.warnings.into_iter().chain(idle).collect()))
+                let secrets = flags.secrets_in_arguments.iter().cloned();
+                Ok((settings, notices.warnings.into_iter().chain(idle).chain(secrets).collect()))
             }
             Ok(_) => Err(Invalid(wrong)),
             Err(Invalid(first)) => Err(Invalid([first, wrong].concat())),

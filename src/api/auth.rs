@@ -75,6 +75,14 @@ impl Caller {
         let of = domain.map(|domain| format!(" or {}@{domain}", scope.name())).unwrap_or_default();
         Err(ApiError::Forbidden(format!("token {} lacks the scope {}{of}", self.name, scope.name())))
     }
+
+    /// As [`Caller::needs`], of a domain that the caller didn't name and is not to be told.
+    pub(super) fn needs_in_unnamed(&self, scope: Scope, domain: &str) -> Result<(), ApiError> {
+        self.needs(scope, Some(domain)).map_err(|_| {
+            let (token, scope) = (&self.name, scope.name());
+            ApiError::Forbidden(format!("token {token} lacks the scope {scope} where no domain is named: name yours"))
+        })
+    }
 }
 
 fn unauthenticated(why: &str) -> ApiError {

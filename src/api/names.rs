@@ -35,6 +35,15 @@ pub(super) fn override_id(id: &str) -> Result<(), ApiError> {
     Err(ApiError::invalid("id", what, format!("1 to {ID_MAX} letters, digits and -._~:@")))
 }
 
+/// The id of an override that is to be: not one that a path of HTTP can't name, since `.` and `..` are steps there.
+pub(super) fn new_override_id(id: &str) -> Result<(), ApiError> {
+    if [".", ".."].contains(&id) {
+        let what = format!("`{id}` is a step in a path, so over HTTP nobody could read or delete it");
+        return Err(ApiError::invalid("id", what, "choose another, such as one with a letter"));
+    }
+    override_id(id)
+}
+
 /// What an override must have and may not exceed; what it means is read against the rules.
 pub(super) fn spec(spec: Option<&OverrideSpec>) -> Result<(), ApiError> {
     let Some(spec) = spec else {

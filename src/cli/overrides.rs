@@ -121,7 +121,7 @@ enum Action {
     tollgate overrides set --domain api --match user=alice --rule user/endpoint=/login --tier gold\n  \
     tollgate overrides set --domain api probe --match user=health-probe --limit unlimited --create-only")]
 struct SetArgs {
-    /// 1 to 128 letters, digits and -._~:@ [default: made of what it matches]
+    /// 1 to 128 letters, digits and -._~:@, not . or .. [default: made of what it matches]
     id: Option<String>,
     /// A key and its value; several for more
     #[arg(long = "match", value_name = "K=V", required = true, value_parser = written::entry)]

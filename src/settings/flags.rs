@@ -335,4 +335,8 @@ pub struct Flags {
     /// text or json [default: text]
     #[arg(long, value_name = "FORMAT", env = "LOG_FORMAT", help_heading = "Process")]
     pub log_format: Option<String>,
+
+    /// What to say of secrets that stood in arguments, a line each.
+    #[arg(skip)]
+    pub secrets_in_arguments: Vec<String>,
 }

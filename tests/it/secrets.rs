@@ -91,3 +91,22 @@ async fn a_master_and_its_sentinel_are_given_their_passwords_and_the_log_is_not(
         }
     }
 }
+
+#[tokio::test]
+async fn a_secret_in_arguments_is_warned_of_and_not_repeated_and_one_in_the_environment_is_not() {
+    let rules = RulesDir::with("api.yaml", crate::serve::PER_USER);
+    let url = format!("redis://:{SECRET}@127.0.0.1:1");
+    let args = ["--redis-auth", SECRET, "--redis-sentinel-auth", SECRET, "--redis-url", &url];
+    let seen = Tollgate::start_with_args(rules.path(), &args, &[]).await;
+    for flag in ["--redis-auth ", "--redis-sentinel-auth ", "--redis-url "] {
+        let line = seen.process.line(flag, |line| line.contains(flag).then(|| line.to_owned())).await;
+        assert!(line.contains("WARN") && line.contains("list of processes"), "{line}");
+    }
+    let log = seen.process.log();
+    assert!(log.contains("REDIS_AUTH_FILE, or REDIS_AUTH in the environment"), "{log}");
+    assert!(!log.contains(SECRET), "{log}");
+
+    let env = [("REDIS_AUTH", SECRET), ("REDIS_URL", &url)];
+    let unseen = Tollgate::start_with_args(rules.path(), &["--redis-persecond-url", "127.0.0.1:1"], &env).await;
+    assert!(!unseen.process.log().contains("list of processes"), "{}", unseen.process.log());
+}

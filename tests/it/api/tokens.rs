@@ -69,6 +69,43 @@ async fn a_call_needs_a_token_that_is_known_and_may() {
     assert!(![401, 403].contains(&own.status), "{own:?}");
 }
 
+/// Every call that names a domain, with one that is `{}`.
+const NAMED: [(&str, &str); 7] = [
+    ("POST /v1/check", r#"{"domain": "{}", "user": "alice"}"#),
+    ("POST /v1/explain", r#"{"domain": "{}", "user": "alice"}"#),
+    ("GET /v1/domains/{}/overrides", ""),
+    ("GET /v1/domains/{}/overrides/x", ""),
+    ("PUT /v1/domains/{}/overrides/x", r#"{"match": {"user": "alice"}, "limit": "5/s"}"#),
+    ("DELETE /v1/domains/{}/overrides/x", ""),
+    ("POST /v1/counters:reset", r#"{"domain": "{}", "entries": {"user": "alice"}}"#),
+];
+
+#[tokio::test]
+async fn a_token_of_one_domain_is_not_told_which_others_there_are() {
+    let rules = RulesDir::with("api.yaml", RULES);
+    write_tokens(&rules.path().join("tokens"), &token_line("shop", "shop", "*@shop"));
+    let file = rules.path().join("tokens");
+    let env = [("TOLLGATE_API_TOKEN_FILE", file.to_str().expect("text")), ("TOLLGATE_API_AUTH", "all")];
+    let tollgate = Tollgate::start_with(rules.path(), &env).await;
+    for (what, body) in NAMED {
+        let ask = async |domain: &str| {
+            let (what, body) = (what.replace("{}", domain), body.replace("{}", domain));
+            let answer = call(tollgate.http, &what, Some("shop"), &body).await;
+            (answer.status, answer.body.replace(domain, "{}"))
+        };
+        let (loaded, unknown) = (ask("api").await, ask("elsewhere").await);
+        assert_eq!(loaded.0, 403, "{what}");
+        assert_eq!(loaded, unknown, "{what}");
+        // Of its own it is told.
+        assert_eq!(ask("shop").await.0, 404, "{what}");
+    }
+    // Nor which is meant where it names none.
+    for (what, body) in [("POST /v1/check", CHECK), ("POST /v1/counters:reset", r#"{"entries": {"user": "alice"}}"#)] {
+        let answer = call(tollgate.http, what, Some("shop"), body).await;
+        assert_eq!((answer.status, answer.body.contains("api")), (403, false), "{what}: {answer:?}");
+    }
+}
+
 #[tokio::test]
 async fn tokens_are_replaced_while_running_and_a_bad_file_keeps_the_last_good_ones() {
     let rules = RulesDir::with("api.yaml", RULES);

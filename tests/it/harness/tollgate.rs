@@ -32,7 +32,13 @@ impl Tollgate {
 
     /// `env` adds to the environment, which is otherwise empty, or replaces what the harness sets in it.
     pub(crate) async fn start_with(rules: &Path, env: &[(&str, &str)]) -> Tollgate {
+        Tollgate::start_with_args(rules, &[], env).await
+    }
+
+    /// With arguments besides.
+    pub(crate) async fn start_with_args(rules: &Path, args: &[&str], env: &[(&str, &str)]) -> Tollgate {
         let mut command = command();
+        command.args(args);
         command.env("TOLLGATE_RULES", rules);
         command.envs(env.iter().copied());
         let process = Process::spawn("tollgate", &mut command);
