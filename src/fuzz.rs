@@ -105,6 +105,19 @@ pub fn api(bytes: &[u8]) {
     }
 }
 
+/// Two values, a line each: where they differ, so does what stands for them, and text that looks like no escape stands for
+/// itself.
+pub fn escape(bytes: &[u8]) {
+    let mut lines = bytes.splitn(2, |byte| *byte == b'\n');
+    let [one, other] = [lines.next(), lines.next()].map(Option::unwrap_or_default);
+    let [shown, other_shown] = [one, other].map(crate::escape::bytes);
+    assert_eq!(one == other, shown == other_shown, "{shown} and {other_shown}");
+    if let Ok(text) = std::str::from_utf8(one) {
+        assert_eq!(crate::escape::text(text), shown);
+        assert!(shown == text || text.contains("\\x"), "{shown}");
+    }
+}
+
 /// An answer of Redis.
 pub fn redis_reply(bytes: &[u8]) {
     crate::store::redis::take_apart(bytes);

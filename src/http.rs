@@ -15,7 +15,7 @@ use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, rate_limi
 use crate::{
     api::{self, Api, ApiError},
     health::Health,
-    service::{Head, JsonError, MESSAGE_BYTES_MAX, RateLimit, json_request, json_response, words},
+    service::{Head, MESSAGE_BYTES_MAX, RateLimit, json_request, json_response, words},
     trace::{Kind, Span},
 };
 
@@ -60,24 +60,20 @@ async fn json(State(served): State<Served>, headers: HeaderMap, body: Bytes) -> 
     response
 }
 
-/// What a request brings needs the same tokens as what a check brings. One that can't be read is refused where it is
-/// decided.
+/// What a request brings needs the same tokens as what a check brings.
 async fn permit(served: &Served, headers: &HeaderMap, request: &RateLimitRequest) -> Result<(), ApiError> {
     // Most bring nothing.
     if request.descriptors.iter().all(|it| it.limit.is_none() && !it.is_negative_hits) {
         return Ok(());
     }
-    let Ok(words) = words(request) else { return Ok(()) };
-    served.api.permit(api::authorization(headers), &words).await
+    served.api.permit(api::authorization(headers), &words(request)).await
 }
 
 async fn answer(served: &Served, headers: &HeaderMap, body: &[u8], span: Option<&Span>) -> Response {
     let request = match json_request(body) {
         Ok(request) => request,
         Err(error) => {
-            if matches!(error, JsonError::TooMany(_)) {
-                served.service.limiter().metrics().invalid();
-            }
+            served.service.limiter().metrics().invalid();
             return (StatusCode::BAD_REQUEST, format!("Bad Request: {error}\n")).into_response();
         }
     };

@@ -24,6 +24,7 @@
 //! | [`overrides`] | limits that are set at run time: where they are kept, how replicas keep up, how a decision finds them |
 //! | [`limiter`] | the line: match, plan, apply, judge; and what is answered when the store can't |
 //! | [`explain`] | why a request is answered as it is |
+//! | `escape` | bytes that clients send in the place of text: how they become text, and are shown |
 //! | [`service`] | Envoy's protobuf and its JSON, to words and back |
 //! | [`api`] | Tollgate's own calls, over HTTP and gRPC: checks in plain words, overrides, resets, explanations, the audit |
 //! | [`reload`] | when rules on disk are read again, and when what was read is trusted |
@@ -46,6 +47,7 @@ pub mod algorithm;
 pub mod api;
 pub mod cli;
 pub mod clock;
+mod escape;
 pub mod explain;
 #[doc(hidden)]
 pub mod fuzz;

@@ -23,7 +23,7 @@ pub const WINDOW_MAX: Micros = Micros(10 * 365 * 86_400 * 1_000_000);
 /// Costs beyond this are clamped: no limit can be larger, so the answer is the same.
 pub const HITS_MAX: i64 = 1 << 32;
 
-/// Counters that one request may touch; more is refused before anything is counted.
+/// Counters of one request that a script of Redis decides; those of a request with more are decided part by part.
 pub const COUNTERS_MAX: usize = 256;
 
 /// Descriptors that one request may bring; those that no limit is for touch no counter, but have to be kept and answered.
@@ -31,9 +31,6 @@ pub const DESCRIPTORS_MAX: usize = 1_024;
 
 /// Entries that all descriptors of one request may have together.
 pub const ENTRIES_MAX: usize = 16 * DESCRIPTORS_MAX;
-
-/// Longest key or value of an entry, in bytes. Envoy's headers are far shorter; what is longer is refused, not cut.
-pub const TEXT_MAX: usize = 128 << 10;
 
 impl Micros {
     /// Whole seconds, rounded up: Envoy drops the fraction of `duration_until_reset`, and a client that

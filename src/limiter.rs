@@ -115,10 +115,6 @@ pub enum DecideError {
     EmptyDomain,
     #[error("rate limit descriptor list must not be empty")]
     NoDescriptors,
-    #[error("descriptor {descriptor}: a key or value of {bytes} bytes is longer than {max}", max = crate::limit::TEXT_MAX)]
-    TextTooLong { descriptor: usize, bytes: usize },
-    #[error("the request touches more than {max} counters", max = crate::limit::COUNTERS_MAX)]
-    TooManyCounters,
     #[error("the request has more than {max} descriptors", max = crate::limit::DESCRIPTORS_MAX)]
     TooManyDescriptors,
     #[error("the request's descriptors have more than {max} entries", max = crate::limit::ENTRIES_MAX)]

@@ -74,6 +74,7 @@ pub struct Metrics {
     shed: Counter,
     log_fallbacks: Counter,
     refused_checks: [Counter; 4],
+    without_unit: Counter,
     pub handshakes: Handshakes,
     pub refusals: Refusals,
     /// From a request's arrival to its answer.
@@ -154,6 +155,10 @@ impl Metrics {
                 "Limits of requests that were too large for TOLLGATE_ALGORITHM=sliding_log: decided as sliding_window.",
             ),
             refused_checks: RefusedCheck::ALL.map(|it| table.counter(refused, &[("reason", it.name())])),
+            without_unit: table.described(
+                "tollgate_limits_without_unit_total",
+                "Limits of requests whose unit is none (UNKNOWN): the rule decided.",
+            ),
             handshakes: Handshakes::new(&table),
             refusals: Refusals::new(&table),
             decision: Latency::new(),
@@ -213,6 +218,11 @@ impl Metrics {
     /// A check that brought what its caller may not.
     pub fn refused_check(&self, reason: RefusedCheck) {
         self.refused_checks[reason as usize].increment(1);
+    }
+
+    /// Limits that came with a request and had no unit of time.
+    pub fn without_unit(&self, limits: u64) {
+        self.without_unit.increment(limits);
     }
 
     pub fn store_failed(&self, error: &StoreError) {

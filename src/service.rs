@@ -5,6 +5,7 @@ mod amount;
 mod guard;
 mod headers;
 mod json;
+mod lenient;
 mod metadata;
 #[cfg(test)]
 mod tests;
@@ -35,8 +36,9 @@ use crate::{
     trace::{self, Tracer},
 };
 
-/// Requests beyond this are refused before they are decoded; 256 descriptors of ordinary size take a tenth of it.
-pub const MESSAGE_BYTES_MAX: usize = 2 << 20;
+/// Requests beyond this are refused before they are decoded, as by grpc-go. Envoy takes 60 KiB of headers, if it isn't told
+/// otherwise: 69 descriptors may each have the longest of them.
+pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
 
 /// How the `user-agent` of Tollgate's own tools begins: what they ask for people shows nothing of how Envoy asks.
 pub const OWN_TOOLS: &str = "tollgate/";
@@ -119,7 +121,7 @@ impl RateLimit {
         arrived: Instant,
     ) -> Result<RateLimitResponse, Status> {
         let mut words = limit::Request { origin, ..limit::Request::default() };
-        self.read(request, &mut words)?;
+        self.read(request, &mut words);
         self.tell(request, self.limiter.decide_without_store(&words, why, clock::now()), arrived)
     }
 
@@ -130,10 +132,8 @@ impl RateLimit {
         }
         let arrived = clock::instant();
         let mut words = limit::Request { origin: head.origin, ..limit::Request::default() };
-        match self.read(request, &mut words) {
-            Ok(()) => Some(self.tell(request, self.limiter.decide_now(&words, clock::now())?, arrived)),
-            Err(status) => Some(Err(status)),
-        }
+        self.read(request, &mut words);
+        Some(self.tell(request, self.limiter.decide_now(&words, clock::now())?, arrived))
     }
 
     async fn answer_later(&self, request: &RateLimitRequest, head: Head) -> Result<RateLimitResponse, Status> {
@@ -143,14 +143,17 @@ impl RateLimit {
             return self.answer_without_store((request, head.origin), StoreError::Overloaded, arrived);
         };
         let mut words = limit::Request { origin: head.origin, ..limit::Request::default() };
-        self.read(request, &mut words)?;
+        self.read(request, &mut words);
         let timeout = head.allowed.map_or(self.store_timeout, |allowed| allowed.min(self.store_timeout));
         let decided = self.limiter.decide(&words, clock::now(), (arrived + timeout).into()).await;
         self.tell(request, decided, arrived)
     }
 
-    fn read<'r>(&self, request: &'r RateLimitRequest, words: &mut limit::Request<'r>) -> Result<(), Status> {
-        words::read(request, words).inspect_err(|_| self.limiter.metrics().invalid())
+    fn read<'r>(&self, request: &'r RateLimitRequest, words: &mut limit::Request<'r>) {
+        match words::read(request, words) {
+            0 => {}
+            limits => self.limiter.metrics().without_unit(limits),
+        }
     }
 
     fn tell(
@@ -180,14 +183,10 @@ impl RateLimit {
 }
 
 /// What a message asks, in the limiter's words.
-///
-/// # Errors
-///
-/// The status for what it says that can't be meant, such as a unit that there isn't.
-pub fn words(message: &RateLimitRequest) -> Result<limit::Request<'_>, Status> {
+pub fn words(message: &RateLimitRequest) -> limit::Request<'_> {
     let mut words = limit::Request::default();
-    words::read(message, &mut words)?;
-    Ok(words)
+    words::read(message, &mut words);
+    words
 }
 
 /// A response with what its settings add.
@@ -212,8 +211,6 @@ impl From<DecideError> for Status {
             DecideError::NoRules => Status::unavailable(error.to_string()),
             DecideError::EmptyDomain
             | DecideError::NoDescriptors
-            | DecideError::TextTooLong { .. }
-            | DecideError::TooManyCounters
             | DecideError::TooManyDescriptors
             | DecideError::TooManyEntries => Status::invalid_argument(error.to_string()),
         }

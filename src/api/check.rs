@@ -4,12 +4,12 @@
 #[cfg(test)]
 mod tests;
 
-use std::time;
+use std::{borrow::Cow, time};
 
 use tokio::time::Instant;
 
 use crate::{
-    clock,
+    clock, escape,
     limit::{self, Algorithm, Code, Limit, Micros, Origin, SLIDING_LOG_MAX, WINDOW_MAX},
     limiter::{DecideError, Decision, Snapshot, Status},
     rules::{Found, Rules},
@@ -21,8 +21,8 @@ use super::{
     problem::{ApiError, Fault},
 };
 
-/// Descriptors of one check: a request may touch no more counters.
-const DESCRIPTORS_MAX: usize = limit::COUNTERS_MAX;
+/// Descriptors of one check: who needs more of them asks several times.
+const DESCRIPTORS_MAX: usize = 256;
 
 /// A check as the limiter is asked it; owns the text that [`Asked::words`] lends.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,6 +80,22 @@ async fn decide(api: &Api, words: &limit::Request<'_>, deadline: Instant) -> Res
         return api.limiter.decide_without_store(words, StoreError::Overloaded, now);
     };
     api.limiter.decide(words, now, deadline).await
+}
+
+impl CheckRequest {
+    /// With what looks like an escape escaped: a client's text must never mean bytes that came from Envoy. Where a check
+    /// comes in as text; explanations, overrides and resets are by what is shown.
+    pub(crate) fn escaped(mut self) -> CheckRequest {
+        let entries = self.descriptors.iter_mut().flat_map(|descriptor| &mut descriptor.entries);
+        let short = [&mut self.user, &mut self.endpoint, &mut self.action].into_iter().flatten();
+        let texts = entries.flat_map(|entry| [&mut entry.key, &mut entry.value]).chain(short).chain([&mut self.domain]);
+        for text in texts {
+            if let Cow::Owned(escaped) = escape::text(text) {
+                *text = escaped;
+            }
+        }
+        self
+    }
 }
 
 impl Asked {

@@ -34,7 +34,7 @@ fn answered<T>(answer: Result<T, ApiError>) -> Result<Response<T>, Status> {
 impl Tollgate for Calls {
     async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
         let who = authorization(&request);
-        answered(self.api.check(who.as_deref(), request.into_inner()).await.map(|checked| checked.answer))
+        answered(self.api.check(who.as_deref(), request.into_inner().escaped()).await.map(|checked| checked.answer))
     }
 
     async fn explain(&self, request: Request<CheckRequest>) -> Result<Response<ExplainResponse>, Status> {

@@ -6,7 +6,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use axum::{
     Router,
@@ -28,7 +28,7 @@ use super::{
     Api, CheckRequest, DeleteOverrideRequest, GetOverrideRequest, ListAuditRequest, ListOverridesRequest, OverrideSpec,
     ResetCounterRequest, SetOverrideRequest, problem,
 };
-use crate::service::MESSAGE_BYTES_MAX;
+use crate::{escape, service::MESSAGE_BYTES_MAX};
 
 /// Longer bodies are refused: an override with 32 limits takes a tenth of it. Checks may have as much as over gRPC.
 const BODY_BYTES_MAX: usize = 256 << 10;
@@ -94,9 +94,17 @@ fn ok(body: &impl Serialize) -> Response {
     json(StatusCode::OK, serde_json::to_vec(body).expect("a message has a JSON form"))
 }
 
+/// As `/json` has it: bytes that are no text are escaped.
+fn escaped(body: Body) -> Body {
+    body.map(|body| match escape::json(&body) {
+        Cow::Borrowed(_) => body.clone(),
+        Cow::Owned(escaped) => escaped.into(),
+    })
+}
+
 /// 200 or 429, each with how the limits stand.
 async fn check(State(api): Served, headers: HeaderMap, body: Body) -> Answer {
-    let request: CheckRequest = read(body)?;
+    let request: CheckRequest = read(escaped(body))?;
     let checked = api.check(authorization(&headers), request).await?;
     let mut response = ok(&checked.answer);
     if !checked.answer.allowed {

@@ -149,10 +149,7 @@ impl From<DecideError> for ApiError {
             DecideError::Store(ref store) => store.clone().into(),
             DecideError::EmptyDomain => field("domain", "name one of the domains that rule files have"),
             DecideError::NoDescriptors => field("descriptors", "send at least one"),
-            DecideError::TextTooLong { .. } => field("descriptors", "send a digest of what is so long"),
-            DecideError::TooManyCounters | DecideError::TooManyDescriptors | DecideError::TooManyEntries => {
-                field("descriptors", "split the request")
-            }
+            DecideError::TooManyDescriptors | DecideError::TooManyEntries => field("descriptors", "split the request"),
         }
     }
 }

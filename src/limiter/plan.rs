@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     limit::{
-        Algorithm, COUNTERS_MAX, Cost, CountDenied, DESCRIPTORS_MAX, Descriptor, ENTRIES_MAX, FailurePolicy, HITS_MAX,
-        Limit, Origin, Request, SLIDING_LOG_MAX, TEXT_MAX, Unit, UnixMicros,
+        Algorithm, Cost, CountDenied, DESCRIPTORS_MAX, Descriptor, ENTRIES_MAX, FailurePolicy, HITS_MAX, Limit, Origin,
+        Request, SLIDING_LOG_MAX, Unit, UnixMicros,
     },
     overrides::{Look, Row},
     rules::{
@@ -177,9 +177,6 @@ impl<'a> Plan<'a> {
             };
             self.gate.quota_open |= open;
             self.descriptors.push(planned);
-            if self.asks.len() > COUNTERS_MAX {
-                return Err(DecideError::TooManyCounters);
-            }
         }
         Ok(())
     }
@@ -257,14 +254,7 @@ fn check(request: &Request<'_>) -> Result<(), DecideError> {
     if request.descriptors.len() > DESCRIPTORS_MAX {
         return Err(DecideError::TooManyDescriptors);
     }
-    let mut entries = 0;
-    for (index, descriptor) in request.descriptors.iter().enumerate() {
-        entries += descriptor.entries.len();
-        let longest = descriptor.entries.iter().map(|entry| entry.key.len().max(entry.value.len())).max();
-        if let Some(bytes) = longest.filter(|bytes| *bytes > TEXT_MAX) {
-            return Err(DecideError::TextTooLong { descriptor: index, bytes });
-        }
-    }
+    let entries: usize = request.descriptors.iter().map(|descriptor| descriptor.entries.len()).sum();
     if entries > ENTRIES_MAX {
         return Err(DecideError::TooManyEntries);
     }

@@ -16,6 +16,7 @@ use tokio_util::{
 use super::{api, backend, backend::Backend, modes, publish, run_time, stats};
 use crate::{
     api::{Api, ApiError, CheckRequest, CheckResponse, Entry, Limit, OverrideSpec, SetOverrideRequest},
+    escape,
     limiter::Limiter,
     metrics::Metrics,
     service,
@@ -111,7 +112,7 @@ impl Embedded {
         let key = self.api.user_key()?;
         let window = format!("{}us", window.as_micros());
         let spec = OverrideSpec {
-            r#match: vec![Entry { key: key.clone(), value: user.to_owned() }],
+            r#match: vec![Entry { key: key.clone(), value: escape::text(user).into_owned() }],
             rule: key,
             limit: vec![Limit { requests: Some(limit), window, ..Limit::default() }],
             ..OverrideSpec::default()
@@ -122,7 +123,7 @@ impl Embedded {
 
     /// A check in any of its forms.
     pub async fn check(&self, request: CheckRequest) -> Result<CheckResponse, ApiError> {
-        self.api.check_here(request).await.map(|checked| checked.answer)
+        self.api.check_here(request.escaped()).await.map(|checked| checked.answer)
     }
 
     /// The page that Prometheus would scrape.

@@ -8,7 +8,7 @@ use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
 
 use super::amount;
-use crate::limiter::DecideError;
+use crate::{escape, limiter::DecideError};
 
 /// Every proto that is served, as protoc would describe it.
 pub const FILE_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tollgate.fds"));
@@ -25,7 +25,9 @@ pub enum JsonError {
     TooMany(DecideError),
 }
 
+/// Bytes that are no text are escaped, as over gRPC.
 pub fn json_request(body: &[u8]) -> Result<RateLimitRequest, JsonError> {
+    let body = &*escape::json(body);
     amount::check_json(body).map_err(JsonError::TooMany)?;
     let wrong = |error: &dyn std::fmt::Display| JsonError::Malformed(error.to_string());
     let mut reader = serde_json::Deserializer::from_slice(body);

@@ -25,9 +25,10 @@ use tonic::{Code, Status};
 use super::{
     Head, MESSAGE_BYTES_MAX, OWN_TOOLS, RateLimit, amount,
     guard::{Caller, Wait},
-    traced,
+    lenient, traced,
 };
 use crate::{
+    escape,
     limit::Origin,
     metrics::{Refusal, Surface},
     trace::Span,
@@ -146,7 +147,10 @@ impl RateLimit {
     /// that could be read.
     pub(super) fn unread(&self, status: &Status, caller: &Caller) {
         let metrics = self.limiter.metrics();
-        let refused = |why| metrics.refusals.refused(why, caller.peer);
+        let refused = |why| {
+            metrics.invalid();
+            metrics.refusals.refused(why, caller.peer);
+        };
         match status.code() {
             Code::DeadlineExceeded => metrics.clients.slow(Surface::Grpc),
             Code::ResourceExhausted => metrics.shed(),
@@ -199,8 +203,12 @@ fn decoded(read: &[u8]) -> Result<RateLimitRequest, Status> {
         return Err(Status::internal("the request is not one gRPC message of the length that it says"));
     }
     amount::check_message(message)?;
-    RateLimitRequest::decode(message)
-        .map_err(|error| Status::internal(format!("the request is no RateLimitRequest: {error}")))
+    if escape::is_plain(message)
+        && let Ok(request) = RateLimitRequest::decode(message)
+    {
+        return Ok(request);
+    }
+    lenient::decode(message).map_err(|error| Status::internal(format!("the request is no RateLimitRequest: {error}")))
 }
 
 fn framed(message: &RateLimitResponse) -> Response<Reply> {

@@ -1,5 +1,9 @@
 //! Protobuf to words and back.
 
+use crate::{
+    limit::{Code, Descriptor, Entry, Micros, Request, Unit},
+    limiter::{Decision, ShownLimit},
+};
 use envoy_types::pb::{
     envoy::{
         extensions::common::ratelimit::v3::RateLimitDescriptor,
@@ -10,38 +14,33 @@ use envoy_types::pb::{
     },
     google::protobuf,
 };
-use tonic::Status;
-
-use crate::{
-    limit::{Code, Descriptor, Entry, Micros, Request, Unit},
-    limiter::{Decision, ShownLimit},
-};
 
 /// Says in `words` what `message` asks. Borrows it; nothing is copied. Envoy's `hits_addend` of 0 or none is 1. In place,
-/// because a question is long and would be moved several times.
-pub(super) fn read<'r>(message: &'r RateLimitRequest, words: &mut Request<'r>) -> Result<(), Status> {
+/// because a question is long and would be moved several times. Gives the number of limits that came without a unit.
+pub(super) fn read<'r>(message: &'r RateLimitRequest, words: &mut Request<'r>) -> u64 {
+    let mut without_unit = 0;
     words.domain = &message.domain;
     words.hits = i64::from(message.hits_addend.max(1));
-    for (index, message) in message.descriptors.iter().enumerate() {
-        words.descriptors.push(descriptor(index, message)?);
+    for message in &message.descriptors {
+        words.descriptors.push(descriptor(message, &mut without_unit));
     }
-    Ok(())
+    without_unit
 }
 
-fn descriptor(index: usize, message: &RateLimitDescriptor) -> Result<Descriptor<'_>, Status> {
+/// A limit without a unit of time is none, and the descriptor is decided by its rule: Envoy sends what stands in dynamic
+/// metadata, which a client may have filled, and an error would let the whole request pass.
+fn descriptor<'r>(message: &'r RateLimitDescriptor, without_unit: &mut u64) -> Descriptor<'r> {
     let entries = message.entries.iter().map(|entry| Entry { key: &entry.key, value: &entry.value });
-    let limit = message.limit.as_ref().map(|limit| {
-        let unit = unit(limit.unit).ok_or_else(|| {
-            let what = "is no unit of time: use SECOND, MINUTE, HOUR, DAY, WEEK, MONTH or YEAR";
-            Status::invalid_argument(format!("descriptor {index}: the limit's unit {} {what}", limit.unit))
-        })?;
-        Ok::<_, Status>((limit.requests_per_unit, unit))
+    let limit = message.limit.as_ref().and_then(|limit| {
+        let unit = unit(limit.unit);
+        *without_unit += u64::from(unit.is_none());
+        Some((limit.requests_per_unit, unit?))
     });
     let hits = message.hits_addend.as_ref().map(|hits| {
         let hits = i64::try_from(hits.value).unwrap_or(i64::MAX);
         if message.is_negative_hits { -hits } else { hits }
     });
-    Ok(Descriptor { entries: entries.collect(), hits, limit: limit.transpose()? })
+    Descriptor { entries: entries.collect(), hits, limit }
 }
 
 /// Units by their number on the wire. `WEEK` is 7 there, though Envoy's enum for limits in requests lacks the name.

@@ -160,8 +160,10 @@ impl Memory {
             let guard = guards.len() - 1;
             let charges = same.iter().any(|&ask| asks[ask].cost.hits > 0);
             let (found, place) = self.place(&asks[same[0]], fingerprint, charges, &guards[guard], now);
-            // Several asks may have been sent to one overflow counter.
-            let known = seats.iter().position(|seat| seat.guard == guard && seat.fingerprint == found);
+            // Several asks may have been sent to one overflow counter. Those of this shard are the last.
+            let of_shard = seats.iter().rposition(|seat| seat.guard != guard).map_or(0, |before| before + 1);
+            let in_shard = seats[of_shard..].iter().position(|seat| seat.fingerprint == found);
+            let known = in_shard.map(|at| of_shard + at);
             let slot = known.unwrap_or_else(|| {
                 if let Place::At(at) = place {
                     self.note_clock(guards[guard].at(at), &asks[same[0]], now);

@@ -1,5 +1,5 @@
-//! A request over several Redis, which no single script can decide, as the parts that one can: what the two ways of going
-//! through them (over two Redis, over the buckets of a Cluster) share. Asks nobody.
+//! A request that no single script can decide, because its counters are in several Redis or too many, as the parts that one
+//! can: what the two ways of going through them (over two Redis, over the lanes of one) share. Asks nobody.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{Ask, Role};
 use crate::{
     algorithm::charged_at,
-    limit::{Reading, UnixMicros},
+    limit::{COUNTERS_MAX, Reading, UnixMicros},
 };
 
 /// A refund may arrive after the answer has left; without it the counters would stay too high for a window.
@@ -37,7 +37,7 @@ impl Phase {
     }
 }
 
-/// What one script decides: the asks of one phase in one place.
+/// What one script decides: asks of one phase in one place, at most [`COUNTERS_MAX`].
 #[derive(Debug)]
 pub(super) struct Part<P> {
     pub phase: Phase,
@@ -48,16 +48,15 @@ pub(super) struct Part<P> {
 /// The parts of a request in the order in which they are asked, which is the same for all replicas. `one_by_one` keeps even
 /// the asks of one place apart.
 pub(super) fn parts<P: Copy + Ord>(asks: &[Ask<'_>], place: impl Fn(usize) -> P, one_by_one: bool) -> Vec<Part<P>> {
-    let mut parts: Vec<Part<P>> = Vec::new();
-    for (nth, ask) in asks.iter().enumerate() {
-        let (phase, place) = (Phase::of(ask), place(nth));
-        match parts.iter_mut().find(|part| part.phase == phase && part.place == place) {
-            Some(part) if !one_by_one => part.asks.push(nth),
-            _ => parts.push(Part { phase, place, asks: SmallVec::from_slice(&[nth]) }),
-        }
-    }
-    parts.sort_by_key(|part| (part.phase, part.place));
-    parts
+    let mut placed: SmallVec<[(Phase, P, usize); 8]> =
+        asks.iter().enumerate().map(|(nth, ask)| (Phase::of(ask), place(nth), nth)).collect();
+    placed.sort_unstable();
+    let same_part = placed.chunk_by(|one, other| !one_by_one && (one.0, one.1) == (other.0, other.1));
+    let parts = same_part.flat_map(|part| part.chunks(COUNTERS_MAX)).map(|part| {
+        let (phase, place, _) = part[0];
+        Part { phase, place, asks: part.iter().map(|(.., nth)| *nth).collect() }
+    });
+    parts.collect()
 }
 
 /// What an ask charged, since when by the clock here and as of when by that of its Redis.

@@ -57,7 +57,7 @@ use self::spread::Question;
 pub use self::tally::{Count, Mismatch, Tally};
 use super::owed::Owed;
 use super::{Ask, Gate, Readings, StoreError, key};
-use crate::limit::{Reading, UnixMicros};
+use crate::limit::{COUNTERS_MAX, Reading, UnixMicros};
 
 /// A handle, cheap to clone. Each core starts its own and uses that, so that no connection is shared between cores;
 /// other tasks may use any of them.
@@ -159,6 +159,9 @@ impl Redis {
         }
         let bucket = |ask: &Ask<'_>| key::bucket(&ask.key, self.inner.settings.buckets);
         let decided = match &self.inner.route {
+            Route::One { .. } if asks.len() > COUNTERS_MAX => {
+                Box::pin(self.inner.ask_in_parts(asks, (gate, now), deadline)).await
+            }
             Route::One { lane, .. } => self.inner.ask(lane, asks, (gate, now), bucket, deadline).await,
             // Boxed: its future is several times as large as the other's.
             Route::Cluster(cluster) => Box::pin(self.inner.ask_cluster(cluster, asks, (gate, now), deadline)).await,
@@ -241,11 +244,19 @@ impl Inner {
     /// What takes a charge back, and the lane that it goes by.
     fn undo(&self, ask: &Ask<'_>, charged: UnixMicros, now: u64) -> (Request, Arc<Lane>) {
         let bucket = key::bucket(&ask.key, self.settings.buckets);
-        let lane = match &self.route {
-            Route::One { lane, .. } => lane.clone(),
-            Route::Cluster(cluster) => cluster.lane(bucket).clone(),
-        };
-        (Request::undo(ask, charged, now, &self.settings.key_prefix, bucket), lane)
+        (Request::undo(ask, charged, now, &self.settings.key_prefix, bucket), self.lane(bucket).clone())
+    }
+
+    fn is_cluster(&self) -> bool {
+        matches!(self.route, Route::Cluster(_))
+    }
+
+    /// Where the counters of a bucket are asked about.
+    fn lane(&self, bucket: u32) -> &Arc<Lane> {
+        match &self.route {
+            Route::One { lane, .. } => lane,
+            Route::Cluster(cluster) => cluster.lane(bucket),
+        }
     }
 
     /// Asks in one script, unless the same was denied a moment ago.
@@ -275,6 +286,17 @@ impl Inner {
         }
     }
 
+    /// More counters than one script takes.
+    async fn ask_in_parts(
+        &self,
+        asks: &[Ask<'_>],
+        (gate, now): (Gate, u64),
+        deadline: Instant,
+    ) -> Result<Readings, Failure> {
+        let buckets: Vec<u32> = asks.iter().map(|ask| key::bucket(&ask.key, self.settings.buckets)).collect();
+        spread::decide(&Question { redis: self, asks, buckets: &buckets, gate, now, deadline }, false).await
+    }
+
     async fn ask_cluster(
         &self,
         cluster: &Cluster,
@@ -284,9 +306,8 @@ impl Inner {
     ) -> Result<Readings, Failure> {
         let settings = &self.settings;
         let buckets: SmallVec<[u32; 4]> = asks.iter().map(|ask| key::bucket(&ask.key, settings.buckets)).collect();
-        let (prefix, owed, buckets) = (&settings.key_prefix, &self.owed, &buckets);
-        let question = &Question { cluster, owed, prefix, asks, buckets, gate, now, deadline };
-        if buckets.iter().any(|bucket| *bucket != buckets[0]) {
+        let question = &Question { redis: self, asks, buckets: &buckets, gate, now, deadline };
+        if asks.len() > COUNTERS_MAX || buckets.iter().any(|bucket| *bucket != buckets[0]) {
             return spread::decide(question, false).await;
         }
         match self.ask(cluster.lane(buckets[0]), asks, (gate, now), |_| buckets[0], deadline).await {

@@ -14,8 +14,9 @@ use tollgate::fuzz;
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 6] = [
+const TARGETS: [Target; 7] = [
     ("api", fuzz::api),
+    ("escape", fuzz::escape),
     ("grpc_request", fuzz::grpc_request),
     ("json", fuzz::json),
     ("override_csv", fuzz::override_csv),
@@ -116,6 +117,11 @@ fn rule_files_are_rules_or_problems() {
 #[test]
 fn files_of_overrides_are_rows_or_problems() {
     replay("override_csv");
+}
+
+#[test]
+fn values_that_differ_stay_apart() {
+    replay("escape");
 }
 
 #[test]

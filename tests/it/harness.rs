@@ -19,7 +19,7 @@ pub(crate) use app::App;
 pub(crate) use authority::{Authority, place};
 pub(crate) use envoy::{Envoy, OnFailure, envoy_binary, example_envoy_config};
 pub(crate) use grpc::{Rls, channel, descriptor, request};
-pub(crate) use http::{Answer, get, post, send};
+pub(crate) use http::{Answer, get, post, send, send_bytes};
 pub(crate) use load::Load;
 pub(crate) use process::Process;
 pub(crate) use raw_http2::RawHttp2;

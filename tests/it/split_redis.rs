@@ -94,6 +94,31 @@ async fn a_refusal_by_either_redis_charges_neither() {
     }
 }
 
+/// Neither Redis takes as many counters in one script.
+#[tokio::test]
+async fn a_refusal_in_a_request_of_600_counters_charges_none_of_them() {
+    let stage = Stage::set().await;
+    let values: Vec<String> = (0..300).map(|nth| format!("value-{nth}")).collect();
+    let of = |key: &'static str| values.iter().map(move |value| descriptor(&[(key, value)]));
+    let all: Vec<_> = of("second").chain(of("day")).collect();
+    let ask = async |descriptors: Vec<_>| stage.tollgate.client().ask(request("api", descriptors)).await.expect("both");
+    let left = |answer: RateLimitResponse| -> Vec<u32> {
+        answer.statuses[300..600].iter().map(|status| status.limit_remaining).collect()
+    };
+    let refusing = |key: &'static str| [all.clone(), vec![descriptor(&[(key, "a")])]].concat();
+
+    assert_eq!(left(ask(all.clone()).await), [9; 300]);
+    for key in ["no_second", "no_day"] {
+        let refused = ask(refusing(key)).await;
+        assert_eq!(refused.overall_code(), Code::OverLimit, "{key}");
+        eventually("what was charged is given back", || async {
+            (left(ask(refusing("no_second")).await) == [9; 300]).then_some(())
+        })
+        .await;
+    }
+    assert_eq!(left(ask(all.clone()).await), [8; 300]);
+}
+
 #[tokio::test]
 async fn quotas_deny_only_together_and_shadows_never() {
     let stage = Stage::set().await;

@@ -54,7 +54,13 @@ fn another_domain_window_or_entry_is_another_counter() {
         let entries = entries.iter().map(|(key, value)| limit::Entry { key, value }).collect();
         let descriptor = limit::Descriptor { entries, ..limit::Descriptor::default() };
         let descriptors = [descriptor].into_iter().collect();
-        let counters = limits.counters(&limit::Request { domain, descriptors, hits: 1, own: Some(&own) });
+        let counters = limits.counters(&limit::Request {
+            domain,
+            descriptors,
+            hits: 1,
+            own: Some(&own),
+            origin: limit::Origin::Api,
+        });
         assert_eq!(counters.len(), 1);
         counters[0].fingerprint
     };

@@ -11,7 +11,7 @@ use super::{
     shape::{FITS_MAX, Positions, fits, meets},
 };
 use crate::{
-    limit::{TEXT_MAX, UnixMicros},
+    limit::UnixMicros,
     moment,
     rules::{
         Domain, Level, Problems, Rule, Source,
@@ -22,6 +22,9 @@ use crate::{
         yaml::{self, Node, Place, Value},
     },
 };
+
+/// Longest value that a row names, in bytes: rows are kept for as long as they hold.
+pub(super) const VALUE_MAX: usize = 128 << 10;
 
 /// Which rules a row is for.
 #[derive(Clone, Copy)]
@@ -227,7 +230,7 @@ impl Pen<'_> {
         for (index, (key, value)) in named.iter().enumerate() {
             let what = match value.len() {
                 0 => format!("the value of `{key}` is empty"),
-                length if length > TEXT_MAX => format!("a value of {length} bytes is longer than a request may send"),
+                length if length > VALUE_MAX => format!("a value of {length} bytes is longer than {VALUE_MAX}"),
                 _ => continue,
             };
             self.error(place(Part::Value(index)), what).hint("leave the key out to match any value");

@@ -13,7 +13,6 @@ use redis::cluster_routing::Slot;
 use redis::{RedisError, RedisResult, Value};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -115,11 +114,6 @@ impl Cluster {
     /// The connections that stand, by node.
     pub(super) fn live(&self) -> Vec<(Address, Live)> {
         self.links.live()
-    }
-
-    /// A task of the store, for what must happen though nobody waits for it any more.
-    pub(super) fn spawn<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
-        self.links.tasks.spawn_on(task, &self.links.runtime)
     }
 
     /// Whether every bucket has a node that is connected.

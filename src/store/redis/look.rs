@@ -4,7 +4,7 @@
 use redis::{Value, from_redis_value};
 use tokio::time::Instant;
 
-use super::{Redis, Route, Side, lane::Failure, request::Request};
+use super::{Redis, Side, lane::Failure, request::Request};
 use crate::{
     algorithm::State,
     limit::{SECOND, UnixMicros},
@@ -28,10 +28,7 @@ impl Redis {
         let mut readings = Readings::new();
         for ask in asks {
             let bucket = key::bucket(&ask.key, settings.buckets);
-            let lane = match &self.inner.route {
-                Route::One { lane, .. } => lane,
-                Route::Cluster(cluster) => cluster.lane(bucket),
-            };
+            let lane = self.inner.lane(bucket);
             let ask = uncharged(ask);
             let request = Request::new(&[ask], Gate::default(), true, now, &settings.key_prefix, |_| bucket);
             let answer = lane.submit(request, deadline).await.map_err(|failure| match failure {

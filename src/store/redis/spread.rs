@@ -1,27 +1,22 @@
-//! One request over several buckets of a Cluster, which no single script can decide. Its parts are decided one after the
-//! other, in an order that is the same for all replicas; the first denial stops it and what was charged is given back,
-//! as it is where a part fails or the caller goes away. Never admits too much; until the refund arrives it counts too
-//! much. It knows lanes, not nodes.
-
-use std::sync::Arc;
+//! One request over several buckets of a Cluster, or with more counters than one script takes, which no single script can
+//! decide. Its parts are decided one after the other, in an order that is the same for all replicas; the first denial
+//! stops it and what was charged is given back, as it is where a part fails or the caller goes away. Never admits too
+//! much; until the refund arrives it counts too much. It knows lanes, not nodes.
 
 use smallvec::SmallVec;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::cluster::Cluster;
+use super::Inner;
 use super::lane::{Answer, Failure};
 use super::request::Request;
 use crate::limit::{Cost, Reading, UnixMicros};
-use crate::store::owed::Owed;
 use crate::store::parts::{Charge, Part, Phase, REFUND_PATIENCE, parts};
-use crate::store::{Ask, Gate, Readings, Role, denied};
+use crate::store::{Ask, Gate, Readings, Role, denied, key};
 
-/// A request to a Cluster.
+/// A request to a Redis.
 pub(super) struct Question<'a> {
-    pub cluster: &'a Cluster,
-    pub owed: &'a Arc<Owed>,
-    pub prefix: &'a str,
+    pub redis: &'a Inner,
     pub asks: &'a [Ask<'a>],
     /// By ask.
     pub buckets: &'a [u32],
@@ -42,12 +37,14 @@ struct Course<'a> {
     one_by_one: bool,
 }
 
-/// Decides a request whose asks fall into several buckets. `one_by_one` keeps even those of one bucket apart, for while
-/// its slot moves no script may touch two counters.
+/// Decides a request whose asks no single script takes. `one_by_one` keeps even those of one bucket apart, for while its
+/// slot moves no script may touch two counters.
 pub(super) async fn decide(question: &Question<'_>, one_by_one: bool) -> Result<Readings, Failure> {
     let mut course =
         Course { question, readings: vec![None; question.asks.len()], charged: Vec::new(), denied: false, one_by_one };
-    let parts = parts(question.asks, |nth| question.buckets[nth], one_by_one);
+    // Any bucket leads to the one node, if there is one.
+    let place = |nth: usize| if question.redis.is_cluster() { question.buckets[nth] } else { 0 };
+    let parts = parts(question.asks, place, one_by_one);
     for phase in Phase::ALL {
         for part in &parts {
             if part.phase == phase {
@@ -69,9 +66,9 @@ impl Course<'_> {
         // Whether quotas deny is judged over all parts; here each is charged where it admits.
         let gate = Gate { quota_open: true, ..self.question.gate };
         let begun = Instant::now();
-        let lane = self.question.cluster.lane(part.place);
+        let lane = self.question.redis.lane(part.place);
         // A node that gives its slot away takes one ask at a time: debts wait until that is over.
-        let owing = if self.one_by_one { None } else { self.question.owed.before(&asks) };
+        let owing = if self.one_by_one { None } else { self.question.redis.owed.before(&asks) };
         let (asks, debts) = owing.map_or((asks, None), |(asks, debts)| (asks, Some(debts)));
         let request = self.request(&asks, gate, self.denied, part.place);
         let readings = match lane.queue(request, debts, self.question.deadline).await {
@@ -124,15 +121,23 @@ impl Course<'_> {
         let owed = self.charged.extract_if(.., |charge| is_owed(self.question.asks[charge.nth].cost));
         for Charge { nth, at, .. } in owed.filter(|charge| charge.counts(&self.question.asks[charge.nth])) {
             let (ask, bucket) = (self.question.asks[nth], self.question.buckets[nth]);
-            let request = Request::undo(&ask, at, self.question.now, self.question.prefix, bucket);
-            let lane = self.question.cluster.lane(bucket).clone();
-            refunds.push((nth, self.question.cluster.spawn(async move { lane.refund(request, until).await })));
+            let redis = self.question.redis;
+            let request = Request::undo(&ask, at, self.question.now, &redis.settings.key_prefix, bucket);
+            let lane = redis.lane(bucket).clone();
+            // Also from outside of a runtime, where a request may be dropped.
+            let refund = redis.tasks.spawn_on(async move { lane.refund(request, until).await }, &redis.runtime);
+            refunds.push((nth, refund));
         }
         refunds
     }
 
-    fn request(&self, asks: &[Ask<'_>], gate: Gate, is_denied: bool, bucket: u32) -> Request {
-        Request::new(asks, gate, is_denied, self.question.now, self.question.prefix, |_| bucket)
+    fn request(&self, asks: &[Ask<'_>], gate: Gate, is_denied: bool, place: u32) -> Request {
+        let redis = self.question.redis;
+        let bucket_of = |ask: &Ask<'_>| match redis.is_cluster() {
+            true => place,
+            false => key::bucket(&ask.key, redis.settings.buckets),
+        };
+        Request::new(asks, gate, is_denied, self.question.now, &redis.settings.key_prefix, bucket_of)
     }
 }
 

@@ -128,7 +128,7 @@ async fn what_is_wrong_with_a_check_is_said_with_its_place() {
         ("[1]".into(), 400, "body, line 1, column 2"),
         (json!({"domain": "nowhere", "user": "a"}).to_string(), 404, ""),
         // One byte too many, so that it is read whole: who goes on sending may not see the answer.
-        (format!("\"{}\"", "x".repeat((2 << 20) - 1)), 413, ""),
+        (format!("\"{}\"", "x".repeat((4 << 20) - 1)), 413, ""),
     ] {
         let answer = post(tollgate.http, "/v1/check", body.clone()).await.expect("an answer");
         let problem = answer.json();

@@ -220,7 +220,7 @@ async fn good(seen: &mut Seen, tollgate: &Tollgate) {
 async fn bad(seen: &mut Seen, tollgate: &Tollgate) {
     // One byte more than is taken, so that it is read whole: who goes on sending may not see the answer.
     let long = |max: usize| format!("\"{}\"", "x".repeat(max - 1));
-    let (of_check, of_change) = (long(2 << 20), long(256 << 10));
+    let (of_check, of_change) = (long(4 << 20), long(256 << 10));
     for what in [CHECK, EXPLAIN, LIST, SET, GET, DELETE, RESET, AUDIT] {
         let body = match what {
             CHECK | EXPLAIN => r#"{"user": "alice"}"#,

@@ -45,6 +45,18 @@ pub(crate) async fn send(
     headers: &[(&str, &str)],
     body: Bytes,
 ) -> Result<Answer, anyhow::Error> {
+    let headers: Vec<(&str, &[u8])> = headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+    send_bytes(at, method, path, &headers, body).await
+}
+
+/// As [`send`], with headers of any bytes that HTTP has.
+pub(crate) async fn send_bytes(
+    at: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &[u8])],
+    body: Bytes,
+) -> Result<Answer, anyhow::Error> {
     let stream = TcpStream::connect(at).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);

@@ -1,8 +1,7 @@
 //! Requests that no well-behaved client sends: each is refused with a reason, and the next one is answered.
 
-use envoy_types::pb::{
-    envoy::extensions::common::ratelimit::v3::{RateLimitDescriptor, rate_limit_descriptor::RateLimitOverride},
-    envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse, rate_limit_response::Code as Verdict},
+use envoy_types::pb::envoy::service::ratelimit::v3::{
+    RateLimitRequest, RateLimitResponse, rate_limit_response::Code as Verdict,
 };
 use tonic::{Code, Status};
 use tonic_prost::ProstCodec;
@@ -38,46 +37,15 @@ async fn an_empty_descriptor_list_is_an_invalid_argument() {
 }
 
 #[tokio::test]
-async fn an_undefined_unit_in_a_requests_limit_is_an_invalid_argument() {
-    for unit in [0, 99, -1] {
-        let limit = Some(RateLimitOverride { requests_per_unit: 1, unit });
-        let descriptor = RateLimitDescriptor { limit, ..descriptor(&[("user", "alice")]) };
-        check_invalid(request("api", vec![descriptor]), "unit").await;
-    }
-}
-
-#[tokio::test]
-async fn a_value_of_128_kib_is_decided_and_a_longer_one_refused() {
+async fn a_value_as_long_as_a_request_may_be_is_counted_like_a_short_one() {
     let rules = RulesDir::with("api.yaml", PER_USER);
     let tollgate = Tollgate::start(rules.path()).await;
-    let longest = "x".repeat(128 * KIB);
+    let longest = "x".repeat(4 * KIB * KIB - 64);
     for remaining in [2, 1, 0] {
         let answer = tollgate.client().ask(request("api", vec![descriptor(&[("user", &longest)])])).await.unwrap();
         assert_eq!((answer.overall_code(), answer.statuses[0].limit_remaining), (Verdict::Ok, remaining));
     }
-    assert!(!tollgate.client().admits("api", &[("user", &longest)]).await, "a long value is counted like a short one");
-
-    let longer = request("api", vec![descriptor(&[("user", &"x".repeat(128 * KIB + 1))])]);
-    let status = refusal(&tollgate.client(), longer).await;
-    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
-}
-
-#[tokio::test]
-async fn a_request_of_256_counters_is_decided_and_one_of_257_refused_uncounted() {
-    let rules = RulesDir::with("api.yaml", PER_USER);
-    let tollgate = Tollgate::start(rules.path()).await;
-    let of = |counters: usize| {
-        let users: Vec<String> = (0..counters).map(|user| format!("user-{user}")).collect();
-        request("api", users.iter().map(|user| descriptor(&[("user", user)])).collect())
-    };
-    let status = refusal(&tollgate.client(), of(257)).await;
-    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
-    assert!(status.message().contains("256"), "{status:?} does not say how many are allowed");
-
-    let answer = tollgate.client().ask(of(256)).await.expect("256 are decided");
-    assert_eq!(answer.statuses.len(), 256);
-    let remaining: Vec<u32> = answer.statuses.iter().map(|status| status.limit_remaining).collect();
-    assert_eq!(remaining, [2; 256], "the refused request has counted nothing");
+    assert!(!tollgate.client().admits("api", &[("user", &longest)]).await);
 }
 
 #[tokio::test]

@@ -1,10 +1,7 @@
 //! Rows as they are written: what each word of them means, and every mistake at its place.
 
 use super::*;
-use crate::{
-    limit::{FailurePolicy, TEXT_MAX},
-    moment,
-};
+use crate::{limit::FailurePolicy, moment, rules::overrides::read::VALUE_MAX};
 
 const RULES: &str = "domain: d
 tiers: {gold: {requests: 100, window: 1s, algorithm: token_bucket}}
@@ -120,9 +117,9 @@ fn a_mistake_is_told_at_its_place() {
         assert_eq!(refused(json), [expected], "{json}");
     }
     assert!(refused(r#"{"match": {"user": "a"}, "limit": "5/s""#)[0].contains("not YAML"));
-    let long = "x".repeat(TEXT_MAX + 1);
+    let long = "x".repeat(VALUE_MAX + 1);
     let said = refused(&format!(r#"{{"match": {{"user": "{long}"}}, "limit": "5/s"}}"#));
-    assert_eq!(said, ["1:20 a value of 131073 bytes is longer than a request may send"]);
+    assert_eq!(said, ["1:20 a value of 131073 bytes is longer than 131072"]);
 }
 
 #[test]

@@ -1,0 +1,96 @@
+//! The same in JSON before it is read: its strings may hold bytes that are no UTF-8, and halves of surrogate pairs, which
+//! stand for the three bytes that they would be in UTF-8. Only strings are looked at; what is wrong with the JSON its
+//! reader says.
+
+use std::{borrow::Cow, fmt::Write as _};
+
+/// A body of JSON whose strings, read, are the text that stands for what they hold.
+pub(crate) fn json(body: &[u8]) -> Cow<'_, [u8]> {
+    if !body.contains(&b'\\') && std::str::from_utf8(body).is_ok() {
+        return Cow::Borrowed(body);
+    }
+    let mut out = Vec::with_capacity(body.len() + 16);
+    let (mut rest, mut is_string) = (body, false);
+    while let Some((&byte, after)) = rest.split_first() {
+        if !is_string || byte == b'"' {
+            is_string ^= byte == b'"';
+            out.push(byte);
+            rest = after;
+        } else {
+            rest = part(rest, &mut out);
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// Writes the next character of a string; gives what is behind it.
+fn part<'b>(rest: &'b [u8], out: &mut Vec<u8>) -> &'b [u8] {
+    let (length, unit) = unit(rest);
+    let (own, after) = rest.split_at(length);
+    match unit {
+        Unit::Backslash if matches!(self::unit(after).1, Unit::X) => out.extend_from_slice(br"\\x5c"),
+        Unit::HalfPair(half) => {
+            let [high, low] = [(half >> 6) & 0x3f, half & 0x3f];
+            [0xe0 | half >> 12, 0x80 | high, 0x80 | low].into_iter().for_each(|byte| escaped(out, byte as u8));
+        }
+        Unit::NoText => own.iter().for_each(|byte| escaped(out, *byte)),
+        Unit::Backslash | Unit::X | Unit::Other => out.extend_from_slice(own),
+    }
+    after
+}
+
+/// What a character of a string is to us, however it is written.
+enum Unit {
+    Backslash,
+    X,
+    /// Of a surrogate pair that isn't one.
+    HalfPair(u16),
+    /// No UTF-8.
+    NoText,
+    Other,
+}
+
+/// The first character of a string's rest, and the bytes that it takes there.
+fn unit(rest: &[u8]) -> (usize, Unit) {
+    match rest {
+        [b'x', ..] => (1, Unit::X),
+        [b'\\', b'\\', ..] => (2, Unit::Backslash),
+        [b'\\', b'u', hex @ ..] => match code_unit(hex) {
+            Some(0x5c) => (6, Unit::Backslash),
+            Some(0x78) => (6, Unit::X),
+            Some(0xd800..=0xdbff) if is_low_half(&hex[4..]) => (12, Unit::Other),
+            Some(half @ 0xd800..=0xdfff) => (6, Unit::HalfPair(half)),
+            Some(_) => (6, Unit::Other),
+            None => (2, Unit::Other),
+        },
+        // An escape of one letter; a broken one is its reader's affair.
+        [b'\\', next, ..] if next.is_ascii() => (2, Unit::Other),
+        [byte, ..] if byte.is_ascii() => (1, Unit::Other),
+        _ => {
+            // No character is longer than four bytes.
+            let head = &rest[..rest.len().min(4)];
+            let chunk = head.utf8_chunks().next();
+            match chunk.map(|chunk| (chunk.valid().chars().next(), chunk.invalid())) {
+                Some((Some(first), _)) => (first.len_utf8(), Unit::Other),
+                Some((None, invalid)) => (invalid.len(), Unit::NoText),
+                None => (rest.len(), Unit::Other),
+            }
+        }
+    }
+}
+
+/// The number of four hexadecimal digits.
+fn code_unit(hex: &[u8]) -> Option<u16> {
+    let digits = hex.get(..4)?;
+    digits.iter().try_fold(0, |number, digit| Some(number << 4 | char::from(*digit).to_digit(16)? as u16))
+}
+
+fn is_low_half(rest: &[u8]) -> bool {
+    matches!(rest, [b'\\', b'u', hex @ ..] if matches!(code_unit(hex), Some(0xdc00..=0xdfff)))
+}
+
+fn escaped(out: &mut Vec<u8>, byte: u8) {
+    let mut text = String::with_capacity(5);
+    write!(text, "\\\\x{byte:02x}").expect("a String takes every write");
+    out.extend_from_slice(text.as_bytes());
+}
