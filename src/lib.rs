@@ -31,6 +31,7 @@
 //! | [`xds`] | rules from a control plane instead: the discovery client |
 //! | [`trace`] | which requests are followed, their spans, and the way to a collector |
 //! | [`health`], [`http`], [`admin`] | probes, `/json`, `/rules`, `/metrics` |
+//! | `tls` | certificates and keys from files, and whom a connection trusts |
 //! | [`settings`] | flags and environment, every mistake at once |
 //! | [`serve`] | the process: bind, threads, tasks, drain |
 //! | [`cli`] | the subcommands: printing and exit codes |
@@ -64,6 +65,7 @@ pub mod serve;
 pub mod service;
 pub mod settings;
 pub mod store;
+mod tls;
 pub mod trace;
 pub mod xds;
 

@@ -5,13 +5,14 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
 use clap::Args;
+use http::{Uri, uri::Scheme};
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
+    transport::Channel,
 };
 
-use crate::api::tollgate_client::TollgateClient;
+use crate::{api::tollgate_client::TollgateClient, tls};
 
 /// The token itself may stand here, but in no flag: other users of a machine see arguments.
 const TOKEN: &str = "TOLLGATE_TOKEN";
@@ -24,7 +25,7 @@ pub(super) struct ServiceArgs {
     /// File with the token; without it the variable TOLLGATE_TOKEN
     #[arg(long, value_name = "FILE", env = "TOLLGATE_TOKEN_FILE")]
     token_file: Option<PathBuf>,
-    /// Certificate authority that signed the service's certificate [default: the public ones]
+    /// Certificate authority that signed the service's certificate [default: those of the system]
     #[arg(long, value_name = "FILE", env = "TOLLGATE_CACERT")]
     cacert: Option<PathBuf>,
     /// How long each call may take, in milliseconds
@@ -44,19 +45,15 @@ impl ServiceArgs {
         let token = self.token()?;
         let uri = if self.addr.contains("://") { self.addr.clone() } else { format!("http://{}", self.addr) };
         let timeout = self.patience();
-        let mut endpoint = Endpoint::from_shared(uri).with_context(|| format!("{} is no address", self.addr))?;
-        endpoint = endpoint.connect_timeout(timeout).timeout(timeout);
-        if self.addr.starts_with("https://") {
-            let tls = match &self.cacert {
-                Some(path) => {
-                    let pem = std::fs::read(path).with_context(|| format!("--cacert: {}", path.display()))?;
-                    ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem))
-                }
-                None => ClientTlsConfig::new().with_webpki_roots(),
-            };
-            endpoint = endpoint.tls_config(tls)?;
-        }
-        let channel = endpoint.connect().await.with_context(|| format!("no connection to {}", self.addr))?;
+        let uri = uri.parse::<Uri>().with_context(|| format!("{} is no address", self.addr))?;
+        let client = (uri.scheme() == Some(&Scheme::HTTPS)).then(|| tls::Client {
+            ca: self.cacert.clone(),
+            protocol: Some(tls::HTTP2),
+            ..tls::Client::default()
+        });
+        let endpoint = tls::endpoint(uri).connect_timeout(timeout).timeout(timeout);
+        let channel = tls::channel(endpoint, client).await.map_err(anyhow::Error::msg);
+        let channel = channel.with_context(|| format!("no connection to {}", self.addr))?;
         Ok(Service { client: TollgateClient::new(channel), token })
     }
 

@@ -1,19 +1,22 @@
 //! TLS of the gRPC and the HTTP listener: certificates from files, read again when these change, for the connections that come
 //! after. Clients are held to exactly the given authority: the public ones would let in anybody who has a domain.
 
-use std::{convert::Infallible, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use arc_swap::ArcSwap;
 use rustls::{
-    DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
+    DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme,
     client::danger::HandshakeSignatureValid,
-    crypto::{CryptoProvider, ring},
-    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
-    server::{
-        WebPkiClientVerifier,
-        danger::{ClientCertVerified, ClientCertVerifier},
-    },
+    pki_types::{CertificateDer, UnixTime},
+    server::danger::{ClientCertVerified, ClientCertVerifier},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -24,7 +27,11 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{info, warn};
 
 use super::handshake::Failures;
-use crate::{metrics::Metrics, settings::TlsSettings};
+use crate::{
+    metrics::Metrics,
+    settings::TlsSettings,
+    tls::{client_verifier, identity, provider},
+};
 
 /// How often the files are looked at: three small reads, which see every kind of swap.
 const LOOK: Duration = Duration::from_secs(1);
@@ -143,39 +150,22 @@ impl Files {
 }
 
 fn config(files: &Files, settings: &TlsSettings) -> anyhow::Result<ServerConfig> {
-    let provider = Arc::new(ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+    let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
     let builder = match &files.client_ca {
-        Some(ca) => builder.with_client_cert_verifier(verifier(ca, settings, provider)?),
+        Some(ca) => builder.with_client_cert_verifier(verifier(ca, settings).context(settings.names.client_ca)?),
         None => builder.with_no_client_auth(),
     };
     let names = settings.names;
-    let chain = certificates(&files.certificate).context(names.certificate)?;
-    let key = PrivateKeyDer::from_pem_slice(&files.key).context(names.key)?;
     let pair = || format!("{} and {}", names.certificate, names.key);
-    let mut config = builder.with_single_cert(chain, key).with_context(pair)?;
+    let identity =
+        identity((&files.certificate, &settings.certificate), (&files.key, &settings.key)).with_context(pair)?;
+    let mut config = builder.with_cert_resolver(identity);
     config.alpn_protocols = vec![names.protocol.to_vec()];
     Ok(config)
 }
 
-fn certificates(pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
-    let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>()?;
-    if chain.is_empty() {
-        bail!("there is no certificate in it");
-    }
-    Ok(chain)
-}
-
-fn verifier(
-    ca: &[u8],
-    settings: &TlsSettings,
-    provider: Arc<CryptoProvider>,
-) -> anyhow::Result<Arc<dyn ClientCertVerifier>> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(ca).context(settings.names.client_ca)? {
-        roots.add(certificate).context(settings.names.client_ca)?;
-    }
-    let of_ca = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build()?;
+fn verifier(ca: &[u8], settings: &TlsSettings) -> anyhow::Result<Arc<dyn ClientCertVerifier>> {
+    let of_ca = client_verifier(ca, settings.client_ca.as_deref().unwrap_or(Path::new("")))?;
     Ok(match &settings.client_san {
         Some(san) => Arc::new(Named { of_ca, san: san.clone() }),
         None => of_ca,

@@ -73,7 +73,7 @@ pub struct Flags {
     /// Connect to the control plane with TLS [default: false]
     #[arg(long, value_name = "BOOL", env = "CONFIG_GRPC_XDS_SERVER_USE_TLS", help_heading = "Rules over xDS")]
     pub config_grpc_xds_server_use_tls: Option<String>,
-    /// Certificate authorities that may sign the control plane's certificate [default: the public ones]
+    /// Certificate authorities that may sign the control plane's certificate [default: those of the system]
     #[arg(long, value_name = "FILE", env = "CONFIG_GRPC_XDS_SERVER_TLS_CACERT", help_heading = "Rules over xDS")]
     pub config_grpc_xds_server_tls_cacert: Option<String>,
     /// The name in the control plane's certificate [default: the host of its address]
@@ -186,7 +186,7 @@ pub struct Flags {
     /// Connect to Redis with TLS [default: false]
     #[arg(long, value_name = "BOOL", env = "REDIS_TLS", help_heading = "Store")]
     pub redis_tls: Option<String>,
-    /// Certificate authorities that may sign Redis' certificate [default: the public ones]
+    /// Certificate authorities that may sign Redis' certificate [default: those of the system]
     #[arg(long, value_name = "FILE", env = "REDIS_TLS_CACERT", help_heading = "Store")]
     pub redis_tls_cacert: Option<String>,
     /// Certificate shown to Redis

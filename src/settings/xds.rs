@@ -24,7 +24,7 @@ pub struct XdsSettings {
 /// Files are read at each connection, so that a renewed certificate is used without a restart.
 #[derive(Clone, Debug, Default)]
 pub struct XdsTls {
-    /// Who may sign the server's certificate; `None`: the public authorities.
+    /// Who may sign the server's certificate; `None`: the authorities of the system.
     pub ca: Option<PathBuf>,
     /// Certificate and key that are shown to the server.
     pub identity: Option<(PathBuf, PathBuf)>,

@@ -1,12 +1,7 @@
 //! How a batch gets to the collector: OTLP over gRPC, or as protobuf over HTTP. One connection, made when it is needed
 //! and again when it is lost; certificates are read each time. Knows what may be tried again and what may not.
 
-use std::{
-    io::Write as _,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io::Write as _, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
@@ -19,27 +14,16 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use prost::Message;
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
-};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     task::JoinHandle,
     time,
 };
-use tokio_rustls::TlsConnector;
-use tonic::{
-    Code, Status,
-    codec::CompressionEncoding,
-    metadata::MetadataMap,
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
-};
+use tonic::{Code, Status, codec::CompressionEncoding, metadata::MetadataMap, transport::Channel};
 
 use super::otlp::{ExportRequest, ExportResponse, PartialSuccess};
-use crate::reload::blocking;
+use crate::tls::{self, explain};
 
 /// Where spans go.
 #[derive(Clone, Debug)]
@@ -52,7 +36,7 @@ pub struct Destination {
     /// For one batch, connecting included.
     pub timeout: Duration,
     pub gzip: bool,
-    /// The only authority; else the public ones.
+    /// The only authority; else those of the system.
     pub ca: Option<PathBuf>,
     /// Certificate and key that are shown.
     pub identity: Option<(PathBuf, PathBuf)>,
@@ -153,7 +137,7 @@ async fn over_grpc(channel: Channel, request: ExportRequest, destination: &Desti
     if destination.gzip {
         client = client.send_compressed(CompressionEncoding::Gzip);
     }
-    client.ready().await.map_err(|error| Failure::Away(chain(error)))?;
+    client.ready().await.map_err(|error| Failure::Away(explain(&error)))?;
     let mut request = tonic::Request::new(request);
     *request.metadata_mut() = MetadataMap::from_headers(destination.headers.clone());
     let codec = tonic_prost::ProstCodec::<ExportRequest, ExportResponse>::default();
@@ -184,7 +168,7 @@ async fn over_http(
     request: &ExportRequest,
     destination: &Destination,
 ) -> Answer {
-    let away = |error: hyper::Error| Failure::Away(chain(error));
+    let away = |error: hyper::Error| Failure::Away(explain(&error));
     requests.ready().await.map_err(away)?;
     let response = requests.send_request(http_request(request, destination)).await.map_err(away)?;
     let status = response.status();
@@ -229,40 +213,31 @@ fn http_request(message: &ExportRequest, destination: &Destination) -> Request<F
 }
 
 async fn channel(destination: &Destination) -> Result<Channel, String> {
-    let mut endpoint = Endpoint::from(destination.uri.clone()).connect_timeout(destination.timeout);
-    if is_tls(destination) {
-        let (ca, identity) = (destination.ca.clone(), destination.identity.clone());
-        let config = blocking(move || {
-            let config = match &ca {
-                Some(ca) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(ca)?)),
-                None => ClientTlsConfig::new().with_enabled_roots(),
-            };
-            Ok::<_, String>(match &identity {
-                Some((certificate, key)) => config.identity(Identity::from_pem(read(certificate)?, read(key)?)),
-                None => config,
-            })
-        });
-        endpoint = endpoint.tls_config(config.await?).map_err(chain)?;
-    }
-    endpoint.connect().await.map_err(chain)
+    let endpoint = tls::endpoint(destination.uri.clone()).connect_timeout(destination.timeout);
+    let client = is_tls(destination).then(|| client(destination, Some(tls::HTTP2)));
+    tls::channel(endpoint, client).await
 }
 
 async fn connection(destination: &Destination) -> Result<Http, String> {
     let is_tls = is_tls(destination);
-    let host = destination.uri.host().unwrap_or("localhost").trim_matches(['[', ']']).to_owned();
+    let host = destination.uri.host().unwrap_or("localhost").trim_matches(['[', ']']);
     let port = destination.uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-    let stream = TcpStream::connect((host.as_str(), port)).await.map_err(chain)?;
+    let stream = TcpStream::connect((host, port)).await.map_err(|error| explain(&error))?;
     if !is_tls {
         return handshake(stream).await;
     }
+    let connector = tls::connector(client(destination, None)).await?;
+    let name = tls::server_name(host).map_err(|error| explain(&error))?;
+    handshake(connector.connect(name, stream).await.map_err(|error| explain(&error))?).await
+}
+
+fn client(destination: &Destination, protocol: Option<&'static [u8]>) -> tls::Client {
     let (ca, identity) = (destination.ca.clone(), destination.identity.clone());
-    let config = blocking(move || tls_config(ca.as_deref(), identity.as_ref())).await?;
-    let name = ServerName::try_from(host).map_err(chain)?;
-    handshake(TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(chain)?).await
+    tls::Client { ca, identity, protocol, ..tls::Client::default() }
 }
 
 async fn handshake(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Http, String> {
-    let (requests, connection) = http1::handshake(TokioIo::new(io)).await.map_err(chain)?;
+    let (requests, connection) = http1::handshake(TokioIo::new(io)).await.map_err(|error| explain(&error))?;
     // Why it ended is told by the request that it ends.
     let connection = tokio::spawn(async move { connection.await.unwrap_or(()) });
     Ok(Http { requests, connection })
@@ -270,43 +245,4 @@ async fn handshake(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> 
 
 fn is_tls(destination: &Destination) -> bool {
     destination.uri.scheme_str() == Some("https")
-}
-
-fn tls_config(ca: Option<&Path>, identity: Option<&(PathBuf, PathBuf)>) -> Result<ClientConfig, String> {
-    let mut roots = RootCertStore::empty();
-    match ca {
-        Some(path) => {
-            for certificate in certificates(path)? {
-                roots.add(certificate).map_err(chain)?;
-            }
-        }
-        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-    }
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let builder = builder.with_safe_default_protocol_versions().map_err(chain)?.with_root_certificates(roots);
-    match identity {
-        None => Ok(builder.with_no_client_auth()),
-        Some((certificate, key)) => {
-            let key = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| format!("{}: {error}", key.display()));
-            builder.with_client_auth_cert(certificates(certificate)?, key?).map_err(chain)
-        }
-    }
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
-    match chain {
-        Ok(chain) if !chain.is_empty() => Ok(chain),
-        Ok(_) => Err(format!("{}: there is no certificate in it", path.display())),
-        Err(error) => Err(format!("{}: {error}", path.display())),
-    }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
-}
-
-/// An error with all that caused it; the outer ones say little.
-fn chain(error: impl std::error::Error + Send + Sync + 'static) -> String {
-    format!("{:#}", anyhow::Error::new(error))
 }

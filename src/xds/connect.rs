@@ -1,22 +1,23 @@
 //! One stream to the control plane: where it leads, in the clear or by TLS, and what goes with it. Knows nothing of what
 //! is said on it.
 
-use std::{error::Error, path::Path, time::Duration};
+use std::{error::Error, time::Duration};
 
 use envoy_types::pb::envoy::service::discovery::v3::{
     DiscoveryRequest, DiscoveryResponse, aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
 };
+use http::Uri;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Request, Status, Streaming,
     metadata::{Ascii, MetadataKey, MetadataMap, MetadataValue},
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+    transport::Channel,
 };
 
 use crate::{
-    reload::blocking,
     settings::{XdsSettings, XdsTls},
+    tls,
 };
 
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
@@ -65,57 +66,25 @@ impl Connection {
 
 async fn channel(settings: &XdsSettings) -> Result<Channel, String> {
     let scheme = if settings.tls.is_some() { "https" } else { "http" };
-    let endpoint = Endpoint::from_shared(format!("{scheme}://{}", settings.server)).map_err(|error| chain(&error))?;
-    let mut endpoint = endpoint
+    let uri = format!("{scheme}://{}", settings.server).parse::<Uri>().map_err(|error| tls::explain(&error))?;
+    let endpoint = tls::endpoint(uri)
         .connect_timeout(CONNECT_PATIENCE)
         .tcp_keepalive(Some(KEEP_ALIVE))
         .http2_keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(true);
-    if let Some(tls) = &settings.tls {
-        let tls = tls.clone();
-        let config = blocking(move || tls_config(&tls)).await?;
-        endpoint = endpoint.tls_config(config).map_err(|error| chain(&error))?;
-    }
-    endpoint.connect().await.map_err(|error| chain(&error))
+    tls::channel(endpoint, settings.tls.as_ref().map(client)).await
 }
 
-fn tls_config(tls: &XdsTls) -> Result<ClientTlsConfig, String> {
-    // Servers that don't negotiate HTTP/2 speak it all the same: they are gRPC servers.
-    let mut config = ClientTlsConfig::new().assume_http2(true).timeout(CONNECT_PATIENCE);
-    config = match &tls.ca {
-        Some(ca) => config.ca_certificate(Certificate::from_pem(read(ca)?)),
-        None => config.with_enabled_roots(),
-    };
-    if let Some((certificate, key)) = &tls.identity {
-        config = config.identity(Identity::from_pem(read(certificate)?, read(key)?));
-    }
-    if let Some(name) = &tls.server_name {
-        config = config.domain_name(name);
-    }
-    Ok(config)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
+fn client(tls: &XdsTls) -> tls::Client {
+    let (ca, identity, name) = (tls.ca.clone(), tls.identity.clone(), tls.server_name.clone());
+    tls::Client { ca, identity, name, protocol: Some(tls::HTTP2), ..tls::Client::default() }
 }
 
 /// In short: a status of the transport says the same several times over.
 pub(super) fn explain(status: &Status) -> String {
     match status.source() {
-        Some(cause) => chain(cause),
+        Some(cause) => tls::explain(cause),
         None => format!("{:?}: {}", status.code(), status.message()),
     }
-}
-
-/// An error with all that caused it; the outer ones say little.
-fn chain(error: &dyn Error) -> String {
-    let mut said = vec![error.to_string()];
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        said.push(error.to_string());
-        cause = error.source();
-    }
-    said.dedup();
-    said.join(": ")
 }

@@ -1,6 +1,6 @@
 //! `ratelimit_client`: one request to any server of the rate limit service, and its answer in protobuf's text form.
 
-use std::{fs, process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context, bail};
 use envoy_types::pb::envoy::{
@@ -10,11 +10,11 @@ use envoy_types::pb::envoy::{
         rate_limit_service_client::RateLimitServiceClient,
     },
 };
+use http::Uri;
 use tokio::runtime;
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
 use super::{Flag, Given, Takes};
-use crate::cli::call;
+use crate::{cli::call, tls};
 
 pub(super) const FLAGS: &[Flag] = &[
     ("dial_string", Takes::Text, "url of ratelimit server in <host>:<port> form (default \"localhost:8081\")"),
@@ -52,12 +52,13 @@ async fn ask(
 ) -> anyhow::Result<RateLimitResponse> {
     let is_secret = given.switch("grpc-use-tls");
     let scheme = if is_secret { "https" } else { "http" };
-    let endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))
-        .with_context(|| format!("-dial_string: '{address}' is no <host>:<port>"))?
-        .connect_timeout(PATIENCE)
-        .timeout(PATIENCE);
-    let endpoint = if is_secret { endpoint.tls_config(tls(given)?)? } else { endpoint };
-    let channel = endpoint.connect().await.with_context(|| format!("error connecting to {address}"))?;
+    let uri = format!("{scheme}://{address}")
+        .parse::<Uri>()
+        .with_context(|| format!("-dial_string: '{address}' is no <host>:<port>"))?;
+    let endpoint = tls::endpoint(uri).connect_timeout(PATIENCE).timeout(PATIENCE);
+    let client = if is_secret { Some(client(given)?) } else { None };
+    let channel = tls::channel(endpoint, client).await.map_err(anyhow::Error::msg);
+    let channel = channel.with_context(|| format!("error connecting to {address}"))?;
     let request = RateLimitRequest { domain: domain.to_string(), descriptors, hits_addend: 1 };
     match RateLimitServiceClient::new(channel).should_rate_limit(request).await {
         Ok(response) => Ok(response.into_inner()),
@@ -65,21 +66,15 @@ async fn ask(
     }
 }
 
-fn tls(given: &Given) -> anyhow::Result<ClientTlsConfig> {
-    let read = |flag: &str| {
-        let path = given.text(flag)?;
-        Some(fs::read(path).with_context(|| format!("-{flag}: can't read {path}")))
-    };
-    let mut tls = ClientTlsConfig::new().with_enabled_roots();
-    if let Some(ca) = read("grpc-server-ca-file").transpose()? {
-        tls = tls.ca_certificate(Certificate::from_pem(ca));
+/// Trusts the authorities of the given file and no others, as the reference does; else those of the system.
+fn client(given: &Given) -> anyhow::Result<tls::Client> {
+    let path = |flag: &str| given.text(flag).map(PathBuf::from);
+    let (certificate, key) = (path("grpc-cert-file"), path("grpc-key-file"));
+    if certificate.is_some() != key.is_some() {
+        bail!("-grpc-cert-file and -grpc-key-file go together");
     }
-    match (read("grpc-cert-file").transpose()?, read("grpc-key-file").transpose()?) {
-        (Some(certificate), Some(key)) => tls = tls.identity(Identity::from_pem(certificate, key)),
-        (None, None) => {}
-        _ => bail!("-grpc-cert-file and -grpc-key-file go together"),
-    }
-    Ok(tls)
+    let (ca, identity) = (path("grpc-server-ca-file"), certificate.zip(key));
+    Ok(tls::Client { ca, identity, protocol: Some(tls::HTTP2), ..tls::Client::default() })
 }
 
 /// As Go's protobuf prints a message in one line: fields that aren't set are left out.

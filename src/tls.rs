@@ -1,0 +1,81 @@
+//! Certificates, keys, and whom a connection trusts: one place for every connection that Tollgate makes or takes over TLS.
+//! What is trusted is what Go trusts, as far as the library can. It knows no connections and no settings.
+
+mod channel;
+mod files;
+mod trust;
+
+use std::{path::PathBuf, sync::Arc};
+
+use rustls::{
+    ClientConfig,
+    crypto::{CryptoProvider, ring},
+};
+use tokio_rustls::TlsConnector;
+
+use self::trust::ServerVerifier;
+pub(crate) use self::{
+    channel::{channel, endpoint, explain, server_name},
+    files::identity,
+    trust::client_verifier,
+};
+use crate::reload::blocking;
+
+/// How a client of ours meets a server. The files are read again for each connection, so that a renewed certificate needs no
+/// restart.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Client {
+    /// The only authorities that are trusted; else those of the system.
+    pub ca: Option<PathBuf>,
+    /// Certificate and key that are shown.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    pub names: Names,
+    /// What its certificate must be called, where that isn't its host.
+    pub name: Option<String>,
+    /// What is spoken over it, where that has to be said (ALPN): [`HTTP2`] for gRPC.
+    pub protocol: Option<&'static [u8]>,
+}
+
+/// The name of HTTP/2 in a handshake.
+pub(crate) const HTTP2: &[u8] = b"h2";
+
+/// Whether a server's certificate must have the name that it was called by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Names {
+    #[default]
+    Checked,
+    Any,
+}
+
+/// Reads the files, off the threads that answer. The error is what is wrong with them, and names the file.
+pub(crate) async fn connector(client: Client) -> Result<TlsConnector, String> {
+    let config = blocking(move || client.config()).await.map_err(|error| format!("{error:#}"))?;
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+impl Client {
+    fn config(&self) -> anyhow::Result<ClientConfig> {
+        let verifier = ServerVerifier::new(self.ca.as_deref(), self.names)?;
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier));
+        let mut config = match &self.identity {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let identity = identity((&files::read(certificate)?, certificate), (&files::read(key)?, key))?;
+                builder.with_client_cert_resolver(identity)
+            }
+        };
+        config.alpn_protocols = self.protocol.iter().map(|protocol| protocol.to_vec()).collect();
+        Ok(config)
+    }
+}
+
+/// What is used for everything about TLS.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,77 @@
+//! A gRPC channel whose TLS is that of every other connection. It knows no services.
+
+use std::{error::Error, io, time::Duration};
+
+use http::{Uri, uri::Scheme};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tonic::transport::{Channel, Endpoint};
+use tower::service_fn;
+
+use super::{Client, connector};
+
+const HTTPS_PORT: u16 = 443;
+
+/// The endpoint of an address, to be connected by [`channel`]. (tonic would make its own TLS of `https`: that stays in what
+/// is sent, and not in the address.)
+pub(crate) fn endpoint(uri: Uri) -> Endpoint {
+    let mut parts = uri.clone().into_parts();
+    if parts.scheme == Some(Scheme::HTTPS) {
+        parts.scheme = Some(Scheme::HTTP);
+    }
+    match Uri::from_parts(parts) {
+        Ok(plain) => Endpoint::from(plain).origin(uri),
+        Err(_) => Endpoint::from(uri),
+    }
+}
+
+/// Connects, over TLS where there is a `client`. The error is why not; where a file is at fault it is named.
+pub(crate) async fn channel(endpoint: Endpoint, client: Option<Client>) -> Result<Channel, String> {
+    let Some(client) = client else { return endpoint.connect().await.map_err(|error| explain(&error)) };
+    let name = client.name.clone();
+    let connector = connector(client).await?;
+    let keepalive = endpoint.get_tcp_keepalive();
+    let dial = service_fn(move |uri: Uri| {
+        let (name, connector) = (name.clone(), connector.clone());
+        async move { dial(&uri, name, connector, keepalive).await.map(TokioIo::new) }
+    });
+    endpoint.connect_with_connector(dial).await.map_err(|error| explain(&error))
+}
+
+async fn dial(
+    uri: &Uri,
+    name: Option<String>,
+    connector: TlsConnector,
+    keepalive: Option<Duration>,
+) -> io::Result<TlsStream<TcpStream>> {
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(HTTPS_PORT))).await?;
+    stream.set_nodelay(true)?;
+    if let Some(after) = keepalive {
+        SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(after))?;
+    }
+    connector.connect(server_name(name.as_deref().unwrap_or(host))?, stream).await
+}
+
+/// What a server's certificate must be called.
+pub(crate) fn server_name(host: &str) -> io::Result<ServerName<'static>> {
+    let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned());
+    name.map_err(|_| {
+        io::Error::new(io::ErrorKind::InvalidInput, format!("{host} is no name that a certificate can have"))
+    })
+}
+
+/// An error with all that caused it; the outer ones say little.
+pub(crate) fn explain(error: &dyn Error) -> String {
+    let mut said = vec![error.to_string()];
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        said.push(error.to_string());
+        cause = error.source();
+    }
+    said.dedup();
+    said.join(": ")
+}

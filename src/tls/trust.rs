@@ -1,0 +1,265 @@
+//! Whose certificates are taken. The checks are webpki's; beyond them a certificate that is trusted and itself presented is
+//! taken, as Go takes it: what `openssl req -x509` makes calls itself an authority, which webpki takes from nobody who
+//! presents it.
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::{Context, bail};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_name,
+    },
+    pki_types::{CertificateDer, ServerName, UnixTime},
+    server::{
+        ParsedCertificate, WebPkiClientVerifier,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
+};
+use sha2::{Digest as _, Sha256};
+use tracing::debug;
+
+use super::{Names, files, provider};
+
+/// The certificates that are trusted themselves. A connection keeps this for as long as it stands, and a system has more than
+/// a hundred of them: only their digests are kept.
+#[derive(Debug, Default)]
+struct Trusted {
+    digests: Vec<[u8; 32]>,
+    /// One of them has a key that can't be checked with.
+    has_p521: bool,
+}
+
+impl Trusted {
+    fn of(certificates: &[CertificateDer<'_>]) -> Trusted {
+        Trusted {
+            digests: certificates.iter().map(digest).collect(),
+            has_p521: certificates.iter().any(|certificate| files::is_p521(certificate)),
+        }
+    }
+
+    /// Whether `error` only says that nobody vouches for a certificate which is trusted itself. webpki looks at its time
+    /// before it looks for who vouches, so that this error means that its time is right.
+    fn has_alone(&self, presented: &CertificateDer<'_>, error: &Error) -> bool {
+        let is_unknown = matches!(error, Error::InvalidCertificate(CertificateError::UnknownIssuer));
+        (is_unknown || is_authority(error)) && self.digests.contains(&digest(presented))
+    }
+}
+
+fn digest(certificate: &CertificateDer<'_>) -> [u8; 32] {
+    Sha256::digest(certificate).into()
+}
+
+/// How a server shows that it is who it was called.
+#[derive(Debug)]
+pub(super) struct ServerVerifier {
+    of_authorities: Arc<WebPkiServerVerifier>,
+    trusted: Trusted,
+    names: Names,
+}
+
+impl ServerVerifier {
+    /// Trusts those of the file `ca`, else those of the system.
+    pub(super) fn new(ca: Option<&Path>, names: Names) -> anyhow::Result<ServerVerifier> {
+        let (roots, trusted) = match ca {
+            Some(path) => named(&files::read(path)?, path)?,
+            None => of_the_system()?,
+        };
+        let of_authorities = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build()?;
+        Ok(ServerVerifier { of_authorities, trusted, names })
+    }
+}
+
+/// The authorities of a file, as roots of chains and as they are.
+fn named(pem: &[u8], path: &Path) -> anyhow::Result<(RootCertStore, Trusted)> {
+    let found = files::certificates(pem, path)?;
+    let mut roots = RootCertStore::empty();
+    for certificate in &found {
+        roots.add(certificate.clone()).with_context(|| path.display().to_string())?;
+    }
+    Ok((roots, Trusted::of(&found)))
+}
+
+/// Those of `SSL_CERT_FILE` and `SSL_CERT_DIR`, else the distribution's. A machine without any gets those that are built in.
+fn of_the_system() -> anyhow::Result<(RootCertStore, Trusted)> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    let (taken, passed_over) = roots.add_parsable_certificates(found.certs.iter().cloned());
+    if taken > 0 {
+        debug!(taken, passed_over, "trusts the system's authorities");
+        return Ok((roots, Trusted::of(&found.certs)));
+    }
+    let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    if let Some(name) = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().find(is_set) {
+        let why = found.errors.first().map_or("there is no certificate in it".to_owned(), ToString::to_string);
+        bail!("{name}: {why}");
+    }
+    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    Ok((roots, Trusted::default()))
+}
+
+impl ServerCertVerifier for ServerVerifier {
+    fn verify_server_cert(
+        &self,
+        server: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        match self.of_authorities.verify_server_cert(server, intermediates, name, ocsp, now) {
+            Ok(verified) => Ok(verified),
+            // Of everything else it was found good before.
+            Err(error) if self.names == Names::Any && is_about_the_name(&error) => Ok(ServerCertVerified::assertion()),
+            Err(error) if self.trusted.has_alone(server, &error) => {
+                if self.names == Names::Checked {
+                    verify_server_name(&ParsedCertificate::try_from(server)?, name)?;
+                }
+                Ok(ServerCertVerified::assertion())
+            }
+            Err(error) => Err(explained(error, (server, intermediates), &self.trusted)),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.of_authorities.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.of_authorities.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.of_authorities.supported_verify_schemes()
+    }
+}
+
+/// Clients are held to exactly the authorities of this file: the system's would let in anybody who has a domain.
+pub(crate) fn client_verifier(ca: &[u8], path: &Path) -> anyhow::Result<Arc<dyn ClientCertVerifier>> {
+    let (roots, trusted) = named(ca, path)?;
+    let of_authorities = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build()?;
+    Ok(Arc::new(ClientVerifier { of_authorities, trusted }))
+}
+
+/// How a client shows that it may come in.
+#[derive(Debug)]
+struct ClientVerifier {
+    of_authorities: Arc<dyn ClientCertVerifier>,
+    trusted: Trusted,
+}
+
+impl ClientCertVerifier for ClientVerifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.of_authorities.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        client: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        match self.of_authorities.verify_client_cert(client, intermediates, now) {
+            Ok(verified) => Ok(verified),
+            Err(error) if self.trusted.has_alone(client, &error) => Ok(ClientCertVerified::assertion()),
+            Err(error) => Err(explained(error, (client, intermediates), &self.trusted)),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.of_authorities.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.of_authorities.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.of_authorities.supported_verify_schemes()
+    }
+}
+
+/// Whether it is shown by somebody and calls itself an authority.
+fn is_authority(error: &Error) -> bool {
+    let Error::InvalidCertificate(CertificateError::Other(OtherError(why))) = error else { return false };
+    matches!(why.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
+}
+
+fn is_about_the_name(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::InvalidCertificate(CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. })
+    )
+}
+
+/// With what is wrong, and what makes a certificate that isn't refused, where the library can't take this one.
+fn explained(
+    error: Error,
+    (presented, intermediates): (&CertificateDer<'_>, &[CertificateDer<'_>]),
+    trusted: &Trusted,
+) -> Error {
+    let is_unclear = matches!(
+        &error,
+        Error::InvalidCertificate(
+            CertificateError::Other(_)
+                | CertificateError::BadEncoding
+                | CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+                | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. }
+        )
+    );
+    // Of the authorities the one that signed it can only be guessed.
+    let mut chain = std::iter::once(presented).chain(intermediates);
+    let why = if !is_unclear {
+        return error;
+    } else if is_version_1(presented) {
+        format!(
+            "a certificate of version 1, which can't be taken: it was signed without extensions. \
+             `openssl x509 -req … -extfile FILE` with a line `subjectAltName=DNS:NAME` in FILE makes one of version 3. {}",
+            files::make("one that signs itself")
+        )
+    } else if is_authority(&error) {
+        "a certificate that calls itself an authority (CA:TRUE), and is not itself among those that are trusted"
+            .to_owned()
+    } else if trusted.has_p521 || chain.any(|certificate| files::is_p521(certificate)) {
+        format!("a certificate with a key of the curve P-521, which can't be checked. {}", files::make("one of P-256"))
+    } else {
+        return error;
+    };
+    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::from(
+        Box::<dyn std::error::Error + Send + Sync>::from(why),
+    ))))
+}
+
+/// The first thing in what is signed is the version, tagged 0, unless it is 1.
+fn is_version_1(certificate: &[u8]) -> bool {
+    inside_sequence(certificate).and_then(inside_sequence).and_then(<[u8]>::first).is_some_and(|tag| *tag != 0xa0)
+}
+
+/// What follows the head of a DER sequence.
+fn inside_sequence(der: &[u8]) -> Option<&[u8]> {
+    let [0x30, length, rest @ ..] = der else { return None };
+    let more = if *length & 0x80 == 0 { 0 } else { usize::from(length & 0x7f) };
+    rest.get(more..)
+}
