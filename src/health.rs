@@ -48,7 +48,7 @@ pub struct Readiness {
     pub store_answers: bool,
     /// Whether any domain has rules.
     pub rules_loaded: bool,
-    /// What to look at though it is ready.
+    /// What to look at, though it may be ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
@@ -83,9 +83,12 @@ impl Health {
         let ready = !draining
             && (store_answers || !self.settings.needs_store_connection)
             && (rules_loaded || !self.settings.needs_rules);
-        let note = self.store.mismatch().map(|Mismatch { ours, theirs }| {
-            format!("another replica makes its Redis keys otherwise ({theirs}, here {ours}): they count apart")
-        });
+        let differs = || {
+            self.store.mismatch().map(|Mismatch { ours, theirs }| {
+                format!("another replica makes its Redis keys otherwise ({theirs}, here {ours}): they count apart")
+            })
+        };
+        let note = self.store.refused_address().map(str::to_owned).or_else(differs);
         Readiness { ready, draining, store: self.store.name(), store_answers, rules_loaded, note }
     }
 

@@ -172,6 +172,15 @@ impl Store {
         }
     }
 
+    /// Why an address is not used, where it leads to several servers.
+    pub fn refused_address(&self) -> Option<&'static str> {
+        match self {
+            Store::Memory(_) => None,
+            Store::Redis(redis) => redis.refused_address(),
+            Store::Split(split) => split.refused_address(),
+        }
+    }
+
     pub fn name(&self) -> &'static str {
         match self {
             Store::Memory(_) => "memory",

@@ -10,6 +10,7 @@ mod breaker;
 mod busy_poll;
 mod clock;
 mod cluster;
+mod connection;
 mod denials;
 mod dial;
 mod faults;
@@ -24,14 +25,16 @@ mod refused;
 mod request;
 mod reset;
 mod room;
+mod routing;
 mod runner;
 mod script;
 mod settings;
 mod side;
+mod socket;
 mod spread;
 mod tally;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use smallvec::SmallVec;
 use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
@@ -228,6 +231,11 @@ impl Redis {
     /// How another replica makes its keys, if not as this one does: then they count apart.
     pub fn mismatch(&self) -> Option<Mismatch> {
         self.inner.tally.mismatch.lock().clone()
+    }
+
+    /// Why the address is not used, where it leads to several servers.
+    pub fn refused_address(&self) -> Option<&'static str> {
+        self.inner.tally.is_several.load(Relaxed).then_some(routing::SEVERAL)
     }
 
     pub fn tally(&self) -> &Tally {

@@ -54,6 +54,11 @@ impl Split {
         self.main.mismatch().or_else(|| self.per_second.mismatch())
     }
 
+    /// Why an address is not used, where it leads to several servers.
+    pub(super) fn refused_address(&self) -> Option<&'static str> {
+        self.main.refused_address().or_else(|| self.per_second.refused_address())
+    }
+
     /// Where an ask's counter is.
     pub(super) fn of(&self, ask: &Ask<'_>) -> &Redis {
         self.side(is_per_second(&ask.limit))

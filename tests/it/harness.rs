@@ -16,7 +16,7 @@ mod tollgate;
 use std::{future::Future, time::Duration};
 
 pub(crate) use app::App;
-pub(crate) use authority::{Authority, place};
+pub(crate) use authority::{Authority, encrypted, place, self_signed};
 pub(crate) use envoy::{Envoy, OnFailure, envoy_binary, example_envoy_config};
 pub(crate) use grpc::{Rls, channel, descriptor, request};
 pub(crate) use http::{Answer, get, post, send, send_bytes};

@@ -5,6 +5,7 @@ mod alerts;
 mod api;
 mod bench;
 mod cases;
+mod certificates;
 mod chaos;
 mod conformance;
 mod dependencies;
@@ -27,6 +28,7 @@ mod redis_damage;
 mod redis_exact;
 mod redis_faults;
 mod redis_memory;
+mod redis_proxy;
 mod redis_room;
 #[allow(dead_code, reason = "a starter offers more than each test needs")]
 mod redis_server;

@@ -51,47 +51,50 @@ async fn until(mut condition: impl FnMut() -> bool, within: Duration, what: &str
 
 #[tokio::test]
 async fn flushed_script_loses_no_request() {
-    let server = RedisServer::start();
-    let redis = store(settings(&server)).await;
-    let limit = Limit::new(1_000, HOUR.window, Algorithm::SlidingWindow);
-    for round in 0..20 {
-        let () = redis::cmd("SCRIPT").arg("FLUSH").query(&mut server.connection()).unwrap();
-        let reading = put(&redis, "alice", limit, 1, soon()).await.expect("answered all the same");
-        assert_eq!(reading.remaining, 999 - round);
+    for server in RedisServer::of_both_protocols() {
+        let redis = store(settings(&server)).await;
+        let limit = Limit::new(1_000, HOUR.window, Algorithm::SlidingWindow);
+        for round in 0..20 {
+            let () = redis::cmd("SCRIPT").arg("FLUSH").query(&mut server.connection()).unwrap();
+            let reading = put(&redis, "alice", limit, 1, soon()).await.expect("answered all the same");
+            assert_eq!(reading.remaining, 999 - round);
+        }
+        assert_eq!(redis.tally().script_loads.get(), 20);
     }
-    assert_eq!(redis.tally().script_loads.get(), 20);
 }
 
 #[tokio::test]
 async fn killed_redis_is_seen_at_once_and_used_again_within_a_second() {
-    let mut server = RedisServer::start();
-    let redis = store(settings(&server)).await;
-    hit(&redis, "alice").await.expect("Redis is up");
-    server.kill();
-    until(|| !redis.is_up(), Duration::from_secs(1), "the loss is noticed, though nothing was asked").await;
-    let answer = hit(&redis, "alice").now_or_never().expect("no request waits for a Redis that is gone");
-    assert!(matches!(answer, Err(StoreError::Unreachable(_))), "{answer:?}");
-    server.restart();
-    timeout(Duration::from_secs(1), redis.up()).await.expect("connected again within a second");
-    assert_eq!(hit(&redis, "alice").await.expect("Redis is back").remaining, 9);
+    for mut server in RedisServer::of_both_protocols() {
+        let redis = store(settings(&server)).await;
+        hit(&redis, "alice").await.expect("Redis is up");
+        server.kill();
+        until(|| !redis.is_up(), Duration::from_secs(1), "the loss is noticed, though nothing was asked").await;
+        let answer = hit(&redis, "alice").now_or_never().expect("no request waits for a Redis that is gone");
+        assert!(matches!(answer, Err(StoreError::Unreachable(_))), "{answer:?}");
+        server.restart();
+        timeout(Duration::from_secs(1), redis.up()).await.expect("connected again within a second");
+        assert_eq!(hit(&redis, "alice").await.expect("Redis is back").remaining, 9);
+    }
 }
 
 #[tokio::test]
 async fn frozen_redis_times_out_then_counts_as_down_and_charges_nothing_on_waking() {
-    let server = RedisServer::start();
-    let redis = store(settings(&server)).await;
-    hit(&redis, "alice").await.expect("Redis is up");
-    server.freeze();
-    for _ in 0..5 {
-        let begun = Instant::now();
-        let answer = put(&redis, "alice", HOUR, 1, begun + Duration::from_millis(10)).await;
-        assert!(matches!(answer, Err(StoreError::Timeout(_))), "{answer:?}");
-        assert!(begun.elapsed() < Duration::from_millis(200), "{:?}", begun.elapsed());
+    for server in RedisServer::of_both_protocols() {
+        let redis = store(settings(&server)).await;
+        hit(&redis, "alice").await.expect("Redis is up");
+        server.freeze();
+        for _ in 0..5 {
+            let begun = Instant::now();
+            let answer = put(&redis, "alice", HOUR, 1, begun + Duration::from_millis(10)).await;
+            assert!(matches!(answer, Err(StoreError::Timeout(_))), "{answer:?}");
+            assert!(begun.elapsed() < Duration::from_millis(200), "{:?}", begun.elapsed());
+        }
+        until(|| !redis.is_up(), Duration::from_secs(1), "five timeouts in a row end the connection").await;
+        server.thaw();
+        timeout(Duration::from_secs(2), redis.up()).await.expect("connected again");
+        assert_eq!(counted(&redis, "alice").await, 1, "what was answered as a timeout is not charged later");
     }
-    until(|| !redis.is_up(), Duration::from_secs(1), "five timeouts in a row end the connection").await;
-    server.thaw();
-    timeout(Duration::from_secs(2), redis.up()).await.expect("connected again");
-    assert_eq!(counted(&redis, "alice").await, 1, "what was answered as a timeout is not charged later");
 }
 
 #[tokio::test]
@@ -301,17 +304,18 @@ async fn store_that_is_stopped_answers_everybody() {
 
 #[tokio::test]
 async fn denial_is_given_again_without_asking() {
-    let server = RedisServer::start();
-    let here = store(settings(&server)).await;
-    put(&here, "alice", HOUR, 10, soon()).await.expect("decided");
-    let first = hit(&here, "alice").await.expect("decided");
-    assert!(!first.admitted);
-    let batches = here.tally().batches.get();
-    for _ in 0..5 {
-        let again = hit(&here, "alice").await.expect("decided");
-        assert!(!again.admitted && again.reset <= first.reset, "{again:?} after {first:?}");
+    for server in RedisServer::of_both_protocols() {
+        let here = store(settings(&server)).await;
+        put(&here, "alice", HOUR, 10, soon()).await.expect("decided");
+        let first = hit(&here, "alice").await.expect("decided");
+        assert!(!first.admitted);
+        let batches = here.tally().batches.get();
+        for _ in 0..5 {
+            let again = hit(&here, "alice").await.expect("decided");
+            assert!(!again.admitted && again.reset <= first.reset, "{again:?} after {first:?}");
+        }
+        assert_eq!((here.tally().batches.get(), here.tally().denied_again.get()), (batches, 5));
     }
-    assert_eq!((here.tally().batches.get(), here.tally().denied_again.get()), (batches, 5));
 }
 
 /// Asks until alice is admitted; says whether that was before a denial asked for at `asked` is forgotten by itself.
@@ -324,19 +328,41 @@ async fn is_admitted_again(redis: &Redis, asked: Instant) -> bool {
 
 #[tokio::test]
 async fn denial_is_forgotten_once_another_replica_gives_hits_back() {
-    let server = RedisServer::start();
-    let (here, there) = (store(settings(&server)).await, store(settings(&server)).await);
-    put(&here, "alice", HOUR, 10, soon()).await.expect("decided");
-    // A busy machine may take its second, but not each time.
-    for _ in 0..10 {
-        let asked = Instant::now();
-        assert!(!hit(&here, "alice").await.expect("decided").admitted);
-        put(&there, "alice", HOUR, -1, soon()).await.expect("decided");
-        if is_admitted_again(&here, asked).await {
-            return;
+    for server in RedisServer::of_both_protocols() {
+        let (here, there) = (store(settings(&server)).await, store(settings(&server)).await);
+        put(&here, "alice", HOUR, 10, soon()).await.expect("decided");
+        let mut is_heard = false;
+        // A busy machine may take its second, but not each time.
+        for _ in 0..10 {
+            let asked = Instant::now();
+            assert!(!hit(&here, "alice").await.expect("decided").admitted);
+            put(&there, "alice", HOUR, -1, soon()).await.expect("decided");
+            is_heard = is_heard || is_admitted_again(&here, asked).await;
+            if is_heard {
+                break;
+            }
         }
+        assert!(is_heard, "the refund is not heard of");
     }
-    panic!("the refund is not heard of");
+}
+
+/// In RESP2 what listens is a connection of its own: with its end the other is of no use any more, since what is said
+/// meanwhile is not heard.
+#[tokio::test]
+async fn who_no_longer_hears_of_refunds_forgets_denials_and_listens_again() {
+    for server in RedisServer::of_both_protocols() {
+        let redis = store(settings(&server)).await;
+        put(&redis, "alice", HOUR, 10, soon()).await.expect("decided");
+        assert!(!hit(&redis, "alice").await.expect("decided").admitted);
+        assert_eq!(redis.denials(), 1);
+        let connects = redis.tally().connects.get();
+        server.cli(&["client", "kill", "type", "pubsub"]);
+        until(|| redis.tally().connects.get() > connects, Duration::from_secs(5), "a new connection").await;
+        timeout(Duration::from_secs(5), redis.up()).await.expect("connected again");
+        assert_eq!(redis.denials(), 0, "nothing from before is believed");
+        assert!(!hit(&redis, "alice").await.expect("decided").admitted);
+        assert_eq!(redis.denials(), 1, "it listens again");
+    }
 }
 
 #[tokio::test]
@@ -370,14 +396,15 @@ async fn denial_is_forgotten_once_its_counter_was_reset_elsewhere() {
 
 #[tokio::test]
 async fn own_refund_is_seen_at_once() {
-    let server = RedisServer::start();
-    let redis = store(settings(&server)).await;
-    put(&redis, "alice", HOUR, 10, soon()).await.expect("decided");
-    for _ in 0..20 {
-        assert!(!hit(&redis, "alice").await.expect("decided").admitted);
-        assert!(!hit(&redis, "alice").await.expect("decided").admitted);
-        put(&redis, "alice", HOUR, -1, soon()).await.expect("decided");
-        assert!(hit(&redis, "alice").await.expect("decided").admitted);
+    for server in RedisServer::of_both_protocols() {
+        let redis = store(settings(&server)).await;
+        put(&redis, "alice", HOUR, 10, soon()).await.expect("decided");
+        for _ in 0..20 {
+            assert!(!hit(&redis, "alice").await.expect("decided").admitted);
+            assert!(!hit(&redis, "alice").await.expect("decided").admitted);
+            put(&redis, "alice", HOUR, -1, soon()).await.expect("decided");
+            assert!(hit(&redis, "alice").await.expect("decided").admitted);
+        }
     }
 }
 

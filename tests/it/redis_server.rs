@@ -28,6 +28,16 @@ impl RedisServer {
         RedisServer::start_with(&[])
     }
 
+    /// One that speaks RESP2 only, as an old one does.
+    pub(crate) fn without_resp3() -> RedisServer {
+        RedisServer::start_with(&["--rename-command", "HELLO", ""])
+    }
+
+    /// One that speaks RESP3, and one that doesn't.
+    pub(crate) fn of_both_protocols() -> [RedisServer; 2] {
+        [RedisServer::start(), RedisServer::without_resp3()]
+    }
+
     /// `args` go to `redis-server` after the defaults, so that they can replace them. `{dir}` in them is the
     /// server's own directory, and `{bus}` a free port.
     pub(crate) fn start_with(args: &[&str]) -> RedisServer {

@@ -38,18 +38,19 @@ async fn is_set(side: &Side) {
 
 #[tokio::test]
 async fn an_error_of_one_command_leaves_the_connection_and_a_silence_ends_it() {
-    let server = RedisServer::start();
-    let side = side(settings(&server));
-    is_set(&side).await;
-    let refused = side.ask(b"key", &one(&["LPUSH", "key", "item"])).await;
-    assert!(matches!(&refused, Err(StoreError::Refused(why)) if why.contains("WRONGTYPE")), "{refused:?}");
-    let answered = side.ask(b"key", &one(&["GET", "key"])).await;
-    assert_eq!(answered, Ok(vec![Value::BulkString(b"text".to_vec())]), "over the same connection");
-    server.freeze();
-    let silent = side.ask(b"key", &one(&SET)).await;
-    assert!(matches!(silent, Err(StoreError::Timeout(_))), "{silent:?}");
-    server.thaw();
-    is_set(&side).await;
+    for server in RedisServer::of_both_protocols() {
+        let side = side(settings(&server));
+        is_set(&side).await;
+        let refused = side.ask(b"key", &one(&["LPUSH", "key", "item"])).await;
+        assert!(matches!(&refused, Err(StoreError::Refused(why)) if why.contains("WRONGTYPE")), "{refused:?}");
+        let answered = side.ask(b"key", &one(&["GET", "key"])).await;
+        assert_eq!(answered, Ok(vec![Value::BulkString(b"text".to_vec())]), "over the same connection");
+        server.freeze();
+        let silent = side.ask(b"key", &one(&SET)).await;
+        assert!(matches!(silent, Err(StoreError::Timeout(_))), "{silent:?}");
+        server.thaw();
+        is_set(&side).await;
+    }
 }
 
 #[tokio::test]
@@ -66,15 +67,16 @@ async fn a_node_that_refuses_everybody_may_be_the_wrong_one() {
 
 #[tokio::test]
 async fn without_a_connection_nobody_waits_and_it_comes_back_by_itself() {
-    let mut server = RedisServer::start();
-    let side = side(settings(&server));
-    is_set(&side).await;
-    server.kill();
-    eventually("the end of the connection", || async { (!side.is_up()).then_some(()) }).await;
-    let gone = side.ask(b"key", &one(&SET)).await;
-    assert!(matches!(gone, Err(StoreError::Unreachable(_))), "{gone:?}");
-    server.restart();
-    is_set(&side).await;
+    for mut server in RedisServer::of_both_protocols() {
+        let side = side(settings(&server));
+        is_set(&side).await;
+        server.kill();
+        eventually("the end of the connection", || async { (!side.is_up()).then_some(()) }).await;
+        let gone = side.ask(b"key", &one(&SET)).await;
+        assert!(matches!(gone, Err(StoreError::Unreachable(_))), "{gone:?}");
+        server.restart();
+        is_set(&side).await;
+    }
 }
 
 #[tokio::test]

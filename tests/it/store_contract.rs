@@ -35,11 +35,13 @@ enum Servers {
 
 impl Store {
     fn each() -> Vec<Store> {
-        vec![Store::Memory(Box::new(Memory::new(MemorySettings::default()))), Store::redis(), Store::cluster()]
+        let mut stores = vec![Store::Memory(Box::new(Memory::new(MemorySettings::default())))];
+        stores.extend(RedisServer::of_both_protocols().map(Store::redis));
+        stores.push(Store::cluster());
+        stores
     }
 
-    fn redis() -> Store {
-        let server = RedisServer::start();
+    fn redis(server: RedisServer) -> Store {
         Store::behind(settings(&server), Servers::One { _server: server })
     }
 

@@ -8,7 +8,6 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
-use redis::aio::MultiplexedConnection;
 use redis::cluster_routing::Slot;
 use redis::{RedisError, RedisResult, Value};
 use tokio::runtime::Handle;
@@ -17,6 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::connection::Connection;
 use super::denials::Denials;
 use super::dial::{self, Target};
 use super::lane::{Lane, Moved};
@@ -298,8 +298,8 @@ pub(super) struct Range {
     pub primary: Address,
 }
 
-pub(super) async fn read_map(mut connection: MultiplexedConnection, asked: &Address) -> RedisResult<Vec<Range>> {
-    let answer: Value = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await?;
+pub(super) async fn read_map(mut connection: Connection, asked: &Address) -> RedisResult<Vec<Range>> {
+    let answer: Value = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut *connection).await?;
     ranges(answer, asked).ok_or_else(|| dial::failed("CLUSTER SLOTS answered something else".to_owned()))
 }
 

@@ -1,25 +1,16 @@
-//! Makes one connection: address, sockets, TLS, credentials. What is said over it is not known here.
+//! Finds the server that is meant, by its address or through sentinels, and connects to it with the right credentials. What
+//! is said over the connection is not known here.
 
 use std::fmt;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use redis::aio::MultiplexedConnection;
-use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
-use redis::{
-    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _,
-    ProtocolVersion, PushInfo, RedisConnectionInfo, RedisError, RedisResult, TlsCertificates, Value,
-};
+use redis::{PushInfo, RedisConnectionInfo, RedisError, RedisResult, Value};
 use tokio::sync::mpsc;
 
-use super::settings::{Address, Auth, RedisSettings, Tls};
-
-/// After so long without an acknowledgement the kernel gives the connection up: a timeout alone never makes redis-rs
-/// reconnect, and a connection that leads nowhere would stay for a quarter of an hour.
-const USER_TIMEOUT: Duration = Duration::from_secs(2);
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(5);
-const KEEPALIVE_EVERY: Duration = Duration::from_secs(1);
+use super::connection::{Connection, Way};
+use super::settings::{Address, Auth, RedisSettings};
 
 /// Between asking one sentinel and the next.
 const SENTINEL_AFTER: Duration = Duration::from_millis(50);
@@ -49,14 +40,14 @@ pub(super) async fn dial(
     target: &Target,
     settings: &RedisSettings,
     pushed: mpsc::UnboundedSender<PushInfo>,
-) -> RedisResult<MultiplexedConnection> {
+) -> RedisResult<Connection> {
     match target {
         Target::Node(address) => node(address, settings, pushed).await,
         Target::Master { name, sentinels } => {
             let address = master(name, sentinels, settings).await?;
             let mut connection = node(&address, settings, pushed).await?;
             // Sentinels learn of a failover a moment after it; a node that was demoted says so itself.
-            match redis::cmd("ROLE").query_async(&mut connection).await.and_then(role) {
+            match redis::cmd("ROLE").query_async(&mut *connection).await.and_then(role) {
                 Ok(role) if role != "master" => Err(failed(format!("{address} is a {role}, not the master"))),
                 _ => Ok(connection),
             }
@@ -68,20 +59,13 @@ async fn node(
     address: &Address,
     settings: &RedisSettings,
     pushed: mpsc::UnboundedSender<PushInfo>,
-) -> RedisResult<MultiplexedConnection> {
-    let client = client(address, settings.tls.as_ref(), redis_info(&settings.auth)?.set_db(settings.database))?;
-    // Deadlines are kept by the lane, for a request's time includes its wait for a batch; a second timer would cost.
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(None)
-        .set_response_timeout(None)
-        .set_push_sender(pushed)
-        .set_pipeline_buffer_size(1024)
-        .set_write_backpressure_boundary(64 * 1024);
-    client.get_multiplexed_async_connection_with_config(&config).await
+) -> RedisResult<Connection> {
+    let info = redis_info(&settings.auth)?.set_db(settings.database);
+    Connection::open(Way { address: address.clone(), tls: settings.tls.clone(), info }, pushed).await
 }
 
 /// A connection for a question or two, whose end nobody needs to hear of.
-pub(super) async fn plain(address: &Address, settings: &RedisSettings) -> RedisResult<MultiplexedConnection> {
+pub(super) async fn plain(address: &Address, settings: &RedisSettings) -> RedisResult<Connection> {
     let (pushed, _) = mpsc::unbounded_channel();
     node(address, settings, pushed).await
 }
@@ -107,10 +91,12 @@ async fn master(name: &str, sentinels: &[Address], settings: &RedisSettings) -> 
 }
 
 async fn ask_sentinel(sentinel: &Address, name: &str, settings: &RedisSettings) -> RedisResult<Address> {
-    let client = client(sentinel, settings.tls.as_ref(), redis_info(&settings.sentinel_auth)?)?;
-    let mut connection = client.get_multiplexed_async_connection().await?;
+    let info = redis_info(&settings.sentinel_auth)?;
+    let (pushed, _) = mpsc::unbounded_channel();
+    let way = Way { address: sentinel.clone(), tls: settings.tls.clone(), info };
+    let mut connection = Connection::open(way, pushed).await?;
     let found: Option<(String, u16)> =
-        redis::cmd("SENTINEL").arg("get-master-addr-by-name").arg(name).query_async(&mut connection).await?;
+        redis::cmd("SENTINEL").arg("get-master-addr-by-name").arg(name).query_async(&mut *connection).await?;
     let (host, port) = found.ok_or_else(|| failed(format!("sentinel {sentinel} knows no master {name}")))?;
     Ok(Address::Tcp { host, port })
 }
@@ -129,9 +115,8 @@ pub(super) fn failed(why: String) -> RedisError {
     std::io::Error::other(why).into()
 }
 
-/// RESP3, because only with it the end of an idle connection is noticed.
 fn redis_info(auth: &Auth) -> RedisResult<RedisConnectionInfo> {
-    let info = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3);
+    let info = RedisConnectionInfo::default();
     let read;
     let auth = match auth {
         Auth::File(path) => {
@@ -145,43 +130,6 @@ fn redis_info(auth: &Auth) -> RedisResult<RedisConnectionInfo> {
         Auth::Password { user: None, password } => info.set_password(password),
         Auth::None | Auth::File(_) => info,
     })
-}
-
-fn client(address: &Address, tls: Option<&Tls>, info: RedisConnectionInfo) -> RedisResult<Client> {
-    let tcp = TcpSettings::default()
-        .set_nodelay(true)
-        .set_user_timeout(USER_TIMEOUT)
-        .set_keepalive(TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY).with_retries(2));
-    let whole = |addr: ConnectionAddr| -> RedisResult<ConnectionInfo> {
-        Ok(addr.into_connection_info()?.set_tcp_settings(tcp).set_redis_settings(info))
-    };
-    match (address, tls) {
-        (Address::Unix(path), _) => Client::open(whole(ConnectionAddr::Unix(path.clone()))?),
-        (Address::Tcp { host, port }, None) => Client::open(whole(ConnectionAddr::Tcp(host.clone(), *port))?),
-        (Address::Tcp { host, port }, Some(tls)) => {
-            let addr = ConnectionAddr::TcpTls { host: host.clone(), port: *port, insecure: false, tls_params: None };
-            let client = Client::build_with_tls(whole(addr)?, certificates(tls)?)?;
-            if !tls.any_host_name {
-                return Ok(client);
-            }
-            // The certificates come with a fresh address, so this can only be said afterwards.
-            let info = client.get_connection_info().clone();
-            let mut addr = info.addr().clone();
-            addr.set_danger_accept_invalid_hostnames(true);
-            Client::open(info.set_addr(addr))
-        }
-    }
-}
-
-fn certificates(tls: &Tls) -> RedisResult<TlsCertificates> {
-    let read = |path: &std::path::PathBuf| std::fs::read(path).map_err(|error| at(path, error));
-    let client_tls = match (&tls.certificate_file, &tls.key_file) {
-        (Some(certificate), Some(key)) => {
-            Some(ClientTlsConfig { client_cert: read(certificate)?, client_key: read(key)? })
-        }
-        _ => None,
-    };
-    Ok(TlsCertificates { client_tls, root_cert: tls.ca_file.as_ref().map(read).transpose()? })
 }
 
 fn at(path: &std::path::Path, error: std::io::Error) -> RedisError {

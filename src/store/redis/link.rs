@@ -8,18 +8,19 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rand::Rng as _;
-use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, RedisError, RedisResult, Value};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::breaker::Open;
+use super::connection::Connection;
 use super::denials::Denials;
 use super::dial::{self, Target, failed};
 use super::faults::{self, Extent};
 use super::invalidation::ALL;
 use super::refused;
+use super::routing::{self, SEVERAL};
 use super::script::Script;
 use super::settings::{RedisSettings, Topology};
 use super::tally::{Mismatch, Tally};
@@ -56,7 +57,7 @@ type Clock = (u64, Instant);
 /// A connection that stands, with what was learned when it was made.
 #[derive(Clone)]
 pub(super) struct Live {
-    pub connection: MultiplexedConnection,
+    pub connection: Connection,
     /// Counts connections, so that a late complaint about an old one doesn't end its successor.
     pub epoch: u64,
     pub clock: Clock,
@@ -161,10 +162,10 @@ struct Keeper {
 
 /// A connection, whether or not its node is of use.
 struct Wire {
-    connection: MultiplexedConnection,
+    connection: Connection,
     pushes: mpsc::UnboundedReceiver<PushInfo>,
-    /// It was given the script, and subscribed to the channel.
-    is_loaded: bool,
+    /// It was found to lead to one Redis, and subscribed to the channel.
+    is_one: bool,
     is_listening: bool,
     /// Probes in a row that failed.
     failed: u32,
@@ -197,7 +198,8 @@ impl Keeper {
                 }
                 Err(error) => {
                     self.explain(&mut breaker, &error);
-                    let is_refused = wire.is_none() && error.code().is_some();
+                    let is_refused = error.code().is_some() || self.tally.is_several.load(Relaxed);
+                    let is_refused = is_refused && wire.is_none();
                     backoff = if is_refused { (backoff * 2).min(BACKOFF_MAX) } else { PROBE_EVERY };
                     backoff
                 }
@@ -304,7 +306,7 @@ impl Keeper {
     async fn connect(&self) -> RedisResult<(Wire, RedisResult<Clock>)> {
         let (pushed, pushes) = mpsc::unbounded_channel();
         let connection = dial::dial(&self.target, &self.settings, pushed).await?;
-        let mut wire = Wire { connection, pushes, is_loaded: false, is_listening: false, failed: 0 };
+        let mut wire = Wire { connection, pushes, is_one: false, is_listening: false, failed: 0 };
         match self.greet(&mut wire).await {
             Err(error) if error.code().is_none() => Err(error),
             greeted => Ok((wire, greeted)),
@@ -314,31 +316,51 @@ impl Keeper {
     /// The probe: what must work for decisions to work, a write included, so that neither a replica nor a Redis that still
     /// reads its data passes.
     async fn greet(&self, wire: &mut Wire) -> RedisResult<Clock> {
+        let is_cluster = matches!(self.settings.topology, Topology::Cluster { .. });
         let connection = &mut wire.connection;
-        if !wire.is_loaded {
-            self.script.load(connection).await?;
-            wire.is_loaded = true;
-        }
         self.compare(connection).await?;
+        if !is_cluster && !wire.is_one {
+            wire.is_one = self.check_route(connection).await?;
+        }
         let asked = Instant::now();
-        let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(connection).await?;
+        let route = (!is_cluster).then(|| self.meta_key());
+        let now = match self.script.clock(connection, route.as_deref()).await {
+            // Whoever has rights on some keys only, and no proxy between: it needs none.
+            Err(error) if error.code() == Some("NOPERM") => self.script.clock(connection, None).await?,
+            read => read?,
+        };
         if !wire.is_listening && self.settings.denials_bytes_max > 0 {
             // A user without the right to listen can't remember denials, but can count.
-            let heard = connection.subscribe(self.settings.refunds_channel()).await;
+            let heard = connection.listen(&self.settings.refunds_channel()).await;
             self.denials.listens(heard.is_ok());
             if let Err(error) = heard {
                 tracing::warn!(redis = %self.target, %error, "can't hear of refunds, so denials are not remembered");
             }
             wire.is_listening = true;
         }
-        Ok((seconds * 1_000_000 + micros, asked))
+        Ok((now, asked))
+    }
+
+    /// Whether it is known that this leads to one Redis; an error where it leads to several.
+    async fn check_route(&self, connection: &mut Connection) -> RedisResult<bool> {
+        let is_one = routing::is_one(connection, &self.settings.key_prefix).await?;
+        let is_several = is_one == Some(false);
+        self.tally.is_several.store(is_several, Relaxed);
+        if is_several {
+            return Err(failed(SEVERAL.to_owned()));
+        }
+        Ok(is_one.is_some())
+    }
+
+    fn meta_key(&self) -> String {
+        format!("{}tg1:meta", self.settings.key_prefix)
     }
 
     /// Replicas whose keys are made otherwise count apart from us: the first writes down how it makes them. In a Cluster
     /// only one node has the record and the others answer with errors, which don't matter; those that every request would
     /// get do.
-    async fn compare(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
-        let key = format!("{}tg1:meta", self.settings.key_prefix);
+    async fn compare(&self, connection: &mut Connection) -> RedisResult<()> {
+        let key = self.meta_key();
         let ours = format!("buckets={} algorithm={}", self.settings.buckets, self.settings.default_algorithm.name());
         let mut pipe = redis::pipe();
         // Not for ever, so that a change on purpose is complained about for a day at most.

@@ -46,16 +46,19 @@ impl Redis {
     }
 }
 
+/// KEYS[1]: a counter. Returns Redis' clock, and what the key holds. (A proxy would answer TIME by its own clock.)
+const STATE: &str = "return {redis.call('TIME'), redis.call('GET', KEYS[1])}";
+
 impl Side {
     /// What the counter of an ask remembers, and when, by the clock of its node. What no counter can have written counts as
     /// nothing, as where it is decided.
     pub(crate) async fn state(&self, ask: &Ask<'_>) -> Result<(State, UnixMicros), StoreError> {
         let key = self.settings().counter_key(&ask.key, &ask.limit);
         let mut pipe = redis::pipe();
-        pipe.cmd("TIME").cmd("GET").arg(&key);
-        let answers = self.ask(&key, &pipe).await?;
+        pipe.cmd("EVAL").arg(STATE).arg(1).arg(&key);
+        let answer = self.ask(&key, &pipe).await?.pop().unwrap_or(Value::Nil);
         let (time, packed): ((u64, u64), Option<Vec<u8>>) =
-            from_redis_value(Value::Array(answers)).map_err(|error| StoreError::Refused(error.to_string()))?;
+            from_redis_value(answer).map_err(|error| StoreError::Refused(error.to_string()))?;
         let state = packed.and_then(|packed| State::decode(&packed, ask.limit.algorithm)).unwrap_or_default();
         Ok((state, UnixMicros(time.0 * SECOND.0 + time.1)))
     }

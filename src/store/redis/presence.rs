@@ -50,7 +50,7 @@ impl Presence {
         let mut command = redis::cmd("EVAL");
         command.arg(BEAT).arg(1).arg(self.key()).arg(&self.id).arg(LIFE_SECONDS);
         let beat: RedisResult<u32> =
-            tokio::time::timeout(PATIENCE, command.query_async(&mut live.connection)).await.ok()?;
+            tokio::time::timeout(PATIENCE, command.query_async(&mut *live.connection)).await.ok()?;
         match beat {
             Ok(replicas) => Some(replicas),
             Err(error) => {
@@ -73,7 +73,7 @@ impl Presence {
         let mut command = redis::cmd("ZREM");
         command.arg(self.key()).arg(&self.id);
         // Its last beat is forgotten in any case.
-        let _ = tokio::time::timeout(PATIENCE, command.query_async::<()>(&mut live.connection)).await;
+        let _ = tokio::time::timeout(PATIENCE, command.query_async::<()>(&mut *live.connection)).await;
     }
 
     /// `<prefix>tg1:{0}:replicas`: in a Cluster it lies where the first bucket does.

@@ -49,8 +49,12 @@ fn meaning(error: &rustls::Error) -> Option<&'static str> {
             }
             _ => return None,
         },
-        rustls::Error::AlertReceived(AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure) => {
+        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
             "Redis asks for a client's certificate: set REDIS_TLS_CLIENT_CERT and REDIS_TLS_CLIENT_KEY"
+        }
+        rustls::Error::AlertReceived(AlertDescription::HandshakeFailure) => {
+            "Redis asks for a client's certificate (set REDIS_TLS_CLIENT_CERT and REDIS_TLS_CLIENT_KEY), or its own has a \
+             key that can't be checked, such as one of P-521 (make one of P-256, as docs/migrating.md has it)"
         }
         rustls::Error::AlertReceived(AlertDescription::CertificateExpired) => {
             "Redis refuses the certificate of REDIS_TLS_CLIENT_CERT: it has expired"

@@ -55,6 +55,6 @@ impl Room {
 }
 
 async fn evicted(mut live: Live) -> RedisResult<Option<u64>> {
-    let info: String = redis::cmd("INFO").arg("stats").query_async(&mut live.connection).await?;
+    let info: String = redis::cmd("INFO").arg("stats").query_async(&mut *live.connection).await?;
     Ok(info.lines().find_map(|line| line.strip_prefix("evicted_keys:")?.trim().parse().ok()))
 }

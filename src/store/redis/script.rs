@@ -1,8 +1,8 @@
 //! The Lua that decides inside Redis, and how it is called. What is asked and answered is `batch`'s matter.
 
-use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{Arg, Cmd, RedisError, RedisResult, Value};
 
+use super::connection::Connection;
 use super::dial::failed;
 
 /// The files of the script, each named in the one before it that it goes into: Redis takes one text, readers want parts.
@@ -28,8 +28,20 @@ impl Script {
         Script { inner: redis::Script::new(&whole), text: whole }
     }
 
-    pub(super) async fn load(&self, connection: &mut impl ConnectionLike) -> RedisResult<()> {
-        self.inner.load_async(connection).await.map(drop)
+    /// Has the script run as for a batch whose deadline is long past: it charges nothing and answers with Redis' clock, in
+    /// µs. From then on Redis knows the script, and it is known to run there. (TIME would do for the clock, but a proxy
+    /// answers that by its own.) `route` is a key of the node, by which a proxy finds it.
+    pub(super) async fn clock(&self, connection: &Connection, route: Option<&str>) -> RedisResult<u64> {
+        const NOW_AND_DEADLINE: [f64; 2] = [0.0, 1.0];
+        let mut cmd = self.call(route.iter().len(), 64);
+        route.iter().for_each(|key| _ = cmd.arg(key));
+        cmd.arg(&NOW_AND_DEADLINE.map(f64::to_le_bytes).concat()[..]).arg("");
+        match self.run(connection.clone(), cmd).await.0? {
+            Value::BulkString(now) if now.len() == 8 => {
+                Ok(f64::from_le_bytes(now.try_into().expect("it has 8 bytes")) as u64)
+            }
+            other => Err(failed(format!("unexpected answer to the script: {other:?}"))),
+        }
     }
 
     /// The beginning of a call; keys and arguments follow. redis-rs' own invocation keeps a vector per argument.
@@ -41,7 +53,7 @@ impl Script {
 
     /// Sends a call. A Redis that forgot the script (SCRIPT FLUSH, a failover) did nothing, and is asked once more. The
     /// second part of the answer says whether that was so.
-    pub(super) async fn run(&self, mut connection: MultiplexedConnection, cmd: Cmd) -> (RedisResult<Value>, bool) {
+    pub(super) async fn run(&self, mut connection: Connection, cmd: Cmd) -> (RedisResult<Value>, bool) {
         let answer = connection.send_packed_command(&cmd).await.and_then(Value::extract_error);
         if !answer.as_ref().is_err_and(is_unknown_script) {
             return (answer, false);
@@ -65,11 +77,7 @@ impl Script {
     }
 
     /// As [`Script::run`], to a node that is just taking the slot over.
-    pub(super) async fn run_asking(
-        &self,
-        mut connection: MultiplexedConnection,
-        cmd: Cmd,
-    ) -> (RedisResult<Value>, bool) {
+    pub(super) async fn run_asking(&self, mut connection: Connection, cmd: Cmd) -> (RedisResult<Value>, bool) {
         let answer = send_asking(&mut connection, &cmd).await;
         if !answer.as_ref().is_err_and(is_unknown_script) {
             return (answer, false);
@@ -79,7 +87,7 @@ impl Script {
 }
 
 /// Without ASKING the node would send us back to the one that the slot still belongs to.
-async fn send_asking(connection: &mut MultiplexedConnection, cmd: &Cmd) -> RedisResult<Value> {
+async fn send_asking(connection: &mut Connection, cmd: &Cmd) -> RedisResult<Value> {
     let mut pipe = redis::pipe();
     pipe.cmd("ASKING").add_command(cmd.clone());
     match connection.send_packed_commands(&pipe, 0, 2).await?.pop() {

@@ -104,7 +104,7 @@ impl fmt::Display for Address {
 /// Files are read again at each connection, so that a renewed certificate needs no restart.
 #[derive(Clone, Debug, Default)]
 pub struct Tls {
-    /// Instead of the public roots.
+    /// Instead of the system's authorities.
     pub ca_file: Option<PathBuf>,
     /// With its key: how this client shows who it is (mTLS).
     pub certificate_file: Option<PathBuf>,

@@ -5,11 +5,11 @@
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use rand::Rng as _;
-use redis::aio::MultiplexedConnection;
 use redis::cluster_routing::Slot;
 use redis::{Pipeline, PushInfo, PushKind, RedisError, RedisResult, Value};
 use tokio::sync::{Notify, mpsc, watch};
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::cluster::{Range, SLOTS, first_map, read_map, redirected};
+use super::connection::Connection;
 use super::dial::{self, Target, failed};
 use super::faults::{self, Extent};
 use super::settings::{Address, RedisSettings, Topology};
@@ -54,10 +55,12 @@ struct Inner {
     /// Where to connect, one after the other; outside a Cluster there is one.
     targets: Vec<Target>,
     /// Where the channel is heard; outside a Cluster also where everything is asked.
-    live: watch::Sender<Option<MultiplexedConnection>>,
+    live: watch::Sender<Option<Connection>>,
     /// The connection is of no use: make another.
     complaint: Notify,
     nodes: Option<Nodes>,
+    /// The log says that the channel can't be heard.
+    was_deaf: AtomicBool,
 }
 
 /// Of a Cluster.
@@ -65,7 +68,7 @@ struct Nodes {
     seeds: Vec<Address>,
     numbers: HashMap<Slot, u16>,
     map: Mutex<Vec<Range>>,
-    connections: Mutex<HashMap<Address, MultiplexedConnection>>,
+    connections: Mutex<HashMap<Address, Connection>>,
 }
 
 impl Side {
@@ -91,7 +94,14 @@ impl Side {
             _ => None,
         };
         let live = watch::Sender::new(None);
-        let side = Side(Arc::new(Inner { settings, targets, live, complaint: Notify::new(), nodes }));
+        let side = Side(Arc::new(Inner {
+            settings,
+            targets,
+            live,
+            complaint: Notify::new(),
+            nodes,
+            was_deaf: AtomicBool::new(false),
+        }));
         let inner = Arc::clone(&side.0);
         tasks.spawn(async move {
             stop.run_until_cancelled(inner.keep(channel.as_deref(), &said)).await;
@@ -192,11 +202,19 @@ impl Inner {
         &self,
         target: &Target,
         channel: Option<&str>,
-    ) -> RedisResult<(MultiplexedConnection, mpsc::UnboundedReceiver<PushInfo>)> {
+    ) -> RedisResult<(Connection, mpsc::UnboundedReceiver<PushInfo>)> {
         let (pushed, pushes) = mpsc::unbounded_channel();
         let mut connection = dial::dial(target, &self.settings, pushed).await?;
-        if let Some(channel) = channel {
-            connection.subscribe(channel).await?;
+        if let Some(channel) = channel
+            && let Err(error) = connection.listen(channel).await
+        {
+            // A proxy, or a user without the right: changes are then found when they are next looked for.
+            if error.code().is_none() || is_of_node(&error) {
+                return Err(error);
+            }
+            if !self.was_deaf.swap(true, Relaxed) {
+                tracing::warn!(redis = %target, %error, "can't hear of changes to overrides, so they are looked for every second");
+            }
         }
         Ok((connection, pushes))
     }
@@ -277,7 +295,7 @@ impl Nodes {
         found.ok_or_else(|| failed(format!("no node has slot {slot}")))
     }
 
-    async fn connection(&self, address: &Address, settings: &RedisSettings) -> RedisResult<MultiplexedConnection> {
+    async fn connection(&self, address: &Address, settings: &RedisSettings) -> RedisResult<Connection> {
         if let Some(connection) = self.connections.lock().get(address) {
             return Ok(connection.clone());
         }
@@ -293,7 +311,7 @@ fn is_of_node(error: &RedisError) -> bool {
 }
 
 /// To a node that is just taking the slot over: without ASKING before each command it would send us back.
-async fn ask_asking(connection: &mut MultiplexedConnection, pipe: &Pipeline) -> RedisResult<Vec<Value>> {
+async fn ask_asking(connection: &mut Connection, pipe: &Pipeline) -> RedisResult<Vec<Value>> {
     let mut asking = redis::pipe();
     for cmd in pipe.cmd_iter() {
         asking.cmd("ASKING").add_command(cmd.clone());

@@ -1,6 +1,6 @@
 //! What the Redis store counts about itself: plain atomics, which the metrics read. It knows no metric names.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
@@ -45,6 +45,8 @@ pub struct Tally {
     pub mismatches: Count,
     /// How, if the last connection found so.
     pub(super) mismatch: Mutex<Option<Mismatch>>,
+    /// The last connection was found to lead to several servers, and is therefore not used.
+    pub(super) is_several: AtomicBool,
     /// Charges of a request over several buckets or Redis that were given back: a later part denied it, or failed, or its
     /// caller has gone.
     pub refunds: Count,

@@ -60,14 +60,18 @@ impl Authority {
         [self.file(&file("pem")), self.file(&file("key"))]
     }
 
+    /// Signs a certificate as one does who gives no extensions: it is of version 1, and has no alternative names.
+    pub(crate) fn sign_version_1(&self, name: &str) -> [PathBuf; 2] {
+        let file = |extension: &str| format!("{name}.{extension}");
+        self.openssl(&["req", "-keyout", &file("key"), "-out", &file("csr"), "-subj", &format!("/CN={name}")]);
+        let signing = ["x509", "-req", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2"];
+        self.openssl(&[&signing[..], &["-in", &file("csr"), "-out", &file("pem")]].concat());
+        [self.file(&file("pem")), self.file(&file("key"))]
+    }
+
     fn openssl(&self, args: &[&str]) {
-        let mut command = Command::new("openssl");
-        command.args(args).current_dir(self.dir.path()).stdout(Stdio::null());
-        if args[0] == "req" {
-            command.args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
-        }
-        let output = command.output().expect("openssl is installed");
-        assert!(output.status.success(), "openssl {args:?}:\n{}", String::from_utf8_lossy(&output.stderr));
+        let key: &[&str] = if args[0] == "req" { &new_key("P-256") } else { &[] };
+        openssl(self.dir.path(), &[args, key].concat());
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
@@ -78,6 +82,35 @@ impl Authority {
     pub(crate) fn pem(&self) -> Vec<u8> {
         std::fs::read(self.file("ca.pem")).expect("it was made")
     }
+}
+
+fn new_key(curve: &str) -> [&str; 5] {
+    let curve = if curve == "P-256" { "ec_paramgen_curve:P-256" } else { "ec_paramgen_curve:P-521" };
+    ["-newkey", "ec", "-pkeyopt", curve, "-nodes"]
+}
+
+/// What `openssl req -x509` makes: a certificate that signs itself and calls itself an authority, with its key.
+pub(crate) fn self_signed(folder: &Path, name: &str, names: &str, curve: &str) -> [PathBuf; 2] {
+    let [certificate, key] = ["pem", "key"].map(|extension| format!("{name}.{extension}"));
+    let (subject, names) = (format!("/CN={name}"), format!("subjectAltName={names}"));
+    let what =
+        ["req", "-x509", "-days", "2", "-keyout", &key, "-out", &certificate, "-subj", &subject, "-addext", &names];
+    openssl(folder, &[&what[..], &new_key(curve)].concat());
+    [folder.join(certificate), folder.join(key)]
+}
+
+/// Locks the key `name`.key of a folder with a passphrase, and returns where the locked one is.
+pub(crate) fn encrypted(folder: &Path, key: &Path) -> PathBuf {
+    let locked = folder.join("locked.key");
+    let files = [key, &locked].map(|file| file.to_str().expect("temporary paths are text"));
+    openssl(folder, &["pkcs8", "-topk8", "-in", files[0], "-out", files[1], "-passout", "pass:secret"]);
+    locked
+}
+
+pub(crate) fn openssl(folder: &Path, args: &[&str]) {
+    let mut command = Command::new("openssl");
+    let output = command.args(args).current_dir(folder).stdout(Stdio::null()).output().expect("openssl is installed");
+    assert!(output.status.success(), "openssl {args:?}:\n{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Puts files into a folder as a careful tool does: each whole, by a rename.

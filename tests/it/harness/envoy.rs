@@ -18,6 +18,28 @@ pub(crate) enum OnFailure {
     Deny,
 }
 
+/// As its documentation has it.
+const REDIS_PROXY: &str = "
+admin: {address: {socket_address: {address: 127.0.0.1, port_value: 0}}}
+static_resources:
+  listeners:
+  - name: redis
+    address: {socket_address: {address: 127.0.0.1, port_value: 0}}
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.redis_proxy
+        typed_config:
+          '@type': type.googleapis.com/envoy.extensions.filters.network.redis_proxy.v3.RedisProxy
+          stat_prefix: redis
+          settings: {op_timeout: 5s}
+          prefix_routes: {catch_all_route: {cluster: redis}}
+  clusters:
+  - name: redis
+    type: STATIC
+    lb_policy: MAGLEV
+    load_assignment: {cluster_name: redis, endpoints: [{lb_endpoints: []}]}
+";
+
 pub(crate) struct Envoy {
     _process: Process,
     _dir: TempDir,
@@ -86,6 +108,15 @@ impl Envoy {
         let resources = &mut config["static_resources"];
         resources["listeners"][0]["address"] = address(anywhere);
         place(&mut resources["clusters"], &[("now", &[now]), ("tollgate", &[tollgate])]);
+        Envoy::start_placed(&config).await
+    }
+
+    /// As a proxy of Redis: each command goes to one of these ports, by its first key.
+    pub(crate) async fn before_redis(ports: &[u16]) -> Envoy {
+        let mut config: Value = yaml_serde::from_str(REDIS_PROXY).expect("plain YAML");
+        let at = |port: &u16| SocketAddr::from(([127, 0, 0, 1], *port));
+        let at: Vec<SocketAddr> = ports.iter().map(at).collect();
+        place(&mut config["static_resources"]["clusters"], &[("redis", &at)]);
         Envoy::start_placed(&config).await
     }
 

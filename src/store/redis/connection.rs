@@ -1,0 +1,139 @@
+//! One connection to one server that speaks Redis' protocol, and what it pushes: in RESP3 over the same socket; in RESP2,
+//! where a server refuses RESP3, over a second one. What is asked over it is not known here.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use parking_lot::Mutex;
+use redis::aio::{MultiplexedConnection, PubSub};
+use redis::{
+    AsyncConnectionConfig, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, RedisError,
+    RedisResult, Value,
+};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::settings::{Address, Tls};
+use super::socket;
+
+/// Where it leads, and how.
+#[derive(Clone)]
+pub(super) struct Way {
+    pub address: Address,
+    pub tls: Option<Tls>,
+    /// Who asks, and which database is meant. Its protocol is set here.
+    pub info: RedisConnectionInfo,
+}
+
+/// A connection, closed with its last clone.
+#[derive(Clone)]
+pub(super) struct Connection {
+    asked: MultiplexedConnection,
+    kept: Arc<Kept>,
+}
+
+/// What all clones share.
+struct Kept {
+    way: Way,
+    protocol: ProtocolVersion,
+    pushed: mpsc::UnboundedSender<PushInfo>,
+    /// Reads and writes, also while nothing is asked.
+    driver: JoinHandle<()>,
+    /// Of RESP2: what listens over a connection of its own.
+    listener: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.driver.abort();
+        self.listener.lock().iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl Connection {
+    /// Connects and greets: in RESP3, or in RESP2 where that is refused. `pushed` is told what the channels bring, and of
+    /// the end of the connection, even while nothing is being asked.
+    pub(super) async fn open(way: Way, pushed: mpsc::UnboundedSender<PushInfo>) -> RedisResult<Connection> {
+        match Connection::speaking(ProtocolVersion::RESP3, way.clone(), pushed.clone()).await {
+            Err(error) if knows_no_resp3(&error) => Connection::speaking(ProtocolVersion::RESP2, way, pushed).await,
+            opened => opened,
+        }
+    }
+
+    async fn speaking(
+        protocol: ProtocolVersion,
+        mut way: Way,
+        pushed: mpsc::UnboundedSender<PushInfo>,
+    ) -> RedisResult<Connection> {
+        way.info = way.info.set_protocol(protocol);
+        let socket = socket::open(&way.address, way.tls.as_ref()).await?;
+        // Deadlines are kept by the lane, for a request's time includes its wait for a batch; a second timer would cost.
+        let mut config = AsyncConnectionConfig::new()
+            .set_response_timeout(None)
+            .set_pipeline_buffer_size(1024)
+            .set_write_backpressure_boundary(64 * 1024);
+        if protocol == ProtocolVersion::RESP3 {
+            config = config.set_push_sender(pushed.clone());
+        }
+        let (asked, driven) = MultiplexedConnection::new_with_config(&way.info, socket, config).await?;
+        let told = pushed.clone();
+        let driver = tokio::spawn(async move {
+            driven.await;
+            say_ended(&told);
+        });
+        let kept = Kept { way, protocol, pushed, driver, listener: Mutex::default() };
+        Ok(Connection { asked, kept: Arc::new(kept) })
+    }
+
+    /// Has the messages of `channel` pushed from now on, or says why they can't be heard.
+    pub(super) async fn listen(&mut self, channel: &str) -> RedisResult<()> {
+        let Kept { way, protocol, pushed, listener, .. } = &*self.kept;
+        if *protocol == ProtocolVersion::RESP3 {
+            return self.asked.subscribe(channel).await;
+        }
+        let socket = socket::open(&way.address, way.tls.as_ref()).await?;
+        let mut listening = PubSub::new(&way.info, socket).await?;
+        listening.subscribe(channel).await?;
+        let pushed = pushed.clone();
+        let task = tokio::spawn(async move {
+            let mut messages = listening.into_on_message();
+            while let Some(message) = messages.next().await {
+                let channel = Value::BulkString(message.get_channel_name().into());
+                let data = vec![channel, Value::BulkString(message.get_payload_bytes().into())];
+                let _ = pushed.send(PushInfo { kind: PushKind::Message, data });
+            }
+            // Nobody listens any more: that ends the whole connection.
+            say_ended(&pushed);
+        });
+        if let Some(before) = listener.lock().replace(task) {
+            before.abort();
+        }
+        Ok(())
+    }
+}
+
+/// Whoever has gone needn't hear it.
+fn say_ended(pushed: &mpsc::UnboundedSender<PushInfo>) {
+    let _ = pushed.send(PushInfo { kind: PushKind::Disconnection, data: Vec::new() });
+}
+
+/// Whether it was the greeting in RESP3 that was refused: an old or a renamed HELLO, or a proxy without RESP3.
+fn knows_no_resp3(error: &RedisError) -> bool {
+    let is_unknown = || error.detail().is_some_and(|detail| detail.to_ascii_lowercase().contains("unknown command"));
+    error.kind() == ErrorKind::RESP3NotSupported || error.code() == Some("NOPROTO") || is_unknown()
+}
+
+impl Deref for Connection {
+    type Target = MultiplexedConnection;
+
+    fn deref(&self) -> &MultiplexedConnection {
+        &self.asked
+    }
+}
+
+impl DerefMut for Connection {
+    fn deref_mut(&mut self) -> &mut MultiplexedConnection {
+        &mut self.asked
+    }
+}
