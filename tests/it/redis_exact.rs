@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tollgate::limit::{Algorithm, Entry, Limit, Unit, UnixMicros};
 use tollgate::store::redis::{Address, Redis, RedisSettings, Topology};
-use tollgate::store::{Ask, Gate, Key, Store, key};
+use tollgate::store::{Ask, Gate, Key, Store, StoreError, key};
 
 use crate::harness::eventually;
 use crate::redis_server::{RedisCluster, RedisServer};
@@ -291,6 +291,57 @@ async fn node_that_fails_while_it_takes_a_slot_over_is_not_taken_for_the_one_tha
     }
     asking.await.expect_err("the node has gone");
     assert!(admitted(&redis, &[("alice", max)]).await, "the other goes on");
+}
+
+/// How often the nodes were asked for the map of slots.
+fn maps_read(nodes: &[&RedisServer]) -> u64 {
+    let calls = |node: &&RedisServer| {
+        let stats = node.cli(&["info", "commandstats"]);
+        let line = stats.lines().find_map(|line| line.strip_prefix("cmdstat_cluster|slots:calls="));
+        line.map_or(0, |line| line.split(',').next().and_then(|calls| calls.parse::<u64>().ok()).expect("a number"))
+    };
+    nodes.iter().map(calls).sum()
+}
+
+/// A batch is on its way to a node that falls silent, and its bucket goes to another meanwhile.
+#[tokio::test]
+async fn the_silence_of_the_node_that_lost_a_slot_is_not_held_against_the_one_that_has_it_now() {
+    let cluster = RedisCluster::start();
+    for node in &cluster.nodes {
+        node.cli(&["config", "set", "cluster-node-timeout", "60000"]);
+    }
+    let redis = store(RedisSettings { timeouts_max: 1, ..of_cluster(&cluster) }).await;
+    let max = limit(1_000, Algorithm::SlidingWindow);
+    let (slot, from, to) = way_of(&cluster, "alice");
+    let third = (from + 2) % 3;
+    let other = (0u32..).map(|nth| format!("u{nth}")).find(|user| way_of(&cluster, user).1 == to).expect("some user");
+    assert!(admitted(&redis, &[("alice", max)]).await && admitted(&redis, &[(&other, max)]).await);
+
+    cluster.nodes[from].freeze();
+    let batches = redis.tally().batches.get();
+    let deadline = Instant::now() + Duration::from_secs(2);
+    let asked = tokio::spawn({
+        let redis = redis.clone();
+        async move {
+            let entries = [Entry { key: "user", value: "alice" }];
+            redis.apply(&[ask(&entries, max, 1)], Gate::default(), deadline).await
+        }
+    });
+    eventually("it is on its way", || async { (redis.tally().batches.get() > batches).then_some(()) }).await;
+    let living = [&cluster.nodes[to], &cluster.nodes[third]];
+    for (slot, owner) in [(slot, living[0]), (way_of(&cluster, &other).0, living[1])] {
+        let id = owner.cli(&["cluster", "myid"]);
+        living.iter().for_each(|node| _ = node.cli(&["cluster", "setslot", &slot.to_string(), "node", &id]));
+    }
+    // Who is sent elsewhere has the map read again, and that says where alice's bucket is.
+    let before = maps_read(&living);
+    assert!(admitted(&redis, &[(&other, max)]).await);
+    eventually("the map is read", || async { (maps_read(&living) > before).then_some(()) }).await;
+    assert!(matches!(asked.await.unwrap(), Err(StoreError::Timeout(_))), "the old node is silent");
+    let until = Instant::now() + Duration::from_millis(300);
+    while Instant::now() < until {
+        assert!(admitted(&redis, &[("alice", max)]).await, "the new node answers");
+    }
 }
 
 #[tokio::test]

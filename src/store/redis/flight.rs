@@ -19,6 +19,10 @@ pub(super) struct Flight {
     pub batch: Batch,
     pub waiting: Vec<Waiter>,
     pub sent: Instant,
+    /// What it flies over: a link and which of its connections (of a node that takes a slot over, 0: which one is known only
+    /// once it has left). The lane may be pointed at another node meanwhile, about which this flight says nothing.
+    pub link: Arc<Link>,
+    pub epoch: u64,
     /// Of the denials, when it was sent.
     pub generation: u64,
     pub reply: Reply,
@@ -33,9 +37,16 @@ impl Flight {
         self.waiting.first().is_some_and(|alone| alone.ask.is_some())
     }
 
-    /// The link that it flies over, where the lane's is `own`.
-    pub(super) fn link<'a>(&'a self, own: Option<&'a Arc<Link>>) -> Option<&'a Arc<Link>> {
-        self.waiting.first().and_then(|alone| alone.ask.as_ref()).or(own)
+    /// Whether it flies over this connection of this link.
+    pub(super) fn is_over(&self, link: &Arc<Link>, epoch: u64) -> bool {
+        !self.is_asking() && Arc::ptr_eq(&self.link, link) && self.epoch == epoch
+    }
+
+    /// Opens the circuit breaker of the node that it flew to, if that is still connected as it was.
+    pub(super) fn complain(&self, cause: &str) {
+        if !self.is_asking() {
+            self.link.complain(self.epoch, cause);
+        }
     }
 
     /// Tells of the flight in each trace that it is a part of.

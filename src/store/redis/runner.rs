@@ -103,17 +103,24 @@ impl Runner {
         }
     }
 
-    /// Takes up the link's present connection. What flew over an old one can't be answered any more.
+    /// Takes up the link's present connection. What flew over an old one of it can't be answered any more; what flies to
+    /// another node can.
     fn reconnect(&mut self) {
-        self.disconnect("the connection was lost");
+        const WHY: &str = "the connection was lost";
         let live = self.changes.borrow_and_update().clone();
-        self.connection = live.map(|live| {
-            let clock = RedisClock::new(live.clock);
-            (live, clock)
-        });
-        if self.connection.is_none() {
-            self.lane.fail_all("the connection was lost");
+        let is_own = |flight: &Flight| {
+            !flight.is_asking() && self.link.as_ref().is_some_and(|link| Arc::ptr_eq(&flight.link, link))
+        };
+        let (lost, flying): (Vec<_>, Vec<_>) = std::mem::take(&mut self.flights).into_iter().partition(is_own);
+        self.flights = flying;
+        for flight in lost {
+            flight.trace(Some(WHY));
+            self.fail(flight.waiting, WHY);
         }
+        if self.connection.take().is_some() || live.is_none() {
+            self.lane.fail_all(WHY);
+        }
+        self.connection = live.map(known);
     }
 
     /// Takes up the lane's present link. Those who wait go on waiting; what flies may still be answered.
@@ -129,26 +136,15 @@ impl Runner {
         }
         self.changes = changes_of(link.as_deref());
         self.link = link;
-        let live = self.changes.borrow_and_update().clone();
-        self.connection = live.map(|live| {
-            let clock = RedisClock::new(live.clock);
-            (live, clock)
-        });
-    }
-
-    fn disconnect(&mut self, why: &str) {
-        for flight in std::mem::take(&mut self.flights) {
-            flight.trace(Some(why));
-            self.fail(flight.waiting, why);
-        }
-        if self.connection.take().is_some() {
-            self.lane.fail_all(why);
-        }
+        self.connection = self.changes.borrow_and_update().clone().map(known);
     }
 
     /// Sends what may leave: anything if nothing is on its way, else only full batches, for a far Redis.
     fn take_off(&mut self) {
-        while let Some((live, clock)) = self.connection.as_ref().filter(|_| !self.is_lost) {
+        while let (Some((live, clock)), Some(own)) = (&self.connection, &self.link) {
+            if self.is_lost {
+                return;
+            }
             let backlog = self.lane.backlog();
             let under_way = self.flights.iter().filter(|flight| !flight.is_given_up).count();
             if backlog.is_empty || (under_way > 0 && !(backlog.is_full_batch && under_way < self.in_flight_max)) {
@@ -196,24 +192,27 @@ impl Runner {
                     })
                 }
             };
+            let (link, epoch) = match &first.ask {
+                None => (own.clone(), live.epoch),
+                Some(link) => (link.clone(), 0),
+            };
             waiting.iter_mut().for_each(|waiting| waiting.sent());
             let generation = self.denials.generation();
             self.busy_poll.sent(waiting.len(), clock::instant());
-            self.flights.push(Flight { batch, waiting, sent, generation, reply, is_given_up: false });
+            self.flights.push(Flight { batch, waiting, sent, link, epoch, generation, reply, is_given_up: false });
         }
     }
 
     fn land(&mut self, nth: usize, (outcome, was_loaded): (RedisResult<Value>, bool)) {
         let flight = self.flights.swap_remove(nth);
         self.busy_poll.answered(clock::instant());
-        let link = flight.link(self.link.as_ref());
         if was_loaded {
             self.tally.script_loads.add(1);
-            link.iter().for_each(|link| link.forgot_the_script());
+            flight.link.forgot_the_script();
         }
         flight.trace(outcome.as_ref().err().map(RedisError::to_string).as_deref());
         if outcome.as_ref().err().is_none_or(|error| error.code().is_some()) {
-            link.iter().for_each(|link| link.answered());
+            flight.link.answered();
         }
         match outcome {
             Ok(Value::BulkString(bytes)) => self.deliver(flight, &bytes),
@@ -223,14 +222,17 @@ impl Runner {
     }
 
     fn deliver(&mut self, flight: Flight, bytes: &[u8]) {
-        let is_asking = flight.is_asking();
+        let is_of_here = match (&self.link, &self.connection) {
+            (Some(link), Some((live, _))) => flight.is_over(link, live.epoch),
+            _ => false,
+        };
         let Flight { batch, mut waiting, sent, generation, .. } = flight;
         let Some(reply) = batch.read(bytes) else {
             return self.refuse(waiting, "an answer of the wrong length");
         };
         let when = When { sent, heard: Instant::now(), generation };
         if let Some((_, clock)) = &mut self.connection
-            && !is_asking
+            && is_of_here
             && waiting.first().is_some_and(|first| first.request.now == 0)
         {
             clock.learn(reply.now, sent, when.heard);
@@ -300,33 +302,27 @@ impl Runner {
     fn judge(&mut self, mut flight: Flight, error: &RedisError) {
         let extent = error.code().map(|_| faults::class_of(error).extent);
         if extent.is_some() {
-            flight.link(self.link.as_ref()).iter().for_each(|link| link.name(error));
+            flight.link.name(error);
             flight.waiting.iter_mut().for_each(|waiting| waiting.unsent());
         }
-        let is_own = !flight.is_asking();
+        match error.code() {
+            Some(code) if extent == Some(Extent::Node) => flight.complain(code),
+            // The connection broke, so what Redis did is unknown.
+            None => flight.complain(&error.to_string()),
+            Some(_) => {}
+        }
         let Flight { mut waiting, .. } = flight;
         match error.code() {
             Some("MOVED") if self.guide.is_some() => self.lose(waiting, error),
             Some("ASK" | "TRYAGAIN") if self.guide.is_some() && waiting.len() == 1 => self.ask(waiting, error),
-            Some(code) if extent == Some(Extent::Node) => {
-                if is_own {
-                    self.complain(code);
-                }
-                self.fail(waiting, &error.to_string());
-            }
+            Some(_) if extent == Some(Extent::Node) => self.fail(waiting, &error.to_string()),
             Some(_) if extent == Some(Extent::Moment) => self.refuse(waiting, &error.to_string()),
             Some(_) if waiting.len() > 1 => {
                 waiting.iter_mut().for_each(|waiting| waiting.alone = true);
                 self.lane.put_back(waiting);
             }
             Some(_) => self.refuse(waiting, &error.to_string()),
-            // The connection broke, so what Redis did is unknown.
-            None => {
-                if is_own {
-                    self.complain(&error.to_string());
-                }
-                self.fail(waiting, &error.to_string());
-            }
+            None => self.fail(waiting, &error.to_string()),
         }
     }
 
@@ -363,7 +359,6 @@ impl Runner {
         self.is_timer_set = false;
         let now = Instant::now();
         self.lane.expire(now);
-        let mut is_silent = false;
         for flight in self.flights.iter_mut().filter(|flight| !flight.is_given_up) {
             for waiting in &mut flight.waiting {
                 if waiting.deadline <= now && waiting.answer.is_some() {
@@ -373,13 +368,15 @@ impl Runner {
             }
             if flight.waiting.iter().all(|waiting| waiting.answer.is_none()) {
                 flight.is_given_up = true;
-                let is_own = !flight.is_asking();
-                is_silent |= is_own && self.link.iter().any(|link| link.unanswered(flight.sent, now));
+                if !flight.is_asking() && flight.link.unanswered(flight.sent, now) {
+                    flight.complain("it does not answer in time");
+                }
             }
         }
-        if is_silent {
-            self.complain("it does not answer in time");
-        }
+        // Of a node that the lane has left nobody needs a late answer, and a flight keeps its connection.
+        let own = self.link.clone();
+        let is_left = |flight: &Flight| own.as_ref().is_none_or(|own| !Arc::ptr_eq(&flight.link, own));
+        self.flights.retain(|flight| !(flight.is_given_up && is_left(flight)));
     }
 
     fn set_timer(&mut self) {
@@ -390,12 +387,6 @@ impl Runner {
         if !self.is_timer_set || soonest < self.timer.deadline() {
             self.timer.as_mut().reset(soonest);
             self.is_timer_set = true;
-        }
-    }
-
-    fn complain(&self, cause: &str) {
-        if let (Some((live, _)), Some(link)) = (&self.connection, &self.link) {
-            link.complain(live.epoch, cause);
         }
     }
 
@@ -419,6 +410,12 @@ impl Drop for Runner {
     fn drop(&mut self) {
         self.lane.close();
     }
+}
+
+/// A connection, with what is known of its Redis' clock when it is new.
+fn known(live: Live) -> (Live, RedisClock) {
+    let clock = RedisClock::new(live.clock);
+    (live, clock)
 }
 
 /// Of no link there is never news, until the lane is pointed at one.
