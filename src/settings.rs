@@ -65,8 +65,6 @@ pub struct Settings {
 pub struct RulesSettings {
     /// Files and directories that rules are read from.
     pub paths: Vec<PathBuf>,
-    /// A symlink whose swap means new rules (RUNTIME_ROOT where RUNTIME_WATCH_ROOT is true).
-    pub swapped_root: Option<PathBuf>,
     pub ignore_dotfiles: bool,
     pub merge_domains: bool,
     pub poll: Duration,
@@ -202,25 +200,25 @@ impl Settings {
 }
 
 fn rules(flags: &Flags, read: &mut Reader) -> RulesSettings {
-    let watch_root = read.or("RUNTIME_WATCH_ROOT", &flags.runtime_watch_root, true, parse::boolean);
+    // Any swap above the rules is seen, so there is nothing to choose; but what can't be read is named.
+    read.or("RUNTIME_WATCH_ROOT", &flags.runtime_watch_root, true, parse::boolean);
     let runtime =
         [&flags.runtime_root, &flags.runtime_subdirectory, &flags.runtime_appdirectory, &flags.runtime_watch_root];
     let runtime = runtime.into_iter().any(|flag| set(flag).is_some());
     let given: Vec<PathBuf> = flags.rules.iter().filter(|path| !path.is_empty()).map(PathBuf::from).collect();
     let root = PathBuf::from(set(&flags.runtime_root).unwrap_or("/srv/runtime_data/current"));
-    let (paths, swapped_root) = if !given.is_empty() {
-        (given, None)
+    let paths = if !given.is_empty() {
+        given
     } else if runtime {
         let directory = root
             .join(set(&flags.runtime_subdirectory).unwrap_or_default())
             .join(set(&flags.runtime_appdirectory).unwrap_or("config"));
-        (vec![directory], watch_root.then_some(root))
+        vec![directory]
     } else {
-        (vec![PathBuf::from("config")], None)
+        vec![PathBuf::from("config")]
     };
     RulesSettings {
         paths,
-        swapped_root,
         ignore_dotfiles: read.or("RUNTIME_IGNOREDOTFILES", &flags.runtime_ignoredotfiles, false, parse::boolean),
         merge_domains: read.or("MERGE_DOMAIN_CONFIG", &flags.merge_domain_config, false, parse::boolean),
         poll: read.or("TOLLGATE_RULES_POLL", &flags.rules_poll, Duration::from_secs(30), parse::duration),

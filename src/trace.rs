@@ -76,7 +76,6 @@ pub enum Kind {
 pub enum Value {
     Text(String),
     Int(i64),
-    Bool(bool),
 }
 
 type Attributes = Vec<(&'static str, Value)>;
@@ -191,10 +190,6 @@ impl Span {
 
     pub fn set_int(&mut self, key: &'static str, value: i64) {
         self.attributes.push((key, Value::Int(value)));
-    }
-
-    pub fn set_bool(&mut self, key: &'static str, value: bool) {
-        self.attributes.push((key, Value::Bool(value)));
     }
 
     pub fn set_text(&mut self, key: &'static str, value: impl Into<String>) {

@@ -47,7 +47,6 @@ fn runtime_directories_are_joined_and_given_rules_beat_them() {
         flags.runtime_subdirectory = text("ratelimit");
     });
     assert_eq!(settings.rules.paths, [PathBuf::from("/data/ratelimit/config")]);
-    assert_eq!(settings.rules.swapped_root, Some(PathBuf::from("/data")));
     let settings = resolved(|flags| {
         flags.runtime_root = text("/data");
         flags.rules = vec!["a.yaml".into(), "b".into()];
@@ -293,7 +292,6 @@ fn without_stats_nothing_is_served_or_sent() {
 fn any_runtime_variable_means_the_references_directories() {
     let settings = resolved(|flags| flags.runtime_watch_root = text("false"));
     assert_eq!(settings.rules.paths, [PathBuf::from("/srv/runtime_data/current/config")]);
-    assert_eq!(settings.rules.swapped_root, None);
 }
 
 #[test]

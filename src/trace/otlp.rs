@@ -99,7 +99,7 @@ pub(super) struct KeyValue {
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct AnyValue {
-    #[prost(oneof = "Any", tags = "1, 2, 3")]
+    #[prost(oneof = "Any", tags = "1, 3")]
     pub value: Option<Any>,
 }
 
@@ -107,8 +107,6 @@ pub(super) struct AnyValue {
 pub(super) enum Any {
     #[prost(string, tag = "1")]
     Text(String),
-    #[prost(bool, tag = "2")]
-    Bool(bool),
     #[prost(int64, tag = "3")]
     Int(i64),
 }
@@ -156,7 +154,6 @@ fn any(value: &Value) -> Option<AnyValue> {
     match value {
         Value::Text(value) => text(value.clone()),
         Value::Int(value) => Some(AnyValue { value: Some(Any::Int(*value)) }),
-        Value::Bool(value) => Some(AnyValue { value: Some(Any::Bool(*value)) }),
     }
 }
 

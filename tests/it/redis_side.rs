@@ -8,12 +8,12 @@ use serde_json::json;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tollgate::store::{
     StoreError,
-    redis::{Address, RedisSettings, Side, Topology},
+    redis::{Address, Heard, RedisSettings, Side, Topology},
 };
 
 use crate::{
     api::{client::call, with_tokens},
-    harness::{RulesDir, eventually},
+    harness::{PATIENCE, RulesDir, eventually},
     redis_exact::of_cluster,
     redis_server::{RedisCluster, RedisServer},
     redis_twin::{settings, store},
@@ -51,6 +51,27 @@ async fn an_error_of_one_command_leaves_the_connection_and_a_silence_ends_it() {
         server.thaw();
         is_set(&side).await;
     }
+}
+
+/// Two who find the same of one connection are one complaint, and not one for the next connection too.
+#[tokio::test]
+async fn two_who_are_left_without_an_answer_end_one_connection() {
+    let server = RedisServer::start();
+    let channel = Some("news".to_owned());
+    let (side, mut heard) =
+        Side::start(Arc::new(settings(&server)), channel, &TaskTracker::new(), CancellationToken::new());
+    is_set(&side).await;
+    server.freeze();
+    let ask = one(&SET);
+    let silent = tokio::join!(side.ask(b"key", &ask), side.ask(b"key", &ask), side.ask(b"key", &ask));
+    assert!(matches!(silent, (Err(StoreError::Timeout(_)), Err(StoreError::Timeout(_)), Err(_))), "{silent:?}");
+    server.thaw();
+    for expected in [Heard::Begun, Heard::Ended, Heard::Begun] {
+        let news = tokio::time::timeout(PATIENCE, heard.recv()).await;
+        assert_eq!(news.expect("the connection is made again"), Some(expected));
+    }
+    is_set(&side).await;
+    assert!(heard.try_recv().is_err(), "the new connection stays");
 }
 
 #[tokio::test]

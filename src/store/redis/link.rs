@@ -18,7 +18,6 @@ use super::connection::Connection;
 use super::denials::Denials;
 use super::dial::{self, Target, failed};
 use super::faults::{self, Extent};
-use super::invalidation::ALL;
 use super::refused;
 use super::routing::{self, SEVERAL};
 use super::script::Script;
@@ -397,7 +396,6 @@ impl Keeper {
                     Some(PushInfo { kind: PushKind::Message, data }) => {
                         // The channel, then the counter's key.
                         match data.get(1) {
-                            Some(Value::BulkString(key)) if key == ALL => self.denials.forget_all(),
                             Some(Value::BulkString(key)) => self.denials.forget(key),
                             _ => {}
                         }

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use rand::Rng as _;
 use redis::cluster_routing::Slot;
 use redis::{Pipeline, PushInfo, PushKind, RedisError, RedisResult, Value};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -55,12 +55,20 @@ struct Inner {
     /// Where to connect, one after the other; outside a Cluster there is one.
     targets: Vec<Target>,
     /// Where the channel is heard; outside a Cluster also where everything is asked.
-    live: watch::Sender<Option<Connection>>,
-    /// The connection is of no use: make another.
-    complaint: Notify,
+    live: watch::Sender<Option<Live>>,
+    /// The latest connection, by its number, that was found to be of no use: another is made. Whoever finds the same of an
+    /// older one is late.
+    useless: watch::Sender<u64>,
     nodes: Option<Nodes>,
     /// The log says that the channel can't be heard.
     was_deaf: AtomicBool,
+}
+
+/// A connection; the first has number 1.
+#[derive(Clone)]
+struct Live {
+    connection: Connection,
+    number: u64,
 }
 
 /// Of a Cluster.
@@ -98,7 +106,7 @@ impl Side {
             settings,
             targets,
             live,
-            complaint: Notify::new(),
+            useless: watch::Sender::new(0),
             nodes,
             was_deaf: AtomicBool::new(false),
         }));
@@ -114,15 +122,17 @@ impl Side {
     /// comes alone, since the others of a pipeline are done although one is refused: [`StoreError::Refused`] then says
     /// that it was not done; any other error leaves that open.
     pub async fn ask(&self, key: &[u8], pipe: &Pipeline) -> Result<Vec<Value>, StoreError> {
+        let live = self.0.live.borrow().clone();
+        let number = live.as_ref().map_or(0, |live| live.number);
         let asked = match &self.0.nodes {
-            None => timeout(PATIENCE, self.0.ask_one(pipe)).await,
+            None => timeout(PATIENCE, self.0.ask_one(live, pipe)).await,
             Some(nodes) => timeout(PATIENCE, nodes.ask(key, pipe, &self.0)).await,
         };
         match asked {
             Ok(Ok(answers)) => Ok(answers),
-            Ok(Err(error)) => Err(self.0.judge(&error)),
+            Ok(Err(error)) => Err(self.0.judge(&error, number)),
             Err(_) => {
-                self.0.complaint.notify_one();
+                self.0.complain(number);
                 if let Some(nodes) = &self.0.nodes {
                     nodes.connections.lock().clear();
                 }
@@ -141,22 +151,32 @@ impl Side {
 }
 
 impl Inner {
-    async fn ask_one(&self, pipe: &Pipeline) -> RedisResult<Vec<Value>> {
-        let live = self.live.borrow().clone();
-        let mut connection = live.ok_or_else(|| failed("there is no connection to Redis".to_owned()))?;
+    async fn ask_one(&self, live: Option<Live>, pipe: &Pipeline) -> RedisResult<Vec<Value>> {
+        let Some(Live { mut connection, .. }) = live else {
+            return Err(failed("there is no connection to Redis".to_owned()));
+        };
         let asked = answers(connection.send_packed_commands(pipe, 0, pipe.len()).await?);
         asked.inspect_err(|error| self.name(&self.targets[0], error))
     }
 
     /// Splits an error by what the caller can do, and has a connection replaced that leads to the wrong node.
-    fn judge(&self, error: &RedisError) -> StoreError {
+    fn judge(&self, error: &RedisError, number: u64) -> StoreError {
         if error.code().is_some() && !is_of_node(error) {
             return StoreError::Refused(error.to_string());
         }
         if error.code().is_some() {
-            self.complaint.notify_one();
+            self.complain(number);
         }
         StoreError::Unreachable(error.to_string())
+    }
+
+    /// The connection `number` is of no use.
+    fn complain(&self, number: u64) {
+        self.useless.send_if_modified(|latest| {
+            let is_news = number > *latest;
+            *latest = number.max(*latest);
+            is_news
+        });
     }
 
     /// The log says once what `redis` answered.
@@ -170,14 +190,14 @@ impl Inner {
         let mut backoff = BACKOFF_MIN;
         // Each change of state is logged once, however many attempts it takes.
         let mut said_down = false;
-        for target in self.targets.iter().cycle() {
+        for (number, target) in (1..).zip(self.targets.iter().cycle()) {
             match timeout(self.settings.connect_timeout, self.connect(target, channel)).await {
                 Ok(Ok((connection, mut pushes))) => {
                     (said_down, backoff) = (false, BACKOFF_MIN);
                     // Told before anybody can ask, so that no change falls between the two.
                     let _ = said.send(Heard::Begun);
-                    self.live.send_replace(Some(connection));
-                    self.until_lost(&mut pushes, said).await;
+                    self.live.send_replace(Some(Live { connection, number }));
+                    self.until_lost(number, &mut pushes, said).await;
                     self.live.send_replace(None);
                     let _ = said.send(Heard::Ended);
                 }
@@ -219,7 +239,13 @@ impl Inner {
         Ok((connection, pushes))
     }
 
-    async fn until_lost(&self, pushes: &mut mpsc::UnboundedReceiver<PushInfo>, said: &mpsc::UnboundedSender<Heard>) {
+    async fn until_lost(
+        &self,
+        number: u64,
+        pushes: &mut mpsc::UnboundedReceiver<PushInfo>,
+        said: &mpsc::UnboundedSender<Heard>,
+    ) {
+        let mut useless = self.useless.subscribe();
         loop {
             tokio::select! {
                 push = pushes.recv() => match push {
@@ -232,7 +258,7 @@ impl Inner {
                     Some(push) if push.kind != PushKind::Disconnection => {}
                     _ => return,
                 },
-                () = self.complaint.notified() => return,
+                _ = useless.wait_for(|latest| *latest >= number) => return,
             }
         }
     }
