@@ -75,6 +75,7 @@ async fn the_command_asks_the_admin_listener() {
         &format!("  rule      api/user/endpoint=/login {place}"),
         "  limit     api/user/endpoint=/login#now: 5 in 1s, token_bucket, burst 5; 5 left, empty in 0s",
         "  limit     api/user/endpoint=/login#trial: 1 in 1h, sliding_window, not enforced; 1 left, empty in 0s",
+        "  refused   hits are free",
         "  on error  local, where the store fails",
         "  so        passes: 1 of api/user/endpoint=/login#trial left",
         "this request would be admitted",

@@ -102,23 +102,24 @@ fn of_counter(out: &mut String, it: &ExplainedCounter, alone: bool) {
     if !alone && it.admits.is_some() {
         of_held(out, it);
     }
-    if let Some(refused) = of_refused(it) {
-        line(out, "refused", &refused);
+    // A service of before says nothing of it.
+    if !it.refused_hits.is_empty() {
+        line(out, "refused", &of_refused(it, alone));
     }
     line(out, "on error", &format!("{}, where the store fails", it.on_store_failure));
 }
 
-/// Only what isn't usual: that refused hits are charged.
-fn of_refused(it: &ExplainedCounter) -> Option<String> {
-    let charged = match (&*it.refused_hits, it.budget) {
-        ("auto", Some(true)) => {
-            format!("hits that Envoy reports are charged: it asks as about a budget since {}", it.budget_since)
-        }
-        ("reported", _) => "hits that Envoy reports are charged: count_denied is reported".to_owned(),
-        ("true", _) => "hits are charged: count_denied is true".to_owned(),
-        _ => return None,
-    };
-    Some(charged)
+/// What is charged for hits that it refuses.
+fn of_refused(it: &ExplainedCounter, alone: bool) -> String {
+    const BUDGET: &str = "hits are free, but those that Envoy reports: a budget";
+    match (&*it.refused_hits, it.budget) {
+        // Nobody has asked yet.
+        ("auto", _) if alone => "hits are free, but those that Envoy reports, if it asks as about a budget".to_owned(),
+        ("auto", Some(true)) => format!("{BUDGET} since {}", it.budget_since),
+        ("reported", _) => BUDGET.to_owned(),
+        ("true", _) => "hits are charged".to_owned(),
+        _ => "hits are free".to_owned(),
+    }
 }
 
 /// So many parts are told at each end of a long list; `--json` has more.

@@ -136,7 +136,10 @@ async fn whoever_looks_with_tollgates_own_tools_makes_no_budget_of_a_limit() {
     assert_eq!(counter["budget_since"], since.as_str());
     let said = run_to_end(&["explain", "--admin", &tollgate.admin.to_string(), "--entry", "user=g"], &[]).stdout;
     let said = String::from_utf8(said).expect("text");
-    assert!(said.contains(&format!("it asks as about a budget since {since}")), "{said}");
+    assert!(
+        said.contains(&format!("  refused   hits are free, but those that Envoy reports: a budget since {since}\n")),
+        "{said}"
+    );
 
     // What was learned outlasts a reload.
     rules.write("api.yaml", "domain: api\ndescriptors: [{key: user, rate_limit: 3/h}]\n");
