@@ -160,7 +160,8 @@ impl State {
         thin::thinned(self, limit, heap)
     }
 
-    /// Appends the packed form, which is also what Redis holds (see `algorithm/layout.rs`); nothing for `Empty`.
+    /// Appends the packed form, which but for a log is also what Redis holds (see `algorithm/layout.rs`); nothing for
+    /// `Empty`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         layout::encode(self, out);
     }
@@ -169,5 +170,13 @@ impl State {
     /// written; bytes behind the end that the header names are ignored, since a counter is rewritten in place.
     pub fn decode(bytes: &[u8], algorithm: Algorithm) -> Option<State> {
         layout::decode(bytes, algorithm)
+    }
+
+    /// As [`State::decode`], of what Redis holds: of a log its ring (see `algorithm/layout/ring.rs`).
+    pub fn from_redis(bytes: &[u8], algorithm: Algorithm) -> Option<State> {
+        match algorithm {
+            Algorithm::SlidingLog => layout::ring::decode(bytes),
+            _ => layout::decode(bytes, algorithm),
+        }
     }
 }

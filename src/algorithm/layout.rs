@@ -1,5 +1,6 @@
-//! The packed form of a state, the same in Redis and in the memory store's snapshots. The Lua of the Redis store reads
-//! each header with one `struct.unpack`; a change here changes the version in its keys. Knows no arithmetic of limits.
+//! The packed form of a state, the same in Redis and in the memory store's snapshots, but for a log, which Redis keeps in
+//! a [`ring`]. The Lua of the Redis store reads each header with one `struct.unpack`; a change here changes the name of the
+//! algorithm in its keys. Knows no arithmetic of limits.
 //!
 //! All numbers are little endian and unsigned. *Deadline* is the time in ms up to which the key's TTL reaches; only
 //! Redis knows it, so it is written as 0 here and not read.
@@ -8,7 +9,7 @@
 //! |---|---|---|---|
 //! | `sliding_window` | `<I6I7I4I5BB`, 24 B | deadline, index, count, sum of the pairs, `index` − index of the oldest pair (0: none), number of pairs | 5-byte pairs `<BI4`, oldest first: index mod 256, count (> 0) |
 //! | `fixed_window` | `<I6I7I7`, 20 B | deadline, index, count | |
-//! | `sliding_log` | `<I6I7I6I4I4`, 27 B | deadline, newest time, sum of the live entries, dead entries in front, live entries | 11-byte entries `<I7I4`, oldest first: time, hits (> 0) |
+//! | `sliding_log` | `<I6I7I6I4I4`, 27 B | deadline, newest time, sum of the entries, entries in front that mean nothing (0 now; older releases left some), entries | 11-byte entries `<I7I4`, oldest first: time, hits (> 0) |
 //! | `token_bucket`, `leaky_bucket` | `<I6I7I7`, 20 B | deadline, level in 2^-20 hits, its time | |
 //!
 //! Times are µs since the epoch, indexes as in the algorithm. The header counts what is behind it: a value that is
@@ -21,6 +22,7 @@ use super::{
 };
 use crate::limit::{Algorithm, SUB_WINDOWS_MAX};
 
+pub(super) mod ring;
 #[cfg(test)]
 mod tests;
 

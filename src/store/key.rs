@@ -58,7 +58,8 @@ pub fn write(out: &mut Vec<u8>, prefix: &str, bucket: u32, key: &Key<'_>, limit:
     out.extend_from_slice(match limit.algorithm {
         Algorithm::SlidingWindow => b"sw",
         Algorithm::FixedWindow => b"fw",
-        Algorithm::SlidingLog => b"log",
+        // `log` was a log of another layout.
+        Algorithm::SlidingLog => b"log2",
         Algorithm::TokenBucket => b"tb",
         Algorithm::LeakyBucket => b"lb",
     });

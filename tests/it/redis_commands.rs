@@ -36,11 +36,15 @@ async fn a_decision_is_one_script_that_reads_once_and_writes_in_place() {
             let answer = redis.apply_at(&[ask], Gate::default(), now, soon()).await.expect("Redis answers");
             assert!(answer[0].admitted, "{algorithm:?}");
         }
-        let [scripts, reads, created] = ["evalsha", "mget", "set"].map(|command| calls(&server, command));
-        assert_eq!((scripts, reads), (HITS, HITS), "{algorithm:?}");
+        let [scripts, reads, pieces, created] =
+            ["evalsha", "mget", "getrange", "set"].map(|command| calls(&server, command));
+        // Of a log the header is read with the slots next to it, and where it is longer its oldest entries.
+        let (whole, in_pieces) = if algorithm == Algorithm::SlidingLog { (0, HITS..=2 * HITS) } else { (HITS, 0..=0) };
+        assert_eq!((scripts, reads), (HITS, whole), "{algorithm:?}");
+        assert!(in_pieces.contains(&pieces), "{algorithm:?}: {pieces}");
         // A key is written anew when it is created, and when it has to live longer: a bucket that fills up needs that.
         assert!((1..=10).contains(&created), "{algorithm:?}: {created}");
-        // A log appends its entry and then changes its header.
+        // A log writes its entry and then its header.
         let in_place = calls(&server, "setrange");
         let each = if algorithm == Algorithm::SlidingLog { 2 } else { 1 };
         assert_eq!(in_place, each * (HITS - created), "{algorithm:?}");
@@ -158,4 +162,21 @@ async fn a_right_that_is_missing_is_found_in_redis_own_log() {
     let ask = ask_of("commands", &entries, Limit::new(1, Unit::Hour.window(), Algorithm::SlidingWindow), 1);
     assert!(redis.apply(&[ask], Gate::default(), soon()).await.is_err());
     assert!(server.cli(&["acl", "log"]).contains("mget"));
+}
+
+#[tokio::test]
+async fn a_log_is_decided_without_the_right_to_read_a_part_of_it() {
+    // Which the docs did not name before.
+    let server = RedisServer::start();
+    let redis = store(settings(&server)).await;
+    server.cli(&["acl", "setuser", "default", "-getrange"]);
+    let entries = [Entry { key: "user", value: "alice" }];
+    let ask = ask_of("commands", &entries, Limit::new(30, Unit::Hour.window(), Algorithm::SlidingLog), 1);
+    // Round its ring once and a half.
+    for nth in 0..45 {
+        let now = UnixMicros(1_800_000_000_000_000 + nth * 120_000_000);
+        let answer = redis.apply_at(&[ask], Gate::default(), now, soon()).await.expect("Redis answers");
+        assert!(answer[0].admitted && answer[0].remaining == 29u64.saturating_sub(nth), "{nth}: {answer:?}");
+    }
+    assert!(server.cli(&["acl", "log"]).contains("getrange"), "and Redis' own log tells of it");
 }

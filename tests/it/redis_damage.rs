@@ -5,7 +5,10 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 use tollgate::{
     algorithm::{State, step},
     limit::{Algorithm, Cost, Entry, Limit, Micros, SECOND, UnixMicros},
-    store::{Ask, Gate, Key, Role, redis::RedisSettings},
+    store::{
+        Ask, Gate, Key, Role,
+        redis::{Redis, RedisSettings},
+    },
 };
 
 use crate::{
@@ -28,19 +31,17 @@ fn ask<'a>(entries: &'a [Entry<'a>], algorithm: Algorithm) -> Ask<'a> {
     Ask { key, rule: 0, limit: limit(algorithm), cost: HIT, role: Role::Enforced }
 }
 
-/// A counter with a past, as Redis holds it.
-fn sound(random: &mut SmallRng, algorithm: Algorithm) -> Vec<u8> {
-    let (mut state, mut now) = (State::Empty, NOW);
-    let mut past: Vec<u64> = (0..random.random_range(1..20)).map(|_| random.random_range(0..WINDOW.0)).collect();
+/// A counter with a past, as Redis holds it under the key of an ask.
+async fn sound(random: &mut SmallRng, redis: &Redis, ask: Ask<'_>, connection: &mut redis::Connection) -> Vec<u8> {
+    // More than a window, so that the entries of a log go round.
+    let mut past: Vec<u64> = (0..random.random_range(1..30)).map(|_| random.random_range(0..2 * WINDOW.0)).collect();
     past.sort_unstable();
-    for before in past.into_iter().rev() {
-        now = NOW - before;
-        state = step(&limit(algorithm), state, HIT, UnixMicros(now)).0;
+    for before in past.iter().rev() {
+        let now = UnixMicros(NOW - before);
+        redis.apply_at(&[ask], Gate::default(), now, soon()).await.expect("Redis answers");
     }
-    assert!(now <= NOW);
-    let mut bytes = Vec::new();
-    state.encode(&mut bytes);
-    bytes
+    let key = redis.counter_key(&ask);
+    redis::cmd("GET").arg(key).query(connection).expect("it was hit")
 }
 
 /// Some of it overwritten, cut off or added; or nothing like it at all.
@@ -75,7 +76,7 @@ async fn whatever_a_counter_holds_is_decided_as_rust_reads_it_or_begins_afresh()
             let user = format!("user{seed}");
             let entries = [Entry { key: "user", value: &user }];
             let ask = ask(&entries, algorithm);
-            let bytes = sound(&mut random, algorithm);
+            let bytes = sound(&mut random, &redis, ask, &mut connection).await;
             let bytes = damaged(&mut random, bytes);
             let key = settings(&server).counter_key(&ask.key, &ask.limit);
             let () = redis::cmd("SET").arg(&key).arg(&bytes).query(&mut connection).unwrap();
@@ -89,7 +90,7 @@ async fn whatever_a_counter_holds_is_decided_as_rust_reads_it_or_begins_afresh()
             if is_afresh {
                 assert_eq!(reading, fresh, "{what}");
                 afresh += 1;
-            } else if let Some(state) = State::decode(&bytes, algorithm) {
+            } else if let Some(state) = State::from_redis(&bytes, algorithm) {
                 assert_eq!(reading, step(&ask.limit, state, HIT, UnixMicros(NOW)).1, "{what}");
                 read += 1;
             } else {

@@ -131,7 +131,7 @@ fn stored(connection: &mut redis::Connection, key: &[u8], algorithm: Algorithm) 
     let bytes: Option<Vec<u8>> = redis::cmd("GET").arg(key).query(connection).unwrap();
     match bytes {
         None => State::Empty,
-        Some(bytes) => State::decode(&bytes, algorithm).unwrap_or_else(|| panic!("{algorithm:?}: {bytes:?}")),
+        Some(bytes) => State::from_redis(&bytes, algorithm).unwrap_or_else(|| panic!("{algorithm:?}: {bytes:?}")),
     }
 }
 
@@ -274,6 +274,80 @@ async fn random_histories_read_and_store_the_same_in_lua_as_in_rust() {
     }
     assert!(redis.tally().merged.get() > 1_000, "identical requests were merged");
     assert!(redis.tally().set_back.get() > 0, "some clocks stepped back by far");
+    assert_eq!(redis.tally().damaged.get(), 0);
+}
+
+/// What is put to a long log: mostly single hits at its pace, so that it is full and goes round; now and then everything else
+/// that can happen to it. A clock far ahead is set back by years.
+fn long_step(random: &mut SmallRng, limit: Limit, now: u64) -> (u64, Cost) {
+    let (pace, requests) = (limit.window.0 / u64::from(limit.requests), i64::from(limit.requests));
+    let now = match random.random_range(0..500) {
+        0 => now + random.random_range(0..=limit.window.0),
+        1 => now + limit.window.0 / 2,
+        2 => now - random.random_range(0..=limit.window.0 / 10),
+        3 => now - random.random_range(0..=3 * limit.window.0),
+        4 if now > 1 << 52 => now - random.random_range(1 << 47..=1 << 50),
+        5..80 => now,
+        _ => now + random.random_range(1..=2 * pace),
+    };
+    let hits = match random.random_range(0..150) {
+        0 => 0,
+        1 => requests / 2,
+        2 => -random.random_range(1..=requests / 3),
+        3 => -random.random_range(1..4),
+        4 => *[i64::MAX, 1 << 31, -(1 << 33)].choose(random).unwrap(),
+        5 => requests + 1,
+        6..12 => random.random_range(2..9),
+        _ => 1,
+    };
+    (now, Cost { hits, charge_denied: random.random_bool(0.05) })
+}
+
+#[tokio::test]
+async fn long_logs_read_and_store_the_same_in_lua_as_in_rust() {
+    let server = RedisServer::start();
+    let redis = store(settings(&server)).await;
+    let mut connection = server.connection();
+    let (mut entries_max, mut rewrites) = (0, 0);
+    for (seed, requests, start) in [(1, 24, START), (2, 90, START), (3, 400, START), (4, 300, 7_000_000_000_000_000)] {
+        let mut random = SmallRng::seed_from_u64(seed);
+        let mut model = Model::default();
+        let limit = Limit::new(requests, Micros(3_600_000_000), Algorithm::SlidingLog);
+        let user = format!("long{seed}");
+        let question = |cost| Question {
+            puts: vec![Put { user: user.clone(), limit, cost, role: Role::Enforced }],
+            gate: Gate::default(),
+        };
+        let (mut now, mut set_back, mut times) = (start, 0, Vec::new());
+        for turn in 0..2_000 {
+            let (next, mut cost) = long_step(&mut random, limit, now);
+            set_back += now.saturating_sub(next);
+            rewrites += u32::from(set_back > 1 << 50 && next + limit.window.0 < now);
+            now = next;
+            let what = format!("seed {seed}, turn {turn}, now {now}, {cost:?}");
+            times.push(now);
+            if random.random_range(0..20) == 0 {
+                // Of the last turns, of which some lie in the middle of the log.
+                let charged = UnixMicros(times[times.len().saturating_sub(random.random_range(1..200))]);
+                cost.hits = random.random_range(1..4);
+                let taken = question(cost);
+                let entries = taken.entries();
+                let said = redis.undo_at(&taken.asks(&entries)[0], charged, UnixMicros(now), soon()).await;
+                assert_eq!(said, Some(model.undo(&taken, charged, UnixMicros(now))), "back to {charged:?}: {what}");
+            } else {
+                let asked = question(cost);
+                let said = ask_together(&redis, std::slice::from_ref(&asked), now).await;
+                assert_eq!(said[0], model.apply(&asked, UnixMicros(now)), "{what}");
+            }
+            for (key, (state, limit)) in model.states.iter().filter(|_| turn % 7 == 0) {
+                assert_eq!(&stored(&mut connection, key, limit.algorithm), state, "{what}");
+                entries_max = entries_max.max(state.held(limit, UnixMicros(now)).left_out);
+            }
+        }
+    }
+    assert!(entries_max > 150, "a log had {entries_max} entries and twenty more");
+    assert!(rewrites > 0, "a clock was set back by more than a log can note");
+    assert!(redis.tally().set_back.get() > 10, "clocks were set back by far");
     assert_eq!(redis.tally().damaged.get(), 0);
 }
 

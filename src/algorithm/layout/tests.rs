@@ -62,7 +62,7 @@ fn each_algorithm_packs_to_the_documented_bytes() {
 #[test]
 fn a_log_that_was_cut_in_place_reads_as_its_living_part() {
     let mut bytes = packed(&hit(limit(SlidingLog, 10, 100, 1), &[(1000, 1), (1001, 2)]));
-    // As the Lua leaves it: one entry forgotten in front, and old bytes behind.
+    // As releases of before left it: one entry forgotten in front, and old bytes behind.
     bytes[13] = 2;
     bytes[19] = 1;
     bytes[23] = 1;
@@ -116,5 +116,84 @@ fn bytes_that_end_early_are_refused() {
         for length in 1..whole.len() {
             assert_eq!(State::decode(&whole[..length], algorithm), None, "{algorithm:?}, {length} bytes");
         }
+    }
+}
+
+/// A ring of six slots, four of them with entries, which begin in the fifth: 3, 1 and 4 hits at 1,000, 1,002 and 1,005, then
+/// one hit at 1,005,000. The clock was set back by 9 in all, and sums are about to begin again.
+fn packed_ring() -> Vec<u8> {
+    let base = (1u64 << 48) - 5;
+    let mut out = Vec::new();
+    let mut put = |value: u64, bytes: usize| out.extend_from_slice(&value.to_le_bytes()[..bytes]);
+    put(1_234, 6);
+    put(1_005_000, 7);
+    put(9, 6);
+    put(base, 6);
+    put(9, 7);
+    for number in [4, 4, 6] {
+        put(number, 3);
+    }
+    let entries = [(1_000, 3), (1_002, 4), (1_005, 8), (1_005_000, 9)];
+    for (time, upto) in [entries[2], entries[3], (7, 7), (0, 0), entries[0], entries[1]] {
+        put(time + 9, 7);
+        put((base + upto) % (1 << 48), 6);
+    }
+    out
+}
+
+fn read_ring(bytes: &[u8]) -> Option<State> {
+    State::from_redis(bytes, SlidingLog)
+}
+
+#[test]
+fn a_ring_reads_as_the_log_that_it_is() {
+    let hits = [(1_000, 3), (1_002, 1), (1_005, 4), (1_005_000, 1)];
+    let log = hit(limit(SlidingLog, 10, 9_000_000, 1), &hits).state;
+    let mut bytes = packed_ring();
+    assert_eq!(bytes.len(), 41 + 6 * 13);
+    assert_eq!(bytes[..41][38..], [6, 0, 0], "the slots end the header");
+    assert_eq!(read_ring(&bytes), Some(log));
+    bytes.extend_from_slice(&[0xff; 9]);
+    assert!(read_ring(&bytes).is_some(), "bytes behind it mean nothing");
+    assert_eq!(read_ring(&[]), Some(State::Empty));
+}
+
+#[test]
+fn a_time_that_was_set_back_to_the_epoch_reads_as_that() {
+    let mut bytes = packed_ring();
+    // By more than the oldest three.
+    bytes[25..32].copy_from_slice(&1_200u64.to_le_bytes()[..7]);
+    bytes[6..13].copy_from_slice(&(1_005_009u64 - 1_200).to_le_bytes()[..7]);
+    let Some(State::Log { sum, log }) = read_ring(&bytes) else { panic!("it is sound") };
+    assert_eq!((sum, log.iter().collect::<Vec<_>>()), (9, vec![(0, 3), (0, 1), (0, 4), (1_003_809, 1)]));
+}
+
+#[test]
+fn a_damaged_ring_is_refused() {
+    let sound = packed_ring();
+    let slot = |nth: usize| 41 + nth * 13;
+    let cases: [(&str, usize, u8); 13] = [
+        ("a newest that isn't", 6, 1),
+        ("a newest that no time is", 12, 255),
+        ("a sum that isn't that of the entries", 13, 8),
+        ("no hits and entries", 13, 0),
+        ("a sum before them that isn't", 19, 0),
+        ("more of a shift than there can be", 31, 255),
+        ("an oldest that no slot has", 32, 6),
+        ("an oldest that isn't", 32, 3),
+        ("no entries and hits", 35, 0),
+        ("more entries than slots", 35, 7),
+        ("more slots than there are", 38, 7),
+        ("entries out of order", slot(5), 0),
+        ("an entry without hits", slot(5) + 7, 254),
+    ];
+    for (what, at, value) in cases {
+        let mut damaged = sound.clone();
+        assert_ne!(damaged[at], value, "{what}");
+        damaged[at] = value;
+        assert_eq!(read_ring(&damaged), None, "{what}");
+    }
+    for length in 1..sound.len() {
+        assert_eq!(read_ring(&sound[..length]), None, "{length} bytes");
     }
 }

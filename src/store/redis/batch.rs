@@ -5,7 +5,7 @@ mod gather;
 
 use redis::Cmd;
 
-use self::gather::{Gathering, Group, Told};
+use self::gather::{Gathering, Group, Numbered, Told};
 use super::request::{Request, Term};
 use super::script::Script;
 use crate::algorithm::{self, State};
@@ -56,7 +56,7 @@ impl Batch {
     ) -> (Batch, Cmd) {
         let gathering = Gathering::of(requests.clone());
         let (runs, keys) = pack_runs(&gathering);
-        let head = pack_head(now, deadline, &gathering.told.terms);
+        let head = pack_head(now, deadline, gathering.logs, &gathering.told.terms);
         let bytes = keys.iter().map(|key| key.len()).sum::<usize>() + runs.len() + head.len();
         let mut cmd = script.call(keys.len(), bytes);
         keys.iter().for_each(|key| {
@@ -132,13 +132,17 @@ fn pack_runs<'a>(gathering: &Gathering<'a>) -> (Vec<u8>, Vec<&'a [u8]>) {
     let told = &gathering.told;
     let mut out = Vec::with_capacity(64);
     let mut keys = Vec::with_capacity(gathering.keys.len());
+    let mut logs = Vec::with_capacity(gathering.logs);
+    let before_logs = gathering.keys.len() - gathering.logs;
     // By number of a key: its place from 1 on, once it has one.
     let mut places = vec![0u16; gathering.keys.len()];
-    let mut place_of = |key: u16| {
-        let place = &mut places[usize::from(key)];
+    let mut place_of = |ask: &Numbered| {
+        let place = &mut places[usize::from(ask.key)];
         if *place == 0 {
-            keys.push(gathering.keys[usize::from(key)]);
-            *place = keys.len() as u16;
+            let is_log = gathering.logs > 0 && told.terms[usize::from(ask.term)].is_of_log();
+            let (among, before) = if is_log { (&mut logs, before_logs) } else { (&mut keys, 0) };
+            among.push(gathering.keys[usize::from(ask.key)]);
+            *place = (before + among.len()) as u16;
         }
         *place
     };
@@ -151,24 +155,26 @@ fn pack_runs<'a>(gathering: &Gathering<'a>) -> (Vec<u8>, Vec<&'a [u8]>) {
         for ask in asks {
             out.extend_from_slice(&(ask.term + 1).to_le_bytes());
             if !first.is_apart() {
-                out.extend_from_slice(&place_of(ask.key).to_le_bytes());
+                out.extend_from_slice(&place_of(ask).to_le_bytes());
             }
         }
         if first.is_apart() {
             // Said by their order alone.
             told.groups_of(run).flat_map(|group| told.asks(group)).for_each(|ask| {
-                place_of(ask.key);
+                place_of(ask);
             });
         }
     }
+    keys.append(&mut logs);
     (out, keys)
 }
 
-fn pack_head(now: u64, deadline: u64, terms: &[Term]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(16 + 64 * terms.len());
+fn pack_head(now: u64, deadline: u64, logs: usize, terms: &[Term]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(24 + 64 * terms.len());
     let mut put = |number: f64| out.extend_from_slice(&number.to_le_bytes());
     put(now as f64);
     put(deadline as f64);
+    put(logs as f64);
     for Term { limit, cost, role, charged } in terms {
         let algorithm = match limit.algorithm {
             Algorithm::SlidingWindow => 0.0,

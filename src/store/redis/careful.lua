@@ -8,7 +8,8 @@ local function careful()
   local UNIT = 1048576 -- parts of a hit that a bucket counts
 
   -- Counters, column by column; A is false for an empty one. Sliding: index, count, older, oldest, pairs. Fixed: index,
-  -- count. Log: newest, sum, dead, live, entries, hits of the last entry where it isn't among those. Bucket: level, at.
+  -- count. Log: newest, sum, position of the oldest entry, how many there are, what no longer is as in Redis, sum of all
+  -- hits before the oldest. Bucket: level, at.
   local A, B, C, D, E, F = {}, {}, {}, {}, {}, {}
   local DEADLINE = {} -- of the key, in ms
   local TERM = {}     -- the last one put to the counter; nil until its value is unpacked
@@ -22,12 +23,13 @@ local function careful()
   end
 
   -- By algorithm: unpack a value, put a term to it, pack it (a sliding window's pairs only where asked), when an absent
-  -- key would mean the same; and how to write in place, where one SETRANGE isn't enough.
-  local OPEN, STEP, VALUES, EXPIRES, REWRITE, USES = {}, {}, {}, {}, {}, {}
+  -- key would mean the same; and of those that MGET didn't read, how to read it and how to write in place, which says
+  -- whether it could.
+  local OPEN, STEP, VALUES, EXPIRES, READ, REWRITE, USES = {}, {}, {}, {}, {}, {}, {}
 
   -- `part` and `index` are the sub-window's length (a fixed window is its own) and the current one.
   local terms = {}
-  for at = 17, #head, 64 do
+  for at = 25, #head, 64 do
     local algorithm, hits, charges, role, requests, window, n, burst = unpick('<dddddddd', head, at)
     local part = algorithm == 0 and -floor(-window / n) or window
     terms[#terms + 1] = {
@@ -45,6 +47,7 @@ local function careful()
   local function open(k, t)
     if not TERM[k] then
       WRITE[k], A[k], B[k], C[k], D[k], E[k], F[k], DEADLINE[k] = 0, false, 0, 0, 0, '', 0, 0
+      if READ[t.algorithm] then raw[k] = READ[t.algorithm](k) end
       if raw[k] then OPEN[t.algorithm](k, raw[k]) end
     end
     TERM[k] = t
@@ -145,12 +148,11 @@ local function careful()
       if t and write > 0 then
         if not expires then
           if raw[k] then call('DEL', keys[k]) end
-        elseif raw[k] and write < 3 and DEADLINE[k] * 1000 >= expires + slack(expires - now) then
-          if REWRITE[algorithm] then
-            REWRITE[algorithm](k)
-          else
-            call('SETRANGE', keys[k], '0', VALUES[algorithm](k, t, write > 1))
-          end
+        elseif raw[k] and REWRITE[algorithm] and REWRITE[algorithm](k, expires) then
+          -- Written in place.
+        elseif raw[k] and write < 3 and not REWRITE[algorithm]
+          and DEADLINE[k] * 1000 >= expires + slack(expires - now) then
+          call('SETRANGE', keys[k], '0', VALUES[algorithm](k, t, write > 1))
         else
           DEADLINE[k] = new_deadline(expires)
           local failed = create(k, VALUES[algorithm](k, t, true), DEADLINE[k] - floor(now / 1000))

@@ -1,15 +1,16 @@
 -- Decides a batch of requests, each all or nothing, and charges its counters. Everything is decided before the first
 -- write, so an error reply means that nothing was charged.
 --
--- KEYS     the distinct counters of the batch
--- ARGV[1]  '<dd'        now in µs (0: Redis' TIME), and the time after which nothing may be charged (0: none); then
+-- KEYS     the distinct counters of the batch, those of logs last
+-- ARGV[1]  '<ddd'       now in µs (0: Redis' TIME), the time after which nothing may be charged (0: none), and how many
+--                       of the counters are logs; then
 --          '<dddddddd'  per term: algorithm (0 to 4, as Algorithm::ALL), hits, charge_denied (of hits that take back a
 --                       charge: its time), role (0 enforced, 1 quota, 2 shadow), requests, window, sub-windows, burst
 -- ARGV[2]  '<I2I2BB'    per run: requests, how often each comes, gate, asks of each - 1; then per ask '<I2' its term.
 --                       The gate is the sum of 1 quota_open, 2 never_deny, 4 apart, 8 another part of it was denied;
---                       never both of 4 and 8. Requests apart come once or have one ask, and their counters are asked
---                       about nowhere else. Their runs come first, and their counters are the first of KEYS, in order.
---                       Other runs are of one request, with '<I2' the key behind the term of each ask
+--                       never both of 4 and 8. Requests apart come once or have one ask, ask no log, and their counters
+--                       are asked about nowhere else. Their runs come first, and their counters are the first of KEYS,
+--                       in order. Other runs are of one request, with '<I2' the key behind the term of each ask
 -- ARGV[3]  where there are refunds: the channel to tell of them; behind it the keys that are given hits back
 -- returns  '<dddd' now, damaged counters, the first of them, counters whose time was set back; then per request of a
 --          run '<d' per ask: what it leaves after the last time, and a half; that is the usual answer, of a sliding window
@@ -27,7 +28,7 @@ local call, byte, sub, floor, keys = redis.call, string.byte, string.sub, math.f
 local pack, unpick = struct.pack, struct.unpack
 
 local head, runs = ARGV[1], ARGV[2]
-local now, deadline = unpick('<dd', head)
+local now, deadline, logs = unpick('<ddd', head)
 if now == 0 then
   local time = call('TIME')
   now = time[1] * 1000000 + time[2]
@@ -52,7 +53,8 @@ local function new_deadline(expires)
   return -floor(-(expires + (life > 2000000 and life or 2000000)) / 1000)
 end
 
-local raw = call('MGET', unpack(keys))
+-- Of a log only what is needed is read, and not before it is known what that is.
+local raw = logs < #keys and call('MGET', unpack(keys, 1, #keys - logs)) or {}
 -- The first four are said of the whole batch. Both tables are made at their full size: they are filled out of order.
 local answers, answered = { 0, 0, 0, 0, unpack(keys) }, 4
 local damaged, first_damaged, ahead = 0, 0, 0
@@ -91,7 +93,7 @@ while rest > 0 or at <= size do
     for i = 1, count do
       local nth = unpick('<I2', runs, asked + 2 * i - 2)
       if nth ~= term then
-        local algorithm, hits, _, _, requests, window, parts = unpick('<ddddddd', head, 64 * nth - 47)
+        local algorithm, hits, _, _, requests, window, parts = unpick('<ddddddd', head, 64 * nth - 39)
         term, all, most, begun, till_new = nth, hits * times, 0, nil, nil
         if algorithm == 0 and hits > 0 then
           local part = -floor(-window / parts)

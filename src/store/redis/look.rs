@@ -59,7 +59,7 @@ impl Side {
         let answer = self.ask(&key, &pipe).await?.pop().unwrap_or(Value::Nil);
         let (time, packed): ((u64, u64), Option<Vec<u8>>) =
             from_redis_value(answer).map_err(|error| StoreError::Refused(error.to_string()))?;
-        let state = packed.and_then(|packed| State::decode(&packed, ask.limit.algorithm)).unwrap_or_default();
+        let state = packed.and_then(|packed| State::from_redis(&packed, ask.limit.algorithm)).unwrap_or_default();
         Ok((state, UnixMicros(time.0 * SECOND.0 + time.1)))
     }
 }

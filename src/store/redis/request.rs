@@ -63,7 +63,8 @@ impl Request {
             key::write(&mut request.keys, prefix, bucket_of(ask), &ask.key, &ask.limit);
             request.ends.push(u32::try_from(request.keys.len()).expect("256 keys of a few KiB at most"));
             let cost = Cost { hits: ask.cost.hits.clamp(-HITS_MAX, HITS_MAX), ..ask.cost };
-            request.terms.push(Term { limit: ask.limit, cost, role: ask.role, charged: UnixMicros(0) });
+            let term = Term { limit: ask.limit, cost, role: ask.role, charged: UnixMicros(0) };
+            request.terms.push(term);
         }
         request
     }
@@ -146,6 +147,11 @@ impl Request {
 }
 
 impl Term {
+    /// Counters of logs are read and written piece by piece.
+    pub(super) fn is_of_log(&self) -> bool {
+        self.limit.algorithm == Algorithm::SlidingLog
+    }
+
     fn is_like(&self, other: &Term) -> bool {
         (self.limit, self.role, self.cost.charge_denied) == (other.limit, other.role, other.cost.charge_denied)
     }

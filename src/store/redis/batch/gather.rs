@@ -15,6 +15,8 @@ use crate::store::redis::request::{APART, DENIED, Request, Term};
 pub(super) struct Gathering<'a> {
     pub keys: Vec<&'a [u8]>,
     pub told: Told,
+    /// How many of the keys are of logs, which stand behind all others.
+    pub logs: usize,
     /// By key: how often the groups ask about it.
     uses: Vec<u16>,
     known_keys: HashTable<u16>,
@@ -75,7 +77,9 @@ impl<'a> Gathering<'a> {
     fn add(&mut self, request: &'a Request) {
         let begin = self.told.asks.len();
         for (key, term) in request.keys().zip(&request.terms) {
+            let known = self.keys.len();
             let ask = Numbered { key: self.number_of(key), term: self.told.number_of(term) };
+            self.logs += usize::from(self.keys.len() > known && term.is_of_log());
             self.told.asks.push(ask);
         }
         let number = self.group_of(begin, request.gate);
@@ -122,7 +126,9 @@ impl<'a> Gathering<'a> {
         let told = &mut self.told;
         for group in &mut told.groups {
             let asks = &told.asks[group.asks.start as usize..group.asks.end as usize];
-            let is_simple = (group.members == 1 || asks.len() == 1) && group.gate & DENIED == 0;
+            let is_simple = (group.members == 1 || asks.len() == 1)
+                && group.gate & DENIED == 0
+                && (self.logs == 0 || asks.iter().all(|ask| !told.terms[usize::from(ask.term)].is_of_log()));
             if is_simple && asks.iter().all(|ask| self.uses[usize::from(ask.key)] == 1) {
                 group.gate |= APART;
             }

@@ -48,8 +48,8 @@ fn identical_requests_are_told_once_with_their_number() {
     assert_eq!((batch.counters, batch.merged), (2, 1));
     // What nobody else asks about comes first.
     assert_eq!(args[..3], [b"2".to_vec(), b"tg1:{3}:fw:1s:d:user=b".to_vec(), b"tg1:{3}:fw:1s:d:user=a".to_vec()]);
-    assert_eq!(args[3][..16], pack(&[0.0, 77.0]));
-    assert_eq!(args[3].len(), 16 + 2 * 64, "two terms: one hit and two");
+    assert_eq!(args[3][..24], pack(&[0.0, 77.0, 0.0]), "none of them is a log");
+    assert_eq!(args[3].len(), 24 + 2 * 64, "two terms: one hit and two");
     // Once the next key with term 1; twice term 1 with key 2; once term 2 with key 2.
     let (apart, twice, other) =
         ([1, 0, 1, 0, APART, 0, 1, 0], [1, 0, 2, 0, 0, 0, 1, 0, 2, 0], [1, 0, 1, 0, 0, 0, 2, 0, 2, 0]);
@@ -74,6 +74,23 @@ fn alike_requests_make_one_run_though_others_came_between() {
     let firsts: Vec<u64> = (0..5).map(|nth| batch.readings(&verdict, nth)[0].remaining).collect();
     assert_eq!(firsts, [0, 2, 1, 4, 6]);
     assert_eq!(batch.readings(&verdict, 3).len(), 2);
+}
+
+#[test]
+fn logs_stand_behind_all_other_counters_and_their_requests_are_never_apart() {
+    let of_log = |user| of(&[(user, 1)], Algorithm::SlidingLog, 0);
+    let requests = [of_log("a"), request("b", 1, 0), of_log("c"), request("d", 1, 0), of_log("a")];
+    let (batch, cmd) = Batch::new(requests.iter(), &Script::new(), "refunds", 0, 0);
+    let args = arguments(&cmd);
+    assert_eq!((batch.counters, batch.merged), (4, 1));
+    let users: Vec<u8> = args[1..5].iter().map(|key| *key.last().unwrap()).collect();
+    assert_eq!(users, b"bdac");
+    assert_eq!(args[5][..24], pack(&[0.0, 0.0, 2.0]), "two of them are logs");
+    // Twice term 1 with key 3, once with key 4, and before them both of term 2.
+    let (apart, twice, once) =
+        ([2, 0, 1, 0, APART, 0, 2, 0], [1, 0, 2, 0, 0, 0, 1, 0, 3, 0], [1, 0, 1, 0, 0, 0, 1, 0, 4, 0]);
+    assert_eq!(args[6], [&apart[..], &twice, &once].concat());
+    assert_eq!(Batch::key(requests.iter(), 4), Some(&b"tg1:{3}:log2:1s:d:user=c"[..]));
 }
 
 #[test]
