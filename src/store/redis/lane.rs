@@ -123,7 +123,8 @@ impl Future for Answering {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Waiter>,
-    asks: usize,
+    /// What they take of Redis, all together.
+    weight: usize,
     /// No deadline in `waiting` is sooner.
     soonest: Option<Instant>,
     /// The runner is gone, so nobody would answer.
@@ -238,21 +239,22 @@ impl Lane {
         let queue = self.queue.lock();
         Backlog {
             is_empty: queue.waiting.is_empty(),
-            is_full_batch: queue.asks >= self.batch_max,
+            is_full_batch: queue.weight >= self.batch_max,
             soonest: queue.soonest,
         }
     }
 
-    /// The next batch: as many as fit, of those that somebody still waits for.
+    /// The next batch: as many as fit, of those that somebody still waits for. Redis does nothing else while a script runs,
+    /// so what it takes is bounded, and not how many counters there are.
     pub(super) fn take_batch(&self, now: Instant) -> Vec<Waiter> {
-        let mut asks = 0;
+        let mut weight = 0;
         let mut queue = self.queue.lock();
         let mut batch: Vec<Waiter> = Vec::with_capacity(queue.waiting.len().min(self.batch_max));
         while let Some(next) = queue.waiting.front() {
             let fits = match batch.first() {
                 None => true,
                 Some(first) => {
-                    asks + next.request.asks() <= self.batch_max
+                    weight + next.request.weight() <= self.batch_max
                         && !(first.alone || next.alone)
                         && first.is_again == next.is_again
                         && first.request.now == next.request.now
@@ -269,7 +271,7 @@ impl Lane {
                 self.time_out(next);
                 continue;
             }
-            asks += next.request.asks();
+            weight += next.request.weight();
             batch.push(next);
         }
         batch
@@ -354,15 +356,15 @@ impl Waiting {
 impl Queue {
     /// Whether the runner must look: it does so by itself while a batch is on its way.
     fn push(&mut self, waiting: Waiter, batch_max: usize) -> bool {
-        let (was_empty, was_full) = (self.waiting.is_empty(), self.asks >= batch_max);
+        let (was_empty, was_full) = (self.waiting.is_empty(), self.weight >= batch_max);
         let is_sooner = self.note(&waiting);
         self.waiting.push_back(waiting);
-        was_empty || is_sooner || (!was_full && self.asks >= batch_max)
+        was_empty || is_sooner || (!was_full && self.weight >= batch_max)
     }
 
     /// Adds to the sums; whether this deadline is sooner than all others.
     fn note(&mut self, waiting: &Waiting) -> bool {
-        self.asks += waiting.request.asks();
+        self.weight += waiting.request.weight();
         let is_sooner = self.soonest.is_none_or(|soonest| waiting.deadline < soonest);
         if is_sooner {
             self.soonest = Some(waiting.deadline);
@@ -371,13 +373,13 @@ impl Queue {
     }
 
     fn take(&mut self) -> VecDeque<Waiter> {
-        (self.asks, self.soonest) = (0, None);
+        (self.weight, self.soonest) = (0, None);
         std::mem::take(&mut self.waiting)
     }
 
     fn pop(&mut self) -> Option<Waiter> {
         let waiting = self.waiting.pop_front()?;
-        self.asks -= waiting.request.asks();
+        self.weight -= waiting.request.weight();
         if self.waiting.is_empty() {
             self.soonest = None;
         }

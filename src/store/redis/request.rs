@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::limit::{Algorithm, Cost, HITS_MAX, Limit, Micros, Reading, UnixMicros};
+use crate::limit::{Algorithm, Cost, HITS_MAX, Limit, Micros, Reading, SUB_WINDOWS_DEFAULT, UnixMicros};
 use crate::store::{Ask, Gate, Readings, Role, key};
 
 /// Bits of its gate, as the script knows them.
@@ -26,6 +26,8 @@ pub(super) struct Request {
     pub gate: u8,
     /// A time that was passed in, in µs; 0 for Redis' own.
     pub now: u64,
+    /// What it takes of Redis, see [`Term::weight`].
+    weight: usize,
 }
 
 /// All that an ask puts to its counter; most asks of a batch share one of a few.
@@ -58,12 +60,14 @@ impl Request {
                 + NEVER_DENY * u8::from(gate.never_deny)
                 + DENIED * u8::from(is_denied),
             now,
+            weight: 0,
         };
         for ask in asks {
             key::write(&mut request.keys, prefix, bucket_of(ask), &ask.key, &ask.limit);
             request.ends.push(u32::try_from(request.keys.len()).expect("256 keys of a few KiB at most"));
             let cost = Cost { hits: ask.cost.hits.clamp(-HITS_MAX, HITS_MAX), ..ask.cost };
             let term = Term { limit: ask.limit, cost, role: ask.role, charged: UnixMicros(0) };
+            request.weight += term.weight();
             request.terms.push(term);
         }
         request
@@ -76,6 +80,7 @@ impl Request {
         let mut request = Request::new(&[Ask { cost, ..*ask }], gate, false, now, prefix, |_| bucket);
         // The script takes less for a flag, and no counter is that old.
         request.terms[0].charged = charged.max(UnixMicros(2));
+        request.weight = request.terms[0].weight();
         request
     }
 
@@ -129,6 +134,10 @@ impl Request {
         self.terms.len()
     }
 
+    pub(super) fn weight(&self) -> usize {
+        self.weight
+    }
+
     pub(super) fn keys(&self) -> impl Iterator<Item = &[u8]> {
         let mut begin = 0;
         self.ends.iter().map(move |&end| {
@@ -147,6 +156,18 @@ impl Request {
 }
 
 impl Term {
+    /// What it takes of Redis at most, about, by which scripts are bounded: 1 is up to some 10 µs. Of a sliding window that
+    /// is what one of 32 sub-windows takes where it refuses. A log takes as much whatever its length, but is read and written
+    /// in several calls; only a charge that is taken back from it has the sums of all newer entries written again.
+    fn weight(&self) -> usize {
+        match self.limit.algorithm {
+            Algorithm::SlidingLog if self.charged.0 > 0 => 4 + self.limit.requests as usize / 100,
+            Algorithm::SlidingLog => 4,
+            Algorithm::SlidingWindow if self.limit.sub_windows > SUB_WINDOWS_DEFAULT => 2,
+            _ => 1,
+        }
+    }
+
     /// Counters of logs are read and written piece by piece.
     pub(super) fn is_of_log(&self) -> bool {
         self.limit.algorithm == Algorithm::SlidingLog

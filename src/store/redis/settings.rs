@@ -28,7 +28,8 @@ pub struct RedisSettings {
     pub default_algorithm: Algorithm,
     /// One attempt to connect, greetings included.
     pub connect_timeout: Duration,
-    /// Counters per script. At 128 the cost of a call is spread so thin that more would only add latency.
+    /// What one script may take of Redis, in counters; those that take more than most count as several. At 128 the cost of a
+    /// call is spread so thin that more would only add latency. A single request may take more.
     pub batch_max: usize,
     /// Batches on the way at once, beyond the first only while full batches wait: a near Redis is not faster for them.
     pub in_flight_max: usize,

@@ -1,7 +1,7 @@
 //! Who leaves in which batch.
 
 use super::*;
-use crate::limit::{Algorithm, Cost, Entry, Limit, SECOND};
+use crate::limit::{Algorithm, Cost, Entry, Limit, SECOND, UnixMicros};
 use crate::store::redis::settings::Topology;
 use crate::store::{Ask, Gate, Key, Role};
 
@@ -11,19 +11,28 @@ fn lane() -> Arc<Lane> {
     Lane::new(None, None, &settings, script, Arc::default(), denials, CancellationToken::new()).0
 }
 
-/// Somebody waits for it until `deadline`; the receiver keeps the caller alive.
-fn waiting(deadline: Instant, is_again: bool) -> (Waiter, oneshot::Receiver<Answer>) {
-    let entries = [Entry { key: "user", value: "alice" }];
-    let ask = Ask {
-        key: Key { domain: "d", entries: &entries, shared: &[], limit_name: "", variable: 0 },
+const ENTRIES: [Entry<'_>; 1] = [Entry { key: "user", value: "alice" }];
+
+fn ask(limit: Limit) -> Ask<'static> {
+    Ask {
+        key: Key { domain: "d", entries: &ENTRIES, shared: &[], limit_name: "", variable: 0 },
         rule: 0,
-        limit: Limit::new(1, SECOND, Algorithm::SlidingWindow),
+        limit,
         cost: Cost { hits: 1, charge_denied: false },
         role: Role::Enforced,
-    };
+    }
+}
+
+/// Somebody waits for it until `deadline`; the receiver keeps the caller alive.
+fn waiting(deadline: Instant, is_again: bool) -> (Waiter, oneshot::Receiver<Answer>) {
+    let ask = ask(Limit::new(1, SECOND, Algorithm::SlidingWindow));
+    waiting_for(Request::new(&[ask], Gate::default(), false, 0, "", |_| 0), deadline, is_again)
+}
+
+fn waiting_for(request: Request, deadline: Instant, is_again: bool) -> (Waiter, oneshot::Receiver<Answer>) {
     let (answer, answered) = oneshot::channel();
     let waiting = Waiting {
-        request: Request::new(&[ask], Gate::default(), false, 0, "", |_| 0),
+        request,
         deadline,
         since: deadline,
         alone: false,
@@ -50,4 +59,38 @@ async fn those_of_a_late_batch_leave_without_newcomers_who_have_less_time() {
         std::array::from_fn(|_| lane.take_batch(now).into_iter().map(|waiting| waiting.deadline).collect());
     assert_eq!(batches, [vec![after(10), after(8)], vec![after(1)], vec![]], "whose time is up has its answer");
     assert_eq!(lane.tally.timeouts.get(), 1);
+}
+
+/// How many requests leave in each batch, of so many that ask the same.
+fn sizes(requests: usize, request: impl Fn() -> Request) -> Vec<usize> {
+    let lane = lane();
+    let now = Instant::now();
+    let wait = || waiting_for(request(), now + Duration::from_secs(1), false);
+    let (crowd, _callers): (Vec<_>, Vec<_>) = (0..requests).map(|_| wait()).unzip();
+    for waiting in crowd {
+        lane.queue.lock().push(waiting, 128);
+    }
+    let batches = std::iter::repeat_with(|| lane.take_batch(now).len());
+    batches.take_while(|size| *size > 0).collect()
+}
+
+#[tokio::test]
+async fn what_takes_more_of_redis_leaves_in_smaller_batches() {
+    let of =
+        |asks: usize, limit: Limit| move || Request::new(&vec![ask(limit); asks], Gate::default(), false, 0, "", |_| 0);
+    let limit = |algorithm| Limit::new(1, SECOND, algorithm);
+    for algorithm in [Algorithm::SlidingWindow, Algorithm::FixedWindow, Algorithm::TokenBucket, Algorithm::LeakyBucket]
+    {
+        assert_eq!(sizes(200, of(1, limit(algorithm))), [128, 72], "{algorithm:?}");
+        assert_eq!(sizes(70, of(3, limit(algorithm))), [42, 28], "{algorithm:?}");
+    }
+    let finest = Limit { sub_windows: 64, ..limit(Algorithm::SlidingWindow) };
+    assert_eq!(sizes(100, of(1, finest)), [64, 36]);
+    let log = limit(Algorithm::SlidingLog);
+    assert_eq!(sizes(70, of(1, log)), [32, 32, 6]);
+    // All of a request is one step, whatever it takes.
+    assert_eq!(sizes(3, of(256, log)), [1, 1, 1]);
+    let undo = |requests| move || Request::undo(&ask(Limit { requests, ..log }), UnixMicros(5), 0, "", 0);
+    assert_eq!(sizes(40, undo(1)), [32, 8]);
+    assert_eq!(sizes(3, undo(10_000)), [1, 1, 1], "up to 10,000 sums are written again");
 }
