@@ -67,6 +67,7 @@ pub struct Metrics {
     last_reload_successful: Gauge,
     last_reload_success: Gauge,
     rules_version: Gauge,
+    domains: Gauge,
     connections: Gauge,
     replicas: Gauge,
     pub clients: Clients,
@@ -138,6 +139,11 @@ impl Metrics {
                 &[],
             ),
             rules_version: table.gauge("tollgate_rules_version", "Counts the swaps of rules since start.", &[]),
+            domains: table.gauge(
+                "tollgate_rules_domains",
+                "Domains that have rules in force; with 0 nothing is limited.",
+                &[],
+            ),
             connections: table.gauge("tollgate_grpc_connections", "Open gRPC connections.", &[]),
             replicas: table.gauge(
                 "tollgate_replicas",
@@ -266,8 +272,9 @@ impl Metrics {
     }
 
     /// Rules came into force: all that are on disk, or some domains with older ones.
-    pub fn reloaded(&self, version: u64, complete: bool, since_epoch: Duration) {
+    pub fn reloaded(&self, version: u64, domains: usize, complete: bool, since_epoch: Duration) {
         self.rules_version.set(version as f64);
+        self.domains.set(domains as f64);
         self.last_reload_successful.set(if complete { 1.0 } else { 0.0 });
         if complete {
             self.reloads_ok.increment(1);

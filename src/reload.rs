@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     clock,
-    rules::{self, Defaults, DotFiles, Load, Problem, Problems, Rules, Severity, Sources},
+    rules::{self, Defaults, Load, Problem, Problems, Rules, Selection, Severity, Sources},
 };
 use watch::Watch;
 
@@ -34,7 +34,8 @@ const LOGGED_MAX: usize = 20;
 pub struct ReloadSettings {
     /// Files and directories that rules are read from.
     pub paths: Vec<PathBuf>,
-    pub dot_files: DotFiles,
+    /// Which files of directories.
+    pub selection: Selection,
     pub defaults: Defaults,
     /// For file systems that report no changes, and links to files elsewhere.
     pub poll: Duration,
@@ -132,16 +133,16 @@ impl Reloader {
     }
 
     async fn read(&self) -> Found {
-        let (paths, dot_files) = (self.settings.paths.clone(), self.settings.dot_files);
-        blocking(move || Found::read(&paths, dot_files)).await
+        let (paths, selection) = (self.settings.paths.clone(), self.settings.selection);
+        blocking(move || Found::read(&paths, selection)).await
     }
 
     /// The digest of what the files hold. What was read is gone again, before it comes near this thread. Large files of
     /// overrides are read whole too, though size and time are as before: what is looked for here is what no event told of,
     /// as on file systems over a network, and on those a change may leave both as they were.
     async fn glance(&self) -> [u8; 32] {
-        let (paths, dot_files) = (self.settings.paths.clone(), self.settings.dot_files);
-        blocking(move || Found::read(&paths, dot_files).digest).await
+        let (paths, selection) = (self.settings.paths.clone(), self.settings.selection);
+        blocking(move || Found::read(&paths, selection).digest).await
     }
 
     /// What the files hold once they stand still.
@@ -202,8 +203,8 @@ impl Reloader {
 }
 
 impl Found {
-    fn read(paths: &[PathBuf], dot_files: DotFiles) -> Found {
-        let sources = Sources::read(paths, dot_files);
+    fn read(paths: &[PathBuf], selection: Selection) -> Found {
+        let sources = Sources::read(paths, selection);
         let digest = match &sources {
             Ok(sources) => sources.digest(),
             Err(problems) => {

@@ -34,7 +34,7 @@ pub use load::load;
 pub(crate) use name::override_id;
 pub use problem::{Problem, Problems, Severity};
 pub use shortcuts::Shortcuts;
-pub use source::{DotFiles, Source, Sources};
+pub use source::{DotFiles, FileNames, Selection, Source, Sources};
 use tree::Met;
 pub use tree::Pattern;
 

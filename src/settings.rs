@@ -66,6 +66,8 @@ pub struct RulesSettings {
     /// Files and directories that rules are read from.
     pub paths: Vec<PathBuf>,
     pub ignore_dotfiles: bool,
+    /// Files of `paths` are rules whatever their names are: the `RUNTIME_*` directory.
+    pub any_name: bool,
     pub merge_domains: bool,
     pub poll: Duration,
     pub allow_empty: bool,
@@ -207,6 +209,7 @@ fn rules(flags: &Flags, read: &mut Reader) -> RulesSettings {
     let runtime = runtime.into_iter().any(|flag| set(flag).is_some());
     let given: Vec<PathBuf> = flags.rules.iter().filter(|path| !path.is_empty()).map(PathBuf::from).collect();
     let root = PathBuf::from(set(&flags.runtime_root).unwrap_or("/srv/runtime_data/current"));
+    let any_name = runtime && given.is_empty();
     let paths = if !given.is_empty() {
         given
     } else if runtime {
@@ -219,6 +222,7 @@ fn rules(flags: &Flags, read: &mut Reader) -> RulesSettings {
     };
     RulesSettings {
         paths,
+        any_name,
         ignore_dotfiles: read.or("RUNTIME_IGNOREDOTFILES", &flags.runtime_ignoredotfiles, false, parse::boolean),
         merge_domains: read.or("MERGE_DOMAIN_CONFIG", &flags.merge_domain_config, false, parse::boolean),
         poll: read.or("TOLLGATE_RULES_POLL", &flags.rules_poll, Duration::from_secs(30), parse::duration),

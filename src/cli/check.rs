@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::{
     clock,
     limit::{Algorithm, CountDenied},
-    rules::{self, Count, Defaults, DotFiles, Load, Problems, Rules, Sources},
+    rules::{self, Count, Defaults, DotFiles, FileNames, Load, Problems, Rules, Selection, Sources},
 };
 
 #[derive(Args)]
@@ -20,7 +20,7 @@ use crate::{
     tollgate check config/\n  \
     tollgate check --format github rules/*.yaml\n  \
     tollgate check --format json rules/ | jq '.problems[].what'\n\n\
-    Exit code: 0 no errors (there may be warnings), 1 errors.")]
+    Exit code: 0 no errors (there may be warnings), 1 errors, or no rules at all.")]
 pub(super) struct CheckArgs {
     /// Rule files, or directories of them
     #[arg(value_name = "PATH", default_value = "config")]
@@ -34,6 +34,9 @@ pub(super) struct CheckArgs {
     /// Skip files and directories whose names begin with a dot ("..*" always are)
     #[arg(long, env = "RUNTIME_IGNOREDOTFILES", value_parser = FalseyValueParser::new())]
     runtime_ignoredotfiles: bool,
+    /// Take every file of a directory for rules, as serving does with RUNTIME_* [default: *.yaml and *.yml]
+    #[arg(long)]
+    any_name: bool,
     /// Algorithm of limits that name none [default: sliding_window]
     #[arg(long, value_name = "NAME", env = "TOLLGATE_ALGORITHM", value_parser = algorithm)]
     algorithm: Option<Algorithm>,
@@ -79,7 +82,9 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 
 fn check(args: &CheckArgs) -> (Problems, Rules) {
     let dot_files = if args.runtime_ignoredotfiles { DotFiles::Ignore } else { DotFiles::Read };
-    let sources = match Sources::read(&args.paths, dot_files) {
+    let names = if args.any_name { FileNames::Any } else { FileNames::Yaml };
+    let sources = Sources::read(&args.paths, Selection { dot_files, names });
+    let sources = match sources.and_then(|sources| sources.require_rules().map(|()| sources)) {
         Ok(sources) => Sources { read_at: clock::now(), ..sources },
         Err(problems) => return (problems, Rules::default()),
     };

@@ -142,6 +142,7 @@ impl ExplainArgs {
     async fn offline(&self, descriptors: &[Vec<Written>]) -> anyhow::Result<ExplainResponse> {
         let settings = self.decisions.settings(self.merge_domain_config)?;
         let sources = Sources::read(&self.rules, DotFiles::Read)?;
+        sources.require_rules()?;
         let load = rules::load(&sources, &serve::defaults(&settings), None);
         if load.problems.has_errors() {
             bail!("the rules have errors:\n{}", load.problems.render());

@@ -95,6 +95,9 @@ fn case_files(args: &TestArgs) -> anyhow::Result<Vec<PathBuf>> {
     for path in &args.paths {
         if path.is_dir() {
             let sources = Sources::read(std::slice::from_ref(path), args.dot_files())?;
+            sources.skipped.iter().filter(|path| is_nearly_cases(path)).for_each(|path| {
+                eprintln!("tollgate: {}: it isn't read: a file of cases is called *.test.yaml", path.display());
+            });
             files.extend(sources.cases);
         } else {
             files.push(path.clone());
@@ -108,6 +111,11 @@ fn case_files(args: &TestArgs) -> anyhow::Result<Vec<PathBuf>> {
         );
     }
     Ok(files)
+}
+
+/// `api.test.YAML` was meant to be read.
+fn is_nearly_cases(path: &Path) -> bool {
+    path.file_stem().is_some_and(|stem| stem.to_string_lossy().to_lowercase().ends_with(".test"))
 }
 
 fn rules_of(args: &TestArgs, file: &CaseFile) -> Vec<PathBuf> {
@@ -131,8 +139,10 @@ impl Loaded {
         if let Some((_, rules)) = self.0.iter().find(|(known, _)| *known == paths) {
             return rules.clone().ok_or_else(Problems::default);
         }
-        let load =
-            Sources::read(&paths, dot_files).map(|sources| rules::load(&sources, &serve::defaults(settings), None));
+        let load = Sources::read(&paths, dot_files).and_then(|sources| {
+            sources.require_rules()?;
+            Ok(rules::load(&sources, &serve::defaults(settings), None))
+        });
         let rules = match load {
             Ok(load) if load.problems.has_errors() => Err(load.problems),
             Ok(load) => Ok(Arc::new(load.rules)),

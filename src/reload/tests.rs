@@ -31,13 +31,13 @@ impl Running {
     fn start(path: &Path, change: impl FnOnce(&mut ReloadSettings)) -> Running {
         let mut settings = ReloadSettings {
             paths: vec![path.to_owned()],
-            dot_files: DotFiles::Read,
+            selection: Selection::default(),
             defaults: Defaults::default(),
             poll: FAR,
             allow_empty: false,
         };
         change(&mut settings);
-        let sources = Sources::read(&settings.paths, settings.dot_files).expect("readable");
+        let sources = Sources::read(&settings.paths, settings.selection).expect("readable");
         let first = rules::load(&sources, &settings.defaults, None);
         assert!(first.problems.is_empty(), "{}", first.problems);
         let reloader = Reloader::new(settings, &sources, &first);

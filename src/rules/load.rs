@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Defaults, Domain, DomainIndex, Load, Rules, Source, Sources,
+    Defaults, Domain, DomainIndex, FileNames, Load, Rules, Source, Sources,
     compile::{Compiled, Compiler, RULES_MAX},
     fields::{DEFAULTS, FILE, Pen},
     form::{Manner, Said},
@@ -42,10 +42,11 @@ struct Group<'d, 's> {
 /// Checks and compiles a set of files. `last` is what is in force: domains with errors are taken from it.
 pub fn load(sources: &Sources, defaults: &Defaults, last: Option<&Rules>) -> Load {
     let mut report = Report::default();
-    let drafts: Vec<Draft<'_>> = sources.files.iter().map(|source| draft(source, &mut report)).collect();
+    let drafts: Vec<Draft<'_>> = sources.files.iter().map(|source| draft(source, sources.names, &mut report)).collect();
     for (path, why) in &sources.unreadable {
         report.error(path, Place::default(), source::unreadable(why));
     }
+    warn_of_unread(sources, &mut report);
     let groups = group(&drafts, &sources.unreadable, last);
 
     let (mut domains, mut kept, mut room) = (Vec::new(), Vec::new(), RULES_MAX);
@@ -66,6 +67,19 @@ pub fn load(sources: &Sources, defaults: &Defaults, last: Option<&Rules>) -> Loa
         }
     }
     Load { rules: Rules::new(domains), problems: report.finish(sources.all()), kept }
+}
+
+/// What isn't read limits nothing, and nobody would see that.
+fn warn_of_unread(sources: &Sources, report: &mut Report) {
+    for path in &sources.skipped {
+        let what = "it isn't read: rule files are *.yaml and *.yml";
+        report
+            .warn(path, Place::default(), what)
+            .hint("rename it, or name the file itself where its directory is named");
+    }
+    for path in &sources.empty {
+        report.warn(path, Place::default(), "no rules were read from it, so nothing is limited by it");
+    }
 }
 
 /// By domain. A file that is too broken to say its domain speaks for the one that it gave before, and so does one that
@@ -93,7 +107,7 @@ fn group<'d, 's>(
     groups
 }
 
-fn draft<'s>(source: &'s Source, report: &mut Report) -> Draft<'s> {
+fn draft<'s>(source: &'s Source, names: FileNames, report: &mut Report) -> Draft<'s> {
     let errors = report.errors();
     let mut draft = Draft {
         path: Arc::new(source.path.clone()),
@@ -112,6 +126,12 @@ fn draft<'s>(source: &'s Source, report: &mut Report) -> Draft<'s> {
         pen.outermost(text, &mut draft);
     }
     draft.sound = report.errors() == errors;
+    if !draft.sound && names == FileNames::Any && !source::is_yaml(&source.path) {
+        let what = "it is read as rules whatever its name is, as all files of the RUNTIME_* directory are";
+        report
+            .warn(&source.path, Place::default(), what)
+            .hint("keep what isn't rules elsewhere, or use TOLLGATE_RULES");
+    }
     draft
 }
 

@@ -21,6 +21,9 @@ const FILE_MAX: u64 = 64 << 20;
 /// Overrides may be millions.
 const OVERRIDES_MAX: u64 = 1 << 30;
 
+/// Files that a message lists.
+const NAMED_MAX: usize = 10;
+
 /// Directories within directories; deeper is a loop of symlinks.
 const DEPTH_MAX: usize = 32;
 
@@ -47,8 +50,12 @@ pub struct Sources {
     pub unreadable_overrides: Vec<(PathBuf, String)>,
     /// When they were read: overrides that ended before are warned of.
     pub read_at: UnixMicros,
-    /// Files that aren't rules by their name; for an INFO line.
+    /// Files that aren't rules by their name: a warning names them.
     pub skipped: Vec<PathBuf>,
+    /// Directories among the paths that hold no rule file, of which a warning tells too.
+    pub empty: Vec<PathBuf>,
+    /// Whether names said which files are rules.
+    pub names: FileNames,
     /// Files of test cases ([`super::CaseFile`]), which stand beside the rules and aren't any.
     pub cases: Vec<PathBuf>,
     /// What couldn't be read below the paths, and why: files or directories.
@@ -64,15 +71,43 @@ pub enum DotFiles {
     Ignore,
 }
 
+/// Which files of a directory are rule files by their names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FileNames {
+    /// `*.yaml` and `*.yml`.
+    #[default]
+    Yaml,
+    /// All, as envoyproxy/ratelimit has it: the RUNTIME_* directories, and its own check of them.
+    Any,
+}
+
+/// Which files of a directory are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    pub dot_files: DotFiles,
+    pub names: FileNames,
+}
+
+impl From<DotFiles> for Selection {
+    fn from(dot_files: DotFiles) -> Selection {
+        Selection { dot_files, ..Selection::default() }
+    }
+}
+
 impl Sources {
     /// Reads files, and directories with all below them. A file that is named itself is read whatever its name is, except
     /// test cases: `rules/*.yaml` names them too. Files of overrides are read because rule files name them, wherever they
     /// are. The errors are paths that can't be read themselves; what can't be read below them is for [`super::load`].
-    pub fn read(paths: &[PathBuf], dot_files: DotFiles) -> Result<Sources, Problems> {
-        let (mut reader, mut report) = (Reader { dot_files, sources: Sources::default() }, Report::default());
+    pub fn read(paths: &[PathBuf], selection: impl Into<Selection>) -> Result<Sources, Problems> {
+        let selection = selection.into();
+        let sources = Sources { names: selection.names, ..Sources::default() };
+        let (mut reader, mut report) = (Reader { selection, sources }, Report::default());
         for path in paths {
+            let before = reader.sources.files.len();
             if let Err(error) = reader.path(path, 0) {
                 report.error(path, Place::default(), unreadable(&error.to_string()));
+            } else if reader.sources.files.len() == before && path.is_dir() {
+                reader.sources.empty.push(path.clone());
             }
         }
         if report.errors() > 0 {
@@ -118,6 +153,27 @@ impl Sources {
         found.ok_or_else(|| why().map_or("it isn't among the files", |(_, why)| why))
     }
 
+    /// The error, where there is no rule file at all: for tools, for which that is no set of rules but a mistake.
+    pub fn require_rules(&self) -> Result<(), Problems> {
+        if !self.files.is_empty() || !self.unreadable.is_empty() {
+            return Ok(());
+        }
+        let mut problems = Problems::default();
+        let hint = match self.skipped.as_slice() {
+            [] if self.names == FileNames::Any => "rule files are YAML".to_owned(),
+            [] => "rule files are *.yaml and *.yml".to_owned(),
+            skipped => {
+                let named: Vec<_> = skipped.iter().take(NAMED_MAX).map(|path| path.display().to_string()).collect();
+                let more = if skipped.len() > NAMED_MAX { ", …" } else { "" };
+                format!("rule files are *.yaml and *.yml, so these aren't read: {}{more}", named.join(", "))
+            }
+        };
+        for path in self.empty.iter().chain(&self.cases) {
+            problems.refuse(path, "no rules were read from it", &hint);
+        }
+        Err(problems)
+    }
+
     /// Every path outside the rule files themselves that what was read rests on.
     pub fn override_paths(&self) -> impl Iterator<Item = &PathBuf> {
         self.overrides.iter().map(|source| &source.path).chain(self.unreadable_overrides.iter().map(|(path, _)| path))
@@ -128,7 +184,7 @@ impl Sources {
         self.files.iter().chain(&self.overrides)
     }
 
-    /// Equal for equal files: names and bytes.
+    /// Equal for equal files: names and bytes; and for equal names of what isn't read, so that it is told when it comes.
     pub fn digest(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         for source in self.all() {
@@ -141,6 +197,10 @@ impl Sources {
         for (path, why) in self.unreadable.iter().chain(&self.unreadable_overrides) {
             hash.update(path.as_os_str().as_encoded_bytes());
             hash.update(why);
+        }
+        for path in self.skipped.iter().chain(&self.empty) {
+            hash.update(path.as_os_str().as_encoded_bytes());
+            hash.update([0]);
         }
         hash.finalize().into()
     }
@@ -179,7 +239,7 @@ fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
 }
 
 struct Reader {
-    dot_files: DotFiles,
+    selection: Selection,
     sources: Sources,
 }
 
@@ -193,7 +253,7 @@ impl Reader {
             return self.directory(path, depth);
         }
         // Sockets, devices and pipes hold no rules, and reading them may never end.
-        if !found.is_file() || (depth > 0 && !is_rule_file(path)) {
+        if !found.is_file() || (depth > 0 && self.selection.names == FileNames::Yaml && !is_yaml(path)) {
             self.sources.skipped.push(path.to_owned());
             return Ok(());
         }
@@ -207,14 +267,14 @@ impl Reader {
             let name = entry.file_name();
             let name = name.as_encoded_bytes();
             let hidden = name.starts_with(b".");
-            if name.starts_with(b"..") || (hidden && self.dot_files == DotFiles::Ignore) {
+            if name.starts_with(b"..") || (hidden && self.selection.dot_files == DotFiles::Ignore) {
                 continue;
             }
             let path = entry.path();
             match self.path(&path, depth + 1) {
                 Ok(()) => {}
-                // An editor's lock is a hidden link that leads nowhere.
-                Err(_) if hidden && path.is_symlink() => self.sources.skipped.push(path),
+                // An editor's lock is a hidden link that leads nowhere. There is nothing to say of it.
+                Err(_) if hidden && path.is_symlink() => {}
                 Err(error) => self.sources.unreadable.push((path, error.to_string())),
             }
         }
@@ -241,6 +301,6 @@ fn is_case_file(source: &Source) -> bool {
     is_named && has(b"cases:") && !has(b"descriptors:")
 }
 
-fn is_rule_file(path: &Path) -> bool {
+pub(super) fn is_yaml(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
 }

@@ -18,7 +18,7 @@ use crate::{
     metrics::{Meters, Metrics},
     overrides::Overrides,
     reload::{ReloadSettings, Reloader},
-    rules::{self, Defaults, DotFiles, Load, Problems, Rules, Sources},
+    rules::{self, Defaults, DotFiles, FileNames, Load, Problems, Rules, Selection, Sources},
     settings::Settings,
     xds,
 };
@@ -84,16 +84,13 @@ pub(super) fn open(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Resul
 /// reads them again.
 fn load(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<(Publisher, Reloader)> {
     let again = reload_settings(settings);
-    let sources = match Sources::read(&again.paths, again.dot_files) {
+    let sources = match Sources::read(&again.paths, again.selection) {
         Ok(sources) => Sources { read_at: clock::now(), ..sources },
         Err(problems) if settings.rules.force_start => {
             return Ok(without_rules(again, &Sources::default(), problems, settings, metrics));
         }
         Err(problems) => bail!("the rules can't be read:\n{}", problems.render()),
     };
-    if !sources.skipped.is_empty() {
-        info!(files = ?sources.skipped, "not rule files by their names");
-    }
     if !sources.cases.is_empty() {
         info!(files = ?sources.cases, "test cases, for `tollgate test`");
     }
@@ -108,7 +105,7 @@ fn load(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<(Publishe
     let complete = !load.problems.has_errors();
     let defaults = again.defaults;
     let reloader = Reloader::new(again, &sources, &load);
-    metrics.reloaded(1, complete, Duration::from_micros(clock::now().0));
+    metrics.reloaded(1, load.rules.domains().len(), complete, Duration::from_micros(clock::now().0));
     let publisher = Publisher::new(1, load, metrics, last_good, defaults);
     if complete {
         publisher.keep_as_last_good();
@@ -131,7 +128,7 @@ fn without_rules(
     let nothing = Load { rules: Rules::default(), problems, kept: Vec::new() };
     let defaults = again.defaults;
     let reloader = Reloader::new(again, sources, &nothing);
-    metrics.reloaded(0, false, Duration::from_micros(clock::now().0));
+    metrics.reloaded(0, 0, false, Duration::from_micros(clock::now().0));
     let last_good = settings.store.state_dir.as_deref().map(LastGood::new);
     (Publisher::new(0, nothing, metrics, last_good, defaults), reloader)
 }
@@ -159,7 +156,10 @@ fn first(sources: &Sources, defaults: &Defaults, last_good: Option<&LastGood>) -
 fn reload_settings(settings: &Settings) -> ReloadSettings {
     ReloadSettings {
         paths: settings.rules.paths.clone(),
-        dot_files: if settings.rules.ignore_dotfiles { DotFiles::Ignore } else { DotFiles::Read },
+        selection: Selection {
+            dot_files: if settings.rules.ignore_dotfiles { DotFiles::Ignore } else { DotFiles::Read },
+            names: if settings.rules.any_name { FileNames::Any } else { FileNames::Yaml },
+        },
         defaults: defaults(settings),
         poll: settings.rules.poll,
         allow_empty: settings.rules.allow_empty,
@@ -221,7 +221,7 @@ impl Publisher {
         } else {
             warn!(version, kept = ?load.kept, "rules have errors; their domains keep the last good ones");
         }
-        self.metrics.reloaded(version, complete, Duration::from_micros(clock::now().0));
+        self.metrics.reloaded(version, count.domains, complete, Duration::from_micros(clock::now().0));
         let Load { rules, problems, kept } = load;
         if let Some(overrides) = self.overrides.get() {
             overrides.prepare(&rules);

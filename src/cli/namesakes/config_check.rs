@@ -6,7 +6,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::bail;
 
 use super::{Flag, Given, Takes};
-use crate::rules::{self, Defaults, DotFiles, Sources};
+use crate::rules::{self, Defaults, DotFiles, FileNames, Selection, Sources};
 
 pub(super) const FLAGS: &[Flag] = &[
     ("config_dir", Takes::Text, "path to directory containing rate limit configs"),
@@ -17,7 +17,9 @@ pub(super) fn run(given: &Given) -> anyhow::Result<ExitCode> {
     println!("checking rate limit configs...");
     let Some(directory) = given.text("config_dir") else { bail!("-config_dir is needed") };
     println!("loading config directory: {directory}");
-    let sources = match Sources::read(&[PathBuf::from(directory)], DotFiles::Read) {
+    let selection = Selection { dot_files: DotFiles::Read, names: FileNames::Any };
+    let sources = Sources::read(&[PathBuf::from(directory)], selection);
+    let sources = match sources.and_then(|sources| sources.require_rules().map(|()| sources)) {
         Ok(sources) => sources,
         Err(problems) => return Ok(refuse(&problems.render())),
     };

@@ -9,14 +9,21 @@ pub(crate) struct RulesDir {
 }
 
 impl RulesDir {
+    pub(crate) fn empty() -> RulesDir {
+        RulesDir { dir: tempfile::tempdir().expect("a temporary directory") }
+    }
+
     pub(crate) fn with(file: &str, text: &str) -> RulesDir {
-        let rules = RulesDir { dir: tempfile::tempdir().expect("a temporary directory") };
+        let rules = RulesDir::empty();
         rules.write(file, text);
         rules
     }
 
+    /// `file` may be in directories below.
     pub(crate) fn write(&self, file: &str, text: &str) {
-        let temporary = self.path().join(format!(".{file}.new"));
+        let path = self.path().join(file);
+        std::fs::create_dir_all(path.parent().expect("it is below")).expect("the directory is ours");
+        let temporary = path.with_file_name(format!(".{}.new", path.file_name().expect("a name").display()));
         std::fs::write(&temporary, text).expect("the directory is ours");
         std::fs::rename(temporary, self.path().join(file)).expect("the directory is ours");
     }

@@ -1,6 +1,7 @@
 //! Files of overrides in each of their formats, and every mistake with its file, line and column.
 
 use super::*;
+use crate::rules::DotFiles;
 
 const RULES: &str = "domain: d
 tiers: {gold: {requests: 100, window: 1s, algorithm: token_bucket}}
@@ -217,7 +218,7 @@ fn files_that_are_named_are_read_from_wherever_they_are_and_are_no_rule_files() 
     write("rules/unnamed.csv", "x");
     write("elsewhere/more.csv", "match.user,limit\nb,6/s\n");
     let rules = directory.path().join("rules");
-    let sources = Sources::read(std::slice::from_ref(&rules), Default::default()).expect("it can be read");
+    let sources = Sources::read(std::slice::from_ref(&rules), DotFiles::Read).expect("it can be read");
     assert_eq!(sources.files.len(), 1);
     assert_eq!(sources.skipped, [rules.join("unnamed.csv")]);
     assert_eq!(sources.override_paths().count(), 3);
