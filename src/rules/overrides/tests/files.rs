@@ -229,7 +229,7 @@ fn files_that_are_named_are_read_from_wherever_they_are_and_are_no_rule_files() 
 
     let before = sources.digest();
     write("rules/gone.csv", "match.user,limit\nc,7/s\n");
-    let sources = Sources::read(&[rules], Default::default()).expect("it can be read");
+    let sources = Sources::read(&[rules], DotFiles::Read).expect("it can be read");
     assert_ne!(sources.digest(), before);
     let load = load(&sources, &Defaults::default(), None);
     assert!(load.problems.is_empty(), "{}", load.problems.render());
