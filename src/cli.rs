@@ -19,7 +19,7 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use crate::settings::{Environment, Flags, Invalid, Settings, secrets_in_arguments};
+use crate::settings::{self, Environment, Flags, Invalid, Settings, secrets_in_arguments};
 
 #[derive(Parser)]
 #[command(
@@ -31,6 +31,7 @@ use crate::settings::{Environment, Flags, Invalid, Settings, secrets_in_argument
         tollgate                                      serve ./config, counting in memory\n  \
         tollgate --rules rules/ --redis-url redis:6379\n  \
         tollgate check rules/                         find every problem of rule files\n  \
+        tollgate check --settings                     find every mistake of the environment and the flags\n  \
         tollgate test rules/                          play the test cases beside them\n  \
         tollgate call --domain api --descriptor user=alice"
 )]
@@ -47,6 +48,9 @@ enum Command {
     Serve(Box<Flags>),
     /// Load rule files as the service would, and print every problem
     Check(check::CheckArgs),
+    /// What `check --settings` is; see `check::settings::arguments`
+    #[command(name = check::settings::NAME, hide = true)]
+    CheckSettings(Box<check::settings::SettingsArgs>),
     /// Play test cases to rules, and print where answers differ from what is expected
     Test(test::TestArgs),
     /// Tell what a request would be answered, and why: rule, override, counters and what they hold
@@ -67,7 +71,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<ExitCode>
     if let Some(done) = namesakes::run(&args) {
         return done;
     }
-    let cli = match parse(args) {
+    let cli = match parse(check::settings::arguments(args)) {
         Ok(cli) => cli,
         Err(refusal) => return Ok(refusal.print()),
     };
@@ -75,6 +79,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<ExitCode>
         None => serve::run(&cli.serve),
         Some(Command::Serve(flags)) => serve::run(&flags),
         Some(Command::Check(args)) => check::run(&args),
+        Some(Command::CheckSettings(args)) => check::settings::run(&args),
         Some(Command::Test(args)) => test::run(&args),
         Some(Command::Explain(args)) => explain::run(&args),
         Some(Command::Call(args)) => call::run(args),
@@ -166,9 +171,15 @@ fn wrong_settings(cli: &Cli) -> Vec<String> {
     let flags = match &cli.command {
         None => &cli.serve,
         Some(Command::Serve(flags)) => flags,
+        Some(Command::CheckSettings(args)) => &args.flags,
         Some(_) => return Vec::new(),
     };
     Settings::read(flags, &Environment::of_process()).err().map(|Invalid(lines)| lines).unwrap_or_default()
+}
+
+/// Of a switch that is in the environment: one that is empty counts as unset.
+fn switch(text: &str) -> Result<bool, String> {
+    if text.is_empty() { Ok(false) } else { settings::boolean(text) }
 }
 
 fn refuse(lines: Vec<String>) -> Refusal {

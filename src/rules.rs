@@ -30,6 +30,7 @@ use sha2::{Digest as _, Sha256};
 pub use cases::{
     Case, CaseDescriptor, CaseFile, CaseRequest, Expected, ExpectedLimit, ExpectedStatus, Remaining, START, Wait,
 };
+pub(crate) use fields::edits;
 pub use load::load;
 pub(crate) use name::override_id;
 pub use problem::{Problem, Problems, Severity};

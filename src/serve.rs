@@ -15,7 +15,6 @@ mod modes;
 mod patience;
 mod preface;
 mod publish;
-mod redis_url;
 mod run_time;
 mod snapshots;
 mod stats;

@@ -7,6 +7,8 @@ mod denials;
 mod flags;
 mod overload;
 mod parse;
+mod partners;
+mod redis_url;
 mod responses;
 mod stats;
 mod store;
@@ -14,6 +16,7 @@ mod store;
 mod tests;
 mod tls;
 mod tracing;
+mod unknown;
 mod variables;
 mod xds;
 
@@ -32,9 +35,10 @@ pub(crate) use arguments::secrets as secrets_in_arguments;
 pub use denials::DenialFlags;
 pub use flags::Flags;
 pub use overload::{OverloadFlags, OverloadSettings};
+pub(crate) use parse::boolean;
 pub use responses::{LimitHeaders, ResponseSettings};
 pub use stats::{Mogrifier, StatsFlags, StatsSettings};
-pub use store::{RedisFlags, RedisKind, SocketType, StoreKind, StoreSettings};
+pub use store::{StoreKind, StoreSettings};
 pub use tls::{HttpTlsFlags, TlsNames, TlsSettings};
 pub use variables::{DIFFERENT_DEFAULTS, Environment, Fate, Kind, VARIABLES, Variable};
 pub use xds::{XdsBackoff, XdsSettings, XdsTls};
@@ -135,51 +139,63 @@ pub enum LogFormat {
 #[error("{} wrong:\n{}", if .0.len() == 1 { "a setting is" } else { "settings are" }, .0.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"))]
 pub struct Invalid(pub Vec<String>);
 
+/// What there is to say of flags and environment: a line for each setting.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// Can't be read, or misses another setting: nothing starts.
+    pub wrong: Vec<String>,
+    /// Can be read, and does nothing.
+    pub idle: Vec<String>,
+}
+
 impl Settings {
+    /// Looks at every flag and variable, and starts nothing.
+    pub fn findings(flags: &Flags, environment: &Environment) -> Findings {
+        let mut read = Reader::default();
+        Settings::read_with(flags, environment, &mut read);
+        Findings { wrong: read.wrong, idle: read.idle }
+    }
+
     /// Reads every flag, and reports all that are wrong, with what is wrong in the `environment` besides. The lines
     /// beside the settings tell of variables that are set and do nothing, and of secrets that others see.
     pub fn read(flags: &Flags, environment: &Environment) -> Result<(Settings, Vec<String>), Invalid> {
-        let notices = variables::notices(environment);
-        let mut wrong = notices.wrong;
-        let mogrifiers = stats::mogrifiers(flags, environment).unwrap_or_else(|lines| {
-            wrong.extend(lines);
-            Vec::new()
-        });
-        let traces = tracing::traces(flags, environment).unwrap_or_else(|lines| {
-            wrong.extend(lines);
-            None
-        });
-        match Settings::resolve(flags) {
-            Ok(mut settings) if wrong.is_empty() => {
-                settings.stats.mogrifiers = mogrifiers;
-                settings.traces = traces;
-                let idle = settings.store.idle_per_second();
-                let secrets = flags.secrets_in_arguments.iter().cloned();
-                Ok((settings, notices.warnings.into_iter().chain(idle).chain(secrets).collect()))
-            }
-            Ok(_) => Err(Invalid(wrong)),
-            Err(Invalid(first)) => Err(Invalid([first, wrong].concat())),
-        }
+        let mut read = Reader::default();
+        let settings = Settings::read_with(flags, environment, &mut read);
+        read.finish(settings)
+    }
+
+    fn read_with(flags: &Flags, environment: &Environment, read: &mut Reader) -> Settings {
+        let mut settings = Settings::resolve_with(flags, read);
+        variables::notices(environment, read);
+        read.idle.extend(flags.secrets_in_arguments.iter().cloned());
+        settings.stats.mogrifiers = stats::mogrifiers(flags, environment, read);
+        settings.traces = tracing::traces(flags, environment, read);
+        settings
     }
 
     /// Reads every flag, and reports all that are wrong.
     pub fn resolve(flags: &Flags) -> Result<Settings, Invalid> {
-        let mut read = Reader { wrong: Vec::new() };
+        let mut read = Reader::default();
+        let settings = Settings::resolve_with(flags, &mut read);
+        read.finish(settings).map(|(settings, _)| settings)
+    }
+
+    fn resolve_with(flags: &Flags, read: &mut Reader) -> Settings {
         let settings = Settings {
-            rules: rules(flags, &mut read),
-            decisions: decisions(flags, &mut read),
-            responses: responses::responses(flags, &mut read),
-            store: store::store(flags, &mut read),
-            listeners: listeners(flags, &mut read),
-            overload: overload::overload(flags, &mut read),
-            api: api::api(flags, &mut read),
-            health: health(flags, &mut read),
-            process: process(flags, &mut read),
-            stats: stats::stats(flags, &mut read),
+            rules: rules(flags, read),
+            decisions: decisions(flags, read),
+            responses: responses::responses(flags, read),
+            store: store::store(flags, read),
+            listeners: listeners(flags, read),
+            overload: overload::overload(flags, read),
+            api: api::api(flags, read),
+            health: health(flags, read),
+            process: process(flags, read),
+            stats: stats::stats(flags, read),
             traces: None,
         };
-        settings.conflicts(&mut read);
-        if read.wrong.is_empty() { Ok(settings) } else { Err(Invalid(read.wrong)) }
+        settings.conflicts(read);
+        settings
     }
 
     /// Two TCP listeners on one address would fail one after the other at bind; say it here, with both names.
@@ -204,15 +220,25 @@ impl Settings {
 fn rules(flags: &Flags, read: &mut Reader) -> RulesSettings {
     // Any swap above the rules is seen, so there is nothing to choose; but what can't be read is named.
     read.or("RUNTIME_WATCH_ROOT", &flags.runtime_watch_root, true, parse::boolean);
-    let runtime =
-        [&flags.runtime_root, &flags.runtime_subdirectory, &flags.runtime_appdirectory, &flags.runtime_watch_root];
-    let runtime = runtime.into_iter().any(|flag| set(flag).is_some());
+    let runtime = partners::names(&[
+        ("RUNTIME_ROOT", &flags.runtime_root),
+        ("RUNTIME_SUBDIRECTORY", &flags.runtime_subdirectory),
+        ("RUNTIME_APPDIRECTORY", &flags.runtime_appdirectory),
+        ("RUNTIME_WATCH_ROOT", &flags.runtime_watch_root),
+    ]);
+    let control_plane = xds::xds(flags, read);
     let given: Vec<PathBuf> = flags.rules.iter().filter(|path| !path.is_empty()).map(PathBuf::from).collect();
+    if control_plane.is_some() && !given.is_empty() {
+        read.idle
+            .push(partners::idle(&["TOLLGATE_RULES".into()], "CONFIG_TYPE is GRPC_XDS_SOTW, so rules come from there"));
+    } else if !given.is_empty() && !runtime.is_empty() {
+        read.idle.push(partners::idle(&runtime, "TOLLGATE_RULES says where the rules are"));
+    }
     let root = PathBuf::from(set(&flags.runtime_root).unwrap_or("/srv/runtime_data/current"));
-    let any_name = runtime && given.is_empty();
+    let any_name = !runtime.is_empty() && given.is_empty();
     let paths = if !given.is_empty() {
         given
-    } else if runtime {
+    } else if !runtime.is_empty() {
         let directory = root
             .join(set(&flags.runtime_subdirectory).unwrap_or_default())
             .join(set(&flags.runtime_appdirectory).unwrap_or("config"));
@@ -227,7 +253,7 @@ fn rules(flags: &Flags, read: &mut Reader) -> RulesSettings {
         merge_domains: read.or("MERGE_DOMAIN_CONFIG", &flags.merge_domain_config, false, parse::boolean),
         poll: read.or("TOLLGATE_RULES_POLL", &flags.rules_poll, Duration::from_secs(30), parse::duration),
         allow_empty: read.or("TOLLGATE_ALLOW_EMPTY_RULES", &flags.allow_empty_rules, false, parse::boolean),
-        control_plane: xds::xds(flags, read),
+        control_plane,
         force_start: read.or(
             "FORCE_START_WITHOUT_INITIAL_CONFIG",
             &flags.force_start_without_initial_config,
@@ -263,7 +289,11 @@ fn decisions(flags: &Flags, read: &mut Reader) -> DecisionSettings {
     let (manner, when, policy) = read.or("TOLLGATE_COMPAT", &flags.compat, OURS, parse::word(COMPAT));
     DecisionSettings {
         algorithm: read.or("TOLLGATE_ALGORITHM", &flags.algorithm, manner, algorithm),
-        count_denied: read.or("TOLLGATE_COUNT_DENIED", &flags.count_denied, when, parse::word(WHEN)),
+        count_denied: read.or("TOLLGATE_COUNT_DENIED", &flags.count_denied, when, |text| match parse::boolean(text) {
+            Ok(true) => Ok(CountDenied::Always),
+            Ok(false) => Ok(CountDenied::Never),
+            Err(_) => parse::word(WHEN)(text),
+        }),
         on_store_failure: read.or("TOLLGATE_ON_STORE_FAILURE", &flags.on_store_failure, policy, parse::word(POLICIES)),
         expected_replicas: read.or("TOLLGATE_EXPECTED_REPLICAS", &flags.expected_replicas, None, |text| {
             parse::at_least(1)(text).map(|number| u32::try_from(number).ok())
@@ -303,7 +333,7 @@ fn listeners(flags: &Flags, read: &mut Reader) -> ListenerSettings {
         http,
         http_tls: tls::http_tls(&flags.http_tls, read),
         admin,
-        metrics: (use_metrics && !stats::is_true(&flags.stats.disable_stats)).then_some(metrics),
+        metrics: (use_metrics && !partners::is_true(&flags.stats.disable_stats)).then_some(metrics),
         metrics_path,
         max_connection_age: read.or("GRPC_MAX_CONNECTION_AGE", &flags.grpc_max_connection_age, day, parse::duration),
         max_connection_age_grace: read.or(
@@ -364,11 +394,19 @@ fn set(text: &Option<String>) -> Option<&str> {
 }
 
 /// Collects what can't be read, and goes on with the default.
+#[derive(Default)]
 struct Reader {
     wrong: Vec<String>,
+    /// A line for each setting that can be read and does nothing.
+    idle: Vec<String>,
 }
 
 impl Reader {
+    /// All that was wrong; else the settings, with what does nothing.
+    fn finish(self, settings: Settings) -> Result<(Settings, Vec<String>), Invalid> {
+        if self.wrong.is_empty() { Ok((settings, self.idle)) } else { Err(Invalid(self.wrong)) }
+    }
+
     fn or<T>(
         &mut self,
         variable: &str,
@@ -384,14 +422,27 @@ impl Reader {
     }
 
     fn refuse(&mut self, variable: &str, text: &str, what: &str) {
-        let command = Flags::augment_args(clap::Command::new("tollgate"));
-        let arg = command.get_arguments().find(|arg| arg.get_env().is_some_and(|env| env == variable));
-        let flag = arg.and_then(|arg| arg.get_long()).map(|long| format!(" (--{long})")).unwrap_or_default();
+        let flag = flag_of(variable);
         // What `--help` doesn't show the log doesn't either.
-        if arg.is_some_and(|arg| arg.is_hide_env_values_set()) || tracing::may_hold_a_secret(variable) {
+        if is_hidden(variable) || tracing::may_hold_a_secret(variable) {
             self.wrong.push(format!("{variable}{flag}: {what}"));
         } else {
             self.wrong.push(format!("{variable}{flag}: '{text}': {what}"));
         }
     }
+}
+
+/// ` (--its-flag)` where a flag of serving reads the variable too.
+fn flag_of(variable: &str) -> String {
+    let long = argument(variable, |arg| arg.get_long().map(str::to_owned)).flatten();
+    long.map(|long| format!(" (--{long})")).unwrap_or_default()
+}
+
+fn is_hidden(variable: &str) -> bool {
+    argument(variable, clap::Arg::is_hide_env_values_set).unwrap_or(false)
+}
+
+fn argument<T>(variable: &str, look: impl Fn(&clap::Arg) -> T) -> Option<T> {
+    let command = Flags::augment_args(clap::Command::new("tollgate"));
+    command.get_arguments().find(|arg| arg.get_env().is_some_and(|env| env == variable)).map(look)
 }

@@ -1,14 +1,17 @@
 //! `tollgate check`: loads rule files as serving does, and prints every problem for people, programs or a pull request.
 
+pub(super) mod settings;
+
 use std::{
     io::{self, Write as _},
     path::PathBuf,
     process::ExitCode,
 };
 
-use clap::{Args, ValueEnum, builder::FalseyValueParser};
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use super::switch;
 use crate::{
     clock,
     limit::{Algorithm, CountDenied},
@@ -16,10 +19,14 @@ use crate::{
 };
 
 #[derive(Args)]
-#[command(after_help = "Examples:\n  \
+#[command(arg = settings::switch(), after_help = "Examples:\n  \
     tollgate check config/\n  \
     tollgate check --format github rules/*.yaml\n  \
-    tollgate check --format json rules/ | jq '.problems[].what'\n\n\
+    tollgate check --format json rules/ | jq '.problems[].what'\n  \
+    tollgate check --settings                     the environment, as `tollgate serve` would read it\n  \
+    tollgate check --settings --redis-url redis:6379\n\n\
+    With --settings the flags are those of `tollgate serve` (`tollgate check --settings --help`), and nothing is\n\
+    started, connected or opened: run it with a deployment's environment before the rollout.\n\n\
     Exit code: 0 no errors (there may be warnings), 1 errors, or no rules at all.")]
 pub(super) struct CheckArgs {
     /// Rule files, or directories of them
@@ -29,10 +36,10 @@ pub(super) struct CheckArgs {
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
     /// Merge files that name the same domain instead of refusing them
-    #[arg(long, env = "MERGE_DOMAIN_CONFIG", value_parser = FalseyValueParser::new())]
+    #[arg(long, env = "MERGE_DOMAIN_CONFIG", value_parser = switch)]
     merge_domain_config: bool,
     /// Skip files and directories whose names begin with a dot ("..*" always are)
-    #[arg(long, env = "RUNTIME_IGNOREDOTFILES", value_parser = FalseyValueParser::new())]
+    #[arg(long, env = "RUNTIME_IGNOREDOTFILES", value_parser = switch)]
     runtime_ignoredotfiles: bool,
     /// Take every file of a directory for rules, as serving does with RUNTIME_* [default: *.yaml and *.yml]
     #[arg(long)]
@@ -43,7 +50,7 @@ pub(super) struct CheckArgs {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Format {
+pub(super) enum Format {
     /// For people, with the line that each problem stands on
     Text,
     /// One object with all problems
@@ -72,12 +79,20 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         }
         Format::Github => problems.iter().map(|problem| problem.github() + "\n").collect(),
     };
+    print(&text)?;
+    Ok(if problems.has_errors() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn print(text: &str) -> io::Result<()> {
     match io::stdout().write_all(text.as_bytes()) {
         // Whoever reads may have read enough (`| head`).
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
-        _ => {}
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
     }
-    Ok(if problems.has_errors() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn plural(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn check(args: &CheckArgs) -> (Problems, Rules) {
@@ -99,7 +114,6 @@ fn check(args: &CheckArgs) -> (Problems, Rules) {
 
 fn for_people(problems: &Problems, rules: &Rules) -> String {
     let mut text = problems.render();
-    let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     let (errors, warnings) = (problems.errors().count(), problems.warnings().count());
     if errors > 0 {
         text.push_str(&plural(errors, "error"));

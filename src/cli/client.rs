@@ -46,6 +46,9 @@ impl ServiceArgs {
         let uri = if self.addr.contains("://") { self.addr.clone() } else { format!("http://{}", self.addr) };
         let timeout = self.patience();
         let uri = uri.parse::<Uri>().with_context(|| format!("{} is no address", self.addr))?;
+        if uri.scheme() != Some(&Scheme::HTTPS) && self.cacert.is_some() {
+            bail!("--addr: https:// is needed beside --cacert: without it {} is spoken to in the clear", self.addr);
+        }
         let client = (uri.scheme() == Some(&Scheme::HTTPS)).then(|| tls::Client {
             ca: self.cacert.clone(),
             protocol: Some(tls::HTTP2),

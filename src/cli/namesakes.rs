@@ -6,6 +6,8 @@ mod config_check;
 
 use std::{collections::BTreeMap, ffi::OsString, path::Path, process::ExitCode};
 
+use crate::settings;
+
 /// What a Go flag takes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Takes {
@@ -65,7 +67,7 @@ impl Given {
                     rest.next().cloned().ok_or_else(|| format!("flag needs an argument: -{name}\n"))?
                 }
             };
-            if *takes == Takes::Switch && !matches!(value.as_str(), "true" | "false" | "1" | "0" | "t" | "f") {
+            if *takes == Takes::Switch && settings::boolean(&value).is_err() {
                 return Err(format!("invalid boolean value \"{value}\" for -{name}\n"));
             }
             given.0.entry(name).or_default().push(value);
@@ -83,6 +85,6 @@ impl Given {
     }
 
     fn switch(&self, name: &str) -> bool {
-        self.text(name).is_some_and(|value| matches!(value, "true" | "1" | "t"))
+        self.text(name).is_some_and(|value| settings::boolean(value) == Ok(true))
     }
 }

@@ -11,10 +11,10 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use clap::{Args, builder::FalseyValueParser};
+use clap::Args;
 
 use self::play::Stage;
-use super::alone::DecisionArgs;
+use super::{alone::DecisionArgs, switch};
 use crate::{
     rules::{self, Case, CaseFile, DotFiles, Problems, Rules, Source, Sources},
     serve,
@@ -42,10 +42,10 @@ pub(super) struct TestArgs {
     #[arg(long)]
     json: bool,
     /// Merge files that name the same domain instead of refusing them
-    #[arg(long, env = "MERGE_DOMAIN_CONFIG", value_parser = FalseyValueParser::new())]
+    #[arg(long, env = "MERGE_DOMAIN_CONFIG", value_parser = switch)]
     merge_domain_config: bool,
     /// Skip files and directories whose names begin with a dot ("..*" always are)
-    #[arg(long, env = "RUNTIME_IGNOREDOTFILES", value_parser = FalseyValueParser::new())]
+    #[arg(long, env = "RUNTIME_IGNOREDOTFILES", value_parser = switch)]
     runtime_ignoredotfiles: bool,
     #[command(flatten)]
     decisions: DecisionArgs,

@@ -355,8 +355,8 @@ pub(super) fn nearest<'w>(said: &str, words: &[&'w str]) -> Option<&'w str> {
     (changes <= (word.len() / 3).max(1)).then_some(word)
 }
 
-/// Letters put in, left out, replaced, or swapped with their neighbour.
-fn edits(one: &str, other: &str) -> usize {
+/// How many letters are put in, left out, replaced, or swapped with their neighbour.
+pub(crate) fn edits(one: &str, other: &str) -> usize {
     let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
     let width = other.len() + 1;
     let mut table = vec![0; (one.len() + 1) * width];

@@ -7,13 +7,13 @@ use tokio::time::{self, MissedTickBehavior};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info;
 
-use super::{redis_url::redis_settings, snapshots};
+use super::snapshots;
 use crate::{
     clock,
     limit::Algorithm,
     limiter::{Degraded, Replicas},
     metrics::Metrics,
-    settings::{Settings, StoreKind, StoreSettings},
+    settings::{Settings, StoreSettings},
     store::{
         Store,
         memory::{Memory, MemorySettings, SWEEP_PERIOD, snapshot::Snapshots},
@@ -35,25 +35,21 @@ pub(super) enum Backend {
 
 impl Backend {
     pub(super) fn new(settings: &StoreSettings, default_algorithm: Algorithm) -> anyhow::Result<Backend> {
-        match settings.kind {
-            StoreKind::Memory => {
-                let memory = MemorySettings { max_bytes: settings.memory_max_bytes };
-                let Some(directory) = &settings.state_dir else {
-                    return Ok(Backend::Memory(Arc::new(Memory::new(memory)), None));
-                };
-                let snapshots = Snapshots::open(directory).context("TOLLGATE_STATE_DIR")?;
-                let (memory, loaded) = snapshots.load(memory, clock::now()).context("TOLLGATE_STATE_DIR")?;
-                info!(directory = %directory.display(), counters = loaded.counters, "counters go on from the snapshot");
-                Ok(Backend::Memory(Arc::new(memory), Some(Arc::new(snapshots))))
-            }
-            StoreKind::Redis => {
-                let read = |flags| Ok(Arc::new(RedisSettings { default_algorithm, ..redis_settings(flags)? }));
-                let main = read(&settings.redis).map_err(|error: String| anyhow::Error::msg(error))?;
-                let Some(per_second) = &settings.per_second else { return Ok(Backend::Redis(main)) };
-                let named = |error: String| anyhow::Error::msg(error.replace("REDIS_", "REDIS_PERSECOND_"));
-                Ok(Backend::Split(main, read(per_second).map_err(named)?))
-            }
+        if let Some(main) = &settings.redis {
+            let with_default = |redis: &RedisSettings| Arc::new(RedisSettings { default_algorithm, ..redis.clone() });
+            return Ok(match &settings.per_second {
+                Some(per_second) => Backend::Split(with_default(main), with_default(per_second)),
+                None => Backend::Redis(with_default(main)),
+            });
         }
+        let memory = MemorySettings { max_bytes: settings.memory_max_bytes };
+        let Some(directory) = &settings.state_dir else {
+            return Ok(Backend::Memory(Arc::new(Memory::new(memory)), None));
+        };
+        let snapshots = Snapshots::open(directory).context("TOLLGATE_STATE_DIR")?;
+        let (memory, loaded) = snapshots.load(memory, clock::now()).context("TOLLGATE_STATE_DIR")?;
+        info!(directory = %directory.display(), counters = loaded.counters, "counters go on from the snapshot");
+        Ok(Backend::Memory(Arc::new(memory), Some(Arc::new(snapshots))))
     }
 
     /// The counters in this process, if that is where they live.

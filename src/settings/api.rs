@@ -43,8 +43,7 @@ pub(super) fn api(flags: &Flags, read: &mut Reader) -> ApiSettings {
     let token_file = set(&flags.api_token_file).map(PathBuf::from);
     let checks_are_open = read.or("TOLLGATE_API_AUTH", &flags.api_auth, true, parse::word(WHAT));
     if !checks_are_open && token_file.is_none() {
-        let what = "TOLLGATE_API_AUTH (--api-auth): all needs TOLLGATE_API_TOKEN_FILE, or nobody could check";
-        read.wrong.push(what.into());
+        read.missing("TOLLGATE_API_TOKEN_FILE", "is needed where TOLLGATE_API_AUTH is all, or nobody could check");
     }
     let hour = Duration::from_secs(3_600);
     let new_counters = read.or("TOLLGATE_CHECK_NEW_COUNTERS", &flags.check_new_counters, 100, parse::at_least(0));

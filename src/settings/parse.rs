@@ -6,11 +6,16 @@ use std::{
     time::Duration,
 };
 
-/// A Go bool: `1 t T TRUE true True`, `0 f F FALSE false False`.
-pub(super) fn boolean(text: &str) -> Result<bool, String> {
-    match text {
-        "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
-        "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
+use super::unknown;
+
+/// Any word that people use for true or false, in any case; Go's `1 t T TRUE true True` and their opposites among them.
+pub(crate) fn boolean(text: &str) -> Result<bool, String> {
+    const TRUE: [&str; 8] = ["1", "t", "true", "y", "yes", "on", "enable", "enabled"];
+    const FALSE: [&str; 8] = ["0", "f", "false", "n", "no", "off", "disable", "disabled"];
+    let is_one_of = |words: [&str; 8]| words.iter().any(|word| word.eq_ignore_ascii_case(text.trim()));
+    match (is_one_of(TRUE), is_one_of(FALSE)) {
+        (true, _) => Ok(true),
+        (_, true) => Ok(false),
         _ => Err("expected true or false".into()),
     }
 }
@@ -67,7 +72,12 @@ pub(super) fn int(text: &str) -> Result<i64, String> {
 
 pub(super) fn port(text: &str) -> Result<u16, String> {
     let number = int(text).ok().and_then(|number| number.try_into().ok());
-    number.ok_or_else(|| "expected a port, 0 to 65535".into())
+    number.ok_or_else(|| match unknown::is_address(text) {
+        true => "expected a port, 0 to 65535, and this is what Kubernetes sets for a Service of that name; \
+                 `enableServiceLinks: false` in the pod's spec ends that"
+            .into(),
+        false => "expected a port, 0 to 65535".into(),
+    })
 }
 
 /// A whole number of at least `min`.

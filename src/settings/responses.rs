@@ -1,6 +1,9 @@
 //! What answers carry beside the decision: headers and dynamic metadata. Knows their names, not what stands in them.
 
-use super::{Flags, Reader, parse};
+use super::{
+    Flags, Reader, parse,
+    partners::{self, Partner},
+};
 
 /// Everything is off by default, and then costs nothing.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +32,14 @@ impl ResponseSettings {
 pub(super) fn responses(flags: &Flags, read: &mut Reader) -> ResponseSettings {
     let enabled =
         read.or("LIMIT_RESPONSE_HEADERS_ENABLED", &flags.limit_response_headers_enabled, false, parse::boolean);
+    let names = partners::names(&[
+        ("LIMIT_LIMIT_HEADER", &flags.limit_limit_header),
+        ("LIMIT_REMAINING_HEADER", &flags.limit_remaining_header),
+        ("LIMIT_RESET_HEADER", &flags.limit_reset_header),
+    ]);
+    let without = "no answer has these headers; false says that none is meant to";
+    let switch = "LIMIT_RESPONSE_HEADERS_ENABLED";
+    read.beside(&Partner::switch(switch, &flags.limit_response_headers_enabled, without), &names);
     // Read even where they are off: a wrong name is said now, not when they are turned on.
     let mut name = |variable, text, default: &str| read.or(variable, text, default.to_string(), header);
     let headers = LimitHeaders {

@@ -5,7 +5,11 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 use regex::Regex;
 
-use super::{Environment, Flags, Reader, parse, set};
+use super::{
+    Environment, Flags, Reader, parse,
+    partners::{self, Partner, idle, is_true, listed},
+    set,
+};
 
 /// Flags of the metrics that envoyproxy/ratelimit has too.
 #[derive(Args, Clone, Debug, Default)]
@@ -85,6 +89,9 @@ pub(super) fn stats(flags: &Flags, read: &mut Reader) -> StatsSettings {
     let mut tags = read.or("EXTRA_TAGS", &stats.extra_tags, Vec::new(), pairs);
     tags.sort();
     const PROTOCOLS: &[(&str, bool)] = &[("tcp", false), ("udp", true)];
+    if !disabled {
+        partners_of_servers(flags, read);
+    }
     StatsSettings {
         // A wrong value is reported where the listener is read.
         on_page: !disabled && is_true(&flags.use_prometheus),
@@ -109,23 +116,63 @@ pub(super) fn stats(flags: &Flags, read: &mut Reader) -> StatsSettings {
     }
 }
 
-/// Whether a switch is on. Says nothing of a value that can't be read.
-pub(super) fn is_true(text: &Option<String>) -> bool {
-    set(text).is_some_and(|text| parse::boolean(text) == Ok(true))
+/// What is only for metrics that are sent needs a server that they are sent to.
+fn partners_of_servers(flags: &Flags, read: &mut Reader) {
+    let stats = &flags.stats;
+    let (statsd, dog_statsd) = (&stats.use_statsd, &stats.use_dog_statsd);
+    let is_sent = is_true(statsd) || is_true(dog_statsd);
+    let server = Partner {
+        variable: "USE_STATSD",
+        value: "true (or USE_DOG_STATSD)",
+        given: if set(statsd).is_some() { statsd } else { dog_statsd },
+        is_on: is_sent,
+        without: "no metric is sent; false says that none is meant to be",
+    };
+    let address = [
+        ("STATSD_HOST", &stats.statsd_host),
+        ("STATSD_PORT", &stats.statsd_port),
+        ("STATSD_PROTOCOL", &stats.statsd_protocol),
+    ];
+    read.beside(&server, &partners::names(&address));
+    let without = "no name is rewritten; false says that none is meant to be";
+    let dogs = Partner::switch("USE_DOG_STATSD", dog_statsd, without);
+    read.beside(&dogs, &partners::names(&[("USE_DOG_STATSD_MOGRIFIERS", &stats.use_dog_statsd_mogrifiers)]));
+    let sending = [("EXTRA_TAGS", &stats.extra_tags), ("STATS_FLUSH_INTERVAL", &stats.stats_flush_interval)];
+    let sending = partners::names(&sending);
+    if !is_sent && !sending.is_empty() {
+        read.idle.push(idle(&sending, "no metrics are sent to a StatsD server, and Prometheus' page knows neither"));
+    }
+    let on_page = [("PROMETHEUS_RESPONSE_TIME_AS_MILLISECONDS", &stats.prometheus_response_time_as_milliseconds)];
+    let on_page = partners::switches(&on_page);
+    if !is_true(&flags.use_prometheus) && !on_page.is_empty() {
+        read.idle.push(idle(&on_page, "envoyproxy/ratelimit's metrics are on the page only with USE_PROMETHEUS=true"));
+    }
 }
 
-/// The rewritings that USE_DOG_STATSD_MOGRIFIERS names, with a line for each that isn't right.
-pub(super) fn mogrifiers(flags: &Flags, environment: &Environment) -> Result<Vec<Mogrifier>, Vec<String>> {
+/// The rewritings that USE_DOG_STATSD_MOGRIFIERS names; those that aren't right are refused.
+pub(super) fn mogrifiers(flags: &Flags, environment: &Environment, read: &mut Reader) -> Vec<Mogrifier> {
     let names = set(&flags.stats.use_dog_statsd_mogrifiers).into_iter().flat_map(|names| names.split(','));
-    let (mut all, mut wrong) = (Vec::new(), Vec::new());
+    let (mut all, mut prefixes) = (Vec::new(), Vec::new());
     for name in names.map(str::trim).filter(|name| !name.is_empty()) {
-        match mogrifier(&format!("DOG_STATSD_MOGRIFIER_{}", name.to_uppercase()), environment) {
+        let prefix = format!("{MOGRIFIER}{}", name.to_uppercase());
+        match mogrifier(&prefix, environment) {
             Ok(mogrifier) => all.push(mogrifier),
-            Err(line) => wrong.push(line),
+            Err(line) => read.wrong.push(line),
         }
+        prefixes.push(prefix + "_");
     }
-    if wrong.is_empty() { Ok(all) } else { Err(wrong) }
+    let is_named = |variable: &String| prefixes.iter().any(|prefix| variable.starts_with(prefix));
+    let unnamed: Vec<String> = environment.beginning_with(MOGRIFIER).filter(|name| !is_named(name)).collect();
+    if set(&flags.stats.use_dog_statsd_mogrifiers).is_some() && !unnamed.is_empty() {
+        read.idle.push(idle(&unnamed, "USE_DOG_STATSD_MOGRIFIERS doesn't name them"));
+    } else if !unnamed.is_empty() {
+        let what = format!("their names are needed beside {}: without them no name is rewritten", listed(&unnamed));
+        read.missing("USE_DOG_STATSD_MOGRIFIERS", &what);
+    }
+    all
 }
+
+const MOGRIFIER: &str = "DOG_STATSD_MOGRIFIER_";
 
 fn mogrifier(prefix: &str, environment: &Environment) -> Result<Mogrifier, String> {
     let named = |part: &str| {

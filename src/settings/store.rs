@@ -1,10 +1,17 @@
-//! Where counters are: in memory or in Redis, which Redis, and the second one for limits whose window is one second. The
-//! addresses and secrets are text here; what is made of them isn't known.
+//! Where counters are: in memory or in Redis, which Redis, and the second one for limits whose window is one second.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
-use super::{Flags, Reader, denials, parse, set};
-use crate::store::{key, redis::BUSY_POLL_MAX};
+use super::{
+    Flags, Reader, denials, parse,
+    partners::{self, Partner, idle},
+    redis_url::redis_settings,
+    set,
+};
+use crate::store::{
+    key,
+    redis::{BUSY_POLL_MAX, RedisSettings},
+};
 
 #[derive(Clone, Debug)]
 pub struct StoreSettings {
@@ -13,18 +20,10 @@ pub struct StoreSettings {
     pub reason: &'static str,
     pub memory_max_bytes: u64,
     pub state_dir: Option<PathBuf>,
-    pub redis: RedisFlags,
-    /// For limits whose window is one second, if they have their own.
-    pub per_second: Option<RedisFlags>,
-}
-
-impl StoreSettings {
-    /// What to say of a second Redis beside a store that isn't Redis.
-    pub(super) fn idle_per_second(&self) -> Option<String> {
-        (self.kind == StoreKind::Memory && self.per_second.is_some()).then(|| {
-            format!("REDIS_PERSECOND does nothing here: all limits are counted in memory, because {}", self.reason)
-        })
-    }
+    /// `Some` where `kind` is [`StoreKind::Redis`].
+    pub redis: Option<RedisSettings>,
+    /// For limits whose window is one second, if they have their own Redis.
+    pub per_second: Option<RedisSettings>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,38 +32,33 @@ pub enum StoreKind {
     Redis,
 }
 
-/// The Redis settings as given; [`crate::store::redis`] makes addresses and secrets of them.
+/// The settings of one Redis, with its address and its secrets still as they were written.
 #[derive(Clone, Default)]
-pub struct RedisFlags {
-    pub kind: RedisKind,
-    pub url: String,
-    pub socket_type: Option<SocketType>,
-    pub auth: Option<String>,
-    pub auth_file: Option<PathBuf>,
-    pub sentinel_auth: Option<String>,
-    pub tls: bool,
-    pub tls_cacert: Option<PathBuf>,
-    pub tls_client_cert: Option<PathBuf>,
-    pub tls_client_key: Option<PathBuf>,
-    pub tls_skip_hostname_verification: bool,
-    pub connect_timeout: Duration,
-    pub key_prefix: String,
-    pub buckets: u32,
+pub(super) struct RedisFlags {
+    /// How the names of its variables begin.
+    pub(super) prefix: &'static str,
+    pub(super) kind: RedisKind,
+    pub(super) url: String,
+    pub(super) socket_type: Option<SocketType>,
+    pub(super) auth: Option<String>,
+    pub(super) auth_file: Option<PathBuf>,
+    pub(super) sentinel_auth: Option<String>,
+    pub(super) tls: bool,
+    pub(super) tls_cacert: Option<PathBuf>,
+    pub(super) tls_client_cert: Option<PathBuf>,
+    pub(super) tls_client_key: Option<PathBuf>,
+    pub(super) tls_skip_hostname_verification: bool,
+    pub(super) connect_timeout: Duration,
+    pub(super) key_prefix: String,
+    pub(super) buckets: u32,
     /// How long an idle core watches for an answer before it sleeps.
-    pub busy_poll: Duration,
+    pub(super) busy_poll: Duration,
     /// Of each core; 0 remembers none.
-    pub denials_max_bytes: usize,
-}
-
-impl fmt::Debug for RedisFlags {
-    /// Without the URL and the passwords: settings are logged.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisFlags").field("kind", &self.kind).field("tls", &self.tls).finish_non_exhaustive()
-    }
+    pub(super) denials_max_bytes: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RedisKind {
+pub(super) enum RedisKind {
     #[default]
     Single,
     Sentinel,
@@ -72,7 +66,7 @@ pub enum RedisKind {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SocketType {
+pub(super) enum SocketType {
     Tcp,
     Unix,
 }
@@ -94,16 +88,104 @@ pub(super) fn store(flags: &Flags, read: &mut Reader) -> StoreSettings {
         None => (StoreKind::Memory, "neither BACKEND_TYPE nor REDIS_URL is set"),
     };
     if kind == StoreKind::Redis && url.is_none() {
-        read.wrong.push("REDIS_URL (--redis-url): is needed where BACKEND_TYPE is redis, e.g. redis:6379".into());
+        read.missing("REDIS_URL", "is needed where BACKEND_TYPE is redis, e.g. redis:6379");
     }
-    let redis = redis(flags, read);
+    let first = redis(flags, read);
+    let second = per_second(flags, read, &first);
+    let (redis, per_second) = match kind {
+        StoreKind::Redis => (resolved(first, read), second.and_then(|second| resolved(second, read))),
+        StoreKind::Memory => {
+            without_redis(flags, reason, read);
+            (None, None)
+        }
+    };
+    certificates(flags, [&redis, &per_second], read);
     StoreSettings {
         kind,
         reason,
         memory_max_bytes: read.or("TOLLGATE_MEMORY_MAX_BYTES", &flags.memory_max_bytes, 512 << 20, parse::bytes),
         state_dir: set(&flags.state_dir).map(PathBuf::from),
-        per_second: per_second(flags, read, &redis),
         redis,
+        per_second,
+    }
+}
+
+/// With an address; one that is missing was complained of where it is known why it is needed.
+fn resolved(flags: RedisFlags, read: &mut Reader) -> Option<RedisSettings> {
+    if flags.url.is_empty() {
+        return None;
+    }
+    redis_settings(&flags).map_err(|what| read.wrong.push(what)).ok()
+}
+
+/// What is said of Redis while counters are in memory: refused where its address may have been forgotten.
+fn without_redis(flags: &Flags, reason: &str, read: &mut Reader) {
+    let mut whose = partners::names(&[
+        ("REDIS_TYPE", &flags.redis_type),
+        ("REDIS_SOCKET_TYPE", &flags.redis_socket_type),
+        ("REDIS_AUTH", &flags.redis_auth),
+        ("REDIS_AUTH_FILE", &flags.redis_auth_file),
+        ("REDIS_SENTINEL_AUTH", &flags.redis_sentinel_auth),
+        ("REDIS_TLS_CACERT", &flags.redis_tls_cacert),
+        ("REDIS_TLS_CLIENT_CERT", &flags.redis_tls_client_cert),
+        ("REDIS_TLS_CLIENT_KEY", &flags.redis_tls_client_key),
+    ]);
+    whose.extend(partners::switches(&[
+        ("REDIS_TLS", &flags.redis_tls),
+        ("REDIS_TLS_SKIP_HOSTNAME_VERIFICATION", &flags.redis_tls_skip_hostname_verification),
+        ("REDIS_PERSECOND", &flags.redis_persecond),
+    ]));
+    let url = partners::names(&[("REDIS_URL", &flags.redis_url)]);
+    if url.is_empty() && set(&flags.backend_type).is_none() {
+        let partner = Partner {
+            variable: "REDIS_URL",
+            value: "the address of Redis",
+            given: &flags.redis_url,
+            is_on: false,
+            without: "limits are counted in memory, by each replica for itself; BACKEND_TYPE=memory says that \
+                they are meant to be (envoyproxy/ratelimit's default, /var/run/nutcracker/ratelimit.sock, is not used here)",
+        };
+        read.beside(&partner, &std::mem::take(&mut whose));
+    }
+    let tuning = partners::names(&[
+        ("REDIS_TIMEOUT", &flags.redis_timeout),
+        ("CACHE_KEY_PREFIX", &flags.cache_key_prefix),
+        ("TOLLGATE_REDIS_BUCKETS", &flags.redis_buckets),
+        ("TOLLGATE_REDIS_BUSY_POLL", &flags.redis_busy_poll),
+        ("TOLLGATE_DENIALS_MAX_BYTES", &flags.denials.denials_max_bytes),
+        ("TOLLGATE_EXPECTED_REPLICAS", &flags.expected_replicas),
+    ]);
+    let health = ("REDIS_HEALTH_CHECK_ACTIVE_CONNECTION", &flags.redis_health_check_active_connection);
+    let names = [url, whose, tuning, partners::switches(&[health])].concat();
+    if !names.is_empty() {
+        read.idle.push(idle(&names, &format!("limits are counted in memory, because {reason}")));
+    }
+}
+
+/// Certificates are for both Redis, and for nothing where neither is spoken to with TLS.
+fn certificates(flags: &Flags, stores: [&Option<RedisSettings>; 2], read: &mut Reader) {
+    let certificate = ("REDIS_TLS_CLIENT_CERT", &flags.redis_tls_client_cert);
+    let key = ("REDIS_TLS_CLIENT_KEY", &flags.redis_tls_client_key);
+    read.pair(certificate, key);
+    let mut names = partners::names(&[("REDIS_TLS_CACERT", &flags.redis_tls_cacert), certificate, key]);
+    names.extend(partners::switches(&[(
+        "REDIS_TLS_SKIP_HOSTNAME_VERIFICATION",
+        &flags.redis_tls_skip_hostname_verification,
+    )]));
+    // Without an address there is nothing to say of how it is spoken to.
+    if stores[0].is_some() && stores.iter().all(|store| store.as_ref().is_none_or(|store| store.tls.is_none())) {
+        let without = "Redis is spoken to in the clear (rediss:// in REDIS_URL is the same); \
+            false says that it is meant to be";
+        read.beside(&Partner::switch("REDIS_TLS", &flags.redis_tls, without), &names);
+    }
+    if let [Some(first), Some(second)] = stores
+        && first.tls.is_some()
+        && second.tls.is_none()
+        && set(&flags.redis_persecond_tls).is_none()
+    {
+        let what = "REDIS_PERSECOND_TLS isn't set: the second Redis is spoken to in the clear, and the first with TLS; \
+            false says that it is meant to be";
+        read.idle.push(what.into());
     }
 }
 
@@ -128,8 +210,13 @@ impl Place<'_> {
     /// What is the same for both Redis is that of `common`.
     fn read(&self, read: &mut Reader, common: RedisFlags) -> RedisFlags {
         let variable = |name: &str| format!("{}_{name}", self.prefix);
+        let kind = read.or(&variable("TYPE"), self.kind, RedisKind::Single, parse::word(KINDS));
+        if set(self.url).is_some() {
+            self.partners(kind, read);
+        }
         RedisFlags {
-            kind: read.or(&variable("TYPE"), self.kind, RedisKind::Single, parse::word(KINDS)),
+            prefix: self.prefix,
+            kind,
             url: text(self.url).unwrap_or_default(),
             socket_type: read.or(&variable("SOCKET_TYPE"), self.socket_type, None, parse::word(SOCKETS)),
             auth: text(self.auth),
@@ -138,6 +225,22 @@ impl Place<'_> {
             tls: read.or(&variable("TLS"), self.tls, false, parse::boolean),
             connect_timeout: read.or(&variable("TIMEOUT"), self.timeout, Duration::from_secs(10), parse::duration),
             ..common
+        }
+    }
+}
+
+impl Place<'_> {
+    fn partners(&self, kind: RedisKind, read: &mut Reader) {
+        let variable = |name: &str| format!("{}_{name}", self.prefix);
+        if set(self.sentinel_auth).is_some() && kind != RedisKind::Sentinel {
+            let auth = variable("SENTINEL_AUTH");
+            match set(self.kind) {
+                Some(other) => read.idle.push(idle(&[auth], &format!("{} is {other}", variable("TYPE")))),
+                None => read.missing(&variable("TYPE"), &format!("sentinel is needed beside {auth}")),
+            }
+        }
+        if set(self.auth).is_some() && set(self.auth_file).is_some() {
+            read.idle.push(idle(&[variable("AUTH")], &format!("{} is set, and comes first", variable("AUTH_FILE"))));
         }
     }
 }
@@ -185,10 +288,11 @@ fn busy_poll(text: &str) -> Result<Duration, String> {
 /// Certificates, prefix and buckets are those of `main`, as in the reference.
 fn per_second(flags: &Flags, read: &mut Reader, main: &RedisFlags) -> Option<RedisFlags> {
     if !read.or("REDIS_PERSECOND", &flags.redis_persecond, false, parse::boolean) {
+        without_per_second(flags, read);
         return None;
     }
     if set(&flags.redis_persecond_url).is_none() {
-        read.wrong.push("REDIS_PERSECOND_URL: is needed where REDIS_PERSECOND is true, e.g. redis:6379".into());
+        read.missing("REDIS_PERSECOND_URL", "is needed where REDIS_PERSECOND is true, e.g. redis:6379");
     }
     let place = Place {
         prefix: "REDIS_PERSECOND",
@@ -202,6 +306,22 @@ fn per_second(flags: &Flags, read: &mut Reader, main: &RedisFlags) -> Option<Red
         timeout: &flags.redis_persecond_timeout,
     };
     Some(place.read(read, main.clone()))
+}
+
+/// What is said of a second Redis that isn't used.
+fn without_per_second(flags: &Flags, read: &mut Reader) {
+    let mut names = partners::names(&[
+        ("REDIS_PERSECOND_URL", &flags.redis_persecond_url),
+        ("REDIS_PERSECOND_TYPE", &flags.redis_persecond_type),
+        ("REDIS_PERSECOND_SOCKET_TYPE", &flags.redis_persecond_socket_type),
+        ("REDIS_PERSECOND_AUTH", &flags.redis_persecond_auth),
+        ("REDIS_PERSECOND_AUTH_FILE", &flags.redis_persecond_auth_file),
+        ("REDIS_PERSECOND_SENTINEL_AUTH", &flags.redis_persecond_sentinel_auth),
+        ("REDIS_PERSECOND_TIMEOUT", &flags.redis_persecond_timeout),
+    ]);
+    names.extend(partners::switches(&[("REDIS_PERSECOND_TLS", &flags.redis_persecond_tls)]));
+    let without = "all limits are counted in the Redis of REDIS_URL; false says that they are meant to be";
+    read.beside(&Partner::switch("REDIS_PERSECOND", &flags.redis_persecond, without), &names);
 }
 
 fn text(text: &Option<String>) -> Option<String> {

@@ -60,7 +60,7 @@ fn every_wrong_setting_is_named_at_once() {
         grpc_port: text("80810"),
         store_timeout: text("10"),
         algorithm: text("sliding"),
-        quota_mode: text("yes"),
+        quota_mode: text("perhaps"),
         backend_type: text("memcache"),
         ..Flags::default()
     };
@@ -116,13 +116,18 @@ fn secrets_do_not_show_in_debug_output() {
 #[test]
 fn a_wrong_setting_that_may_hold_a_secret_is_named_and_not_repeated() {
     let of_plane = Flags {
+        config_type: text("GRPC_XDS_SOTW"),
         config_grpc_xds_server_url: text("http://me:hunter2@plane:18001"),
         config_grpc_xds_node_metadata: text("token hunter2"),
         config_grpc_xds_client_additional_headers: text("authorization Bearer hunter2"),
         ..Flags::default()
     };
     // A comma in a secret: what comes behind it looks like the name of one more header.
-    let comma = Flags { config_grpc_xds_client_additional_headers: text("a:b,hunter2 c:d"), ..Flags::default() };
+    let comma = Flags {
+        config_type: text("GRPC_XDS_SOTW"),
+        config_grpc_xds_client_additional_headers: text("a:b,hunter2 c:d"),
+        ..Flags::default()
+    };
     let of_collector = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://me:hunter2@collector:4318"),
         ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "authorization hunter2"),
@@ -166,7 +171,11 @@ fn compat_chooses_three_settings_and_explicit_ones_beat_it() {
 
 #[test]
 fn headers_are_off_until_enabled_and_retry_after_takes_a_switch_or_a_name() {
-    let plain = resolved(|flags| flags.limit_limit_header = text("X-Limit")).responses;
+    let plain = resolved(|flags| {
+        flags.limit_limit_header = text("X-Limit");
+        flags.limit_response_headers_enabled = text("false");
+    });
+    let plain = plain.responses;
     assert!(plain.is_plain(), "{plain:?}");
     let named = resolved(|flags| {
         flags.limit_limit_header = text("X-Limit");
@@ -177,11 +186,18 @@ fn headers_are_off_until_enabled_and_retry_after_takes_a_switch_or_a_name() {
         [&*headers.limit, &*headers.remaining, &*headers.reset],
         ["X-Limit", "RateLimit-Remaining", "RateLimit-Reset"]
     );
-    for (given, header) in [("true", Some("Retry-After")), ("false", None), ("X-Wait", Some("X-Wait"))] {
+    for (given, header) in
+        [("true", Some("Retry-After")), ("yes", Some("Retry-After")), ("off", None), ("X-Wait", Some("X-Wait"))]
+    {
         let settings = resolved(|flags| flags.retry_after_header = text(given)).responses;
         assert_eq!(settings.retry_after_header.as_deref(), header, "{given}");
     }
-    let wrong = Flags { limit_reset_header: text("a b"), retry_after_header: text("a:b"), ..Flags::default() };
+    let wrong = Flags {
+        limit_response_headers_enabled: text("false"),
+        limit_reset_header: text("a b"),
+        retry_after_header: text("a:b"),
+        ..Flags::default()
+    };
     assert_eq!(Settings::resolve(&wrong).expect_err("two names are none").0.len(), 2);
 }
 
@@ -242,6 +258,7 @@ fn variables_that_do_nothing_are_told_of_and_empty_ones_are_not_set() {
 fn a_second_redis_beside_the_memory_store_is_told_of() {
     let warnings = |first_redis: &str| {
         let flags = Flags {
+            backend_type: text(if first_redis.is_empty() { "memory" } else { "redis" }),
             redis_url: text(first_redis),
             redis_persecond: text("true"),
             redis_persecond_url: text("redis:6380"),
@@ -251,12 +268,13 @@ fn a_second_redis_beside_the_memory_store_is_told_of() {
     };
     assert_eq!(warnings("redis:6379"), Vec::<String>::new());
     let [line] = &warnings("")[..] else { panic!("{:?}", warnings("")) };
-    assert!(line.starts_with("REDIS_PERSECOND does nothing here: "), "{line}");
+    assert!(line.starts_with("REDIS_PERSECOND does nothing here: limits are counted in memory"), "{line}");
 }
 
 #[test]
 fn what_is_sent_to_statsd_servers_is_read_and_what_is_wrong_of_it_named() {
     let mut flags = Flags::default();
+    flags.stats.use_dog_statsd = text("true");
     flags.stats.extra_tags = text("zone:b,app:a:c");
     flags.stats.use_dog_statsd_mogrifiers = text("hits");
     let set = environment(&[
@@ -296,7 +314,11 @@ fn any_runtime_variable_means_the_references_directories() {
 
 #[test]
 fn a_control_plane_is_asked_only_where_it_is_meant_to_be() {
-    assert!(resolved(|flags| flags.config_grpc_xds_server_url = text("plane:1")).rules.control_plane.is_none());
+    let from_files = resolved(|flags| {
+        flags.config_grpc_xds_server_url = text("plane:1");
+        flags.config_type = text("FILE");
+    });
+    assert!(from_files.rules.control_plane.is_none());
     let settings = resolved(|flags| {
         flags.config_type = text("GRPC_XDS_SOTW");
         flags.config_grpc_xds_server_url = text("dns:///plane:18001");
@@ -324,6 +346,7 @@ fn every_wrong_setting_of_a_control_plane_is_named() {
         config_grpc_xds_server_url: text("http://plane:18001"),
         config_grpc_xds_node_metadata: text("zone:a"),
         config_grpc_xds_client_additional_headers: text("bad name:x"),
+        config_grpc_xds_server_use_tls: text("true"),
         config_grpc_xds_client_tls_cert: text("/certs/tls.crt"),
         xds_client_backoff_random_factor: text("2"),
         xds_client_backoff_max_interval: text("0"),
@@ -336,10 +359,12 @@ fn every_wrong_setting_of_a_control_plane_is_named() {
 
 #[test]
 fn a_core_is_not_kept_busy_for_a_redis_that_is_far() {
-    let flags = |window: &str| Flags { redis_busy_poll: text(window), ..Flags::default() };
+    let flags =
+        |window: &str| Flags { redis_url: text("redis:6379"), redis_busy_poll: text(window), ..Flags::default() };
     for (window, micros) in [("", 500), ("0", 0), ("10ms", 10_000)] {
         let settings = Settings::resolve(&flags(window)).expect("it is right");
-        assert_eq!(settings.store.redis.busy_poll, Duration::from_micros(micros), "{window}");
+        let redis = settings.store.redis.expect("it has an address");
+        assert_eq!(redis.busy_poll, Duration::from_micros(micros), "{window}");
     }
     let invalid = Settings::resolve(&flags("11ms")).expect_err("it is too long").to_string();
     assert!(invalid.contains("TOLLGATE_REDIS_BUSY_POLL") && invalid.contains("at most 10ms"), "{invalid}");

@@ -4,7 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Flags, Reader, parse, set};
+use super::{
+    Flags, Reader, parse,
+    partners::{self, Partner},
+    set,
+};
 
 /// Flags of the HTTP listener; those of the gRPC listener are envoyproxy/ratelimit's.
 #[derive(Args, Clone, Debug, Default)]
@@ -66,12 +70,14 @@ pub struct TlsSettings {
 }
 
 pub(super) fn tls(flags: &Flags, read: &mut Reader) -> Option<TlsSettings> {
-    if !read.or("GRPC_SERVER_USE_TLS", &flags.grpc_server_use_tls, false, parse::boolean) {
+    let is_on = read.or("GRPC_SERVER_USE_TLS", &flags.grpc_server_use_tls, false, parse::boolean);
+    if !is_on {
+        without_tls(flags, read);
         return None;
     }
     let needed = |read: &mut Reader, variable: &str, flag: &Option<String>| {
         set(flag).map(PathBuf::from).unwrap_or_else(|| {
-            read.wrong.push(format!("{variable}: is needed where GRPC_SERVER_USE_TLS is true"));
+            read.missing(variable, "is needed where GRPC_SERVER_USE_TLS is true");
             PathBuf::new()
         })
     };
@@ -82,27 +88,60 @@ pub(super) fn tls(flags: &Flags, read: &mut Reader) -> Option<TlsSettings> {
     Some(settings(&GRPC, (certificate, key), client_ca, &flags.grpc_client_tls_san, read))
 }
 
+/// Certificates of a listener that serves in the clear. Who asks clients for theirs doesn't want to serve everybody, so
+/// that is refused even where TLS was switched off.
+fn without_tls(flags: &Flags, read: &mut Reader) {
+    let of_clients = partners::names(&[
+        (GRPC.client_ca, &flags.grpc_client_tls_cacert),
+        ("GRPC_SERVER_TLS_CA_CERT", &flags.grpc_server_tls_ca_cert),
+        (GRPC.client_san, &flags.grpc_client_tls_san),
+    ]);
+    let own = [(GRPC.certificate, &flags.grpc_server_tls_cert), (GRPC.key, &flags.grpc_server_tls_key)];
+    let own = partners::names(&own);
+    let switch = "GRPC_SERVER_USE_TLS";
+    if of_clients.is_empty() {
+        let without = "gRPC is served in the clear; false says that it is meant to be";
+        read.beside(&Partner::switch(switch, &flags.grpc_server_use_tls, without), &own);
+    } else {
+        let beside = partners::listed(&[of_clients, own].concat());
+        let without = "without it gRPC is served in the clear, to anybody";
+        read.missing(switch, &format!("true is needed beside {beside}: {without}"));
+        let client_ca = set(&flags.grpc_client_tls_cacert).or_else(|| set(&flags.grpc_server_tls_ca_cert));
+        need_authority(&GRPC, client_ca, &flags.grpc_client_tls_san, read);
+    }
+}
+
 /// Of the HTTP listener: with TLS where it has a certificate.
 pub(super) fn http_tls(flags: &HttpTlsFlags, read: &mut Reader) -> Option<TlsSettings> {
     let client_ca = set(&flags.http_client_tls_cacert);
-    let pair = match (set(&flags.http_tls_cert), set(&flags.http_tls_key)) {
-        (None, None) => {
-            if client_ca.is_some() || set(&flags.http_client_tls_san).is_some() {
-                read.wrong.push(format!("{} and {}: are needed to ask clients for theirs", HTTP.certificate, HTTP.key));
+    let (certificate, key) = ((HTTP.certificate, &flags.http_tls_cert), (HTTP.key, &flags.http_tls_key));
+    let (Some(certificate), Some(key)) = (set(certificate.1), set(key.1)) else {
+        read.pair(certificate, key);
+        let of_clients = partners::names(&[
+            (HTTP.client_ca, &flags.http_client_tls_cacert),
+            (HTTP.client_san, &flags.http_client_tls_san),
+        ]);
+        if !of_clients.is_empty() && set(certificate.1).is_none() && set(key.1).is_none() {
+            let beside = partners::listed(&of_clients);
+            for needed in [HTTP.certificate, HTTP.key] {
+                read.missing(needed, &format!("is needed beside {beside}: without it HTTP is served in the clear"));
             }
-            return None;
         }
-        (Some(certificate), Some(key)) => (PathBuf::from(certificate), PathBuf::from(key)),
-        (Some(_), None) => {
-            read.wrong.push(format!("{}: is needed beside {}", HTTP.key, HTTP.certificate));
-            return None;
-        }
-        (None, Some(_)) => {
-            read.wrong.push(format!("{}: is needed beside {}", HTTP.certificate, HTTP.key));
-            return None;
-        }
+        need_authority(&HTTP, client_ca, &flags.http_client_tls_san, read);
+        return None;
     };
+    let pair = (PathBuf::from(certificate), PathBuf::from(key));
     Some(settings(&HTTP, pair, client_ca, &flags.http_client_tls_san, read))
+}
+
+/// A client's name says nothing where nobody vouches for it.
+fn need_authority(names: &TlsNames, client_ca: Option<&str>, client_san: &Option<String>, read: &mut Reader) {
+    if set(client_san).is_some() && client_ca.is_none() {
+        read.missing(
+            names.client_ca,
+            &format!("is needed beside {}: the authority that vouches for it", names.client_san),
+        );
+    }
 }
 
 fn settings(
@@ -112,9 +151,7 @@ fn settings(
     client_san: &Option<String>,
     read: &mut Reader,
 ) -> TlsSettings {
+    need_authority(names, client_ca, client_san, read);
     let client_san = set(client_san).map(str::to_string);
-    if client_san.is_some() && client_ca.is_none() {
-        read.wrong.push(format!("{}: needs {}, the authority that vouches for it", names.client_san, names.client_ca));
-    }
     TlsSettings { names, certificate, key, client_ca: client_ca.map(PathBuf::from), client_san }
 }

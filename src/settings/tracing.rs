@@ -6,7 +6,11 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
-use super::{Environment, Flags, Reader, parse, set};
+use super::{
+    Environment, Flags, Reader, parse,
+    partners::{self, Partner},
+    set,
+};
 use crate::trace::{Destination, Propagators, Protocol, Sampler, TraceSettings};
 
 #[cfg(test)]
@@ -37,12 +41,19 @@ pub struct TracingFlags {
 
 const PROTOCOLS: &[(&str, Protocol)] = &[("http", Protocol::Http), ("grpc", Protocol::Grpc)];
 
-/// `None` where nothing is traced; an error is a line for each variable that is wrong. Of OTEL_* that is said only where
-/// tracing is on.
-pub(super) fn traces(flags: &Flags, environment: &Environment) -> Result<Option<TraceSettings>, Vec<String>> {
-    let mut read = Reader { wrong: Vec::new() };
+/// `None` where nothing is traced. What is wrong of OTEL_* is said only where tracing is on.
+pub(super) fn traces(flags: &Flags, environment: &Environment, read: &mut Reader) -> Option<TraceSettings> {
     let flags = &flags.tracing;
     let mut is_on = read.or("TRACING_ENABLED", &flags.tracing_enabled, false, parse::boolean);
+    let switch = Partner::switch("TRACING_ENABLED", &flags.tracing_enabled, WITHOUT);
+    let beside = [
+        ("TRACING_SERVICE_NAME", &flags.tracing_service_name),
+        ("TRACING_SERVICE_NAMESPACE", &flags.tracing_service_namespace),
+        ("TRACING_SERVICE_INSTANCE_ID", &flags.tracing_service_instance_id),
+        ("TRACING_EXPORTER_PROTOCOL", &flags.tracing_exporter_protocol),
+        ("TRACING_SAMPLING_RATE", &flags.tracing_sampling_rate),
+    ];
+    read.beside(&switch, &partners::names(&beside));
     let some = |value| Some(value);
     let protocol = read.or("TRACING_EXPORTER_PROTOCOL", &flags.tracing_exporter_protocol, None, |text| {
         parse::word(PROTOCOLS)(text).map(some)
@@ -51,7 +62,7 @@ pub(super) fn traces(flags: &Flags, environment: &Environment) -> Result<Option<
     let mut otel = Otel { environment, read };
     let mut settings = None;
     if is_on {
-        is_on = !otel.or("OTEL_SDK_DISABLED", false, boolean) & otel.or("OTEL_TRACES_EXPORTER", true, exporter);
+        is_on = !otel.or("OTEL_SDK_DISABLED", false, parse::boolean) & otel.or("OTEL_TRACES_EXPORTER", true, exporter);
         let queue_max = otel.or("OTEL_BSP_MAX_QUEUE_SIZE", 2_048, parse::at_least(1)) as usize;
         let batch_max = otel.or("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512, parse::at_least(1)) as usize;
         let text_max = otel.or("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", TEXT_BYTES_MAX, parse::at_least(0));
@@ -66,11 +77,10 @@ pub(super) fn traces(flags: &Flags, environment: &Environment) -> Result<Option<
             text_bytes_max: otel.or("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", text_max, parse::at_least(0)) as usize,
         });
     }
-    match otel.read.wrong {
-        wrong if wrong.is_empty() => Ok(settings.filter(|_| is_on)),
-        wrong => Err(wrong),
-    }
+    settings.filter(|_| is_on)
 }
+
+const WITHOUT: &str = "nothing is traced; false says that nothing is meant to be";
 
 /// A request has at most 2 MiB, and as text more; few want to read that.
 const TEXT_BYTES_MAX: u64 = 4_096;
@@ -80,7 +90,7 @@ const ALL: Propagators = Propagators { w3c: true, b3: true, b3_multi: true };
 /// Reads OpenTelemetry's variables.
 struct Otel<'a> {
     environment: &'a Environment,
-    read: Reader,
+    read: &'a mut Reader,
 }
 
 impl Otel<'_> {
@@ -95,9 +105,7 @@ impl Otel<'_> {
 
     /// The exporter's own variable for traces, else that for all signals; with the name that it came from.
     fn exporter<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
-        let [of_traces, of_all] =
-            ["OTEL_EXPORTER_OTLP_TRACES_", "OTEL_EXPORTER_OTLP_"].map(|start| start.to_owned() + name);
-        let name = if self.text(&of_traces).is_some() { of_traces } else { of_all };
+        let name = self.named(name)?;
         self.or(&name, None, |text| parse(text).map(Some))
     }
 
@@ -145,13 +153,12 @@ impl Otel<'_> {
             _ => Err("expected grpc or http/protobuf".into()),
         });
         let protocol = protocol_of_flag.or(protocol).unwrap_or(Protocol::Http);
+        let wrong = self.read.wrong.len();
         let uri = self.uri(protocol);
+        let is_read = self.read.wrong.len() == wrong;
         let path = |text: &str| Ok(PathBuf::from(text));
         let (certificate, key) = (self.exporter("CLIENT_CERTIFICATE", path), self.exporter("CLIENT_KEY", path));
-        if certificate.is_some() != key.is_some() {
-            let what = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY: one needs the other";
-            self.read.wrong.push(what.into());
-        }
+        self.certificates(Some(&uri).filter(|_| is_read));
         let timeout = self.exporter("TIMEOUT", milliseconds).unwrap_or(Duration::from_secs(10));
         Destination {
             protocol,
@@ -164,9 +171,37 @@ impl Otel<'_> {
         }
     }
 
+    /// A certificate needs its key, and each of them a collector that is spoken to with TLS. `None`: an address that
+    /// couldn't be read.
+    fn certificates(&mut self, uri: Option<&Uri>) {
+        let [certificate, key, ca] = ["CLIENT_CERTIFICATE", "CLIENT_KEY", "CERTIFICATE"].map(|name| self.named(name));
+        match (&certificate, &key) {
+            (Some(certificate), None) => {
+                self.read.missing("OTEL_EXPORTER_OTLP_CLIENT_KEY", &format!("is needed beside {certificate}"));
+            }
+            (None, Some(key)) => {
+                self.read.missing("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", &format!("is needed beside {key}"));
+            }
+            _ => {}
+        }
+        let given: Vec<String> = [ca, certificate, key].into_iter().flatten().collect();
+        if uri.and_then(Uri::scheme_str) == Some("http") && !given.is_empty() {
+            let beside = partners::listed(&given);
+            let what =
+                format!("https:// is needed beside {beside}: without it the collector is spoken to in the clear");
+            self.read.missing("OTEL_EXPORTER_OTLP_ENDPOINT", &what);
+        }
+    }
+
+    /// The variable that the exporter takes this setting from, if any is set.
+    fn named(&self, name: &str) -> Option<String> {
+        let both = ["OTEL_EXPORTER_OTLP_TRACES_", "OTEL_EXPORTER_OTLP_"].map(|start| start.to_owned() + name);
+        both.into_iter().find(|name| self.text(name).is_some())
+    }
+
     /// The endpoint for traces as it is; to that for all signals HTTP adds its path.
     fn uri(&mut self, protocol: Protocol) -> Uri {
-        let is_clear = self.exporter("INSECURE", boolean).unwrap_or(false);
+        let is_clear = self.exporter("INSECURE", parse::boolean).unwrap_or(false);
         let endpoint = |text: &str| endpoint(text, is_clear);
         if let Some(uri) = self.or("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", None, |text| endpoint(text).map(Some)) {
             return uri;
@@ -211,11 +246,6 @@ fn ratio(text: &str) -> Result<f64, String> {
 fn milliseconds(text: &str) -> Result<Duration, String> {
     let number: Option<u64> = text.parse().ok().filter(|number| *number > 0);
     number.map(Duration::from_millis).ok_or_else(|| "expected milliseconds, at least 1".into())
-}
-
-/// OpenTelemetry's: in any case.
-fn boolean(text: &str) -> Result<bool, String> {
-    parse::word(&[("true", true), ("false", false)])(text)
 }
 
 fn compression(text: &str) -> Result<bool, String> {

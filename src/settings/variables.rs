@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::parse;
+use super::{Reader, parse, unknown};
 
 /// The environment, as far as it is text. A variable that is set but empty counts as unset.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +16,13 @@ impl Environment {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         };
         std::env::vars_os().filter_map(text).collect()
+    }
+
+    /// The names that begin so, in order.
+    pub(super) fn beginning_with(&self, prefix: &str) -> impl Iterator<Item = String> {
+        let mut names: Vec<String> = self.0.keys().filter(|name| name.starts_with(prefix)).cloned().collect();
+        names.sort();
+        names.into_iter()
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&str> {
@@ -66,30 +73,20 @@ impl Kind {
     }
 }
 
-/// What start-up has to say of the environment.
-#[derive(Debug, Default)]
-pub(super) struct Notices {
-    /// A line for each variable that is set and does nothing.
-    pub(super) warnings: Vec<String>,
-    /// A line for each of them that can't be read.
-    pub(super) wrong: Vec<String>,
-}
-
-/// Looks for the reference's variables that do nothing here.
-pub(super) fn notices(environment: &Environment) -> Notices {
-    let mut notices = Notices::default();
+/// Looks for variables that do nothing here: the reference's, and those that nobody knows.
+pub(super) fn notices(environment: &Environment, read: &mut Reader) {
     let mut set: Vec<(&String, &String)> = environment.0.iter().collect();
     set.sort();
     for (name, value) in set {
         match Variable::find(name).map(|variable| variable.fate) {
             Some(Fate::Replaced(kind, sentence)) => match kind.check(value) {
-                Ok(()) => notices.warnings.push(format!("{name} does nothing here: {sentence}")),
-                Err(what) => notices.wrong.push(format!("{name}: '{value}': {what}")),
+                Ok(()) => read.idle.push(format!("{name} does nothing here: {sentence}")),
+                Err(what) => read.refuse(name, value, &what),
             },
-            Some(Fate::Honoured) | None => {}
+            Some(Fate::Honoured) => {}
+            None => read.idle.extend(unknown::line(name, value)),
         }
     }
-    notices
 }
 
 impl Variable {

@@ -3,7 +3,11 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use super::{Flags, Reader, parse, set};
+use super::{
+    Flags, Reader, parse,
+    partners::{self, Partner},
+    set,
+};
 
 /// Where rules come from instead of files (CONFIG_TYPE=GRPC_XDS_SOTW).
 #[derive(Clone)]
@@ -66,6 +70,14 @@ pub(super) fn xds(flags: &Flags, read: &mut Reader) -> Option<XdsSettings> {
         "GRPC_XDS_SOTW" => Ok(true),
         _ => Err("expected FILE or GRPC_XDS_SOTW".into()),
     });
+    let partner = Partner {
+        variable: "CONFIG_TYPE",
+        value: "GRPC_XDS_SOTW",
+        given: &flags.config_type,
+        is_on,
+        without: "rules come from files; FILE says that they are meant to",
+    };
+    read.beside(&partner, &beside(flags));
     // Read even where they aren't used: a wrong one is said now.
     let text = |text: &Option<String>, default: &str| set(text).unwrap_or(default).to_owned();
     let settings = XdsSettings {
@@ -102,21 +114,43 @@ pub(super) fn xds(flags: &Flags, read: &mut Reader) -> Option<XdsSettings> {
     is_on.then_some(settings)
 }
 
+/// What is set and only for a control plane.
+fn beside(flags: &Flags) -> Vec<String> {
+    let mut names = partners::names(&[
+        ("CONFIG_GRPC_XDS_SERVER_URL", &flags.config_grpc_xds_server_url),
+        ("CONFIG_GRPC_XDS_NODE_ID", &flags.config_grpc_xds_node_id),
+        ("CONFIG_GRPC_XDS_NODE_METADATA", &flags.config_grpc_xds_node_metadata),
+        ("CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS", &flags.config_grpc_xds_client_additional_headers),
+        ("CONFIG_GRPC_XDS_SERVER_CONNECT_RETRY_INTERVAL", &flags.config_grpc_xds_server_connect_retry_interval),
+        ("XDS_CLIENT_BACKOFF_INITIAL_INTERVAL", &flags.xds_client_backoff_initial_interval),
+        ("XDS_CLIENT_BACKOFF_MAX_INTERVAL", &flags.xds_client_backoff_max_interval),
+        ("XDS_CLIENT_BACKOFF_RANDOM_FACTOR", &flags.xds_client_backoff_random_factor),
+        ("XDS_CLIENT_BACKOFF_JITTER", &flags.xds_client_backoff_jitter),
+        ("XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES", &flags.xds_client_max_msg_size_in_bytes),
+    ]);
+    names.extend(partners::switches(&[("CONFIG_GRPC_XDS_SERVER_USE_TLS", &flags.config_grpc_xds_server_use_tls)]));
+    names
+}
+
 /// What gRPC libraries take where nothing is said.
 const MESSAGE_BYTES_DEFAULT: usize = 4 << 20;
 
 fn tls(flags: &Flags, read: &mut Reader) -> Option<XdsTls> {
     let is_on = read.or("CONFIG_GRPC_XDS_SERVER_USE_TLS", &flags.config_grpc_xds_server_use_tls, false, parse::boolean);
     let path = |text: &Option<String>| set(text).map(PathBuf::from);
-    let identity = match (path(&flags.config_grpc_xds_client_tls_cert), path(&flags.config_grpc_xds_client_tls_key)) {
-        (Some(cert), Some(key)) => Some((cert, key)),
-        (None, None) => None,
-        _ => {
-            let what = "CONFIG_GRPC_XDS_CLIENT_TLS_CERT and CONFIG_GRPC_XDS_CLIENT_TLS_KEY: one needs the other";
-            read.wrong.push(what.into());
-            None
-        }
-    };
+    let certificate = ("CONFIG_GRPC_XDS_CLIENT_TLS_CERT", &flags.config_grpc_xds_client_tls_cert);
+    let key = ("CONFIG_GRPC_XDS_CLIENT_TLS_KEY", &flags.config_grpc_xds_client_tls_key);
+    read.pair(certificate, key);
+    let identity = path(certificate.1).zip(path(key.1));
+    let files = partners::names(&[
+        ("CONFIG_GRPC_XDS_SERVER_TLS_CACERT", &flags.config_grpc_xds_server_tls_cacert),
+        ("CONFIG_GRPC_XDS_SERVER_TLS_SAN", &flags.config_grpc_xds_server_tls_san),
+        certificate,
+        key,
+    ]);
+    let without = "the control plane is spoken to in the clear; false says that it is meant to be";
+    let switch = "CONFIG_GRPC_XDS_SERVER_USE_TLS";
+    read.beside(&Partner::switch(switch, &flags.config_grpc_xds_server_use_tls, without), &files);
     let ca = path(&flags.config_grpc_xds_server_tls_cacert);
     let server_name = set(&flags.config_grpc_xds_server_tls_san).map(str::to_owned);
     is_on.then_some(XdsTls { ca, identity, server_name })

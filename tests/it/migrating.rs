@@ -81,7 +81,7 @@ fn wrong_values_of_variables_that_do_nothing_are_named_with_the_others_and_exit_
     let wrong = [
         ("REDIS_POOL_SIZE", "ten"),
         ("TRACING_SAMPLING_RATE", "half"),
-        ("MEMCACHE_TLS", "yes"),
+        ("MEMCACHE_TLS", "perhaps"),
         ("REDIS_STARTUP_MAX_INTERVAL", "30"),
         ("GRPC_PORT", "seventy"),
         ("BACKEND_TYPE", "memcache"),

@@ -27,6 +27,9 @@ pub(super) const FLAGS: &[Flag] = &[
     ("grpc-key-file", Takes::Text, "path to the client key for TLS connection"),
 ];
 
+/// What says who is who, and nothing in the clear.
+const CERTIFICATES: [&str; 3] = ["grpc-server-ca-file", "grpc-cert-file", "grpc-key-file"];
+
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) fn run(given: &Given) -> anyhow::Result<ExitCode> {
@@ -51,6 +54,9 @@ async fn ask(
     descriptors: Vec<RateLimitDescriptor>,
 ) -> anyhow::Result<RateLimitResponse> {
     let is_secret = given.switch("grpc-use-tls");
+    if let Some(flag) = CERTIFICATES.into_iter().find(|flag| given.text(flag).is_some()).filter(|_| !is_secret) {
+        bail!("-grpc-use-tls is needed beside -{flag}: without it the service is spoken to in the clear");
+    }
     let scheme = if is_secret { "https" } else { "http" };
     let uri = format!("{scheme}://{address}")
         .parse::<Uri>()

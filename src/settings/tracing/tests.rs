@@ -2,7 +2,9 @@ use super::*;
 
 fn read(flags: TracingFlags, environment: &[(&str, &str)]) -> Result<Option<TraceSettings>, Vec<String>> {
     let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    traces(&Flags { tracing: flags, ..Flags::default() }, &environment)
+    let mut read = Reader::default();
+    let settings = traces(&Flags { tracing: flags, ..Flags::default() }, &environment, &mut read);
+    if read.wrong.is_empty() { Ok(settings) } else { Err(read.wrong) }
 }
 
 fn on() -> TracingFlags {
@@ -113,7 +115,7 @@ fn every_wrong_value_is_named() {
         ("OTEL_TRACES_SAMPLER_ARG", "2"),
         ("OTEL_BSP_SCHEDULE_DELAY", "0"),
         ("OTEL_RESOURCE_ATTRIBUTES", "a=%zz"),
-        ("OTEL_SDK_DISABLED", "yes"),
+        ("OTEL_SDK_DISABLED", "perhaps"),
         ("OTEL_TRACES_EXPORTER", "zipkin"),
     ];
     let lines = read(TracingFlags { tracing_sampling_rate: Some("2".into()), ..on() }, &wrong).unwrap_err();

@@ -87,6 +87,17 @@ pub enum Topology {
     },
 }
 
+impl Topology {
+    /// Whether any address is that of a Unix socket.
+    pub fn has_socket(&self) -> bool {
+        let addresses = match self {
+            Topology::Single(address) => std::slice::from_ref(address),
+            Topology::Sentinel { sentinels: several, .. } | Topology::Cluster { seeds: several } => several,
+        };
+        addresses.iter().any(|address| matches!(address, Address::Unix(_)))
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
     Tcp { host: String, port: u16 },

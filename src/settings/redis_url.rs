@@ -3,16 +3,14 @@
 
 use std::path::PathBuf;
 
-use crate::{
-    settings::{RedisFlags, RedisKind, SocketType},
-    store::redis::{Address, Auth, RedisSettings, Tls, Topology},
-};
+use super::store::{RedisFlags, RedisKind, SocketType};
+use crate::store::redis::{Address, Auth, RedisSettings, Tls, Topology};
 
 const PORT: u16 = 6379;
 
 /// One line on what is wrong; never with a password in it.
 pub(super) fn redis_settings(flags: &RedisFlags) -> Result<RedisSettings, String> {
-    let (topology, url) = topology(flags)?;
+    let (topology, url) = topology(flags).map_err(|what| format!("{}_URL{what}", flags.prefix))?;
     let auth = match (&flags.auth_file, &flags.auth) {
         (Some(file), _) => Auth::File(file.clone()),
         (None, Some(auth)) => Auth::parse(auth),
@@ -24,8 +22,15 @@ pub(super) fn redis_settings(flags: &RedisFlags) -> Result<RedisSettings, String
         key_file: flags.tls_client_key.clone(),
         any_host_name: flags.tls_skip_hostname_verification,
     };
+    let is_secret = flags.tls || url.tls == Some(true);
+    if is_secret && topology.has_socket() {
+        let prefix = flags.prefix;
+        return Err(format!(
+            "{prefix}_TLS: true is not for a Unix socket, which is spoken to in the clear ({prefix}_URL)"
+        ));
+    }
     Ok(RedisSettings {
-        tls: (url.tls || flags.tls).then_some(tls),
+        tls: is_secret.then_some(tls),
         auth,
         database: url.database,
         key_prefix: flags.key_prefix.clone(),
@@ -38,27 +43,31 @@ pub(super) fn redis_settings(flags: &RedisFlags) -> Result<RedisSettings, String
     })
 }
 
-/// What stands behind REDIS_URL, and the URL whose secrets and database hold for all: the one, or the first.
+/// What stands behind the address, and the URL whose secrets and database hold for all: the one, or the first. An error
+/// is what comes behind the variable's name.
 fn topology(flags: &RedisFlags) -> Result<(Topology, Url), String> {
     // By its number and never by its text: a comma in a password parts the address in the midst of it.
     let numbered = (1..).zip(flags.url.split(',').map(str::trim));
     let mut parts = numbered.filter(|(_, part)| !part.is_empty());
     match flags.kind {
         RedisKind::Single => {
-            let one = url(&flags.url, flags.socket_type).map_err(|what| format!("REDIS_URL: {what}"))?;
+            let one = url(&flags.url, flags.socket_type).map_err(|what| format!(": {what}"))?;
             Ok((Topology::Single(one.address.clone()), one))
         }
         RedisKind::Sentinel => {
             let master = parts.next().map_or_else(String::new, |(_, name)| name.to_string());
             // The log names the master, so what must be an address, and may have a password in it, is none.
             if master.contains("://") || master.contains('@') {
-                return Err("REDIS_URL: number 1 of those with a comma between them: expected the master's name".into());
+                return Err(": number 1 of those with a comma between them: expected the master's name".into());
             }
             let (sentinels, first) = several(parts, flags, "sentinel write master,host:port,host:port")?;
             Ok((Topology::Sentinel { master, sentinels }, first))
         }
         RedisKind::Cluster => {
             let (seeds, first) = several(parts, flags, "cluster write host:port,host:port")?;
+            if first.database != 0 {
+                return Err(": a cluster has no database but 0".into());
+            }
             Ok((Topology::Cluster { seeds }, first))
         }
     }
@@ -71,11 +80,26 @@ fn several<'a>(
     hint: &str,
 ) -> Result<(Vec<Address>, Url), String> {
     let read = |(number, part)| {
-        let named = |what| format!("REDIS_URL: number {number} of those with a comma between them: {what}");
+        let named = |what| format!(": number {number} of those with a comma between them: {what}");
         url(part, flags.socket_type).map_err(named)
     };
     let urls = parts.map(read).collect::<Result<Vec<_>, _>>()?;
-    let first = urls.first().cloned().ok_or_else(|| format!("REDIS_URL: for REDIS_TYPE={hint}"))?;
+    let mut first = urls.first().cloned().ok_or_else(|| format!(": for {}_TYPE={hint}", flags.prefix))?;
+    let (secret, clear) = (Some(true), Some(false));
+    if urls.iter().any(|url| url.tls == secret) {
+        if urls.iter().any(|url| url.tls == clear) {
+            return Err(
+                ": one address begins with redis:// and another with rediss://, and all are spoken to alike".into()
+            );
+        }
+        first.tls = secret;
+    }
+    if urls[1..].iter().any(|url| url.database != first.database && url.database != 0) {
+        return Err(": the database of the first address is that of all, and another names another".into());
+    }
+    if urls[1..].iter().any(|url| url.has_password() && !url.comes_as(&first)) {
+        return Err(": the password of the first address is that of all, and another has one of its own".into());
+    }
     Ok((urls.into_iter().map(|url| url.address).collect(), first))
 }
 
@@ -84,7 +108,24 @@ struct Url {
     address: Address,
     auth: Auth,
     database: i64,
-    tls: bool,
+    /// Whether the scheme says so; `None` without a scheme.
+    tls: Option<bool>,
+}
+
+impl Url {
+    fn has_password(&self) -> bool {
+        matches!(self.auth, Auth::Password { .. })
+    }
+
+    /// Whether both have the same user and password.
+    fn comes_as(&self, other: &Url) -> bool {
+        match (&self.auth, &other.auth) {
+            (Auth::Password { user, password }, Auth::Password { user: theirs, password: other }) => {
+                user == theirs && password == other
+            }
+            _ => false,
+        }
+    }
 }
 
 /// `host:port`, `host`, `/a/socket`, `unix:///a/socket`, `redis[s]://[user:password@]host[:port][/database]`. What is
@@ -95,13 +136,13 @@ fn url(text: &str, socket_type: Option<SocketType>) -> Result<Url, String> {
         return socket(path);
     }
     let (tls, rest) = match text.split_once("://") {
-        Some(("redis", rest)) => (false, rest),
-        Some(("rediss", rest)) => (true, rest),
+        Some(("redis", rest)) => (Some(false), rest),
+        Some(("rediss", rest)) => (Some(true), rest),
         Some(_) => return Err("what comes before :// is not known; use redis://, rediss:// or unix://".into()),
         None if socket_type == Some(SocketType::Unix) || text.starts_with('/') => {
             return socket(text);
         }
-        None => (false, text),
+        None => (None, text),
     };
     let (who, rest) = rest.rsplit_once('@').map_or((None, rest), |(who, rest)| (Some(who), rest));
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -134,7 +175,7 @@ fn socket(path: &str) -> Result<Url, String> {
     if path.split('/').next().and_then(|first| first.split_once('@')).is_some_and(|(who, _)| who.contains(':')) {
         return Err("expected the path of a socket alone; its password goes into REDIS_AUTH".into());
     }
-    Ok(Url { address: Address::Unix(PathBuf::from(path)), auth: Auth::None, database: 0, tls: false })
+    Ok(Url { address: Address::Unix(PathBuf::from(path)), auth: Auth::None, database: 0, tls: None })
 }
 
 const FORM: &str = "expected host:port or redis://user:password@host:port; \
@@ -176,87 +217,4 @@ fn decoded(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn tcp(host: &str, port: u16) -> Address {
-        Address::Tcp { host: host.into(), port }
-    }
-
-    #[test]
-    fn addresses_are_read_in_every_form() {
-        let cases = [
-            ("redis:7000", None, tcp("redis", 7000)),
-            ("redis", None, tcp("redis", 6379)),
-            ("[::1]:7000", None, tcp("::1", 7000)),
-            ("redis://redis:7000/3", None, tcp("redis", 7000)),
-            ("/var/run/redis.sock", None, Address::Unix("/var/run/redis.sock".into())),
-            ("redis.sock", Some(SocketType::Unix), Address::Unix("redis.sock".into())),
-            ("unix:///a/b", None, Address::Unix("/a/b".into())),
-        ];
-        for (text, socket_type, address) in cases {
-            assert_eq!(url(text, socket_type).map(|url| url.address), Ok(address), "{text}");
-        }
-    }
-
-    #[test]
-    fn secrets_and_database_come_from_the_url_or_its_query() {
-        for text in ["redis://me:p%40ss@redis/3", "redis://redis?username=me&password=p%40ss&db=3"] {
-            let url = url(text, None).expect("well formed");
-            assert_eq!(url.database, 3, "{text}");
-            assert!(!url.tls);
-            let Auth::Password { user, password } = url.auth else { panic!("{text} has a password") };
-            assert_eq!((user.as_deref(), password.as_str()), (Some("me"), "p@ss"), "{text}");
-        }
-        assert!(url("rediss://redis", None).expect("well formed").tls);
-    }
-
-    #[test]
-    fn sentinels_are_a_master_and_where_to_ask_for_it() {
-        let flags = |url: &str| RedisFlags { kind: RedisKind::Sentinel, url: url.into(), ..RedisFlags::default() };
-        let settings = redis_settings(&flags("main, s1:26379,s2")).expect("well formed");
-        let sentinels = vec![tcp("s1", 26379), tcp("s2", 6379)];
-        assert_eq!(settings.topology, Topology::Sentinel { master: "main".into(), sentinels });
-        assert!(redis_settings(&flags("main")).is_err_and(|error| error.contains("master,host:port")));
-    }
-
-    #[test]
-    fn cluster_is_where_to_ask_for_its_nodes() {
-        let flags = |url: &str| RedisFlags { kind: RedisKind::Cluster, url: url.into(), ..RedisFlags::default() };
-        let settings = redis_settings(&flags("rediss://:secret@c1:7000, c2")).expect("well formed");
-        assert_eq!(settings.topology, Topology::Cluster { seeds: vec![tcp("c1", 7000), tcp("c2", 6379)] });
-        assert!(settings.tls.is_some());
-        assert!(redis_settings(&flags(" ")).is_err_and(|error| error.contains("host:port,host:port")));
-    }
-
-    #[test]
-    fn what_cannot_be_read_is_refused_without_telling_the_password() {
-        use RedisKind::{Cluster, Sentinel, Single};
-        let cases = [
-            (Single, "redis:port"),
-            (Single, "http://redis"),
-            (Single, "redis://:hunter2@redis:x"),
-            (Single, "redis://redis?sb=1"),
-            (Single, ":6379"),
-            (Single, "redis/x"),
-            // The host was forgotten, or a sign in the password means something to the URL.
-            (Single, "redis://user:hunter2"),
-            (Single, "redis://:hunter2"),
-            (Single, "default:hunter2://a@redis:6379"),
-            (Single, "redis://user?hunter2=b"),
-            (Single, "redis://[hunter2]x"),
-            (Cluster, "redis://:hunter2,x@c1:7000"),
-            (Cluster, "redis://:x,hunter2://y@c1:7000"),
-            (Sentinel, "main, redis://:hunter2,x@s1:26379"),
-            // The master's name was forgotten, which the log would say.
-            (Sentinel, "redis://:hunter2@s1:26379,s2:26379"),
-            (Sentinel, ":hunter2@s1:26379,s2:26379"),
-            (Single, "unix://:hunter2@/run/redis.sock"),
-        ];
-        for (kind, text) in cases {
-            let flags = RedisFlags { kind, url: text.into(), ..RedisFlags::default() };
-            let error = redis_settings(&flags).expect_err(text);
-            assert!(error.starts_with("REDIS_URL: ") && !error.contains("hunter2"), "{text}: {error}");
-        }
-    }
-}
+mod tests;

@@ -1,0 +1,89 @@
+//! Settings that mean something only beside another one. Where that one is missing nothing starts: half of a pair would
+//! be without effect, and nobody would see it. Knows how to say so, not which settings belong together.
+
+use super::{Reader, parse, set};
+
+/// A setting by its variable, and its text.
+pub(super) type Given<'f> = (&'static str, &'f Option<String>);
+
+/// What other settings need beside them.
+pub(super) struct Partner<'f> {
+    pub(super) variable: &'static str,
+    /// The value that is needed.
+    pub(super) value: &'static str,
+    pub(super) given: &'f Option<String>,
+    /// Whether it has that value.
+    pub(super) is_on: bool,
+    /// What happens without it, and how to say that it is meant to: what comes behind "without it ".
+    pub(super) without: &'static str,
+}
+
+impl<'f> Partner<'f> {
+    /// A switch that must be true.
+    pub(super) fn switch(variable: &'static str, given: &'f Option<String>, without: &'static str) -> Partner<'f> {
+        Partner { variable, value: "true", given, is_on: is_true(given), without }
+    }
+}
+
+impl Reader {
+    /// Refuses `beside` where its partner isn't set. Another value than the one that is needed was chosen, so that
+    /// `beside` is only said to do nothing.
+    pub(super) fn beside(&mut self, partner: &Partner<'_>, beside: &[String]) {
+        if partner.is_on || beside.is_empty() {
+            return;
+        }
+        let (variable, value) = (partner.variable, partner.value);
+        match set(partner.given) {
+            Some(given) => self.idle.push(idle(beside, &format!("{variable} is {given}"))),
+            None => self.missing(
+                variable,
+                &format!("{value} is needed beside {}: without it {}", listed(beside), partner.without),
+            ),
+        }
+    }
+
+    /// Of two settings that mean something only together, names the one that is missing.
+    pub(super) fn pair(&mut self, one: Given<'_>, other: Given<'_>) {
+        match (set(one.1), set(other.1)) {
+            (Some(_), None) => self.missing(other.0, &format!("is needed beside {}", one.0)),
+            (None, Some(_)) => self.missing(one.0, &format!("is needed beside {}", other.0)),
+            _ => {}
+        }
+    }
+
+    /// Says that a setting is missing, by its variable and its flag.
+    pub(super) fn missing(&mut self, variable: &str, what: &str) {
+        let flag = super::flag_of(variable);
+        self.wrong.push(format!("{variable}{flag}: {what}"));
+    }
+}
+
+/// The variables of those that are set.
+pub(super) fn names(given: &[Given<'_>]) -> Vec<String> {
+    given.iter().filter(|(_, text)| set(text).is_some()).map(|(variable, _)| (*variable).to_owned()).collect()
+}
+
+/// The variables of those switches that are on.
+pub(super) fn switches(given: &[Given<'_>]) -> Vec<String> {
+    given.iter().filter(|(_, text)| is_true(text)).map(|(variable, _)| (*variable).to_owned()).collect()
+}
+
+/// Whether a switch is on. Says nothing of a value that can't be read.
+pub(super) fn is_true(text: &Option<String>) -> bool {
+    set(text).is_some_and(|text| parse::boolean(text) == Ok(true))
+}
+
+/// A line on settings that do nothing, and why.
+pub(super) fn idle(names: &[String], why: &str) -> String {
+    let verb = if names.len() == 1 { "does" } else { "do" };
+    format!("{} {verb} nothing here: {why}", listed(names))
+}
+
+/// `A`, `A and B`, `A, B and C`.
+pub(super) fn listed(names: &[String]) -> String {
+    match names {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
