@@ -16,7 +16,6 @@ mod traced;
 use std::{ops::Range, sync::Arc};
 
 use arc_swap::ArcSwap;
-use tokio::time::Instant;
 
 pub use budgets::{Budgets, Kind, Learned, Requested};
 pub use degraded::Degraded;
@@ -28,11 +27,11 @@ pub use reset::{ResetCounter, ResetError};
 
 use crate::{
     clock,
-    limit::{Algorithm, CountDenied, FailurePolicy, Reading, Request, UnixMicros},
+    limit::{Algorithm, Code, CountDenied, FailurePolicy, Reading, Request, UnixMicros},
     metrics::{Meters, Metrics, Outcome, Tally},
     overrides::{self, RunTime, View},
     rules::{Problems, Rules},
-    store::{Readings, Role, Store, StoreError},
+    store::{Deadline, Readings, Role, Store, StoreError},
     trace,
 };
 use degraded::Policies;
@@ -164,7 +163,7 @@ impl Limiter {
         &self,
         request: &Request<'_>,
         now: UnixMicros,
-        deadline: Instant,
+        deadline: impl Into<Deadline>,
     ) -> Result<Decision, DecideError> {
         if let Some(decided) = self.decide_now(request, now) {
             return decided;
@@ -182,11 +181,16 @@ impl Limiter {
         if let Some(here) = trace::here() {
             traced::asked(&here, &self.store, &plan.asks, asked, answer.as_ref().err());
         }
+        let is_overdue = matches!(answer, Err(StoreError::Timeout(_)));
         let (readings, policies) = match answer {
             Ok(readings) => (readings, Policies::new()),
             Err(error) => self.stand_in(request, &plan, &snapshot, error, now)?,
         };
-        Ok(self.conclude(request, &plan, &snapshot, &readings, &policies))
+        let decision = self.conclude(request, &plan, &snapshot, &readings, &policies);
+        if is_overdue && decision.overall == Code::Ok {
+            self.metrics.admitted_overdue();
+        }
+        Ok(decision)
     }
 
     /// Answers by the limits' policies, as where the store has failed with `why`, without asking it.

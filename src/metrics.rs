@@ -73,6 +73,7 @@ pub struct Metrics {
     pub clients: Clients,
     panics: Counter,
     shed: Counter,
+    overdue_admissions: Counter,
     log_fallbacks: Counter,
     refused_checks: [Counter; 4],
     without_unit: Counter,
@@ -156,6 +157,10 @@ impl Metrics {
                 "tollgate_shed_requests_total",
                 "Requests beyond the bound on those under way: answered by policy, or refused before they were read.",
             ),
+            overdue_admissions: table.described(
+                "tollgate_overdue_admissions_total",
+                "Requests that a failure policy admitted because a connected Redis did not answer in time.",
+            ),
             log_fallbacks: table.described(
                 "tollgate_sliding_log_fallbacks_total",
                 "Limits of requests that were too large for TOLLGATE_ALGORITHM=sliding_log: decided as sliding_window.",
@@ -214,6 +219,11 @@ impl Metrics {
     /// A request that found too many others under way.
     pub fn shed(&self) {
         self.shed.increment(1);
+    }
+
+    /// A request that a policy admitted since the store, though connected, did not answer in time.
+    pub fn admitted_overdue(&self) {
+        self.overdue_admissions.increment(1);
     }
 
     /// A limit that came with a request and was decided by another algorithm than the default.

@@ -32,7 +32,7 @@ use crate::{
     limit::{self, Origin},
     limiter::{DecideError, Decision, Limiter},
     settings::{OverloadSettings, ResponseSettings},
-    store::StoreError,
+    store::{Deadline, StoreError},
     trace::{self, Tracer},
 };
 
@@ -51,6 +51,9 @@ pub struct Head {
     /// How long the caller waits, where it says so.
     pub allowed: Option<Duration>,
 }
+
+/// What is left of the caller's time for the answer to be made and to reach it.
+const ANSWER_TAKES: Duration = Duration::from_millis(5);
 
 /// `envoy.service.ratelimit.v3.RateLimitService`, one per core.
 #[derive(Clone)]
@@ -144,8 +147,8 @@ impl RateLimit {
         };
         let mut words = limit::Request { origin: head.origin, ..limit::Request::default() };
         self.read(request, &mut words);
-        let timeout = head.allowed.map_or(self.store_timeout, |allowed| allowed.min(self.store_timeout));
-        let decided = self.limiter.decide(&words, clock::now(), (arrived + timeout).into()).await;
+        let deadline = deadline(arrived, self.store_timeout, head.allowed);
+        let decided = self.limiter.decide(&words, clock::now(), deadline).await;
         self.tell(request, decided, arrived)
     }
 
@@ -227,4 +230,13 @@ fn bounds() -> OverloadSettings {
         client_timeout: Duration::from_secs(10),
         grpc_ping_interval: Duration::ZERO,
     }
+}
+
+/// Until when a request that `arrived` is waited for, whose caller waits for `allowed`: to be sent for the store's timeout,
+/// and once it is on its way for as long as the caller's time lets an answer still reach it, at most twice that timeout. An
+/// answer by policy may admit what the counter on its way would refuse; who has the time rather waits.
+fn deadline(arrived: Instant, timeout: Duration, allowed: Option<Duration>) -> Deadline {
+    let at = allowed.map_or(timeout, |allowed| allowed.min(timeout));
+    let sent = allowed.map_or(at, |allowed| allowed.saturating_sub(ANSWER_TAKES).min(2 * timeout).max(at));
+    Deadline { at: (arrived + at).into(), sent: (arrived + sent).into() }
 }

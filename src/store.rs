@@ -110,6 +110,21 @@ pub enum StoreError {
     Defect,
 }
 
+/// Until when an answer is waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline {
+    /// By then a request is on its way, or it isn't sent any more.
+    pub at: Instant,
+    /// One that is on its way by then is waited for until this. Not before `at`.
+    pub sent: Instant,
+}
+
+impl From<Instant> for Deadline {
+    fn from(at: Instant) -> Deadline {
+        Deadline { at, sent: at }
+    }
+}
+
 /// The two stores that there are. Cheap to clone; each core has its own clone, and with it its own way to Redis.
 #[derive(Clone)]
 pub enum Store {
@@ -127,7 +142,7 @@ impl Store {
         asks: &[Ask<'_>],
         gate: Gate,
         now: UnixMicros,
-        deadline: Instant,
+        deadline: impl Into<Deadline>,
     ) -> Result<Readings, StoreError> {
         match self {
             Store::Memory(memory) => Ok(memory.apply(asks, gate, now)),

@@ -153,7 +153,8 @@ pub struct Flags {
     /// Where counters live: redis or memory [default: redis if REDIS_URL is set, else memory]
     #[arg(long, value_name = "NAME", env = "BACKEND_TYPE", help_heading = "Store")]
     pub backend_type: Option<String>,
-    /// A decision waits for the store no longer than this, counted from the request's arrival [default: 10ms]
+    /// A decision waits for the store no longer than this, counted from the request's arrival; up to twice as long once it
+    /// is on its way and its caller has the time [default: 10ms]
     #[arg(long, value_name = "DURATION", env = "TOLLGATE_STORE_TIMEOUT", help_heading = "Store")]
     pub store_timeout: Option<String>,
     /// Memory that the counters of the memory store may take, in bytes (512MiB, 2GiB, …) [default: 512MiB]

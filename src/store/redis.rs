@@ -59,7 +59,7 @@ pub use self::side::{Heard, Side};
 use self::spread::Question;
 pub use self::tally::{Count, Mismatch, Tally};
 use super::owed::Owed;
-use super::{Ask, Gate, Readings, StoreError, key};
+use super::{Ask, Deadline, Gate, Readings, StoreError, key};
 use crate::limit::{COUNTERS_MAX, Reading, UnixMicros};
 
 /// A handle, cheap to clone. Each core starts its own and uses that, so that no connection is shared between cores;
@@ -140,9 +140,9 @@ impl Redis {
         &self,
         asks: &[Ask<'_>],
         gate: Gate,
-        deadline: Instant,
+        deadline: impl Into<Deadline>,
     ) -> impl Future<Output = Result<Readings, StoreError>> + Send {
-        self.decide(asks, gate, 0, deadline)
+        self.decide(asks, gate, 0, deadline.into())
     }
 
     /// As [`Redis::apply`], at a time that is passed in instead of Redis' own: for tests that play hours in a moment.
@@ -153,17 +153,17 @@ impl Redis {
         now: UnixMicros,
         deadline: Instant,
     ) -> impl Future<Output = Result<Readings, StoreError>> + Send {
-        self.decide(asks, gate, now.0, deadline)
+        self.decide(asks, gate, now.0, deadline.into())
     }
 
-    async fn decide(&self, asks: &[Ask<'_>], gate: Gate, now: u64, deadline: Instant) -> Result<Readings, StoreError> {
+    async fn decide(&self, asks: &[Ask<'_>], gate: Gate, now: u64, deadline: Deadline) -> Result<Readings, StoreError> {
         if asks.is_empty() {
             return Ok(Readings::new());
         }
         let bucket = |ask: &Ask<'_>| key::bucket(&ask.key, self.inner.settings.buckets);
         let decided = match &self.inner.route {
             Route::One { .. } if asks.len() > COUNTERS_MAX => {
-                Box::pin(self.inner.ask_in_parts(asks, (gate, now), deadline)).await
+                Box::pin(self.inner.ask_in_parts(asks, (gate, now), deadline.at)).await
             }
             Route::One { lane, .. } => self.inner.ask(lane, asks, (gate, now), bucket, deadline).await,
             // Boxed: its future is several times as large as the other's.
@@ -274,7 +274,7 @@ impl Inner {
         asks: &[Ask<'_>],
         (gate, now): (Gate, u64),
         bucket: impl Fn(&Ask<'_>) -> u32,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Answering {
         let prefix = &self.settings.key_prefix;
         if self.owed.counters() > 0
@@ -310,11 +310,11 @@ impl Inner {
         cluster: &Cluster,
         asks: &[Ask<'_>],
         (gate, now): (Gate, u64),
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<Readings, Failure> {
         let settings = &self.settings;
         let buckets: SmallVec<[u32; 4]> = asks.iter().map(|ask| key::bucket(&ask.key, settings.buckets)).collect();
-        let question = &Question { redis: self, asks, buckets: &buckets, gate, now, deadline };
+        let question = &Question { redis: self, asks, buckets: &buckets, gate, now, deadline: deadline.at };
         if asks.len() > COUNTERS_MAX || buckets.iter().any(|bucket| *bucket != buckets[0]) {
             return spread::decide(question, false).await;
         }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::parts::{Charge, Part, Phase, REFUND_PATIENCE, parts};
 use super::redis::{Mismatch, Redis};
-use super::{Ask, Gate, Readings, Role, StoreError, denied, refusing};
+use super::{Ask, Deadline, Gate, Readings, Role, StoreError, denied, refusing};
 use crate::limit::{Cost, Limit, Reading, SECOND};
 
 /// A handle on both, cheap to clone.
@@ -22,7 +22,13 @@ pub struct Split {
 
 impl Split {
     /// As [`super::Store::apply`].
-    pub async fn apply(&self, asks: &[Ask<'_>], gate: Gate, deadline: Instant) -> Result<Readings, StoreError> {
+    pub async fn apply(
+        &self,
+        asks: &[Ask<'_>],
+        gate: Gate,
+        deadline: impl Into<Deadline>,
+    ) -> Result<Readings, StoreError> {
+        let deadline: Deadline = deadline.into();
         let per_second = asks.iter().filter(|ask| is_per_second(&ask.limit)).count();
         if per_second == 0 {
             return self.main.apply(asks, gate, deadline).await;
@@ -34,7 +40,8 @@ impl Split {
             split: self,
             asks,
             gate,
-            deadline,
+            // A part that comes later must still have time.
+            deadline: deadline.at,
             readings: vec![None; asks.len()],
             charged: Vec::new(),
             denied: false,

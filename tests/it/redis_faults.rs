@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use tokio::time::{Instant, timeout};
 use tollgate::limit::{Algorithm, Entry, Limit, Reading, SECOND};
 use tollgate::store::redis::{Address, Auth, Redis, RedisSettings, Topology};
-use tollgate::store::{Ask, Gate, StoreError, key};
+use tollgate::store::{Ask, Deadline, Gate, StoreError, key};
 
 use crate::redis_server::RedisServer;
 use crate::redis_twin::{ask_of, settings, soon, store};
@@ -109,6 +109,30 @@ async fn late_batch_of_a_living_connection_charges_nothing() {
     assert_eq!(counted(&redis, "alice").await, 1);
     until(|| redis.tally().late.get() == 1, Duration::from_secs(1), "the late script says that it was late").await;
     assert_eq!(redis.tally().connects.get(), 1, "one timeout doesn't end the connection");
+}
+
+#[tokio::test]
+async fn a_request_that_is_on_its_way_is_waited_for_and_one_that_is_not_is_given_up() {
+    let server = RedisServer::start();
+    let redis = store(settings(&server)).await;
+    hit(&redis, "alice").await.expect("Redis is up");
+    server.freeze();
+    let at = Instant::now() + Duration::from_millis(50);
+    let ask = |user: &'static str| {
+        let redis = redis.clone();
+        async move {
+            let entries = [Entry { key: "user", value: user }];
+            redis.apply(&[ask(&entries, HOUR, 1)], Gate::default(), Deadline { at, sent: soon() }).await
+        }
+    };
+    let sent = tokio::spawn(ask("alice"));
+    until(|| redis.tally().batches.get() == 2, Duration::from_secs(1), "it has left").await;
+    let queued = ask("bob").await;
+    assert!(matches!(queued, Err(StoreError::Timeout(_))), "{queued:?}");
+    assert!(Instant::now() >= at && !sent.is_finished(), "the other is on its way");
+    server.thaw();
+    assert_eq!(sent.await.unwrap().expect("Redis is back")[0].remaining, 8);
+    assert_eq!(counted(&redis, "bob").await, 0);
 }
 
 #[tokio::test]

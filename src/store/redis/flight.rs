@@ -64,7 +64,7 @@ impl Flight {
 
 /// By which Redis must have begun with a batch.
 pub(super) fn soonest(waiting: &[Waiter]) -> Instant {
-    waiting.iter().map(|waiting| waiting.deadline).min().expect("no batch is empty")
+    waiting.iter().map(|waiting| waiting.deadline.sent).min().expect("no batch is empty")
 }
 
 /// The first answer that is there, of at most a handful of flights.

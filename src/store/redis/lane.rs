@@ -23,7 +23,7 @@ use super::runner::Runner;
 use super::script::Script;
 use super::settings::{Address, RedisSettings};
 use super::tally::Tally;
-use crate::store::{Readings, StoreError, owed::Debts};
+use crate::store::{Deadline, Readings, StoreError, owed::Debts};
 use crate::trace;
 
 pub(super) type Answer = Result<Readings, Failure>;
@@ -69,7 +69,7 @@ pub(super) struct Lane {
 /// A request and whoever waits for its answer. A closed `answer` is a caller who has gone.
 pub(super) struct Waiting {
     pub request: Request,
-    pub deadline: Instant,
+    pub deadline: Deadline,
     pub since: Instant,
     /// Sent in a batch of its own, because Redis refused a batch with it.
     pub alone: bool,
@@ -170,7 +170,12 @@ impl Lane {
 
     /// Puts a request, which begins with `debts`, where it waits for its batch. Apart from the wait, because whoever waits
     /// should not keep the request too.
-    pub(super) fn queue(&self, request: Request, debts: Option<Box<Debts>>, deadline: Instant) -> Answering {
+    pub(super) fn queue(
+        &self,
+        request: Request,
+        debts: Option<Box<Debts>>,
+        deadline: impl Into<Deadline>,
+    ) -> Answering {
         if !self.is_up() {
             self.tally.unreachable.add(1);
             return Answering::failed(StoreError::Unreachable("no connection".to_owned()));
@@ -178,7 +183,7 @@ impl Lane {
         let (answer, answered) = oneshot::channel();
         let waiting = Box::new(Waiting {
             request,
-            deadline,
+            deadline: deadline.into(),
             since: Instant::now(),
             alone: false,
             is_again: false,
@@ -267,7 +272,7 @@ impl Lane {
             if next.is_gone() {
                 continue;
             }
-            if next.deadline <= now {
+            if next.patience() <= now {
                 self.time_out(next);
                 continue;
             }
@@ -290,7 +295,7 @@ impl Lane {
     pub(super) fn expire(&self, now: Instant) {
         let mut queue = self.queue.lock();
         for waiting in queue.take() {
-            if waiting.deadline <= now {
+            if waiting.patience() <= now {
                 self.time_out(waiting);
             } else {
                 queue.note(&waiting);
@@ -314,7 +319,7 @@ impl Lane {
     }
 
     pub(super) fn time_out(&self, mut waiting: Waiter) {
-        let patience: Duration = waiting.deadline - waiting.since;
+        let patience: Duration = waiting.patience() - waiting.since;
         self.tally.timeouts.add(1);
         waiting.reply(Err(StoreError::Timeout(patience).into()));
     }
@@ -327,6 +332,12 @@ fn closing() -> StoreError {
 }
 
 impl Waiting {
+    /// Until when it waits to be sent. What was sent and came too late may be sent again for as long as its answer would
+    /// have been waited for.
+    pub(super) fn patience(&self) -> Instant {
+        if self.is_again { self.deadline.sent } else { self.deadline.at }
+    }
+
     pub(super) fn is_gone(&self) -> bool {
         self.answer.as_ref().is_none_or(oneshot::Sender::is_closed)
     }
@@ -365,9 +376,10 @@ impl Queue {
     /// Adds to the sums; whether this deadline is sooner than all others.
     fn note(&mut self, waiting: &Waiting) -> bool {
         self.weight += waiting.request.weight();
-        let is_sooner = self.soonest.is_none_or(|soonest| waiting.deadline < soonest);
+        let patience = waiting.patience();
+        let is_sooner = self.soonest.is_none_or(|soonest| patience < soonest);
         if is_sooner {
-            self.soonest = Some(waiting.deadline);
+            self.soonest = Some(patience);
         }
         is_sooner
     }

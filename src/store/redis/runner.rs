@@ -267,7 +267,7 @@ impl Runner {
                 for waiting in &mut waiting {
                     waiting.unsent();
                     waiting.is_again = true;
-                    waiting.lates += u8::from(waiting.deadline == deadline);
+                    waiting.lates += u8::from(waiting.deadline.sent == deadline);
                 }
                 let (again, over) = waiting.into_iter().partition(|waiting| waiting.lates <= LATES_MAX);
                 self.lane.put_back(again);
@@ -361,9 +361,9 @@ impl Runner {
         self.lane.expire(now);
         for flight in self.flights.iter_mut().filter(|flight| !flight.is_given_up) {
             for waiting in &mut flight.waiting {
-                if waiting.deadline <= now && waiting.answer.is_some() {
+                if waiting.deadline.sent <= now && waiting.answer.is_some() {
                     self.tally.timeouts.add(1);
-                    waiting.reply(Err(StoreError::Timeout(waiting.deadline - waiting.since).into()));
+                    waiting.reply(Err(StoreError::Timeout(waiting.deadline.sent - waiting.since).into()));
                 }
             }
             if flight.waiting.iter().all(|waiting| waiting.answer.is_none()) {
@@ -381,7 +381,7 @@ impl Runner {
 
     fn set_timer(&mut self) {
         let flights = self.flights.iter().flat_map(|flight| &flight.waiting);
-        let flying = flights.filter(|waiting| waiting.answer.is_some()).map(|waiting| waiting.deadline);
+        let flying = flights.filter(|waiting| waiting.answer.is_some()).map(|waiting| waiting.deadline.sent);
         let Some(soonest) = flying.chain(self.lane.backlog().soonest).min() else { return };
         // A timer that goes off early costs less than setting it for every batch.
         if !self.is_timer_set || soonest < self.timer.deadline() {

@@ -34,6 +34,24 @@ async fn store_answers(tollgate: &Tollgate, answers: bool) {
     assert_eq!(ready.json()["store_answers"], answers);
 }
 
+/// A Redis that is connected and says nothing: what is admitted then is counted by itself, for it may be too much.
+#[tokio::test]
+async fn what_is_admitted_because_redis_is_late_is_counted_as_such() {
+    let redis = RedisServer::start();
+    let rules = rules();
+    let env = [("REDIS_URL", &*redis.address())];
+    let tollgate = Tollgate::start_with(rules.path(), &env).await;
+    store_answers(&tollgate, true).await;
+    ask(&tollgate, "local", "a").await.expect("decided");
+    assert_eq!(tollgate.metric("tollgate_overdue_admissions_total").await, 0.0);
+    redis.freeze();
+    for policy in ["local", "open", "closed"] {
+        ask(&tollgate, policy, "b").await.expect("a policy answers");
+    }
+    redis.thaw();
+    assert_eq!(tollgate.metric("tollgate_overdue_admissions_total").await, 2.0, "closed admits nothing");
+}
+
 async fn assert_policies_answer(tollgate: &Tollgate) {
     for _ in 0..3 * LIMIT {
         let open = ask(tollgate, "open", "a").await.expect("open admits");

@@ -33,7 +33,7 @@ fn waiting_for(request: Request, deadline: Instant, is_again: bool) -> (Waiter, 
     let (answer, answered) = oneshot::channel();
     let waiting = Waiting {
         request,
-        deadline,
+        deadline: deadline.into(),
         since: deadline,
         alone: false,
         is_again,
@@ -56,7 +56,7 @@ async fn those_of_a_late_batch_leave_without_newcomers_who_have_less_time() {
     let (again, _callers): (Vec<_>, Vec<_>) = [10, 0, 8].map(|ms| waiting(after(ms), true)).into_iter().unzip();
     lane.put_back(again);
     let batches: [Vec<Instant>; 3] =
-        std::array::from_fn(|_| lane.take_batch(now).into_iter().map(|waiting| waiting.deadline).collect());
+        std::array::from_fn(|_| lane.take_batch(now).into_iter().map(|waiting| waiting.deadline.at).collect());
     assert_eq!(batches, [vec![after(10), after(8)], vec![after(1)], vec![]], "whose time is up has its answer");
     assert_eq!(lane.tally.timeouts.get(), 1);
 }
