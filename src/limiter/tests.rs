@@ -7,6 +7,7 @@ mod without_a_store;
 use std::path::PathBuf;
 
 use smallvec::smallvec;
+use tokio::time::Instant;
 
 use tokio::time::Instant;
 

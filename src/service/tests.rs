@@ -35,7 +35,7 @@ fn request(change: impl FnOnce(&mut RateLimitDescriptor)) -> RateLimitRequest {
 
 #[test]
 fn who_has_the_time_waits_for_what_is_on_its_way() {
-    let arrived = std::time::Instant::now();
+    let arrived = crate::clock::instant();
     let ms = Duration::from_millis;
     let waits = |timeout, allowed: Option<u64>| {
         let deadline = super::deadline(arrived, ms(timeout), allowed.map(ms));

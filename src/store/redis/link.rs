@@ -395,9 +395,8 @@ impl Keeper {
                 push = pushes.recv() => match push {
                     Some(PushInfo { kind: PushKind::Message, data }) => {
                         // The channel, then the counter's key.
-                        match data.get(1) {
-                            Some(Value::BulkString(key)) => self.denials.forget(key),
-                            _ => {}
+                        if let Some(Value::BulkString(key)) = data.get(1) {
+                            self.denials.forget(key);
                         }
                     }
                     Some(push) if push.kind != PushKind::Disconnection => {}
