@@ -227,7 +227,13 @@ fn rules(flags: &Flags, read: &mut Reader) -> RulesSettings {
         ("RUNTIME_WATCH_ROOT", &flags.runtime_watch_root),
     ]);
     let control_plane = xds::xds(flags, read);
-    let given: Vec<PathBuf> = flags.rules.iter().filter(|path| !path.is_empty()).map(PathBuf::from).collect();
+    let given: Vec<PathBuf> = flags
+        .rules
+        .iter()
+        .map(|path| without_line_end(path))
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from)
+        .collect();
     if control_plane.is_some() && !given.is_empty() {
         read.idle
             .push(partners::idle(&["TOLLGATE_RULES".into()], "CONFIG_TYPE is GRPC_XDS_SOTW, so rules come from there"));
@@ -388,9 +394,14 @@ fn process(flags: &Flags, read: &mut Reader) -> ProcessSettings {
     }
 }
 
-/// An empty value is none: that is how a template leaves a variable out.
+/// An empty value is none: that is how a template leaves a variable out. The end of a line is none of it: files and
+/// `echo` put one behind secrets.
 fn set(text: &Option<String>) -> Option<&str> {
-    text.as_deref().filter(|text| !text.is_empty())
+    text.as_deref().map(without_line_end).filter(|text| !text.is_empty())
+}
+
+fn without_line_end(text: &str) -> &str {
+    text.trim_end_matches(['\r', '\n'])
 }
 
 /// Collects what can't be read, and goes on with the default.

@@ -11,7 +11,7 @@ mod set;
 #[cfg(test)]
 mod tests;
 
-use std::{convert::Infallible, path::Path};
+use std::{convert::Infallible, path::Path, pin::pin, time::Duration};
 
 use envoy_types::pb::{
     envoy::{
@@ -42,6 +42,13 @@ use crate::{
     rules::{Defaults, Load, Problems, Rules},
     settings::XdsSettings,
 };
+
+/// With TLS 1.3 a server looks at a client's certificate when the client has connected already: one that refuses it says so
+/// within this, and what stands longer is a connection.
+const REFUSED_WITHIN: Duration = Duration::from_secs(1);
+
+/// A control plane that has sent nothing for so long is spoken of.
+const SILENT_AFTER: Duration = Duration::from_secs(10);
 
 /// Follows what a control plane says.
 pub struct Client {
@@ -76,9 +83,7 @@ impl Client {
         loop {
             let (why, first_wait) = match connect(&self.settings).await {
                 Ok(connection) => {
-                    info!(server, "connected to the control plane");
-                    on_link(true);
-                    let why = self.use_up(connection, &mut on).await;
+                    let why = self.use_up(connection, &mut on, &on_link).await;
                     on_link(false);
                     (why, self.settings.backoff.initial)
                 }
@@ -119,11 +124,11 @@ impl Client {
     }
 
     /// Follows the one stream of a connection to its end; says why it ended.
-    async fn use_up(&mut self, connection: Connection, on: &mut impl FnMut(Load)) -> String {
+    async fn use_up(&mut self, connection: Connection, on: &mut impl FnMut(Load), on_link: &impl Fn(bool)) -> String {
         let began = Instant::now();
         self.version.clear();
-        let ended = match connection.stream(self.request()).await {
-            Ok(stream) => self.follow(stream, on).await,
+        let ended = match self.begin(connection, began, on_link).await {
+            Ok(stream) => self.follow(stream, began + SILENT_AFTER, on).await,
             Err(status) => Some(status),
         };
         // A control plane has nothing to say as long as nothing changes: a stream that stood was one that works.
@@ -139,12 +144,49 @@ impl Client {
         }
     }
 
+    /// The stream, once the control plane has said that it heard: many do so only with a first set. Until then there is a
+    /// connection if none was refused within [`REFUSED_WITHIN`].
+    async fn begin(&self, connection: Connection, began: Instant, on_link: &impl Fn(bool)) -> Result<Stream, Status> {
+        let connected = || {
+            info!(server = self.settings.server, "connected to the control plane");
+            on_link(true);
+        };
+        let mut stream = pin!(connection.stream(self.request()));
+        tokio::select! {
+            begun = &mut stream => return begun.inspect(|_| connected()),
+            () = time::sleep_until(began + REFUSED_WITHIN) => connected(),
+        }
+        tokio::select! {
+            begun = &mut stream => return begun,
+            () = time::sleep_until(began + SILENT_AFTER) => self.tell_silence(),
+        }
+        stream.await
+    }
+
+    /// A control plane says nothing to a node that it doesn't know, and goes on saying nothing.
+    fn tell_silence(&self) {
+        if self.version.is_empty() {
+            let (server, node) = (&self.settings.server, &self.settings.node_id);
+            warn!(
+                server, node, after = ?SILENT_AFTER,
+                "the control plane has sent nothing: does it have rules for this node (CONFIG_GRPC_XDS_NODE_ID)?"
+            );
+        }
+    }
+
     /// Answers what comes until the stream ends; gives the error, if it was one.
-    async fn follow(&mut self, mut stream: Stream, on: &mut impl FnMut(Load)) -> Option<Status> {
+    async fn follow(&mut self, mut stream: Stream, silent_at: Instant, on: &mut impl FnMut(Load)) -> Option<Status> {
         let mut held: Option<Held> = None;
+        // Told already where the stream itself was late.
+        let mut silent_at = Some(silent_at).filter(|at| *at > Instant::now());
         loop {
             let response = tokio::select! {
                 response = stream.responses.message() => response,
+                () = at(silent_at) => {
+                    silent_at = None;
+                    self.tell_silence();
+                    continue;
+                }
                 () = due(held.as_ref()) => {
                     if let Some(Held { request, .. }) = held.take() {
                         self.pace.sent(Instant::now());
@@ -153,6 +195,7 @@ impl Client {
                     continue;
                 }
             };
+            silent_at = None;
             // A later response makes the answer to the one before it worthless.
             held = None;
             match response {
@@ -234,6 +277,14 @@ enum Answer {
     Ack(DiscoveryRequest),
     /// As soon as the pace of refusals allows it, which is at once for the first ones.
     Nack(DiscoveryRequest),
+}
+
+/// Never, where there is no such time.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Where the stream is gone nobody needs the answer, and its end is seen when it is read.

@@ -9,8 +9,6 @@ use std::path::PathBuf;
 use smallvec::smallvec;
 use tokio::time::Instant;
 
-use tokio::time::Instant;
-
 use super::*;
 use crate::{
     limit::{Code, DESCRIPTORS_MAX, Descriptor, ENTRIES_MAX, Entry, HITS_MAX, Limit, Micros, Origin, Unit},

@@ -1,21 +1,23 @@
 //! From the settings' text to the addresses and secrets that the Redis store connects with: the reference's forms of
 //! REDIS_URL, and `rediss://` besides.
 
-use std::path::PathBuf;
+use std::{net::Ipv6Addr, path::PathBuf};
 
 use super::store::{RedisFlags, RedisKind, SocketType};
-use crate::store::redis::{Address, Auth, RedisSettings, Tls, Topology};
+use crate::store::redis::{Address, Auth, Names, RedisSettings, Tls, Topology};
 
 const PORT: u16 = 6379;
 
 /// One line on what is wrong; never with a password in it.
 pub(super) fn redis_settings(flags: &RedisFlags) -> Result<RedisSettings, String> {
     let (topology, url) = topology(flags).map_err(|what| format!("{}_URL{what}", flags.prefix))?;
-    let auth = match (&flags.auth_file, &flags.auth) {
-        (Some(file), _) => Auth::File(file.clone()),
-        (None, Some(auth)) => Auth::parse(auth),
-        (None, None) => url.auth,
+    let (auth, whose) = match (&flags.auth_file, &flags.auth) {
+        (Some(file), _) => (Auth::File(file.clone()), OF_FILE),
+        (None, Some(auth)) => (Auth::parse(auth), if auth.contains(':') { OF_USER } else { "REDIS_AUTH" }),
+        (None, None) if url.has_password() => (url.auth, OF_URL),
+        (None, None) => (Auth::None, "REDIS_AUTH or REDIS_AUTH_FILE"),
     };
+    braces(flags)?;
     let tls = Tls {
         ca_file: flags.tls_cacert.clone(),
         certificate_file: flags.tls_client_cert.clone(),
@@ -33,6 +35,7 @@ pub(super) fn redis_settings(flags: &RedisFlags) -> Result<RedisSettings, String
         tls: is_secret.then_some(tls),
         auth,
         database: url.database,
+        names: Names { prefix: flags.prefix, auth: whose },
         key_prefix: flags.key_prefix.clone(),
         buckets: flags.buckets,
         busy_poll: flags.busy_poll,
@@ -41,6 +44,25 @@ pub(super) fn redis_settings(flags: &RedisFlags) -> Result<RedisSettings, String
         sentinel_auth: flags.sentinel_auth.as_deref().map_or(Auth::None, Auth::parse),
         ..RedisSettings::new(topology)
     })
+}
+
+/// Whose user and password they are, for the message that Redis refuses them.
+const OF_URL: &str = "REDIS_URL (where % , @ / and ? of a password are written %25 %2C %40 %2F and %3F)";
+const OF_USER: &str = "REDIS_AUTH (what stands before its first colon is the user: a password that has a colon is written \
+    default:PASSWORD)";
+const OF_FILE: &str = "the file of REDIS_AUTH_FILE (what stands before its first colon is the user: a password that has a \
+    colon is written default:PASSWORD)";
+
+/// A Cluster places a key by what stands between its first `{` and the next `}`, which must be ours: without it the keys
+/// of one script would be on several nodes (CROSSSLOT).
+fn braces(flags: &RedisFlags) -> Result<(), String> {
+    let Some((_, behind)) = flags.key_prefix.split_once('{') else { return Ok(()) };
+    let is_tag = behind.split_once('}').is_some_and(|(tag, _)| !tag.is_empty());
+    if flags.kind != RedisKind::Cluster || is_tag {
+        return Ok(());
+    }
+    let what = "has a { with nothing behind it up to a }, so that a Cluster would place each key apart: leave it out";
+    Err(format!("CACHE_KEY_PREFIX (--cache-key-prefix): '{}': {what}", flags.key_prefix))
 }
 
 /// What stands behind the address, and the URL whose secrets and database hold for all: the one, or the first. An error
@@ -52,6 +74,10 @@ fn topology(flags: &RedisFlags) -> Result<(Topology, Url), String> {
     match flags.kind {
         RedisKind::Single => {
             let one = url(&flags.url, flags.socket_type).map_err(|what| format!(": {what}"))?;
+            if matches!(&one.address, Address::Tcp { host, .. } if host.contains(',')) {
+                let kind = format!("{}_TYPE", flags.prefix);
+                return Err(format!(": several addresses are for {kind}=cluster or sentinel, and {kind} is single"));
+            }
             Ok((Topology::Single(one.address.clone()), one))
         }
         RedisKind::Sentinel => {
@@ -186,13 +212,21 @@ fn address(place: &str) -> Result<Address, String> {
     let (host, port) = match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((host, "")) => (host, None),
         Some((host, port)) => (host, Some(port.strip_prefix(':').ok_or_else(wrong)?)),
+        // An address with colons of its own, and no port.
+        None if is_ipv6(place) => (place, None),
         None => place.rsplit_once(':').map_or((place, None), |(host, port)| (host, Some(port))),
     };
     let port = port.map_or(Ok(PORT), |port| port.parse().map_err(|_| wrong()))?;
-    if host.is_empty() {
+    let is_name = !host.contains(|c: char| c.is_whitespace() || c.is_control());
+    if host.is_empty() || !is_name || (host.contains([':', '%']) && !is_ipv6(host) && !host.contains(',')) {
         return Err(wrong());
     }
     Ok(Address::Tcp { host: host.to_string(), port })
+}
+
+/// With or without the name of an interface behind a `%`.
+fn is_ipv6(host: &str) -> bool {
+    host.split('%').next().is_some_and(|address| address.parse::<Ipv6Addr>().is_ok())
 }
 
 /// `%40` and the like; what is no escape stays as it is.

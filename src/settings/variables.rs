@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::{Reader, parse, unknown};
+use super::{Reader, parse, unknown, without_line_end};
 
 /// The environment, as far as it is text. A variable that is set but empty counts as unset.
 #[derive(Clone, Debug, Default)]
@@ -32,7 +32,8 @@ impl Environment {
 
 impl FromIterator<(String, String)> for Environment {
     fn from_iter<T: IntoIterator<Item = (String, String)>>(variables: T) -> Environment {
-        Environment(variables.into_iter().filter(|(_, value)| !value.is_empty()).collect())
+        let bare = variables.into_iter().map(|(name, value)| (name, without_line_end(&value).to_owned()));
+        Environment(bare.filter(|(_, value)| !value.is_empty()).collect())
     }
 }
 

@@ -54,7 +54,7 @@ pub use self::presence::{BEAT_PERIOD, Presence};
 use self::request::Request;
 pub use self::room::{LOOK_PERIOD, Room};
 use self::script::Script;
-pub use self::settings::{Address, Auth, RedisSettings, Tls, Topology};
+pub use self::settings::{Address, Auth, Names, RedisSettings, Tls, Topology};
 pub use self::side::{Heard, Side};
 use self::spread::Question;
 pub use self::tally::{Count, Mismatch, Tally};

@@ -160,3 +160,50 @@ async fn certificates_of_both_sides_are_rotated_under_load_without_a_failed_requ
         answer.expect("every request is answered");
     }
 }
+
+/// As [`why_not`], with these settings and nothing else; the first line that has one of the words.
+async fn said_of(env: &[(&str, &str)], words: &str) -> String {
+    let rules = RulesDir::with("api.yaml", RULES);
+    let tollgate = Tollgate::start_with(rules.path(), env).await;
+    let found = |line: &str| (line.contains("WARN") && line.contains(words)).then(|| line.to_owned());
+    tollgate.process.line(words, found).await
+}
+
+#[tokio::test]
+async fn a_redis_of_an_unknown_authority_is_not_blamed_on_a_file_that_is_not_set_or_is_empty() {
+    let authority = Authority::new();
+    let redis = Secured::start(&authority, authority.sign_for("redis", HERE), false);
+    let env = [("REDIS_URL", redis.address.as_str()), ("REDIS_TLS", "true")];
+    let line = said_of(&env, "can't connect to Redis").await;
+    assert!(line.contains("REDIS_TLS_CACERT isn't set"), "{line}");
+    // The key instead of the certificate: a file without any.
+    for content in [&b""[..], b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"] {
+        let file = put(redis.folder.path(), "none.pem", content);
+        let file = file.to_str().unwrap();
+        let line = said_of(&[&env[..], &[("REDIS_TLS_CACERT", file)]].concat(), "can't connect to Redis").await;
+        assert!(line.contains("none.pem, the file of REDIS_TLS_CACERT, holds no certificate"), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn only_one_side_speaks_tls_and_the_log_says_which() {
+    let authority = Authority::new();
+    let secured = Secured::start(&authority, authority.sign_for("redis", HERE), false);
+    let line = said_of(&[("REDIS_URL", &secured.address)], "can't connect to Redis").await;
+    assert!(line.contains("is REDIS_TLS to be true?"), "{line}");
+
+    // Redis waits for the end of a line that never comes: said before the attempt is given up.
+    let clear = RedisServer::start();
+    let (address, longer) = (clear.address(), ("REDIS_TIMEOUT", "1h"));
+    let line = said_of(&[("REDIS_URL", &address), ("REDIS_TLS", "true"), longer], "no answer").await;
+    assert!(line.contains("is REDIS_TLS to be false?"), "{line}");
+    let second = [
+        ("REDIS_URL", address.as_str()),
+        ("REDIS_PERSECOND", "true"),
+        ("REDIS_PERSECOND_URL", &address),
+        ("REDIS_PERSECOND_TLS", "true"),
+        ("REDIS_PERSECOND_TIMEOUT", "500ms"),
+    ];
+    let line = said_of(&second, "no answer within 500ms").await;
+    assert!(line.contains("is REDIS_PERSECOND_TLS to be false?"), "{line}");
+}

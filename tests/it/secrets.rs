@@ -96,17 +96,86 @@ async fn a_master_and_its_sentinel_are_given_their_passwords_and_the_log_is_not(
 async fn a_secret_in_arguments_is_warned_of_and_not_repeated_and_one_in_the_environment_is_not() {
     let rules = RulesDir::with("api.yaml", crate::serve::PER_USER);
     let url = format!("redis://:{SECRET}@127.0.0.1:1");
-    let args = ["--redis-auth", SECRET, "--redis-sentinel-auth", SECRET, "--redis-url", &url];
-    let seen = Tollgate::start_with_args(rules.path(), &args, &[]).await;
-    for flag in ["--redis-auth ", "--redis-sentinel-auth ", "--redis-url "] {
-        let line = seen.process.line(flag, |line| line.contains(flag).then(|| line.to_owned())).await;
-        assert!(line.contains("WARN") && line.contains("list of processes"), "{line}");
+    let node = ["--redis-auth", SECRET, "--redis-url", &url];
+    let sentinel = ["--redis-type", "sentinel", "--redis-url", "master,127.0.0.1:1", "--redis-sentinel-auth", SECRET];
+    for (args, flags) in [(&node[..], &["--redis-auth ", "--redis-url "][..]), (&sentinel, &["--redis-sentinel-auth "])]
+    {
+        let seen = Tollgate::start_with_args(rules.path(), args, &[]).await;
+        for flag in flags {
+            let line = seen.process.line(flag, |line| line.contains(flag).then(|| line.to_owned())).await;
+            assert!(line.contains("WARN") && line.contains("list of processes"), "{line}");
+        }
+        let log = seen.process.log();
+        assert!(log.contains("in the environment"), "{log}");
+        assert!(!log.contains(SECRET), "{log}");
     }
-    let log = seen.process.log();
-    assert!(log.contains("REDIS_AUTH_FILE, or REDIS_AUTH in the environment"), "{log}");
-    assert!(!log.contains(SECRET), "{log}");
 
-    let env = [("REDIS_AUTH", SECRET), ("REDIS_URL", &url)];
+    let env = [("REDIS_AUTH", SECRET), ("REDIS_URL", &url), ("REDIS_PERSECOND", "true")];
     let unseen = Tollgate::start_with_args(rules.path(), &["--redis-persecond-url", "127.0.0.1:1"], &env).await;
     assert!(!unseen.process.log().contains("list of processes"), "{}", unseen.process.log());
+}
+
+/// The line that says what to do about the password.
+async fn advice(env: &[(&str, &str)]) -> String {
+    let rules = RulesDir::with("api.yaml", crate::serve::PER_USER);
+    let tollgate = Tollgate::start_with(rules.path(), env).await;
+    let said = |line: &str| line.contains("Redis answers with an error").then(|| line.to_owned());
+    tollgate.process.line("what to do about the password", said).await
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_blamed_on_the_setting_that_has_it() {
+    let redis = RedisServer::start_with(&["--requirepass", SECRET]);
+    let (address, good) = (redis.address(), format!("redis://:{SECRET}@{}", redis.address()));
+    let wrong = format!("redis://:wrong@{address}");
+    let file = RulesDir::with("auth", "wrong\n");
+    let file = file.path().join("auth");
+    let cases: &[(&[(&str, &str)], &str)] = &[
+        (&[("REDIS_URL", &address)], "set REDIS_AUTH or REDIS_AUTH_FILE"),
+        (&[("REDIS_URL", &wrong)], "password of REDIS_URL (where % "),
+        (&[("REDIS_URL", &address), ("REDIS_AUTH", "wrong")], "password of REDIS_AUTH\""),
+        (
+            &[("REDIS_URL", &address), ("REDIS_AUTH", "wr:ong")],
+            "password of REDIS_AUTH (what stands before its first colon",
+        ),
+        (
+            &[("REDIS_URL", &address), ("REDIS_AUTH_FILE", file.to_str().unwrap())],
+            "password of the file of REDIS_AUTH_FILE (",
+        ),
+        (
+            &[("REDIS_URL", &good), ("REDIS_PERSECOND", "true"), ("REDIS_PERSECOND_URL", &wrong)],
+            "password of REDIS_PERSECOND_URL (",
+        ),
+    ];
+    for (env, expected) in cases {
+        let line = advice(env).await;
+        assert!(line.contains(expected), "{env:?}: {line}");
+        assert!(!line.contains("wr:ong") && !line.contains(SECRET), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_sentinels_password_is_asked_for_by_its_own_name() {
+    let master = RedisServer::start();
+    let sentinel = start_sentinel(&master);
+    sentinel.cli(&["acl", "setuser", "default", "resetpass", ">other"]);
+    let url = format!("tollgate,{}", sentinel.address());
+    let env = [("REDIS_TYPE", "sentinel"), ("REDIS_URL", url.as_str()), ("REDIS_AUTH", SECRET)];
+    for more in [&[][..], &[("REDIS_SENTINEL_AUTH", "wrong")]] {
+        let line = advice(&[&env[..], more].concat()).await;
+        assert!(line.contains("set REDIS_SENTINEL_AUTH") && !line.contains("REDIS_AUTH "), "{line}");
+        assert!(line.contains(&sentinel.address()), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_a_line_behind_a_secret_is_none_of_it() {
+    let redis = RedisServer::start_with(&["--requirepass", SECRET]);
+    let (address, ended) = (redis.address(), format!("{SECRET}\n"));
+    let url = format!("redis://:{SECRET}@{address}\r\n");
+    for env in [&[("REDIS_URL", &*address), ("REDIS_AUTH", &*ended)][..], &[("REDIS_URL", &*url)]] {
+        let rules = RulesDir::with("api.yaml", crate::serve::PER_USER);
+        let tollgate = Tollgate::start_with(rules.path(), env).await;
+        tollgate.redis_connections_are(REDIS_CONNECTIONS).await;
+    }
 }

@@ -42,8 +42,45 @@ pub(super) fn read<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> 
         let said = error.to_string();
         // The place stands beside it.
         let what = said.rsplit_once(" at line ").map_or(said.as_str(), |(what, _)| what);
-        ApiError::invalid(place, what, "/v1/openapi.json says what a body may have").into()
+        ApiError::invalid(place, in_words(what), "/v1/openapi.json says what a body may have").into()
     })
+}
+
+/// What a parser expected in the words of JSON, for it says that in Rust's.
+fn in_words(what: &str) -> String {
+    let Some((found, expected)) = what.rsplit_once(", expected ") else { return what.to_owned() };
+    let expected = match expected {
+        "u32" => "a whole number from 0 to 4294967295",
+        "u64" => "a whole number from 0 to 18446744073709551615",
+        "i32" => "a whole number from -2147483648 to 2147483647",
+        "i64" => "a whole number from -9223372036854775808 to 9223372036854775807",
+        "f32" | "f64" => "a number",
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        "a map" => "an object",
+        other if other.starts_with("struct ") => "an object",
+        _ => return what.to_owned(),
+    };
+    let found =
+        ["invalid type: ", "invalid value: "].iter().find_map(|start| found.strip_prefix(start)).unwrap_or(found);
+    let found = match found.split_once(' ') {
+        None if found == "map" => "an object",
+        None if found == "sequence" => "a list",
+        _ => found,
+    };
+    format!("expected {expected}, not {found}")
+}
+
+/// As [`in_words`], of parameters, whose values are text.
+fn parameter_in_words(what: &str) -> String {
+    const WORDS: [(&str, &str); 5] = [
+        ("invalid digit found in string", "expected a whole number, at least 0"),
+        ("number too large to fit in target type", "expected a smaller whole number"),
+        ("number too small to fit in target type", "expected a larger whole number"),
+        ("cannot parse integer from empty string", "expected a whole number, at least 0, not nothing"),
+        ("provided string was not `true` or `false`", "expected true or false"),
+    ];
+    WORDS.iter().fold(what.to_owned(), |text, (rust, ours)| text.replace(rust, ours))
 }
 
 pub(super) fn path<T>(path: Result<Path<T>, PathRejection>) -> Result<T, Refusal> {
@@ -57,7 +94,7 @@ pub(super) fn parameters<T>(query: Result<Query<T>, QueryRejection>) -> Result<T
     let Query(parameters) = query.map_err(|rejection| {
         let said = rejection.body_text();
         let what = said.strip_prefix("Failed to deserialize query string: ").unwrap_or(&said);
-        ApiError::invalid("parameters", what, "/v1/openapi.json says which there are")
+        ApiError::invalid("parameters", parameter_in_words(what), "/v1/openapi.json says which there are")
     })?;
     Ok(parameters)
 }

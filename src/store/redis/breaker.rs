@@ -44,6 +44,11 @@ impl Breakers {
         open
     }
 
+    /// Whether any core has ever had an answer of this node.
+    pub(super) fn was_reached(&self, redis: &dyn Display) -> bool {
+        self.nodes.lock().get(&redis.to_string()).is_some_and(|node| node.is_greeted)
+    }
+
     /// The first connection to a node of a process that never missed it is news too.
     pub(super) fn reached(&self, redis: &dyn Display) {
         let mut nodes = self.nodes.lock();

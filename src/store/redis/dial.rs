@@ -10,6 +10,7 @@ use redis::{PushInfo, RedisConnectionInfo, RedisError, RedisResult, Value};
 use tokio::sync::mpsc;
 
 use super::connection::{Connection, Way};
+use super::faults::SENTINEL;
 use super::settings::{Address, Auth, RedisSettings};
 
 /// Between asking one sentinel and the next.
@@ -94,9 +95,20 @@ async fn ask_sentinel(sentinel: &Address, name: &str, settings: &RedisSettings) 
     let info = redis_info(&settings.sentinel_auth)?;
     let (pushed, _) = mpsc::unbounded_channel();
     let way = Way { address: sentinel.clone(), tls: settings.tls.clone(), info };
-    let mut connection = Connection::open(way, pushed).await?;
-    let found: Option<(String, u16)> =
-        redis::cmd("SENTINEL").arg("get-master-addr-by-name").arg(name).query_async(&mut *connection).await?;
+    // Its password is another one than that of the nodes, so it must not be taken for theirs.
+    let refused = |error: RedisError| match error.code() {
+        Some("NOAUTH" | "WRONGPASS" | "NOPERM") => {
+            redis::make_extension_error(SENTINEL.to_owned(), Some(format!("Sentinel {sentinel}: {error}")))
+        }
+        _ => error,
+    };
+    let mut connection = Connection::open(way, pushed).await.map_err(refused)?;
+    let found: Option<(String, u16)> = redis::cmd("SENTINEL")
+        .arg("get-master-addr-by-name")
+        .arg(name)
+        .query_async(&mut *connection)
+        .await
+        .map_err(refused)?;
     let (host, port) = found.ok_or_else(|| failed(format!("sentinel {sentinel} knows no master {name}")))?;
     Ok(Address::Tcp { host, port })
 }

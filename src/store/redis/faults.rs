@@ -10,6 +10,8 @@ use parking_lot::Mutex;
 use redis::RedisError;
 use tokio::time::Instant;
 
+use super::settings::Names;
+
 #[cfg(test)]
 mod tests;
 
@@ -40,7 +42,10 @@ const fn class(code: &'static str, extent: Extent, advice: &'static str) -> Clas
     Class { code, extent, advice }
 }
 
-static CLASSES: [Class; 17] = [
+/// Not a word of Redis: a Sentinel doesn't take who comes. The settings for that are others.
+pub(super) const SENTINEL: &str = "SENTINELAUTH";
+
+static CLASSES: [Class; 18] = [
     class(
         "READONLY",
         Extent::Node,
@@ -50,7 +55,13 @@ static CLASSES: [Class; 17] = [
     class("MASTERDOWN", Extent::Node, "a replica has lost its primary: see to the primary, or to the failover"),
     class("CLUSTERDOWN", Extent::Node, "the Cluster lacks nodes for some slots: see CLUSTER INFO and bring them back"),
     class("NOAUTH", Extent::Node, "Redis wants a password: set REDIS_AUTH or REDIS_AUTH_FILE"),
-    class("WRONGPASS", Extent::Node, "Redis refuses the user or password of REDIS_AUTH or REDIS_AUTH_FILE"),
+    class("WRONGPASS", Extent::Node, "Redis refuses the user or password of {auth}"),
+    class(
+        SENTINEL,
+        Extent::Node,
+        "a Sentinel wants another password than it is given: set REDIS_SENTINEL_AUTH to that of the Sentinels, whatever \
+            the one of Redis is",
+    ),
     class(
         "MAXCLIENTS",
         Extent::Node,
@@ -67,7 +78,7 @@ static CLASSES: [Class; 17] = [
     class("MOVED", Extent::Request, "this Redis is part of a Cluster: set REDIS_TYPE=cluster"),
     class("ASK", Extent::Request, "this Redis is part of a Cluster: set REDIS_TYPE=cluster"),
     class("TRYAGAIN", Extent::Request, "this Redis is part of a Cluster: set REDIS_TYPE=cluster"),
-    class("NOPERM", Extent::Request, "the user of REDIS_AUTH lacks a right: docs/operating.md has the whole ACL line"),
+    class("NOPERM", Extent::Request, "the user of {auth} lacks a right: docs/operating.md has the whole ACL line"),
     class(
         "NOSCRIPT",
         Extent::Request,
@@ -77,6 +88,8 @@ static CLASSES: [Class; 17] = [
 ];
 
 const OTHER: Class = class("other", Extent::Request, "not known here: its words and Redis' log say more");
+
+const SILENCE: Class = class("silence", Extent::Node, "");
 
 /// Which class an error that Redis answered is of.
 pub(super) fn class_of(error: &RedisError) -> &'static Class {
@@ -98,7 +111,7 @@ pub struct Faults {
 
 impl Faults {
     /// `redis` answered `error`: says so, unless it is known. A Cluster's slots move without anybody's doing.
-    pub(super) fn name(&self, redis: &dyn Display, error: &RedisError, is_cluster: bool) {
+    pub(super) fn name(&self, redis: &dyn Display, error: &RedisError, is_cluster: bool, names: &Names) {
         let class = class_of(error);
         if !self.is_news(redis.to_string(), class, Instant::now()) {
             return;
@@ -107,7 +120,15 @@ impl Faults {
         if is_cluster && matches!(code, "MOVED" | "ASK" | "TRYAGAIN") {
             tracing::info!(%redis, code, %error, "a slot of the Cluster moves: it is followed, nothing has to be done");
         } else {
-            tracing::warn!(%redis, code, %error, "Redis answers with an error: {}", class.advice);
+            let advice = names.in_message(class.advice);
+            tracing::warn!(%redis, code, %error, "Redis answers with an error: {advice}");
+        }
+    }
+
+    /// `redis` has said nothing since the connection to it was begun `after` ago: `why` says what that may mean.
+    pub(super) fn is_silent(&self, redis: &dyn Display, after: Duration, why: &str) {
+        if self.is_news(redis.to_string(), &SILENCE, Instant::now()) {
+            tracing::warn!(%redis, ?after, why, "no answer yet from Redis, waiting on");
         }
     }
 

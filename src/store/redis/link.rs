@@ -2,6 +2,7 @@
 //! first probe that it passes. Probes are made in the background; callers see the breaker's state at once and never wait
 //! for it. What is sent over the connection is not known here.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
@@ -46,6 +47,9 @@ const BESIDE_AFTER: Duration = Duration::from_millis(400);
 /// A connection that broke sooner is not made anew at once: a node that takes connections only to cut them would be
 /// asked fifty times a second.
 const STEADY: Duration = Duration::from_secs(1);
+
+/// A Redis that was never reached and is silent for so long is spoken of, though the attempt goes on.
+const SILENT_AFTER: Duration = Duration::from_secs(1);
 
 /// How long it is remembered how the first replica makes its keys.
 const META_SECONDS: u64 = 86_400;
@@ -141,7 +145,7 @@ impl Link {
     /// The node answered `error`: the log says it once.
     pub(super) fn name(&self, error: &RedisError) {
         let is_cluster = matches!(self.settings.topology, Topology::Cluster { .. });
-        self.settings.faults.name(&self.target, error, is_cluster);
+        self.settings.faults.name(&self.target, error, is_cluster, &self.settings.names);
     }
 
     /// The node had to be given the script again.
@@ -226,7 +230,7 @@ impl Keeper {
             }
             None => {
                 let breaker = breaker.get_or_insert_with(|| open("there is no connection"));
-                breaker.explain(&refused::explained(error));
+                breaker.explain(&refused::explained(error, &self.settings));
             }
         }
     }
@@ -255,8 +259,9 @@ impl Keeper {
             Some(asked) => asked,
             None => {
                 let patience = self.settings.connect_timeout;
-                let made = tokio::time::timeout(patience, self.attempt()).await;
-                let made = made.unwrap_or_else(|_| Err(failed(format!("no answer within {patience:?}"))));
+                let made = tokio::time::timeout(patience, self.heard()).await;
+                let silence = || failed(format!("no answer within {patience:?}{}", refused::silence(&self.settings)));
+                let made = made.unwrap_or_else(|_| Err(silence()));
                 let count = if made.is_ok() { &self.tally.connects } else { &self.tally.connect_failures };
                 count.add(1);
                 made?
@@ -283,6 +288,20 @@ impl Keeper {
         let greeted = tokio::time::timeout(BESIDE_AFTER, self.greet(&mut wire)).await.ok()?;
         let is_broken = greeted.as_ref().is_err_and(|error| error.code().is_none());
         (!is_broken).then_some((wire, greeted))
+    }
+
+    /// An attempt; where nothing is heard of it for a while, that is said before the attempt is given up.
+    async fn heard(&self) -> RedisResult<(Wire, RedisResult<Clock>)> {
+        let mut attempt = pin!(self.attempt());
+        tokio::select! {
+            made = &mut attempt => return made,
+            () = tokio::time::sleep(SILENT_AFTER) => {}
+        }
+        if !self.settings.breakers.was_reached(&self.target) {
+            let why = refused::silence(&self.settings);
+            self.settings.faults.is_silent(&self.target, SILENT_AFTER, why.trim_start_matches(": "));
+        }
+        attempt.await
     }
 
     /// The first connection that stands, or the first error.

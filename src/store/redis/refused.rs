@@ -1,18 +1,37 @@
 //! What is wrong with a certificate, in words that name the setting to look at. It knows errors, and no connections.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::sync::Arc;
 
 use redis::RedisError;
 use rustls::{AlertDescription, CertificateError};
 
-/// The error, and where it is about certificates which one, and what to look at.
-pub(super) fn explained(error: &RedisError) -> String {
-    match tls(error).and_then(meaning) {
-        Some(meaning) => format!("{meaning} ({error})"),
+use super::settings::{RedisSettings, Tls};
+
+/// The error, and what it means where that is about TLS: which certificate, or that only one side speaks it.
+pub(super) fn explained(error: &RedisError, settings: &RedisSettings) -> String {
+    let meaning = match (tls(error), &settings.tls) {
+        (Some(error), Some(tls)) => meaning(error, tls),
+        (None, None) if error.is_connection_dropped() && !settings.topology.has_socket() => Some(CLEAR.into()),
+        _ => None,
+    };
+    match meaning {
+        Some(meaning) => format!("{} ({error})", settings.names.in_message(&meaning)),
         None => error.to_string(),
     }
 }
+
+/// What it may mean that nothing at all is answered, behind a colon.
+pub(super) fn silence(settings: &RedisSettings) -> String {
+    let why = match settings.tls {
+        Some(_) => ": a Redis that speaks no TLS says nothing to one that does: is REDIS_TLS to be false?",
+        None => ": does Redis listen there, and does it run?",
+    };
+    settings.names.in_message(why)
+}
+
+const CLEAR: &str = "the connection was closed before a word: a Redis that wants TLS does so: is REDIS_TLS to be true?";
 
 /// The TLS error behind it: redis-rs shares its errors, and an I/O error keeps it inside rather than as its source.
 fn tls(error: &RedisError) -> Option<&rustls::Error> {
@@ -32,12 +51,11 @@ fn tls(error: &RedisError) -> Option<&rustls::Error> {
     None
 }
 
-fn meaning(error: &rustls::Error) -> Option<&'static str> {
-    Some(match error {
+fn meaning(error: &rustls::Error, tls: &Tls) -> Option<Cow<'static, str>> {
+    Some(Cow::Borrowed(match error {
         rustls::Error::InvalidCertificate(why) => match why {
-            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-                "the certificate of Redis is of another authority than those of REDIS_TLS_CACERT"
-            }
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => return Some(untrusted(tls)),
+            _ if lacks_certificates(tls) => return Some(untrusted(tls)),
             CertificateError::Expired
             | CertificateError::ExpiredContext { .. }
             | CertificateError::NotValidYet
@@ -67,5 +85,28 @@ fn meaning(error: &rustls::Error) -> Option<&'static str> {
         ) => "Redis refuses the certificate of REDIS_TLS_CLIENT_CERT: it knows another authority",
         rustls::Error::InvalidMessage(_) => "what answers speaks no TLS: is the port right, or REDIS_TLS to be false?",
         _ => return None,
-    })
+    }))
 }
+
+/// The certificate of Redis is of nobody who is trusted: whom that makes wrong depends on who is.
+fn untrusted(tls: &Tls) -> Cow<'static, str> {
+    match &tls.ca_file {
+        None => {
+            "the certificate of Redis is of no authority that everybody trusts, and REDIS_TLS_CACERT isn't set: set it \
+            to the certificate of the authority"
+                .into()
+        }
+        Some(file) if lacks_certificates(tls) => {
+            format!("{}, the file of REDIS_TLS_CACERT, holds no certificate", file.display()).into()
+        }
+        Some(_) => "the certificate of Redis is of another authority than those of REDIS_TLS_CACERT".into(),
+    }
+}
+
+/// Whether the file of authorities can be read and has none in it.
+fn lacks_certificates(tls: &Tls) -> bool {
+    let text = tls.ca_file.as_ref().and_then(|file| std::fs::read(file).ok());
+    text.is_some_and(|text| !text.windows(BEGIN.len()).any(|window| window == BEGIN))
+}
+
+const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";

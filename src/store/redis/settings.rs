@@ -42,6 +42,7 @@ pub struct RedisSettings {
     pub denials_bytes_max: usize,
     /// Batches to a node in a row without an answer, after which its circuit breaker opens.
     pub timeouts_max: u32,
+    pub names: Names,
     /// What was said of this Redis; whoever shares the settings says it once.
     pub faults: Arc<Faults>,
     /// As `faults`, of circuit breakers.
@@ -66,9 +67,36 @@ impl RedisSettings {
             busy_poll: Duration::ZERO,
             denials_bytes_max: 8 << 20,
             timeouts_max: 5,
+            names: Names::default(),
             faults: Arc::default(),
             breakers: Arc::default(),
         }
+    }
+}
+
+/// What the settings of a Redis are called, so that a message can say where to look.
+#[derive(Clone, Debug)]
+pub struct Names {
+    /// How they begin: `REDIS`, or `REDIS_PERSECOND` for the second one.
+    pub prefix: &'static str,
+    /// Where user and password come from, in words; names begin with `REDIS` here.
+    pub auth: &'static str,
+}
+
+impl Default for Names {
+    fn default() -> Names {
+        Names { prefix: "REDIS", auth: "REDIS_AUTH or REDIS_AUTH_FILE" }
+    }
+}
+
+impl Names {
+    /// A message about the first Redis, of this one. Certificates are the same for both.
+    pub(super) fn in_message(&self, text: &str) -> String {
+        let text = text.replace("{auth}", self.auth);
+        if self.prefix == "REDIS" {
+            return text;
+        }
+        text.replace("REDIS_", &format!("{}_", self.prefix)).replace(&format!("{}_TLS_", self.prefix), "REDIS_TLS_")
     }
 }
 

@@ -21,6 +21,7 @@ use super::cluster::{Range, SLOTS, first_map, read_map, redirected};
 use super::connection::Connection;
 use super::dial::{self, Target, failed};
 use super::faults::{self, Extent};
+use super::refused;
 use super::settings::{Address, RedisSettings, Topology};
 use crate::store::StoreError;
 
@@ -182,7 +183,7 @@ impl Inner {
     /// The log says once what `redis` answered.
     fn name(&self, redis: &dyn Display, error: &RedisError) {
         if error.code().is_some() {
-            self.settings.faults.name(redis, error, self.nodes.is_some());
+            self.settings.faults.name(redis, error, self.nodes.is_some(), &self.settings.names);
         }
     }
 
@@ -204,8 +205,12 @@ impl Inner {
                 Ok(Err(error)) if error.code().is_some() => self.name(target, &error),
                 failed if !said_down => {
                     let why = match failed {
-                        Ok(Err(error)) => error.to_string(),
-                        _ => format!("no answer within {:?}", self.settings.connect_timeout),
+                        Ok(Err(error)) => refused::explained(&error, &self.settings),
+                        _ => format!(
+                            "no answer within {:?}{}",
+                            self.settings.connect_timeout,
+                            refused::silence(&self.settings)
+                        ),
                     };
                     tracing::warn!(redis = %target, why, "can't reach Redis for what isn't a decision, trying on");
                     said_down = true;

@@ -8,7 +8,7 @@ use tollgate::api::{
 use tonic::{Code, Request};
 
 use super::{RULES, client::call, with_tokens};
-use crate::harness::{RulesDir, channel};
+use crate::harness::{RulesDir, Tollgate, channel, post};
 
 #[tokio::test]
 async fn ids_names_words_limits_and_pages_within_their_bounds_are_taken_and_longer_ones_refused() {
@@ -85,5 +85,29 @@ async fn over_grpc_the_same_bounds_hold() {
         assert_eq!(listed.err().map(|status| status.code()), expected);
         let audit = client.clone().list_audit(with(ListAuditRequest { page_size, ..Default::default() })).await;
         assert_eq!(audit.err().map(|status| status.code()), expected);
+    }
+}
+
+#[tokio::test]
+async fn what_a_field_takes_is_said_in_words_of_json() {
+    let rules = RulesDir::with("api.yaml", crate::serve::PER_USER);
+    let tollgate = Tollgate::start(rules.path()).await;
+    let u32 = "expected a whole number from 0 to 4294967295, not ";
+    let cases = [
+        (r#"{"user":"a","hits":"5"}"#, format!("{u32}string \"5\"")),
+        (r#"{"user":"a","hits":-1.5}"#, format!("{u32}floating point `-1.5`")),
+        (r#"{"user":"a","hits":4294967296}"#, format!("{u32}integer `4294967296`")),
+        (r#"{"user":"a","domain":5}"#, "integer `5`, expected a string".to_owned()),
+        (r#"[1]"#, "an object".to_owned()),
+        (r#"{"descriptors":{}}"#, "expected a list, not an object".to_owned()),
+    ];
+    for (body, expected) in cases {
+        let answer = post(tollgate.http, "/v1/check", body).await.expect("an answer");
+        assert_eq!(answer.status, 400, "{body}: {}", answer.body);
+        let said = answer.json()["errors"][0]["what"].as_str().unwrap_or_default().to_owned();
+        assert!(said.contains(&expected), "{body}: {}", answer.body);
+        for rust in ["u32", "i64", "u64", "struct", "sequence"] {
+            assert!(!said.contains(rust), "{body}: {said}");
+        }
     }
 }

@@ -131,6 +131,64 @@ fn half_a_pair_of_settings_started_without_a_word() {
 }
 
 #[test]
+fn a_mistake_in_redis_url_came_alone_and_after_the_rules_were_loaded() {
+    for (env, named) in [
+        (&[("REDIS_URL", "redis:port")][..], "REDIS_URL: "),
+        (&[("REDIS_TYPE", "cluster"), ("REDIS_URL", " ")], "REDIS_URL: "),
+        (
+            &[("REDIS_URL", "redis"), ("REDIS_PERSECOND", "true"), ("REDIS_PERSECOND_URL", "http://a")],
+            "REDIS_PERSECOND_URL: ",
+        ),
+    ] {
+        let (code, said) = serve(&[env, &[("GRPC_PORT", "seventy")]].concat());
+        assert!(code == Some(1) && said.contains(named) && said.contains("GRPC_PORT"), "{said}");
+        assert!(!said.contains("/nowhere"), "the rules were read: {said}");
+    }
+}
+
+#[test]
+fn a_list_of_addresses_was_taken_for_one_host() {
+    for (kind, url) in [("", "a:6379,b:6379"), ("single", "a,b"), ("single", "redis://:secret@a:1,b:2")] {
+        let (code, said) = check(&[], &[("REDIS_TYPE", kind), ("REDIS_URL", url)]);
+        assert!(code == Some(1) && said.contains("REDIS_TYPE=cluster or sentinel"), "{url}: {said}");
+        assert!(!said.contains("secret"), "{said}");
+    }
+    for url in ["a b:6379", "a:1:2", "redis://a\t:1"] {
+        let (code, said) = check(&[], &[("REDIS_URL", url)]);
+        assert!(code == Some(1) && said.contains("expected host:port"), "{url}: {said}");
+    }
+    for url in ["::1", "[::1]:6379", "fe80::1%eth0", "a", "redis://:p,w@a"] {
+        assert_eq!(check(&[], &[("REDIS_URL", url)]).0, Some(0), "{url}");
+    }
+}
+
+#[test]
+fn a_prefix_with_empty_braces_was_crossslot_for_ever() {
+    let cluster = [("REDIS_TYPE", "cluster"), ("REDIS_URL", "c1:7000")];
+    let second = [
+        ("REDIS_URL", "redis"),
+        ("REDIS_PERSECOND", "true"),
+        ("REDIS_PERSECOND_TYPE", "cluster"),
+        ("REDIS_PERSECOND_URL", "c1:7000"),
+    ];
+    for prefix in ["{}", "limits{}:", "limits{", "a{}{b}"] {
+        for env in [&cluster[..], &second] {
+            let (code, said) = serve(&[env, &[("CACHE_KEY_PREFIX", prefix)]].concat());
+            assert!(
+                code == Some(1) && said.contains("CACHE_KEY_PREFIX") && !said.contains("/nowhere"),
+                "{prefix}: {said}"
+            );
+            assert_eq!(said.matches("CACHE_KEY_PREFIX").count(), 1, "{said}");
+        }
+        let (code, said) = check(&[], &[("REDIS_URL", "redis"), ("CACHE_KEY_PREFIX", prefix)]);
+        assert_eq!(code, Some(0), "a single Redis places nothing: {said}");
+    }
+    for prefix in ["{limits}", "limits}", "limits:"] {
+        assert_eq!(check(&[], &[&cluster[..], &[("CACHE_KEY_PREFIX", prefix)]].concat()).0, Some(0), "{prefix}");
+    }
+}
+
+#[test]
 fn all_halves_are_named_at_once_and_with_them_what_cannot_be_read() {
     let env = [
         ("GRPC_CLIENT_TLS_CACERT", "/certs/ca.crt"),

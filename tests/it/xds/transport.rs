@@ -169,3 +169,34 @@ async fn a_control_plane_by_another_name_or_authority_or_without_a_certificate_f
     }
     assert!(plane.was_left_alone(), "a stream began");
 }
+
+#[tokio::test]
+async fn nobody_is_called_connected_whose_certificate_is_refused() {
+    let (dir, plane) = guarded().await;
+    let ca = dir.path().join("ca.pem").to_str().unwrap().to_owned();
+    // TLS 1.3 has a client connected before the server misses its certificate.
+    let env = [("CONFIG_GRPC_XDS_SERVER_USE_TLS", "true"), ("CONFIG_GRPC_XDS_SERVER_TLS_CACERT", &*ca)];
+    let tollgate = follow(&plane, &env).await;
+    let mut refusals = 0;
+    let refused = |line: &str| {
+        refusals += usize::from(line.contains("no control plane"));
+        (refusals == 5).then_some(())
+    };
+    tollgate.process.line("five refusals", refused).await;
+    let log = tollgate.process.log();
+    assert!(!log.contains("connected to the control plane"), "{log}");
+    assert_eq!(tollgate.metric("tollgate_control_plane_connected").await, 0.0);
+}
+
+#[tokio::test]
+async fn a_control_plane_that_has_nothing_for_the_node_is_spoken_of() {
+    let mut plane = ControlPlane::start().await;
+    let tollgate = follow(&plane, &[("CONFIG_GRPC_XDS_NODE_ID", "limits-of-nobody")]).await;
+    let mut stream = plane.stream().await;
+    stream.request().await;
+    let said =
+        |line: &str| (line.contains("has sent nothing") && line.contains("limits-of-nobody")).then(|| line.to_owned());
+    let line = tollgate.process.line("what the silence may mean", said).await;
+    assert!(line.contains("CONFIG_GRPC_XDS_NODE_ID") && line.contains("\"WARN\""), "{line}");
+    assert_eq!(tollgate.metric("tollgate_control_plane_connected").await, 1.0);
+}

@@ -18,6 +18,7 @@ fn each_error_is_known_by_its_words_and_for_whom_it_speaks() {
         ("CLUSTERDOWN Hash slot not served", "CLUSTERDOWN", Node),
         ("NOAUTH Authentication required.", "NOAUTH", Node),
         ("WRONGPASS invalid username-password pair or user is disabled.", "WRONGPASS", Node),
+        ("SENTINELAUTH Sentinel a:26379: NOAUTH Authentication required.", "SENTINELAUTH", Node),
         ("ERR max number of clients reached", "MAXCLIENTS", Node),
         ("ERR max number of clients + cluster connections reached", "MAXCLIENTS", Node),
         ("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.", "BUSY", Moment),
