@@ -28,7 +28,7 @@ use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use tokio::{net::TcpListener, sync::Notify, task::JoinSet, time};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::service::Routes;
+use tonic::{codec::CompressionEncoding::Gzip, service::Routes};
 use tonic_health::pb::health_server::HealthServer;
 use tracing::{info, warn};
 
@@ -346,8 +346,9 @@ fn other_services(
             .register_encoded_file_descriptor_set(FILE_DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let routes = Routes::new(health).add_service(grpc_service(Arc::clone(api)));
-    Ok(routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?))
+    let (v1, v1alpha) = (builder().build_v1()?, builder().build_v1alpha()?);
+    let routes = Routes::new(health.accept_compressed(Gzip)).add_service(grpc_service(Arc::clone(api)));
+    Ok(routes.add_service(v1.accept_compressed(Gzip)).add_service(v1alpha.accept_compressed(Gzip)))
 }
 
 fn announce_rules(snapshot: &Snapshot) {

@@ -3,6 +3,7 @@
 
 mod amount;
 mod guard;
+mod gzip;
 mod headers;
 mod json;
 mod lenient;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tonic::{Request, Response, Status, async_trait};
+use tonic::{Request, Response, Status, async_trait, codec::CompressionEncoding};
 
 use super::{
     Api, ApiError, CheckRequest, CheckResponse, DeleteOverrideRequest, DeleteOverrideResponse, ExplainResponse,
@@ -14,7 +14,9 @@ use crate::service::MESSAGE_BYTES_MAX;
 
 /// The service, for a listener to serve beside others.
 pub fn service(api: Arc<Api>) -> TollgateServer<impl Tollgate> {
-    TollgateServer::new(Calls { api }).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    TollgateServer::new(Calls { api })
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .accept_compressed(CompressionEncoding::Gzip)
 }
 
 struct Calls {

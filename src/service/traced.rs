@@ -16,7 +16,11 @@ use http::HeaderMap;
 use hyper::body::Body;
 use tonic::{Code, Status};
 
-use super::{Head, RateLimit, guard::Caller, unary};
+use super::{
+    Head, RateLimit,
+    guard::Caller,
+    unary::{self, Answered, Read},
+};
 use crate::trace::{Kind, Span, Tracer};
 
 const SERVICE: &str = "envoy.service.ratelimit.v3.RateLimitService";
@@ -38,13 +42,7 @@ impl RateLimit {
     }
 
     /// As an ordinary call, in `span`.
-    pub(super) async fn followed_call<B>(
-        &self,
-        body: B,
-        head: Head,
-        caller: &Caller,
-        mut span: Box<Span>,
-    ) -> Result<RateLimitResponse, Status>
+    pub(super) async fn followed_call<B>(&self, body: B, head: Head, caller: &Caller, mut span: Box<Span>) -> Answered
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
@@ -54,9 +52,9 @@ impl RateLimit {
         span.set_text("rpc.method", METHOD);
         let read =
             unary::message(body, self.guard.wait(caller)).await.inspect_err(|status| self.unread(status, caller));
-        let answer = match read {
-            Ok(request) => self.answer_followed(&request, head, &span).await,
-            Err(status) => Err(status),
+        let (answer, is_gzip) = match read {
+            Ok(Read { request, is_gzip }) => (self.answer_followed(&request, head, &span).await, is_gzip),
+            Err(status) => (Err(status), false),
         };
         let code = answer.as_ref().map_or_else(Status::code, |_| Code::Ok);
         span.set_int("rpc.grpc.status_code", code as i64);
@@ -65,7 +63,7 @@ impl RateLimit {
         {
             span.fail(status.message());
         }
-        answer
+        (answer, is_gzip)
     }
 
     /// As [`RateLimit::answer`], as a part of `span`. A request whose caller goes away leaves a span without a code.

@@ -1,6 +1,6 @@
 //! One call of `ShouldRateLimit`, from its HTTP/2 request to its response: gRPC's framing for a message each way. Our
 //! own because it is on every request's path: the general codec's buffers, streams and boxes cost more than a decision
-//! (docs/performance.md). What it doesn't do it refuses as gRPC says: compression, other content types, long messages.
+//! (docs/performance.md). What it doesn't do it refuses as gRPC says: encodings but gzip, other content types, long messages.
 
 #[cfg(test)]
 mod tests;
@@ -25,7 +25,7 @@ use tonic::{Code, Status};
 use super::{
     Head, MESSAGE_BYTES_MAX, OWN_TOOLS, RateLimit, amount,
     guard::{Caller, Wait},
-    lenient, traced,
+    gzip, lenient, traced,
 };
 use crate::{
     escape,
@@ -84,6 +84,16 @@ impl Body for Reply {
     }
 }
 
+/// A request, and whether it came compressed.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub request: RateLimitRequest,
+    pub is_gzip: bool,
+}
+
+/// An answer, and whether what was asked came compressed.
+pub(super) type Answered = (Result<RateLimitResponse, Status>, bool);
+
 /// A call whose head was read. Of the head only this is kept: what waits for a body or for the store should be small.
 pub struct Call<B> {
     body: B,
@@ -119,28 +129,36 @@ impl RateLimit {
             *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             return response;
         }
-        let answer = match span {
+        let (answer, is_gzip) = match span {
             None => self.try_call(body, known, caller).await,
             Some(span) => Box::pin(self.followed_call(body, known, caller, span)).await,
         };
-        match answer {
+        let mut response = match answer {
             Ok(message) => framed(&message),
             Err(status) => status.into_http(),
+        };
+        if is_gzip {
+            response.headers_mut().insert(gzip::ACCEPTS, gzip::accepted());
         }
+        response
     }
 
-    async fn try_call<B>(&self, body: B, known: Head, caller: &Caller) -> Result<RateLimitResponse, Status>
+    async fn try_call<B>(&self, body: B, known: Head, caller: &Caller) -> Answered
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        let request = message(body, self.guard.wait(caller)).await;
-        let request = request.inspect_err(|status| self.unread(status, caller))?;
-        match self.caught_now(&request, known) {
+        let read = message(body, self.guard.wait(caller)).await.inspect_err(|status| self.unread(status, caller));
+        let Read { request, is_gzip } = match read {
+            Ok(read) => read,
+            Err(status) => return (Err(status), false),
+        };
+        let answer = match self.caught_now(&request, known) {
             Some(answer) => answer,
             // Boxed, because a future is as large as its largest part, and most calls don't wait.
             None => Box::pin(self.caught_later(&request, known)).await,
-        }
+        };
+        (answer, is_gzip)
     }
 
     /// Counts a request that was not read for the client's or the crowd's sake, or because it brings too much or nothing
@@ -164,7 +182,7 @@ impl RateLimit {
 }
 
 /// Reads the one message of a call. Nearly always it is in one frame, and nothing is copied.
-pub(super) async fn message<B>(mut body: B, mut wait: Wait<'_>) -> Result<RateLimitRequest, Status>
+pub(super) async fn message<B>(mut body: B, mut wait: Wait<'_>) -> Result<Read, Status>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
@@ -176,7 +194,7 @@ where
         let frame = frame.map_err(|error| Status::cancelled(format!("the request can't be read: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
         if read.len() + joined.bytes().len() + data.len() > PREFIX + MESSAGE_BYTES_MAX {
-            return Err(Status::out_of_range(format!("a request may have {MESSAGE_BYTES_MAX} bytes")));
+            return Err(too_long());
         }
         if read.is_empty() && joined.bytes().is_empty() {
             read = data;
@@ -191,17 +209,25 @@ where
     decoded(if joined.bytes().is_empty() { &read } else { joined.bytes() })
 }
 
+pub(super) fn too_long() -> Status {
+    Status::out_of_range(format!("a request may have {MESSAGE_BYTES_MAX} bytes"))
+}
+
 /// One message with its prefix.
-fn decoded(read: &[u8]) -> Result<RateLimitRequest, Status> {
+fn decoded(read: &[u8]) -> Result<Read, Status> {
     let Some((prefix, message)) = read.split_at_checked(PREFIX) else {
         return Err(Status::internal("the request is no gRPC message"));
     };
-    if prefix[0] != 0 {
-        return Err(Status::unimplemented("compressed requests are not taken"));
-    }
     if u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize != message.len() {
         return Err(Status::internal("the request is not one gRPC message of the length that it says"));
     }
+    if prefix[0] != 0 {
+        return Ok(Read { request: decoded_message(&gzip::inflated(message)?)?, is_gzip: true });
+    }
+    Ok(Read { request: decoded_message(message)?, is_gzip: false })
+}
+
+fn decoded_message(message: &[u8]) -> Result<RateLimitRequest, Status> {
     amount::check_message(message)?;
     if escape::is_plain(message)
         && let Ok(request) = RateLimitRequest::decode(message)

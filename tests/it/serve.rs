@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod breaker;
+mod compressed;
 mod cores;
 mod health;
 mod hostile;
