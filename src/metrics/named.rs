@@ -169,7 +169,7 @@ pub(super) fn key_of_own(domain: &str, entries: &[Entry<'_>]) -> SeriesKey {
     name.key()
 }
 
-/// Longer keys are `other` too: a value may be 128 KiB long.
+/// Longer keys are `other` too: a value may be as long as a request.
 const KEY_BYTES_MAX: usize = 1_024;
 
 /// The counters of such series.

@@ -17,6 +17,10 @@ use crate::limiter::Snapshot;
 const RESPONSE_TIMES_US: [u64; 11] =
     [5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000];
 
+/// What the counters are that its mapping doesn't know.
+const UNMAPPED_HELP: [&str; COUNTERS.len() - MAPPED] =
+    ["Hits of a rule that were denied from memory.", "Hits of a rule that were to be given back."];
+
 impl Metrics {
     pub(super) fn render_reference(&self, out: &mut String, snapshot: &Snapshot) {
         let reference = &self.reference;
@@ -75,12 +79,13 @@ impl Metrics {
 
     fn hits(&self, out: &mut String, snapshot: &Snapshot) {
         let mut rows: BTreeMap<[String; 3], [u64; COUNTERS.len()]> = BTreeMap::new();
-        let mut unmapped: BTreeMap<String, u64> = BTreeMap::new();
+        let mut unmapped: BTreeMap<String, (&str, u64)> = BTreeMap::new();
         self.reference.each_hits(snapshot, |key, counts| {
-            for (counter, count) in COUNTERS.into_iter().zip(counts).skip(MAPPED).filter(|(_, count)| *count > 0) {
+            let counted = COUNTERS.into_iter().zip(counts).skip(MAPPED).zip(UNMAPPED_HELP);
+            for ((counter, count), help) in counted.filter(|((_, count), _)| *count > 0) {
                 let key = key.parts().collect::<Vec<_>>().join("_");
                 let name = metric_name(&format!("ratelimit_service_rate_limit_{key}_{counter}"));
-                *unmapped.entry(name).or_default() += count;
+                unmapped.entry(name).or_insert((help, 0)).1 += count;
             }
             let mut parts = key.parts().map(str::to_owned);
             let labels = std::array::from_fn(|_| parts.next().unwrap_or_default());
@@ -96,8 +101,8 @@ impl Metrics {
                 row(out, &name, &labels[..levels], counts[index]);
             }
         }
-        for (name, count) in unmapped {
-            one(out, &name, "Hits of a rule that were denied from memory.", count);
+        for (name, (help, count)) in unmapped {
+            one(out, &name, help, count);
         }
     }
 }

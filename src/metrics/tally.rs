@@ -1,5 +1,5 @@
-//! The reference's arithmetic: what one cost adds to total_hits, within_limit, near_limit, over_limit and shadow_mode
-//! (reference §5, A2 to A8), and the counters that it adds to. Knows one cost and its reading, no rules and no names.
+//! The reference's arithmetic: what one cost adds to total_hits, within_limit, near_limit, over_limit, shadow_mode
+//! (reference §5, A2 to A8) and total_negative_hits, and the counters that it adds to. Knows one cost and its reading, no rules and no names.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -22,6 +22,8 @@ pub struct Tally {
     pub shadow: u64,
     /// Of those over, the ones that a remembered denial answered: the reference's local cache.
     pub remembered: u64,
+    /// Hits that were to be given back; they are none of the others.
+    pub negative: u64,
 }
 
 impl Tally {
@@ -29,8 +31,7 @@ impl Tally {
     /// Where they are free: a refused cost takes nothing, so all of it is over the limit and none of it near; and a
     /// cost that this limit admits is within it though another limit denies the request.
     pub(crate) fn of(ask: &Ask<'_>, reading: Reading, hits: i64, near_ratio: f32) -> Tally {
-        // A refund is no hit.
-        let Ok(hits) = u64::try_from(hits) else { return Tally::default() };
+        let Ok(hits) = u64::try_from(hits) else { return Tally::given_back(hits) };
         let limit = if ask.limit.algorithm.has_burst() { ask.limit.burst } else { ask.limit.requests };
         // In single precision, as the reference has it; the cast rounds down.
         let near = (limit as f32 * near_ratio) as u64;
@@ -62,7 +63,7 @@ impl Tally {
 
     /// As [`Tally::of`], of a limit that a failure policy answered for: how near it is, nobody knows.
     pub(crate) fn unread(ask: &Ask<'_>, reading: Reading, hits: i64) -> Tally {
-        let hits = u64::try_from(hits).unwrap_or(0);
+        let Ok(hits) = u64::try_from(hits) else { return Tally::given_back(hits) };
         match reading.admitted {
             true => Tally { within: hits, ..Tally::default() },
             false => {
@@ -74,7 +75,13 @@ impl Tally {
 
     /// Of hits that were answered with an error: counted as put, as the reference does before it asks its store.
     pub(crate) fn failed(hits: i64) -> Tally {
-        Tally { beyond: u64::try_from(hits).unwrap_or(0), ..Tally::default() }
+        let Ok(hits) = u64::try_from(hits) else { return Tally::given_back(hits) };
+        Tally { beyond: hits, ..Tally::default() }
+    }
+
+    /// Counted as asked for, whatever became of it, as the reference does.
+    fn given_back(hits: i64) -> Tally {
+        Tally { negative: hits.unsigned_abs(), ..Tally::default() }
     }
 }
 
@@ -87,19 +94,27 @@ pub(super) struct Hits {
     over: AtomicU64,
     shadow: AtomicU64,
     remembered: AtomicU64,
+    negative: AtomicU64,
 }
 
 /// The reference's counters of a key, in the order in which its page has them.
-pub(super) const COUNTERS: [&str; 6] =
-    ["near_limit", "over_limit", "shadow_mode", "total_hits", "within_limit", "over_limit_with_local_cache"];
+pub(super) const COUNTERS: [&str; 7] = [
+    "near_limit",
+    "over_limit",
+    "shadow_mode",
+    "total_hits",
+    "within_limit",
+    "over_limit_with_local_cache",
+    "total_negative_hits",
+];
 
-/// Those of [`COUNTERS`] that the reference's mapping for Prometheus knows; the last has a name for each key there.
+/// Those of [`COUNTERS`] that the reference's mapping for Prometheus knows; the others have a name for each key there.
 pub(super) const MAPPED: usize = 5;
 
 impl Hits {
     /// One relaxed addition for what passes, two or three for what doesn't.
     pub(super) fn add(&self, tally: Tally) {
-        let Tally { within, beyond, near, over, shadow, remembered } = tally;
+        let Tally { within, beyond, near, over, shadow, remembered, negative } = tally;
         let counters = [
             (&self.within, within),
             (&self.beyond, beyond),
@@ -107,6 +122,7 @@ impl Hits {
             (&self.over, over),
             (&self.shadow, shadow),
             (&self.remembered, remembered),
+            (&self.negative, negative),
         ];
         for (counter, by) in counters {
             if by > 0 {
@@ -117,9 +133,9 @@ impl Hits {
 
     /// In the order of [`COUNTERS`].
     pub(super) fn get(&self) -> [u64; COUNTERS.len()] {
-        let [within, beyond, near, over, shadow, remembered] =
-            [&self.within, &self.beyond, &self.near, &self.over, &self.shadow, &self.remembered]
+        let [within, beyond, near, over, shadow, remembered, negative] =
+            [&self.within, &self.beyond, &self.near, &self.over, &self.shadow, &self.remembered, &self.negative]
                 .map(|counter| counter.load(Relaxed));
-        [near, over, shadow, within + beyond, within, remembered]
+        [near, over, shadow, within + beyond, within, remembered, negative]
     }
 }

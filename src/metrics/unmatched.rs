@@ -10,7 +10,7 @@ use crate::limit::Entry;
 /// Sets of key names told apart. Clients choose the names, so there is an end to it; the rest is `other`.
 const SERIES_MAX: usize = 256;
 
-/// Longer names are `other` too: a key may be 128 KiB long, and 256 of those would be a page that no scrape finishes.
+/// Longer names are `other` too: a key may be as long as a request, and 256 of those would be a page that no scrape finishes.
 const KEYS_BYTES_MAX: usize = 256;
 
 /// By domain and joined key names.

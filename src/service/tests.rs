@@ -64,6 +64,14 @@ fn hits_that_are_not_said_are_one_and_hits_of_a_descriptor_beat_the_requests() {
 }
 
 #[test]
+fn negative_hits_without_hits_of_their_own_give_back_those_of_the_request() {
+    for (hits_addend, expected) in [(0, -1), (1, -1), (7, -7), (u32::MAX, -i64::from(u32::MAX))] {
+        let message = RateLimitRequest { hits_addend, ..request(|d| d.is_negative_hits = true) };
+        assert_eq!(said(&message).0.descriptors[0].hits, Some(expected));
+    }
+}
+
+#[test]
 fn a_limit_of_the_request_is_read_by_its_units_number_and_is_none_without_a_unit() {
     let with_unit = |unit| request(|d| d.limit = Some(RateLimitOverride { requests_per_unit: 3, unit }));
     for (number, unit) in [(1, Unit::Second), (5, Unit::Month), (6, Unit::Year), (7, Unit::Week)] {

@@ -22,24 +22,23 @@ pub(super) fn read<'r>(message: &'r RateLimitRequest, words: &mut Request<'r>) -
     words.domain = &message.domain;
     words.hits = i64::from(message.hits_addend.max(1));
     for message in &message.descriptors {
-        words.descriptors.push(descriptor(message, &mut without_unit));
+        words.descriptors.push(descriptor(message, words.hits, &mut without_unit));
     }
     without_unit
 }
 
 /// A limit without a unit of time is none, and the descriptor is decided by its rule: Envoy sends what stands in dynamic
 /// metadata, which a client may have filled, and an error would let the whole request pass.
-fn descriptor<'r>(message: &'r RateLimitDescriptor, without_unit: &mut u64) -> Descriptor<'r> {
+fn descriptor<'r>(message: &'r RateLimitDescriptor, of_request: i64, without_unit: &mut u64) -> Descriptor<'r> {
     let entries = message.entries.iter().map(|entry| Entry { key: &entry.key, value: &entry.value });
     let limit = message.limit.as_ref().and_then(|limit| {
         let unit = unit(limit.unit);
         *without_unit += u64::from(unit.is_none());
         Some((limit.requests_per_unit, unit?))
     });
-    let hits = message.hits_addend.as_ref().map(|hits| {
-        let hits = i64::try_from(hits.value).unwrap_or(i64::MAX);
-        if message.is_negative_hits { -hits } else { hits }
-    });
+    let own = message.hits_addend.as_ref().map(|hits| i64::try_from(hits.value).unwrap_or(i64::MAX));
+    // Without hits of its own it gives back those of the request.
+    let hits = if message.is_negative_hits { Some(-own.unwrap_or(of_request)) } else { own };
     Descriptor { entries: entries.collect(), hits, limit }
 }
 

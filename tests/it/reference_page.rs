@@ -1,9 +1,13 @@
 //! What the metrics page has for dashboards of envoyproxy/ratelimit beside the hits of rules, which conformance.rs holds.
 
+use envoy_types::pb::envoy::{
+    extensions::common::ratelimit::v3::RateLimitDescriptor,
+    service::ratelimit::v3::{RateLimitRequest, rate_limit_response::Code},
+};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::{
-    harness::{REDIS_CONNECTIONS, RulesDir, Tollgate, channel, eventually},
+    harness::{REDIS_CONNECTIONS, RulesDir, Tollgate, channel, descriptor, eventually, request},
     redis_server::RedisServer,
 };
 
@@ -42,6 +46,25 @@ async fn denials_from_memory_count_as_its_local_cache_and_connections_as_its_poo
     assert_eq!(tollgate.metric("ratelimit_redis_pool_cx_active").await, REDIS_CONNECTIONS);
     assert_eq!(tollgate.metric("ratelimit_redis_pool_cx_total").await, REDIS_CONNECTIONS);
     assert_eq!(tollgate.metric("ratelimit_redis_pool_cx_local_close").await, 0.0);
+}
+
+#[tokio::test]
+async fn negative_hits_without_hits_of_their_own_give_back_and_are_counted_as_its_own() {
+    let rules = RulesDir::with("api.yaml", RULES);
+    let tollgate = Tollgate::start_with(rules.path(), &[("USE_PROMETHEUS", "true")]).await;
+    let ask = async |hits_addend: u32, is_negative_hits: bool| {
+        let alice = RateLimitDescriptor { is_negative_hits, ..descriptor(&[("user", "alice")]) };
+        let asked = RateLimitRequest { hits_addend, ..request("api.v1", vec![alice]) };
+        tollgate.client().ask(asked).await.expect("a decision").statuses.remove(0)
+    };
+    assert_eq!(ask(7, false).await.limit_remaining, 3);
+    assert_eq!(ask(4, true).await.limit_remaining, 7);
+    assert_eq!(ask(0, true).await.limit_remaining, 8, "none is one");
+    let below = ask(100, true).await;
+    assert_eq!((below.code(), below.limit_remaining), (Code::Ok, 10), "never below zero");
+    assert_eq!(tollgate.metric("ratelimit_service_rate_limit_api_v1_user_total_negative_hits").await, 105.0);
+    let total = "ratelimit_service_rate_limit_total_hits{domain=\"api.v1\",key1=\"user\"}";
+    assert_eq!(tollgate.metric(total).await, 7.0);
 }
 
 #[tokio::test]

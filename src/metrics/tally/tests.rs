@@ -59,8 +59,15 @@ fn a_shadow_counts_what_it_would_have_denied() {
 }
 
 #[test]
-fn looks_and_refunds_count_nothing() {
+fn looks_count_nothing_and_refunds_as_negative_hits_alone() {
     assert_eq!(played(2, &[0, -2, 0], true), [0; 5]);
+    let ask = ask(2, -2, true, Role::Enforced);
+    let reading = Reading { admitted: true, remaining: 2, reset: SECOND };
+    let hits = Hits::default();
+    for tally in [Tally::of(&ask, reading, -2, 0.8), Tally::unread(&ask, reading, -3), Tally::failed(i64::MIN)] {
+        hits.add(tally);
+    }
+    assert_eq!(hits.get(), [0, 0, 0, 0, 0, 0, (1 << 63) + 5]);
 }
 
 #[test]
@@ -78,5 +85,5 @@ fn a_remembered_denial_counts_as_the_references_local_cache() {
     hits.add(Tally::of(&ask, denied, 3, 0.8).remembered());
     // What another limit of the same request would have let pass is within.
     hits.add(Tally::of(&ask, Reading { admitted: true, remaining: 5, ..denied }, 0, 0.8).remembered());
-    assert_eq!(hits.get(), [0, 3, 0, 3, 0, 3]);
+    assert_eq!(hits.get(), [0, 3, 0, 3, 0, 3, 0]);
 }
