@@ -5,6 +5,7 @@ mod cases;
 mod compile;
 mod fields;
 mod form;
+mod json;
 mod load;
 mod metadata;
 mod name;

@@ -69,7 +69,7 @@ impl<'t> Node<'t> {
         Node { at, value: Value::Scalar { text, plain }, size: 1, depth: 0 }
     }
 
-    fn list(at: Place, items: Vec<Node<'t>>) -> Node<'t> {
+    pub(super) fn list(at: Place, items: Vec<Node<'t>>) -> Node<'t> {
         let size = items.iter().fold(1u64, |sum, item| sum.saturating_add(item.size));
         let depth = 1 + items.iter().map(|item| item.depth).max().unwrap_or(0);
         Node { at, value: Value::List(Rc::new(items)), size, depth }

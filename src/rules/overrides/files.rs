@@ -14,6 +14,7 @@ use crate::{
     limit::UnixMicros,
     rules::{
         fields::{Pen, nearest},
+        json,
         yaml::{self, Node, Place, Value},
     },
 };
@@ -105,8 +106,7 @@ impl Pen<'_> {
                     .hint(r#"write it as `{"match": {"user": "alice"}, "limit": "5/s"}`"#);
                 continue;
             }
-            let object = surrogates_joined(object);
-            let mut document = yaml::parse_from(&object, line);
+            let mut document = json::parse_from(object, line);
             document.faults.iter_mut().for_each(|fault| fault.what = fault.what.replacen("not YAML", "not JSON", 1));
             let Some(node) = self.document(document) else { continue };
             if let Some(row) = self.row(&node, context, builder) {
@@ -374,30 +374,4 @@ impl Column<'_> {
             _ => "limit",
         }
     }
-}
-
-/// JSON writes characters beyond 16 bits as two escapes, which YAML doesn't know.
-fn surrogates_joined(json: &str) -> Cow<'_, str> {
-    let Some(first) = json.find("\\ud").or_else(|| json.find("\\uD")) else { return Cow::Borrowed(json) };
-    let mut joined = json[..first].to_owned();
-    let mut rest = &json[first..];
-    while let Some(character) = rest.chars().next() {
-        if let Some((pair, after)) = surrogate_pair(rest) {
-            joined.push(pair);
-            rest = after;
-        } else {
-            // An escaped backslash is no beginning of an escape.
-            let length = if rest.starts_with("\\\\") { 2 } else { character.len_utf8() };
-            joined.push_str(&rest[..length]);
-            rest = &rest[length..];
-        }
-    }
-    Cow::Owned(joined)
-}
-
-fn surrogate_pair(text: &str) -> Option<(char, &str)> {
-    let unit = |text: &str| u16::from_str_radix(text.strip_prefix("\\u")?.get(..4)?, 16).ok();
-    let units = [unit(text)?, unit(text.get(6..)?)?];
-    let pair = char::decode_utf16(units).next()?.ok().filter(|character| character.len_utf16() == 2)?;
-    Some((pair, &text[12..]))
 }

@@ -16,10 +16,10 @@ use crate::{
     rules::{
         Domain, Level, Problems, Rule, Source,
         fields::{ENTRY, Fields, GRANT, OVERRIDE, Pen, RUN_TIME_OVERRIDE, nearest},
-        name,
+        json, name,
         problem::Report,
         terms::Around,
-        yaml::{self, Node, Place, Value},
+        yaml::{Node, Place, Value},
     },
 };
 
@@ -379,16 +379,16 @@ impl Domain {
     /// `rule`, `expires`, `reason` and `owner`, checked as a row of a file is. With a `rule` (an id, with or without the
     /// domain) it is for that rule alone, else for every rule that has its keys. An `expires` in the past is no error
     /// here: who asks knows what time it is.
-    pub fn read_override(&self, json: &str) -> Result<Row, Problems> {
+    pub fn read_override(&self, written: &str) -> Result<Row, Problems> {
         let mut report = Report::default();
         let path = Path::new(WRITTEN);
-        let document = yaml::parse(json);
+        let document = json::parse_from(written, 1);
         let mut pen = Pen { report: &mut report, path };
         for fault in &document.faults {
             pen.error(fault.at, fault.what.clone());
         }
         let row = document.root.filter(|_| document.faults.is_empty()).and_then(|root| self.row(&mut pen, &root));
-        let source = Source { path: path.to_owned(), bytes: json.as_bytes().to_vec() };
+        let source = Source { path: path.to_owned(), bytes: written.as_bytes().to_vec() };
         match row.filter(|_| report.errors() == 0) {
             Some(row) => Ok(row),
             None => Err(report.finish(&[source])),
@@ -397,15 +397,15 @@ impl Domain {
 
     /// Reads what an override grants, its `limit` as JSON: for rows that were checked when they were written, but whose
     /// tier or defaults may have changed since.
-    pub fn read_grant(&self, json: &str) -> Result<Grant, Problems> {
+    pub fn read_grant(&self, written: &str) -> Result<Grant, Problems> {
         let mut report = Report::default();
         let path = Path::new(WRITTEN);
-        let document = yaml::parse(json);
+        let document = json::parse_from(written, 1);
         let mut pen = Pen { report: &mut report, path };
         let target = Target::Domain { rules: &[], keys: &BTreeSet::new() };
         let context = Context { domain: &self.name, target, around: &self.around, read_at: UnixMicros(0) };
         let grant = document.root.filter(|_| document.faults.is_empty()).and_then(|root| pen.grant(&root, &context));
-        let source = Source { path: path.to_owned(), bytes: json.as_bytes().to_vec() };
+        let source = Source { path: path.to_owned(), bytes: written.as_bytes().to_vec() };
         grant.ok_or_else(|| report.finish(&[source]))
     }
 

@@ -111,3 +111,24 @@ async fn what_a_field_takes_is_said_in_words_of_json() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_user_with_characters_that_yaml_refuses_has_an_override_of_their_own() {
+    let rules = RulesDir::with(
+        "api.yaml",
+        "domain: api\ndescriptors:\n- {key: user, rate_limit: {requests_per_unit: 2, unit: hour}}\n",
+    );
+    let tollgate = with_tokens(&rules, &[]).await;
+    // DEL, a C1 control, a byte order mark, a noncharacter, a character of four bytes.
+    for (nth, user) in
+        ["a\u{7f}", "a\u{80}\u{9f}", "\u{feff}a", "a\u{fffe}", "😀\u{85}\u{2028}"].into_iter().enumerate()
+    {
+        let spec = json!({"match": {"user": user}, "limit": "7/h"}).to_string();
+        let put = format!("PUT /v1/domains/api/overrides/strange-{nth}");
+        let answer = call(tollgate.http, &put, Some("secret"), &spec).await;
+        assert_eq!(answer.status, 201, "{user:?}: {answer:?}");
+        let check = json!({"domain": "api", "user": user}).to_string();
+        let limit = call(tollgate.http, "POST /v1/check", None, &check).await.json()["limit"].clone();
+        assert_eq!(limit, 7, "{user:?}");
+    }
+}
