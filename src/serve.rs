@@ -26,7 +26,12 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc, thread::available_par
 use anyhow::{Context, anyhow};
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
-use tokio::{net::TcpListener, sync::Notify, task::JoinSet, time};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, Semaphore},
+    task::JoinSet,
+    time,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{codec::CompressionEncoding::Gzip, service::Routes};
 use tonic_health::pb::health_server::HealthServer;
@@ -44,7 +49,7 @@ use crate::{
     limiter::{Degraded, Limiter, Snapshot},
     metrics::{self, Metrics, Surface},
     overrides::RunTime,
-    service::{FILE_DESCRIPTORS, RateLimit},
+    service::{CoreAnswers, FILE_DESCRIPTORS, RateLimit},
     settings::{DecisionSettings, ListenerSettings, OverloadSettings, ResponseSettings, Settings, TlsSettings},
     store::{
         Store,
@@ -272,11 +277,25 @@ fn start_cores(
             let closed = CancellationToken::new();
             let (rate_limit, _) = limiting.service(tasks, &closed);
             let metrics = limiting.metrics;
-            Arc::new(Grpc { rate_limit, others, metrics, tls, bounds, age, age_grace, stop: goaway, closed })
+            let answers = CoreAnswers::new(bounds.client_timeout);
+            let other_calls = Arc::new(Semaphore::new(bounds.in_flight_max.min(Semaphore::MAX_PERMITS)));
+            tasks.spawn(closed.clone().run_until_cancelled_owned(end_untaken(Arc::clone(&answers))));
+            let stop = goaway;
+            #[rustfmt::skip]
+            let grpc = Grpc { rate_limit, others, metrics, tls, bounds, answers, other_calls, age, age_grace, stop, closed };
+            Arc::new(grpc)
         };
         Core::start(number, ended.clone(), build).context("a thread can't be started")
     };
     (0..number).map(start).collect()
+}
+
+/// Ends connections whose answers are not taken in time, for ever.
+async fn end_untaken(answers: Arc<CoreAnswers>) -> Infallible {
+    loop {
+        time::sleep(answers.pace()).await;
+        answers.step();
+    }
 }
 
 /// Not ready, then a pause in which load balancers notice.

@@ -12,6 +12,7 @@ mod metadata;
 mod tests;
 mod traced;
 mod unary;
+mod unsent;
 mod words;
 
 use std::{
@@ -26,7 +27,8 @@ use tonic::Status;
 
 pub use guard::{Caller, Guard};
 pub use json::{FILE_DESCRIPTORS, JsonError, json_request, json_response};
-pub use unary::{Call, Reply};
+pub use unary::{Call, OtherReply, Reply};
+pub use unsent::{Answers, CoreAnswers, Registered};
 
 use crate::{
     clock,

@@ -1,7 +1,8 @@
 //! One gRPC connection: HTTP/2 from its first byte to its end, and which service each request goes to.
 
 use std::{
-    convert::Infallible, error::Error, net::SocketAddr, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration,
+    convert::Infallible, error::Error, io, net::SocketAddr, panic::AssertUnwindSafe, pin::Pin, sync::Arc,
+    time::Duration,
 };
 
 use futures_util::{FutureExt, future::Either};
@@ -10,17 +11,18 @@ use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    sync::Semaphore,
     time,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, service::Routes};
 use tower::Service;
 
-use super::{framing::Framed, preface::Prefaced, tls::Tls};
+use super::{framing::Framed, patience::Patient, preface::Prefaced, tls::Tls};
 use crate::{
     clock,
     metrics::{Metrics, Refusal, Surface},
-    service::{Caller, RateLimit, Reply},
+    service::{Answers, Caller, CoreAnswers, OtherReply, RateLimit, Registered, Reply},
     settings::OverloadSettings,
 };
 
@@ -41,6 +43,9 @@ const PENDING_RESETS_MAX: usize = 1_024;
 /// is taken up.
 const HEADER_BYTES_MAX: u32 = 96 << 10;
 
+/// Calls of other services that each connection may have open though all common places are taken.
+const OTHER_CALLS: usize = 16;
+
 /// Longer is for ever, and can't be multiplied.
 const AGE_MAX: Duration = Duration::from_secs(1 << 40);
 
@@ -54,6 +59,10 @@ pub(super) struct Grpc {
     /// Every connection is greeted with it.
     pub tls: Option<Tls>,
     pub bounds: OverloadSettings,
+    /// What its connections' clients have not taken.
+    pub answers: Arc<CoreAnswers>,
+    /// Places for calls of the other services, which may stay open for as long as their clients like.
+    pub other_calls: Arc<Semaphore>,
     /// Zero: for ever.
     pub age: Duration,
     /// Zero: for ever.
@@ -85,18 +94,26 @@ impl Grpc {
     async fn serve(self: Arc<Grpc>, io: impl AsyncRead + AsyncWrite + Unpin + 'static, peer: Option<SocketAddr>) {
         let OverloadSettings { client_timeout, grpc_ping_interval, .. } = self.bounds;
         let stopped = self.stop.clone();
-        let io = match stopped.run_until_cancelled(Prefaced::read(io, client_timeout)).await {
-            Some(Some(Ok(io))) => io,
-            Some(None) => return self.metrics.clients.slow(Surface::Grpc),
-            // It hung up without a word, or nothing more is begun.
-            Some(Some(Err(_))) | None => return,
-        };
+        let io =
+            match stopped.run_until_cancelled(Prefaced::read(Patient::new(io, client_timeout), client_timeout)).await {
+                Some(Some(Ok(io))) => io,
+                Some(None) => return self.metrics.clients.slow(Surface::Grpc),
+                // It hung up without a word, or nothing more is begun.
+                Some(Some(Err(_))) | None => return,
+            };
         if let Some(refusal) = io.refusal() {
             self.metrics.refusals.refused(refusal, peer);
             return self.metrics.clients.broken(Surface::Grpc);
         }
         let io = Framed::new(io, Arc::clone(&self.metrics), peer);
-        let of_calls = Arc::new(Connected { grpc: Arc::clone(&self), caller: Caller::new(peer), peer });
+        let registered = self.answers.register(&self.stop);
+        let of_calls = Arc::new(Connected {
+            grpc: Arc::clone(&self),
+            caller: Caller::new(Arc::clone(registered.answers()), peer),
+            answers: Arc::clone(registered.answers()),
+            other_calls: Arc::new(Semaphore::new(OTHER_CALLS)),
+            peer,
+        });
         let service = service_fn(move |request| Arc::clone(&of_calls).route(request));
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -113,27 +130,40 @@ impl Grpc {
         self.metrics.connected();
         let ended = tokio::select! {
             ended = connection.as_mut() => Some(ended),
-            () = self.stop.cancelled() => None,
+            () = registered.told_to_go() => None,
             () = time::sleep(aged(self.age)) => None,
         };
         let ended = match ended {
             Some(ended) => ended,
+            None if registered.untaken().is_some() => Ok(()),
             None => {
                 connection.as_mut().graceful_shutdown();
-                // The grace ends what a client that ignores GOAWAY would keep open for ever.
-                time::timeout(or_ever(self.age_grace), connection).await.unwrap_or(Ok(()))
+                tokio::select! {
+                    // The grace ends what a client that ignores GOAWAY would keep open for ever.
+                    ended = time::timeout(or_ever(self.age_grace), connection.as_mut()) => ended.unwrap_or(Ok(())),
+                    () = registered.over() => Ok(()),
+                }
             }
         };
-        if let Err(error) = ended {
-            self.count(&error, peer);
-        }
+        self.count(ended, &registered, peer);
         self.metrics.disconnected();
     }
 
     /// What ended a connection is the client's affair; that it did is counted. Whoever just hung up isn't.
-    fn count(&self, error: &hyper::Error, peer: Option<SocketAddr>) {
+    fn count(&self, ended: hyper::Result<()>, registered: &Registered, peer: Option<SocketAddr>) {
+        if let Some(answers) = registered.untaken() {
+            self.metrics.clients.slow(Surface::Grpc);
+            return self.metrics.refusals.refused_times(Refusal::UnreadAnswer, answers, peer);
+        }
+        let Err(error) = ended else { return };
         let h2 = error.source().and_then(|why| why.downcast_ref::<h2::Error>());
-        if error.is_timeout() {
+        // hyper takes it out of the library's error.
+        let io = error.source().and_then(|why| why.downcast_ref::<io::Error>());
+        let is_stuck = io.is_some_and(|why| why.kind() == io::ErrorKind::TimedOut);
+        if is_stuck {
+            self.metrics.clients.slow(Surface::Grpc);
+            self.metrics.refusals.refused(Refusal::UnreadAnswer, peer);
+        } else if error.is_timeout() {
             self.metrics.clients.slow(Surface::Grpc);
         } else if h2.is_some_and(|why| !why.is_io()) {
             self.metrics.clients.broken(Surface::Grpc);
@@ -148,6 +178,9 @@ type Answer = Result<Response<Reply>, Infallible>;
 struct Connected {
     grpc: Arc<Grpc>,
     caller: Caller,
+    answers: Arc<Answers>,
+    /// Its own places, as for [`Grpc::other_calls`]: what other connections do must not keep it from asking for health.
+    other_calls: Arc<Semaphore>,
     /// Who is at its other end, if it came over TCP.
     peer: Option<SocketAddr>,
 }
@@ -166,6 +199,14 @@ impl Connected {
     }
 
     async fn ask_others(self: Arc<Connected>, request: Request<Incoming>) -> Answer {
+        let place = [&self.other_calls, &self.grpc.other_calls].into_iter().find_map(|places| {
+            // Closed by nobody.
+            Arc::clone(places).try_acquire_owned().ok()
+        });
+        let Some(place) = place else {
+            self.grpc.metrics.shed();
+            return Ok(Status::resource_exhausted("too many calls are open").into_http());
+        };
         let checked = (request.uri().path() == HEALTH_CHECK).then(clock::instant);
         let answering = AssertUnwindSafe(self.grpc.others.clone().call(request)).catch_unwind();
         let answer = answering.await;
@@ -177,7 +218,8 @@ impl Connected {
                 if answer.headers().get(Status::GRPC_STATUS).is_some_and(|status| status == UNIMPLEMENTED) {
                     self.grpc.metrics.refusals.refused(Refusal::UnknownMethod, self.peer);
                 }
-                Ok(answer.map(Reply::Other))
+                let answers = Arc::clone(&self.answers);
+                Ok(answer.map(|body| Reply::Other(OtherReply { body, answers, place })))
             }
             Ok(Err(never)) => match never {},
             Err(_) => {

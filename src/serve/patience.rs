@@ -75,24 +75,50 @@ where
     }
 }
 
-/// A stream that fails once its other end has taken nothing for a time, though there is something for it.
+/// What the other end has to take within its patience while there is no room for more. A byte now and then would hold
+/// whatever waits behind it for ever.
+const TAKEN_MIN: usize = 64 << 10;
+
+/// A stream that fails once its other end has taken too little for a time, though there was something for it all the while.
 pub(super) struct Patient<T> {
     io: T,
+    /// Begins when there is no room, and ends when all is gone that there was.
     wait: Wait,
+    /// Bytes that were taken since it began.
+    taken: usize,
 }
 
 impl<T> Patient<T> {
     pub(super) fn new(io: T, patience: Duration) -> Patient<T> {
-        Patient { io, wait: Wait::new(patience) }
+        Patient { io, wait: Wait::new(patience), taken: 0 }
     }
 
-    fn bounded<R>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
-        if polled.is_ready() {
-            self.wait.until = None;
-            return polled;
+    fn no_room<R>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<R>> {
+        while self.wait.poll(cx).is_ready() {
+            if self.taken < TAKEN_MIN {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            (self.wait.until, self.taken) = (None, 0);
         }
-        ready!(self.wait.poll(cx));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        Poll::Pending
+    }
+
+    fn wrote(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match polled {
+            Poll::Pending => self.no_room(cx),
+            Poll::Ready(written) => {
+                self.taken = self.taken.saturating_add(*written.as_ref().unwrap_or(&0));
+                Poll::Ready(written)
+            }
+        }
+    }
+
+    fn finished(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
+        if polled.is_pending() {
+            return self.no_room(cx);
+        }
+        (self.wait.until, self.taken) = (None, 0);
+        polled
     }
 }
 
@@ -105,7 +131,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Patient<T> {
 impl<T: AsyncWrite + Unpin> AsyncWrite for Patient<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.io).poll_write(cx, bytes);
-        self.bounded(cx, polled)
+        self.wrote(cx, polled)
     }
 
     fn poll_write_vectored(
@@ -114,7 +140,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Patient<T> {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.io).poll_write_vectored(cx, parts);
-        self.bounded(cx, polled)
+        self.wrote(cx, polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -123,11 +149,11 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Patient<T> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.io).poll_flush(cx);
-        self.bounded(cx, polled)
+        self.finished(cx, polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.io).poll_shutdown(cx);
-        self.bounded(cx, polled)
+        self.finished(cx, polled)
     }
 }

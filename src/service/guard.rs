@@ -4,7 +4,10 @@
 use std::{
     net::SocketAddr,
     pin::Pin,
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -14,6 +17,7 @@ use hyper::body::{Body, Frame};
 use tokio::time::{Sleep, sleep};
 use tonic::Status;
 
+use super::unsent::Answers;
 use crate::settings::OverloadSettings;
 
 /// Bodies that come in several parts are joined; honest ones come whole, so that this is for who tries.
@@ -39,6 +43,7 @@ pub struct Guard {
 /// What the calls of one connection share: places of its own, and who is at its other end.
 pub struct Caller {
     places: Places,
+    pub(super) answers: Arc<Answers>,
     /// Where it came over TCP.
     pub(super) peer: Option<SocketAddr>,
 }
@@ -80,8 +85,13 @@ impl Guard {
 }
 
 impl Caller {
-    pub fn new(peer: Option<SocketAddr>) -> Caller {
-        Caller { places: Places::new(OWN_PLACES), peer }
+    pub fn new(answers: Arc<Answers>, peer: Option<SocketAddr>) -> Caller {
+        Caller { places: Places::new(OWN_PLACES), answers, peer }
+    }
+
+    /// Of no connection.
+    pub fn apart() -> Caller {
+        Caller::new(Answers::apart(), None)
     }
 }
 

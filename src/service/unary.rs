@@ -8,11 +8,12 @@ mod tests;
 use std::{
     future::poll_fn,
     pin::Pin,
-    task::{Context, Poll},
+    sync::Arc,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use http::{
     HeaderMap, HeaderValue, Request, Response, StatusCode,
@@ -20,12 +21,14 @@ use http::{
 };
 use hyper::body::{Body, Frame, SizeHint};
 use prost::Message;
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::{Code, Status};
 
 use super::{
     Head, MESSAGE_BYTES_MAX, OWN_TOOLS, RateLimit, amount,
     guard::{Caller, Wait},
     gzip, lenient, traced,
+    unsent::Answers,
 };
 use crate::{
     escape,
@@ -44,7 +47,15 @@ pub enum Reply {
     /// A message and its status; each is gone once it is sent.
     Call { message: Option<Bytes>, trailers: Option<HeaderMap> },
     /// Of another service.
-    Other(tonic::body::Body),
+    Other(OtherReply),
+}
+
+/// A body of another service, which may go on for as long as its client likes: it keeps a place for as long, and what it
+/// sends counts among the answers of its connection.
+pub struct OtherReply {
+    pub body: tonic::body::Body,
+    pub answers: Arc<Answers>,
+    pub place: OwnedSemaphorePermit,
 }
 
 impl Default for Reply {
@@ -64,14 +75,17 @@ impl Body for Reply {
                 let frame = message.take().map(Frame::data).or_else(|| trailers.take().map(Frame::trailers));
                 Poll::Ready(frame.map(Ok))
             }
-            Reply::Other(body) => Pin::new(body).poll_frame(cx),
+            Reply::Other(other) => {
+                let frame = ready!(Pin::new(&mut other.body).poll_frame(cx));
+                Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(|bytes| other.answers.other(bytes)))))
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Reply::Call { message, trailers } => message.is_none() && trailers.is_none(),
-            Reply::Other(body) => body.is_end_stream(),
+            Reply::Other(other) => other.body.is_end_stream(),
         }
     }
 
@@ -79,7 +93,7 @@ impl Body for Reply {
     fn size_hint(&self) -> SizeHint {
         match self {
             Reply::Call { .. } => SizeHint::default(),
-            Reply::Other(body) => body.size_hint(),
+            Reply::Other(other) => other.body.size_hint(),
         }
     }
 }
@@ -134,7 +148,7 @@ impl RateLimit {
             Some(span) => Box::pin(self.followed_call(body, known, caller, span)).await,
         };
         let mut response = match answer {
-            Ok(message) => framed(&message),
+            Ok(message) => framed(&message, &caller.answers),
             Err(status) => status.into_http(),
         };
         if is_gzip {
@@ -237,15 +251,16 @@ fn decoded_message(message: &[u8]) -> Result<RateLimitRequest, Status> {
     lenient::decode(message).map_err(|error| Status::internal(format!("the request is no RateLimitRequest: {error}")))
 }
 
-fn framed(message: &RateLimitResponse) -> Response<Reply> {
+fn framed(message: &RateLimitResponse, answers: &Arc<Answers>) -> Response<Reply> {
     let length = message.encoded_len();
-    let mut bytes = BytesMut::with_capacity(PREFIX + length);
-    bytes.put_u8(0);
-    bytes.put_u32(length as u32);
-    message.encode_raw(&mut bytes);
+    let bytes = answers.answer(PREFIX + length, |mut out| {
+        out.put_u8(0);
+        out.put_u32(length as u32);
+        message.encode_raw(&mut out);
+    });
     let mut trailers = HeaderMap::with_capacity(1);
     trailers.insert(Status::GRPC_STATUS, OK);
-    let mut response = Response::new(Reply::Call { message: Some(bytes.freeze()), trailers: Some(trailers) });
+    let mut response = Response::new(Reply::Call { message: Some(bytes), trailers: Some(trailers) });
     response.headers_mut().insert(CONTENT_TYPE, GRPC);
     response
 }

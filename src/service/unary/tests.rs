@@ -6,7 +6,7 @@ use http_body_util::BodyExt;
 
 use super::*;
 use crate::{
-    service::{bounds, guard::Guard},
+    service::{bounds, guard::Guard, unsent::Answers},
     settings::OverloadSettings,
 };
 
@@ -47,7 +47,7 @@ fn bytes() -> Vec<u8> {
 
 fn read(frames: impl IntoIterator<Item = Vec<u8>>) -> Result<RateLimitRequest, Status> {
     let frames = Frames(frames.into_iter().map(Bytes::from).collect());
-    let (guard, own) = (guard(1), Caller::new(None));
+    let (guard, own) = (guard(1), Caller::apart());
     let read = message(frames, guard.wait(&own)).now_or_never().expect("the frames are there");
     read.map(|read| read.request)
 }
@@ -89,7 +89,7 @@ fn a_message_over_the_bound_is_refused_before_it_is_joined() {
 #[test]
 fn an_answer_is_a_message_and_then_its_status() {
     let response = RateLimitResponse { overall_code: 2, ..RateLimitResponse::default() };
-    let (parts, mut body) = framed(&response).into_parts();
+    let (parts, mut body) = framed(&response, &Answers::apart()).into_parts();
     assert_eq!(parts.headers.get(CONTENT_TYPE), Some(&GRPC));
     let frame =
         |body: &mut Reply| body.frame().now_or_never().expect("it is there").map(|frame| frame.expect("no error"));
@@ -115,7 +115,7 @@ impl Body for Never {
 
 #[tokio::test]
 async fn a_body_is_waited_for_in_a_bounded_number_of_places_and_not_for_ever() {
-    let (guard, own, others) = (guard(2), Caller::new(None), Caller::new(None));
+    let (guard, own, others) = (guard(2), Caller::apart(), Caller::apart());
     let wait = || message(Never, guard.wait(&own));
     // As many as any connection may have, and both of the common places.
     let mut waiting: Vec<_> = (0..18).map(|_| Box::pin(wait())).collect();

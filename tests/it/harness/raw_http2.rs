@@ -7,7 +7,7 @@ use prost::Message;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
-        TcpStream,
+        TcpSocket, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
 };
@@ -86,19 +86,28 @@ pub(crate) struct RawHttp2 {
 impl RawHttp2 {
     /// Connected, greeted, and from then on silent: no acknowledgement, no answer to a ping.
     pub(crate) async fn connect(at: SocketAddr) -> RawHttp2 {
-        let (read, write) = TcpStream::connect(at).await.expect("it listens").into_split();
+        RawHttp2::greet(TcpStream::connect(at).await.expect("it listens")).await
+    }
+
+    /// Likewise; the kernel keeps as little as it can of what isn't read.
+    pub(crate) async fn connect_narrow(at: SocketAddr) -> RawHttp2 {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4 << 10).expect("the kernel takes any size");
+        RawHttp2::greet(socket.connect(at).await.expect("it listens")).await
+    }
+
+    async fn greet(stream: TcpStream) -> RawHttp2 {
+        let (read, write) = stream.into_split();
         let mut raw = RawHttp2 { read, write, next_stream: 1 };
         raw.send(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &frame(SETTINGS, 0, 0, &[])].concat()).await;
         raw
     }
 
-    /// As [`RawHttp2::connect`], with settings of its own: numbers and values.
-    pub(crate) async fn connect_with(at: SocketAddr, settings: &[(u16, u32)]) -> RawHttp2 {
-        let mut raw = RawHttp2::connect(at).await;
+    /// Says settings: numbers and values.
+    pub(crate) async fn settings(&mut self, settings: &[(u16, u32)]) {
         let payload: Vec<u8> =
             settings.iter().flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat()).collect();
-        raw.send(&frame(SETTINGS, 0, 0, &payload)).await;
-        raw
+        self.send(&frame(SETTINGS, 0, 0, &payload)).await;
     }
 
     /// The frames of a call with this block of headers and this body, on the next stream.

@@ -1,0 +1,243 @@
+//! Answers that are ready and that their clients have not taken: what they hold is bounded for each connection and each core,
+//! and so is how long they may. An answer counts from the moment it is made until its last byte is on its way, or its
+//! stream is gone. Knows connections as numbers and tokens, not as sockets.
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+use tokio_util::sync::CancellationToken;
+
+/// What a stream whose answer waits holds beside the answer's own bytes: 1,600 were measured.
+const STREAM_BYTES: u64 = 2_048;
+
+/// As many streams as a connection may have, with twice what a stream holds.
+const CONNECTION_BYTES_MAX: u64 = 16 << 20;
+
+/// Of all connections of a core.
+const CORE_BYTES_MAX: u64 = 64 << 20;
+
+/// The timeout is so many steps, and an answer is overdue after one more: how exactly its age is known.
+const STEPS: u32 = 4;
+
+/// Answers are counted by the step in which they were made; overdue ones end their connection before a place comes again.
+const PLACES: usize = 8;
+
+/// An answer is counted in the upper bits of a number, and its bytes in the lower ones.
+const ONE: u64 = 1 << 40;
+
+/// An answer that most have room in without a second allocation.
+const USUAL_BYTES: usize = 128;
+
+/// What the connections of one core have not sent.
+pub struct CoreAnswers {
+    step: AtomicUsize,
+    bytes: AtomicU64,
+    /// Counts answers, to tell which connection has waited longest.
+    made: AtomicU64,
+    connections: Mutex<Vec<Arc<Answers>>>,
+    timeout: Duration,
+}
+
+/// What one connection has not sent.
+pub struct Answers {
+    core: Arc<CoreAnswers>,
+    by_step: [AtomicU64; PLACES],
+    /// When it last had none, by the core's count.
+    none_until: AtomicU64,
+    is_over: AtomicBool,
+    /// Asks the connection to go, as the end of the process does; and ends it, even where it goes already.
+    go: CancellationToken,
+    over: CancellationToken,
+}
+
+/// One connection's part of its core, until it is dropped.
+pub struct Registered(Arc<Answers>);
+
+/// An answer's share of both, until it is dropped.
+struct Share {
+    of: Arc<Answers>,
+    bytes: u64,
+    place: u8,
+}
+
+/// An answer's bytes, and their share. The h2 library drops them once they are on their way.
+struct Unsent {
+    bytes: SmallVec<[u8; USUAL_BYTES]>,
+    _share: Option<Share>,
+}
+
+/// Bytes of another service's answer.
+struct Other {
+    bytes: Bytes,
+    _share: Option<Share>,
+}
+
+impl AsRef<[u8]> for Unsent {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl AsRef<[u8]> for Other {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl CoreAnswers {
+    /// `timeout` is how long an answer may wait.
+    pub fn new(timeout: Duration) -> Arc<CoreAnswers> {
+        let (step, bytes, made) = Default::default();
+        Arc::new(CoreAnswers { step, bytes, made, connections: Mutex::default(), timeout })
+    }
+
+    /// A connection that is to go by `stop` at the latest.
+    pub fn register(self: &Arc<CoreAnswers>, stop: &CancellationToken) -> Registered {
+        let answers = Arc::new(Answers {
+            core: Arc::clone(self),
+            by_step: Default::default(),
+            none_until: AtomicU64::new(self.made.load(Relaxed)),
+            is_over: AtomicBool::new(false),
+            go: stop.child_token(),
+            over: CancellationToken::new(),
+        });
+        self.connections.lock().push(Arc::clone(&answers));
+        Registered(answers)
+    }
+
+    /// How often [`CoreAnswers::step`] is to be called.
+    pub fn pace(&self) -> Duration {
+        self.timeout / STEPS
+    }
+
+    /// Ends the connections that have an answer which is overdue.
+    pub fn step(&self) {
+        let step = self.step.load(Relaxed).wrapping_add(1);
+        self.step.store(step, Relaxed);
+        // Made in the step before the last `STEPS` whole ones.
+        let overdue = step.wrapping_sub(STEPS as usize + 1) % PLACES;
+        for answers in &*self.connections.lock() {
+            if answers.by_step[overdue].load(Relaxed) != 0 {
+                answers.end();
+            }
+        }
+    }
+
+    /// Ends the connection that has gone longest without having sent all that it had.
+    fn relieve(&self) {
+        let connections = self.connections.lock();
+        let holding = connections.iter().filter(|answers| !answers.is_over.load(Relaxed) && answers.sum() != 0);
+        if let Some(oldest) = holding.min_by_key(|answers| answers.none_until.load(Relaxed)) {
+            oldest.end();
+        }
+    }
+}
+
+impl Answers {
+    /// Of no connection, for what has none.
+    pub(crate) fn apart() -> Arc<Answers> {
+        let core = CoreAnswers::new(Duration::from_secs(1));
+        Arc::clone(&core.register(&CancellationToken::new()).0)
+    }
+
+    /// Makes an answer of `length` bytes, which `write` writes.
+    pub(super) fn answer(self: &Arc<Answers>, length: usize, write: impl FnOnce(&mut [u8])) -> Bytes {
+        let mut bytes = SmallVec::from_elem(0, length);
+        write(&mut bytes);
+        Bytes::from_owner(Unsent { bytes, _share: self.share(length) })
+    }
+
+    /// As it is, and counted.
+    pub(super) fn other(self: &Arc<Answers>, bytes: Bytes) -> Bytes {
+        let share = self.share(bytes.len());
+        Bytes::from_owner(Other { bytes, _share: share })
+    }
+
+    /// `None` where the connection ends anyway.
+    fn share(self: &Arc<Answers>, length: usize) -> Option<Share> {
+        if self.is_over.load(Relaxed) {
+            return None;
+        }
+        let core = &self.core;
+        let place = core.step.load(Relaxed) % PLACES;
+        let bytes = STREAM_BYTES + length as u64;
+        let made = core.made.fetch_add(1, Relaxed);
+        let held = self.sum();
+        if held == 0 {
+            self.none_until.store(made, Relaxed);
+        }
+        self.by_step[place].fetch_add(ONE + bytes, Relaxed);
+        let in_all = core.bytes.fetch_add(bytes, Relaxed) + bytes;
+        let share = Share { of: Arc::clone(self), bytes, place: place as u8 };
+        if held % ONE + bytes > CONNECTION_BYTES_MAX {
+            self.end();
+        } else if in_all > CORE_BYTES_MAX {
+            core.relieve();
+        }
+        Some(share)
+    }
+
+    /// Answers, and their bytes.
+    fn sum(&self) -> u64 {
+        self.by_step.iter().map(|held| held.load(Relaxed)).sum()
+    }
+
+    /// Ends the connection. What it holds is as good as gone, or the next answer would end another one.
+    fn end(&self) {
+        if !self.is_over.swap(true, Relaxed) {
+            self.core.bytes.fetch_sub(self.sum() % ONE, Relaxed);
+            self.over.cancel();
+            self.go.cancel();
+        }
+    }
+}
+
+impl Registered {
+    pub fn answers(&self) -> &Arc<Answers> {
+        &self.0
+    }
+
+    /// Waits until the connection has to go; whether it is to be ended at once, [`Registered::untaken`] says.
+    pub async fn told_to_go(&self) {
+        self.0.go.cancelled().await;
+    }
+
+    /// Waits until it is to be ended at once.
+    pub async fn over(&self) {
+        self.0.over.cancelled().await;
+    }
+
+    /// How many answers were not taken, where the connection is ended for that.
+    pub fn untaken(&self) -> Option<u64> {
+        self.0.is_over.load(Relaxed).then(|| (self.0.sum() / ONE).max(1))
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let mut connections = self.0.core.connections.lock();
+        if let Some(at) = connections.iter().position(|answers| Arc::ptr_eq(answers, &self.0)) {
+            connections.swap_remove(at);
+        }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.of.by_step[usize::from(self.place)].fetch_sub(ONE + self.bytes, Relaxed);
+        if !self.of.is_over.load(Relaxed) {
+            self.of.core.bytes.fetch_sub(self.bytes, Relaxed);
+        }
+    }
+}
