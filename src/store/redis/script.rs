@@ -32,10 +32,11 @@ impl Script {
     /// µs. From then on Redis knows the script, and it is known to run there. (TIME would do for the clock, but a proxy
     /// answers that by its own.) `route` is a key of the node, by which a proxy finds it.
     pub(super) async fn clock(&self, connection: &Connection, route: Option<&str>) -> RedisResult<u64> {
-        const NOW_AND_DEADLINE: [f64; 2] = [0.0, 1.0];
+        /// Its own time, a deadline of 1970, no logs.
+        const HEAD: [f64; 3] = [0.0, 1.0, 0.0];
         let mut cmd = self.call(route.iter().len(), 64);
         route.iter().for_each(|key| _ = cmd.arg(key));
-        cmd.arg(&NOW_AND_DEADLINE.map(f64::to_le_bytes).concat()[..]).arg("");
+        cmd.arg(&HEAD.map(f64::to_le_bytes).concat()[..]).arg("");
         match self.run(connection.clone(), cmd).await.0? {
             Value::BulkString(now) if now.len() == 8 => {
                 Ok(f64::from_le_bytes(now.try_into().expect("it has 8 bytes")) as u64)
