@@ -1,6 +1,7 @@
 //! The admin listener: what is in force and why, for operators. Tells, and asks for a reload; changes nothing itself.
 
 mod explain;
+mod hosts;
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use axum::{
     Router,
     extract::State,
     http::StatusCode,
+    middleware,
     response::{IntoResponse, Json},
     routing::{get, post},
 };
@@ -28,6 +30,7 @@ use crate::{
 };
 
 pub use explain::Explaining;
+pub use hosts::Hosts;
 
 #[derive(Clone)]
 struct Served {
@@ -35,8 +38,9 @@ struct Served {
     reload: Arc<Notify>,
 }
 
-/// `reload` is told when someone asks for the rules to be read again.
-pub fn router(snapshot: Arc<ArcSwap<Snapshot>>, reload: Arc<Notify>, explaining: Explaining) -> Router {
+/// `reload` is told when someone asks for the rules to be read again. Answers only who calls it by an address, `localhost`
+/// or one of the `hosts`, and nothing that a page of another site asks to be done.
+pub fn router(snapshot: Arc<ArcSwap<Snapshot>>, reload: Arc<Notify>, explaining: Explaining, hosts: Hosts) -> Router {
     let explained = Router::new().route("/explain", get(explain::explain)).with_state(Arc::new(explaining));
     Router::new()
         .route("/", get(async || INDEX))
@@ -46,6 +50,7 @@ pub fn router(snapshot: Arc<ArcSwap<Snapshot>>, reload: Arc<Notify>, explaining:
         .fallback(async || (StatusCode::NOT_FOUND, INDEX))
         .with_state(Served { snapshot, reload })
         .merge(explained)
+        .layer(middleware::from_fn_with_state(hosts, hosts::guard))
 }
 
 /// `/metrics`, on a listener of its own.

@@ -42,7 +42,7 @@ use self::{
     tls::Tls,
 };
 use crate::{
-    admin::{self, Explaining},
+    admin::{self, Explaining, Hosts},
     api::{Api, grpc_service},
     health::Health,
     http,
@@ -113,7 +113,9 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
         };
     };
     serve_http(Surface::Http, bound.http, http_tls, http::router(Arc::clone(&health), service, api), &goaway);
-    serve_http(Surface::Admin, bound.admin, None, admin::router(Arc::clone(&snapshot), reload, explaining), &closed);
+    let hosts = Hosts::new(&settings.listeners.admin_hosts);
+    let admin = admin::router(Arc::clone(&snapshot), reload, explaining, hosts);
+    serve_http(Surface::Admin, bound.admin, None, admin, &closed);
     if let Some(listener) = bound.metrics {
         let router = admin::metrics_router(&settings.listeners.metrics_path, snapshot, Arc::clone(&metrics));
         serve_http(Surface::Metrics, listener, None, router, &closed);

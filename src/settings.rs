@@ -103,6 +103,8 @@ pub struct ListenerSettings {
     /// Of the HTTP listener; `None` serves in the clear.
     pub http_tls: Option<TlsSettings>,
     pub admin: SocketAddr,
+    /// Names by which the admin listener may be called, besides addresses and localhost.
+    pub admin_hosts: Vec<String>,
     pub metrics: Option<SocketAddr>,
     pub metrics_path: String,
     pub max_connection_age: Duration,
@@ -339,6 +341,7 @@ fn listeners(flags: &Flags, read: &mut Reader) -> ListenerSettings {
         http,
         http_tls: tls::http_tls(&flags.http_tls, read),
         admin,
+        admin_hosts: read.or("TOLLGATE_ADMIN_HOSTS", &flags.admin_hosts, Vec::new(), parse::host_names),
         metrics: (use_metrics && !partners::is_true(&flags.stats.disable_stats)).then_some(metrics),
         metrics_path,
         max_connection_age: read.or("GRPC_MAX_CONNECTION_AGE", &flags.grpc_max_connection_age, day, parse::duration),

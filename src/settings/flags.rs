@@ -287,6 +287,9 @@ pub struct Flags {
     /// /rules, /rlconfig, /-/reload [default: 6070]
     #[arg(long, value_name = "PORT", env = "DEBUG_PORT", help_heading = "Listeners")]
     pub debug_port: Option<String>,
+    /// Names by which the admin listener may be called, besides addresses and localhost: name,…
+    #[arg(long, value_name = "NAMES", env = "TOLLGATE_ADMIN_HOSTS", help_heading = "Listeners")]
+    pub admin_hosts: Option<String>,
     /// Serve metrics for Prometheus [default: true]
     #[arg(long, value_name = "BOOL", env = "USE_PROMETHEUS", help_heading = "Listeners")]
     pub use_prometheus: Option<String>,

@@ -95,6 +95,18 @@ pub(super) fn host(text: &str) -> Result<IpAddr, String> {
     bare.parse().ok().or_else(named).ok_or_else(|| "expected an address such as 0.0.0.0 or 127.0.0.1".into())
 }
 
+/// Names of hosts, separated by commas, without ports.
+pub(super) fn host_names(text: &str) -> Result<Vec<String>, String> {
+    let is_name = |name: &str| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+    };
+    let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
+    match names.iter().all(|name| is_name(name)) {
+        true => Ok(names),
+        false => Err("expected names such as tollgate-admin.shop.svc, separated by commas and without ports".into()),
+    }
+}
+
 /// Bytes: a number, or one with K, M, G (or KiB, MiB, GiB) behind it; all are powers of 1024.
 pub(super) fn bytes(text: &str) -> Result<u64, String> {
     let wrong = || "expected bytes such as 536870912, 512MiB or 2GiB".to_string();

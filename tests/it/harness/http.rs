@@ -60,7 +60,10 @@ pub(crate) async fn send_bytes(
     let stream = TcpStream::connect(at).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
-    let mut request = http::Request::builder().method(method).uri(path).header("host", "app.test");
+    let mut request = http::Request::builder().method(method).uri(path);
+    if headers.iter().all(|(name, _)| *name != "host") {
+        request = request.header("host", at.to_string());
+    }
     for (name, value) in headers {
         request = request.header(*name, *value);
     }

@@ -6,6 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
+use bytes::Bytes;
 use prost::Message;
 use prost_types::FileDescriptorProto;
 use tonic_reflection::pb::v1::{
@@ -14,7 +15,7 @@ use tonic_reflection::pb::v1::{
 };
 
 use super::PER_USER;
-use crate::harness::{RulesDir, Tollgate, channel, descriptor, get, post, request, run_to_end};
+use crate::harness::{RulesDir, Tollgate, channel, descriptor, get, post, request, run_to_end, send};
 
 async fn tollgate() -> (RulesDir, Tollgate) {
     let rules = RulesDir::with("api.yaml", PER_USER);
@@ -235,4 +236,46 @@ async fn call_prints_an_ok_until_the_limit_and_then_over_limit() {
     assert!(json.to_string().contains("OVER_LIMIT"), "{json}");
     // The value is what stands after the first `=`, with `\,` for a comma.
     assert!(!tollgate.client().admits("api", &[("user", "a=b,c")]).await);
+}
+
+#[tokio::test]
+async fn the_admin_listener_answers_no_name_that_somebody_else_made_resolve_to_it() {
+    let rules = RulesDir::with("api.yaml", PER_USER);
+    let env = [("TOLLGATE_ADMIN_HOSTS", "tollgate-admin.shop.svc, other")];
+    let tollgate = Tollgate::start_with(rules.path(), &env).await;
+    let port = tollgate.admin.port();
+    for (host, status) in [
+        ("attacker.example", 403),
+        (&*format!("attacker.example:{port}"), 403),
+        ("", 403),
+        (&*format!("127.0.0.1:{port}"), 200),
+        (&*format!("localhost:{port}"), 200),
+        ("[::1]", 200),
+        ("tollgate-admin.shop.svc", 200),
+        (&*format!("OTHER:{port}"), 200),
+    ] {
+        for path in ["/", "/rules", "/rlconfig", "/explain?domain=api&entry=user=alice"] {
+            let answer = get(tollgate.admin, path, &[("host", host)]).await.expect("an answer");
+            assert_eq!(answer.status, status, "{host:?} {path}");
+            if status == 403 {
+                assert!(answer.body.contains("TOLLGATE_ADMIN_HOSTS") && !answer.body.contains("user"), "{answer:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_has_nothing_reloaded() {
+    let rules = RulesDir::with("api.yaml", PER_USER);
+    let tollgate = Tollgate::start(rules.path()).await;
+    let host = format!("localhost:{}", tollgate.admin.port());
+    let own = format!("http://{host}");
+    for (origin, status) in [("http://attacker.example", 403), ("null", 403), ("http://localhost:1", 403), (&*own, 202)]
+    {
+        let headers = [("host", &*host), ("origin", origin)];
+        let answer = send(tollgate.admin, "POST", "/-/reload", &headers, Bytes::new()).await.expect("an answer");
+        assert_eq!(answer.status, status, "{origin}");
+    }
+    let answer = send(tollgate.admin, "POST", "/-/reload", &[], Bytes::new()).await.expect("an answer");
+    assert_eq!(answer.status, 202, "no browser");
 }
