@@ -19,7 +19,10 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use crate::settings::{self, Environment, Flags, Invalid, Settings, secrets_in_arguments};
+use crate::{
+    settings::{self, Environment, Flags, Invalid, Settings, secrets_in_arguments},
+    visible,
+};
 
 #[derive(Parser)]
 #[command(
@@ -65,8 +68,13 @@ enum Command {
     Completions(completions::CompletionsArgs),
 }
 
-/// Runs the program; errors are for standard error, and mean exit code 1.
+/// Runs the program; errors are for standard error, and mean exit code 1. They may repeat what others wrote, and are fit for
+/// a terminal.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<ExitCode> {
+    run_command(args).map_err(|error| anyhow::anyhow!("{}", visible::lines(&format!("{error:#}"))))
+}
+
+fn run_command(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<ExitCode> {
     let args: Vec<OsString> = args.into_iter().collect();
     if let Some(done) = namesakes::run(&args) {
         return done;

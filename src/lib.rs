@@ -16,6 +16,7 @@
 //! | room | owns |
 //! |---|---|
 //! | [`limit`] | the words of a decision, and their units |
+//! | `visible` | text of others, made fit for a terminal |
 //! | [`moment`] | moments as text: how `expires` and the like are written |
 //! | [`algorithm`] | the pure step of each algorithm, and how a counter's state is packed |
 //! | [`rules`] | rule files: reading, every check, the tree that descriptors are matched against |
@@ -67,6 +68,7 @@ pub mod settings;
 pub mod store;
 mod tls;
 pub mod trace;
+mod visible;
 pub mod xds;
 
 /// The service within another program.

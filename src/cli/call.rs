@@ -18,6 +18,7 @@ use tonic::transport::Endpoint;
 use crate::{
     limit::written,
     service::{OWN_TOOLS, json_response},
+    visible,
 };
 
 #[derive(Args)]
@@ -52,7 +53,8 @@ pub(super) fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
     let descriptors = args.descriptors.clone();
     let response = runtime.block_on(ask(&args))?;
     if args.json {
-        println!("{}", String::from_utf8(json_response(&response)).context("JSON is UTF-8")?);
+        let json = String::from_utf8(json_response(&response)).context("JSON is UTF-8")?;
+        println!("{}", visible::json(&json));
     } else {
         print(&response, &descriptors);
     }
@@ -79,7 +81,7 @@ fn print(response: &RateLimitResponse, descriptors: &[RateLimitDescriptor]) {
     println!("{}", response.overall_code().as_str_name());
     for (descriptor, status) in descriptors.iter().zip(&response.statuses) {
         let entries: Vec<String> = descriptor.entries.iter().map(|e| format!("{}={}", e.key, e.value)).collect();
-        println!("  {}: {}", entries.join(","), in_words(status));
+        println!("  {}: {}", visible::text(&entries.join(",")), visible::text(&in_words(status)));
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{
     clock,
     limit::{Algorithm, CountDenied},
     rules::{self, Count, Defaults, DotFiles, FileNames, Load, Problems, Rules, Selection, Sources},
+    visible,
 };
 
 #[derive(Args)]
@@ -75,7 +76,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         Format::Text => for_people(&problems, &rules),
         Format::Json => {
             let answer = Answer { ok: !problems.has_errors(), problems: &problems, count: rules.count() };
-            serde_json::to_string_pretty(&answer)? + "\n"
+            visible::json(&serde_json::to_string_pretty(&answer)?).into_owned() + "\n"
         }
         Format::Github => problems.iter().map(|problem| problem.github() + "\n").collect(),
     };

@@ -27,7 +27,7 @@ use crate::{
     clock, limit,
     limit::written::{self, Written},
     rules::{self, DotFiles, Rules, Sources},
-    serve,
+    serve, visible,
 };
 
 #[derive(Args)]
@@ -84,7 +84,7 @@ pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
         }
     })?;
     let text = match args.json {
-        true => serde_json::to_string_pretty(&answer)? + "\n",
+        true => visible::json(&serde_json::to_string_pretty(&answer)?).into_owned() + "\n",
         false => print::in_words(&answer, !args.rules.is_empty()),
     };
     match io::stdout().write_all(text.as_bytes()) {

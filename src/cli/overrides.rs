@@ -4,7 +4,7 @@ mod import;
 mod table;
 
 use std::{
-    io::{self, Write as _},
+    io::{self, IsTerminal as _, Write as _},
     path::PathBuf,
     process::ExitCode,
 };
@@ -20,6 +20,7 @@ use crate::{
         SetOverrideRequest,
     },
     limit::written::{self, Written},
+    visible,
 };
 
 /// Overrides in one answer.
@@ -110,6 +111,9 @@ enum Action {
         /// As NDJSON instead of CSV, which has room for one limit a row
         #[arg(long)]
         ndjson: bool,
+        /// Put ' before cells of CSV that a spreadsheet would take for formulas; import takes it off again
+        #[arg(long, value_name = "BOOL", num_args = 0..=1, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+        safe: bool,
         #[command(flatten)]
         common: Common,
     },
@@ -186,10 +190,12 @@ async fn act(action: Action) -> anyhow::Result<ExitCode> {
             let service = common.service.connect().await?;
             return import::import(&service, &common.domain, &file, dry_run, common.json).await;
         }
-        Action::Export { ndjson, common } => {
+        Action::Export { ndjson, safe, common } => {
             let service = common.service.connect().await?;
             let overrides = all(&service, &common.domain, "", "").await?;
-            print(&if ndjson { table::ndjson(&overrides)? } else { table::csv(&overrides)? })?;
+            let file = if ndjson { table::ndjson(&overrides)? } else { table::csv(&overrides, safe)? };
+            // A file has what is stored; a terminal shows it.
+            print(&if io::stdout().is_terminal() { visible::lines(&file) } else { file.into() })?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -242,7 +248,7 @@ async fn all(service: &Service, domain: &str, key: &str, value_prefix: &str) -> 
 
 fn show(overrides: &[Override], json: bool) -> anyhow::Result<()> {
     if json {
-        return print(&(serde_json::to_string_pretty(overrides)? + "\n"));
+        return print(&(visible::json(&serde_json::to_string_pretty(overrides)?) + "\n"));
     }
     print(&overrides.iter().map(table::line).collect::<String>())
 }

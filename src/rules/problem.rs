@@ -2,6 +2,7 @@
 //! text, JSON or GitHub annotations. Knows nothing of YAML.
 
 use std::{
+    borrow::Cow,
     fmt::Write as _,
     path::{Path, PathBuf},
 };
@@ -10,6 +11,7 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::Serialize;
 
 use super::{source::Source, yaml::Place};
+use crate::visible;
 
 /// Beyond this many only their number is kept: nobody reads on, and a set may have a million mistakes.
 const PROBLEMS_MAX: usize = 1_000;
@@ -137,7 +139,7 @@ impl Problem {
             line: at.line,
             column: at.column,
             severity,
-            what,
+            what: seen(what),
             hint: None,
             source_line: String::new(),
             mark: 0..0,
@@ -146,7 +148,7 @@ impl Problem {
     }
 
     pub(super) fn hint(&mut self, hint: impl Into<String>) {
-        self.hint = Some(hint.into());
+        self.hint = Some(seen(hint.into()));
     }
 
     /// For people: with the source line and a mark under the mistake.
@@ -203,11 +205,19 @@ impl Problem {
     }
 }
 
+/// A message may repeat what a file says.
+fn seen(message: String) -> String {
+    match visible::lines(&message) {
+        Cow::Borrowed(_) => message,
+        Cow::Owned(seen) => seen,
+    }
+}
+
 /// Control characters would garble a terminal, and a tab has no width of its own.
 fn visible(character: char) -> char {
     match character {
         '\t' => ' ',
-        character if character.is_control() => '\u{fffd}',
+        character if visible::is_unseen(character) => '\u{fffd}',
         character => character,
     }
 }

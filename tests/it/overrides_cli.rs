@@ -301,3 +301,52 @@ fn the_help_of_each_action_has_an_example() {
         assert!(example.is_some(), "{action}: {help}");
     }
 }
+
+/// What does something on a terminal: a title, a line, the way that text runs, and the same by single bytes of C1.
+const HOSTILE: &str = "x\u{1b}]0;pwned\u{7}\nvip: user=root: unlimited\u{202e}y\u{9b}2J";
+
+#[tokio::test]
+async fn what_is_stored_does_nothing_on_the_operators_terminal() {
+    let rules = RulesDir::with("api.yaml", RULES);
+    let bench = Bench::start(&rules).await;
+    let spec = json!({"match": {"user": HOSTILE}, "limit": "5/h", "reason": HOSTILE, "owner": HOSTILE});
+    let put = call(bench.tollgate.http, "PUT /v1/domains/api/overrides/evil", Some("secret"), &spec.to_string()).await;
+    assert_eq!(put.status, 201, "{put:?}");
+    let is_seen = |text: &str| text.chars().all(|c| c == '\n' || !(c.is_control() || "\u{202e}\u{9b}".contains(c)));
+    for args in [&["list"][..], &["get", "evil"], &["delete", "evil", "--dry-run"]] {
+        let shown = bench.run(args).done();
+        assert!(is_seen(&shown) && shown.lines().count() == 1, "{shown:?}");
+        assert!(shown.contains(r"x\u{1b}]0;pwned\u{7}\nvip: user=root: unlimited\u{202e}y\u{9b}2J"), "{shown}");
+        let json = bench.run(&[args, &["--json"]].concat()).done();
+        assert!(is_seen(&json), "{json:?}");
+        let read: Value = serde_json::from_str(&json).expect("JSON");
+        assert_eq!(read[0]["spec"]["reason"], HOSTILE);
+    }
+    let address = bench.tollgate.admin.to_string();
+    let entry = format!("user={HOSTILE}");
+    for more in [&[][..], &["--json"]] {
+        let args = ["explain", "--admin", &address, "--domain", "api", "--entry", &entry];
+        let told = Ran::of(&[&args[..], more].concat()).done();
+        assert!(is_seen(&told) && told.contains("evil"), "{told:?}");
+    }
+    let missing = bench.run(&["set", "other", "--match", &entry, "--tier", HOSTILE]).refused();
+    assert!(is_seen(&missing), "{missing:?}");
+}
+
+#[tokio::test]
+async fn a_formula_is_none_in_an_exported_file_and_is_imported_as_it_was() {
+    let rules = RulesDir::with("api.yaml", RULES);
+    let bench = Bench::start(&rules).await;
+    let formula = "=HYPERLINK(\"http://attacker.example\")";
+    bench.run(&["set", "--match", "user=@SUM(1)", "--limit", "5/h", "--reason", formula]).done();
+    let exported = bench.run(&["export"]).done();
+    assert!(exported.contains("\n'@SUM(1),") && exported.contains(",\"'=HYPERLINK("), "{exported}");
+    let raw = bench.run(&["export", "--safe", "false"]).done();
+    assert!(raw.contains("\n@SUM(1),") && raw.contains(",\"=HYPERLINK("), "{raw}");
+    let before = bench.run(&["list"]).done();
+    for (name, text) in [("safe.csv", exported), ("raw.csv", raw)] {
+        let file = bench.write(name, &text);
+        bench.run(&["import", file.to_str().expect("text")]).done();
+        assert_eq!(bench.run(&["list"]).done(), before, "{name}");
+    }
+}

@@ -6,6 +6,7 @@ use crate::{
     api::{ExplainResponse, ExplainedCounter, ExplainedDescriptor, ExplainedOverride, LimitNumbers, MatchStep},
     explain,
     limit::Micros,
+    visible,
 };
 
 /// `alone`: no service was asked, and what counters hold says nothing.
@@ -15,7 +16,7 @@ pub(super) fn in_words(answer: &ExplainResponse, alone: bool) -> String {
         of_descriptor(&mut out, descriptor, alone);
     }
     if !answer.store_error.is_empty() {
-        let _ = writeln!(out, "the store failed: {}", answer.store_error);
+        let _ = writeln!(out, "the store failed: {}", visible::text(&answer.store_error));
     }
     if let Some(check) = answer.answer.as_ref().filter(|_| !alone) {
         let retry = check.retry_after_seconds.map(|seconds| format!(", until {} from now", wait(seconds)));
@@ -27,7 +28,7 @@ pub(super) fn in_words(answer: &ExplainResponse, alone: bool) -> String {
 
 fn of_descriptor(out: &mut String, it: &ExplainedDescriptor, alone: bool) {
     let entries: String = it.entries.iter().map(|entry| format!("({}={})", entry.key, entry.value)).collect();
-    let _ = writeln!(out, "{entries}");
+    let _ = writeln!(out, "{}", visible::text(&entries));
     for step in &it.steps {
         line(out, "entry", &of_step(step));
     }
@@ -50,7 +51,7 @@ fn of_descriptor(out: &mut String, it: &ExplainedDescriptor, alone: bool) {
 }
 
 fn line(out: &mut String, what: &str, text: &str) {
-    let _ = writeln!(out, "  {what:<9} {text}");
+    let _ = writeln!(out, "  {what:<9} {}", visible::text(text));
 }
 
 fn of_step(step: &MatchStep) -> String {

@@ -17,6 +17,7 @@ use super::table::{self, Row, Wrong};
 use crate::{
     api::SetOverrideRequest,
     cli::client::{Service, refused, words},
+    visible,
 };
 
 /// Calls under way at once, over one connection. With half as many an import took twice as long.
@@ -60,7 +61,7 @@ pub(super) async fn import(
         Err(errors) => Outcome { dry_run, errors, ..Outcome::default() },
     };
     if json {
-        super::print(&(serde_json::to_string_pretty(&outcome)? + "\n"))?;
+        super::print(&(visible::json(&serde_json::to_string_pretty(&outcome)?) + "\n"))?;
     } else {
         tell(file, &outcome);
     }
@@ -70,7 +71,7 @@ pub(super) async fn import(
 fn tell(file: &Path, outcome: &Outcome) {
     let (rows, errors) = (outcome.rows.unwrap_or_default(), &outcome.errors);
     for Wrong { line, column, what } in errors.iter().take(LISTED) {
-        eprintln!("{}:{line}:{column}: {what}", file.display());
+        eprintln!("{}:{line}:{column}: {}", file.display(), visible::lines(what));
     }
     if errors.len() > LISTED {
         eprintln!("and {} more", errors.len() - LISTED);

@@ -16,6 +16,7 @@ use crate::{
     api::{Entry, Limit, Override, OverrideSpec},
     limit::written,
     rules::overrides::csv,
+    visible,
 };
 
 /// Bytes of an id.
@@ -131,7 +132,7 @@ fn row(text: &str, header: &[String], cells: &[csv::Cell<'_>], wrong: &mut Vec<W
     }
     let mut limit = Limit::default();
     for (name, cell) in header.iter().zip(cells).filter(|(_, cell)| !cell.text.is_empty()) {
-        let said = cell.text.to_string();
+        let said = unmarked(&cell.text).to_owned();
         let mut number = || {
             let number = said.parse().ok();
             if number.is_none() {
@@ -216,13 +217,14 @@ pub(super) fn ndjson(overrides: &[Override]) -> anyhow::Result<String> {
 }
 
 /// An error where a row has no room for what an override says.
-pub(super) fn csv(overrides: &[Override]) -> anyhow::Result<String> {
+/// `safe`: no cell is a formula where a spreadsheet opens the file.
+pub(super) fn csv(overrides: &[Override], safe: bool) -> anyhow::Result<String> {
     let specs: Vec<(&str, OverrideSpec)> =
         overrides.iter().map(|it| (&*it.id, it.spec.clone().unwrap_or_default())).collect();
     let keys: BTreeSet<&str> =
         specs.iter().flat_map(|(_, spec)| spec.r#match.iter().map(|entry| &*entry.key)).collect();
     let names = keys.iter().map(|key| format!("match.{key}")).chain(COLUMNS.map(str::to_owned));
-    let mut out = line_of(names);
+    let mut out = line_of(names, safe);
     for (id, spec) in &specs {
         let room = Limit {
             short: String::new(),
@@ -258,17 +260,31 @@ pub(super) fn csv(overrides: &[Override]) -> anyhow::Result<String> {
             spec.reason.clone(),
             spec.owner.clone(),
         ];
-        out += &line_of(keys.iter().map(value).chain(others));
+        out += &line_of(keys.iter().map(value).chain(others), safe);
     }
     Ok(out)
 }
 
-fn line_of(cells: impl Iterator<Item = String>) -> String {
+/// Before a cell that a spreadsheet would take for a formula, and off again when it is read.
+const NO_FORMULA: char = '\'';
+
+/// Whether a spreadsheet would take a cell for a formula, but for any marks before it. Such cells get one more mark and lose
+/// one, so that each is read as it was.
+fn is_formula(cell: &str) -> bool {
+    cell.trim_start_matches(NO_FORMULA).starts_with(['=', '+', '-', '@', '\t', '\r'])
+}
+
+fn unmarked(cell: &str) -> &str {
+    cell.strip_prefix(NO_FORMULA).filter(|rest| is_formula(rest)).unwrap_or(cell)
+}
+
+fn line_of(cells: impl Iterator<Item = String>, safe: bool) -> String {
+    let marked = |cell: String| if safe && is_formula(&cell) { format!("{NO_FORMULA}{cell}") } else { cell };
     let quoted = |cell: String| match cell.contains(['"', ',', '\n', '\r']) || cell.trim() != cell {
         true => format!("\"{}\"", cell.replace('"', "\"\"")),
         false => cell,
     };
-    cells.map(quoted).collect::<Vec<_>>().join(",") + "\n"
+    cells.map(marked).map(quoted).collect::<Vec<_>>().join(",") + "\n"
 }
 
 /// For people.
@@ -291,5 +307,5 @@ pub(super) fn line(it: &Override) -> String {
     for warning in &it.warnings {
         let _ = write!(out, "; {warning}");
     }
-    out + "\n"
+    visible::text(&out).into_owned() + "\n"
 }

@@ -13,6 +13,7 @@ use super::play::Failure;
 use crate::{
     explain,
     rules::{Case, Problem, Problems},
+    visible,
 };
 
 #[derive(Default, Serialize)]
@@ -58,7 +59,10 @@ impl Results {
     /// Cases that weren't played are no success.
     pub(super) fn print(mut self, json: bool) -> anyhow::Result<ExitCode> {
         self.ok = self.failed == 0 && self.errors == 0 && self.passed > 0;
-        let text = if json { serde_json::to_string_pretty(&self)? + "\n" } else { self.for_people() };
+        let text = match json {
+            true => visible::json(&serde_json::to_string_pretty(&self)?).into_owned() + "\n",
+            false => visible::lines(&self.for_people()).into_owned(),
+        };
         match io::stdout().write_all(text.as_bytes()) {
             // Whoever reads may have read enough (`| head`).
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),

@@ -15,7 +15,7 @@ fn rows_that_are_exported_are_read_back_as_they_were() {
         .iter()
         .map(|row| Override { id: row.id.clone(), spec: Some(row.spec.clone()), ..Override::default() })
         .collect();
-    for again in [read_csv(&csv(&overrides).expect("room")), read_ndjson(&ndjson(&overrides).expect("JSON"))] {
+    for again in [read_csv(&csv(&overrides, true).expect("room")), read_ndjson(&ndjson(&overrides).expect("JSON"))] {
         let again = again.expect("good");
         assert_eq!(again.len(), rows.len());
         for (one, other) in rows.iter().zip(&again) {
@@ -76,6 +76,48 @@ fn what_has_no_room_in_a_row_is_refused_not_lost() {
         ..OverrideSpec::default()
     };
     let two = Override { id: "two".into(), spec: Some(spec), ..Override::default() };
-    let error = csv(&[two]).expect_err("one limit a row");
+    let error = csv(&[two], true).expect_err("one limit a row");
     assert!(error.to_string().contains("`two`") && error.to_string().contains("--ndjson"), "{error}");
+}
+
+#[test]
+fn no_cell_of_a_safe_export_is_a_formula_and_each_is_read_as_it_was() {
+    let values = [
+        "=HYPERLINK(\"http://x\")",
+        "+1",
+        "-1",
+        "@SUM(1)",
+        "\t=1",
+        "\r=1",
+        "'=1",
+        "''-1",
+        "'",
+        "it's",
+        "' =",
+        "a=1",
+        "alice",
+    ];
+    let row = |value: &&str| Override {
+        id: format!("-{}", value.len()),
+        spec: Some(OverrideSpec {
+            r#match: vec![Entry { key: "user".into(), value: (*value).to_owned() }],
+            limit: vec![Limit { short: "5/s".into(), ..Limit::default() }],
+            reason: (*value).to_owned(),
+            ..OverrideSpec::default()
+        }),
+        ..Override::default()
+    };
+    for value in &values {
+        let overrides = [row(value)];
+        let safe = csv(&overrides, true).expect("room");
+        let (mut reader, mut cells) = (csv::Reader::new(&safe), Vec::new());
+        while reader.next(&mut cells).expect("CSV") {
+            for cell in &cells {
+                assert!(!cell.text.starts_with(['=', '+', '-', '@', '\t', '\r']), "{safe}");
+            }
+        }
+        let read = read_csv(&safe).expect("good");
+        assert_eq!((&*read[0].id, Some(&read[0].spec)), (&*overrides[0].id, overrides[0].spec.as_ref()), "{safe}");
+    }
+    assert!(csv(&[row(&"=1")], false).expect("room").contains("\n=1,"), "as it is, where that is asked for");
 }
