@@ -1,6 +1,6 @@
 //! What a caller of the API may do without a token.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use envoy_types::pb::envoy::{
     extensions::common::ratelimit::v3::{
@@ -11,7 +11,10 @@ use envoy_types::pb::envoy::{
     r#type::v3::RateLimitUnit,
 };
 use serde_json::{Value, json};
-use tollgate::api::{CheckRequest, tollgate_client::TollgateClient};
+use tollgate::{
+    api::{CheckRequest, tollgate_client::TollgateClient},
+    clock,
+};
 use tonic::{Code, Request};
 
 use crate::{
@@ -119,7 +122,7 @@ async fn who_makes_a_new_counter_with_every_check_is_told_to_come_again() {
     let rules = RulesDir::with("api.yaml", RULES);
     let tollgate = tollgate(&rules, &[("TOLLGATE_CHECK_NEW_COUNTERS", "5")]).await;
     let check = async |user: &str, token| call(tollgate.http, CHECK, token, &own(user, 5, 60.0).to_string()).await;
-    let (begun, mut admitted, mut refused) = (Instant::now(), Vec::new(), 0);
+    let (begun, mut admitted, mut refused) = (clock::instant(), Vec::new(), 0);
     for nth in 0..60 {
         let user = format!("user-{nth}");
         let answer = check(&user, None).await;
