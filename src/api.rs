@@ -12,6 +12,7 @@ mod grpc;
 mod http;
 mod json;
 mod names;
+mod override_id;
 mod overrides;
 mod problem;
 
@@ -24,6 +25,7 @@ pub use explain::look;
 pub use grpc::service as grpc_service;
 pub(crate) use http::authorization;
 pub use http::router;
+pub(crate) use override_id::made as made_override_id;
 pub use pb::*;
 pub use problem::{ApiError, Fault, faults};
 
@@ -103,13 +105,16 @@ impl Api {
         self.set_override_as(&caller, &snapshot, request).await
     }
 
-    /// As [`Api::set_override`], for the program that this is part of.
+    /// As [`Api::set_override`], for the program that this is part of. Without an id it is given the one that is made of it.
     pub(crate) async fn set_override_here(
         &self,
         mut request: SetOverrideRequest,
     ) -> Result<SetOverrideResponse, ApiError> {
         let snapshot = self.limiter.snapshot();
         request.domain = self.domain(&request.domain, &snapshot)?.to_owned();
+        if let Some(spec) = request.spec.as_ref().filter(|_| request.id.is_empty()) {
+            request.id = override_id::made(&request.domain, spec);
+        }
         self.set_override_as(&Caller::here(), &snapshot, request).await
     }
 

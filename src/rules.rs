@@ -33,7 +33,7 @@ pub use cases::{
 };
 pub(crate) use fields::edits;
 pub use load::load;
-pub(crate) use name::override_id;
+pub(crate) use name::{domain_prefix, override_id};
 pub use problem::{Problem, Problems, Severity};
 pub use shortcuts::Shortcuts;
 pub use source::{DotFiles, FileNames, Selection, Source, Sources};

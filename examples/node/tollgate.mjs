@@ -1,5 +1,7 @@
 // A client of Tollgate's HTTP API for Node 18 and newer, without dependencies. Copy it, or import it.
 
+import { createHash } from "node:crypto";
+
 /** An answer that is no decision: what Tollgate said, with its problem (RFC 9457) where it sent one. */
 export class TollgateError extends Error {
   constructor(message, { status, problem, cause } = {}) {
@@ -78,11 +80,23 @@ export class Tollgate {
   }
 }
 
-/** An id may hold few characters: others are written as `~` and two hexadecimal digits for each byte. */
+/**
+ * The id that the service's own tools give to such an override, so that it is the same one: an id may hold few characters,
+ * others are written as `~` and two hexadecimal digits for each byte; one that gets too long ends with a digest.
+ */
 function overrideId(user) {
   const id = (byte) => {
     const character = String.fromCharCode(byte);
     return /[A-Za-z0-9._@-]/.test(character) ? character : `~${byte.toString(16).padStart(2, "0")}`;
   };
-  return "user:" + Array.from(new TextEncoder().encode(user), id).join("");
+  const whole = "user:" + Array.from(new TextEncoder().encode(user), id).join("");
+  if (whole.length <= 128) return whole;
+  const hash = createHash("sha256");
+  for (const text of ["", "user", user]) {
+    const bytes = Buffer.from(text), length = Buffer.alloc(8);
+    length.writeBigUInt64LE(BigInt(bytes.length));
+    hash.update(length).update(bytes);
+  }
+  const readable = Array.from(`user:${user}`, (c) => (/[A-Za-z0-9]/.test(c) ? c : "-")).slice(0, 80).join("");
+  return `${readable}~${hash.digest("hex").slice(0, 32)}`;
 }

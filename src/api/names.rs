@@ -6,7 +6,7 @@ mod tests;
 use super::{Entry, OverrideSpec, problem::ApiError};
 
 /// Bytes of an override's id.
-const ID_MAX: usize = 128;
+pub(super) const ID_MAX: usize = 128;
 
 /// Bytes of a user, endpoint or action, and of a key or value that an override or a reset names.
 pub(super) const VALUE_MAX: usize = 4_096;

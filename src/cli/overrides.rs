@@ -17,7 +17,7 @@ use super::client::{Service, ServiceArgs, refused};
 use crate::{
     api::{
         DeleteOverrideRequest, Entry, GetOverrideRequest, Limit, ListOverridesRequest, Override, OverrideSpec,
-        SetOverrideRequest,
+        SetOverrideRequest, made_override_id,
     },
     limit::written::{self, Written},
     visible,
@@ -214,14 +214,30 @@ async fn set(args: SetArgs) -> anyhow::Result<()> {
         reason: args.reason,
         owner: args.owner,
     };
-    let id = args.id.unwrap_or_else(|| table::id_of(&spec));
     let (dry_run, if_match, create_only) = (args.dry_run, args.if_match, args.create_only);
+    let service = args.common.service.connect().await?;
+    let id = match args.id {
+        Some(id) => id,
+        None => made_override_id(&domain_of(&service, &args.common.domain, &spec).await, &spec),
+    };
     let request =
         SetOverrideRequest { domain: args.common.domain, id, spec: Some(spec), dry_run, if_match, create_only };
-    let service = args.common.service.connect().await?;
     let answer = service.client().set_override(service.call(request)).await;
     let saved = answer.map_err(|status| refused(&status, service.has_token()))?.into_inner().saved;
     show(saved.as_slice(), args.common.json)
+}
+
+/// The domain that is meant, where an id depends on it: a rule may be named with its domain. Asked of the service by a dry
+/// run; what it refuses is told by the call that follows.
+async fn domain_of(service: &Service, named: &str, spec: &OverrideSpec) -> String {
+    if !named.is_empty() || !spec.rule.contains('/') {
+        return named.to_owned();
+    }
+    let (id, spec) = (made_override_id("", spec), Some(spec.clone()));
+    let request = SetOverrideRequest { id, spec, dry_run: true, ..SetOverrideRequest::default() };
+    let answer = service.client().set_override(service.call(request)).await;
+    let saved = answer.ok().and_then(|answer| answer.into_inner().saved);
+    saved.map(|saved| saved.domain).unwrap_or_default()
 }
 
 /// Page by page.

@@ -19,6 +19,14 @@ pub(super) fn rule_id(domain: &str, path: &[std::sync::Arc<Level>]) -> String {
     id
 }
 
+/// What the ids of a domain's rules begin with: `api/`.
+pub(crate) fn domain_prefix(domain: &str) -> String {
+    let mut prefix = String::new();
+    escape(domain, true, &mut prefix);
+    prefix.push('/');
+    prefix
+}
+
 /// `api/user/endpoint=/checkout#hourly`.
 pub(super) fn limit_id(rule: &str, name: &str) -> String {
     let mut id = format!("{rule}#");

@@ -117,7 +117,7 @@ impl Embedded {
             limit: vec![Limit { requests: Some(limit), window, ..Limit::default() }],
             ..OverrideSpec::default()
         };
-        let request = SetOverrideRequest { id: override_id(user), spec: Some(spec), ..SetOverrideRequest::default() };
+        let request = SetOverrideRequest { spec: Some(spec), ..SetOverrideRequest::default() };
         self.api.set_override_here(request).await.map(drop)
     }
 
@@ -138,17 +138,4 @@ impl Embedded {
         self.tasks.close();
         let _ = time::timeout(patience, self.tasks.wait()).await;
     }
-}
-
-/// `user:` and the name; ids may hold few characters, so that others are written as `~` and two digits for each byte.
-fn override_id(user: &str) -> String {
-    let mut id = String::from("user:");
-    for byte in user.bytes() {
-        if byte.is_ascii_alphanumeric() || b"._@-".contains(&byte) {
-            id.push(char::from(byte));
-        } else {
-            id.push_str(&format!("~{byte:02x}"));
-        }
-    }
-    id
 }

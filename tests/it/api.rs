@@ -5,7 +5,7 @@ mod checks;
 pub(crate) mod client;
 mod docs;
 mod embedded;
-mod node;
+pub(crate) mod node;
 mod openapi;
 mod replicas;
 mod tls;

@@ -350,3 +350,30 @@ async fn a_formula_is_none_in_an_exported_file_and_is_imported_as_it_was() {
         assert_eq!(bench.run(&["list"]).done(), before, "{name}");
     }
 }
+
+#[tokio::test]
+async fn an_override_has_one_id_whoever_sets_it_and_however_its_rule_is_named() {
+    let rules = RulesDir::with("api.yaml", RULES);
+    let bench = Bench::start(&rules).await;
+    let users = ["alice", "a b", "é", "+1", "a~20b", "a:b", &"x".repeat(200), &"é/".repeat(60)];
+    let mut ids = std::collections::BTreeSet::new();
+    for user in users {
+        let entry = format!("user={user}");
+        let by_client = crate::api::node::override_id(&bench.tollgate, user);
+        let common = ["--match", &*entry, "--limit", "5/h", "--json"];
+        for rule in [&[][..], &["--rule", "user"], &["--rule", "api/user"]] {
+            let saved = bench.run(&[&["set"], &common[..], rule].concat()).json();
+            assert_eq!(saved[0]["id"], by_client, "{user} {rule:?}");
+            // The service knows which domain is meant.
+            let (address, token) = (bench.tollgate.grpc.to_string(), bench.directory.path().join("token"));
+            let service = ["overrides", "set", "--addr", &address, "--token-file", token.to_str().expect("text")];
+            assert_eq!(Ran::of(&[&service[..], &common, rule].concat()).json()[0]["id"], by_client, "{user} {rule:?}");
+        }
+        let file = bench
+            .write("one.ndjson", &json!({"match": {"user": user}, "rule": "api/user", "limit": "6/h"}).to_string());
+        bench.run(&["import", file.to_str().expect("text")]).done();
+        ids.insert(by_client);
+    }
+    assert_eq!(ids.len(), users.len(), "{ids:?}");
+    assert_eq!(bench.run(&["list"]).done().lines().count(), users.len(), "one row for each");
+}

@@ -48,7 +48,13 @@ pub(super) async fn import(
 ) -> anyhow::Result<ExitCode> {
     let text = fs::read_to_string(file).with_context(|| format!("{} can't be read", file.display()))?;
     let is_csv = file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));
-    let outcome = match if is_csv { table::read_csv(&text) } else { table::read_ndjson(&text) } {
+    let read = |domain: &str| if is_csv { table::read_csv(&text, domain) } else { table::read_ndjson(&text, domain) };
+    let mut rows = read(domain);
+    let placed = rows.iter().flatten().find(|row| row.spec.rule.contains('/'));
+    if let Some(row) = placed.filter(|_| domain.is_empty()) {
+        rows = read(&super::domain_of(service, domain, &row.spec).await);
+    }
+    let outcome = match rows {
         Ok(rows) => {
             let mut outcome = Outcome { rows: Some(rows.len()), dry_run, ..Outcome::default() };
             outcome.errors = put(service, domain, &rows, true).await?;

@@ -10,17 +10,13 @@ use std::{
 
 use anyhow::bail;
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 
 use crate::{
-    api::{Entry, Limit, Override, OverrideSpec},
+    api::{Entry, Limit, Override, OverrideSpec, made_override_id},
     limit::written,
     rules::overrides::csv,
     visible,
 };
-
-/// Bytes of an id.
-const ID_MAX: usize = 128;
 
 pub(super) struct Row {
     pub(super) line: u32,
@@ -51,30 +47,8 @@ const COLUMNS: [&str; 12] = [
     "owner",
 ];
 
-/// The same for the same rule and values, so that a second import replaces what the first one wrote.
-pub(super) fn id_of(spec: &OverrideSpec) -> String {
-    let mut whole = spec.rule.clone();
-    for entry in &spec.r#match {
-        let _ = write!(whole, "{}{}:{}", if whole.is_empty() { "" } else { "~" }, entry.key, entry.value);
-    }
-    let is_good = |byte: u8| byte.is_ascii_alphanumeric() || b"-._@".contains(&byte);
-    let is_plain = spec.rule.is_empty()
-        && whole.len() <= ID_MAX
-        && spec.r#match.iter().all(|entry| entry.key.bytes().chain(entry.value.bytes()).all(is_good));
-    if is_plain {
-        return whole;
-    }
-    let mut hash = Sha256::new();
-    for text in [&spec.rule].into_iter().chain(spec.r#match.iter().flat_map(|entry| [&entry.key, &entry.value])) {
-        hash.update((text.len() as u64).to_le_bytes());
-        hash.update(text);
-    }
-    let digest: String = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    let readable: String = whole.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(80).collect();
-    format!("{readable}~{digest}")
-}
-
-pub(super) fn read_csv(text: &str) -> Result<Vec<Row>, Vec<Wrong>> {
+/// `domain` is the one that the rows are for, as far as it is known.
+pub(super) fn read_csv(text: &str, domain: &str) -> Result<Vec<Row>, Vec<Wrong>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (mut reader, mut cells, mut wrong) = (csv::Reader::new(text), Vec::new(), Vec::new());
     let broken = |broken: csv::Broken| {
@@ -116,7 +90,7 @@ pub(super) fn read_csv(text: &str) -> Result<Vec<Row>, Vec<Wrong>> {
         let before = wrong.len();
         let row = row(text, &header, &cells, &mut wrong);
         if wrong.len() == before {
-            keep(row, &mut rows, &mut ids, &mut wrong);
+            keep(domain, row, &mut rows, &mut ids, &mut wrong);
         }
     }
     if wrong.is_empty() { Ok(rows) } else { Err(wrong) }
@@ -171,9 +145,9 @@ fn row(text: &str, header: &[String], cells: &[csv::Cell<'_>], wrong: &mut Vec<W
 }
 
 /// With its id; one that another row has is wrong, for one would replace the other.
-fn keep(mut row: Row, rows: &mut Vec<Row>, ids: &mut HashMap<String, u32>, wrong: &mut Vec<Wrong>) {
+fn keep(domain: &str, mut row: Row, rows: &mut Vec<Row>, ids: &mut HashMap<String, u32>, wrong: &mut Vec<Wrong>) {
     if row.id.is_empty() {
-        row.id = id_of(&row.spec);
+        row.id = made_override_id(domain, &row.spec);
     }
     match ids.insert(row.id.clone(), row.line) {
         Some(first) => {
@@ -185,7 +159,7 @@ fn keep(mut row: Row, rows: &mut Vec<Row>, ids: &mut HashMap<String, u32>, wrong
 }
 
 /// An object on each line: what `spec` has, besides `id`.
-pub(super) fn read_ndjson(text: &str) -> Result<Vec<Row>, Vec<Wrong>> {
+pub(super) fn read_ndjson(text: &str, domain: &str) -> Result<Vec<Row>, Vec<Wrong>> {
     let (mut rows, mut ids, mut wrong) = (Vec::new(), HashMap::new(), Vec::new());
     for (line, text) in (1..).zip(text.strip_prefix('\u{feff}').unwrap_or(text).lines()) {
         if text.trim().is_empty() {
@@ -196,7 +170,7 @@ pub(super) fn read_ndjson(text: &str) -> Result<Vec<Row>, Vec<Wrong>> {
             Ok(Row { line, id, spec: serde_json::from_value(fields.into())? })
         });
         match read {
-            Ok(row) => keep(row, &mut rows, &mut ids, &mut wrong),
+            Ok(row) => keep(domain, row, &mut rows, &mut ids, &mut wrong),
             Err(error) => {
                 let column = u32::try_from(error.column().max(1)).unwrap_or(1);
                 wrong.push(Wrong { line, column, what: error.to_string() });

@@ -44,6 +44,18 @@ async fn a_limit_for_a_user_needs_the_rule_that_it_takes_the_place_of() {
 }
 
 #[tokio::test]
+async fn a_users_limit_has_the_id_that_the_command_line_gives_it() {
+    let (_rules, tollgate) = opened(RULES).await;
+    for (user, id) in [("alice@example.com", "user:alice@example.com"), ("a b", "user:a~20b"), ("é", "user:~c3~a9")] {
+        assert_eq!(tollgate.configure_user_limit(user, 5, Duration::from_secs(60)).await, Ok(()));
+        let run_time = tollgate.api.limiter.run_time().expect("it keeps overrides");
+        assert!(run_time.overrides.get("api", id).is_some(), "{user}");
+    }
+    let long = "x".repeat(200);
+    assert_eq!(tollgate.configure_user_limit(&long, 5, Duration::from_secs(60)).await, Ok(()), "a longer one too");
+}
+
+#[tokio::test]
 async fn rules_that_are_wrong_are_an_error_with_their_place() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     std::fs::write(directory.path().join("api.yaml"), "domain: api\ndescriptorz: []\n").expect("the directory is ours");
@@ -51,13 +63,4 @@ async fn rules_that_are_wrong_are_an_error_with_their_place() {
     let settings = Settings::resolve(&Flags { rules, ..Flags::default() }).expect("good settings");
     let Err(error) = Embedded::open(&settings).await else { panic!("it was taken") };
     assert!(format!("{error:#}").contains("api.yaml"), "{error:#}");
-}
-
-#[test]
-fn ids_of_overrides_tell_users_apart() {
-    assert_eq!(override_id("alice@example.com"), "user:alice@example.com");
-    assert_eq!(
-        [override_id("a b"), override_id("a~20b"), override_id("é")],
-        ["user:a~20b", "user:a~7e20b", "user:~c3~a9"]
-    );
 }

@@ -23,6 +23,13 @@ fn node(tollgate: &Tollgate, options: Value, script: &str) -> Value {
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
+/// The id under which the client keeps a user's own limit.
+pub(crate) fn override_id(tollgate: &Tollgate, user: &str) -> String {
+    let script = format!("out.push((await tollgate.configureUserLimit({user:?}, 5, 60)).id);");
+    let options = json!({"domain": "api", "token": "secret", "timeoutMs": 30_000});
+    node(tollgate, options, &script)[0].as_str().expect("an id").to_owned()
+}
+
 #[tokio::test]
 async fn the_client_checks_in_every_form() {
     let rules = RulesDir::with("api.yaml", RULES);
