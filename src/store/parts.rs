@@ -9,8 +9,11 @@ use tokio::time::Instant;
 use super::{Ask, Role};
 use crate::{
     algorithm::charged_at,
-    limit::{COUNTERS_MAX, Reading, UnixMicros},
+    limit::{Algorithm, COUNTERS_MAX, Limit, Reading, SUB_WINDOWS_DEFAULT, UnixMicros},
 };
+
+#[cfg(test)]
+mod tests;
 
 /// A refund may arrive after the answer has left; without it the counters would stay too high for a window.
 pub(super) const REFUND_PATIENCE: Duration = Duration::from_millis(250);
@@ -37,7 +40,27 @@ impl Phase {
     }
 }
 
-/// What one script decides: asks of one phase in one place, at most [`COUNTERS_MAX`].
+/// What a counter of such a limit takes of Redis at most, about, by which scripts are bounded: 1 is up to some 10 µs. Of a
+/// sliding window that is what one of 32 sub-windows takes where it refuses. A log takes as much whatever its length, but is
+/// read and written in several calls.
+pub(super) fn weight(limit: &Limit) -> usize {
+    match limit.algorithm {
+        Algorithm::SlidingLog => LOG_WEIGHT,
+        Algorithm::SlidingWindow if limit.sub_windows > SUB_WINDOWS_DEFAULT => 2,
+        _ => 1,
+    }
+}
+
+/// The heaviest there is.
+const LOG_WEIGHT: usize = 4;
+
+/// Whether a request takes more of Redis than one script may: some 2 ms.
+pub(super) fn outgrows_script(asks: &[Ask<'_>]) -> bool {
+    // Most requests have a few counters, whatever these weigh.
+    asks.len() > COUNTERS_MAX / LOG_WEIGHT && asks.iter().map(|ask| weight(&ask.limit)).sum::<usize>() > COUNTERS_MAX
+}
+
+/// What one script decides: asks of one phase in one place, which weigh at most [`COUNTERS_MAX`] together.
 #[derive(Debug)]
 pub(super) struct Part<P> {
     pub phase: Phase,
@@ -51,12 +74,22 @@ pub(super) fn parts<P: Copy + Ord>(asks: &[Ask<'_>], place: impl Fn(usize) -> P,
     let mut placed: SmallVec<[(Phase, P, usize); 8]> =
         asks.iter().enumerate().map(|(nth, ask)| (Phase::of(ask), place(nth), nth)).collect();
     placed.sort_unstable();
-    let same_part = placed.chunk_by(|one, other| !one_by_one && (one.0, one.1) == (other.0, other.1));
-    let parts = same_part.flat_map(|part| part.chunks(COUNTERS_MAX)).map(|part| {
-        let (phase, place, _) = part[0];
-        Part { phase, place, asks: part.iter().map(|(.., nth)| *nth).collect() }
-    });
-    parts.collect()
+    let mut parts: Vec<Part<P>> = Vec::new();
+    let mut left = 0;
+    for (phase, place, nth) in placed {
+        let weight = weight(&asks[nth].limit);
+        match parts.last_mut() {
+            Some(last) if !one_by_one && (last.phase, last.place) == (phase, place) && weight <= left => {
+                last.asks.push(nth);
+                left -= weight;
+            }
+            _ => {
+                parts.push(Part { phase, place, asks: SmallVec::from_slice(&[nth]) });
+                left = COUNTERS_MAX - weight;
+            }
+        }
+    }
+    parts
 }
 
 /// What an ask charged, since when by the clock here and as of when by that of its Redis.

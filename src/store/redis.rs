@@ -59,8 +59,9 @@ pub use self::side::{Heard, Side};
 use self::spread::Question;
 pub use self::tally::{Count, Mismatch, Tally};
 use super::owed::Owed;
+use super::parts::outgrows_script;
 use super::{Ask, Deadline, Gate, Readings, StoreError, key};
-use crate::limit::{COUNTERS_MAX, Reading, UnixMicros};
+use crate::limit::{Reading, UnixMicros};
 
 /// A handle, cheap to clone. Each core starts its own and uses that, so that no connection is shared between cores;
 /// other tasks may use any of them.
@@ -162,7 +163,7 @@ impl Redis {
         }
         let bucket = |ask: &Ask<'_>| key::bucket(&ask.key, self.inner.settings.buckets);
         let decided = match &self.inner.route {
-            Route::One { .. } if asks.len() > COUNTERS_MAX => {
+            Route::One { .. } if outgrows_script(asks) => {
                 Box::pin(self.inner.ask_in_parts(asks, (gate, now), deadline.at)).await
             }
             Route::One { lane, .. } => self.inner.ask(lane, asks, (gate, now), bucket, deadline).await,
@@ -315,7 +316,7 @@ impl Inner {
         let settings = &self.settings;
         let buckets: SmallVec<[u32; 4]> = asks.iter().map(|ask| key::bucket(&ask.key, settings.buckets)).collect();
         let question = &Question { redis: self, asks, buckets: &buckets, gate, now, deadline: deadline.at };
-        if asks.len() > COUNTERS_MAX || buckets.iter().any(|bucket| *bucket != buckets[0]) {
+        if outgrows_script(asks) || buckets.iter().any(|bucket| *bucket != buckets[0]) {
             return spread::decide(question, false).await;
         }
         match self.ask(cluster.lane(buckets[0]), asks, (gate, now), |_| buckets[0], deadline).await {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::limit::{Algorithm, Cost, HITS_MAX, Limit, Micros, Reading, SUB_WINDOWS_DEFAULT, UnixMicros};
-use crate::store::{Ask, Gate, Readings, Role, key};
+use crate::limit::{Algorithm, Cost, HITS_MAX, Limit, Micros, Reading, UnixMicros};
+use crate::store::{Ask, Gate, Readings, Role, key, parts::weight};
 
 /// Bits of its gate, as the script knows them.
 pub(super) const QUOTA_OPEN: u8 = 1;
@@ -156,16 +156,13 @@ impl Request {
 }
 
 impl Term {
-    /// What it takes of Redis at most, about, by which scripts are bounded: 1 is up to some 10 µs. Of a sliding window that
-    /// is what one of 32 sub-windows takes where it refuses. A log takes as much whatever its length, but is read and written
-    /// in several calls; only a charge that is taken back from it has the sums of all newer entries written again.
+    /// [`weight`] of its limit; but a charge that is taken back from a log has the sums of all newer entries written again.
     fn weight(&self) -> usize {
-        match self.limit.algorithm {
-            Algorithm::SlidingLog if self.charged.0 > 0 => 4 + self.limit.requests as usize / 100,
-            Algorithm::SlidingLog => 4,
-            Algorithm::SlidingWindow if self.limit.sub_windows > SUB_WINDOWS_DEFAULT => 2,
-            _ => 1,
-        }
+        let rewritten = match self.limit.algorithm {
+            Algorithm::SlidingLog if self.charged.0 > 0 => self.limit.requests as usize / 100,
+            _ => 0,
+        };
+        weight(&self.limit) + rewritten
     }
 
     /// Counters of logs are read and written piece by piece.
