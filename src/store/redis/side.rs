@@ -22,6 +22,7 @@ use super::connection::Connection;
 use super::dial::{self, Target, failed};
 use super::faults::{self, Extent};
 use super::refused;
+use super::routing::{self, SEVERAL};
 use super::settings::{Address, RedisSettings, Topology};
 use crate::store::StoreError;
 
@@ -230,6 +231,15 @@ impl Inner {
     ) -> RedisResult<(Connection, mpsc::UnboundedReceiver<PushInfo>)> {
         let (pushed, pushes) = mpsc::unbounded_channel();
         let mut connection = dial::dial(target, &self.settings, pushed).await?;
+        if self.nodes.is_none() {
+            match routing::is_one(&mut connection, &self.settings.key_prefix).await {
+                // What is kept here lies under several keys.
+                Ok(Some(false)) => return Err(failed(SEVERAL.to_owned())),
+                Err(error) if error.code().is_none() => return Err(error),
+                // Of a node that is of no use to anybody, whoever asks is told so.
+                Ok(_) | Err(_) => {}
+            }
+        }
         if let Some(channel) = channel
             && let Err(error) = connection.listen(channel).await
         {
