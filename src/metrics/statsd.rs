@@ -59,7 +59,7 @@ impl Dialect {
     /// `times` is how often the value occurred.
     fn line(&self, name: &str, value: &str, kind: &str, times: u64) -> String {
         let mut line = String::new();
-        let sampled = if times > 1 { format!("|@{:.9}", 1.0 / times as f64) } else { String::new() };
+        let sampled = if times > 1 { format!("|@{}", rate(times)) } else { String::new() };
         match self {
             Dialect::StatsD { tags } => {
                 line.push_str(name);
@@ -82,6 +82,23 @@ impl Dialect {
         }
         line.push('\n');
         line
+    }
+}
+
+/// The rate at which something that occurred `times` was sampled, so that it is counted whole: statsd_exporter takes the
+/// whole part of `1/rate`, in double precision, and so must find at least `times` there.
+fn rate(times: u64) -> String {
+    // As many digits as keep the whole part from being one more.
+    let digits = (2 * times.to_string().len() + 2).clamp(12, 36);
+    let scale = 10_u128.pow(digits as u32);
+    let mut rate = scale / u128::from(times);
+    loop {
+        let text = format!("0.{rate:0digits$}");
+        let counted = text.parse().map_or(times, |rate: f64| (1.0 / rate) as u64);
+        if counted >= times {
+            return text.trim_end_matches('0').to_owned();
+        }
+        rate -= 1;
     }
 }
 

@@ -31,10 +31,7 @@ fn response_times_are_a_line_for_each_bucket_sampled_by_its_requests() {
     let dialect = Dialect::StatsD { tags: Vec::new() };
     let lines = dialect.lines(&totals(&[], &[(3, 5), (9, 1), (21, 1)]), &totals(&[], &[(3, 1)]));
     let times = "ratelimit_server.ShouldRateLimit.response_time";
-    assert_eq!(
-        lines,
-        [format!("{times}:0.05|ms|@0.250000000\n"), format!("{times}:5|ms\n"), format!("{times}:10000|ms\n")]
-    );
+    assert_eq!(lines, [format!("{times}:0.05|ms|@0.25\n"), format!("{times}:5|ms\n"), format!("{times}:10000|ms\n")]);
 }
 
 #[test]
@@ -77,4 +74,16 @@ fn gauges_are_sent_each_time_also_where_they_stay() {
     let dialect = Dialect::StatsD { tags: Vec::new() };
     let now = Totals { gauges: [("a.open".to_owned(), 0)].into(), ..Totals::default() };
     assert_eq!(dialect.lines(&now, &now), ["a.open:0|g\n"]);
+}
+
+#[test]
+fn what_is_sampled_is_counted_whole_by_who_takes_the_whole_part() {
+    let large = [31_623, 65_537, 99_999, 1_000_003, 16_777_213, 999_999_937, 4_294_967_291];
+    for times in (2..=100_000).chain(large) {
+        let text = rate(times);
+        let number: f64 = text.parse().expect("a number");
+        // As statsd_exporter does, in Go: `int(1 / samplingFactor)`.
+        assert_eq!((1.0 / number) as u64, times, "{text}");
+    }
+    assert_eq!([2, 3, 6, 11].map(rate), ["0.5", "0.333333333333", "0.166666666666", "0.090909090909"]);
 }
