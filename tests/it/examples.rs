@@ -80,6 +80,18 @@ fn envoy_accepts_what_the_istio_filters_put_into_it() {
     assert_envoy_accepts(&config);
 }
 
+/// Istio's proxy is built of Envoys before 1.40, which don't know the field, and a filter with one that isn't known is
+/// refused whole: then nothing is limited.
+#[test]
+fn istio_is_not_given_what_only_newer_envoys_know() {
+    let text = std::fs::read_to_string(project("examples/istio/envoyfilter.yaml")).expect("the example is there");
+    assert!(!text.contains("enable_retry_after_header"), "{text}");
+    let objects = documents("examples/istio/tollgate.yaml");
+    let env = &object(&objects, "Deployment", "tollgate")["spec"]["template"]["spec"]["containers"][0]["env"];
+    let retry = env.as_sequence().expect("a list").iter().find(|one| one["name"] == "TOLLGATE_RETRY_AFTER_HEADER");
+    assert_eq!(retry.expect("Tollgate says it itself")["value"], "true");
+}
+
 #[test]
 fn the_istio_filters_send_what_the_envoy_example_sends() {
     let filters = documents("examples/istio/envoyfilter.yaml");
