@@ -224,6 +224,9 @@ impl Limiter {
             }
             if self.metrics.reference.near_ratio().is_some() {
                 self.count_hits(request, plan, &snapshot.meters, |_, hits| (0, Tally::failed(hits)));
+                if self.store.is_remote() && self.metrics.reference.has_local_cache() {
+                    self.count_lookups(plan, |_| false);
+                }
             }
         })
     }
@@ -274,11 +277,18 @@ impl Limiter {
         }
         self.count(request, plan, readings, meters);
         if let Some(near_ratio) = self.metrics.reference.near_ratio() {
+            let has_local_cache = self.store.is_remote() && self.metrics.reference.has_local_cache();
+            let is_remembered = readings.remembered && has_local_cache;
+            if has_local_cache {
+                let is_found =
+                    |asks: &Range<usize>| is_remembered && readings[asks.clone()].iter().any(|of| !of.admitted);
+                self.count_lookups(plan, is_found);
+            }
             self.count_hits(request, plan, meters, |asks, hits| {
                 let told = judge::told(&plan.asks[asks.clone()], &readings[asks.clone()]);
                 let (ask, reading) = (&plan.asks[asks.start + told], readings[asks.start + told]);
                 match policies.is_empty() {
-                    true if readings.remembered => (told, Tally::of(ask, reading, hits, near_ratio).remembered()),
+                    true if is_remembered => (told, Tally::of(ask, reading, hits, near_ratio).remembered()),
                     true => (told, Tally::of(ask, reading, hits, near_ratio)),
                     false => (told, Tally::unread(ask, reading, hits)),
                 }
@@ -344,6 +354,18 @@ impl Limiter {
                 Planned::Free | Planned::Unlimited(_) => {}
             }
         }
+    }
+
+    /// Counts a look-up in the reference's local cache for each descriptor that met a limit, whatever became of it.
+    fn count_lookups(&self, plan: &Plan<'_>, is_found: impl Fn(&Range<usize>) -> bool) {
+        let (mut lookups, mut hits) = (0, 0);
+        for planned in &plan.descriptors {
+            if let Planned::Ruled { asks, .. } | Planned::Requested { asks, .. } = planned {
+                lookups += 1;
+                hits += u64::from(is_found(asks));
+            }
+        }
+        self.metrics.reference.looked_up(lookups, hits);
     }
 
     /// Counts hits as the reference does, whose rules have one limit: of several, the one that the status tells of.

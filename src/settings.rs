@@ -170,6 +170,7 @@ impl Settings {
         let mut settings = Settings::resolve_with(flags, read);
         variables::notices(environment, read);
         read.idle.extend(flags.secrets_in_arguments.iter().cloned());
+        settings.stats.local_cache = stats::local_cache(flags, environment);
         settings.stats.mogrifiers = stats::mogrifiers(flags, environment, read);
         settings.traces = tracing::traces(flags, environment, read);
         settings
@@ -295,6 +296,7 @@ fn decisions(flags: &Flags, read: &mut Reader) -> DecisionSettings {
     const COMPAT: &[(&str, Manner)] =
         &[("envoyproxy", (Algorithm::FixedWindow, CountDenied::Always, FailurePolicy::Error))];
     let (manner, when, policy) = read.or("TOLLGATE_COMPAT", &flags.compat, OURS, parse::word(COMPAT));
+    let when = if stops_at_the_limit(flags, read) { CountDenied::Never } else { when };
     DecisionSettings {
         algorithm: read.or("TOLLGATE_ALGORITHM", &flags.algorithm, manner, algorithm),
         count_denied: read.or("TOLLGATE_COUNT_DENIED", &flags.count_denied, when, |text| match parse::boolean(text) {
@@ -315,6 +317,24 @@ fn decisions(flags: &Flags, read: &mut Reader) -> DecisionSettings {
             parse::duration,
         ),
     }
+}
+
+/// Whether the reference would count no denied hits: it does only where it was asked not to.
+fn stops_at_the_limit(flags: &Flags, read: &mut Reader) -> bool {
+    const SWITCH: &str = "STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT";
+    let given = &flags.stop_cache_key_increment_when_overlimit;
+    let is_on = read.or(SWITCH, given, false, parse::boolean);
+    let why = match (set(&flags.compat), set(&flags.count_denied)) {
+        (Some(_), None) => return is_on,
+        (_, Some(when)) => format!("TOLLGATE_COUNT_DENIED is {when}"),
+        (None, None) => "without TOLLGATE_COMPAT it is always so, and atomic: a denied request charges none of its \
+            limits, except those that count denied hits (TOLLGATE_COUNT_DENIED)"
+            .to_owned(),
+    };
+    if set(given).is_some() {
+        read.idle.push(partners::idle(&[SWITCH.to_owned()], &why));
+    }
+    false
 }
 
 fn listeners(flags: &Flags, read: &mut Reader) -> ListenerSettings {

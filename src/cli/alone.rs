@@ -33,6 +33,9 @@ pub(super) struct DecisionArgs {
     /// Do refused hits consume the limit: auto (where Envoy reports them afterwards), reported, true, false [default: auto]
     #[arg(long, value_name = "WHEN", env = "TOLLGATE_COUNT_DENIED")]
     count_denied: Option<String>,
+    /// With compat: denied hits don't count [default: false]
+    #[arg(long, value_name = "BOOL", env = "STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT")]
+    stop_cache_key_increment_when_overlimit: Option<String>,
     /// Answer OK to every request, and count and report as if not [default: false]
     #[arg(long, value_name = "BOOL", env = "SHADOW_MODE")]
     shadow_mode: Option<String>,
@@ -48,6 +51,7 @@ impl DecisionArgs {
             compat: self.compat.clone(),
             algorithm: self.algorithm.clone(),
             count_denied: self.count_denied.clone(),
+            stop_cache_key_increment_when_overlimit: self.stop_cache_key_increment_when_overlimit.clone(),
             shadow_mode: self.shadow_mode.clone(),
             quota_mode: self.quota_mode.clone(),
             ..Flags::default()

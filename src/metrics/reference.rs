@@ -32,6 +32,8 @@ pub struct ReferenceSettings {
     pub near_limit_ratio: f32,
     /// Series whose names carry values of requests; the rest is `other`.
     pub series_max: usize,
+    /// Look-ups of remembered denials are counted as those of the reference's local cache.
+    pub local_cache: bool,
     /// The page's response times are in milliseconds (PROMETHEUS_RESPONSE_TIME_AS_MILLISECONDS).
     pub response_time_in_ms: bool,
 }
@@ -43,6 +45,7 @@ impl Default for ReferenceSettings {
             on_page: false,
             near_limit_ratio: 0.8,
             series_max: 100_000,
+            local_cache: true,
             response_time_in_ms: false,
         }
     }
@@ -65,6 +68,9 @@ pub struct Reference {
     pub(super) loads: AtomicU64,
     pub(super) load_errors: AtomicU64,
     pub(super) shadowed: AtomicU64,
+    /// Descriptors that met a limit which may be in the reference's local cache, and those of them that it would have had.
+    lookups: AtomicU64,
+    local_hits: AtomicU64,
     /// Calls of gRPC health's `Check`.
     pub(super) checks: Latency,
 }
@@ -81,6 +87,8 @@ impl Reference {
             loads: AtomicU64::new(0),
             load_errors: AtomicU64::new(0),
             shadowed: AtomicU64::new(0),
+            lookups: AtomicU64::new(0),
+            local_hits: AtomicU64::new(0),
             checks: Latency::new(),
         }
     }
@@ -112,6 +120,26 @@ impl Reference {
     /// Hits by a limit of a caller's own: of all values together, as anybody may bring one.
     pub(crate) fn own(&self, domain: &str, entries: &[Entry<'_>], tally: Tally) {
         self.named.add(domain, named::key_of_own(domain, entries), tally);
+    }
+
+    /// Whether somebody reads how often denials were looked for in memory.
+    pub(crate) fn has_local_cache(&self) -> bool {
+        self.settings.is_on && self.settings.local_cache
+    }
+
+    /// A denial was looked for in memory for each of `lookups` descriptors, and found for `hits` of them.
+    pub(crate) fn looked_up(&self, lookups: u64, hits: u64) {
+        self.lookups.fetch_add(lookups, Relaxed);
+        if hits > 0 {
+            self.local_hits.fetch_add(hits, Relaxed);
+        }
+    }
+
+    /// Look-ups and hits, where somebody reads them.
+    pub(super) fn local_cache(&self) -> Option<(u64, u64)> {
+        // Hits first: those of a request are counted after its look-ups.
+        let hits = self.local_hits.load(Relaxed);
+        self.has_local_cache().then(|| (self.lookups.load(Relaxed).max(hits), hits))
     }
 
     /// Somebody asked for health over gRPC.

@@ -50,7 +50,7 @@ impl Metrics {
         for (name, help, count) in ones {
             one(out, name, help, count.load(Relaxed));
         }
-        for Number { name, is_gauge, value } in stores::reference(&self.stores.lock()) {
+        for Number { name, is_gauge, value } in stores::reference(&self.stores.lock(), self.reference.local_cache()) {
             let name = metric_name(&name);
             let kind = if is_gauge { "gauge" } else { "counter" };
             head(out, &name, kind, "As envoyproxy/ratelimit counts its pools and its local cache.");

@@ -18,7 +18,8 @@ pub(super) struct Number {
 }
 
 /// What the reference counts of its pools and of its local cache, as far as there is the like here.
-pub(super) fn reference(stores: &[Store]) -> Vec<Number> {
+/// `local_cache` is how often denials were looked for in memory and found there, where that is counted.
+pub(super) fn reference(stores: &[Store], local_cache: Option<(u64, u64)>) -> Vec<Number> {
     let (mut main, mut per_second) = (Vec::new(), Vec::new());
     for store in stores {
         match store {
@@ -43,12 +44,10 @@ pub(super) fn reference(stores: &[Store]) -> Vec<Number> {
         put(format!("ratelimit.{pool}.cx_local_close"), false, made.saturating_sub(active));
     }
     let all: Vec<&Redis> = main.into_iter().chain(per_second).collect();
-    if !all.is_empty() {
-        let hits: u64 = all.iter().map(|redis| redis.tally().denied_again.get()).sum();
-        let misses: u64 = all.iter().map(|redis| redis.tally().requests.get()).sum();
+    if let Some((lookups, hits)) = local_cache.filter(|_| !all.is_empty()) {
         let entries = all.iter().map(|redis| redis.denials()).sum();
         for (name, value) in
-            [("hitCount", hits), ("missCount", misses), ("lookupCount", hits + misses), ("entryCount", entries)]
+            [("hitCount", hits), ("missCount", lookups - hits), ("lookupCount", lookups), ("entryCount", entries)]
         {
             put(format!("ratelimit.localcache.{name}"), true, value);
         }

@@ -59,7 +59,7 @@ impl Metrics {
         add("ratelimit_server.ShouldRateLimit.total_requests".to_owned(), response_times.buckets.iter().sum());
         add("ratelimit_server.Check.total_requests".to_owned(), checks.buckets.iter().sum());
         let mut gauges = BTreeMap::new();
-        for Number { name, is_gauge, value } in stores::reference(&self.stores.lock()) {
+        for Number { name, is_gauge, value } in stores::reference(&self.stores.lock(), self.reference.local_cache()) {
             match is_gauge {
                 true => drop(gauges.insert(name, value)),
                 false => add(name, value),

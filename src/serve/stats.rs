@@ -22,6 +22,7 @@ pub(super) fn reference(settings: &StatsSettings) -> ReferenceSettings {
         on_page: settings.on_page,
         near_limit_ratio: settings.near_limit_ratio,
         series_max: settings.series_max,
+        local_cache: settings.local_cache,
         response_time_in_ms: settings.response_time_in_ms,
     }
 }

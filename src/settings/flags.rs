@@ -118,6 +118,9 @@ pub struct Flags {
     /// Do refused hits consume the limit: auto (where Envoy reports them afterwards), reported, true, false [default: auto]
     #[arg(long, value_name = "WHEN", env = "TOLLGATE_COUNT_DENIED", help_heading = "Decisions")]
     pub count_denied: Option<String>,
+    /// With TOLLGATE_COMPAT: denied hits don't count, as if count-denied were false [default: false]
+    #[arg(long, value_name = "BOOL", env = "STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT", help_heading = "Decisions")]
+    pub stop_cache_key_increment_when_overlimit: Option<String>,
     /// What is answered when the store fails and the rule doesn't say: open, closed, local, error [default: local]
     #[arg(long, value_name = "POLICY", env = "TOLLGATE_ON_STORE_FAILURE", help_heading = "Decisions")]
     pub on_store_failure: Option<String>,

@@ -63,6 +63,8 @@ pub struct StatsSettings {
     pub series_max: usize,
     pub mapper: Option<PathBuf>,
     pub response_time_in_ms: bool,
+    /// The reference's local cache is counted: with TOLLGATE_COMPAT only where it would have one.
+    pub local_cache: bool,
     pub statsd: bool,
     pub dog_statsd: bool,
     pub host: String,
@@ -105,6 +107,7 @@ pub(super) fn stats(flags: &Flags, read: &mut Reader) -> StatsSettings {
             false,
             parse::boolean,
         ),
+        local_cache: true,
         statsd: read.or("USE_STATSD", &stats.use_statsd, false, parse::boolean) && !disabled,
         dog_statsd: read.or("USE_DOG_STATSD", &stats.use_dog_statsd, false, parse::boolean) && !disabled,
         host: set(&stats.statsd_host).unwrap_or("localhost").to_string(),
@@ -114,6 +117,12 @@ pub(super) fn stats(flags: &Flags, read: &mut Reader) -> StatsSettings {
         tags,
         mogrifiers: Vec::new(),
     }
+}
+
+/// Whether the reference would have a local cache with these settings; all others than its own do.
+pub(super) fn local_cache(flags: &Flags, environment: &Environment) -> bool {
+    let bytes = environment.get("LOCAL_CACHE_SIZE_IN_BYTES").and_then(|text| parse::int(text).ok());
+    set(&flags.compat).is_none() || bytes.is_some_and(|bytes| bytes != 0)
 }
 
 /// What is only for metrics that are sent needs a server that they are sent to.

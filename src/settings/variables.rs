@@ -50,6 +50,8 @@ pub enum Fate {
     Honoured,
     /// Accepted so that an environment can be brought along; the sentence says what does its work, and why.
     Replaced(Kind, &'static str),
+    /// A switch that may only be off, for what it turns on isn't there: true is an error with this sentence.
+    Refused(&'static str),
 }
 
 /// What the reference reads the value as: a wrong one is an error even where nothing is done with it.
@@ -84,6 +86,11 @@ pub(super) fn notices(environment: &Environment, read: &mut Reader) {
                 Ok(()) => read.idle.push(format!("{name} does nothing here: {sentence}")),
                 Err(what) => read.refuse(name, value, &what),
             },
+            Some(Fate::Refused(sentence)) => match parse::boolean(value) {
+                Ok(true) => read.refuse(name, value, sentence),
+                Ok(false) => {}
+                Err(what) => read.refuse(name, value, &what),
+            },
             Some(Fate::Honoured) => {}
             None => read.idle.extend(unknown::line(name, value)),
         }
@@ -114,6 +121,8 @@ const PARALLEL: &str = "the nodes of a cluster are asked at the same time where 
     and one after the other within a request, so that it is all or nothing";
 const STARTUP: &str = "start-up does not wait for Redis: it is tried again every 100 ms, \
     or up to 0.7 s where it refuses the connection, and TOLLGATE_ON_STORE_FAILURE answers until it is there";
+const MONTHS: &str = "there are no windows of calendar months yet, a month is 30 days; leave it out or say false, and \
+    write such limits as `unit: month` or `window: 30d`";
 const MEMCACHE: &str = "there is no memcache store, because memcache can't count a sliding window atomically; \
     use BACKEND_TYPE=redis or memory";
 const OTEL: &str =
@@ -189,16 +198,12 @@ pub const VARIABLES: &[Variable] = &[
     replaced(
         "LOCAL_CACHE_SIZE_IN_BYTES",
         Kind::Int,
-        "repeated denials are remembered for up to a second, unless denied hits count; `TOLLGATE_DENIALS_MAX_BYTES` bounds that, and a raised limit acts at once",
+        "repeated denials are remembered for up to a second, unless denied hits count; `TOLLGATE_DENIALS_MAX_BYTES` bounds that, and a raised limit acts at once; with TOLLGATE_COMPAT it says whether ratelimit.localcache.* is counted",
     ),
     honoured("NEAR_LIMIT_RATIO"),
     honoured("CACHE_KEY_PREFIX"),
     honoured("BACKEND_TYPE"),
-    replaced(
-        "STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT",
-        Kind::Bool,
-        "it is always so, and atomic: a denied request charges none of its limits, except those that count denied hits (TOLLGATE_COUNT_DENIED)",
-    ),
+    honoured("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT"),
     honoured("LIMIT_RESPONSE_HEADERS_ENABLED"),
     honoured("LIMIT_LIMIT_HEADER"),
     honoured("LIMIT_REMAINING_HEADER"),
@@ -248,6 +253,12 @@ pub const VARIABLES: &[Variable] = &[
     replaced("MEMCACHE_TLS_CLIENT_KEY", Kind::Text, MEMCACHE),
     replaced("MEMCACHE_TLS_CACERT", Kind::Text, MEMCACHE),
     replaced("MEMCACHE_TLS_SKIP_HOSTNAME_VERIFICATION", Kind::Bool, MEMCACHE),
+    replaced(
+        "REDIS_CLOSE_CONNECTION_ON_READONLY_ERROR",
+        Kind::Bool,
+        "it is always so: after READONLY the connection is made anew until it leads to a node that takes writes",
+    ),
+    Variable { name: "USE_CALENDAR_MONTH_RATE_LIMIT", fate: Fate::Refused(MONTHS) },
     honoured("SHADOW_MODE"),
     honoured("QUOTA_MODE"),
     honoured("RESPONSE_DYNAMIC_METADATA"),

@@ -2,9 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, rate_limit_response::Code};
 use tollgate::settings::{Fate, VARIABLES};
 
-use crate::harness::{Process, RulesDir, Tollgate, run_to_end};
+use crate::{
+    harness::{Process, REDIS_CONNECTIONS, RulesDir, Tollgate, descriptor, request, run_to_end},
+    redis_server::RedisServer,
+};
 
 /// Variable, fate and remark of each row of the page's table.
 fn rows() -> Vec<[&'static str; 3]> {
@@ -29,16 +33,17 @@ fn the_table_has_each_variable_once_with_the_programs_own_words() {
         match known[name] {
             Fate::Honoured => assert_eq!(fate, "honoured", "{name}"),
             Fate::Replaced(_, sentence) => assert_eq!([fate, remark], ["does nothing", sentence], "{name}"),
+            Fate::Refused(sentence) => assert_eq!([fate, remark], ["refused", sentence], "{name}"),
         }
     }
 }
 
-/// The 114 of the reference's settings, and those that its libraries, its documentation and Envoy Gateway add (30 of them
+/// The 114 of the reference's settings, two that were merged there since, and those that its libraries, its documentation and Envoy Gateway add (30 of them
 /// OpenTelemetry's, with one for all others of its): a row that
 /// is lost would be a variable that is silently ignored.
 #[test]
 fn no_variable_of_the_reference_is_missing() {
-    assert_eq!(VARIABLES.len(), 153);
+    assert_eq!(VARIABLES.len(), 155);
 }
 
 #[test]
@@ -106,4 +111,63 @@ async fn log_levels_are_spelled_as_there() {
     for level in ["INFO", "debug", "trace"] {
         Tollgate::start_with(rules.path(), &[("LOG_LEVEL", level)]).await;
     }
+}
+
+/// What is answered to costs of 2, 2 and 1 of a limit of 3: the second is denied.
+async fn costs_of_two_two_and_one(env: &[(&str, &str)]) -> ([bool; 3], String) {
+    let rules = RulesDir::with(
+        "api.yaml",
+        "domain: api\ndescriptors: [{key: user, rate_limit: {requests_per_unit: 3, unit: year}}]\n",
+    );
+    let tollgate = Tollgate::start_with(rules.path(), &[&[("TOLLGATE_COMPAT", "envoyproxy")], env].concat()).await;
+    if env.iter().any(|(name, _)| *name == "REDIS_URL") {
+        tollgate.redis_connections_are(REDIS_CONNECTIONS).await;
+    }
+    let client = tollgate.client();
+    let mut admitted = [false; 3];
+    for (hits, admitted) in [2, 2, 1].into_iter().zip(&mut admitted) {
+        let request = RateLimitRequest { hits_addend: hits, ..request("api", vec![descriptor(&[("user", "a")])]) };
+        *admitted = client.ask(request).await.expect("an answer").overall_code() == Code::Ok;
+    }
+    (admitted, tollgate.process.log())
+}
+
+#[tokio::test]
+async fn denied_hits_count_with_compat_unless_the_reference_was_told_to_stop() {
+    const STOP: &str = "STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT";
+    let redis = RedisServer::start();
+    let url = redis.address();
+    for store in [&[][..], &[("REDIS_URL", &*url), ("CACHE_KEY_PREFIX", "a")]] {
+        let (counted, _) = costs_of_two_two_and_one(store).await;
+        assert_eq!(counted, [true, false, false], "{store:?}");
+    }
+    for store in [&[][..], &[("REDIS_URL", &*url), ("CACHE_KEY_PREFIX", "b")]] {
+        let (free, log) = costs_of_two_two_and_one(&[store, &[(STOP, "true")]].concat()).await;
+        assert_eq!(free, [true, false, true], "{store:?}");
+        assert!(!log.contains(STOP), "it does what it says: {log}");
+    }
+    // What is said outright beats it, and the log says so.
+    let (counted, log) = costs_of_two_two_and_one(&[(STOP, "true"), ("TOLLGATE_COUNT_DENIED", "true")]).await;
+    assert_eq!(counted, [true, false, false]);
+    assert!(log.contains(&format!("{STOP} does nothing here: TOLLGATE_COUNT_DENIED is true")), "{log}");
+    let said = run_to_end(&["check", "--settings"], &[(STOP, "true")]).stdout;
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(said.contains(&format!("{STOP} does nothing here: without TOLLGATE_COMPAT it is always so")), "{said}");
+}
+
+#[test]
+fn months_of_the_calendar_were_ignored_silently() {
+    let check = |value| {
+        let output = run_to_end(&["check", "--settings"], &[("USE_CALENDAR_MONTH_RATE_LIMIT", value)]);
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (code, said) = check("true");
+    assert!(code == Some(1) && said.contains("no windows of calendar months yet"), "{said}");
+    assert_eq!(check("false"), (Some(0), "ok: settings\n".to_owned()));
+    let serve = run_to_end(&["serve"], &[("USE_CALENDAR_MONTH_RATE_LIMIT", "1"), ("TOLLGATE_RULES", "/nowhere")]);
+    let said = String::from_utf8_lossy(&serve.stderr).into_owned();
+    assert!(serve.status.code() == Some(1) && said.contains("calendar months") && !said.contains("/nowhere"), "{said}");
+    let readonly = run_to_end(&["check", "--settings"], &[("REDIS_CLOSE_CONNECTION_ON_READONLY_ERROR", "true")]);
+    let said = String::from_utf8_lossy(&readonly.stdout).into_owned();
+    assert!(said.contains("does nothing here: it is always so"), "{said}");
 }

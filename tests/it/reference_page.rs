@@ -93,3 +93,32 @@ async fn checks_of_health_over_grpc_are_calls_like_any_other() {
     let seconds = tollgate.metric("tollgate_decision_duration_seconds_sum").await;
     assert!((sum - seconds * 1e3).abs() < 1e-9, "{sum} ms are not {seconds} s");
 }
+
+#[tokio::test]
+async fn each_descriptor_with_a_limit_is_one_lookup_in_the_local_cache_if_there_is_one() {
+    let redis = RedisServer::start();
+    let rules = RulesDir::with("api.yaml", RULES);
+    let url = redis.address();
+    let compat = ("TOLLGATE_COMPAT", "envoyproxy");
+    let size = ("LOCAL_CACHE_SIZE_IN_BYTES", "1048576");
+    for (env, lookups) in [(&[][..], Some(6.0)), (&[compat, size], Some(6.0)), (&[compat], None)] {
+        let env =
+            [env, &[("REDIS_URL", &*url), ("USE_PROMETHEUS", "true"), ("TOLLGATE_COUNT_DENIED", "true")]].concat();
+        let tollgate = Tollgate::start_with(rules.path(), &env).await;
+        tollgate.redis_connections_are(REDIS_CONNECTIONS).await;
+        for _ in 0..3 {
+            let matched = [&[("user", "a")][..], &[("user", "b"), ("never", "x")]];
+            let unmatched = [&[("nobody", "a")][..], &[("user", "a"), ("else", "b")]];
+            let descriptors = matched.into_iter().chain(unmatched).map(descriptor).collect();
+            tollgate.client().ask(request("api.v1", descriptors)).await.expect("an answer");
+        }
+        match lookups {
+            Some(lookups) => {
+                assert_eq!(tollgate.metric("ratelimit_localcache_lookupCount").await, lookups, "{env:?}");
+                assert_eq!(tollgate.metric("ratelimit_localcache_missCount").await, lookups, "{env:?}");
+                assert_eq!(tollgate.metric("ratelimit_localcache_hitCount").await, 0.0, "{env:?}");
+            }
+            None => assert!(!tollgate.metrics().await.contains("ratelimit_localcache"), "{env:?}"),
+        }
+    }
+}

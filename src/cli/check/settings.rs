@@ -20,7 +20,7 @@ pub(in crate::cli) const NAME: &str = "check-settings";
         tollgate check --settings\n  \
         tollgate check --settings --redis-url redis:6379 --redis-tls true\n  \
         tollgate check --settings --format json | jq '.problems[].what'\n  \
-        docker run --rm --env-file limits.env IMAGE tollgate check --settings\n\n\
+        docker run --rm --env-file limits.env IMAGE check --settings\n\n\
         Exit code: 0 no mistakes (there may be warnings), 1 mistakes: `tollgate serve` would not start."
 )]
 pub(in crate::cli) struct SettingsArgs {

@@ -98,7 +98,7 @@ async fn what_a_field_takes_is_said_in_words_of_json() {
         (r#"{"user":"a","hits":-1.5}"#, format!("{u32}floating point `-1.5`")),
         (r#"{"user":"a","hits":4294967296}"#, format!("{u32}integer `4294967296`")),
         (r#"{"user":"a","domain":5}"#, "integer `5`, expected a string".to_owned()),
-        (r#"[1]"#, "an object".to_owned()),
+        (r#""x""#, "expected an object, not string \"x\"".to_owned()),
         (r#"{"descriptors":{}}"#, "expected a list, not an object".to_owned()),
     ];
     for (body, expected) in cases {
