@@ -36,6 +36,7 @@
 //! | [`settings`] | flags and environment, every mistake at once |
 //! | [`serve`] | the process: bind, threads, tasks, drain |
 //! | [`cli`] | the subcommands: printing and exit codes |
+//! | `state_dir` | the files of the state directory: written whole, and damage seen |
 //! | [`clock`] | the one place that reads clocks |
 //!
 //! # What is not there
@@ -65,6 +66,7 @@ pub mod rules;
 pub mod serve;
 pub mod service;
 pub mod settings;
+mod state_dir;
 pub mod store;
 mod tls;
 pub mod trace;

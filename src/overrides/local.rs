@@ -2,24 +2,26 @@
 //! the files are written and read back; what a record says is the business of `row`.
 //!
 //! The journal `overrides.ndjson` has a line for each write, the last of an id counts. It is appended to and synced before
-//! a write is answered, and written anew (temporary file, fsync, rename) once most of it is history. `audit.ndjson` has a
-//! line for each audit entry, likewise.
+//! a write is answered, and written anew as a whole once most of it is history. `audit.ndjson` has a line for each audit
+//! entry, likewise. Each line has a checksum.
 
 #[cfg(test)]
 mod tests;
 
 use std::{
     collections::VecDeque,
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 
 use super::audit::{self, AuditEntry};
-use crate::limit::UnixMicros;
+use crate::{
+    limit::UnixMicros,
+    state_dir::{self, at},
+};
 
 const OVERRIDES: &str = "overrides.ndjson";
 const AUDIT: &str = "audit.ndjson";
@@ -165,19 +167,23 @@ impl Journal {
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let (mut lines, mut damaged) = (Vec::new(), Vec::new());
         for (number, line) in (1..).zip(bytes.split_inclusive(|byte| *byte == b'\n')) {
-            match serde_json::from_slice::<T>(line) {
+            let Ok(object) = state_dir::unline(line) else {
+                damaged.push(number);
+                continue;
+            };
+            match serde_json::from_slice::<T>(&object) {
                 Ok(read) if line.ends_with(b"\n") => lines.push(read),
                 Err(error) if line.ends_with(b"\n") || !error.is_eof() => damaged.push(number),
                 // The last, cut off.
                 Ok(_) | Err(_) => {}
             }
         }
-        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
+        let file = state_dir::options(&path)?.create(true).append(true).open(&path);
         let file = file.map_err(|error| at(&path, error))?;
         let mut journal = Journal { path, file, bytes: whole as u64, lines: lines.len() };
         if let Some(first) = damaged.first() {
             let aside = journal.path.with_extension("ndjson.damaged");
-            fs::copy(&journal.path, &aside).map_err(|error| at(&aside, error))?;
+            state_dir::replace(&aside, |out| out.write_all(&bytes))?;
             tracing::error!(file = %journal.path.display(), lines = damaged.len(), first, copy = %aside.display(),
                 "lines can't be read and are left out; the file was copied aside as it was");
             journal.rewrite(lines.iter())?;
@@ -188,8 +194,7 @@ impl Journal {
     }
 
     fn append(&mut self, line: &impl Serialize) -> io::Result<()> {
-        let mut text = serde_json::to_string(line)?;
-        text.push('\n');
+        let text = state_dir::line(&serde_json::to_string(line)?);
         let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
         if let Err(error) = written {
             // Half a line would spoil the one after it.
@@ -202,32 +207,16 @@ impl Journal {
     }
 
     fn rewrite(&mut self, lines: impl Iterator<Item = impl Serialize>) -> io::Result<()> {
-        let temporary = self.path.with_extension("ndjson.new");
-        let failed = |error| at(&temporary, error);
-        match fs::remove_file(&temporary) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
-        }
-        let file = OpenOptions::new().create_new(true).append(true).mode(0o600).open(&temporary).map_err(failed)?;
-        let mut out = io::BufWriter::with_capacity(1 << 18, file);
-        let mut count = 0;
-        for line in lines {
-            serde_json::to_writer(&mut out, &line)?;
-            out.write_all(b"\n").map_err(failed)?;
-            count += 1;
-        }
-        let file = out.into_inner().map_err(|error| failed(error.into_error()))?;
-        file.sync_all().map_err(failed)?;
-        let bytes = file.metadata().map_err(failed)?.len();
-        fs::rename(&temporary, &self.path).map_err(failed)?;
-        if let Some(directory) = self.path.parent() {
-            File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
-        }
+        let (file, (bytes, count)) = state_dir::replace(&self.path, |out| {
+            let (mut bytes, mut count) = (0, 0);
+            for line in lines {
+                let text = state_dir::line(&serde_json::to_string(&line)?);
+                out.write_all(text.as_bytes())?;
+                (bytes, count) = (bytes + text.len() as u64, count + 1);
+            }
+            Ok((bytes, count))
+        })?;
         (self.file, self.bytes, self.lines) = (file, bytes, count);
         Ok(())
     }
-}
-
-fn at(path: &Path, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

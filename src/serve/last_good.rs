@@ -1,21 +1,30 @@
 //! The last rules that had no error, kept in the state directory: what a start goes on with when a domain is broken on
 //! disk by then. Holds the files as they were, so that they are checked again like any others.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::rules::{self, Defaults, Rules, Source, Sources};
+use crate::{
+    rules::{self, Defaults, Rules, Source, Sources},
+    state_dir,
+};
 
 const FILE: &str = "rules.json";
-const TEMPORARY: &str = "rules.json.new";
 
 #[derive(Clone)]
 pub(super) struct LastGood {
     directory: PathBuf,
+    /// The newest version that was saved. Held while one is, so that an older one is never written after it.
+    saved: Arc<Mutex<u64>>,
 }
 
 /// A file. Text, because what loads without an error is UTF-8.
@@ -30,11 +39,16 @@ struct Kept {
 
 impl LastGood {
     pub(super) fn new(directory: &Path) -> LastGood {
-        LastGood { directory: directory.to_owned() }
+        LastGood { directory: directory.to_owned(), saved: Arc::default() }
     }
 
-    /// Keeps the files of `rules`. Files that changed since they were loaded are left for the reload that is to come.
-    pub(super) fn save(&self, rules: &Rules, defaults: &Defaults) -> io::Result<()> {
+    /// Keeps the files of `rules`, unless a later version was kept. Files that changed since they were loaded are left for
+    /// the reload that is to come.
+    pub(super) fn save(&self, version: u64, rules: &Rules, defaults: &Defaults) -> io::Result<()> {
+        let mut saved = self.saved.lock();
+        if *saved > version {
+            return Ok(());
+        }
         let read = |path: &PathBuf| fs::read(path).map(|bytes| Source { path: path.clone(), bytes });
         let files = rules.files().map(read).collect::<io::Result<Vec<_>>>()?;
         let overrides = rules.override_files().map(read).collect::<io::Result<Vec<_>>>()?;
@@ -49,24 +63,27 @@ impl LastGood {
         let files = sources.files.into_iter().map(|source| kept(source, false));
         let files = files.chain(sources.overrides.into_iter().map(|source| kept(source, true)));
         let kept = files.collect::<io::Result<Vec<_>>>()?;
-        fs::create_dir_all(&self.directory)?;
-        let temporary = self.directory.join(TEMPORARY);
-        let out = fs::File::create(&temporary)?;
-        serde_json::to_writer(io::BufWriter::new(&out), &kept)?;
-        out.sync_all()?;
-        fs::rename(temporary, self.directory.join(FILE))
+        state_dir::make(&self.directory)?;
+        state_dir::replace_checked(&self.directory.join(FILE), &serde_json::to_vec(&kept)?)?;
+        *saved = version;
+        Ok(())
     }
 
-    /// What was kept, if anything was and it still loads.
-    pub(super) fn load(&self, defaults: &Defaults) -> Option<Rules> {
-        let bytes = fs::read(self.directory.join(FILE)).ok()?;
-        let kept: Vec<Kept> = serde_json::from_slice(&bytes).ok()?;
+    /// What was kept, if anything was; the error says why it can't be used.
+    pub(super) fn load(&self, defaults: &Defaults) -> io::Result<Option<Rules>> {
+        let path = self.directory.join(FILE);
+        let Some(bytes) = state_dir::read_checked(&path)? else { return Ok(None) };
+        let failed = |why: String| state_dir::at(&path, io::Error::other(why));
+        let kept: Vec<Kept> = serde_json::from_slice(&bytes).map_err(|error| failed(error.to_string()))?;
         let (overrides, files): (Vec<Kept>, Vec<Kept>) = kept.into_iter().partition(|kept| kept.overrides);
         let sources = |kept: Vec<Kept>| {
             kept.into_iter().map(|kept| Source { path: kept.path, bytes: kept.text.into_bytes() }).collect()
         };
         let sources = Sources { files: sources(files), overrides: sources(overrides), ..Sources::default() };
         let load = rules::load(&sources, defaults, None);
-        (!load.problems.has_errors()).then_some(load.rules)
+        match load.problems.errors().next() {
+            None => Ok(Some(load.rules)),
+            Some(problem) => Err(failed(format!("its rules have errors: {problem}"))),
+        }
     }
 }

@@ -142,8 +142,13 @@ fn first(sources: &Sources, defaults: &Defaults, last_good: Option<&LastGood>) -
         }
         return Ok(load);
     }
-    let Some(last) = last_good.and_then(|last_good| last_good.load(defaults)) else {
-        return Err(load.problems);
+    let last = match last_good.map(|last_good| last_good.load(defaults)) {
+        None | Some(Ok(None)) => return Err(load.problems),
+        Some(Ok(Some(last))) => last,
+        Some(Err(error)) => {
+            warn!(%error, "the last good rules of the state directory can't be used");
+            return Err(load.problems);
+        }
     };
     let load = rules::load(sources, defaults, Some(&last));
     for problem in &load.problems {
@@ -239,7 +244,7 @@ impl Publisher {
         let Some(last_good) = self.last_good.clone() else { return };
         let (snapshot, defaults) = (self.snapshot.load_full(), self.defaults);
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = last_good.save(&snapshot.rules, &defaults) {
+            if let Err(error) = last_good.save(snapshot.version, &snapshot.rules, &defaults) {
                 warn!(%error, "the rules can't be kept in the state directory");
             }
         });

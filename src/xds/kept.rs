@@ -2,15 +2,16 @@
 //! away. Holds the set as it came, so that it is checked again like any other.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
 use envoy_types::pb::envoy::service::discovery::v3::DiscoveryResponse;
 use prost::Message;
 
+use crate::state_dir;
+
 const FILE: &str = "control-plane.pb";
-const TEMPORARY: &str = "control-plane.pb.new";
 
 #[derive(Clone, Debug)]
 pub(super) struct Kept {
@@ -23,20 +24,15 @@ impl Kept {
     }
 
     pub(super) fn save(&self, set: &DiscoveryResponse) -> io::Result<()> {
-        fs::create_dir_all(&self.directory)?;
-        let temporary = self.directory.join(TEMPORARY);
-        let mut out = fs::File::create(&temporary)?;
-        io::Write::write_all(&mut out, &set.encode_to_vec())?;
-        out.sync_all()?;
-        fs::rename(temporary, self.directory.join(FILE))
+        state_dir::make(&self.directory)?;
+        state_dir::replace_checked(&self.directory.join(FILE), &set.encode_to_vec())
     }
 
     /// `None` where nothing was kept; an error where it can't be read.
     pub(super) fn load(&self) -> io::Result<Option<DiscoveryResponse>> {
-        match fs::read(self.directory.join(FILE)) {
-            Ok(bytes) => DiscoveryResponse::decode(&*bytes).map(Some).map_err(io::Error::other),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        let path = self.directory.join(FILE);
+        let Some(bytes) = state_dir::read_checked(&path)? else { return Ok(None) };
+        let set = DiscoveryResponse::decode(&*bytes);
+        set.map(Some).map_err(|error| state_dir::at(&path, io::Error::other(error)))
     }
 }

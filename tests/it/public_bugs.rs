@@ -7,5 +7,6 @@ mod long_logs;
 mod retries;
 mod rule_files;
 mod settings;
+mod state_files;
 mod unread_answers;
 mod values;

@@ -6,11 +6,10 @@
 //! hence its mode 0600.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    fs::{self, File, TryLockError},
     hash::Hasher,
-    io::{self, BufReader, BufWriter, Read, Write},
+    io::{self, BufReader, Read, Write},
     ops::Range,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -26,6 +25,7 @@ use super::{
 use crate::{
     algorithm::State,
     limit::{Algorithm, UnixMicros},
+    state_dir,
 };
 
 #[cfg(test)]
@@ -33,7 +33,6 @@ mod tests;
 
 const MAGIC: &[u8] = b"tollgate counters 1\n";
 const FILE: &str = "counters";
-const TEMPORARY: &str = "counters.new";
 const LOCK: &str = "lock";
 /// A state is longer only in a damaged file: the longest log has 10,001 entries of 11 bytes.
 const STATE_MAX: u32 = 1 << 20;
@@ -48,8 +47,8 @@ pub enum SnapshotError {
     #[error("{0}: another process counts in this directory")]
     InUse(PathBuf),
     /// Look at the directory: space, permissions.
-    #[error("{path}: {error}")]
-    Io { path: PathBuf, error: io::Error },
+    #[error(transparent)]
+    Io(#[from] io::Error),
 }
 
 /// A state directory, held by this process for as long as this lives.
@@ -77,17 +76,13 @@ struct Damage(&'static str);
 impl Snapshots {
     /// Takes the directory, and makes it if it isn't there.
     pub fn open(directory: &Path) -> Result<Snapshots, SnapshotError> {
-        let at = |path: &Path| {
-            let path = path.to_owned();
-            move |error| SnapshotError::Io { path, error }
-        };
-        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(at(directory))?;
+        state_dir::make(directory)?;
         let path = directory.join(LOCK);
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
-        let lock = lock.map_err(at(&path))?;
+        let lock = state_dir::options(&path)?.create(true).truncate(false).write(true).open(&path);
+        let lock = lock.map_err(|error| state_dir::at(&path, error))?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => SnapshotError::InUse(directory.to_owned()),
-            TryLockError::Error(error) => at(&path)(error),
+            TryLockError::Error(error) => state_dir::at(&path, error).into(),
         })?;
         Ok(Snapshots { directory: directory.to_owned(), _lock: lock })
     }
@@ -96,13 +91,13 @@ impl Snapshots {
     /// nothing of it is used: half of the counts would look like all of them.
     pub fn load(&self, settings: MemorySettings, now: UnixMicros) -> Result<(Memory, Loaded), SnapshotError> {
         let path = self.directory.join(FILE);
-        let failed = |error| SnapshotError::Io { path: path.clone(), error };
+        let failed = |error| state_dir::at(&path, error);
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Ok((Memory::new(settings), Loaded::default()));
             }
-            Err(error) => return Err(failed(error)),
+            Err(error) => return Err(failed(error).into()),
         };
         match read(file, settings, now).map_err(failed)? {
             Ok((memory, loaded)) => {
@@ -123,24 +118,9 @@ impl Snapshots {
     /// Writes all counters, and returns how many. Blocks for as long as the disk takes, but no request for longer than
     /// one shard's copy. A crash at any moment leaves the snapshot before, whole.
     pub fn save(&self, memory: &Memory) -> Result<u64, SnapshotError> {
-        let temporary = self.directory.join(TEMPORARY);
-        let written = self.write_and_rename(memory, &temporary);
-        written.map_err(|error| SnapshotError::Io { path: temporary, error })
-    }
-
-    fn write_and_rename(&self, memory: &Memory, temporary: &Path) -> io::Result<u64> {
-        // What a crash left there may have any mode, or be a link.
-        match fs::remove_file(temporary) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(temporary)?;
-        let mut out = Checked { inner: BufWriter::with_capacity(1 << 18, file), hasher: SipHasher13::new() };
-        let counters = write(memory, &mut out)?;
-        let file = out.inner.into_inner().map_err(|error| error.into_error())?;
-        file.sync_all()?;
-        fs::rename(temporary, self.directory.join(FILE))?;
-        File::open(&self.directory)?.sync_all()?;
+        let (_, counters) = state_dir::replace(&self.directory.join(FILE), |out| {
+            write(memory, &mut Checked { inner: out, hasher: SipHasher13::new() })
+        })?;
         Ok(counters)
     }
 
