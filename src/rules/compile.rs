@@ -26,13 +26,36 @@ const NESTING_MAX: usize = 32;
 /// Rules of all domains together.
 pub(super) const RULES_MAX: usize = 1_000_000;
 
+/// Bytes of the ids of all rules together, besides eight for each byte of their files: an id holds the keys and values
+/// of all levels above it, so that a long one with many rules below it would fill any memory.
+const ID_BYTES_MAX: usize = 16 << 20;
+
+/// How much there may still be of what files unfold to.
+#[derive(Clone, Copy)]
+pub(super) struct Room {
+    rules: usize,
+    id_bytes: usize,
+}
+
+impl Room {
+    /// For files of so many bytes.
+    pub(super) fn new(bytes: usize) -> Room {
+        Room { rules: RULES_MAX, id_bytes: ID_BYTES_MAX.saturating_add(bytes.saturating_mul(8)) }
+    }
+
+    /// What is left beside these rules.
+    pub(super) fn less(self, rules: &[Rule]) -> Room {
+        let id_bytes: usize = rules.iter().map(|rule| rule.id.len()).sum();
+        Room { rules: self.rules - rules.len(), id_bytes: self.id_bytes.saturating_sub(id_bytes) }
+    }
+}
+
 pub(super) struct Compiler<'c> {
     report: &'c mut Report,
     domain: &'c str,
     around: &'c Around,
     sources: &'c Sources,
-    /// How many rules there may be.
-    room: usize,
+    room: Room,
     rules: Vec<Rule>,
     tree: Tree,
     overrides: Builder,
@@ -61,7 +84,7 @@ impl<'c> Compiler<'c> {
         domain: &'c str,
         around: &'c Around,
         sources: &'c Sources,
-        room: usize,
+        room: Room,
     ) -> Compiler<'c> {
         Compiler {
             report,
@@ -103,8 +126,11 @@ impl<'c> Compiler<'c> {
             return;
         }
         for item in items.iter() {
-            if self.rules.len() == self.room {
+            if self.room.rules == 0 {
                 self.pen(file).error(item.at, format!("more than {RULES_MAX} rules"));
+                return;
+            }
+            if self.room.id_bytes == 0 {
                 return;
             }
             self.descriptor(file, item, parent);
@@ -124,9 +150,19 @@ impl<'c> Compiler<'c> {
         let detailed_metric = flag(&mut pen, "detailed_metric");
         let metadata = fields.get("metadata").and_then(|node| pen.metadata(node));
 
-        self.insert(file, fields.at, parent, &level);
         let path: Box<[Arc<Level>]> = parent.path.iter().chain([&level]).cloned().collect();
         let id: Arc<str> = name::rule_id(self.domain, &path).into();
+        let Some(id_bytes) = self.room.id_bytes.checked_sub(id.len()).filter(|left| *left > 0) else {
+            // Said once: there is no room for any further one.
+            self.room.id_bytes = 0;
+            let what = "the ids of all rules together are too long: each holds all keys and values above it";
+            self.pen(file).error(fields.at, what).hint("shorten the keys and values that have many rules below them");
+            return;
+        };
+        if !self.insert(file, fields.at, parent, &level) {
+            return;
+        }
+        self.room = Room { rules: self.room.rules - 1, id_bytes };
         let limit_id = |name: &str| if name.is_empty() { Arc::clone(&id) } else { name::limit_id(&id, name).into() };
         let limits = self.pen(file).limits(&forms, around, limit_id, policy);
         let (name, unlimited) = match forms.as_slice() {
@@ -239,13 +275,15 @@ impl<'c> Compiler<'c> {
         found
     }
 
-    fn insert(&mut self, file: &Arc<PathBuf>, at: Place, parent: Parent<'_>, level: &Level) {
+    /// Whether it is the first of its key and value there. What is below a second one isn't looked at: a list of aliases
+    /// may repeat one without an end.
+    fn insert(&mut self, file: &Arc<PathBuf>, at: Place, parent: Parent<'_>, level: &Level) -> bool {
         // A level without a key is refused already, and isn't a second one where another has none either.
         let before = match &*level.key {
             "" => self.tree.insert(parent.rule, &format!("\0{}", self.rules.len()), &level.value),
             key => self.tree.insert(parent.rule, key, &level.value),
         };
-        let Some(before) = before else { return };
+        let Some(before) = before else { return true };
         let value = level.value.text().map_or(" without a value".to_owned(), |value| format!(" with value `{value}`"));
         let before = &self.rules[before as usize];
         let place = match Arc::ptr_eq(&before.file, file) {
@@ -254,6 +292,7 @@ impl<'c> Compiler<'c> {
         };
         let what = format!("key `{}`{value} is here a second time: first in {place}", level.key);
         self.pen(file).error(at, what);
+        false
     }
 }
 

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     Defaults, Domain, DomainIndex, FileNames, Load, Rules, Source, Sources,
-    compile::{Compiled, Compiler, RULES_MAX},
+    compile::{Compiled, Compiler, Room},
     fields::{DEFAULTS, FILE, Pen},
     form::{Manner, Said},
     problem::Report,
@@ -29,6 +29,8 @@ struct Draft<'s> {
     descriptors: Option<Node<'s>>,
     overrides: Option<Node<'s>>,
     overrides_from: Option<Node<'s>>,
+    /// Of text, with aliases unfolded.
+    bytes_unfolded: u64,
     sound: bool,
 }
 
@@ -42,19 +44,22 @@ struct Group<'d, 's> {
 /// Checks and compiles a set of files. `last` is what is in force: domains with errors are taken from it.
 pub fn load(sources: &Sources, defaults: &Defaults, last: Option<&Rules>) -> Load {
     let mut report = Report::default();
-    let drafts: Vec<Draft<'_>> = sources.files.iter().map(|source| draft(source, sources.names, &mut report)).collect();
+    let mut drafts: Vec<Draft<'_>> =
+        sources.files.iter().map(|source| draft(source, sources.names, &mut report)).collect();
+    bound_aliases(&mut drafts, &mut report);
     for (path, why) in &sources.unreadable {
         report.error(path, Place::default(), source::unreadable(why));
     }
     warn_of_unread(sources, &mut report);
     let groups = group(&drafts, &sources.unreadable, last);
 
-    let (mut domains, mut kept, mut room) = (Vec::new(), Vec::new(), RULES_MAX);
+    let bytes: usize = sources.files.iter().map(|source| source.bytes.len()).sum();
+    let (mut domains, mut kept, mut room) = (Vec::new(), Vec::new(), Room::new(bytes));
     for (name, group) in groups {
         let domain = compile(&name, &group.drafts, sources, (defaults, room), &mut report);
         match domain.filter(|_| !group.broken) {
             Some(domain) => {
-                room -= domain.rules.len();
+                room = room.less(&domain.rules);
                 domains.push(Arc::new(domain));
             }
             None => {
@@ -67,6 +72,22 @@ pub fn load(sources: &Sources, defaults: &Defaults, last: Option<&Rules>) -> Loa
         }
     }
     Load { rules: Rules::new(domains), problems: report.finish(sources.all()), kept }
+}
+
+/// Aliases of all files together may unfold to what those of one may: a set may have very many files.
+fn bound_aliases(drafts: &mut [Draft<'_>], report: &mut Report) {
+    let mut room = yaml::ALIAS_BYTES;
+    for draft in drafts {
+        room = match room.checked_sub(draft.bytes_unfolded.saturating_sub(2 * draft.bytes.len() as u64)) {
+            Some(left) => left,
+            None => {
+                let what = "its aliases unfold to more than is left beside those of the other files";
+                report.error(&draft.path, Place::default(), what);
+                (draft.sound, draft.descriptors) = (false, None);
+                room
+            }
+        };
+    }
 }
 
 /// What isn't read limits nothing, and nobody would see that.
@@ -119,6 +140,7 @@ fn draft<'s>(source: &'s Source, names: FileNames, report: &mut Report) -> Draft
         descriptors: None,
         overrides: None,
         overrides_from: None,
+        bytes_unfolded: 0,
         sound: true,
     };
     let mut pen = Pen { report, path: &source.path };
@@ -184,6 +206,7 @@ impl Pen<'_> {
             self.error(top, "the file is empty: it must at least have a `domain`");
             return;
         };
+        draft.bytes_unfolded = root.bytes();
         let Some(fields) = self.fields(&root, &FILE) else { return };
         match fields.get("domain") {
             Some(node) => match self.text(node) {
@@ -223,7 +246,7 @@ fn compile(
     name: &str,
     drafts: &[&Draft<'_>],
     sources: &Sources,
-    (defaults, room): (&Defaults, usize),
+    (defaults, room): (&Defaults, Room),
     report: &mut Report,
 ) -> Option<Domain> {
     let errors = report.errors();

@@ -70,7 +70,7 @@ pub(super) enum Met<'t> {
 }
 
 impl Tree {
-    /// Puts the next rule below another or at the root. Gives the rule that stood at its place before, if one did.
+    /// Puts the next rule below another or at the root, unless one stands at its place: then gives that one.
     pub(super) fn insert(&mut self, parent: Option<u32>, key: &str, value: &LevelValue) -> Option<u32> {
         let index = self.below.len() as u32;
         let branch = match parent {
@@ -79,15 +79,23 @@ impl Tree {
         };
         let values = branch.keys.entry(key.into()).or_default();
         let taken = match value {
-            LevelValue::Any => values.any.replace(index),
-            LevelValue::Exact(text) => values.exact.insert(text.clone(), index),
+            LevelValue::Any => values.any,
+            LevelValue::Exact(text) => values.exact.get(text).copied(),
+            LevelValue::Pattern(pattern) => values.exact.get(&pattern.text).copied(),
+        };
+        if taken.is_some() {
+            return taken;
+        }
+        match value {
+            LevelValue::Any => values.any = Some(index),
+            LevelValue::Exact(text) => drop(values.exact.insert(text.clone(), index)),
             LevelValue::Pattern(pattern) => {
                 values.patterns.push((pattern.clone(), index));
-                values.exact.insert(pattern.text.clone(), index)
+                values.exact.insert(pattern.text.clone(), index);
             }
-        };
+        }
         self.below.push(None);
-        taken
+        None
     }
 
     /// One step down: `at` is the rule that was reached, none at first. `None` if nothing is below it.

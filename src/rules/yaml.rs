@@ -11,6 +11,9 @@ const DEPTH_MAX: u16 = 128;
 /// Nodes that aliases may unfold to, besides two per byte of text: a text without aliases has less than one per byte.
 const ALIAS_ROOM: u64 = 250_000;
 
+/// Bytes of text that aliases may unfold to, besides two per byte of text: one alias of a long text is one node.
+pub(super) const ALIAS_BYTES: u64 = 8 << 20;
+
 /// Where a node stands; both count from 1. The width is that of its text on its first line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
@@ -24,9 +27,27 @@ pub(super) struct Place {
 pub(super) struct Node<'t> {
     pub(super) at: Place,
     pub(super) value: Value<'t>,
-    /// Nodes within, itself included, with aliases unfolded.
-    size: u64,
+    size: Size,
     depth: u16,
+}
+
+/// What a node comes to with aliases unfolded.
+#[derive(Clone, Copy, Debug, Default)]
+struct Size {
+    /// Itself included.
+    nodes: u64,
+    /// Of text.
+    bytes: u64,
+}
+
+impl Size {
+    /// Of a collection.
+    fn of<'n, 't: 'n>(within: impl Iterator<Item = &'n Node<'t>>) -> Size {
+        within.fold(Size { nodes: 1, bytes: 0 }, |sum, node| Size {
+            nodes: sum.nodes.saturating_add(node.size.nodes),
+            bytes: sum.bytes.saturating_add(node.size.bytes),
+        })
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -66,20 +87,25 @@ pub(super) struct Document<'t> {
 
 impl<'t> Node<'t> {
     pub(super) fn scalar(at: Place, text: Cow<'t, str>, plain: bool) -> Node<'t> {
-        Node { at, value: Value::Scalar { text, plain }, size: 1, depth: 0 }
+        let size = Size { nodes: 1, bytes: text.len() as u64 };
+        Node { at, value: Value::Scalar { text, plain }, size, depth: 0 }
     }
 
     pub(super) fn list(at: Place, items: Vec<Node<'t>>) -> Node<'t> {
-        let size = items.iter().fold(1u64, |sum, item| sum.saturating_add(item.size));
+        let size = Size::of(items.iter());
         let depth = 1 + items.iter().map(|item| item.depth).max().unwrap_or(0);
         Node { at, value: Value::List(Rc::new(items)), size, depth }
     }
 
     pub(super) fn map(at: Place, entries: Vec<(Node<'t>, Node<'t>)>) -> Node<'t> {
-        let size =
-            entries.iter().fold(1u64, |sum, (key, value)| sum.saturating_add(key.size).saturating_add(value.size));
+        let size = Size::of(entries.iter().flat_map(|(key, value)| [key, value]));
         let depth = 1 + entries.iter().map(|(key, value)| key.depth.max(value.depth)).max().unwrap_or(0);
         Node { at, value: Value::Map(Rc::new(entries)), size, depth }
+    }
+
+    /// Bytes of text within, with aliases unfolded.
+    pub(super) fn bytes(&self) -> u64 {
+        self.size.bytes
     }
 
     pub(super) fn is_null(&self) -> bool {
@@ -121,7 +147,7 @@ pub(super) fn parse_from(text: &str, line: u32) -> Document<'_> {
         open: Vec::new(),
         anchors: HashMap::new(),
         document: Document::default(),
-        room: ALIAS_ROOM + 2 * text.len() as u64,
+        room: Size { nodes: ALIAS_ROOM + 2 * text.len() as u64, bytes: ALIAS_BYTES + 2 * text.len() as u64 },
         lines_before: line - 1,
     };
     if let Err(fault) = builder.first_document() {
@@ -144,7 +170,7 @@ struct Builder<'t> {
     open: Vec<Open<'t>>,
     anchors: HashMap<usize, Node<'t>>,
     document: Document<'t>,
-    room: u64,
+    room: Size,
     lines_before: u32,
 }
 
@@ -217,7 +243,7 @@ impl<'t> Builder<'t> {
         if node.depth > DEPTH_MAX {
             return Err(Fault::new(node.at, format!("nested deeper than {DEPTH_MAX} levels")));
         }
-        if node.size > self.room {
+        if node.size.nodes > self.room.nodes || node.size.bytes > self.room.bytes {
             return Err(Fault::new(node.at, "its aliases unfold to more than this file may hold"));
         }
         if anchor > 0 {

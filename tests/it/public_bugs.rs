@@ -6,6 +6,7 @@ mod control_plane;
 mod long_logs;
 mod retries;
 mod rule_files;
+mod rule_sizes;
 mod settings;
 mod state_files;
 mod unread_answers;
