@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
@@ -17,7 +17,10 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use tracing::{info, warn};
 
 use crate::{
+    clock,
     limiter::Snapshot,
+    metrics::Metrics,
+    overrides::Overrides,
     settings::HealthSettings,
     store::{Store, redis::Mismatch},
 };
@@ -28,12 +31,21 @@ const SERVICES: [&str; 2] = ["", "ratelimit"];
 /// How soon gRPC health follows the conditions: sooner than any probe asks.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// A start waits no longer for overrides to be read: Redis may be away, and rules without them are better than nobody.
+const OVERRIDES_WAIT: Duration = Duration::from_secs(10);
+
 pub struct Health {
+    began: Instant,
+    /// Whether overrides were read, or waited for long enough.
+    has_overrides: AtomicBool,
     draining: AtomicBool,
     /// What gRPC health says now.
     told_fit: AtomicBool,
     reporter: HealthReporter,
     store: Store,
+    overrides: Arc<Overrides>,
+    /// Knows every way to the store: each core has its own.
+    metrics: Arc<Metrics>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     settings: HealthSettings,
 }
@@ -44,8 +56,10 @@ pub struct Readiness {
     pub ready: bool,
     pub draining: bool,
     pub store: &'static str,
-    /// `false`: decisions are made by `on_store_failure`.
+    /// `false`: decisions of a core at least are made by `on_store_failure`.
     pub store_answers: bool,
+    /// Whether the overrides that were set at run time were read once, or waited for long enough.
+    pub overrides_read: bool,
     /// Whether any domain has rules.
     pub rules_loaded: bool,
     /// What to look at, though it may be ready.
@@ -56,12 +70,16 @@ pub struct Readiness {
 impl Health {
     pub async fn new(
         reporter: HealthReporter,
-        store: Store,
-        snapshot: Arc<ArcSwap<Snapshot>>,
+        (store, overrides): (Store, Arc<Overrides>),
+        (snapshot, metrics): (Arc<ArcSwap<Snapshot>>, Arc<Metrics>),
         settings: HealthSettings,
     ) -> Health {
-        let (draining, told_fit) = (AtomicBool::new(false), AtomicBool::new(false));
-        let health = Health { draining, told_fit, reporter, store, snapshot, settings };
+        let [has_overrides, draining, told_fit] = [false; 3].map(AtomicBool::new);
+        let began = clock::instant();
+        #[rustfmt::skip]
+        let health = Health {
+            began, has_overrides, draining, told_fit, reporter, store, overrides, metrics, snapshot, settings,
+        };
         health.report(health.is_fit()).await;
         health
     }
@@ -79,8 +97,11 @@ impl Health {
 
     pub fn readiness(&self) -> Readiness {
         let draining = self.draining.load(Relaxed);
-        let (store_answers, rules_loaded) = (self.store.answers(), !self.snapshot.load().rules.domains().is_empty());
+        let store_answers = self.store.answers() && self.metrics.stores_answer();
+        let rules_loaded = !self.snapshot.load().rules.domains().is_empty();
+        let overrides_read = self.has_overrides();
         let ready = !draining
+            && overrides_read
             && (store_answers || !self.settings.needs_store_connection)
             && (rules_loaded || !self.settings.needs_rules);
         let differs = || {
@@ -89,7 +110,16 @@ impl Health {
             })
         };
         let note = self.store.refused_address().map(str::to_owned).or_else(differs);
-        Readiness { ready, draining, store: self.store.name(), store_answers, rules_loaded, note }
+        Readiness { ready, draining, store: self.store.name(), store_answers, overrides_read, rules_loaded, note }
+    }
+
+    /// Stays once it is so: new domains come with a reload, and no reload takes a replica out.
+    fn has_overrides(&self) -> bool {
+        let has = self.has_overrides.load(Relaxed)
+            || self.overrides.are_read()
+            || clock::instant().duration_since(self.began) >= OVERRIDES_WAIT;
+        self.has_overrides.store(has, Relaxed);
+        has
     }
 
     /// Keeps gRPC health true, for ever.
@@ -99,10 +129,10 @@ impl Health {
             let fit = self.is_fit();
             if fit != self.told_fit.load(Relaxed) {
                 self.report(fit).await;
-                let Readiness { store_answers, rules_loaded, .. } = self.readiness();
+                let Readiness { store_answers, overrides_read, rules_loaded, .. } = self.readiness();
                 match fit {
                     true => info!("healthy"),
-                    false => warn!(store_answers, rules_loaded, "not healthy"),
+                    false => warn!(store_answers, overrides_read, rules_loaded, "not healthy"),
                 }
             }
         }

@@ -273,6 +273,11 @@ impl Metrics {
         self.stores.lock().push(store);
     }
 
+    /// Whether every way to the store that is watched can be used now.
+    pub fn stores_answer(&self) -> bool {
+        self.stores.lock().iter().all(Store::answers)
+    }
+
     pub fn connected(&self) {
         self.connections.increment(1.0);
     }

@@ -22,7 +22,7 @@ mod write;
 mod writing;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::Path,
     sync::{
         Arc,
@@ -115,6 +115,8 @@ pub struct Overrides {
     /// By the clock of this process, the last time that a domain was known to be up to date; before the first, when it
     /// began to be kept.
     synced: Mutex<HashMap<Arc<str>, UnixMicros>>,
+    /// Domains that were read since the start.
+    read: Mutex<HashSet<Arc<str>>>,
     losses: AtomicU64,
     said_unkept: AtomicBool,
 }
@@ -209,8 +211,20 @@ impl Overrides {
             wakes: Mutex::default(),
             looks: watch::Sender::new(0),
             synced: Mutex::default(),
+            read: Mutex::default(),
             losses: AtomicU64::new(0),
             said_unkept: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether those of every domain have been read since the start: until then rules decide without them.
+    pub fn are_read(&self) -> bool {
+        match self.home {
+            Home::Local(_) => true,
+            Home::Redis(_) => {
+                let read = self.read.lock();
+                self.domains.borrow().iter().all(|domain| read.contains(domain))
+            }
         }
     }
 

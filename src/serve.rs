@@ -100,7 +100,9 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let others = other_services(health_service, &api)?;
     let cores = start_cores(&settings, &limiting, (&others, &tls), &goaway, &core_ended)?;
-    let health = Arc::new(Health::new(reporter, store.clone(), Arc::clone(&snapshot), settings.health).await);
+    let ways = (store.clone(), Arc::clone(&limiting.run_time.overrides));
+    let health = Health::new(reporter, ways, (Arc::clone(&snapshot), Arc::clone(&metrics)), settings.health).await;
+    let health = Arc::new(health);
 
     let mut parts = Parts::new();
     let mut serve_http = |surface: Surface, listener, tls, router, stop: &CancellationToken| {

@@ -136,6 +136,7 @@ impl Overrides {
 
     pub(super) fn up_to_date(&self, domain: &Arc<str>) {
         self.synced.lock().insert(Arc::clone(domain), clock::now());
+        self.read.lock().insert(Arc::clone(domain));
         self.looks.send_modify(|looks| *looks += 1);
     }
 

@@ -60,3 +60,51 @@ async fn without_rules_the_process_is_healthy_unless_told_otherwise() {
     let tollgate = Tollgate::start(rules.path()).await;
     health_becomes(&tollgate, true).await;
 }
+
+#[tokio::test]
+async fn a_start_is_ready_only_once_it_has_read_the_overrides_that_were_set_at_run_time() {
+    let redis = RedisServer::start();
+    let rules = RulesDir::with("api.yaml", PER_USER);
+    redis.freeze();
+    let tollgate = Tollgate::start_with(rules.path(), &[("REDIS_URL", &*redis.address())]).await;
+    let ready = get(tollgate.http, "/readyz", &[]).await.expect("an answer");
+    assert_eq!((ready.status, &ready.json()["overrides_read"]), (503, &false.into()), "{ready:?}");
+    redis.thaw();
+    health_becomes(&tollgate, true).await;
+}
+
+#[tokio::test]
+async fn a_start_without_redis_is_ready_after_ten_seconds() {
+    let rules = RulesDir::with("api.yaml", PER_USER);
+    let tollgate = Tollgate::start_with(rules.path(), &[("REDIS_URL", "127.0.0.1:1")]).await;
+    assert_eq!(get(tollgate.http, "/readyz", &[]).await.expect("an answer").status, 503);
+    health_becomes(&tollgate, true).await;
+}
+
+#[tokio::test]
+async fn readyz_says_that_the_store_does_not_answer_once_any_core_has_found_out() {
+    let redis = RedisServer::start();
+    let rules = RulesDir::with("api.yaml", PER_USER);
+    let env = [("REDIS_URL", &*redis.address()), ("TOLLGATE_STORE_TIMEOUT", "50ms")];
+    let tollgate = Tollgate::start_with(rules.path(), &env).await;
+    let says = |answers: bool| {
+        let http = tollgate.http;
+        let client = tollgate.client();
+        async move {
+            eventually("what /readyz says", || async {
+                // Only a core that is asked can find out, and only over gRPC; HTTP has a way of its own.
+                client.admits("api", &[("user", "alice")]).await;
+                let ready = get(http, "/readyz", &[]).await.ok()?;
+                assert_eq!(ready.status, 200, "an outage of Redis takes no replica out");
+                (ready.json()["store_answers"] == answers).then_some(())
+            })
+            .await;
+        }
+    };
+    health_becomes(&tollgate, true).await;
+    says(true).await;
+    redis.freeze();
+    says(false).await;
+    redis.thaw();
+    says(true).await;
+}

@@ -28,6 +28,12 @@ async fn ask(tollgate: &Tollgate, policy: &str, value: &str) -> Result<RateLimit
 
 /// Waits until Redis is there for every thread, or for none.
 async fn store_answers(tollgate: &Tollgate, answers: bool) {
+    // A start waits ten seconds at most for the overrides in Redis, and then goes on without.
+    eventually("the start is over", || async {
+        let ready = get(tollgate.http, "/readyz", &[]).await.ok()?;
+        (ready.json()["overrides_read"] == true).then_some(())
+    })
+    .await;
     tollgate.redis_connections_are(if answers { REDIS_CONNECTIONS } else { 0.0 }).await;
     let ready = get(tollgate.http, "/readyz", &[]).await.expect("probes are always answered");
     assert_eq!(ready.status, 200, "an outage of Redis must not take replicas out: {ready:?}");
