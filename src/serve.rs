@@ -12,6 +12,7 @@ mod http_listener;
 mod last_good;
 mod logging;
 mod modes;
+mod open_files;
 mod patience;
 mod preface;
 mod publish;
@@ -73,6 +74,7 @@ struct Bound {
 /// Serves until `stop` is cancelled, then drains. `reload` asks for the rules to be read again (SIGHUP).
 pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Notify>) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new(stats::reference(&settings.stats)));
+    open_files::raise(&settings.overload);
     let (publisher, feed) = publish::open(&settings, &metrics)?;
     let snapshot = Arc::clone(&publisher.snapshot);
     let mut feeding = Box::pin(feed.run(Arc::clone(&reload), publisher.clone()));

@@ -1,6 +1,6 @@
 //! Start and end: what stops a start, what a signal does, and that nothing asked is lost on the way out.
 
-use std::process::Output;
+use std::process::{Command, Output};
 
 use tokio::net::TcpStream;
 use tonic::Code;
@@ -9,7 +9,8 @@ use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus,
 use super::PER_USER;
 use crate::{
     harness::{
-        Load, REDIS_CONNECTIONS, RulesDir, Tollgate, channel, descriptor, eventually, post, request, run_to_end,
+        Load, Process, REDIS_CONNECTIONS, RulesDir, Tollgate, channel, descriptor, eventually, post, request,
+        run_to_end,
     },
     redis_server::RedisServer,
 };
@@ -171,4 +172,29 @@ async fn counts_go_on_over_a_restart_with_a_state_directory_that_one_process_hol
 
     let again = Tollgate::start_with(rules.path(), &env).await;
     assert_eq!(ask(&again).await.statuses[0].limit_remaining, 1);
+}
+
+/// Started where this is the soft and that the hard limit of open files.
+async fn with_open_files(soft: u32, hard: u32) -> (RulesDir, Process) {
+    let rules = RulesDir::with("api.yaml", PER_USER);
+    let mut command = Command::new("sh");
+    let script = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec {}", env!("CARGO_BIN_EXE_tollgate"));
+    command.env_clear().args(["-c", &script]).env("TOLLGATE_RULES", rules.path()).env("GRPC_PORT", "0");
+    command.envs([("PORT", "0"), ("DEBUG_PORT", "0"), ("USE_PROMETHEUS", "false"), ("HOST", "127.0.0.1")]);
+    let process = Process::spawn("tollgate", &mut command);
+    process.line("its HTTP listener", |line| line.contains("listener=\"http\"").then_some(())).await;
+    (rules, process)
+}
+
+#[tokio::test]
+async fn the_limit_of_open_files_is_raised_as_far_as_may_be_and_too_low_a_one_is_said() {
+    for (hard, is_said) in [(2_000, true), (20_000, false)] {
+        let (_rules, process) = with_open_files(256, hard).await;
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", process.id())).expect("the process runs");
+        let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("the kernel says it");
+        assert_eq!(line.split_whitespace().nth(3), Some(&*hard.to_string()), "{line}");
+        let log = process.log();
+        assert_eq!(log.contains("raise the hard limit"), is_said, "{log}");
+        assert_eq!(log.contains("allowed=2000 wanted=13200"), is_said, "{log}");
+    }
 }
