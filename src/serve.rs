@@ -22,16 +22,16 @@ mod stats;
 mod tls;
 mod traces;
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, thread::available_parallelism};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, thread::available_parallelism, time::Duration};
 
 use anyhow::{Context, anyhow};
 use arc_swap::ArcSwap;
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::join_all};
 use tokio::{
     net::TcpListener,
     sync::{Notify, Semaphore},
     task::JoinSet,
-    time,
+    time::{self, Instant},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{codec::CompressionEncoding::Gzip, service::Routes};
@@ -73,9 +73,9 @@ struct Bound {
 
 /// Serves until `stop` is cancelled, then drains. `reload` asks for the rules to be read again (SIGHUP).
 pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Notify>) -> anyhow::Result<()> {
-    let metrics = Arc::new(Metrics::new(stats::reference(&settings.stats)));
     open_files::raise(&settings.overload);
     let (publisher, feed) = publish::open(&settings, &metrics)?;
+    let metrics = Arc::new(Metrics::new(stats::reference(&settings.stats)));
     let snapshot = Arc::clone(&publisher.snapshot);
     let mut feeding = Box::pin(feed.run(Arc::clone(&reload), publisher.clone()));
     if !settings.rules.force_start && !has_rules(&publisher, &mut feeding, &stop).await {
@@ -166,7 +166,11 @@ async fn has_rules(
     }
 }
 
-/// Lets what was begun be finished, and then all end that it needed.
+/// What is no request, such as spans that wait for their collector, has at least so long at the end.
+const LAST: Duration = Duration::from_millis(500);
+
+/// Lets what was begun be finished, and then all end that it needed. Takes no longer than the timeout and [`LAST`],
+/// whatever peers do.
 async fn wind_down(
     settings: &Settings,
     (cores, deciding): (Vec<Core>, TaskTracker),
@@ -175,14 +179,15 @@ async fn wind_down(
 ) {
     goaway.cancel();
     info!("finishing requests in flight");
-    let finished = finish(cores, deciding, settings).await;
+    let finished = finish(cores, deciding, settings, deadline).await;
+    let deadline = Instant::now() + settings.process.shutdown_timeout;
     closed.cancel();
     control.close();
     let rest = async {
         control.wait().await;
         while parts.join_next().await.is_some() {}
     };
-    let _ = time::timeout(settings.process.shutdown_timeout, rest).await;
+    let _ = time::timeout_at(deadline.max(Instant::now() + LAST), rest).await;
     info!(complete = finished, "stopped");
 }
 
@@ -312,17 +317,18 @@ async fn drain(settings: &Settings, health: &Health) {
 }
 
 /// Waits for the last connections, those of the cores and those over HTTP; `false` if some had to be left.
-async fn finish(cores: Vec<Core>, deciding: TaskTracker, settings: &Settings) -> bool {
-    let joined = tokio::task::spawn_blocking(|| cores.into_iter().all(|core| core.join().is_ok()));
+async fn finish(cores: Vec<Core>, deciding: TaskTracker, settings: &Settings, deadline: Instant) -> bool {
     deciding.close();
-    let all = async { tokio::join!(joined, deciding.wait()) };
-    match time::timeout(settings.process.shutdown_timeout, all).await {
-        Ok((joined, ())) => joined.unwrap_or(false),
+    let abandon: Vec<CancellationToken> = cores.iter().map(Core::abandon).collect();
+    let all = async { tokio::join!(join_all(cores.into_iter().map(Core::finish)), deciding.wait()) };
+    match time::timeout_at(deadline, all).await {
+        Ok((finished, ())) => finished.into_iter().all(|finished| finished),
         Err(_) => {
             warn!(after = ?settings.process.shutdown_timeout, "connections are left unfinished");
             false
         }
     }
+            abandon.iter().for_each(CancellationToken::cancel);
 }
 
 fn early(part: Result<(&'static str, anyhow::Result<()>), tokio::task::JoinError>) -> anyhow::Error {

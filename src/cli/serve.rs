@@ -1,6 +1,6 @@
 //! `tollgate serve`: settings, logs, signals, and then the service until it is told to stop.
 
-use std::{convert::Infallible, process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use tokio::{
@@ -31,17 +31,22 @@ pub(super) fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     }
     // This thread only accepts, serves HTTP and reloads; requests are decided on the cores' own.
     let runtime = runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
-    runtime.block_on(async {
+    let served = runtime.block_on(async {
         let (stop, reload) = (CancellationToken::new(), Arc::new(Notify::new()));
         // Before anything says that it listens: until then a SIGHUP ends the process.
         let signals = Signals::catch()?;
         tokio::select! {
-            served = serve::serve(settings, stop.clone(), Arc::clone(&reload)) => served,
-            never = signals.heed(&stop, &reload) => match never {},
+            served = serve::serve(settings, stop.clone(), Arc::clone(&reload)) => served.map(|()| ExitCode::SUCCESS),
+            () = signals.heed(&stop, &reload) => Ok(ExitCode::FAILURE),
         }
-    })?;
-    Ok(ExitCode::SUCCESS)
+    });
+    // What blocks, such as a file system or a name server that hangs, is not waited for.
+    runtime.shutdown_timeout(BLOCKING);
+    served
 }
+
+/// What blocks at the end has so long: files that are being written.
+const BLOCKING: Duration = Duration::from_millis(250);
 
 struct Signals {
     terminate: Signal,
@@ -58,14 +63,25 @@ impl Signals {
         })
     }
 
-    /// Turns signals into their meaning: SIGTERM and SIGINT stop, SIGHUP reloads.
-    async fn heed(mut self, stop: &CancellationToken, reload: &Notify) -> Infallible {
+    /// Turns signals into their meaning: SIGTERM and SIGINT stop, SIGHUP reloads. Ends with the second that stops: whoever
+    /// sends it does not want to wait.
+    async fn heed(mut self, stop: &CancellationToken, reload: &Notify) {
         loop {
-            tokio::select! {
-                _ = self.terminate.recv() => { info!(signal = "SIGTERM", "told to stop"); stop.cancel(); }
-                _ = self.interrupt.recv() => { info!(signal = "SIGINT", "told to stop"); stop.cancel(); }
-                _ = self.hangup.recv() => { info!(signal = "SIGHUP", "told to reload"); reload.notify_one(); }
+            let signal = tokio::select! {
+                _ = self.terminate.recv() => "SIGTERM",
+                _ = self.interrupt.recv() => "SIGINT",
+                _ = self.hangup.recv() => {
+                    info!(signal = "SIGHUP", "told to reload");
+                    reload.notify_one();
+                    continue;
+                }
+            };
+            if stop.is_cancelled() {
+                warn!(signal, "told to stop again: requests under way are left");
+                return;
             }
+            info!(signal, "told to stop");
+            stop.cancel();
         }
     }
 }

@@ -18,7 +18,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, service::Routes};
 use tower::Service;
 
-use super::{framing::Framed, patience::Patient, preface::Prefaced, tls::Tls};
+use super::{
+    framing::Framed,
+    patience::{Patient, Until},
+    places::Place,
+    preface::Prefaced,
+    tls::Tls,
+};
 use crate::{
     clock,
     metrics::{Metrics, Refusal, Surface},
@@ -217,6 +223,8 @@ impl Connected {
             Ok(Ok(answer)) => {
                 if answer.headers().get(Status::GRPC_STATUS).is_some_and(|status| status == UNIMPLEMENTED) {
                     self.grpc.metrics.refusals.refused(Refusal::UnknownMethod, self.peer);
+        let end = CancellationToken::new();
+        let request = request.map(|body| Until::new(body, end.clone()));
                 }
                 let answers = Arc::clone(&self.answers);
                 Ok(answer.map(|body| Reply::Other(OtherReply { body, answers, place })))

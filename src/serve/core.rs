@@ -12,7 +12,10 @@ use std::{
     thread,
 };
 
-use tokio::{runtime, sync::mpsc};
+use tokio::{
+    runtime,
+    sync::{mpsc, oneshot},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::connection::Grpc;
@@ -27,7 +30,9 @@ pub(super) enum Accepted {
 pub(super) struct Core {
     connections: mpsc::UnboundedSender<Accepted>,
     open: Arc<AtomicUsize>,
-    thread: thread::JoinHandle<()>,
+    /// Told by the thread when it has ended as it should; closed if it ended otherwise.
+    finished: oneshot::Receiver<()>,
+    abandon: CancellationToken,
 }
 
 impl Core {
@@ -41,12 +46,19 @@ impl Core {
         let (connections, accepted) = mpsc::unbounded_channel();
         let open = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&open);
+        let (finish, finished) = oneshot::channel();
+        let abandon = CancellationToken::new();
+        let abandoned = abandon.clone();
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        let thread = thread::Builder::new().name(format!("core-{number}")).spawn(move || {
+        thread::Builder::new().name(format!("core-{number}")).spawn(move || {
             let _ended = ended.drop_guard();
-            runtime.block_on(run(build, accepted, counted));
+            runtime.block_on(abandoned.run_until_cancelled(run(build, accepted, counted)));
+            // What blocks, such as a look-up of Redis' name, is not waited for.
+            runtime.shutdown_background();
+            // Nobody asks where the process ends early.
+            let _ = finish.send(());
         })?;
-        Ok(Core { connections, open, thread })
+        Ok(Core { connections, open, finished, abandon })
     }
 
     /// Connections that this core has now.
@@ -61,10 +73,11 @@ impl Core {
         let _ = self.connections.send(connection);
     }
 
-    /// Waits until the last connection has ended. No more can come once this is called.
-    pub(super) fn join(self) -> thread::Result<()> {
+    /// Waits until the last connection has ended; whether the thread ended as it should. No more can come once this is
+    /// called.
+    pub(super) async fn finish(self) -> bool {
         drop(self.connections);
-        self.thread.join()
+        self.finished.await.is_ok()
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Sleep, sleep},
 };
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// A wait that begins when there is something to wait for, and ends with it.
 struct Wait {
@@ -63,6 +64,38 @@ where
                 (this.late)();
                 Poll::Ready(Some(Err("the body did not come in time".into())))
             }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A body that ends, with whatever has come, once a token is cancelled.
+pub(super) struct Until<B> {
+    body: B,
+    ended: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl<B> Until<B> {
+    pub(super) fn new(body: B, end: CancellationToken) -> Until<B> {
+        Until { body, ended: Box::pin(end.cancelled_owned()) }
+    }
+}
+
+impl<B: Body + Unpin> Body for Until<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(frame) => Poll::Ready(frame),
+            Poll::Pending => self.ended.as_mut().poll(cx).map(|()| None),
         }
     }
 

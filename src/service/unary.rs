@@ -22,6 +22,7 @@ use http::{
 use hyper::body::{Body, Frame, SizeHint};
 use prost::Message;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use tonic::{Code, Status};
 
 use super::{
@@ -50,12 +51,47 @@ pub enum Reply {
     Other(OtherReply),
 }
 
-/// A body of another service, which may go on for as long as its client likes: it keeps a place for as long, and what it
-/// sends counts among the answers of its connection.
+/// A body of another service, which may go on for as long as its client likes, but not once it is stopped: it keeps a
+/// place for as long, and what it sends counts among the answers of its connection.
 pub struct OtherReply {
-    pub body: tonic::body::Body,
-    pub answers: Arc<Answers>,
-    pub place: OwnedSemaphorePermit,
+    body: tonic::body::Body,
+    answers: Arc<Answers>,
+    _place: OwnedSemaphorePermit,
+    stop: CancellationToken,
+    /// Ends the request's body with this one: a stream that goes on would keep the connection.
+    _end: DropGuard,
+    /// Begins with the first wait: most bodies are there at once.
+    stopped: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    is_over: bool,
+}
+
+impl OtherReply {
+    pub fn new(
+        body: tonic::body::Body,
+        answers: Arc<Answers>,
+        place: OwnedSemaphorePermit,
+        (stop, end): (CancellationToken, CancellationToken),
+    ) -> OtherReply {
+        OtherReply { body, answers, _place: place, stop, _end: end.drop_guard(), stopped: None, is_over: false }
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.is_over {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            return Poll::Ready(
+                frame.map(|frame| frame.map(|frame| frame.map_data(|bytes| self.answers.other(bytes)))),
+            );
+        }
+        let stopped = self.stopped.get_or_insert_with(|| Box::pin(self.stop.clone().cancelled_owned()));
+        ready!(stopped.as_mut().poll(cx));
+        self.is_over = true;
+        let mut trailers = HeaderMap::with_capacity(2);
+        // Headers of constants can't fail.
+        let _ = Status::unavailable("this replica stops").add_header(&mut trailers);
+        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+    }
 }
 
 impl Default for Reply {
@@ -75,17 +111,14 @@ impl Body for Reply {
                 let frame = message.take().map(Frame::data).or_else(|| trailers.take().map(Frame::trailers));
                 Poll::Ready(frame.map(Ok))
             }
-            Reply::Other(other) => {
-                let frame = ready!(Pin::new(&mut other.body).poll_frame(cx));
-                Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(|bytes| other.answers.other(bytes)))))
-            }
+            Reply::Other(other) => other.poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Reply::Call { message, trailers } => message.is_none() && trailers.is_none(),
-            Reply::Other(other) => other.body.is_end_stream(),
+            Reply::Other(other) => other.is_over || other.body.is_end_stream(),
         }
     }
 

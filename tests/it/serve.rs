@@ -14,6 +14,7 @@ mod random;
 mod reload;
 mod requests;
 mod responses;
+mod shutdown;
 mod store_failure;
 mod surfaces;
 mod tls;

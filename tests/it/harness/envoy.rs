@@ -41,7 +41,7 @@ static_resources:
 ";
 
 pub(crate) struct Envoy {
-    _process: Process,
+    process: Process,
     _dir: TempDir,
     pub(crate) ingress: SocketAddr,
     admin: SocketAddr,
@@ -120,6 +120,11 @@ impl Envoy {
         Envoy::start_placed(&config).await
     }
 
+    /// Neither reads nor writes any more, and keeps its connections.
+    pub(crate) fn freeze(&self) {
+        self.process.signal("STOP");
+    }
+
     /// What Envoy itself says of its clusters' hosts.
     pub(crate) async fn clusters(&self) -> String {
         get(self.admin, "/clusters", &[]).await.expect("Envoy's admin listener answers").body
@@ -137,7 +142,7 @@ impl Envoy {
         let process = Process::spawn("envoy", &mut command);
         let admin = ready(&admin).await;
         let ingress = ingress(admin).await;
-        Envoy { _process: process, _dir: dir, ingress, admin }
+        Envoy { process, _dir: dir, ingress, admin }
     }
 
     /// One request of `user`; every request gets an answer, or the test has failed.
