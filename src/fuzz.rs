@@ -169,6 +169,7 @@ fn bounds() -> OverloadSettings {
         in_flight_max: 16,
         grpc_connections_max: 1,
         http_connections_max: 1,
+        peer_connections_max: None,
         client_timeout: Duration::from_secs(1),
         grpc_ping_interval: Duration::ZERO,
     }

@@ -14,6 +14,7 @@ mod logging;
 mod modes;
 mod open_files;
 mod patience;
+mod places;
 mod preface;
 mod publish;
 mod run_time;
@@ -39,8 +40,8 @@ use tonic_health::pb::health_server::HealthServer;
 use tracing::{info, warn};
 
 use self::{
-    accept::Listener, backend::Backend, connection::Grpc, core::Core, http_listener::HttpListener, publish::Publisher,
-    tls::Tls,
+    accept::Listener, backend::Backend, connection::Grpc, core::Core, http_listener::HttpListener, places::Places,
+    publish::Publisher, tls::Tls,
 };
 use crate::{
     admin::{self, Explaining, Hosts},
@@ -74,8 +75,8 @@ struct Bound {
 /// Serves until `stop` is cancelled, then drains. `reload` asks for the rules to be read again (SIGHUP).
 pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Notify>) -> anyhow::Result<()> {
     open_files::raise(&settings.overload);
-    let (publisher, feed) = publish::open(&settings, &metrics)?;
     let metrics = Arc::new(Metrics::new(stats::reference(&settings.stats)));
+    let (publisher, feed) = publish::open(&settings, &metrics)?;
     let snapshot = Arc::clone(&publisher.snapshot);
     let mut feeding = Box::pin(feed.run(Arc::clone(&reload), publisher.clone()));
     if !settings.rules.force_start && !has_rules(&publisher, &mut feeding, &stop).await {
@@ -141,8 +142,10 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
         }
     });
 
+    let OverloadSettings { grpc_connections_max, peer_connections_max, .. } = settings.overload;
+    let grpc_places = Places::new(grpc_connections_max, peer_connections_max);
     let ended_early = tokio::select! {
-        never = bound.grpc.deal(&cores, settings.overload.grpc_connections_max, &limiting.metrics) => match never {},
+        never = bound.grpc.deal(&cores, &grpc_places, &limiting.metrics) => match never {},
         () = core_ended.cancelled() => Some(anyhow!("a core's thread ended early")),
         Some(part) = parts.join_next() => Some(early(part)),
         () = async { stop.cancelled().await; drain(&settings, &health).await } => None,
@@ -177,10 +180,10 @@ async fn wind_down(
     (mut parts, control): (Parts, TaskTracker),
     (goaway, closed): (CancellationToken, CancellationToken),
 ) {
+    let deadline = Instant::now() + settings.process.shutdown_timeout;
     goaway.cancel();
     info!("finishing requests in flight");
     let finished = finish(cores, deciding, settings, deadline).await;
-    let deadline = Instant::now() + settings.process.shutdown_timeout;
     closed.cancel();
     control.close();
     let rest = async {
@@ -325,10 +328,10 @@ async fn finish(cores: Vec<Core>, deciding: TaskTracker, settings: &Settings, de
         Ok((finished, ())) => finished.into_iter().all(|finished| finished),
         Err(_) => {
             warn!(after = ?settings.process.shutdown_timeout, "connections are left unfinished");
+            abandon.iter().for_each(CancellationToken::cancel);
             false
         }
     }
-            abandon.iter().for_each(CancellationToken::cancel);
 }
 
 fn early(part: Result<(&'static str, anyhow::Result<()>), tokio::task::JoinError>) -> anyhow::Error {

@@ -230,6 +230,7 @@ fn bounds() -> OverloadSettings {
         in_flight_max: 1_000,
         grpc_connections_max: 1_000,
         http_connections_max: 1_000,
+        peer_connections_max: None,
         client_timeout: Duration::from_secs(10),
         grpc_ping_interval: Duration::ZERO,
     }

@@ -1,7 +1,7 @@
 //! The acceptor: takes gRPC connections and deals each to the core with the fewest. One acceptor rather than
 //! SO_REUSEPORT, because an Envoy has few connections and the kernel's hash would leave cores idle.
 
-use std::{convert::Infallible, io, os::unix::fs::FileTypeExt, path::Path, time::Duration};
+use std::{convert::Infallible, io, net::IpAddr, os::unix::fs::FileTypeExt, path::Path, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, UnixListener},
@@ -9,7 +9,10 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::core::{Accepted, Core};
+use super::{
+    core::{Accepted, Core},
+    places::Places,
+};
 use crate::metrics::{Metrics, Surface};
 
 /// After an error such as "too many open files": trying at once would only spin.
@@ -30,30 +33,35 @@ impl Listener {
         UnixListener::bind(path).map(Listener::Unix)
     }
 
-    async fn accept(&self) -> io::Result<Accepted> {
+    /// A connection, and who is at its other end, if it came over TCP.
+    async fn accept(&self) -> io::Result<(Accepted, Option<IpAddr>)> {
         Ok(match self {
             Listener::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, peer) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Accepted::Tcp(stream.into_std()?)
+                (Accepted::Tcp(stream.into_std()?), Some(peer.ip()))
             }
-            Listener::Unix(listener) => Accepted::Unix(listener.accept().await?.0.into_std()?),
+            Listener::Unix(listener) => (Accepted::Unix(listener.accept().await?.0.into_std()?), None),
         })
     }
 
-    /// Accepts for ever. What comes beyond `connections_max` open ones is closed: its client tries another replica.
-    pub(super) async fn deal(&self, cores: &[Core], connections_max: usize, metrics: &Metrics) -> Infallible {
+    /// Accepts for ever. What finds no place is closed: its client tries another replica.
+    pub(super) async fn deal(&self, cores: &[Core], places: &Arc<Places>, metrics: &Metrics) -> Infallible {
         let mut failing = false;
         loop {
             match self.accept().await {
-                Ok(connection) => {
+                Ok((connection, peer)) => {
                     failing = false;
-                    if cores.iter().map(Core::load).sum::<usize>() >= connections_max {
+                    let (place, made_room) = places.enter(peer);
+                    // Who asks for health over gRPC can't be told from who asks for limits.
+                    let place = place.filter(|place| !place.is_for_probes());
+                    if place.is_none() || made_room {
                         metrics.clients.refused(Surface::Grpc);
-                        continue;
                     }
-                    if let Some(least) = cores.iter().min_by_key(|core| core.load()) {
-                        least.take(connection);
+                    if let Some(place) = place
+                        && let Some(least) = cores.iter().min_by_key(|core| core.load())
+                    {
+                        least.take(connection, place);
                     }
                 }
                 Err(error) => {

@@ -85,28 +85,37 @@ impl Grpc {
         self: Arc<Grpc>,
         io: impl AsyncRead + AsyncWrite + Unpin + 'static,
         peer: Option<SocketAddr>,
+        place: &Arc<Place>,
     ) {
         match &self.tls {
-            None => self.serve(io, peer).await,
+            None => self.serve(io, peer, place).await,
             Some(tls) => {
                 let stopped = self.stop.clone();
-                if let Some(Some(stream)) = stopped.run_until_cancelled(tls.accept(io, peer)).await {
-                    self.serve(stream, peer).await;
+                let accepted = place.until_closed(tls.accept(io, peer));
+                if let Some(Some(Some(stream))) = stopped.run_until_cancelled(accepted).await {
+                    self.serve(stream, peer, place).await;
                 }
             }
         }
     }
 
-    async fn serve(self: Arc<Grpc>, io: impl AsyncRead + AsyncWrite + Unpin + 'static, peer: Option<SocketAddr>) {
+    async fn serve(
+        self: Arc<Grpc>,
+        io: impl AsyncRead + AsyncWrite + Unpin + 'static,
+        peer: Option<SocketAddr>,
+        place: &Arc<Place>,
+    ) {
         let OverloadSettings { client_timeout, grpc_ping_interval, .. } = self.bounds;
         let stopped = self.stop.clone();
-        let io =
-            match stopped.run_until_cancelled(Prefaced::read(Patient::new(io, client_timeout), client_timeout)).await {
-                Some(Some(Ok(io))) => io,
-                Some(None) => return self.metrics.clients.slow(Surface::Grpc),
-                // It hung up without a word, or nothing more is begun.
-                Some(Some(Err(_))) | None => return,
-            };
+        let read = Prefaced::read(Patient::new(io, client_timeout), client_timeout);
+        let io = match stopped.run_until_cancelled(place.until_closed(read)).await {
+            Some(Some(Some(Ok(io)))) => io,
+            Some(Some(None)) => return self.metrics.clients.slow(Surface::Grpc),
+            // It hung up without a word, another needs its place, or nothing more is begun.
+            Some(Some(Some(Err(_))) | None) | None => return,
+        };
+        // From now on it is nobody else's: a proxy keeps connections that it needs seldom.
+        let _busy = place.busy();
         if let Some(refusal) = io.refusal() {
             self.metrics.refusals.refused(refusal, peer);
             return self.metrics.clients.broken(Surface::Grpc);
@@ -214,6 +223,8 @@ impl Connected {
             return Ok(Status::resource_exhausted("too many calls are open").into_http());
         };
         let checked = (request.uri().path() == HEALTH_CHECK).then(clock::instant);
+        let end = CancellationToken::new();
+        let request = request.map(|body| Until::new(body, end.clone()));
         let answering = AssertUnwindSafe(self.grpc.others.clone().call(request)).catch_unwind();
         let answer = answering.await;
         if let Some(began) = checked {
@@ -223,11 +234,9 @@ impl Connected {
             Ok(Ok(answer)) => {
                 if answer.headers().get(Status::GRPC_STATUS).is_some_and(|status| status == UNIMPLEMENTED) {
                     self.grpc.metrics.refusals.refused(Refusal::UnknownMethod, self.peer);
-        let end = CancellationToken::new();
-        let request = request.map(|body| Until::new(body, end.clone()));
                 }
-                let answers = Arc::clone(&self.answers);
-                Ok(answer.map(|body| Reply::Other(OtherReply { body, answers, place })))
+                let (answers, stop) = (Arc::clone(&self.answers), self.grpc.stop.clone());
+                Ok(answer.map(|body| Reply::Other(OtherReply::new(body, answers, place, (stop, end)))))
             }
             Ok(Err(never)) => match never {},
             Err(_) => {

@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::connection::Grpc;
+use super::{connection::Grpc, places::Place};
 
 /// An accepted connection, not yet of any runtime.
 pub(super) enum Accepted {
@@ -28,7 +28,7 @@ pub(super) enum Accepted {
 
 /// The other end of a core's thread.
 pub(super) struct Core {
-    connections: mpsc::UnboundedSender<Accepted>,
+    connections: mpsc::UnboundedSender<(Accepted, Arc<Place>)>,
     open: Arc<AtomicUsize>,
     /// Told by the thread when it has ended as it should; closed if it ended otherwise.
     finished: oneshot::Receiver<()>,
@@ -67,10 +67,15 @@ impl Core {
     }
 
     /// Hands over a connection.
-    pub(super) fn take(&self, connection: Accepted) {
+    pub(super) fn take(&self, connection: Accepted, place: Arc<Place>) {
         self.open.fetch_add(1, Relaxed);
         // Where the thread is gone the connection closes, and `ended` ends the process.
-        let _ = self.connections.send(connection);
+        let _ = self.connections.send((connection, place));
+    }
+
+    /// Ends whatever is left on it, once it is cancelled.
+    pub(super) fn abandon(&self) -> CancellationToken {
+        self.abandon.clone()
     }
 
     /// Waits until the last connection has ended; whether the thread ended as it should. No more can come once this is
@@ -83,13 +88,13 @@ impl Core {
 
 async fn run(
     build: impl FnOnce(&TaskTracker) -> Arc<Grpc>,
-    mut accepted: mpsc::UnboundedReceiver<Accepted>,
+    mut accepted: mpsc::UnboundedReceiver<(Accepted, Arc<Place>)>,
     open: Arc<AtomicUsize>,
 ) {
     let tasks = TaskTracker::new();
     let connections = TaskTracker::new();
     let grpc = build(&tasks);
-    while let Some(connection) = accepted.recv().await {
+    while let Some((connection, place)) = accepted.recv().await {
         let (grpc, open) = (Arc::clone(&grpc), Arc::clone(&open));
         connections.spawn(async move {
             // A socket that can't be registered has lost its client already.
@@ -97,12 +102,12 @@ async fn run(
                 Accepted::Tcp(stream) => {
                     if let Ok(stream) = tokio::net::TcpStream::from_std(stream) {
                         let peer = stream.peer_addr().ok();
-                        grpc.greet(stream, peer).await;
+                        grpc.greet(stream, peer, &place).await;
                     }
                 }
                 Accepted::Unix(stream) => {
                     if let Ok(stream) = tokio::net::UnixStream::from_std(stream) {
-                        grpc.greet(stream, None).await;
+                        grpc.greet(stream, None, &place).await;
                     }
                 }
             }

@@ -5,13 +5,12 @@ use std::{convert::Infallible, error::Error, net::SocketAddr, panic::AssertUnwin
 
 use axum::{Router, body::Body};
 use futures_util::FutureExt;
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, header::CONNECTION};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
     time,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -20,6 +19,7 @@ use tracing::warn;
 
 use super::{
     patience::{Patient, Timed},
+    places::{During, Place, Places},
     tls::Tls,
 };
 use crate::{
@@ -32,6 +32,9 @@ const HEADER_BYTES_MAX: usize = 32 << 10;
 
 /// What one connection may have buffered each way.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
+
+/// What a connection may ask for that has no other place than those for probes.
+const PROBES: [&str; 3] = ["/healthcheck", "/livez", "/readyz"];
 
 /// After an error such as "too many open files": trying at once would only spin.
 const RETRY: Duration = Duration::from_millis(50);
@@ -52,22 +55,20 @@ pub(super) struct HttpListener {
 impl HttpListener {
     /// Serves until `stop`, then until the last connection is done.
     pub(super) async fn serve(self, listener: TcpListener) {
-        let free = Arc::new(Semaphore::new(self.bounds.http_connections_max.min(Semaphore::MAX_PERMITS)));
+        let places = Places::new(self.bounds.http_connections_max, self.bounds.peer_connections_max);
         let connections = TaskTracker::new();
         let mut failing = false;
         while let Some(accepted) = self.stop.run_until_cancelled(listener.accept()).await {
             match accepted {
                 Ok((stream, peer)) => {
                     failing = false;
-                    let Ok(place) = Arc::clone(&free).try_acquire_owned() else {
+                    let (place, made_room) = places.enter(Some(peer.ip()));
+                    if place.is_none() || made_room {
                         self.metrics.clients.refused(self.surface);
-                        continue;
-                    };
+                    }
+                    let Some(place) = place else { continue };
                     let this = self.clone();
-                    connections.spawn(async move {
-                        this.greet(stream, peer).await;
-                        drop(place);
-                    });
+                    connections.spawn(async move { place.until_closed(this.greet(stream, peer, &place)).await });
                 }
                 Err(error) => {
                     if !failing {
@@ -83,21 +84,21 @@ impl HttpListener {
         connections.wait().await;
     }
 
-    async fn greet(&self, stream: TcpStream, peer: SocketAddr) {
+    async fn greet(&self, stream: TcpStream, peer: SocketAddr, place: &Arc<Place>) {
         match &self.tls {
-            None => self.connection(stream).await,
+            None => self.connection(stream, place).await,
             Some(tls) => {
                 if let Some(Some(stream)) = self.stop.run_until_cancelled(tls.accept(stream, Some(peer))).await {
-                    self.connection(stream).await;
+                    self.connection(stream, place).await;
                 }
             }
         }
     }
 
     /// One connection, from its first byte to its end.
-    async fn connection(&self, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+    async fn connection(&self, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, place: &Arc<Place>) {
         let patience = self.bounds.client_timeout;
-        let service = service_fn(|request| self.answer(request));
+        let service = service_fn(|request| self.answer(request, place));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(patience)
@@ -120,21 +121,34 @@ impl HttpListener {
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        place: &Arc<Place>,
+    ) -> Result<Response<During<Body>>, Infallible> {
+        let busy = place.busy();
+        if place.is_for_probes() && !PROBES.contains(&request.uri().path()) {
+            let mut full = Response::new(Body::from("too many connections\n"));
+            *full.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            full.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            return Ok(full.map(|body| During::new(body, busy)));
+        }
         let patience = self.bounds.client_timeout;
         let (metrics, surface) = (Arc::clone(&self.metrics), self.surface);
         let late = move || metrics.clients.slow(surface);
         let request = request.map(|body| Body::new(Timed::new(body, patience, late)));
         let answering = AssertUnwindSafe(self.router.clone().oneshot(request)).catch_unwind();
-        match answering.await {
-            Ok(answer) => answer,
+        let answer = match answering.await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(never)) => match never {},
             Err(_) => {
                 self.metrics.panicked();
                 let mut failed = Response::new(Body::from("the request failed; the service's log says where\n"));
                 *failed.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-                Ok(failed)
+                failed
             }
-        }
+        };
+        Ok(answer.map(|body| During::new(body, busy)))
     }
 }
 

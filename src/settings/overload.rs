@@ -19,6 +19,9 @@ pub struct OverloadFlags {
     /// Open connections of each HTTP listener; more are closed at once [default: 1000]
     #[arg(long, value_name = "N", env = "TOLLGATE_MAX_HTTP_CONNECTIONS", help_heading = "Overload")]
     pub max_http_connections: Option<String>,
+    /// Open connections of one client address to each listener; more close the one that is idle longest, or are closed [default: a quarter of the listener's, at least 16]
+    #[arg(long, value_name = "N", env = "TOLLGATE_MAX_CONNECTIONS_PER_PEER", help_heading = "Overload")]
+    pub max_connections_per_peer: Option<String>,
     /// A client has this long for a request's headers, for its body, to take an answer, and to answer a ping [default: 10s]
     #[arg(long, value_name = "DURATION", env = "TOLLGATE_CLIENT_TIMEOUT", help_heading = "Overload")]
     pub client_timeout: Option<String>,
@@ -34,6 +37,8 @@ pub struct OverloadSettings {
     pub grpc_connections_max: usize,
     /// On each listener.
     pub http_connections_max: usize,
+    /// Of one address, on each listener; `None` is a quarter of the listener's.
+    pub peer_connections_max: Option<usize>,
     pub client_timeout: Duration,
     /// Zero: never.
     pub grpc_ping_interval: Duration,
@@ -47,6 +52,10 @@ pub(super) fn overload(flags: &Flags, read: &mut Reader) -> OverloadSettings {
         in_flight_max: number("TOLLGATE_MAX_IN_FLIGHT", &flags.max_in_flight, 4_096),
         grpc_connections_max: number("TOLLGATE_MAX_GRPC_CONNECTIONS", &flags.max_grpc_connections, 10_000),
         http_connections_max: number("TOLLGATE_MAX_HTTP_CONNECTIONS", &flags.max_http_connections, 1_000),
+        peer_connections_max: {
+            let of_peer = |text: &str| parse::at_least(1)(text).map(|number| usize::try_from(number).ok());
+            read.or("TOLLGATE_MAX_CONNECTIONS_PER_PEER", &flags.max_connections_per_peer, None, of_peer)
+        },
         client_timeout: read.or("TOLLGATE_CLIENT_TIMEOUT", &flags.client_timeout, Duration::from_secs(10), |text| {
             parse::duration(text)
                 .and_then(|time| if time.is_zero() { Err("expected more than 0".into()) } else { Ok(time) })

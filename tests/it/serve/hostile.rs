@@ -61,15 +61,68 @@ async fn http_clients_that_send_their_headers_or_bodies_byte_by_byte_are_not_wai
 }
 
 #[tokio::test]
-async fn http_connections_beyond_the_bound_are_closed_and_those_within_served() {
+async fn http_connections_beyond_the_bound_close_the_one_that_is_idle_longest() {
     let (_rules, tollgate) = tollgate(&[("TOLLGATE_MAX_HTTP_CONNECTIONS", "2")]).await;
     let (first, second) = (open(tollgate.http, b"").await, open(tollgate.http, b"").await);
-    assert_eq!(rest(TcpStream::connect(tollgate.http).await.unwrap()).await, "");
+    assert_eq!(get(tollgate.http, "/livez", &[]).await.expect("it is answered").status, 200);
+    assert_eq!(rest(first).await, "");
     counts(&tollgate, "tollgate_refused_connections_total{listener=\"http\"}", 1.0).await;
-    drop(first);
-    // Its place is free a moment after.
-    eventually("a place", || async { get(tollgate.http, "/livez", &[]).await.ok().filter(|a| a.status == 200) }).await;
     drop(second);
+}
+
+#[tokio::test]
+async fn probes_are_answered_while_one_host_holds_more_silent_sockets_than_there_are_places() {
+    let (_rules, tollgate) = tollgate(&[("TOLLGATE_MAX_HTTP_CONNECTIONS", "200")]).await;
+    let mut silent = Vec::new();
+    for nth in 0..300 {
+        silent.push(open(tollgate.http, b"").await);
+        if nth % 9 == 0 {
+            for path in ["/livez", "/readyz", "/healthcheck"] {
+                let answer = get(tollgate.http, path, &[]).await.unwrap_or_else(|error| panic!("{nth}: {error}"));
+                assert_eq!(answer.status, 200, "{nth}");
+            }
+        }
+    }
+    // A quarter of the places is for one host, probes included.
+    counts(&tollgate, "tollgate_refused_connections_total{listener=\"http\"}", 250.0).await;
+}
+
+#[tokio::test]
+async fn probes_have_places_of_their_own_while_all_others_are_busy_and_nothing_else_has_those() {
+    let (_rules, tollgate) = tollgate(&[("TOLLGATE_MAX_HTTP_CONNECTIONS", "16")]).await;
+    let half = b"POST /json HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 100\r\n\r\n";
+    let mut busy = Vec::new();
+    for _ in 0..16 {
+        let mut stream = open(tollgate.http, half).await;
+        // Its body is waited for.
+        let mut told = [0; 12];
+        timeout(PATIENCE, stream.read_exact(&mut told)).await.expect("it is asked for").expect("and open");
+        assert_eq!(&told, b"HTTP/1.1 100");
+        busy.push(stream);
+    }
+    assert_eq!(post(tollgate.http, "/json", "{}").await.expect("an answer").status, 503);
+    for _ in 0..34 {
+        assert_eq!(get(tollgate.http, "/readyz", &[]).await.expect("an answer").status, 200);
+    }
+    assert_eq!(get(tollgate.http, "/v1/openapi.json", &[]).await.expect("an answer").status, 503);
+    drop(busy);
+    eventually("places", || async {
+        (get(tollgate.http, "/v1/openapi.json", &[]).await.ok()?.status == 200).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn silent_grpc_sockets_make_room_for_others_and_connections_in_use_do_not() {
+    let env = [("TOLLGATE_MAX_GRPC_CONNECTIONS", "20"), ("TOLLGATE_MAX_CONNECTIONS_PER_PEER", "3")];
+    let (_rules, tollgate) = tollgate(&env).await;
+    let client = tollgate.client();
+    assert!(client.admits("api", &[("user", "alice")]).await);
+    let (first, _second) = (open(tollgate.grpc, b"").await, open(tollgate.grpc, b"PRI").await);
+    assert!(tollgate.client().admits("api", &[("user", "alice")]).await, "another connection");
+    assert_eq!(rest(first).await, "");
+    assert!(client.admits("api", &[("user", "alice")]).await, "the one that was there first stays");
+    counts(&tollgate, "tollgate_refused_connections_total{listener=\"grpc\"}", 1.0).await;
 }
 
 #[tokio::test]

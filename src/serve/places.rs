@@ -1,0 +1,203 @@
+//! The places of one listener: how many connections may be open, and how many of one peer. Where there is none, the
+//! connection that has been idle longest makes room, so that sockets which say nothing keep nobody out; and a few places
+//! more are for probes alone. Knows peers as addresses, and nothing of what they say.
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+};
+
+use hyper::body::{Body, Frame, SizeHint};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+/// Beyond the bounds, for connections that may ask for health and nothing else.
+const FOR_PROBES: usize = 16;
+
+/// A small listener is not divided further than this.
+const OF_PEER_MIN: usize = 16;
+
+pub(super) struct Places {
+    number: usize,
+    of_peer: usize,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Default)]
+struct Taken {
+    /// By number, in the order of their coming.
+    all: HashMap<u64, Entry>,
+    by_peer: HashMap<IpAddr, usize>,
+    for_probes: usize,
+    next: u64,
+}
+
+struct Entry {
+    /// `None` where it did not come over TCP.
+    peer: Option<IpAddr>,
+    for_probes: bool,
+    /// When it was last taken up or put down, in the order of all such moments; `None` while it is busy.
+    idle_since: Option<u64>,
+    close: CancellationToken,
+}
+
+/// One connection's place, until it is dropped.
+pub(super) struct Place {
+    of: Arc<Places>,
+    number: u64,
+    for_probes: bool,
+    close: CancellationToken,
+    requests: AtomicUsize,
+}
+
+/// A request that a connection is busy with, until it is dropped.
+pub(super) struct Busy(Arc<Place>);
+
+/// An answer's body, with which its connection is busy.
+pub(super) struct During<B> {
+    body: B,
+    _busy: Busy,
+}
+
+impl Places {
+    /// `of_peer` is how many of them one peer may have; a quarter where nobody said.
+    pub(super) fn new(number: usize, of_peer: Option<usize>) -> Arc<Places> {
+        let of_peer = of_peer.unwrap_or((number / 4).max(OF_PEER_MIN)).min(number);
+        Arc::new(Places { number, of_peer, taken: Mutex::default() })
+    }
+
+    /// A place for a connection of `peer`, and whether another had to go for it; `None` where there is none.
+    pub(super) fn enter(self: &Arc<Places>, peer: Option<IpAddr>) -> (Option<Arc<Place>>, bool) {
+        let peer = peer.map(|peer| peer.to_canonical());
+        let mut taken = self.taken.lock();
+        let has_all = |taken: &Taken| taken.all.len() - taken.for_probes >= self.number;
+        let peer_has_all =
+            |taken: &Taken| peer.is_some_and(|peer| taken.by_peer.get(&peer).is_some_and(|has| *has >= self.of_peer));
+        let mut made_room = false;
+        if peer_has_all(&taken) {
+            made_room = taken.make_room(|entry| entry.peer == peer && !entry.for_probes);
+        } else if has_all(&taken) {
+            made_room = taken.make_room(|entry| !entry.for_probes);
+        }
+        let for_probes = has_all(&taken) || peer_has_all(&taken);
+        if for_probes {
+            if taken.for_probes >= FOR_PROBES && !taken.make_room(|entry| entry.for_probes) {
+                return (None, false);
+            }
+            taken.for_probes += 1;
+        } else if let Some(peer) = peer {
+            *taken.by_peer.entry(peer).or_default() += 1;
+        }
+        let (number, close) = (taken.tick(), CancellationToken::new());
+        taken.all.insert(number, Entry { peer, for_probes, idle_since: Some(number), close: close.clone() });
+        drop(taken);
+        let (of, requests) = (Arc::clone(self), AtomicUsize::new(0));
+        (Some(Arc::new(Place { of, number, for_probes, close, requests })), made_room)
+    }
+}
+
+impl Taken {
+    fn tick(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// Closes the connection that has been idle longest among those of a kind; `false` where none is idle.
+    fn make_room(&mut self, of_kind: impl Fn(&Entry) -> bool) -> bool {
+        let idle = self.all.iter().filter(|(_, entry)| of_kind(entry));
+        let idle = idle.filter_map(|(number, entry)| entry.idle_since.map(|since| (since, *number)));
+        let Some((_, number)) = idle.min() else { return false };
+        self.leave(number);
+        true
+    }
+
+    fn leave(&mut self, number: u64) {
+        let Some(Entry { peer, for_probes, close, .. }) = self.all.remove(&number) else { return };
+        close.cancel();
+        if for_probes {
+            self.for_probes -= 1;
+        } else if let Some(peer) = peer
+            && let Some(has) = self.by_peer.get_mut(&peer)
+        {
+            *has -= 1;
+            if *has == 0 {
+                self.by_peer.remove(&peer);
+            }
+        }
+    }
+}
+
+impl Place {
+    /// Whether it may ask for health only.
+    pub(super) fn is_for_probes(&self) -> bool {
+        self.for_probes
+    }
+
+    /// What comes of `wait`; `None` where another connection needs it before.
+    pub(super) async fn until_closed<T>(&self, wait: impl Future<Output = T>) -> Option<T> {
+        self.close.run_until_cancelled(wait).await
+    }
+
+    /// It has a request, or is of use in another way: nobody else's from now on.
+    pub(super) fn busy(self: &Arc<Place>) -> Busy {
+        if self.requests.fetch_add(1, Relaxed) == 0
+            && let Some(entry) = self.of.taken.lock().all.get_mut(&self.number)
+        {
+            entry.idle_since = None;
+        }
+        Busy(Arc::clone(self))
+    }
+}
+
+impl<B> During<B> {
+    pub(super) fn new(body: B, busy: Busy) -> During<B> {
+        During { body, _busy: busy }
+    }
+}
+
+impl<B: Body + Unpin> Body for During<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        if self.0.requests.fetch_sub(1, Relaxed) == 1 {
+            let mut taken = self.0.of.taken.lock();
+            let now = taken.tick();
+            if let Some(entry) = taken.all.get_mut(&self.0.number) {
+                entry.idle_since = Some(now);
+            }
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.of.taken.lock().leave(self.number);
+    }
+}
