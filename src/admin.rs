@@ -11,7 +11,7 @@ use axum::{
     extract::State,
     http::StatusCode,
     middleware,
-    response::{IntoResponse, Json},
+    response::IntoResponse,
     routing::{get, post},
 };
 use serde::Serialize;
@@ -23,6 +23,7 @@ use crate::{
     limiter::Snapshot,
     metrics::Metrics,
     moment,
+    reload::blocking,
     rules::{
         Domain, DomainIndex, Problem, Rule, RuleLimit,
         overrides::{RowRef, Table},
@@ -56,7 +57,9 @@ pub fn router(snapshot: Arc<ArcSwap<Snapshot>>, reload: Arc<Notify>, explaining:
 /// `/metrics`, on a listener of its own.
 pub fn metrics_router(path: &str, snapshot: Arc<ArcSwap<Snapshot>>, metrics: Arc<Metrics>) -> Router {
     let render = async move || {
-        ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], metrics.render(&snapshot.load()))
+        let (metrics, snapshot) = (Arc::clone(&metrics), snapshot.load_full());
+        let page = blocking(move || metrics.render(&snapshot)).await;
+        ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], page)
     };
     Router::new().route(path, get(render))
 }
@@ -133,8 +136,13 @@ struct LimitView<'a> {
     place: String,
 }
 
+/// Off the thread that answers probes, as all that goes through every rule.
 async fn rules(State(served): State<Served>) -> impl IntoResponse {
     let snapshot = served.snapshot.load_full();
+    ([("content-type", "application/json")], blocking(move || rules_view(&snapshot)).await)
+}
+
+fn rules_view(snapshot: &Snapshot) -> String {
     let view = RulesView {
         version: snapshot.version,
         hash: snapshot.rules.hash(),
@@ -148,11 +156,11 @@ async fn rules(State(served): State<Served>) -> impl IntoResponse {
         domains: (0..)
             .map(DomainIndex)
             .zip(snapshot.rules.domains())
-            .map(|(index, domain)| domain_view((index, domain), &snapshot))
+            .map(|(index, domain)| domain_view((index, domain), snapshot))
             .collect(),
         problems: snapshot.problems.iter().collect(),
     };
-    Json(serde_json::to_value(view).expect("plain fields have a JSON form"))
+    serde_json::to_value(view).expect("plain fields have a JSON form").to_string()
 }
 
 fn domain_view<'a>((index, domain): (DomainIndex, &'a Domain), snapshot: &'a Snapshot) -> DomainView<'a> {
@@ -202,6 +210,10 @@ fn limit_view<'a>(rule: &'a Rule, limit: &'a RuleLimit, budget_since: Option<Uni
 /// The reference's text, but sorted.
 async fn rlconfig(State(served): State<Served>) -> String {
     let snapshot = served.snapshot.load_full();
+    blocking(move || rlconfig_lines(&snapshot)).await
+}
+
+fn rlconfig_lines(snapshot: &Snapshot) -> String {
     let mut lines: Vec<String> = Vec::new();
     for rule in snapshot.rules.domains().iter().flat_map(|domain| domain.rules()) {
         let numbers =

@@ -72,8 +72,13 @@ impl Reloader {
     }
 
     /// Looks at every change, when `asked`, and once in a while; never ends. `on` gets each set that was tried: rules to
-    /// put in force (the same as before where nothing better was found) and the problems that there are now.
-    pub async fn run(mut self, asked: Arc<Notify>, mut on: impl FnMut(Load)) -> Infallible {
+    /// put in force (the same as before where nothing better was found) and the problems that there are now. The next
+    /// look begins when it is done with them.
+    pub async fn run<F: Future<Output = ()>>(
+        mut self,
+        asked: Arc<Notify>,
+        mut on: impl FnMut(Load) -> F,
+    ) -> Infallible {
         let changed = Arc::new(Notify::new());
         let mut is_asked = false;
         loop {
@@ -81,7 +86,7 @@ impl Reloader {
             let watch = self.watch(&changed).await;
             let watched = self.overrides.clone();
             if let Some(load) = self.look(is_asked).await {
-                on(load);
+                on(load).await;
             }
             if self.overrides != watched {
                 // What the rules name now isn't watched yet.

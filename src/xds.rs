@@ -76,8 +76,12 @@ impl Client {
 
     /// Connects, again whenever the connection is lost; never ends itself. `on` gets each set that was tried: rules to
     /// put in force (the same as before where the set was refused) and the problems that it has. `on_link` hears
-    /// whether there is a connection.
-    pub async fn run(mut self, mut on: impl FnMut(Load), on_link: impl Fn(bool)) -> Infallible {
+    /// whether there is a connection. A set is acknowledged when `on` is done with it.
+    pub async fn run<F: Future<Output = ()>>(
+        mut self,
+        mut on: impl FnMut(Load) -> F,
+        on_link: impl Fn(bool),
+    ) -> Infallible {
         let server = self.settings.server.clone();
         self.begin_with_kept(&mut on).await;
         loop {
@@ -96,7 +100,7 @@ impl Client {
     }
 
     /// Goes on with what was kept, until the control plane says more.
-    async fn begin_with_kept(&mut self, on: &mut impl FnMut(Load)) {
+    async fn begin_with_kept<F: Future<Output = ()>>(&mut self, on: &mut impl FnMut(Load) -> F) {
         let Some(kept) = self.kept.clone() else { return };
         let defaults = self.defaults;
         let read = blocking(move || kept.load().map(|set| set.map(|set| (load(&set, &defaults), set.version_info))));
@@ -109,7 +113,7 @@ impl Client {
             Ok(Some((load, version))) => {
                 info!(version, "beginning with the control plane's last good rules, kept in the state directory");
                 self.rules = load.rules.clone();
-                on(load);
+                on(load).await;
             }
             Err(error) => warn!(%error, "the control plane's rules that were kept can't be read"),
         }
@@ -124,7 +128,12 @@ impl Client {
     }
 
     /// Follows the one stream of a connection to its end; says why it ended.
-    async fn use_up(&mut self, connection: Connection, on: &mut impl FnMut(Load), on_link: &impl Fn(bool)) -> String {
+    async fn use_up<F: Future<Output = ()>>(
+        &mut self,
+        connection: Connection,
+        on: &mut impl FnMut(Load) -> F,
+        on_link: &impl Fn(bool),
+    ) -> String {
         let began = Instant::now();
         self.version.clear();
         let ended = match self.begin(connection, began, on_link).await {
@@ -175,7 +184,12 @@ impl Client {
     }
 
     /// Answers what comes until the stream ends; gives the error, if it was one.
-    async fn follow(&mut self, mut stream: Stream, silent_at: Instant, on: &mut impl FnMut(Load)) -> Option<Status> {
+    async fn follow<F: Future<Output = ()>>(
+        &mut self,
+        mut stream: Stream,
+        silent_at: Instant,
+        on: &mut impl FnMut(Load) -> F,
+    ) -> Option<Status> {
         let mut held: Option<Held> = None;
         // Told already where the stream itself was late.
         let mut silent_at = Some(silent_at).filter(|at| *at > Instant::now());
@@ -213,7 +227,11 @@ impl Client {
         }
     }
 
-    async fn take(&mut self, response: DiscoveryResponse, on: &mut impl FnMut(Load)) -> Answer {
+    async fn take<F: Future<Output = ()>>(
+        &mut self,
+        response: DiscoveryResponse,
+        on: &mut impl FnMut(Load) -> F,
+    ) -> Answer {
         let (version, nonce) = (response.version_info.clone(), response.nonce.clone());
         let is_repeated = self.refused.as_ref().is_some_and(|refused| refused.has_version(&version));
         if let Some(refused) = self.refused.as_ref().filter(|refused| refused.is_again(&response)) {
@@ -227,7 +245,7 @@ impl Client {
             let refused = Refused::new(&response, load.problems.clone());
             let request = self.nack(&version, nonce, refused.text(), is_repeated);
             self.refused = Some(refused);
-            on(self.keep(load.problems));
+            on(self.keep(load.problems)).await;
             return Answer::Nack(request);
         }
         if load.rules.domains().is_empty() && !self.rules.domains().is_empty() {
@@ -236,7 +254,7 @@ impl Client {
         self.refused = None;
         self.rules = load.rules.clone();
         self.version = version;
-        on(load);
+        on(load).await;
         self.keep_set(response).await;
         Answer::Ack(DiscoveryRequest { response_nonce: nonce, ..self.request() })
     }

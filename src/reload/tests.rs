@@ -1,7 +1,7 @@
 //! Real files in real directories, changed as editors, kubelets and careless scripts change them. Each test waits for
 //! what the reloader delivers; the poll is far away unless it is what is tested.
 
-use std::{fs, os::unix::fs::symlink, path::Path};
+use std::{fs, future, os::unix::fs::symlink, path::Path};
 
 use tempfile::TempDir;
 use tokio::{
@@ -43,7 +43,7 @@ impl Running {
         let reloader = Reloader::new(settings, &sources, &first);
         let (sender, loads) = mpsc::unbounded_channel();
         let asked = Arc::new(Notify::new());
-        let task = tokio::spawn(reloader.run(Arc::clone(&asked), move |load| drop(sender.send(load))));
+        let task = tokio::spawn(reloader.run(Arc::clone(&asked), move |load| future::ready(drop(sender.send(load)))));
         Running { loads, asked, task }
     }
 

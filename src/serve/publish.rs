@@ -17,7 +17,7 @@ use crate::{
     limiter::{Budgets, Snapshot},
     metrics::{Meters, Metrics},
     overrides::Overrides,
-    reload::{ReloadSettings, Reloader},
+    reload::{ReloadSettings, Reloader, blocking},
     rules::{self, Defaults, DotFiles, FileNames, Load, Problems, Rules, Selection, Sources},
     settings::Settings,
     xds,
@@ -46,7 +46,7 @@ impl Feed {
     /// Never ends. `asked` asks for files to be read again; a control plane sends by itself.
     pub(super) async fn run(self, asked: Arc<Notify>, publisher: Publisher) -> Infallible {
         match self {
-            Feed::Files(reloader) => reloader.run(asked, |load| publisher.publish(publisher.whole(load))).await,
+            Feed::Files(reloader) => reloader.run(asked, |load| publisher.clone().publish(publisher.whole(load))).await,
             Feed::ControlPlane(client) => {
                 let deaf = async {
                     loop {
@@ -57,7 +57,7 @@ impl Feed {
                 publisher.metrics.control_plane(false);
                 let on_link = |is_up| publisher.metrics.control_plane(is_up);
                 tokio::select! {
-                    never = client.run(|load| publisher.publish(load), on_link) => match never {},
+                    never = client.run(|load| publisher.clone().publish(load), on_link) => match never {},
                     never = deaf => never,
                 }
             }
@@ -209,8 +209,14 @@ impl Publisher {
         load
     }
 
-    /// Puts what was loaded in force. Limits that stay go on with their numbers.
-    pub(super) fn publish(&self, load: Load) {
+    /// Puts what was loaded in force. The thread that accepts connections and answers probes only waits for it: a hundred
+    /// thousand rules take a while to be given their numbers and their overrides.
+    async fn publish(self, load: Load) {
+        blocking(move || self.put_in_force(load)).await;
+    }
+
+    /// Limits that stay go on with their numbers.
+    fn put_in_force(&self, load: Load) {
         let last = self.snapshot.load_full();
         let complete = !load.problems.has_errors();
         // The first rules are a change even if there are none in them.

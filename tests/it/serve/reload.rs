@@ -1,9 +1,11 @@
 //! Rules change on disk while the service runs: never a lost request, never half a change, never a lost limit.
 
+use std::time::{Duration, Instant};
+
 use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitResponse;
 use tonic::Status;
 
-use crate::harness::{Load, Rls, RulesDir, Tollgate, descriptor, eventually, get, request};
+use crate::harness::{Load, PATIENCE, Rls, RulesDir, Tollgate, descriptor, eventually, get, request};
 
 /// Rules of domain `api` in which both limits carry the version.
 fn both_limits(version: u32) -> String {
@@ -224,4 +226,37 @@ async fn a_watched_directory_below_the_runtime_root_is_read_without_swaps() {
     })
     .await;
     assert_eq!(client.limit_of("api", &[("user", "watcher")]).await, Some(10), "the first file stays");
+}
+
+/// A hundred thousand rules, as a gateway with very many tenants has them.
+fn many_rules(requests: u32) -> String {
+    let rule = |number: u32| format!("- {{key: user, value: u{number}, rate_limit: {requests}/day}}\n");
+    "domain: many\ndescriptors:\n".to_owned() + &(0..100_000).map(rule).collect::<String>()
+}
+
+/// Publishing gives each rule its numbers and its overrides, which the thread that accepts connections and answers probes
+/// must not do. On a busy machine any probe may be late, but not in each of several reloads.
+#[tokio::test]
+async fn no_probe_waits_while_a_hundred_thousand_rules_come_into_force() {
+    let rules = RulesDir::with("many.yaml", &many_rules(1));
+    let tollgate = Tollgate::start(rules.path()).await;
+    let client = tollgate.client();
+    let mut worst = Vec::new();
+    for requests in 2..10 {
+        rules.write("many.yaml", &many_rules(requests));
+        tollgate.process.signal("HUP");
+        let mut latest = Duration::ZERO;
+        let began = Instant::now();
+        while client.limit_of("many", &[("user", "u99999")]).await != Some(requests) {
+            let asked = Instant::now();
+            assert_eq!(get(tollgate.http, "/livez", &[]).await.expect("the probe is answered").status, 200);
+            latest = latest.max(asked.elapsed());
+            assert!(began.elapsed() < PATIENCE, "the rules don't come into force");
+        }
+        worst.push(latest);
+        if latest < Duration::from_millis(50) {
+            return;
+        }
+    }
+    panic!("the latest probe of each reload: {worst:?}");
 }
