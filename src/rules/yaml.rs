@@ -14,6 +14,8 @@ const ALIAS_ROOM: u64 = 250_000;
 /// Bytes of text that aliases may unfold to, besides two per byte of text: one alias of a long text is one node.
 pub(super) const ALIAS_BYTES: u64 = 8 << 20;
 
+const UNFOLDED: &str = "its aliases unfold to more than this file may hold";
+
 /// Where a node stands; both count from 1. The width is that of its text on its first line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
@@ -148,6 +150,7 @@ pub(super) fn parse_from(text: &str, line: u32) -> Document<'_> {
         anchors: HashMap::new(),
         document: Document::default(),
         room: Size { nodes: ALIAS_ROOM + 2 * text.len() as u64, bytes: ALIAS_BYTES + 2 * text.len() as u64 },
+        bytes_aliased: 0,
         lines_before: line - 1,
     };
     if let Err(fault) = builder.first_document() {
@@ -171,6 +174,8 @@ struct Builder<'t> {
     anchors: HashMap<usize, Node<'t>>,
     document: Document<'t>,
     room: Size,
+    /// Of text, that aliases unfolded to so far.
+    bytes_aliased: u64,
     lines_before: u32,
 }
 
@@ -214,6 +219,11 @@ impl<'t> Builder<'t> {
             Event::SequenceEnd | Event::MappingEnd => self.end(),
             Event::Alias(id) => match self.anchors.get(&id) {
                 Some(node) => {
+                    // Before it is copied: a text with an escape is a copy each time.
+                    self.bytes_aliased = self.bytes_aliased.saturating_add(node.size.bytes);
+                    if self.bytes_aliased > self.room.bytes {
+                        return Err(Fault::new(at, UNFOLDED));
+                    }
                     let node = node.clone();
                     self.put(node, 0)
                 }
@@ -244,7 +254,7 @@ impl<'t> Builder<'t> {
             return Err(Fault::new(node.at, format!("nested deeper than {DEPTH_MAX} levels")));
         }
         if node.size.nodes > self.room.nodes || node.size.bytes > self.room.bytes {
-            return Err(Fault::new(node.at, "its aliases unfold to more than this file may hold"));
+            return Err(Fault::new(node.at, UNFOLDED));
         }
         if anchor > 0 {
             self.anchors.insert(anchor, node.clone());
