@@ -1,8 +1,7 @@
 //! Rules change on disk while the service runs: never a lost request, never half a change, never a lost limit.
 
-use std::time::{Duration, Instant};
-
 use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitResponse;
+use tokio::time::{Duration, Instant};
 use tonic::Status;
 
 use crate::harness::{Load, PATIENCE, Rls, RulesDir, Tollgate, descriptor, eventually, get, request};

@@ -106,27 +106,24 @@ impl Stream {
     }
 
     pub(crate) fn send_any(&self, version: &str, resources: Vec<Any>) {
-        self.respond(version, &format!("nonce of {version}"), resources).expect("the stream is open");
+        assert!(self.respond(version, &format!("nonce of {version}"), resources), "the stream is open");
     }
 
     /// Sends a set, if the client is still there.
     pub(super) fn send_with_nonce(&self, version: &str, nonce: &str, set: &[RateLimitConfig]) {
-        let _ = self.respond(version, nonce, set.iter().map(any).collect());
+        self.respond(version, nonce, set.iter().map(any).collect());
     }
 
-    fn respond(
-        &self,
-        version: &str,
-        nonce: &str,
-        resources: Vec<Any>,
-    ) -> Result<(), mpsc::error::SendError<Result<DiscoveryResponse, Status>>> {
-        self.responses.send(Ok(DiscoveryResponse {
+    /// Whether the client is still there.
+    fn respond(&self, version: &str, nonce: &str, resources: Vec<Any>) -> bool {
+        let response = DiscoveryResponse {
             version_info: version.to_owned(),
             nonce: nonce.to_owned(),
             type_url: RateLimitConfig::type_url(),
             resources,
             ..DiscoveryResponse::default()
-        }))
+        };
+        self.responses.send(Ok(response)).is_ok()
     }
 
     /// Sends a set and waits until it is acknowledged.
