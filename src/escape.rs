@@ -1,6 +1,7 @@
 //! Bytes that clients send in the place of text. Inside all text is UTF-8, so what is none is escaped at the border: each
-//! byte as `\x` and two digits. A backslash before an `x` is escaped too (`\x5c`), so that no text looks like the escape
-//! of other bytes: what differs outside differs inside. Any other text stays as it is.
+//! byte as `\x` and two digits. A backslash that begins what looks like such an escape is escaped too (`\x5c`), so that no
+//! text looks like the escape of other bytes: what differs outside differs inside. Any other text stays as it is, so that
+//! `C:\xampp` is what it was, in rules and as a key in Redis.
 
 mod json;
 #[cfg(test)]
@@ -10,19 +11,28 @@ use std::{borrow::Cow, fmt::Write as _};
 
 pub(crate) use json::json;
 
-/// What every escape begins with.
-const MARK: &str = "\\x";
+/// An escape: backslash, `x`, and two digits.
+const LENGTH: usize = 4;
+
+/// Whether what stands behind a backslash makes an escape of it: of a byte that can be no UTF-8, or of a backslash.
+fn is_escape(behind: [u8; LENGTH - 1]) -> bool {
+    matches!(behind, [b'x', b'8' | b'9' | b'a'..=b'f', b'0'..=b'9' | b'a'..=b'f'] | [b'x', b'5', b'c'])
+}
+
+fn begins_escape(text: &[u8]) -> bool {
+    matches!(text, [b'\\', x, high, low, ..] if is_escape([*x, *high, *low]))
+}
 
 /// Whether nothing in `bytes` looks like an escape. A pass over all of them without a branch, for it is made for every
 /// request; only where there is a backslash is looked what follows it.
 #[inline]
 pub(crate) fn is_plain(bytes: &[u8]) -> bool {
-    !bytes.iter().fold(false, |found, byte| found | (*byte == b'\\')) || !has_mark(bytes)
+    !bytes.iter().fold(false, |found, byte| found | (*byte == b'\\')) || !has_escape(bytes)
 }
 
 #[cold]
-fn has_mark(bytes: &[u8]) -> bool {
-    bytes.windows(MARK.len()).any(|pair| pair == MARK.as_bytes())
+fn has_escape(bytes: &[u8]) -> bool {
+    bytes.windows(LENGTH).any(begins_escape)
 }
 
 /// The text that stands for `bytes`.
@@ -42,9 +52,20 @@ pub(crate) fn bytes(bytes: &[u8]) -> Cow<'_, str> {
 
 /// The same for what is UTF-8.
 pub(crate) fn text(text: &str) -> Cow<'_, str> {
-    if is_plain(text.as_bytes()) { Cow::Borrowed(text) } else { Cow::Owned(text.replace(MARK, "\\x5cx")) }
+    if is_plain(text.as_bytes()) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    let mut from = 0;
+    for (at, _) in text.match_indices('\\').filter(|(at, _)| begins_escape(&text.as_bytes()[*at..])) {
+        out.push_str(&text[from..at]);
+        push(&mut out, b'\\');
+        from = at + 1;
+    }
+    out.push_str(&text[from..]);
+    Cow::Owned(out)
 }
 
 fn push(out: &mut String, byte: u8) {
-    write!(out, "{MARK}{byte:02x}").expect("a String takes every write");
+    write!(out, "\\x{byte:02x}").expect("a String takes every write");
 }

@@ -4,6 +4,8 @@
 
 use std::{borrow::Cow, fmt::Write as _};
 
+use super::{LENGTH, is_escape};
+
 /// A body of JSON whose strings, read, are the text that stands for what they hold.
 pub(crate) fn json(body: &[u8]) -> Cow<'_, [u8]> {
     if !body.contains(&b'\\') && std::str::from_utf8(body).is_ok() {
@@ -28,21 +30,32 @@ fn part<'b>(rest: &'b [u8], out: &mut Vec<u8>) -> &'b [u8] {
     let (length, unit) = unit(rest);
     let (own, after) = rest.split_at(length);
     match unit {
-        Unit::Backslash if matches!(self::unit(after).1, Unit::X) => out.extend_from_slice(br"\\x5c"),
+        Unit::Backslash if begins_escape(after) => out.extend_from_slice(br"\\x5c"),
         Unit::HalfPair(half) => {
             let [high, low] = [(half >> 6) & 0x3f, half & 0x3f];
             [0xe0 | half >> 12, 0x80 | high, 0x80 | low].into_iter().for_each(|byte| escaped(out, byte as u8));
         }
         Unit::NoText => own.iter().for_each(|byte| escaped(out, *byte)),
-        Unit::Backslash | Unit::X | Unit::Other => out.extend_from_slice(own),
+        Unit::Backslash | Unit::Ascii(_) | Unit::Other => out.extend_from_slice(own),
     }
     after
+}
+
+/// Whether the characters behind a backslash make an escape of it, however they are written.
+fn begins_escape(mut rest: &[u8]) -> bool {
+    let mut behind = [0; LENGTH - 1];
+    for character in &mut behind {
+        let (length, Unit::Ascii(byte)) = unit(rest) else { return false };
+        *character = byte;
+        rest = &rest[length..];
+    }
+    is_escape(behind)
 }
 
 /// What a character of a string is to us, however it is written.
 enum Unit {
     Backslash,
-    X,
+    Ascii(u8),
     /// Of a surrogate pair that isn't one.
     HalfPair(u16),
     /// No UTF-8.
@@ -53,11 +66,10 @@ enum Unit {
 /// The first character of a string's rest, and the bytes that it takes there.
 fn unit(rest: &[u8]) -> (usize, Unit) {
     match rest {
-        [b'x', ..] => (1, Unit::X),
         [b'\\', b'\\', ..] => (2, Unit::Backslash),
         [b'\\', b'u', hex @ ..] => match code_unit(hex) {
             Some(0x5c) => (6, Unit::Backslash),
-            Some(0x78) => (6, Unit::X),
+            Some(ascii @ ..0x80) => (6, Unit::Ascii(ascii as u8)),
             Some(0xd800..=0xdbff) if is_low_half(&hex[4..]) => (12, Unit::Other),
             Some(half @ 0xd800..=0xdfff) => (6, Unit::HalfPair(half)),
             Some(_) => (6, Unit::Other),
@@ -65,7 +77,7 @@ fn unit(rest: &[u8]) -> (usize, Unit) {
         },
         // An escape of one letter; a broken one is its reader's affair.
         [b'\\', next, ..] if next.is_ascii() => (2, Unit::Other),
-        [byte, ..] if byte.is_ascii() => (1, Unit::Other),
+        [byte, ..] if byte.is_ascii() => (1, Unit::Ascii(*byte)),
         _ => {
             // No character is longer than four bytes.
             let head = &rest[..rest.len().min(4)];

@@ -104,9 +104,11 @@ impl Refusal {
             Refusal::UnknownMethod => {
                 "it calls a method that is not served here; Envoy needs `transport_api_version: V3`"
             }
-            Refusal::Compressed => "its message is compressed; turn compression off in the client",
+            Refusal::Compressed => {
+                "its message is compressed by something else than gzip; take that or none in the client"
+            }
             Refusal::Message => "its body is not one gRPC message with a RateLimitRequest; see what the client is",
-            Refusal::MessageTooLarge => "its message has more than 2 MiB; send fewer or shorter descriptors",
+            Refusal::MessageTooLarge => "its message has more than 4 MiB; send fewer or shorter descriptors",
             Refusal::UnreadAnswer => {
                 "its answers were not taken within TOLLGATE_CLIENT_TIMEOUT, or too many waited, and the connection was \
                  ended; see whether the client hangs"

@@ -178,7 +178,7 @@ pub struct Flags {
     /// tcp or unix [default: as the URL looks]
     #[arg(long, value_name = "TYPE", env = "REDIS_SOCKET_TYPE", help_heading = "Store")]
     pub redis_socket_type: Option<String>,
-    /// password or user:password; a password with a colon is written default:PASSWORD
+    /// password or user:password; with a colon in it: default:PASSWORD
     #[arg(long, value_name = "SECRET", env = "REDIS_AUTH", hide_env_values = true, help_heading = "Store")]
     pub redis_auth: Option<String>,
     /// File that holds password or user:password, read again at each connection

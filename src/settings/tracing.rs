@@ -82,7 +82,7 @@ pub(super) fn traces(flags: &Flags, environment: &Environment, read: &mut Reader
 
 const WITHOUT: &str = "nothing is traced; false says that nothing is meant to be";
 
-/// A request has at most 2 MiB, and as text more; few want to read that.
+/// A request has at most 4 MiB, and as text more; few want to read that.
 const TEXT_BYTES_MAX: u64 = 4_096;
 
 const ALL: Propagators = Propagators { w3c: true, b3: true, b3_multi: true };

@@ -49,11 +49,11 @@ fn seconds(text: &str) -> u64 {
 async fn the_binary_starts_with_the_deployments_variables_and_answers_its_probes() {
     let objects = objects();
     let container = &pod(&objects)["spec"]["containers"][0];
-    let (rules, state) = (RulesDir::with("none", ""), tempfile::tempdir().unwrap());
+    let (rules, secrets, state) = (RulesDir::empty(), RulesDir::with("none", ""), tempfile::tempdir().unwrap());
     let config = object(&objects, "ConfigMap", "tollgate-rules")["data"]["api.yaml"].as_str().unwrap();
     rules.write("api.yaml", config);
     assert_check_accepts(rules.path());
-    let auth = rules.path().join("none");
+    let auth = secrets.path().join("none");
     let mut env = env(container);
     for (name, value) in &mut env {
         assert_is_read(name);

@@ -1,19 +1,27 @@
-//! What is wrong with a certificate, in words that name the setting to look at. It knows errors, and no connections.
+//! What is wrong with a certificate or a password, in words that name the setting to look at. It knows errors, and no connections.
 
 use std::borrow::Cow;
 use std::error::Error;
+use std::io;
 use std::sync::Arc;
 
-use redis::RedisError;
+use redis::{ErrorKind, RedisError};
 use rustls::{AlertDescription, CertificateError};
 
 use super::settings::{RedisSettings, Tls};
 
-/// The error, and what it means where that is about TLS: which certificate, or that only one side speaks it.
+/// The error, and what it means where that is about TLS or the password: which certificate, or that only one side speaks it.
 pub(super) fn explained(error: &RedisError, settings: &RedisSettings) -> String {
-    let meaning = match (tls(error), &settings.tls) {
+    let meaning = match (find::<rustls::Error>(error), &settings.tls) {
+        (_, Some(tls)) if lacks_certificates(tls) => Some(untrusted(tls)),
+        (Some(rustls::Error::InvalidCertificate(CertificateError::Other(why))), Some(_)) => {
+            let meaning = format!("Redis shows {}{TRUST_IT}", why.0);
+            return settings.names.in_message(&meaning);
+        }
         (Some(error), Some(tls)) => meaning(error, tls),
-        (None, None) if error.is_connection_dropped() && !settings.topology.has_socket() => Some(CLEAR.into()),
+        (None, None) if is_cut_off(error) && !settings.topology.has_socket() => Some(CLEAR.into()),
+        // In RESP2 the library answers for Redis, without its word.
+        (None, _) if error.kind() == ErrorKind::AuthenticationFailed => Some(PASSWORD.into()),
         _ => None,
     };
     match meaning {
@@ -31,10 +39,21 @@ pub(super) fn silence(settings: &RedisSettings) -> String {
     settings.names.in_message(why)
 }
 
+const PASSWORD: &str = "Redis refuses the user or password of {auth}";
+
+/// Behind what is wrong with a certificate that is trusted by nobody.
+const TRUST_IT: &str = ": if it is that of your Redis, its file belongs into REDIS_TLS_CACERT";
+
 const CLEAR: &str = "the connection was closed before a word: a Redis that wants TLS does so: is REDIS_TLS to be true?";
 
-/// The TLS error behind it: redis-rs shares its errors, and an I/O error keeps it inside rather than as its source.
-fn tls(error: &RedisError) -> Option<&rustls::Error> {
+/// Whether the other side ended the connection. A file that can't be read is an I/O error too.
+fn is_cut_off(error: &RedisError) -> bool {
+    let kind = find::<io::Error>(error).map(io::Error::kind);
+    error.is_connection_dropped() && kind != Some(io::ErrorKind::NotFound)
+}
+
+/// The error of that kind behind it: redis-rs shares its errors, and an I/O error keeps it inside rather than as its source.
+fn find<T: Error + 'static>(error: &RedisError) -> Option<&T> {
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref() {
@@ -42,7 +61,9 @@ fn tls(error: &RedisError) -> Option<&rustls::Error> {
         }
         next = if let Some(shared) = error.downcast_ref::<Arc<dyn Error + Send + Sync>>() {
             Some(&**shared)
-        } else if let Some(inner) = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        } else if let Some(shared) = error.downcast_ref::<Arc<io::Error>>() {
+            Some(&**shared)
+        } else if let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
             Some(inner)
         } else {
             error.source()

@@ -262,7 +262,7 @@ async fn streams_beyond_the_bound_messages_and_headers_beyond_theirs_and_broken_
     raw.begin_call_with_header(100_000).await;
     refused(&tollgate, "headers_too_large", 1.0).await;
 
-    let refusing = tollgate.client().ask(request("x".repeat(3 << 20).as_str(), Vec::new())).await;
+    let refusing = tollgate.client().ask(request("x".repeat(5 << 20).as_str(), Vec::new())).await;
     assert_eq!(refusing.expect_err("too long").code(), tonic::Code::OutOfRange);
     refused(&tollgate, "message_too_large", 1.0).await;
 
