@@ -7,7 +7,7 @@ use yaml_serde::Value;
 
 use crate::{
     examples::{assert_check_accepts, assert_is_read, documents, object, project, read},
-    harness::{RulesDir, Tollgate, get},
+    harness::{RulesDir, Tollgate, eventually, get},
 };
 
 const FOLDER: &str = "deploy/kubernetes";
@@ -71,7 +71,15 @@ async fn the_binary_starts_with_the_deployments_variables_and_answers_its_probes
     for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
         let http = &container[probe]["httpGet"];
         assert_eq!(http["port"], "http", "{probe}");
-        let answer = get(tollgate.http, http["path"].as_str().unwrap(), &[]).await.expect("an answer");
+        let path = http["path"].as_str().unwrap();
+        // A start without Redis waits ten seconds for its overrides before it is ready; it lives at once.
+        if probe == "readinessProbe" {
+            eventually("it is ready", || async {
+                get(tollgate.http, path, &[]).await.ok().filter(|answer| answer.status == 200)
+            })
+            .await;
+        }
+        let answer = get(tollgate.http, path, &[]).await.expect("an answer");
         assert_eq!(answer.status, 200, "{probe}, without Redis");
     }
 }
