@@ -95,10 +95,15 @@ impl Incoming {
         passed
     }
 
-    /// Takes bytes behind those that are held.
+    /// Takes bytes behind those that are held. Of what is held only the beginning of a head may have been there, so that
+    /// any frame may begin there, not only one of headers.
     pub(super) fn add(&mut self, bytes: &[u8]) {
         self.held.extend_from_slice(bytes);
         if self.held.len() >= self.wanted {
+            let held = std::mem::take(&mut self.held);
+            let passed = self.scan(&held);
+            self.ready.extend_from_slice(&held[..passed]);
+            self.held.extend_from_slice(&held[passed..]);
             self.advance();
         }
     }
@@ -170,6 +175,7 @@ impl Incoming {
     fn block(&mut self) -> Block {
         let held = &self.held;
         let Some(first) = Head::read(held) else { return Block::Incomplete(HEAD) };
+        debug_assert_eq!(first.kind, HEADERS, "other frames were passed on before");
         let mut end = HEAD + first.length;
         let Some(payload) = held.get(HEAD..end) else { return Block::Incomplete(end) };
         let Some(block) = first.block(payload) else { return Block::Fine(end) };

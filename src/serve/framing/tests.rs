@@ -70,6 +70,8 @@ struct Written {
     cuts: Vec<usize>,
     /// Fields behind it, of a name each, that the table may know.
     fields: Vec<(u8, String)>,
+    /// Whatever its body has, in a frame each.
+    data: Vec<Vec<u8>>,
 }
 
 /// The client's side of a connection: an encoder that uses its table wherever it can.
@@ -127,8 +129,7 @@ impl Client {
             let mut payload = Vec::new();
             let (mut kind, mut flags) = (CONTINUATION, 0);
             if nth == 0 {
-                // END_STREAM, on a request without a body.
-                (kind, flags) = (HEADERS, 1);
+                kind = HEADERS;
                 if let Some(padding) = written.padding {
                     flags |= PADDED;
                     payload.push(padding);
@@ -146,6 +147,12 @@ impl Client {
             Head { length: payload.len(), kind, flags, stream }.put(&mut out);
             out.extend(payload);
         }
+        for part in &written.data {
+            Head { length: part.len(), kind: 0, flags: 0, stream }.put(&mut out);
+            out.extend(part);
+        }
+        // END_STREAM.
+        Head { length: 0, kind: 0, flags: 1, stream }.put(&mut out);
         // And something that is of no interest.
         Head { length: 5, kind: 0xfa, flags: 0xff, stream }.put(&mut out);
         out.extend(*b"other");
@@ -272,6 +279,9 @@ fn illegal() -> impl Strategy<Value = Vec<u8>> {
 
 fn written(authority: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Vec<Written>> {
     let field = (0u8..4, prop_oneof!["[a-z]{0,3}", "[a-z]{900,1000}"]);
+    // Bytes that would be an authority to mend, were they headers.
+    let like_headers = b"\x41\x03a|b\x01\x01|".to_vec();
+    let part = prop_oneof![prop::collection::vec(any::<u8>(), 0..300), Just(like_headers), Just(vec![0x83; 40])];
     let one = (
         authority,
         0u8..3,
@@ -281,8 +291,9 @@ fn written(authority: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = V
         any::<bool>(),
         prop::collection::vec(any::<usize>(), 0..4),
         prop::collection::vec(field, 0..5),
+        prop::collection::vec(part, 0..4),
     );
-    let one = one.prop_map(|(authority, how, by_name, is_coded, padding, has_priority, cuts, fields)| Written {
+    let one = one.prop_map(|(authority, how, by_name, is_coded, padding, has_priority, cuts, fields, data)| Written {
         authority,
         how,
         by_name,
@@ -291,6 +302,7 @@ fn written(authority: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = V
         has_priority,
         cuts,
         fields,
+        data,
     });
     prop::collection::vec(one, 1..12)
 }
