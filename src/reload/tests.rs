@@ -43,7 +43,10 @@ impl Running {
         let reloader = Reloader::new(settings, &sources, &first);
         let (sender, loads) = mpsc::unbounded_channel();
         let asked = Arc::new(Notify::new());
-        let task = tokio::spawn(reloader.run(Arc::clone(&asked), move |load| future::ready(drop(sender.send(load)))));
+        let task = tokio::spawn(reloader.run(Arc::clone(&asked), move |load| {
+            drop(sender.send(load));
+            future::ready(())
+        }));
         Running { loads, asked, task }
     }
 
