@@ -80,10 +80,8 @@ async fn two_megabytes_of_rules_are_reloaded_in_a_bounded_memory() {
         tollgate.process.signal("HUP");
         eventually("it is good again", || async { is_successful().await.then_some(()) }).await;
     }
-    let status = std::fs::read_to_string(format!("/proc/{}/status", tollgate.process.id())).expect("it runs");
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells it");
-    let kilobytes: usize = peak.trim().strip_suffix(" kB").expect("its unit").parse().expect("a number");
-    assert!(kilobytes << 10 < PEAK_MAX, "{} MiB", kilobytes >> 10);
+    let kilobytes = tollgate.process.memory_kb("VmHWM");
+    assert!((kilobytes as usize) << 10 < PEAK_MAX, "{} MiB", kilobytes >> 10);
 }
 
 /// Many rules by few aliases, as people write them.

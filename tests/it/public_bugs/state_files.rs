@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::{
     api::{client::call, with_tokens},
-    harness::{RulesDir, Tollgate, eventually},
+    harness::{Process, RulesDir, Tollgate, eventually},
     xds::{
         control_plane::{ControlPlane, domain},
         follow_at,
@@ -21,6 +21,16 @@ fn text(path: &Path) -> &str {
 
 async fn started(rules: &RulesDir, state: &Path) -> Tollgate {
     Tollgate::start_with(rules.path(), &[("TOLLGATE_STATE_DIR", text(state))]).await
+}
+
+/// What a start says that ends with exit code 1.
+async fn refusal(rules: &RulesDir, state: &Path) -> String {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    command.env_clear().envs([("TOLLGATE_RULES", text(rules.path())), ("TOLLGATE_STATE_DIR", text(state))]);
+    command.envs([("PORT", "0"), ("GRPC_PORT", "0"), ("DEBUG_PORT", "0"), ("PROMETHEUS_ADDR", ":0")]);
+    let mut process = Process::spawn("tollgate", &mut command);
+    assert_eq!(process.end().await.code(), Some(1), "it starts");
+    process.log()
 }
 
 async fn appears(path: &Path) {
@@ -58,12 +68,7 @@ async fn a_planted_link_is_not_followed_and_every_state_file_is_its_owners_alone
     // A file that is written on, and not anew, is refused where it is a link.
     fs::remove_file(state.path().join("overrides.ndjson")).unwrap();
     std::os::unix::fs::symlink(&victim, state.path().join("overrides.ndjson")).unwrap();
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tollgate"));
-    command.env_clear().envs([("TOLLGATE_RULES", text(rules.path())), ("TOLLGATE_STATE_DIR", text(state.path()))]);
-    command.envs([("PORT", "0"), ("GRPC_PORT", "0"), ("DEBUG_PORT", "0"), ("PROMETHEUS_ADDR", ":0")]);
-    let output = command.output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&output.stderr);
+    let said = refusal(&rules, state.path()).await;
     assert!(said.contains("overrides.ndjson: it is a link"), "{said}");
 }
 
@@ -82,12 +87,7 @@ async fn last_good_rules_with_a_flipped_bit_are_told_and_not_used() {
         ("[{".to_owned(), "rules.json"),
     ] {
         fs::write(&kept, damaged).unwrap();
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tollgate"));
-        command.env_clear().envs([("TOLLGATE_RULES", text(rules.path())), ("TOLLGATE_STATE_DIR", text(state.path()))]);
-        command.envs([("PORT", "0"), ("GRPC_PORT", "0"), ("DEBUG_PORT", "0"), ("PROMETHEUS_ADDR", ":0")]);
-        let output = command.output().unwrap();
-        assert_eq!(output.status.code(), Some(1), "rules with an error and nothing to fall back on");
-        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        let said = refusal(&rules, state.path()).await;
         let is_told = |line: &str| line.contains("WARN") && line.contains("last good rules") && line.contains(why);
         assert!(said.lines().any(is_told), "no WARN says {why:?}:\n{said}");
     }
