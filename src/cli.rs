@@ -51,7 +51,7 @@ enum Command {
     Serve(Box<Flags>),
     /// Load rule files as the service would, and print every problem
     Check(check::CheckArgs),
-    /// What `check --settings` is; see `check::settings::arguments`
+    /// Read the environment and the flags of `tollgate serve`, start nothing, and print every mistake
     #[command(name = check::settings::NAME, hide = true)]
     CheckSettings(Box<check::settings::SettingsArgs>),
     /// Play test cases to rules, and print where answers differ from what is expected

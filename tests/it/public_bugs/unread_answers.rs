@@ -91,7 +91,7 @@ async fn sockets_that_are_never_read_are_ended() {
     // As wide windows as there are, so that only the socket is in the way.
     raw.settings(&[(WINDOW, i32::MAX as u32)]).await;
     raw.send(&frame(8, 0, 0, &(i32::MAX as u32 - 65_535).to_be_bytes())).await;
-    let (block, body) = (call(&[]), message(&request("api", vec![descriptor(&[("user", "alice")]); 10])));
+    let (block, body) = (call(&[]), message(&request("api", vec![descriptor(&[("user", "alice")]); 20])));
     for nth in 0..CALLS {
         let bytes = raw.whole_call(&block, &body);
         raw.send(&bytes).await;
