@@ -47,7 +47,7 @@ fn json(message: &str, field: &FieldDescriptorProto) -> Option<String> {
     if ALWAYS.contains(&format!("{message}.{}", field.name()).as_str()) {
         return None;
     }
-    let forms = "crate::api::json";
+    let forms = "crate::front::api::json";
     Some(match (field.type_name(), field.name(), field.label(), field.r#type()) {
         (".tollgate.v1.Entry", ..) => {
             format!("with = \"{forms}::entries\", skip_serializing_if = \"Vec::is_empty\"")

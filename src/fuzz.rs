@@ -13,13 +13,15 @@ use tokio::runtime::{self, Runtime};
 use tower::ServiceExt;
 
 use crate::{
-    api::{self, Api, Guard, OwnLimits, Tokens},
+    front::{
+        api::{self, Api, Guard, OwnLimits, Tokens},
+        envoy::{self, Caller, Head, RateLimit},
+    },
     limit::{Entry, UnixMicros},
     limiter::{Budgets, Degraded, Limiter, Modes, Snapshot},
     metrics::{Meters, Metrics},
     overrides::{Overrides, RunTime},
     rules::{self, Defaults, Load, Source, Sources},
-    service::{self, Caller, Head, RateLimit},
     settings::{OverloadSettings, ResponseSettings},
     store::{
         Store,
@@ -69,10 +71,10 @@ pub fn grpc_request(bytes: &[u8]) {
 
 /// A body of `/json`, and the answer as JSON.
 pub fn json(bytes: &[u8]) {
-    let Ok(request) = service::json_request(bytes) else { return };
+    let Ok(request) = envoy::json_request(bytes) else { return };
     let answered = with_service(|service| service.answer(&request, Head::default()).now_or_never());
     if let Ok(response) = answered.expect("a decision in memory waits for nothing") {
-        let body = service::json_response(&response);
+        let body = envoy::json_response(&response);
         serde_json::from_slice::<serde_json::Value>(&body).expect("what is answered is JSON");
     }
 }
@@ -110,10 +112,10 @@ pub fn api(bytes: &[u8]) {
 pub fn escape(bytes: &[u8]) {
     let mut lines = bytes.splitn(2, |byte| *byte == b'\n');
     let [one, other] = [lines.next(), lines.next()].map(Option::unwrap_or_default);
-    let [shown, other_shown] = [one, other].map(crate::escape::bytes);
+    let [shown, other_shown] = [one, other].map(crate::front::escape::bytes);
     assert_eq!(one == other, shown == other_shown, "{shown} and {other_shown}");
     if let Ok(text) = std::str::from_utf8(one) {
-        assert_eq!(crate::escape::text(text), shown);
+        assert_eq!(crate::front::escape::text(text), shown);
         assert!(shown == text || text.contains("\\x"), "{shown}");
     }
 }
@@ -150,7 +152,7 @@ fn new_api() -> (Runtime, Router) {
         default_domain: None,
         own_limits: OwnLimits::new(Duration::from_secs(3_600), 100),
         guard: Guard::new(Some(tokens), false),
-        waiting: Arc::new(service::Guard::new(&bounds())),
+        waiting: Arc::new(envoy::Guard::new(&bounds())),
     };
     (runtime, api::router(Arc::new(api)))
 }

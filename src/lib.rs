@@ -45,17 +45,13 @@
 //! settling of a request never await, log or read a clock. Only `store::redis` and `overrides` know Redis. `limiter` knows neither tonic nor YAML.
 //! Nothing on a request's path waits for a connection to be made, and no lock is held across an await.
 
-pub mod admin;
 pub mod algorithm;
-pub mod api;
 pub mod cli;
 pub mod clock;
-mod escape;
 pub mod explain;
+pub mod front;
 #[doc(hidden)]
 pub mod fuzz;
-pub mod health;
-pub mod http;
 pub mod limit;
 pub mod limiter;
 pub mod metrics;
@@ -64,7 +60,6 @@ pub mod overrides;
 pub mod reload;
 pub mod rules;
 pub mod serve;
-pub mod service;
 pub mod settings;
 mod state_dir;
 pub mod store;

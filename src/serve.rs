@@ -44,14 +44,16 @@ use self::{
     publish::Publisher, tls::Tls,
 };
 use crate::{
-    admin::{self, Explaining, Hosts},
-    api::{Api, grpc_service},
-    health::Health,
-    http,
+    front::{
+        admin::{self, Explaining, Hosts},
+        api::{Api, grpc_service},
+        envoy::{CoreAnswers, FILE_DESCRIPTORS, RateLimit},
+        health::Health,
+        http,
+    },
     limiter::{Degraded, Limiter, Snapshot},
     metrics::{self, Metrics, Surface},
     overrides::RunTime,
-    service::{CoreAnswers, FILE_DESCRIPTORS, RateLimit},
     settings::{DecisionSettings, ListenerSettings, OverloadSettings, ResponseSettings, Settings, TlsSettings},
     store::{
         Store,

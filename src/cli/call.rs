@@ -16,8 +16,8 @@ use tokio::runtime;
 use tonic::transport::Endpoint;
 
 use crate::{
+    front::envoy::{OWN_TOOLS, json_response},
     limit::written,
-    service::{OWN_TOOLS, json_response},
     visible,
 };
 

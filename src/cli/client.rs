@@ -12,7 +12,7 @@ use tonic::{
     transport::Channel,
 };
 
-use crate::{api::tollgate_client::TollgateClient, tls};
+use crate::{front::api::tollgate_client::TollgateClient, tls};
 
 /// The token itself may stand here, but in no flag: other users of a machine see arguments.
 const TOKEN: &str = "TOLLGATE_TOKEN";

@@ -23,9 +23,12 @@ use super::{
     client::{ServiceArgs, refused},
 };
 use crate::{
-    api::{self, CheckRequest, ExplainResponse},
-    clock, limit,
-    limit::written::{self, Written},
+    clock,
+    front::api::{self, CheckRequest, ExplainResponse},
+    limit::{
+        self,
+        written::{self, Written},
+    },
     rules::{self, DotFiles, Rules, Sources},
     serve, visible,
 };

@@ -15,7 +15,7 @@ use tokio::runtime;
 
 use super::client::{Service, ServiceArgs, refused};
 use crate::{
-    api::{
+    front::api::{
         DeleteOverrideRequest, Entry, GetOverrideRequest, Limit, ListOverridesRequest, Override, OverrideSpec,
         SetOverrideRequest, made_override_id,
     },

@@ -9,9 +9,11 @@ use tokio::{task::spawn_blocking, time};
 use tracing::{info, warn};
 
 use crate::{
-    api::{Api, Guard, OwnLimits, Tokens},
+    front::{
+        api::{Api, Guard, OwnLimits, Tokens},
+        envoy,
+    },
     limiter::Limiter,
-    service,
     settings::Settings,
 };
 
@@ -26,7 +28,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 pub(super) fn open(
     settings: &Settings,
     limiter: &Limiter,
-    waiting: Arc<service::Guard>,
+    waiting: Arc<envoy::Guard>,
 ) -> anyhow::Result<(Arc<Api>, Option<Reload>)> {
     let reload = settings.api.token_file.as_deref().map(Reload::load).transpose()?;
     let tokens = reload.as_ref().map(|reload| Arc::clone(&reload.tokens));

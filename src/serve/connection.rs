@@ -27,8 +27,8 @@ use super::{
 };
 use crate::{
     clock,
+    front::envoy::{Answers, Caller, CoreAnswers, OtherReply, RateLimit, Registered, Reply},
     metrics::{Metrics, Refusal, Surface},
-    service::{Answers, Caller, CoreAnswers, OtherReply, RateLimit, Registered, Reply},
     settings::OverloadSettings,
 };
 

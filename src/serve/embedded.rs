@@ -15,11 +15,12 @@ use tokio_util::{
 
 use super::{api, backend, backend::Backend, modes, publish, run_time, stats};
 use crate::{
-    api::{Api, ApiError, CheckRequest, CheckResponse, Entry, Limit, OverrideSpec, SetOverrideRequest},
-    escape,
+    front::{
+        api::{Api, ApiError, CheckRequest, CheckResponse, Entry, Limit, OverrideSpec, SetOverrideRequest},
+        envoy, escape,
+    },
     limiter::Limiter,
     metrics::Metrics,
-    service,
     settings::Settings,
     store::memory::{Memory, MemorySettings},
 };
@@ -68,7 +69,7 @@ impl Embedded {
         tasks.spawn(backend::be_present(store.clone(), seen, told, stop.clone()));
         tasks.spawn(backend::sweep(swept, Arc::clone(&degraded.owed), stop.clone()));
         let limiter = Limiter::new(snapshot, store, degraded, modes, Arc::clone(&metrics)).with_run_time(run_time);
-        let (api, tokens) = api::open(settings, &limiter, Arc::new(service::Guard::new(&settings.overload)))?;
+        let (api, tokens) = api::open(settings, &limiter, Arc::new(envoy::Guard::new(&settings.overload)))?;
         let feeding = feed.run(Arc::new(Notify::new()), publisher.clone());
         tasks.spawn(stop.clone().run_until_cancelled_owned(feeding));
         if let Some(tokens) = tokens {

@@ -9,7 +9,7 @@ use hyper::client::conn::http2::SendRequest;
 use prost::Message;
 use tonic::Status;
 
-use crate::{cli::call, service::OWN_TOOLS};
+use crate::{cli::call, front::envoy::OWN_TOOLS};
 
 /// One body for each key.
 pub(super) struct Questions {

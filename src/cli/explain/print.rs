@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use crate::{
-    api::{ExplainResponse, ExplainedCounter, ExplainedDescriptor, ExplainedOverride, LimitNumbers, MatchStep},
     explain,
+    front::api::{ExplainResponse, ExplainedCounter, ExplainedDescriptor, ExplainedOverride, LimitNumbers, MatchStep},
     limit::Micros,
     visible,
 };

@@ -15,8 +15,8 @@ use tonic::{Code, Status};
 
 use super::table::{self, Row, Wrong};
 use crate::{
-    api::SetOverrideRequest,
     cli::client::{Service, refused, words},
+    front::api::SetOverrideRequest,
     visible,
 };
 

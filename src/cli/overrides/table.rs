@@ -12,7 +12,7 @@ use anyhow::bail;
 use serde::Serialize;
 
 use crate::{
-    api::{Entry, Limit, Override, OverrideSpec, made_override_id},
+    front::api::{Entry, Limit, Override, OverrideSpec, made_override_id},
     limit::written,
     rules::overrides::csv,
     visible,

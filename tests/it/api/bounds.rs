@@ -1,7 +1,7 @@
 //! What callers choose is bounded, over HTTP and gRPC alike: ids, names, words, limits, pages, bodies.
 
 use serde_json::{Value, json};
-use tollgate::api::{
+use tollgate::front::api::{
     Entry, Limit, ListAuditRequest, ListOverridesRequest, OverrideSpec, SetOverrideRequest,
     tollgate_client::TollgateClient,
 };

@@ -142,7 +142,7 @@ async fn what_is_wrong_with_a_check_is_said_with_its_place() {
 
 #[tokio::test]
 async fn grpc_answers_as_http_does() {
-    use tollgate::api::{CheckRequest, tollgate_client::TollgateClient};
+    use tollgate::front::api::{CheckRequest, tollgate_client::TollgateClient};
     let (_rules, tollgate) = tollgate().await;
     let mut client = TollgateClient::new(channel(tollgate.grpc));
     let mut ask = async |user: &str| {

@@ -121,7 +121,7 @@ impl Seen {
             }
         }
         for (schema, described) in self.document["components"]["schemas"].as_object().expect("schemas") {
-            // What only requests have is read by src/api/json/tests.rs and the checks' own tests.
+            // What only requests have is read by src/front/api/json/tests.rs and the checks' own tests.
             let is_asked = ["CheckRequest", "Descriptor", "Limit", "ResetRequest", "Entry"].contains(&schema.as_str());
             for field in described["properties"].as_object().into_iter().flatten().map(|(field, _)| field) {
                 let name = format!("{schema}.{field}");

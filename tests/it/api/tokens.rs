@@ -1,6 +1,6 @@
 //! Who may: tokens that are wrong, missing, out of scope or replaced, over HTTP and gRPC.
 
-use tollgate::api::{
+use tollgate::front::api::{
     CheckRequest, DeleteOverrideRequest, Entry, GetOverrideRequest, Limit, ListAuditRequest, ListOverridesRequest,
     OverrideSpec, ResetCounterRequest, SetOverrideRequest, tollgate_client::TollgateClient,
 };

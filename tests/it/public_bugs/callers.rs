@@ -12,8 +12,8 @@ use envoy_types::pb::envoy::{
 };
 use serde_json::{Value, json};
 use tollgate::{
-    api::{CheckRequest, tollgate_client::TollgateClient},
     clock,
+    front::api::{CheckRequest, tollgate_client::TollgateClient},
 };
 use tonic::{Code, Request};
 

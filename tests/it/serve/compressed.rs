@@ -4,7 +4,7 @@ use envoy_types::pb::envoy::service::ratelimit::v3::{
     RateLimitRequest, rate_limit_response::Code as Verdict, rate_limit_service_client::RateLimitServiceClient,
 };
 use http_body_util::Full;
-use tollgate::api::{CheckRequest, tollgate_client::TollgateClient};
+use tollgate::front::api::{CheckRequest, tollgate_client::TollgateClient};
 use tonic::{Code, Request, codec::CompressionEncoding::Gzip};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tower::{Service, ServiceExt};

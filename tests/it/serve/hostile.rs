@@ -10,7 +10,7 @@ use tokio::{
     net::TcpStream,
     time::{Instant, timeout},
 };
-use tollgate::api::{self, tollgate_client::TollgateClient};
+use tollgate::front::api::{self, tollgate_client::TollgateClient};
 use tonic::Code;
 
 use super::PER_USER;

@@ -9,7 +9,8 @@ use std::{borrow::Cow, time};
 use tokio::time::Instant;
 
 use crate::{
-    clock, escape,
+    clock,
+    front::escape,
     limit::{self, Algorithm, Code, Limit, Micros, Origin, SLIDING_LOG_MAX, WINDOW_MAX},
     limiter::{DecideError, Decision, Snapshot, Status},
     rules::{Found, Rules},

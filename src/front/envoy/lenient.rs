@@ -10,7 +10,7 @@ use envoy_types::pb::{
 };
 use prost::{DecodeError, Message};
 
-use crate::escape;
+use crate::front::escape;
 
 /// As `RateLimitRequest`, which it is on the wire.
 #[derive(Clone, PartialEq, Message)]

@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use crate::api::{CheckRequest, Entry, Limit, OverrideSpec};
+use crate::front::api::{CheckRequest, Entry, Limit, OverrideSpec};
 
 fn spec(text: Value) -> OverrideSpec {
     serde_json::from_value(text).expect("a spec")

@@ -32,7 +32,7 @@ use super::{
     unsent::Answers,
 };
 use crate::{
-    escape,
+    front::escape,
     limit::Origin,
     metrics::{Refusal, Surface},
     trace::Span,

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{api::CheckResponse, limit::Micros};
+use crate::{front::api::CheckResponse, limit::Micros};
 
 fn checked(allowed: bool, policies: Vec<Policy>) -> Checked {
     Checked { answer: CheckResponse { allowed, ..CheckResponse::default() }, policies }

@@ -11,7 +11,7 @@ use axum::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::api::problem::{self, ApiError};
+use crate::front::api::problem::{self, ApiError};
 
 /// What is answered instead: a call's error, or HTTP's own.
 pub(super) enum Refusal {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::api::Limit;
+use crate::front::api::Limit;
 
 fn good() -> OverrideSpec {
     OverrideSpec {

@@ -31,8 +31,8 @@ pub use problem::{ApiError, Fault, faults};
 
 use crate::{
     clock,
+    front::envoy,
     limiter::{Limiter, Snapshot},
-    service,
 };
 
 /// The messages and the service of `tollgate.v1`, generated from its proto; their JSON form is that of HTTP.
@@ -46,7 +46,7 @@ pub struct Api {
     /// Takes notes, so that answers can name their limit.
     pub limiter: Limiter,
     /// Checks beyond what may wait for the store are answered without it.
-    pub waiting: Arc<service::Guard>,
+    pub waiting: Arc<envoy::Guard>,
     /// A check waits for the store no longer.
     pub store_timeout: Duration,
     pub default_domain: Option<Box<str>>,

@@ -9,9 +9,9 @@ use envoy_types::pb::{
 
 use super::*;
 use crate::{
+    front::envoy::json_response,
     limit::FailurePolicy,
     limiter::{Note, ShownLimit, Status},
-    service::json_response,
 };
 
 fn asked(entries: &[(&str, &str)]) -> RateLimitDescriptor {

@@ -13,9 +13,11 @@ use axum::{
 use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, rate_limit_response::Code};
 
 use crate::{
-    api::{self, Api, ApiError},
-    health::Health,
-    service::{Head, MESSAGE_BYTES_MAX, RateLimit, json_request, json_response, words},
+    front::{
+        api::{self, Api, ApiError},
+        envoy::{Head, MESSAGE_BYTES_MAX, RateLimit, json_request, json_response, words},
+        health::Health,
+    },
     trace::{Kind, Span},
 };
 

@@ -28,7 +28,7 @@ use super::{
     Api, CheckRequest, DeleteOverrideRequest, GetOverrideRequest, ListAuditRequest, ListOverridesRequest, OverrideSpec,
     ResetCounterRequest, SetOverrideRequest, problem,
 };
-use crate::{escape, service::MESSAGE_BYTES_MAX};
+use crate::front::{envoy::MESSAGE_BYTES_MAX, escape};
 
 /// Longer bodies are refused: an override with 32 limits takes a tenth of it. Checks may have as much as over gRPC.
 const BODY_BYTES_MAX: usize = 256 << 10;

@@ -8,8 +8,8 @@ use axum::{
 };
 
 use crate::{
-    api::{self, ApiError},
     clock,
+    front::api::{self, ApiError},
     limit::{
         Descriptor, Request,
         written::{self, Written},

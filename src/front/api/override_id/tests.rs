@@ -52,5 +52,5 @@ fn ids_tell_different_overrides_apart_and_have_room() {
     ];
     let ids: BTreeSet<String> = all.iter().map(|(rule, pairs)| id(rule, pairs)).collect();
     assert_eq!(ids.len(), all.len(), "{ids:?}");
-    assert!(ids.iter().all(|id| crate::api::names::new_override_id(id).is_ok()), "{ids:?}");
+    assert!(ids.iter().all(|id| crate::front::api::names::new_override_id(id).is_ok()), "{ids:?}");
 }

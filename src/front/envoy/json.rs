@@ -8,7 +8,7 @@ use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
 
 use super::amount;
-use crate::{escape, limiter::DecideError};
+use crate::{front::escape, limiter::DecideError};
 
 /// Every proto that is served, as protoc would describe it.
 pub const FILE_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tollgate.fds"));

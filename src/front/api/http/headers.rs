@@ -9,7 +9,7 @@ use std::fmt::Write;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::{
-    api::{
+    front::api::{
         check::{Checked, Policy},
         problem::ApiError,
     },

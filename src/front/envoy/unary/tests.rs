@@ -6,7 +6,7 @@ use http_body_util::BodyExt;
 
 use super::*;
 use crate::{
-    service::{bounds, guard::Guard, unsent::Answers},
+    front::envoy::{bounds, guard::Guard, unsent::Answers},
     settings::OverloadSettings,
 };
 

@@ -7,7 +7,7 @@ use prost_reflect::DescriptorPool;
 use serde_json::Value;
 
 use super::*;
-use crate::service::FILE_DESCRIPTORS;
+use crate::front::envoy::FILE_DESCRIPTORS;
 
 fn document() -> Value {
     serde_json::from_str(OPENAPI).expect("the document is JSON")

@@ -10,7 +10,7 @@ use super::{
     ResetCounterRequest, ResetCounterResponse, SetOverrideRequest, SetOverrideResponse,
     pb::tollgate_server::{Tollgate, TollgateServer},
 };
-use crate::service::MESSAGE_BYTES_MAX;
+use crate::front::envoy::MESSAGE_BYTES_MAX;
 
 /// The service, for a listener to serve beside others.
 pub fn service(api: Arc<Api>) -> TollgateServer<impl Tollgate> {

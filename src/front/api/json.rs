@@ -14,9 +14,9 @@ pub(super) mod entries {
         ser::SerializeMap,
     };
 
-    use crate::api::Entry;
+    use crate::front::api::Entry;
 
-    pub(in crate::api) fn serialize<S: Serializer>(entries: &[Entry], out: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::front::api) fn serialize<S: Serializer>(entries: &[Entry], out: S) -> Result<S::Ok, S::Error> {
         let repeats = |(at, entry): (usize, &Entry)| entries[..at].iter().any(|earlier| earlier.key == entry.key);
         if entries.iter().enumerate().any(repeats) {
             return entries.serialize(out);
@@ -28,7 +28,7 @@ pub(super) mod entries {
         map.end()
     }
 
-    pub(in crate::api) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Entry>, D::Error> {
+    pub(in crate::front::api) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Entry>, D::Error> {
         struct Entries;
         impl<'de> Visitor<'de> for Entries {
             type Value = Vec<Entry>;
@@ -66,7 +66,7 @@ pub(super) mod limits {
         },
     };
 
-    use crate::api::Limit;
+    use crate::front::api::Limit;
 
     /// A limit in either form.
     struct Form(Limit);
@@ -99,14 +99,14 @@ pub(super) mod limits {
         }
     }
 
-    pub(in crate::api) fn serialize<S: Serializer>(limits: &[Limit], out: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::front::api) fn serialize<S: Serializer>(limits: &[Limit], out: S) -> Result<S::Ok, S::Error> {
         match limits {
             [one] => form(one, out),
             _ => out.collect_seq(limits.iter().cloned().map(Form)),
         }
     }
 
-    pub(in crate::api) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Limit>, D::Error> {
+    pub(in crate::front::api) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Limit>, D::Error> {
         struct Limits;
         impl<'de> Visitor<'de> for Limits {
             type Value = Vec<Limit>;
@@ -154,7 +154,7 @@ pub(super) mod count_denied {
         de::{Error, Visitor},
     };
 
-    pub(in crate::api) fn serialize<S: Serializer>(when: &str, out: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::front::api) fn serialize<S: Serializer>(when: &str, out: S) -> Result<S::Ok, S::Error> {
         match when {
             "true" => out.serialize_bool(true),
             "false" => out.serialize_bool(false),
@@ -162,7 +162,7 @@ pub(super) mod count_denied {
         }
     }
 
-    pub(in crate::api) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    pub(in crate::front::api) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
         struct When;
         impl Visitor<'_> for When {
             type Value = String;
