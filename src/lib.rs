@@ -57,16 +57,15 @@ pub mod limiter;
 pub mod metrics;
 pub mod moment;
 pub mod overrides;
-pub mod reload;
 pub mod rules;
 pub mod serve;
 pub mod settings;
+pub mod sources;
 mod state_dir;
 pub mod store;
 mod tls;
 pub mod trace;
 mod visible;
-pub mod xds;
 
 /// The service within another program.
 pub use serve::Embedded;

@@ -9,20 +9,19 @@ mod embedded;
 mod framing;
 mod handshake;
 mod http_listener;
-mod last_good;
 mod logging;
 mod modes;
 mod open_files;
 mod patience;
 mod places;
 mod preface;
-mod publish;
 mod run_time;
 mod snapshots;
 mod stats;
 mod tls;
 mod traces;
 
+use crate::sources::publish;
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, thread::available_parallelism, time::Duration};
 
 use anyhow::{Context, anyhow};
@@ -41,8 +40,9 @@ use tracing::{info, warn};
 
 use self::{
     accept::Listener, backend::Backend, connection::Grpc, core::Core, http_listener::HttpListener, places::Places,
-    publish::Publisher, tls::Tls,
+    tls::Tls,
 };
+use crate::sources::publish::Publisher;
 use crate::{
     front::{
         admin::{self, Explaining, Hosts},

@@ -23,11 +23,11 @@ use crate::{
     limiter::Snapshot,
     metrics::Metrics,
     moment,
-    reload::blocking,
     rules::{
         Domain, DomainIndex, Problem, Rule, RuleLimit,
         overrides::{RowRef, Table},
     },
+    sources::files::blocking,
 };
 
 pub use explain::Explaining;

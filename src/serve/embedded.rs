@@ -13,7 +13,12 @@ use tokio_util::{
     task::TaskTracker,
 };
 
-use super::{api, backend, backend::Backend, modes, publish, run_time, stats};
+use super::{
+    api,
+    backend::{self, Backend},
+    modes, run_time, stats,
+};
+use crate::sources::publish;
 use crate::{
     front::{
         api::{Api, ApiError, CheckRequest, CheckResponse, Entry, Limit, OverrideSpec, SetOverrideRequest},

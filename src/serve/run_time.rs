@@ -5,7 +5,8 @@ use std::sync::Arc;
 use anyhow::Context;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{backend::Backend, publish::Publisher};
+use super::backend::Backend;
+use crate::sources::publish::Publisher;
 use crate::{
     metrics::Metrics,
     overrides::{Overrides, RunTime},

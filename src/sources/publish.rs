@@ -11,21 +11,24 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
 
-use super::{defaults, last_good::LastGood};
+use super::last_good::LastGood;
+use crate::serve::defaults;
 use crate::{
     clock,
     limiter::{Budgets, Snapshot},
     metrics::{Meters, Metrics},
     overrides::Overrides,
-    reload::{ReloadSettings, Reloader, blocking},
     rules::{self, Defaults, DotFiles, FileNames, Load, Problems, Rules, Selection, Sources},
     settings::Settings,
-    xds,
+    sources::{
+        files::{ReloadSettings, Reloader, blocking},
+        xds,
+    },
 };
 
 /// Swaps snapshots.
 #[derive(Clone)]
-pub(super) struct Publisher {
+pub(crate) struct Publisher {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     metrics: Arc<Metrics>,
     last_good: Option<LastGood>,
@@ -37,14 +40,14 @@ pub(super) struct Publisher {
 }
 
 /// What goes on bringing rules.
-pub(super) enum Feed {
+pub(crate) enum Feed {
     Files(Box<Reloader>),
     ControlPlane(Box<xds::Client>),
 }
 
 impl Feed {
     /// Never ends. `asked` asks for files to be read again; a control plane sends by itself.
-    pub(super) async fn run(self, asked: Arc<Notify>, publisher: Publisher) -> Infallible {
+    pub(crate) async fn run(self, asked: Arc<Notify>, publisher: Publisher) -> Infallible {
         match self {
             Feed::Files(reloader) => reloader.run(asked, |load| publisher.clone().publish(publisher.whole(load))).await,
             Feed::ControlPlane(client) => {
@@ -67,7 +70,7 @@ impl Feed {
 
 /// Rules to begin with, and what brings the later ones. Files are read here; a control plane's rules come when it
 /// sends them.
-pub(super) fn open(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<(Publisher, Feed)> {
+pub(crate) fn open(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<(Publisher, Feed)> {
     let Some(control_plane) = &settings.rules.control_plane else {
         return load(settings, metrics).map(|(publisher, reloader)| (publisher, Feed::Files(Box::new(reloader))));
     };
@@ -189,13 +192,13 @@ impl Publisher {
     }
 
     /// Has rules shown to the overrides from now on, each time before they are in force.
-    pub(super) fn show_rules_to(&self, overrides: &Arc<Overrides>) {
+    pub(crate) fn show_rules_to(&self, overrides: &Arc<Overrides>) {
         // It is called once.
         let _ = self.overrides.set(Arc::clone(overrides));
     }
 
     /// Waits until there are rules.
-    pub(super) async fn loaded(&self) {
+    pub(crate) async fn loaded(&self) {
         let mut loaded = self.loaded.subscribe();
         // The sender is `self`, so that the wait can't fail.
         let _ = loaded.wait_for(|loaded| *loaded).await;
