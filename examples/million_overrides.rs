@@ -13,8 +13,8 @@ use tokio::time::{sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tollgate::{
     clock,
-    overrides::{Condition, Overrides, Wish},
     rules::{self, Defaults, Source, Sources},
+    run_time::overrides::{Condition, Overrides, Wish},
     store::redis::{Address, RedisSettings, Side, Topology},
 };
 

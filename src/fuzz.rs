@@ -20,14 +20,16 @@ use crate::{
     limit::{Entry, UnixMicros},
     limiter::{Budgets, Degraded, Limiter, Modes, Snapshot},
     metrics::{Meters, Metrics},
-    overrides::{Overrides, RunTime},
     rules::{self, Defaults, Load, Source, Sources},
+    run_time::{
+        overrides::{Overrides, RunTime},
+        reset::{Home, Resets},
+    },
     settings::{OverloadSettings, ResponseSettings},
     store::{
         Store,
         memory::{Memory, MemorySettings},
         owed::Owed,
-        reset::{Home, Resets},
     },
 };
 

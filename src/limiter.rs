@@ -29,8 +29,8 @@ use crate::{
     clock,
     limit::{Algorithm, Code, CountDenied, FailurePolicy, Reading, Request, UnixMicros},
     metrics::{Meters, Metrics, Outcome, Tally},
-    overrides::{self, RunTime, View},
     rules::{Problems, Rules},
+    run_time::overrides::{self, RunTime, View},
     store::{Deadline, Readings, Role, Store, StoreError},
     trace,
 };

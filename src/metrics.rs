@@ -48,7 +48,7 @@ pub use unmatched::Unmatched;
 
 use crate::{
     limit::Code,
-    overrides::Overrides,
+    run_time::overrides::Overrides,
     store::{Store, StoreError},
     trace::Tracer,
 };

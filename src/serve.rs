@@ -53,7 +53,7 @@ use crate::{
     },
     limiter::{Degraded, Limiter, Snapshot},
     metrics::{self, Metrics, Surface},
-    overrides::RunTime,
+    run_time::overrides::RunTime,
     settings::{DecisionSettings, ListenerSettings, OverloadSettings, ResponseSettings, Settings, TlsSettings},
     store::{
         Store,

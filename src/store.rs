@@ -9,7 +9,6 @@ mod paced;
 mod parts;
 mod readings;
 pub mod redis;
-pub mod reset;
 pub mod settle;
 pub mod split;
 

@@ -20,7 +20,7 @@ use crate::{
     clock,
     limiter::Snapshot,
     metrics::Metrics,
-    overrides::Overrides,
+    run_time::overrides::Overrides,
     settings::HealthSettings,
     store::{Store, redis::Mismatch},
 };

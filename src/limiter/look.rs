@@ -16,8 +16,8 @@ use crate::{
     algorithm::{Held, State},
     limit::{CountDenied, Descriptor, FailurePolicy, Limit, Reading, Request, UnixMicros},
     metrics::requested_id,
-    overrides::{Record, Row},
     rules::overrides::RowRef,
+    run_time::overrides::{Record, Row},
     store::{Ask, Readings, Role, Store, StoreError},
 };
 

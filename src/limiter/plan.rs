@@ -14,11 +14,11 @@ use crate::{
         Algorithm, Cost, CountDenied, DESCRIPTORS_MAX, Descriptor, ENTRIES_MAX, FailurePolicy, HITS_MAX, Limit, Origin,
         Request, SLIDING_LOG_MAX, Unit, UnixMicros,
     },
-    overrides::{Look, Row},
     rules::{
         DomainIndex, Found, Rule, RuleLimit, Rules,
         overrides::{Grant, RowRef},
     },
+    run_time::overrides::{Look, Row},
     store::{Ask, Gate, Key, Role},
 };
 

@@ -5,7 +5,7 @@ use std::{fmt::Write, time::Duration};
 use super::render::{head, row};
 use crate::{
     limit::UnixMicros,
-    overrides::{Overrides, Shown},
+    run_time::overrides::{Overrides, Shown},
 };
 
 type Gauge = (&'static str, &'static str, fn(&Shown) -> u64);

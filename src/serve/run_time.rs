@@ -9,14 +9,12 @@ use super::backend::Backend;
 use crate::sources::publish::Publisher;
 use crate::{
     metrics::Metrics,
-    overrides::{Overrides, RunTime},
-    settings::StoreSettings,
-    store::{
-        memory::Memory,
-        owed::Owed,
-        redis::Side,
+    run_time::{
+        overrides::{Overrides, RunTime},
         reset::{Home, Resets},
     },
+    settings::StoreSettings,
+    store::{memory::Memory, owed::Owed, redis::Side},
 };
 
 /// Everything, kept up to date by tasks on `tasks` until `stop`. Rules that come later are shown to it by `publisher`.

@@ -17,8 +17,8 @@ use crate::{
     clock,
     limiter::{Budgets, Snapshot},
     metrics::{Meters, Metrics},
-    overrides::Overrides,
     rules::{self, Defaults, DotFiles, FileNames, Load, Problems, Rules, Selection, Sources},
+    run_time::overrides::Overrides,
     settings::Settings,
     sources::{
         files::{ReloadSettings, Reloader, blocking},

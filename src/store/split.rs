@@ -76,7 +76,7 @@ impl Split {
     }
 }
 
-pub(super) fn is_per_second(limit: &Limit) -> bool {
+pub(crate) fn is_per_second(limit: &Limit) -> bool {
     limit.window == SECOND
 }
 

@@ -11,8 +11,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tollgate::{
     clock,
     limit::Entry,
-    overrides::{Condition, Filter, Overrides, OverridesError, Wish, Written},
     rules::{self, Defaults, Found, Rules, Source, Sources},
+    run_time::overrides::{Condition, Filter, Overrides, OverridesError, Wish, Written},
     store::{
         StoreError,
         redis::{RedisSettings, Side, Topology},

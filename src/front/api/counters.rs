@@ -7,7 +7,7 @@ use super::{
 use crate::{
     clock,
     limiter::{ResetCounter, Snapshot},
-    overrides::Author,
+    run_time::overrides::Author,
 };
 
 /// The caller may, and the domain is loaded.

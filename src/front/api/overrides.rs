@@ -12,8 +12,8 @@ use crate::{
     limit::{Micros, UnixMicros},
     limiter::Snapshot,
     moment,
-    overrides::{Condition, Filter, OverridesError, RECORD_MAX, Record, Row, RunTime, Wish},
     rules::{self, RuleLimit},
+    run_time::overrides::{Condition, Filter, OverridesError, RECORD_MAX, Record, Row, RunTime, Wish},
     store::StoreError,
 };
 

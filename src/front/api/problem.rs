@@ -10,8 +10,8 @@ use tonic::Status;
 
 use crate::{
     limiter::{DecideError, ResetError},
-    overrides::OverridesError,
     rules::Problems,
+    run_time::overrides::OverridesError,
     store::StoreError,
 };
 

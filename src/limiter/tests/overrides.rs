@@ -3,11 +3,11 @@
 use super::*;
 use crate::{
     moment,
-    overrides::{Condition, Overrides, RunTime, Wish},
-    store::{
-        owed::Owed,
+    run_time::{
+        overrides::{Condition, Overrides, RunTime, Wish},
         reset::{Home, Resets},
     },
+    store::owed::Owed,
 };
 
 const RULES: &str = "

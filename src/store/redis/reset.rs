@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::{settings::Topology, side::Side};
-use crate::store::{Ask, StoreError, key, reset::Entry};
+use crate::{
+    run_time::reset::Entry,
+    store::{Ask, StoreError, key},
+};
 
 const RESET: &str = include_str!("reset.lua");
 

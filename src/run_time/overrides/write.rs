@@ -7,7 +7,7 @@ pub(super) struct Write<'a> {
     /// `None` deletes.
     pub record: Option<&'a str>,
     pub condition: Condition,
-    /// As [`super::audit::AuditEntry::write`] gives it.
+    /// As [`crate::run_time::audit::AuditEntry::write`] gives it.
     pub audit: &'a str,
 }
 

@@ -1,11 +1,13 @@
 //! Counters begun afresh because somebody asks for it: what was counted is forgotten, and so is every denial that rested on
 //! it, on all replicas; and what a counter remembers, for whoever explains it. Which counters is not decided here.
 
+pub(crate) mod audited;
+
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Ask, StoreError, memory::Memory, owed::Owed, redis::Side, split::is_per_second};
+use crate::store::{Ask, StoreError, memory::Memory, owed::Owed, redis::Side, split::is_per_second};
 use crate::{algorithm::State, limit::UnixMicros};
 
 /// Where counters are, for whoever resets or explains them: apart from the ways that decisions go.

@@ -9,10 +9,8 @@
 
 use redis::{Pipeline, Value, from_redis_value, pipe};
 
-use super::{
-    audit::{self, AuditEntry},
-    write::{Condition, Outcome, Write},
-};
+use super::write::{Condition, Outcome, Write};
+use crate::run_time::audit::{self, AuditEntry};
 use crate::{
     limit::UnixMicros,
     store::{
@@ -84,7 +82,7 @@ pub(super) struct Lost<'a> {
 }
 
 /// The overrides of all domains, as Redis holds them.
-pub(super) struct Remote {
+pub(in crate::run_time) struct Remote {
     side: Side,
     /// What this process is called where replicas must be told apart.
     me: String,
@@ -220,7 +218,7 @@ impl Remote {
     }
 
     /// The stream of a domain's audit entries, for those that are no write of an override.
-    pub(super) fn audit_key(&self, domain: &str) -> String {
+    pub(crate) fn audit_key(&self, domain: &str) -> String {
         self.keys(domain).audit
     }
 

@@ -6,15 +6,11 @@ use std::sync::Arc;
 use tokio::task::spawn_blocking;
 use tracing::info;
 
-use super::{
-    Action, Home, OverridesError, RunTime,
+use crate::run_time::{
     audit::{self, Draft},
-    local::Noted,
+    overrides::{Action, Home, OverridesError, RunTime, local::Noted},
 };
-use crate::{
-    limit::UnixMicros,
-    store::{Ask, reset::Entry},
-};
+use crate::{limit::UnixMicros, run_time::reset::Entry, store::Ask};
 
 /// On whose word counters begin afresh, or are given hits back.
 #[derive(Clone, Copy, Debug)]

@@ -11,12 +11,12 @@ use tracing::{info, warn};
 
 use super::{
     Action, Home, Overrides, OverridesError, ROWS_MAX, Wish, Written,
-    audit::Draft,
     local::{Line, Local, Noted},
     redis::Remote,
     set::{Change, Set},
     write::{Outcome, Write},
 };
+use crate::run_time::audit::Draft;
 use crate::{limit::UnixMicros, store::StoreError};
 
 /// How long a write waits for this replica to write back what Redis lost.

@@ -17,7 +17,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::audit::{self, AuditEntry};
+use crate::run_time::audit::{self, AuditEntry};
 use crate::{
     limit::UnixMicros,
     state_dir::{self, at},
@@ -41,7 +41,7 @@ pub(super) struct Line {
 
 /// A line of the audit file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Noted {
+pub(crate) struct Noted {
     pub id: String,
     pub domain: Box<str>,
     pub draft: String,
@@ -50,7 +50,7 @@ pub(super) struct Noted {
 }
 
 /// What a single process keeps besides the rows themselves. Its methods block for as long as the disk takes.
-pub(super) struct Local {
+pub(in crate::run_time) struct Local {
     journal: Option<Journal>,
     audit_file: Option<Journal>,
     audit: VecDeque<Noted>,
@@ -114,7 +114,7 @@ impl Local {
     }
 
     /// Adds an audit entry. A disk that fails doesn't undo what it tells of: then the log alone has it.
-    pub(super) fn note(&mut self, noted: Noted) {
+    pub(crate) fn note(&mut self, noted: Noted) {
         if let Some(file) = &mut self.audit_file
             && let Err(error) = file.append(&noted)
         {
@@ -133,7 +133,7 @@ impl Local {
     }
 
     /// An entry's id, in the order of time.
-    pub(super) fn next_note(&self, now: UnixMicros) -> String {
+    pub(crate) fn next_note(&self, now: UnixMicros) -> String {
         let ms = now.0 / 1_000;
         let last = self.audit.back().and_then(|noted| audit::place(&noted.id)).unwrap_or((0, 0));
         let (ms, number) = if last.0 >= ms { (last.0, last.1 + 1) } else { (ms, 0) };

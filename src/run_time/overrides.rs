@@ -7,20 +7,18 @@
 //!             → local (a journal) ───────────────→
 //! ```
 
-mod audit;
-mod clock;
 mod index;
 mod keeping;
-mod local;
+pub(super) mod local;
 mod record;
 mod redis;
-mod resetting;
 mod row;
 mod set;
 mod sync;
 mod write;
 mod writing;
 
+use crate::run_time::audit;
 use std::{
     collections::{HashMap, HashSet},
     path::Path,
@@ -35,28 +33,28 @@ use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
-pub use audit::{Action, AuditEntry};
+pub use crate::run_time::audit::{Action, AuditEntry};
+pub use crate::run_time::reset::audited::Author;
 pub use index::Look;
 pub use record::{Bound, Numbers, Record};
-pub use resetting::Author;
 pub use row::{Matches, Row};
 pub use set::{Filter, Page};
 pub use write::Condition;
 
 use self::{
-    clock::Offset,
     local::{Line, Local},
     redis::Remote,
     row::Reader,
     set::{Change, Set},
 };
+use crate::run_time::clock::Offset;
 use crate::{
     limit::UnixMicros,
     rules::{Domain, Rules},
+    run_time::reset::Resets,
     store::{
         StoreError,
         redis::{RedisSettings, Side},
-        reset::Resets,
     },
 };
 
@@ -96,7 +94,7 @@ pub struct RunTime {
 
 /// All overrides of all domains, as this replica knows them.
 pub struct Overrides {
-    home: Home,
+    pub(super) home: Home,
     sets: Mutex<HashMap<Arc<str>, Set>>,
     /// What decisions look into: domains that have rows.
     published: ArcSwap<Published>,
@@ -121,7 +119,7 @@ pub struct Overrides {
     said_unkept: AtomicBool,
 }
 
-enum Home {
+pub(super) enum Home {
     Redis(Arc<Remote>),
     Local(Arc<Mutex<Local>>),
 }
