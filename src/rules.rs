@@ -9,9 +9,9 @@ mod json;
 mod load;
 mod metadata;
 mod name;
-pub mod overrides;
 mod problem;
 mod quota;
+pub mod rows;
 mod scalar;
 mod shortcuts;
 mod source;
@@ -92,7 +92,7 @@ pub struct Domain {
     /// In declaration order, parents before children; [`Rule::index`] is the position.
     rules: Vec<Rule>,
     tree: tree::Tree,
-    overrides: overrides::Table,
+    overrides: rows::Table,
     /// What its limits take from around them; overrides that come later are read with it.
     around: terms::Around,
     shortcuts: Shortcuts,
@@ -134,7 +134,7 @@ pub struct Rule {
     pub file: Arc<PathBuf>,
     pub line: u32,
     /// How overrides are looked up for what ends here; `None` if none ever apply.
-    pub(crate) probes: Option<Box<[overrides::Probe]>>,
+    pub(crate) probes: Option<Box<[rows::Probe]>>,
 }
 
 /// One step of a rule's path: what an entry must be.
@@ -302,7 +302,7 @@ impl Rules {
         rule: &'r Rule,
         entries: &[Entry<'_>],
         now: impl Fn() -> UnixMicros,
-    ) -> Option<(overrides::RowRef<'r>, &'r overrides::Probe)> {
+    ) -> Option<(rows::RowRef<'r>, &'r rows::Probe)> {
         let probes = rule.probes.as_deref()?;
         self.domains[domain.0 as usize].overrides.find(probes, entries, now)
     }
@@ -315,7 +315,7 @@ impl Rules {
         rule: &Rule,
         entries: &[Entry<'_>],
         now: UnixMicros,
-    ) -> Vec<overrides::Candidate<'_>> {
+    ) -> Vec<rows::Candidate<'_>> {
         let probes = rule.probes.as_deref().unwrap_or_default();
         self.domains[domain.0 as usize].overrides.explain(probes, entries, now)
     }
@@ -368,7 +368,7 @@ impl Domain {
     }
 
     /// The overrides of its files.
-    pub fn overrides(&self) -> &overrides::Table {
+    pub fn overrides(&self) -> &rows::Table {
         &self.overrides
     }
 

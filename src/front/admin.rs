@@ -25,7 +25,7 @@ use crate::{
     moment,
     rules::{
         Domain, DomainIndex, Problem, Rule, RuleLimit,
-        overrides::{RowRef, Table},
+        rows::{RowRef, Table},
     },
     sources::files::blocking,
 };

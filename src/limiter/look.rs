@@ -16,7 +16,7 @@ use crate::{
     algorithm::{Held, State},
     limit::{CountDenied, Descriptor, FailurePolicy, Limit, Reading, Request, UnixMicros},
     metrics::requested_id,
-    rules::overrides::RowRef,
+    rules::rows::RowRef,
     run_time::overrides::{Record, Row},
     store::{Ask, Readings, Role, Store, StoreError},
 };

@@ -16,7 +16,7 @@ use crate::{
     },
     rules::{
         DomainIndex, Found, Rule, RuleLimit, Rules,
-        overrides::{Grant, RowRef},
+        rows::{Grant, RowRef},
     },
     run_time::overrides::{Look, Row},
     store::{Ask, Gate, Key, Role},

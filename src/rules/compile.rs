@@ -7,17 +7,17 @@ use super::{
     fields::{DESCRIPTOR, Fields, LIMIT, Pen},
     form::Form,
     metadata, name,
-    overrides::{
-        Table,
-        builder::Builder,
-        files::is_override_file,
-        read::{Context, Target},
-    },
     problem::Report,
     source,
     terms::Around,
     tree::{Pattern, Tree},
     yaml::{Node, Place, Value},
+};
+use crate::rules::rows::{
+    Table,
+    builder::Builder,
+    files::is_override_file,
+    read::{Context, Target},
 };
 
 /// Descriptors below descriptors.

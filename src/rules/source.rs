@@ -9,11 +9,11 @@ use std::{
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    overrides::files::{is_override_file, names_of_files},
     problem::{Problems, Report},
     yaml::Place,
 };
 use crate::limit::UnixMicros;
+use crate::rules::rows::files::{is_override_file, names_of_files};
 
 /// A larger file is no rule file.
 const FILE_MAX: u64 = 64 << 20;

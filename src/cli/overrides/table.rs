@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::{
     front::api::{Entry, Limit, Override, OverrideSpec, made_override_id},
     limit::written,
-    rules::overrides::csv,
+    rules::rows::csv,
     visible,
 };
 

@@ -12,7 +12,7 @@ use crate::{
     limit::{Descriptor, Limit, Micros, Request, UnixMicros},
     limiter::{Applies, CounterLook, DecideError, DescriptorLook, HeldAt, Limiter, Look, Overriding, Snapshot},
     moment,
-    rules::{Found, How, Step, overrides::Standing},
+    rules::{Found, How, Step, rows::Standing},
     store::{Role, StoreError},
 };
 

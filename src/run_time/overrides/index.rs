@@ -11,7 +11,7 @@ use crate::{
     limit::{Entry, UnixMicros},
     rules::{
         Domain, Rule,
-        overrides::{Probe, Scope, Shape, hash, probes},
+        rows::{Probe, Scope, Shape, hash, probes},
     },
 };
 

@@ -13,7 +13,7 @@ use crate::{
     limit::{Algorithm, CountDenied, FailurePolicy, Limit, Micros},
     rules::{
         RuleLimit,
-        overrides::{Grant, Row, Scope, Shape},
+        rows::{Grant, Row, Scope, Shape},
     },
 };
 

@@ -9,7 +9,7 @@ use crate::{
     moment,
     rules::{
         Domain,
-        overrides::{Grant, Shape, hash},
+        rows::{Grant, Shape, hash},
     },
 };
 
