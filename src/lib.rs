@@ -48,7 +48,6 @@
 pub mod algorithm;
 pub mod cli;
 pub mod clock;
-pub mod explain;
 pub mod front;
 #[doc(hidden)]
 pub mod fuzz;

@@ -3,8 +3,8 @@
 
 mod budgets;
 mod degraded;
+pub(crate) mod explain;
 mod judge;
-mod look;
 mod notes;
 mod plan;
 mod replicas;
@@ -17,10 +17,10 @@ use std::{ops::Range, sync::Arc};
 
 use arc_swap::ArcSwap;
 
+pub use crate::limiter::explain::{Applies, CounterLook, DescriptorLook, HeldAt, Look, Overriding};
 pub use budgets::{Budgets, Kind, Learned, Requested};
 pub use degraded::Degraded;
 pub use judge::{Decision, ShownLimit, Status};
-pub use look::{Applies, CounterLook, DescriptorLook, HeldAt, Look, Overriding};
 pub use notes::{Note, Notes};
 pub use replicas::Replicas;
 pub use reset::{ResetCounter, ResetError};

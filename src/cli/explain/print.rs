@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use crate::{
-    explain,
     front::api::{ExplainResponse, ExplainedCounter, ExplainedDescriptor, ExplainedOverride, LimitNumbers, MatchStep},
     limit::Micros,
+    limiter::explain::words,
     visible,
 };
 
@@ -159,5 +159,5 @@ fn of_limit(limit: &LimitNumbers) -> String {
 /// To the millisecond, beyond a second.
 fn wait(seconds: f64) -> String {
     let micros = (seconds * 1e6).round() as u64;
-    explain::wait(Micros(if micros > 1_000_000 { micros.div_ceil(1_000) * 1_000 } else { micros }))
+    words::wait(Micros(if micros > 1_000_000 { micros.div_ceil(1_000) * 1_000 } else { micros }))
 }

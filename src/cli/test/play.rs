@@ -6,9 +6,8 @@ use serde::Serialize;
 
 use crate::{
     cli::alone,
-    explain,
     limit::{Code, Micros, Request, UnixMicros, written},
-    limiter::{DecideError, Decision, Limiter, Modes, Status},
+    limiter::{DecideError, Decision, Limiter, Modes, Status, explain::words},
     rules::{Case, CaseRequest, ExpectedLimit, ExpectedStatus, Remaining, Rules, Wait},
 };
 
@@ -93,7 +92,7 @@ impl Stage {
     fn matched(&self, request: &Request<'_>) -> Vec<String> {
         let met = |descriptor: &crate::limit::Descriptor<'_>| {
             let (found, steps) = self.rules.explain(request.domain, &descriptor.entries);
-            explain::in_words(request.domain, found, &steps)
+            words::in_words(request.domain, found, &steps)
         };
         request.descriptors.iter().map(met).collect::<BTreeSet<_>>().into_iter().collect()
     }
@@ -158,8 +157,8 @@ fn status_differs(expected: &ExpectedStatus, status: &Status, id: Option<&str>) 
 fn wait_differs(what: &str, expected: Wait, got: Option<Micros>) -> Option<Difference> {
     match got {
         Some(got) if expected.is(got) => None,
-        Some(got) => Some(Difference::of(what, explain::wait(expected.0), explain::wait(expected.as_written(got)))),
-        None => Some(Difference::of(what, explain::wait(expected.0), "none")),
+        Some(got) => Some(Difference::of(what, words::wait(expected.0), words::wait(expected.as_written(got)))),
+        None => Some(Difference::of(what, words::wait(expected.0), "none")),
     }
 }
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::play::Failure;
 use crate::{
-    explain,
+    limiter::explain::words,
     rules::{Case, Problem, Problems},
     visible,
 };
@@ -96,8 +96,7 @@ impl Results {
 fn in_words(path: &Path, failure: &Failure) -> String {
     let Failure { line, at, request, time, times, .. } = failure;
     let time = if *times > 1 { format!(", time {time} of {times}") } else { String::new() };
-    let mut out =
-        format!("      {}:{line}: {} at {}{time}\n", path.display(), request.join(" and "), explain::wait(*at));
+    let mut out = format!("      {}:{line}: {} at {}{time}\n", path.display(), request.join(" and "), words::wait(*at));
     for difference in &failure.differences {
         let _ = writeln!(out, "        - {}: {}", difference.what, difference.expected);
         let _ = writeln!(out, "        + {}: {}", difference.what, difference.got);

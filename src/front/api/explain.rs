@@ -8,9 +8,11 @@ use super::{
 };
 use crate::{
     algorithm::Part,
-    clock, explain,
+    clock,
     limit::{Descriptor, Limit, Micros, Request, UnixMicros},
-    limiter::{Applies, CounterLook, DecideError, DescriptorLook, HeldAt, Limiter, Look, Overriding, Snapshot},
+    limiter::{
+        Applies, CounterLook, DecideError, DescriptorLook, HeldAt, Limiter, Look, Overriding, Snapshot, explain::words,
+    },
     moment,
     rules::{Found, How, Step, rows::Standing},
     store::{Role, StoreError},
@@ -78,7 +80,7 @@ fn descriptor(domain: &str, asked: &Descriptor<'_>, found: &DescriptorLook, look
         steps: steps.iter().map(step).collect(),
         rule: rule.map(|(_, rule)| rule.id.to_string()).unwrap_or_default(),
         place: rule.map(|(_, rule)| format!("{}:{}", rule.file.display(), rule.line)).unwrap_or_default(),
-        verdict: explain::verdict(found, domain, met, &steps),
+        verdict: words::verdict(found, domain, met, &steps),
         r#override: found.overridden.as_ref().map(overriding),
         counters: found.counters.iter().map(counter).collect(),
         passed_over: passed_over.collect(),
