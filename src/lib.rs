@@ -54,7 +54,6 @@ pub mod fuzz;
 pub mod limit;
 pub mod limiter;
 pub mod metrics;
-pub mod moment;
 pub mod rules;
 pub mod run_time;
 pub mod serve;

@@ -1,6 +1,7 @@
 //! The words of the decision and their units: what is asked, what limits it, what was answered.
 //! Plain values only: nothing here knows YAML, protobuf, Redis or a clock.
 
+pub mod moment;
 pub mod written;
 
 use std::time::Duration;

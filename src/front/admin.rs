@@ -19,10 +19,9 @@ use tokio::sync::Notify;
 
 use crate::{
     clock,
-    limit::{CountDenied, Unit, UnixMicros},
+    limit::{CountDenied, Unit, UnixMicros, moment},
     limiter::Snapshot,
     metrics::Metrics,
-    moment,
     rules::{
         Domain, DomainIndex, Problem, Rule, RuleLimit,
         rows::{RowRef, Table},

@@ -1,7 +1,7 @@
 //! Who changed what. Knows nothing of gRPC or HTTP.
 
 use super::{Api, ApiError, AuditEntry, ListAuditRequest, ListAuditResponse, OverrideSpec, overrides};
-use crate::{moment, run_time::overrides as run_time};
+use crate::{limit::moment, run_time::overrides as run_time};
 
 /// Newest first; `page_size` is 1 to 1,000. The caller may see that domain, or all where none is named.
 pub(super) async fn list(api: &Api, request: ListAuditRequest) -> Result<ListAuditResponse, ApiError> {

@@ -9,11 +9,10 @@ use super::{
 use crate::{
     algorithm::Part,
     clock,
-    limit::{Descriptor, Limit, Micros, Request, UnixMicros},
+    limit::{Descriptor, Limit, Micros, Request, UnixMicros, moment},
     limiter::{
         Applies, CounterLook, DecideError, DescriptorLook, HeldAt, Limiter, Look, Overriding, Snapshot, explain::words,
     },
-    moment,
     rules::{Found, How, Step, rows::Standing},
     store::{Role, StoreError},
 };

@@ -9,9 +9,8 @@ use super::{
 };
 use crate::{
     clock,
-    limit::{Micros, UnixMicros},
+    limit::{Micros, UnixMicros, moment},
     limiter::Snapshot,
-    moment,
     rules::{self, RuleLimit},
     run_time::overrides::{Condition, Filter, OverridesError, RECORD_MAX, Record, Row, RunTime, Wish},
     store::StoreError,

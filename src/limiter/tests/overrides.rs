@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    moment,
+    limit::moment,
     run_time::{
         overrides::{Condition, Overrides, RunTime, Wish},
         reset::{Home, Resets},

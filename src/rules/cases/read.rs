@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use super::{Case, CaseDescriptor, CaseRequest, Expected, ExpectedLimit, ExpectedStatus, Remaining, START, Wait};
 use crate::{
-    limit::{Code, HITS_MAX, Micros, Unit, UnixMicros, written, written::Written},
-    moment,
+    limit::{
+        Code, HITS_MAX, Micros, Unit, UnixMicros, moment,
+        written::{self, Written},
+    },
     rules::{
         Source,
         fields::{Fields, Pen, Shape},

@@ -11,8 +11,7 @@ use super::{
     shape::{FITS_MAX, Positions, fits, meets},
 };
 use crate::{
-    limit::UnixMicros,
-    moment,
+    limit::{UnixMicros, moment},
     rules::{
         Domain, Level, Problems, Rule, Source,
         fields::{ENTRY, Fields, GRANT, OVERRIDE, Pen, RUN_TIME_OVERRIDE, nearest},

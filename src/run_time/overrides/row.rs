@@ -5,8 +5,7 @@ use std::{collections::HashMap, fmt, sync::Arc};
 
 use super::record::Record;
 use crate::{
-    limit::UnixMicros,
-    moment,
+    limit::{UnixMicros, moment},
     rules::{
         Domain,
         rows::{Grant, Shape, hash},

@@ -1,7 +1,7 @@
 //! What an explanation says that counters hold, against what was charged: in memory, in Redis and in a Redis Cluster.
 
 use serde_json::{Value, json};
-use tollgate::moment;
+use tollgate::limit::moment;
 
 use crate::{
     api::{client::call, with_tokens},

@@ -121,7 +121,7 @@ async fn an_override_ends_by_the_clock_of_redis_whatever_that_of_a_replica_says(
     let (_rules, replicas) = two_replicas(&redis).await;
     // Redis is far ahead of this machine, whose clock would let it hold for a long time yet.
     let expires = "2100-01-01T00:00:00Z";
-    let end = tollgate::moment::parse(expires).expect("a moment").0;
+    let end = tollgate::limit::moment::parse(expires).expect("a moment").0;
     set(&replicas[0], "alice", json!({"match": {"user": "alice"}, "limit": "7/h", "expires": expires})).await;
     const MINUTE: u64 = 60_000_000;
     clock.set_us(end - MINUTE);

@@ -1,7 +1,10 @@
 //! Rows as they are written: what each word of them means, and every mistake at its place.
 
 use super::*;
-use crate::{limit::FailurePolicy, moment, rules::rows::read::VALUE_MAX};
+use crate::{
+    limit::{FailurePolicy, moment},
+    rules::rows::read::VALUE_MAX,
+};
 
 const RULES: &str = "domain: d
 tiers: {gold: {requests: 100, window: 1s, algorithm: token_bucket}}
