@@ -1,24 +1,15 @@
 //! The process: load, bind, serve, drain. Owns every task and every thread; one that ends early ends the process.
 
-mod accept;
 mod api;
 mod backend;
-mod connection;
-mod core;
 mod embedded;
-mod framing;
-mod handshake;
-mod http_listener;
+mod listen;
 mod logging;
 mod modes;
 mod open_files;
-mod patience;
-mod places;
-mod preface;
 mod run_time;
 mod snapshots;
 mod stats;
-mod tls;
 mod traces;
 
 use crate::sources::publish;
@@ -38,9 +29,9 @@ use tonic::{codec::CompressionEncoding::Gzip, service::Routes};
 use tonic_health::pb::health_server::HealthServer;
 use tracing::{info, warn};
 
-use self::{
-    accept::Listener, backend::Backend, connection::Grpc, core::Core, http_listener::HttpListener, places::Places,
-    tls::Tls,
+use self::backend::Backend;
+use crate::serve::listen::{
+    accept::Listener, connection::Grpc, core::Core, http_listener::HttpListener, places::Places, tls::Tls,
 };
 use crate::sources::publish::Publisher;
 use crate::{

@@ -41,7 +41,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// What connections are made with; cheap to clone.
 #[derive(Clone)]
-pub(super) struct Tls {
+pub(crate) struct Tls {
     settings: Arc<TlsSettings>,
     config: Arc<ArcSwap<ServerConfig>>,
     failures: Arc<Failures>,
@@ -57,7 +57,7 @@ struct Files {
 
 impl Tls {
     /// Reads the files; what is wrong with them ends the start.
-    pub(super) fn load(settings: &TlsSettings, metrics: &Arc<Metrics>) -> anyhow::Result<(Tls, Reload)> {
+    pub(crate) fn load(settings: &TlsSettings, metrics: &Arc<Metrics>) -> anyhow::Result<(Tls, Reload)> {
         let files = Files::read(settings)?;
         let config = Arc::new(ArcSwap::from_pointee(config(&files, settings)?));
         let failures = Arc::new(Failures::new(settings.names.listener, Arc::clone(metrics)));
@@ -93,7 +93,7 @@ impl Tls {
 }
 
 /// Looks at the files for ever.
-pub(super) struct Reload {
+pub(crate) struct Reload {
     tls: Tls,
     /// Of the last look, good or not, so that each change is tried once.
     files: Files,
@@ -101,7 +101,7 @@ pub(super) struct Reload {
 }
 
 impl Reload {
-    pub(super) async fn run(mut self) -> Infallible {
+    pub(crate) async fn run(mut self) -> Infallible {
         loop {
             time::sleep(LOOK).await;
             let settings = Arc::clone(&self.tls.settings);

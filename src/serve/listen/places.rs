@@ -26,7 +26,7 @@ const FOR_PROBES: usize = 16;
 /// A small listener is not divided further than this.
 const OF_PEER_MIN: usize = 16;
 
-pub(super) struct Places {
+pub(crate) struct Places {
     number: usize,
     of_peer: usize,
     taken: Mutex<Taken>,
@@ -70,7 +70,7 @@ pub(super) struct During<B> {
 
 impl Places {
     /// `of_peer` is how many of them one peer may have; a quarter where nobody said.
-    pub(super) fn new(number: usize, of_peer: Option<usize>) -> Arc<Places> {
+    pub(crate) fn new(number: usize, of_peer: Option<usize>) -> Arc<Places> {
         let of_peer = of_peer.unwrap_or((number / 4).max(OF_PEER_MIN)).min(number);
         Arc::new(Places { number, of_peer, taken: Mutex::default() })
     }

@@ -41,7 +41,7 @@ const RETRY: Duration = Duration::from_millis(50);
 
 /// One of the HTTP listeners; cheap to clone.
 #[derive(Clone)]
-pub(super) struct HttpListener {
+pub(crate) struct HttpListener {
     pub surface: Surface,
     pub router: Router,
     /// Every connection is greeted with it.
@@ -54,7 +54,7 @@ pub(super) struct HttpListener {
 
 impl HttpListener {
     /// Serves until `stop`, then until the last connection is done.
-    pub(super) async fn serve(self, listener: TcpListener) {
+    pub(crate) async fn serve(self, listener: TcpListener) {
         let places = Places::new(self.bounds.http_connections_max, self.bounds.peer_connections_max);
         let connections = TaskTracker::new();
         let mut failing = false;

@@ -27,7 +27,7 @@ pub(super) enum Accepted {
 }
 
 /// The other end of a core's thread.
-pub(super) struct Core {
+pub(crate) struct Core {
     connections: mpsc::UnboundedSender<(Accepted, Arc<Place>)>,
     open: Arc<AtomicUsize>,
     /// Told by the thread when it has ended as it should; closed if it ended otherwise.
@@ -38,7 +38,7 @@ pub(super) struct Core {
 impl Core {
     /// Starts a thread. `build` runs inside its runtime and makes what its connections share; the tasks that it
     /// spawns go on the tracker and end by their own token. `ended` is cancelled when the thread ends, however it does.
-    pub(super) fn start(
+    pub(crate) fn start(
         number: usize,
         ended: CancellationToken,
         build: impl FnOnce(&TaskTracker) -> Arc<Grpc> + Send + 'static,
@@ -74,13 +74,13 @@ impl Core {
     }
 
     /// Ends whatever is left on it, once it is cancelled.
-    pub(super) fn abandon(&self) -> CancellationToken {
+    pub(crate) fn abandon(&self) -> CancellationToken {
         self.abandon.clone()
     }
 
     /// Waits until the last connection has ended; whether the thread ended as it should. No more can come once this is
     /// called.
-    pub(super) async fn finish(self) -> bool {
+    pub(crate) async fn finish(self) -> bool {
         drop(self.connections);
         self.finished.await.is_ok()
     }

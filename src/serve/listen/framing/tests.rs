@@ -8,7 +8,7 @@ use proptest::{prelude::*, test_runner::RngSeed};
 use tokio::{io::AsyncWriteExt, runtime::Builder, time::timeout};
 
 use super::{outgoing::CODE, *};
-use crate::serve::preface::PREFACE;
+use crate::serve::listen::preface::PREFACE;
 
 /// A string as Huffman's code writes it: made of the lengths alone, otherwise than the decoder is.
 fn coded(text: &[u8]) -> Vec<u8> {

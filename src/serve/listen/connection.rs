@@ -56,7 +56,7 @@ const OTHER_CALLS: usize = 16;
 const AGE_MAX: Duration = Duration::from_secs(1 << 40);
 
 /// What a core's connections share.
-pub(super) struct Grpc {
+pub(crate) struct Grpc {
     /// Asked directly: the router that the other services go through costs as much as a decision.
     pub rate_limit: RateLimit,
     /// Health and reflection.

@@ -18,14 +18,14 @@ use crate::metrics::{Metrics, Surface};
 /// After an error such as "too many open files": trying at once would only spin.
 const RETRY: Duration = Duration::from_millis(50);
 
-pub(super) enum Listener {
+pub(crate) enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
 
 impl Listener {
     /// Binds a Unix socket. One that a process left behind is replaced; anything else in its place is not.
-    pub(super) fn bind_unix(path: &Path) -> io::Result<Listener> {
+    pub(crate) fn bind_unix(path: &Path) -> io::Result<Listener> {
         let stale = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
         if stale && std::os::unix::net::UnixStream::connect(path).is_err() {
             std::fs::remove_file(path)?;
@@ -46,7 +46,7 @@ impl Listener {
     }
 
     /// Accepts for ever. What finds no place is closed: its client tries another replica.
-    pub(super) async fn deal(&self, cores: &[Core], places: &Arc<Places>, metrics: &Metrics) -> Infallible {
+    pub(crate) async fn deal(&self, cores: &[Core], places: &Arc<Places>, metrics: &Metrics) -> Infallible {
         let mut failing = false;
         loop {
             match self.accept().await {

@@ -1,0 +1,12 @@
+//! Listeners: accepting, the threads that decide, connections and their TLS, and how long a client may take.
+
+pub(crate) mod accept;
+pub(crate) mod connection;
+pub(crate) mod core;
+pub(crate) mod framing;
+pub(crate) mod handshake;
+pub(crate) mod http_listener;
+pub(crate) mod patience;
+pub(crate) mod places;
+pub(crate) mod preface;
+pub(crate) mod tls;
