@@ -3,22 +3,16 @@
 //! as the rules, and must leave with them. Series are bounded by the rules; where clients' words make them, by a number.
 
 mod clients;
+mod envoyproxy;
 mod handshakes;
 mod latency;
 mod meters;
-mod named;
 mod overrides;
-mod reference;
-mod reference_page;
 mod refusals;
 mod render;
-mod sink;
-mod statsd;
 mod stores;
-mod tally;
 #[cfg(test)]
 mod tests;
-mod totals;
 mod unmatched;
 
 use std::{
@@ -34,16 +28,16 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 
 use parking_lot::Mutex;
 
+pub use crate::metrics::envoyproxy::reference::{Reference, ReferenceSettings};
+pub use crate::metrics::envoyproxy::sink::{Protocol, Sink, flush};
+pub use crate::metrics::envoyproxy::statsd::{Dialect, Rewriting};
+pub use crate::metrics::envoyproxy::tally::Tally;
 pub use clients::{Clients, Surface};
 pub use handshakes::{Handshake, Handshakes};
 pub use latency::Latency;
 pub(crate) use meters::requested_id;
 pub use meters::{Meters, Outcome};
-pub use reference::{Reference, ReferenceSettings};
 pub use refusals::{Refusal, Refusals};
-pub use sink::{Protocol, Sink, flush};
-pub use statsd::{Dialect, Rewriting};
-pub use tally::Tally;
 pub use unmatched::Unmatched;
 
 use crate::{

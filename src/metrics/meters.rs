@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use super::{
+use crate::metrics::envoyproxy::{
     named,
     tally::{COUNTERS, Hits, Tally},
 };

@@ -122,7 +122,7 @@ fn address(bytes: &[u8]) -> Option<usize> {
 }
 
 /// Whether the names of a rule's series carry values of requests.
-pub(super) fn is_named(rule: &Rule) -> bool {
+pub(crate) fn is_named(rule: &Rule) -> bool {
     rule.detailed_metric || rule.path.iter().any(|level| level.value_to_metric)
 }
 

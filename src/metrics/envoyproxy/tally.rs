@@ -87,7 +87,7 @@ impl Tally {
 
 /// The counters of one series key.
 #[derive(Default)]
-pub(super) struct Hits {
+pub(crate) struct Hits {
     within: AtomicU64,
     beyond: AtomicU64,
     near: AtomicU64,
@@ -98,7 +98,7 @@ pub(super) struct Hits {
 }
 
 /// The reference's counters of a key, in the order in which its page has them.
-pub(super) const COUNTERS: [&str; 7] = [
+pub(crate) const COUNTERS: [&str; 7] = [
     "near_limit",
     "over_limit",
     "shadow_mode",
@@ -113,7 +113,7 @@ pub(super) const MAPPED: usize = 5;
 
 impl Hits {
     /// One relaxed addition for what passes, two or three for what doesn't.
-    pub(super) fn add(&self, tally: Tally) {
+    pub(crate) fn add(&self, tally: Tally) {
         let Tally { within, beyond, near, over, shadow, remembered, negative } = tally;
         let counters = [
             (&self.within, within),
@@ -132,7 +132,7 @@ impl Hits {
     }
 
     /// In the order of [`COUNTERS`].
-    pub(super) fn get(&self) -> [u64; COUNTERS.len()] {
+    pub(crate) fn get(&self) -> [u64; COUNTERS.len()] {
         let [within, beyond, near, over, shadow, remembered, negative] =
             [&self.within, &self.beyond, &self.near, &self.over, &self.shadow, &self.remembered, &self.negative]
                 .map(|counter| counter.load(Relaxed));

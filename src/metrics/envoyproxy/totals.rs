@@ -5,13 +5,13 @@ use std::{
     sync::atomic::Ordering::Relaxed,
 };
 
-use super::{
+use super::tally::COUNTERS;
+use crate::limiter::Snapshot;
+use crate::metrics::{
     Metrics,
     latency::Recorded,
     stores::{self, Number},
-    tally::COUNTERS,
 };
-use crate::limiter::Snapshot;
 
 /// What was counted since the start, by name. A sink sends what was added.
 #[derive(Clone, Debug, Default)]

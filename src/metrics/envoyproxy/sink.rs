@@ -12,8 +12,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Metrics, statsd::Dialect, totals::Totals};
+use super::{statsd::Dialect, totals::Totals};
 use crate::limiter::Snapshot;
+use crate::metrics::Metrics;
 
 /// Connecting, or handing over what was counted, takes no longer.
 const PATIENCE: Duration = Duration::from_secs(2);

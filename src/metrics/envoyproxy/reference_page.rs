@@ -3,14 +3,14 @@
 
 use std::{collections::BTreeMap, fmt::Write, sync::atomic::Ordering::Relaxed};
 
-use super::{
+use super::tally::{COUNTERS, MAPPED};
+use crate::limiter::Snapshot;
+use crate::metrics::{
     Metrics,
     latency::{BOUNDS_US, Recorded},
     render::{head, row},
     stores::{self, Number},
-    tally::{COUNTERS, MAPPED},
 };
-use crate::limiter::Snapshot;
 
 /// The buckets that Prometheus' client library has by default; each is one of [`BOUNDS_US`], and a
 /// thousandth of it too.
@@ -22,7 +22,7 @@ const UNMAPPED_HELP: [&str; COUNTERS.len() - MAPPED] =
     ["Hits of a rule that were denied from memory.", "Hits of a rule that were to be given back."];
 
 impl Metrics {
-    pub(super) fn render_reference(&self, out: &mut String, snapshot: &Snapshot) {
+    pub(crate) fn render_reference(&self, out: &mut String, snapshot: &Snapshot) {
         let reference = &self.reference;
         if !reference.settings.on_page {
             return;

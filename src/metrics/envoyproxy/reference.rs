@@ -11,10 +11,10 @@ use std::{
 use parking_lot::RwLock;
 
 use super::{
-    Latency, Meters,
     named::{self, Named, SeriesKey},
     tally::{COUNTERS, Tally},
 };
+use crate::metrics::{Latency, Meters};
 use crate::{
     limit::Entry,
     limiter::Snapshot,
@@ -63,10 +63,10 @@ pub struct Reference {
     named: Named,
     unknown_domains: RwLock<HashMap<Box<str>, AtomicU64>>,
     unknown_others: AtomicU64,
-    pub(super) redis_errors: AtomicU64,
-    pub(super) service_errors: AtomicU64,
-    pub(super) loads: AtomicU64,
-    pub(super) load_errors: AtomicU64,
+    pub(in crate::metrics) redis_errors: AtomicU64,
+    pub(in crate::metrics) service_errors: AtomicU64,
+    pub(in crate::metrics) loads: AtomicU64,
+    pub(in crate::metrics) load_errors: AtomicU64,
     pub(super) shadowed: AtomicU64,
     /// Descriptors that met a limit which may be in the reference's local cache, and those of them that it would have had.
     lookups: AtomicU64,
@@ -76,7 +76,7 @@ pub struct Reference {
 }
 
 impl Reference {
-    pub(super) fn new(settings: ReferenceSettings) -> Reference {
+    pub(crate) fn new(settings: ReferenceSettings) -> Reference {
         Reference {
             settings,
             named: Named::new(settings.series_max),
@@ -152,7 +152,7 @@ impl Reference {
         self.shadowed.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn unknown_domain(&self, domain: &str) {
+    pub(crate) fn unknown_domain(&self, domain: &str) {
         let known = |domain: &str| self.unknown_domains.read().get(domain).map(|count| count.fetch_add(1, Relaxed));
         if !self.settings.is_on || known(domain).is_some() {
             return;
@@ -166,7 +166,7 @@ impl Reference {
     }
 
     /// What was counted as `other`.
-    pub(super) fn others(&self) -> u64 {
+    pub(crate) fn others(&self) -> u64 {
         self.named.others() + self.unknown_others.load(Relaxed)
     }
 

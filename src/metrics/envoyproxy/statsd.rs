@@ -4,10 +4,8 @@ use std::fmt::Write;
 
 use regex::{Captures, Regex};
 
-use super::{
-    latency::{BOUNDS_US, Recorded},
-    totals::{CHECK_TIME, RESPONSE_TIME, Totals},
-};
+use super::totals::{CHECK_TIME, RESPONSE_TIME, Totals};
+use crate::metrics::latency::{BOUNDS_US, Recorded};
 
 #[cfg(test)]
 mod tests;
