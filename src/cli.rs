@@ -6,8 +6,8 @@ mod call;
 mod check;
 mod client;
 mod completions;
+pub(crate) mod envoyproxy_tools;
 mod explain;
-mod namesakes;
 mod overrides;
 mod serve;
 mod test;
@@ -76,7 +76,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<ExitCode>
 
 fn run_command(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<ExitCode> {
     let args: Vec<OsString> = args.into_iter().collect();
-    if let Some(done) = namesakes::run(&args) {
+    if let Some(done) = envoyproxy_tools::run(&args) {
         return done;
     }
     let cli = match parse(check::settings::arguments(args)) {

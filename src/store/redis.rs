@@ -13,6 +13,7 @@ mod cluster;
 mod connection;
 mod denials;
 mod dial;
+pub(crate) mod evictions;
 mod faults;
 mod flight;
 mod hostile;
@@ -21,10 +22,8 @@ mod lane;
 mod link;
 mod look;
 mod presence;
-mod refused;
 mod request;
 mod reset;
-mod room;
 mod routing;
 mod runner;
 mod script;
@@ -33,6 +32,7 @@ mod side;
 mod socket;
 mod spread;
 mod tally;
+pub(crate) mod tls_errors;
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
@@ -52,7 +52,6 @@ use self::lane::{Answering, Failure, Lane};
 use self::link::Link;
 pub use self::presence::{BEAT_PERIOD, Presence};
 use self::request::Request;
-pub use self::room::{LOOK_PERIOD, Room};
 use self::script::Script;
 pub use self::settings::{Address, Auth, Names, RedisSettings, Tls, Topology};
 pub use self::side::{Heard, Side};
@@ -62,6 +61,7 @@ use super::owed::Owed;
 use super::parts::outgrows_script;
 use super::{Ask, Deadline, Gate, Readings, StoreError, key};
 use crate::limit::{Reading, UnixMicros};
+pub use crate::store::redis::evictions::{LOOK_PERIOD, Room};
 
 /// A handle, cheap to clone. Each core starts its own and uses that, so that no connection is shared between cores;
 /// other tasks may use any of them.

@@ -19,11 +19,11 @@ use super::connection::Connection;
 use super::denials::Denials;
 use super::dial::{self, Target, failed};
 use super::faults::{self, Extent};
-use super::refused;
 use super::routing::{self, SEVERAL};
 use super::script::Script;
 use super::settings::{RedisSettings, Topology};
 use super::tally::{Mismatch, Tally};
+use crate::store::redis::tls_errors;
 
 /// Between probes of an open breaker, more or less a fifth: cores and replicas that lost Redis together shall not come
 /// back together.
@@ -230,7 +230,7 @@ impl Keeper {
             }
             None => {
                 let breaker = breaker.get_or_insert_with(|| open("there is no connection"));
-                breaker.explain(&refused::explained(error, &self.settings));
+                breaker.explain(&tls_errors::explained(error, &self.settings));
             }
         }
     }
@@ -260,7 +260,8 @@ impl Keeper {
             None => {
                 let patience = self.settings.connect_timeout;
                 let made = tokio::time::timeout(patience, self.heard()).await;
-                let silence = || failed(format!("no answer within {patience:?}{}", refused::silence(&self.settings)));
+                let silence =
+                    || failed(format!("no answer within {patience:?}{}", tls_errors::silence(&self.settings)));
                 let made = made.unwrap_or_else(|_| Err(silence()));
                 let count = if made.is_ok() { &self.tally.connects } else { &self.tally.connect_failures };
                 count.add(1);
@@ -298,7 +299,7 @@ impl Keeper {
             () = tokio::time::sleep(SILENT_AFTER) => {}
         }
         if !self.settings.breakers.was_reached(&self.target) {
-            let why = refused::silence(&self.settings);
+            let why = tls_errors::silence(&self.settings);
             self.settings.faults.is_silent(&self.target, SILENT_AFTER, why.trim_start_matches(": "));
         }
         attempt.await

@@ -21,10 +21,10 @@ use super::cluster::{Range, SLOTS, first_map, read_map, redirected};
 use super::connection::Connection;
 use super::dial::{self, Target, failed};
 use super::faults::{self, Extent};
-use super::refused;
 use super::routing::{self, SEVERAL};
 use super::settings::{Address, RedisSettings, Topology};
 use crate::store::StoreError;
+use crate::store::redis::tls_errors;
 
 const BACKOFF_MIN: Duration = Duration::from_millis(25);
 const BACKOFF_MAX: Duration = Duration::from_millis(800);
@@ -206,11 +206,11 @@ impl Inner {
                 Ok(Err(error)) if error.code().is_some() => self.name(target, &error),
                 failed if !said_down => {
                     let why = match failed {
-                        Ok(Err(error)) => refused::explained(&error, &self.settings),
+                        Ok(Err(error)) => tls_errors::explained(&error, &self.settings),
                         _ => format!(
                             "no answer within {:?}{}",
                             self.settings.connect_timeout,
-                            refused::silence(&self.settings)
+                            tls_errors::silence(&self.settings)
                         ),
                     };
                     tracing::warn!(redis = %target, why, "can't reach Redis for what isn't a decision, trying on");
