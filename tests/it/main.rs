@@ -19,6 +19,7 @@ mod harness;
 mod kubernetes;
 mod migrating;
 mod namesakes;
+mod newer_envoys;
 mod overrides_cli;
 mod overrides_sync;
 mod public_bugs;
