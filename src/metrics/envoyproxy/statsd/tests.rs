@@ -87,3 +87,26 @@ fn what_is_sampled_is_counted_whole_by_who_takes_the_whole_part() {
     }
     assert_eq!([2, 3, 6, 11].map(rate), ["0.5", "0.333333333333", "0.166666666666", "0.090909090909"]);
 }
+
+/// What statsd_exporter takes a line for: `int(1 / samplingFactor)` in Go, which is double precision, cut off; 1 without a
+/// rate.
+fn counted_by_the_exporter(line: &str) -> u64 {
+    let rate = line.trim_end().split('|').find_map(|part| part.strip_prefix('@'));
+    rate.map_or(1, |rate| (1.0 / rate.parse::<f64>().expect("a number")) as u64)
+}
+
+#[test]
+fn each_number_of_response_times_is_counted_whole_from_its_line() {
+    let dialects = [
+        Dialect::StatsD { tags: Vec::new() },
+        Dialect::DogStatsD { tags: vec![tag("env", "x")], rewritings: Vec::new() },
+    ];
+    let large = [4_097, 9_999, 65_537, 1_000_003, 16_777_217, 999_999_937, 4_294_967_297];
+    for dialect in dialects {
+        for times in (1..=1_000).chain(large) {
+            let lines = dialect.lines(&totals(&[], &[(3, times)]), &Totals::default());
+            let counted: u64 = lines.iter().map(|line| counted_by_the_exporter(line)).sum();
+            assert_eq!(counted, times, "{lines:?}");
+        }
+    }
+}
