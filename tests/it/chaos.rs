@@ -3,7 +3,7 @@
 //! short and holds what no busy machine can excuse; `tests/chaos.sh` runs it alone, long, and holds every goal.
 
 mod faults;
-mod proxy;
+pub(crate) mod proxy;
 mod report;
 mod run;
 mod traffic;

@@ -6,6 +6,7 @@ mod compressed;
 mod cores;
 mod health;
 mod hostile;
+mod late_answers;
 mod lifecycle;
 mod memory_room;
 mod override_files;

@@ -1,4 +1,4 @@
-//! A bad network between Tollgate and its Redis: passes bytes on until told to delay, swallow, cut, half-close or
+//! A bad network between Tollgate and its Redis: passes bytes on until told to delay, keep, swallow, cut, half-close or
 //! corrupt them.
 
 use std::{io, net::SocketAddr, time::Duration};
@@ -12,10 +12,14 @@ use tokio::{
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Weather {
+pub(crate) enum Weather {
     Fair,
     /// Each piece waits so long, either way.
     Delay(Duration),
+    /// Requests come through at once, and each piece of an answer waits so long.
+    DelayAnswers(Duration),
+    /// Requests come through at once, and answers wait until the weather is another.
+    KeepAnswers,
     /// Connections stay, and nothing comes through.
     Swallow,
     /// Connections are closed, and new ones too as soon as they are made.
@@ -26,14 +30,14 @@ pub(super) enum Weather {
     Corrupt,
 }
 
-pub(super) struct Proxy {
-    pub(super) address: SocketAddr,
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
     weather: watch::Sender<Weather>,
     task: JoinHandle<()>,
 }
 
 impl Proxy {
-    pub(super) async fn before(redis: &str) -> Proxy {
+    pub(crate) async fn before(redis: &str) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a bound listener has an address");
         let (weather, seen) = watch::channel(Weather::Fair);
@@ -46,7 +50,7 @@ impl Proxy {
         Proxy { address, weather, task }
     }
 
-    pub(super) fn turns(&self, weather: Weather) {
+    pub(crate) fn turns(&self, weather: Weather) {
         self.weather.send_replace(weather);
     }
 }
@@ -105,7 +109,12 @@ async fn pump(
         match now {
             Weather::Swallow => continue,
             Weather::Delay(time) => tokio::time::sleep(time).await,
+            Weather::DelayAnswers(time) if way == Way::Answering => tokio::time::sleep(time).await,
+            Weather::KeepAnswers if way == Way::Answering => {
+                drop(weather.clone().wait_for(|now| *now != Weather::KeepAnswers).await);
+            }
             Weather::Corrupt if way == Way::Answering => piece[rng.random_range(0..read)] ^= 0x55,
+            Weather::DelayAnswers(_) | Weather::KeepAnswers => {}
             Weather::Fair | Weather::Cut | Weather::HalfClose | Weather::Corrupt => {}
         }
         to.write_all(&piece[..read]).await?;
