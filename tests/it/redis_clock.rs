@@ -51,6 +51,15 @@ impl Clock {
 
     /// To so many µs since the epoch.
     pub(crate) fn set_us(&self, micros: u64) {
+        self.write(micros as i64);
+    }
+
+    /// To go on as the kernel's does, so far behind it.
+    pub(crate) fn goes_behind(&self, by: Duration) {
+        self.write(-(by.as_micros() as i64));
+    }
+
+    fn write(&self, micros: i64) {
         let file = std::fs::OpenOptions::new().write(true).open(self.file()).expect("it was made");
         file.write_all_at(&micros.to_le_bytes(), 0).expect("eight bytes are written at once");
     }
@@ -64,9 +73,14 @@ impl Clock {
     }
 
     pub(crate) fn redis(&self) -> RedisServer {
-        let (library, file) = (self.library(), self.file());
+        let env = self.env();
+        RedisServer::start_in(&env.each_ref().map(|(name, value)| (*name, &**value)), &[])
+    }
+
+    /// What has a server read it.
+    pub(crate) fn env(&self) -> [(&'static str, String); 2] {
         let text = |path: &'_ Path| path.to_str().expect("temporary paths are text").to_owned();
-        RedisServer::start_in(&[("LD_PRELOAD", &text(&library)), ("CLOCK_FILE", &text(&file))], &[])
+        [("LD_PRELOAD", text(&self.library())), ("CLOCK_FILE", text(&self.file()))]
     }
 }
 

@@ -9,7 +9,9 @@ use tollgate::limit::{Algorithm, Entry, Limit, Unit, UnixMicros};
 use tollgate::store::redis::{Address, Redis, RedisSettings, Topology};
 use tollgate::store::{Ask, Gate, Key, Store, StoreError, key};
 
-use crate::harness::eventually;
+use crate::chaos::proxy::{Proxy, Weather};
+use crate::harness::{PATIENCE, eventually};
+use crate::redis_clock::Clock;
 use crate::redis_server::{RedisCluster, RedisServer};
 use crate::redis_twin::{ask_of, settings, soon, store};
 
@@ -342,6 +344,74 @@ async fn the_silence_of_the_node_that_lost_a_slot_is_not_held_against_the_one_th
     while Instant::now() < until {
         assert!(admitted(&redis, &[("alice", max)]).await, "the new node answers");
     }
+}
+
+/// Asks for one hit of `user` by one deadline after the other, until Redis answers in time.
+async fn answered_in_the_end(redis: &Redis, user: &str, limit: Limit) {
+    let entries = [Entry { key: "user", value: user }];
+    let asks = [ask(&entries, limit, 1)];
+    eventually("the bucket's new node answers", || async {
+        let deadline = Instant::now() + Duration::from_millis(200);
+        redis.apply(&asks, Gate::default(), deadline).await.ok()
+    })
+    .await;
+}
+
+/// A batch's answer is on its way from a node whose clock is an hour behind, and the bucket goes meanwhile to a node with
+/// another clock.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_answer_of_the_node_that_lost_a_slot_says_nothing_about_the_clock_of_the_one_that_has_it_now() {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    let clock = Clock::new();
+    clock.goes_behind(HOUR);
+    let cluster = RedisCluster::start_in(&clock.env().each_ref().map(|(name, value)| (*name, &**value)));
+    // The first node is announced at an address where its answers can be kept back.
+    let weather = Proxy::before(&cluster.nodes[0].address()).await;
+    let port = weather.address.port().to_string();
+    cluster.nodes[0].cli(&["config", "set", "cluster-announce-port", &port]);
+    eventually("the others know of it", || async {
+        let maps = cluster.nodes.iter().map(|node| node.cli(&["cluster", "slots"]));
+        maps.into_iter().all(|map| map.contains(&port)).then_some(())
+    })
+    .await;
+    // Each request is a batch, so that another may leave while the first is on its way; none of them opens a breaker.
+    let redis = store(RedisSettings { batch_max: 1, timeouts_max: u32::MAX, ..of_cluster(&cluster) }).await;
+    let max = limit(1_000_000, Algorithm::SlidingWindow);
+    let of_node = |node| (0u32..).map(|nth| format!("u{nth}")).find(|user| way_of(&cluster, user).1 == node);
+    // A slot goes to a node of a greater epoch each time, so that no older message brings it back.
+    let [alice, other] = [0, 1].map(|node| of_node(node).expect("some user"));
+
+    weather.turns(Weather::KeepAnswers);
+    let asked = tokio::spawn({
+        let (redis, alice, deadline) = (redis.clone(), alice.clone(), Instant::now() + 2 * PATIENCE);
+        async move {
+            let entries = [Entry { key: "user", value: &alice }];
+            redis.apply(&[ask(&entries, max, 1)], Gate::default(), deadline).await.map(|readings| readings[0].admitted)
+        }
+    });
+    let slot = way_of(&cluster, &alice).0.to_string();
+    eventually("the old node has decided", || async {
+        (cluster.nodes[0].cli(&["cluster", "countkeysinslot", &slot]) == "1").then_some(())
+    })
+    .await;
+    for (user, from) in [(&alice, 0), (&other, 1)] {
+        let (slot, to) = (way_of(&cluster, user).0, from + 1);
+        cluster.move_slot(slot, from, to, || ());
+        let id = cluster.nodes[to].cli(&["cluster", "myid"]);
+        cluster.nodes[(to + 1) % 3].cli(&["cluster", "setslot", &slot.to_string(), "node", &id]);
+    }
+    // Who is sent elsewhere has the map read again, and that says where alice's bucket is.
+    assert!(admitted(&redis, &[(&other, max)]).await);
+    answered_in_the_end(&redis, &alice, max).await;
+
+    assert!(!asked.is_finished(), "the old answer is on its way");
+    let late = redis.tally().late.get();
+    weather.turns(Weather::Fair);
+    assert!(asked.await.unwrap().expect("the old node answers"), "its answer is the request's");
+    let ahead = Duration::from_micros(redis.tally().clock_ahead_us.get().unsigned_abs());
+    assert!(ahead < HOUR / 2, "the new node's clock was taken for the old one's: {ahead:?}");
+    assert!(admitted(&redis, &[(&alice, max)]).await);
+    assert_eq!(redis.tally().late.get(), late, "a deadline on a clock that is an hour behind is over at once");
 }
 
 #[tokio::test]

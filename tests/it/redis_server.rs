@@ -157,9 +157,15 @@ pub(crate) struct RedisCluster {
 
 impl RedisCluster {
     pub(crate) fn start() -> RedisCluster {
+        RedisCluster::start_in(&[])
+    }
+
+    /// `env` adds to the environment of the first node.
+    pub(crate) fn start_in(env: &[(&str, &str)]) -> RedisCluster {
         // The bus' port is the last switch.
         let switches = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port", "{bus}"];
-        let cluster = RedisCluster { nodes: (0..3).map(|_| RedisServer::start_with(&switches)).collect() };
+        let nodes = [env, &[], &[]].map(|env| RedisServer::start_in(env, &switches));
+        let cluster = RedisCluster { nodes: nodes.into() };
         let ranges = [["0", "5460"], ["5461", "10922"], ["10923", "16383"]];
         for ((node, range), epoch) in cluster.nodes.iter().zip(ranges).zip(["1", "2", "3"]) {
             node.cli(&["cluster", "addslotsrange", range[0], range[1]]);

@@ -1,5 +1,6 @@
 /* Preloaded into redis-server: its wall clock is the number in the file CLOCK_FILE (eight bytes, in µs since the epoch),
- * mapped, so that a test sets it by writing the file. Other clocks are the kernel's. libfaketime can't do this: Debian's
+ * mapped, so that a test sets it by writing the file; a negative number is how far it goes behind the kernel's. Other
+ * clocks are the kernel's. libfaketime can't do this: Debian's
  * redis-server uses jemalloc, which reads a clock before that library is ready, and it ends in a recursion. */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -23,6 +24,10 @@ __attribute__((constructor)) static void map_the_file(void) {
 int clock_gettime(clockid_t clock, struct timespec *t) {
   if (!now || clock != CLOCK_REALTIME) return syscall(SYS_clock_gettime, clock, t);
   int64_t at = *now;
+  if (at < 0) {
+    syscall(SYS_clock_gettime, clock, t);
+    at += t->tv_sec * INT64_C(1000000) + t->tv_nsec / 1000;
+  }
   t->tv_sec = at / 1000000;
   t->tv_nsec = at % 1000000 * 1000;
   return 0;
