@@ -22,7 +22,8 @@ use crate::{
     metrics::{Meters, Metrics},
     rules::{self, Defaults, Load, Source, Sources},
     run_time::{
-        overrides::{Overrides, RunTime},
+        RunTime,
+        overrides::Overrides,
         reset::{Home, Resets},
     },
     settings::{OverloadSettings, ResponseSettings},

@@ -30,7 +30,10 @@ use crate::{
     limit::{Algorithm, Code, CountDenied, FailurePolicy, Reading, Request, UnixMicros},
     metrics::{Meters, Metrics, Outcome, Tally},
     rules::{Problems, Rules},
-    run_time::overrides::{self, RunTime, View},
+    run_time::{
+        RunTime,
+        overrides::{self, View},
+    },
     store::{Deadline, Readings, Role, Store, StoreError},
     trace,
 };

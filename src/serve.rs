@@ -44,7 +44,7 @@ use crate::{
     },
     limiter::{Degraded, Limiter, Snapshot},
     metrics::{self, Metrics, Surface},
-    run_time::overrides::RunTime,
+    run_time::RunTime,
     settings::{DecisionSettings, ListenerSettings, OverloadSettings, ResponseSettings, Settings, TlsSettings},
     store::{
         Store,

@@ -1,7 +1,7 @@
 //! A request as it would be decided, with what its answer would rest on, and nothing counted. Takes the same plan and the
 //! same judgement as a decision, so that what it tells is what is decided.
 
-pub mod words;
+pub(crate) mod words;
 
 use std::sync::Arc;
 

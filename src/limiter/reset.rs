@@ -11,7 +11,7 @@ use super::{
 use crate::{
     limit::{Request, UnixMicros},
     metrics::requested_id,
-    run_time::overrides::{Author, OverridesError, RunTime},
+    run_time::{RunTime, overrides::OverridesError, reset::Author},
     store::Ask,
 };
 

@@ -34,7 +34,6 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 pub use crate::run_time::audit::{Action, AuditEntry};
-pub use crate::run_time::reset::audited::Author;
 pub use index::Look;
 pub use record::{Bound, Numbers, Record};
 pub use row::{Matches, Row};
@@ -51,7 +50,6 @@ use crate::run_time::clock::Offset;
 use crate::{
     limit::UnixMicros,
     rules::{Domain, Rules},
-    run_time::reset::Resets,
     store::{
         StoreError,
         redis::{RedisSettings, Side},
@@ -83,13 +81,6 @@ pub enum OverridesError {
     /// Look at the disk.
     #[error("nothing was changed, because it can't be kept: {0}")]
     Disk(String),
-}
-
-/// What can be changed while the service runs, besides its rules.
-#[derive(Clone)]
-pub struct RunTime {
-    pub overrides: Arc<Overrides>,
-    pub resets: Resets,
 }
 
 /// All overrides of all domains, as this replica knows them.

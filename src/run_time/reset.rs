@@ -1,7 +1,9 @@
 //! Counters begun afresh because somebody asks for it: what was counted is forgotten, and so is every denial that rested on
 //! it, on all replicas; and what a counter remembers, for whoever explains it. Which counters is not decided here.
 
-pub(crate) mod audited;
+mod audited;
+
+pub use audited::Author;
 
 use std::sync::Arc;
 

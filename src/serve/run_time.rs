@@ -10,7 +10,8 @@ use crate::sources::publish::Publisher;
 use crate::{
     metrics::Metrics,
     run_time::{
-        overrides::{Overrides, RunTime},
+        RunTime,
+        overrides::Overrides,
         reset::{Home, Resets},
     },
     settings::StoreSettings,

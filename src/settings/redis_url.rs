@@ -1,12 +1,50 @@
 //! From the settings' text to the addresses and secrets that the Redis store connects with: the reference's forms of
 //! REDIS_URL, and `rediss://` besides.
 
-use std::{net::Ipv6Addr, path::PathBuf};
+use std::{net::Ipv6Addr, path::PathBuf, time::Duration};
 
-use super::store::{RedisFlags, RedisKind, SocketType};
 use crate::store::redis::{Address, Auth, Names, RedisSettings, Tls, Topology};
 
 const PORT: u16 = 6379;
+
+/// The settings of one Redis, with its address and its secrets still as they were written.
+#[derive(Clone, Default)]
+pub(super) struct RedisFlags {
+    /// How the names of its variables begin.
+    pub(super) prefix: &'static str,
+    pub(super) kind: RedisKind,
+    pub(super) url: String,
+    pub(super) socket_type: Option<SocketType>,
+    pub(super) auth: Option<String>,
+    pub(super) auth_file: Option<PathBuf>,
+    pub(super) sentinel_auth: Option<String>,
+    pub(super) tls: bool,
+    pub(super) tls_cacert: Option<PathBuf>,
+    pub(super) tls_client_cert: Option<PathBuf>,
+    pub(super) tls_client_key: Option<PathBuf>,
+    pub(super) tls_skip_hostname_verification: bool,
+    pub(super) connect_timeout: Duration,
+    pub(super) key_prefix: String,
+    pub(super) buckets: u32,
+    /// How long an idle core watches for an answer before it sleeps.
+    pub(super) busy_poll: Duration,
+    /// Of each core; 0 remembers none.
+    pub(super) denials_max_bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum RedisKind {
+    #[default]
+    Single,
+    Sentinel,
+    Cluster,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SocketType {
+    Tcp,
+    Unix,
+}
 
 /// One line on what is wrong; never with a password in it.
 pub(super) fn redis_settings(flags: &RedisFlags) -> Result<RedisSettings, String> {

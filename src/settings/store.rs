@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use super::{
     Flags, Reader, denials, parse,
     partners::{self, Partner, idle},
-    redis_url::redis_settings,
+    redis_url::{RedisFlags, RedisKind, SocketType, redis_settings},
     set,
 };
 use crate::store::{
@@ -30,45 +30,6 @@ pub struct StoreSettings {
 pub enum StoreKind {
     Memory,
     Redis,
-}
-
-/// The settings of one Redis, with its address and its secrets still as they were written.
-#[derive(Clone, Default)]
-pub(super) struct RedisFlags {
-    /// How the names of its variables begin.
-    pub(super) prefix: &'static str,
-    pub(super) kind: RedisKind,
-    pub(super) url: String,
-    pub(super) socket_type: Option<SocketType>,
-    pub(super) auth: Option<String>,
-    pub(super) auth_file: Option<PathBuf>,
-    pub(super) sentinel_auth: Option<String>,
-    pub(super) tls: bool,
-    pub(super) tls_cacert: Option<PathBuf>,
-    pub(super) tls_client_cert: Option<PathBuf>,
-    pub(super) tls_client_key: Option<PathBuf>,
-    pub(super) tls_skip_hostname_verification: bool,
-    pub(super) connect_timeout: Duration,
-    pub(super) key_prefix: String,
-    pub(super) buckets: u32,
-    /// How long an idle core watches for an answer before it sleeps.
-    pub(super) busy_poll: Duration,
-    /// Of each core; 0 remembers none.
-    pub(super) denials_max_bytes: usize,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum RedisKind {
-    #[default]
-    Single,
-    Sentinel,
-    Cluster,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SocketType {
-    Tcp,
-    Unix,
 }
 
 pub(super) fn store(flags: &Flags, read: &mut Reader) -> StoreSettings {

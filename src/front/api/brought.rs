@@ -19,7 +19,7 @@ use crate::{
     limit::{self, Micros, UnixMicros},
     limiter::Modes,
     metrics::RefusedCheck,
-    run_time::overrides::Author,
+    run_time::reset::Author,
 };
 
 /// Bounds on limits that callers bring without a token.

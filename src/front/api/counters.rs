@@ -7,7 +7,7 @@ use super::{
 use crate::{
     clock,
     limiter::{ResetCounter, Snapshot},
-    run_time::overrides::Author,
+    run_time::reset::Author,
 };
 
 /// The caller may, and the domain is loaded.

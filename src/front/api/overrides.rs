@@ -12,7 +12,10 @@ use crate::{
     limit::{Micros, UnixMicros, moment},
     limiter::Snapshot,
     rules::{self, RuleLimit},
-    run_time::overrides::{Condition, Filter, OverridesError, RECORD_MAX, Record, Row, RunTime, Wish},
+    run_time::{
+        RunTime,
+        overrides::{Condition, Filter, OverridesError, RECORD_MAX, Record, Row, Wish},
+    },
     store::StoreError,
 };
 

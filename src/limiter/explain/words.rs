@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The way to a rule, or where it ended, on one line.
-pub fn in_words(domain: &str, found: Found<'_>, steps: &[Step<'_>]) -> String {
+pub(crate) fn in_words(domain: &str, found: Found<'_>, steps: &[Step<'_>]) -> String {
     match found {
         Found::UnknownDomain => format!("there is no domain {domain}"),
         Found::Rule { rule, .. } => {
@@ -27,7 +27,7 @@ pub fn in_words(domain: &str, found: Found<'_>, steps: &[Step<'_>]) -> String {
 }
 
 /// What applies to a descriptor and why, in a sentence: whether it passes by itself, and if not, when it does.
-pub fn verdict(look: &DescriptorLook, domain: &str, found: Found<'_>, steps: &[Step<'_>]) -> String {
+pub(crate) fn verdict(look: &DescriptorLook, domain: &str, found: Found<'_>, steps: &[Step<'_>]) -> String {
     let by = match &look.overridden {
         Some(_) => "by an override",
         None => "by its rule",
@@ -84,12 +84,12 @@ fn when(counter: &CounterLook) -> String {
 }
 
 /// `(user=alice)(endpoint=/login)`.
-pub fn path(steps: &[Step<'_>]) -> String {
+pub(crate) fn path(steps: &[Step<'_>]) -> String {
     steps.iter().map(|step| format!("({}={})", step.entry.key, step.entry.value)).collect()
 }
 
 /// Why the last of some steps led nowhere.
-pub fn dead_end(last: &Step<'_>, before: &[Step<'_>]) -> String {
+pub(crate) fn dead_end(last: &Step<'_>, before: &[Step<'_>]) -> String {
     let place = match before {
         [] => "at the first level".to_owned(),
         before => format!("below {}", path(before)),
@@ -105,7 +105,7 @@ pub fn dead_end(last: &Step<'_>, before: &[Step<'_>]) -> String {
 }
 
 /// A length of time as rule files write it: `1h30m`, `61s875ms`.
-pub fn wait(wait: Micros) -> String {
+pub(crate) fn wait(wait: Micros) -> String {
     const UNITS: [(&str, u64); 6] =
         [("d", 86_400_000_000), ("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1_000), ("us", 1)];
     let (mut left, mut text) = (wait.0, String::new());

@@ -4,7 +4,8 @@ use super::*;
 use crate::{
     limit::moment,
     run_time::{
-        overrides::{Condition, Overrides, RunTime, Wish},
+        RunTime,
+        overrides::{Condition, Overrides, Wish},
         reset::{Home, Resets},
     },
     store::owed::Owed,

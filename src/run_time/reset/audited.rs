@@ -6,11 +6,16 @@ use std::sync::Arc;
 use tokio::task::spawn_blocking;
 use tracing::info;
 
-use crate::run_time::{
-    audit::{self, Draft},
-    overrides::{Action, Home, OverridesError, RunTime, local::Noted},
+use crate::{
+    limit::UnixMicros,
+    run_time::{
+        RunTime,
+        audit::{self, Action, Draft},
+        overrides::{Home, OverridesError, local::Noted},
+        reset::Entry,
+    },
+    store::Ask,
 };
-use crate::{limit::UnixMicros, run_time::reset::Entry, store::Ask};
 
 /// On whose word counters begin afresh, or are given hits back.
 #[derive(Clone, Copy, Debug)]
