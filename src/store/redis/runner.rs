@@ -1,5 +1,39 @@
-//! The task behind a lane: sends its batches, hands out the answers, keeps the deadlines, and judges what a failure
-//! means for those who wait. It never sends again what Redis may have counted.
+//! The task behind a lane: it sends the queue's batches to Redis, answers the requests, keeps their deadlines, and
+//! decides what a failure means for the requests that it concerns. Nothing that Redis may have counted is ever sent
+//! again.
+//!
+//! A request goes through these states:
+//!
+//! ```text
+//! queued ── its batch leaves ──→ in flight ── a reply with readings ──→ answered
+//!    ↑                               │
+//!    └── Redis charged nothing ──────┤ late, MOVED, ASK, or an error that only some request of the batch has
+//!                                    ├ any other error reply, or a lost connection ──→ answered with an error
+//!                                    └ its deadline ──→ answered with a timeout; the batch goes on without it
+//! ```
+//!
+//! *When a batch leaves.* At once, with all that is queued (up to one batch), if no batch is in flight. While some are,
+//! only a full batch leaves, and only up to `in_flight_max` of them: that serves a Redis that is far away. A batch that
+//! nobody waits for any more (all its requests timed out) doesn't hold up the next one.
+//!
+//! *Late.* A batch tells Redis the earliest deadline of its requests, by Redis' clock. Redis charges nothing after that,
+//! and replies with its time alone. The requests that still have time go back to the front of the queue, and leave again
+//! without newcomers, which may have less time left. A request whose own deadline made its batch late more than
+//! [`LATES_MAX`] times is answered with a timeout.
+//!
+//! *Error replies* mean that nothing was charged. An error of the node opens its circuit breaker and fails the batch; an
+//! error of the moment (Redis is out of memory) refuses the batch; any other may be the fault of one request, so each is
+//! sent again in a batch of its own, and refused if that gets an error too. In a Cluster, MOVED stops the lane until it
+//! is pointed at the slot's new node, and ASK sends a request to the node that is taking the slot over.
+//!
+//! Invariants: (1) each request is answered once, by its deadline or soon after, if its caller still waits; (2) a
+//! request whose batch left is queued again only after a reply which says that nothing was charged; (3) denials of
+//! refunded counters leave the cache before the refund is answered.
+//!
+//! Example, with a round trip of 1 ms and deadlines after 10 ms. A arrives at 0.0 ms and is sent alone. B (0.3 ms) and C
+//! (0.6 ms) wait for A's reply, leave together at 1.0 ms and are answered at 2.0 ms. If Redis stalls from then to 16 ms,
+//! B is answered with a timeout at 10.3 ms and C at 10.6 ms. At 16 ms Redis finds B's deadline passed, and charges
+//! neither.
 
 use std::pin::Pin;
 use std::sync::Arc;
