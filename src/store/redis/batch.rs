@@ -1,5 +1,17 @@
-//! What goes to the script and what comes back: requests gathered into one call, and the packed answers taken apart
-//! again. The layouts stand at the head of `decide.lua`. It knows no connection and no clock.
+//! One batch in bytes: packs requests into one call of the script, and reads its reply. `gather` finds out which
+//! requests are identical and which are independent; the layouts stand at the head of `decide.lua`, with an example of
+//! all bytes. It knows no connection and no clock.
+//!
+//! A call has the counters' keys, a head (the time, the deadline, and the terms: a limit and a cost, which most checks
+//! of a batch share), and the runs. The reply has four numbers for the batch, and then the answers in the order of the
+//! runs. Redis decides identical requests one after the other, but answers the usual ones (all admitted, each with a hit
+//! to spare) with one number for each check: what the last of them left. [`Batch::read`] works out the rest: three
+//! requests of 2 hits that leave 3 in the end left 7, 5 and 3. Their reset needs no number either, because a sliding
+//! window that is hit now is empty again one window and one sub-window after the current sub-window began.
+//!
+//! Invariants: (1) the reply has exactly as many numbers as the runs call for, or it is no reply to this batch; (2)
+//! readings are kept in the order of the script, and [`Batch::readings`] finds those of a request by its number in the
+//! batch.
 
 mod gather;
 

@@ -1,5 +1,24 @@
-//! Which of the requests that leave together ask the same, and which of them touch counters that no other touches: the
-//! script is told the former once, and decides the latter in runs. It knows no layout.
+//! Orders the requests of a batch: finds those that are identical, which the script is sent once, and those whose
+//! counters no other request has, which it may decide in any order. It numbers keys, terms and groups; `batch` packs the
+//! numbers.
+//!
+//! - A *check* is one counter of a request, as the number of its key and the number of its term (a limit and a cost).
+//! - A *group* are the identical requests: the same checks in the same order, and the same gate. It is sent once, with
+//!   the number of its members.
+//! - A group is *independent* if it has one member or one check, isn't denied elsewhere, checks no log, and each of its
+//!   counters is in no other check of any group.
+//! - A *run* is what the script reads at once: independent groups that differ in nothing but their keys, or one other
+//!   group.
+//!
+//! Invariants: (1) independent groups come first, sorted so that those of one run are neighbours; (2) all others keep
+//! the order in which their first member came, because they may see each other's hits; (3) the members of a group are
+//! decided one right after the other; (4) every request is in exactly one group, and its readings are found by its group
+//! and by how many members came before it.
+//!
+//! Example: the requests a, b, a, b+c and d, each with the same term; the letters are their counters. The keys are a=0,
+//! b=1, c=2, d=3, and the groups 0: a twice, 1: b, 2: b+c, 3: d. Groups 0 and 3 are independent; 1 and 2 share b. The
+//! order is 3 (one member), 0 (two members), 1, 2, which makes four runs, and the readings are those of d, a, a, b, b,
+//! c. The third request is the second member of group 0, so its reading is number 2, counted from 0.
 
 use std::cmp::Ordering;
 use std::hash::BuildHasher as _;
