@@ -1,5 +1,23 @@
-//! What a row is found by. Where it names one key and the value is short, as most do, shape and value themselves fit into
-//! three words: then to find the name is to have found the row. Else it is a hash, and the row must be compared.
+//! The key by which a row is looked up: 20 bytes made of the number of its shape (which keys its match has) and of the
+//! values of the match. A match with one key and a value of at most 16 bytes, as most have, is in the key as it is. Such
+//! a key is exact: finding the key is finding the row. Any other key is a hash, and the row that it leads to must be
+//! compared.
+//!
+//! | bits of `kind` | exact | hash |
+//! |---|---|---|
+//! | 0 to 7 | length of the value + 1, so 1 to 17 | 255 |
+//! | 8 to 30 | number of the shape, below 2^23 | 0 |
+//! | 31 | left to the index, 0 here | 0 |
+//!
+//! The words of an exact key are the first and the last 8 bytes of the value (of a value of 4 to 7 bytes the first and
+//! the last 4), which overlap where it is shorter than both; with the length, no other value has these. The words of a
+//! hash are 0 and the hash of the shape and all values.
+//!
+//! Invariants: two rows with the same exact key have the same match; equal matches have equal keys; no key has `kind` 0,
+//! which marks a free slot.
+//!
+//! Example: shape 3 and the value `alice` make `kind` 3 × 256 + 6 = 0x306, and the words 0x63696c61 (`alic`, little
+//! endian) and 0x6563696c (`lice`). The value `bob` makes `kind` 0x304, and the words 0x6f62 (`bo`) and 0x62 (`b`).
 
 #[cfg(test)]
 mod tests;
