@@ -1,5 +1,31 @@
-//! How a replica keeps up with what Redis holds: by the changes since it last looked, or by reading everything in pages;
-//! and what it does when Redis has lost what it knew. One domain at a time, each by itself.
+//! Keeps the run-time overrides of one domain in this process equal to those in Redis: by the changes since the last
+//! time, or by reading all of them in pages; and writes back what Redis has lost. Each domain is kept by itself.
+//!
+//! Every write has a *generation*, a number that only grows (µs of Redis' clock). Three of them decide what one step
+//! does: `generation` is Redis' last write, `born` the first write of the hash that Redis holds, and `known` the write
+//! up to which this process has all (0: it never has had).
+//!
+//! | state | meaning | step |
+//! |---|---|---|
+//! | `generation` 0, no rows here | there are no overrides | done |
+//! | `known` 0, `generation` > 0 | this process is new | read all |
+//! | `known` 0, `generation` 0, rows here | Redis lost them before the first read | write back |
+//! | `generation` = `known` | nothing has changed | done |
+//! | `generation` < `known` | Redis came back with an older copy | write back |
+//! | `known` < `born` | Redis lost all, and the hash began anew | write back, or read all if the stream has lost change `born` |
+//! | else, change `known` is in the stream | the normal case | read the rows of the changes behind it |
+//! | else, an older change is in the stream, but not `known` | Redis has another history | write back |
+//! | else | more changes than the stream keeps | read all |
+//!
+//! Invariants: (1) rows that are known stay in force whatever happens to Redis; (2) a row is only removed here if it
+//! ended long ago, if the stream says that it was deleted, or if a full read of one hash (`born` is the same before and
+//! after) doesn't have it; (3) of two versions of a row the newer one wins, on both sides; (4) one replica at a time
+//! writes back, because each call of the script claims that for 10 s.
+//!
+//! Example, with short numbers: this process knows generation 7, and Redis has `born` 1 and `generation` 9. The changes
+//! from 7 on are 7, 8 (alice was set) and 9 (bob was deleted). Change 7 is there, so alice's and bob's rows are read as
+//! they are by now: alice's is put, bob's is gone, and 9 is known. If Redis restarts from a copy of generation 6, then 6
+//! < 9: what this process has and Redis doesn't is written back with its versions, under a new generation above 9.
 
 use std::{collections::HashMap, collections::HashSet, sync::Arc, time::Duration};
 
