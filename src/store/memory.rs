@@ -1,5 +1,27 @@
-//! Counters in this process: sharded, fingerprinted, bounded in bytes and swept. One call decides a whole request
-//! under the locks of its shards. It knows limits and costs, but no rules, no clock and no runtime.
+//! The memory store: counters in this process, sharded, found by fingerprints, and bounded in bytes. One call decides a
+//! whole request under the locks of its shards. It knows limits and costs, but no rules, no clock and no runtime.
+//!
+//! A request takes four steps: lock the shards of its counters, find the counter that decides each check, let `settle`
+//! decide on their states, and write the states back. The counter that decides a check is one of these:
+//!
+//! | slot | when | what is written back |
+//! |---|---|---|
+//! | `At` | the counter exists, or there is no room and an overflow counter exists | its state |
+//! | `New` | there is none | a new counter, if something was charged; without room, a new overflow counter |
+//! | `Aside` | there is none, and the request only looks or gives back | nothing |
+//!
+//! When the store is full, new keys share the *overflow counters* of their rule: a few thousand, each for the keys that
+//! it is chosen for by fingerprint. They refuse too early, never too late. A counter that finds room again begins with a
+//! copy of the overflow counter's state, so that no key gains hits by the change.
+//!
+//! Invariants: (1) all locks of a request are held from the search to the write, so that it is atomic; (2) they are
+//! taken in order of fingerprint, which is the order of shards, so that two requests never wait for each other in a
+//! circle; (3) an overflow counter lies in the shard of the counters that it replaces, so that it needs no further lock;
+//! (4) counters are swept last, because sweeping moves them.
+//!
+//! Example: 512 MiB make 4,096 shards of 128 KiB. A sixteenth, 32 MiB, is for overflow counters: at most 4,096 for each
+//! rule. The other 480 MiB hold 6,291,456 counters of 80 bytes, if their states need no heap. A rule that isn't alone
+//! gets at most half of that, and the last eighth is for rules that hold less than 1/64.
 
 pub(in crate::store) mod fingerprint;
 #[cfg(test)]

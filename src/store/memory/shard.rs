@@ -1,5 +1,16 @@
-//! One shard of the memory store: counters in small chunks of equal size, and an index from fingerprint to place.
-//! It finds, inserts and sweeps; who may have a counter and what a counter answers is not its business.
+//! One shard of the memory store: its counters, and an index from fingerprint to place. It finds, inserts and sweeps;
+//! which counters may exist, and what they answer, is decided elsewhere.
+//!
+//! Counters lie in chunks of 32. Place `p` is slot `p % 32` of chunk `p / 32`, and the places in use are 0 to `len - 1`,
+//! without gaps: an insert takes place `len`, and a removal moves the last counter into the gap. The index holds places
+//! only, hashed by the lower half of the fingerprint; the counter itself has the whole fingerprint.
+//!
+//! Invariants: (1) the index has exactly one entry for each place in use; (2) all chunks are full but the last, and none
+//! is empty; (3) a place is valid only as long as the shard is locked and nothing is removed; (4) every byte that comes
+//! or goes is counted in `room`.
+//!
+//! Example: 70 counters are chunks of 32, 32 and 6. Removing place 10 moves the counter of place 69 (chunk 2, slot 5) to
+//! place 10, where its entry in the index now leads; 69 counters are left, in chunks of 32, 32 and 5.
 
 use hashbrown::HashTable;
 use parking_lot::{Mutex, MutexGuard};
