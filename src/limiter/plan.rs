@@ -1,5 +1,29 @@
-//! Which counters a request touches, and with what cost and say: the reference's matching rules (`replaces`,
-//! `unlimited`, limits that come with the request, quota and shadow) turned into one list of asks.
+//! Turns a request into the list of its counter checks: which counters it touches, with what limit, cost and role. These
+//! are the matching rules of envoyproxy/ratelimit (`replaces`, `unlimited`, limits that come with the request, quota and
+//! shadow) and Tollgate's overrides. It asks no store.
+//!
+//! What limits a descriptor is the first of these that there is:
+//!
+//! 1. the caller's own limit, for the last descriptor of a request of the API's `check`;
+//! 2. a run-time override of the rule that matched;
+//! 3. the limit that the descriptor brings (Envoy's `limit`), in a domain that is known;
+//! 4. an override in a file;
+//! 5. the limits of the rule. Nothing, if no rule matched or the rule has none.
+//!
+//! A limit of 2, 4 or 5 is left out if a rule that another descriptor matched names it, or the whole rule, in
+//! `replaces`. A check's role is *shadow* if its rule or its limit never denies, else *quota* in quota mode, else
+//! *enforced*.
+//!
+//! Invariants: (1) one planned descriptor for each descriptor of the request, in order; (2) the ranges of the planned
+//! descriptors are consecutive, and together they are all checks; (3) a descriptor's checks are its limits that apply,
+//! in their order; (4) a counter's key has the algorithm and the window of its limit, but not how many hits it admits,
+//! so that a raised limit or an override goes on with the count.
+//!
+//! Example: a request has the descriptors `user=alice`, `path=/up` and `host=x`. The rule of `user` has a limit named
+//! `burst` of 10 per second and one of 100 per minute; the rule of `path` has one of 5 per minute and replaces `burst`;
+//! `host` has no rule. The plan is: `user` with check 0 (100 per minute), `path` with check 1 (5 per minute), `host`
+//! without a match. If alice has a run-time override of 500 per minute, check 0 has that limit instead, and the same
+//! counter.
 
 use std::ops::Range;
 
