@@ -1,6 +1,30 @@
-//! Hits that were admitted in this replica's memory while the store could not be asked: the store must hear of them, with
-//! the first decision about their counter that it makes. Bounded in memory; it knows counters and limits, but neither
-//! policies nor how the store is asked.
+//! Deferred charges: hits that this replica admitted by its own memory while the store could not be asked. They are
+//! charged in the store with the next request for the same counter. Bounded in memory; it knows counters and limits, but
+//! neither failure policies nor how the store is asked.
+//!
+//! A counter's deferred hits go through these states:
+//!
+//! ```text
+//! add → kept ── a request for the counter comes ──→ taken ── its batch leaves ──→ sent ── reply ──→ charged
+//!        │ ↑                                          │                            │
+//!        │ └───── dropped before it was sent, or Redis charged nothing ────────────┤
+//!        │                                                                         └─ no reply ──→ lost
+//!        ├─ their window passed, or the counter was reset ──→ expired
+//!        └─ no room to keep them ──→ dropped
+//! ```
+//!
+//! They are kept as a state of the limit's algorithm, so that they expire when the store's counter would have forgotten
+//! them. In a request they are placed before its own checks, as shadow checks with `charge_denied`: charged in any case,
+//! and never a reason to deny it.
+//!
+//! Invariants: (1) a hit is charged at most once: what was sent and not answered counts as lost and isn't sent again;
+//! (2) a counter's deferred hits are in the map or in one request, never in both; (3) never more hits than the whole
+//! limit are charged; (4) while there are none, a request pays one atomic load.
+//!
+//! Example, with 10 hits per 60 s: Redis is away from second 0 to 40. Alice is admitted 4 hits at second 1 and 2 at
+//! second 30 here. At second 41 her next request carries a check of 6 hits before its own, so Redis has 4 of 10 left
+//! when it decides the request. Had she come at second 75, only the 2 hits of second 30 would still count: 2 charged, 4
+//! expired.
 
 use std::{
     collections::HashMap,

@@ -1,5 +1,20 @@
-//! A request that no single script can decide, because its counters are in several Redis or too many, as the parts that one
-//! can: what the two ways of going through them (over two Redis, over the lanes of one) share. Asks nobody.
+//! Splits a request that no single script can decide, because its counters are in several Redis or too many, into
+//! sub-requests that one script can each decide. What the two ways of going through them share is here: over two Redis
+//! (`split`), and over the lanes of one (`redis/spread`). It asks no store.
+//!
+//! The checks are sorted by phase, then by place (which Redis, or which bucket), then by their number. Neighbours with
+//! the same phase and place become one sub-request, as long as they weigh at most [`COUNTERS_MAX`] together. The
+//! sub-requests are decided one after the other, phase by phase: first the checks whose refusal denies the request, then
+//! the quotas, which deny only together, and last what can't deny.
+//!
+//! Invariants: (1) every check is in exactly one sub-request; (2) the order is the same on all replicas; (3) a request
+//! never gets more than its limits: what is charged before a denial is given back, so until the refund arrives its
+//! counters are too high, never too low.
+//!
+//! Example: the checks are 0 enforced in bucket 7, 1 quota in bucket 3, 2 enforced in bucket 2 and 3 shadow in bucket 7.
+//! The sub-requests are 2, 0, 1, 3. If Redis refuses check 0, what check 2 charged is given back (unless it counts
+//! refused hits), and checks 1 and 3 are still sent, as parts of a denied request: they charge only what counts refused
+//! hits.
 
 use std::time::Duration;
 
