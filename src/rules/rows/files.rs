@@ -1,5 +1,21 @@
-//! Files of overrides: CSV, a JSON object on each line, or a YAML list. Turns their rows into those that inline ones are
-//! read as, so that they are checked alike.
+//! Reads files of override rows: CSV, NDJSON (a JSON object on each line), or a YAML list, as the file's name says. Each
+//! row comes to the same checks as an inline row does (`read`).
+//!
+//! A CSV file is read in two states. At first the header is expected: it names the columns, and a header with a mistake
+//! ends the file, because no row would make sense. Then each record is one row: a wrong row is reported and left out,
+//! and the next one is read, so that one run shows all mistakes. Only a broken record (a quote in a wrong place) ends
+//! the file, because the cells behind it can't be told apart.
+//!
+//! A file may have a million rows with few different limits, moments and shapes. So the text of each limit and of each
+//! `expires` is read once and kept with its result, and a shape is known by the columns that have a value in the row.
+//!
+//! Invariants: (1) a row has as many cells as the header has columns; an empty cell is as if the column weren't there;
+//! (2) a text with a mistake or a warning is read anew for each row, so that each is reported; (3) a file has at most 64
+//! columns, one bit each.
+//!
+//! Example: under `match.tenant,match.user,limit` the rows `acme,alice,5/s` and `,bob,5/s` have values in the match
+//! columns 0 and 1 (bits 0b11) and in 1 (0b10). These are two shapes, `tenant` + `user` and `user` alone, and `5/s` is
+//! read once.
 
 use std::{borrow::Cow, collections::HashMap, path::Path, rc::Rc};
 
