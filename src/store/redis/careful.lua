@@ -1,7 +1,52 @@
--- The part of decide.lua that decides whatever isn't usual: all algorithms, all verdicts. Its functions are built only
--- when a batch has such a request, and of the algorithms only those that the batch uses. It sees decide.lua's locals.
+-- The part of decide.lua that decides every request that isn't usual: all algorithms, admitted and refused. decide.lua
+-- builds its functions only in a batch that has such a request, and of the algorithms only those that the batch has. It
+-- sees decide.lua's locals. Rust twins: src/store/settle.rs, and for each algorithm the file of its name in src/algorithm.
 --
--- Rust twin: src/store/settle.rs, and per algorithm as the file of its name says.
+-- A counter is opened once: its value is unpacked into the columns A to F, whose meaning depends on the algorithm. From
+-- then on all requests work on the columns, in the order of the batch, and `write` packs them when all are decided.
+-- WRITE[counter] says what changed: 0 nothing, 1 the header, 2 also what is behind the header. `write` changes these bytes
+-- in place where the key lives long enough, else it sets the whole value with a new TTL; an empty counter's key is deleted.
+--
+-- `settle` decides one request. It tries each check in turn, so that two checks of one counter see each other. If the
+-- request is denied, it restores all columns and charges only the checks with charge_denied; a check that was admitted
+-- then reports the counter as it stays. Whether a check was admitted is always the result of the trial.
+--
+-- Invariants. (1) Between two requests, A is false exactly where the counter holds nothing. (2) Nothing is written before
+-- `write`. (3) A value that can't be a counter's is counted as damaged, and the counter begins empty. (4) A counter from
+-- more than a window ahead (Redis' clock was set back) is brought back to now, even by a denied request, or it would
+-- refuse until then.
+--
+-- Example (script/tests.rs builds it and compares all bytes): a second after the one of decide.lua, on the same Redis.
+-- user=a is given a hit back (term 1), path=/up is hit again though it is full, with charge_denied (term 2), and user=e
+-- hits a token bucket of 2 per 10 s (term 3). The refund makes the count of sub-window 100 a pair and takes 1 from it. The
+-- refused hit is charged: the fixed window's count is 2. The bucket's level is one hit, which is 2^20 units.
+--   KEYS[1]  "tg1:{3}:sw10:10s:d:user=a"
+--   KEYS[2]  "tg1:{3}:fw:10s:d:path=/up"
+--   KEYS[3]  "tg1:{3}:tb:10s:d:user=e"
+--   ARGV[1]  000000008d149841 0000000000000000 0000000000000000 ; now=101000000 deadline=0 logs=0
+--            0000000000000000 000000000000f0bf 0000000000000000 ; algorithm=0 hits=-1 charged=0
+--            0000000000000000 0000000000001440 00000000d0126341 ; role=0 requests=5 window=10000000
+--            0000000000002440 0000000000001440 ; sub-windows=10 burst=5 (of no meaning here)
+--            000000000000f03f 000000000000f03f 000000000000f03f ; algorithm=1 hits=1 charge_denied=1
+--            0000000000000000 000000000000f03f 00000000d0126341 ; role=0 requests=1 window=10000000
+--            0000000000004040 000000000000f03f ; sub-windows=32 burst=1 (of no meaning here)
+--            0000000000000840 000000000000f03f 0000000000000000 ; algorithm=3 hits=1 charge_denied=0
+--            0000000000000000 0000000000000040 00000000d0126341 ; role=0 requests=2 window=10000000
+--            0000000000004040 0000000000000040 ; sub-windows=32 (of no meaning here) burst=2
+--   ARGV[2]  0100 0100 04 00 0100 ; requests=1 repetitions=1 gate=4 checks-1=0 term=1
+--            0100 0100 04 00 0200 ; requests=1 repetitions=1 gate=4 checks-1=0 term=2
+--            0100 0100 04 00 0300 ; requests=1 repetitions=1 gate=4 checks-1=0 term=3
+--   ARGV[3]  "tg1:refunds"
+--   ARGV[4]  "tg1:{3}:sw10:10s:d:user=a"
+--   reply    000000008d149841 0000000000000000 ; now=101000000 damaged=0
+--            0000000000000000 0000000000000000 ; first-damaged=0 set-back=0
+--            0000000000001040 00000000d0126341 ; a=4 reset=10000000
+--            000000000000f0bf 00000000882a6141 ; up=-1 reset=9000000
+--            000000000000f03f 00000000d0125341 ; e=1 reset=5000000
+--   GET[1]   90dc01000000 65000000000000 00000000 0100000000 01 01 ; deadline=122000 index=101 count=0 sum=1 age=1 pairs=1
+--            64 01000000 ; sub-window=100 count=1
+--   GET[2]   c0d401000000 0a000000000000 02000000000000 ; deadline=120000 index=10 count=2
+--   GET[3]   98b101000000 00001000000000 40230506000000 ; deadline=111000 level=1048576 time=101000000
 
 local function careful()
   local U32 = 4294967295
@@ -13,7 +58,7 @@ local function careful()
   local A, B, C, D, E, F = {}, {}, {}, {}, {}, {}
   local DEADLINE = {} -- of the key, in ms
   local TERM = {}     -- the last one put to the counter; nil until its value is unpacked
-  local WRITE = {}    -- 0 nothing, 1 the header in place, 2 also what is behind it, 3 the whole value
+  local WRITE = {}    -- what changed: 0 nothing, 1 the header, 2 also what is behind it
 
   local function spoilt(k)
     if damaged == 0 then first_damaged = k end
@@ -150,7 +195,7 @@ local function careful()
           if raw[k] then call('DEL', keys[k]) end
         elseif raw[k] and REWRITE[algorithm] and REWRITE[algorithm](k, expires) then
           -- Written in place.
-        elseif raw[k] and write < 3 and not REWRITE[algorithm]
+        elseif raw[k] and not REWRITE[algorithm]
           and DEADLINE[k] * 1000 >= expires + slack(expires - now) then
           call('SETRANGE', keys[k], '0', VALUES[algorithm](k, t, write > 1))
         else

@@ -1,28 +1,63 @@
--- Decides a batch of requests, each all or nothing, and charges its counters. Everything is decided before the first
--- write, so an error reply means that nothing was charged.
+-- Decides a batch of requests inside Redis and charges their counters, in one atomic step. Each request has one or more
+-- checks, of a counter against a term (a limit and a cost). A request that is not denied charges each check that was
+-- admitted; a denied one charges only the checks with charge_denied. Rust sends the batch (batch.rs) and reads the reply.
 --
--- KEYS     the distinct counters of the batch, those of logs last
--- ARGV[1]  '<ddd'       now in µs (0: Redis' TIME), the time after which nothing may be charged (0: none), and how many
---                       of the counters are logs; then
---          '<dddddddd'  per term: algorithm (0 to 4, as Algorithm::ALL), hits, charge_denied (of hits that take back a
---                       charge: its time), role (0 enforced, 1 quota, 2 shadow), requests, window, sub-windows, burst
--- ARGV[2]  '<I2I2BB'    per run: requests, how often each comes, gate, asks of each - 1; then per ask '<I2' its term.
---                       The gate is the sum of 1 quota_open, 2 never_deny, 4 apart, 8 another part of it was denied;
---                       never both of 4 and 8. Requests apart come once or have one ask, ask no log, and their counters
---                       are asked about nowhere else. Their runs come first, and their counters are the first of KEYS,
---                       in order. Other runs are of one request, with '<I2' the key behind the term of each ask
--- ARGV[3]  where there are refunds: the channel to tell of them; behind it the keys that are given hits back
--- returns  '<dddd' now, damaged counters, the first of them, counters whose time was set back; then per request of a
---          run '<d' per ask: what it leaves after the last time, and a half; that is the usual answer, of a sliding window
---          that admitted each time with hits to spare. Any other: '<dd' per time and ask: remaining (-1 - remaining
---          where refused), reset. Past the deadline: '<d' now alone.
+-- KEYS     the distinct counters of the batch; those of sliding logs stand last
+-- ARGV[1]  '<ddd'       now in µs since the epoch (0: use Redis' TIME), the deadline in µs of the same clock (0: none), how
+--                       many of KEYS are logs; then
+--          '<dddddddd'  for each term: algorithm (0 to 4, as Algorithm::ALL), hits (negative: a refund), charge_denied (0
+--                       or 1; of a refund of one known charge, the time of that in µs, at least 2), role (0 enforced,
+--                       1 quota, 2 shadow), requests, window in µs, sub-windows, burst
+-- ARGV[2]  '<I2I2BB'    for each run: how many requests it has, how often each of them comes, gate, checks of each - 1;
+--                       then '<I2' for each check: its term. The gate is the sum of 1 quota_open, 2 never_deny,
+--                       4 independent and 8 denied elsewhere (another part of the request was); never both 4 and 8
+-- ARGV[3]  only with refunds: the channel on which replicas hear of them; ARGV[4...] are the refunded counters
+-- returns  '<dddd' now, number of damaged counters, position of the first of them in KEYS, number of counters whose time
+--          was set back; then the answers of each request, run by run. The usual answer is '<d' for each check: hits
+--          remaining after the last repetition, plus a half. Any other is '<dd' for each repetition and check: remaining
+--          (-1 - remaining where refused) and the reset in µs. After the deadline: '<d' now alone, and nothing is charged.
 --
--- Rust twins: `step` and `undo` of src/algorithm.rs per algorithm, `settle` of src/store/settle.rs per request, and the
--- packed states of src/algorithm/layout.rs. All numbers are whole and below 2^53; sums are taken in an order that keeps them so.
+-- An independent request comes once or has one check, checks no log, isn't denied elsewhere, and each of its counters is
+-- in no other check of the batch. Runs of such requests come first and take their counters from KEYS in order, so no
+-- position is sent. Any other run has one request, with '<I2' the counter's position in KEYS behind the term of each check.
 --
--- Its cost is the number of Lua's steps and of the things that it makes, so it has two parts. The first takes the usual
--- requests, sliding windows that admit with hits to spare, in a plain loop; `careful` takes all others. That, and
--- whatever else not every batch needs, is only built where it is needed.
+-- The script's cost is the number of Lua's steps and of the values that it makes, so there are two parts. The loop below
+-- decides the usual requests: independent, of sliding windows, admitted, with at least one hit to spare. `careful`
+-- (careful.lua) decides all others, one at a time, and is only built in a batch that has one. To the loop a counter is in
+-- one of four states: absent; last hit in the current sub-window (4 bytes change); last hit in an older one (the value is
+-- written anew from its index on); or not usual, which ends the attempt and hands its request to `careful`.
+--
+-- Invariants. (1) Everything is decided before the first write, so an error reply means that nothing was charged. (2) All
+-- numbers are whole and below 2^53, where doubles are exact; sums are taken in an order that keeps them so. (3) A counter
+-- is written by one of the two parts, never by both: `puts` is false where `careful` has it. (4) No key expires before its
+-- counter is empty. (5) It decides as its Rust twins do: `step` and `undo` of src/algorithm.rs, `settle` of
+-- src/store/settle.rs, with the packed states of src/algorithm/layout.rs.
+--
+-- Example (script/tests.rs builds it and compares all bytes). At 100 s, user=a comes twice: 5 hits per 10 s, counted in
+-- sub-windows of 1 s (term 1). Then b comes, and then c, each with one hit of its own (term 1) and one of path=/up, which
+-- admits 1 per 10 s in a fixed window (term 2). b takes that hit, so the request of c is denied, and c is not charged.
+--   KEYS[1]  "tg1:{3}:sw10:10s:d:user=a"
+--   KEYS[2]  "tg1:{3}:sw10:10s:d:user=b"
+--   KEYS[3]  "tg1:{3}:fw:10s:d:path=/up"
+--   KEYS[4]  "tg1:{3}:sw10:10s:d:user=c"
+--   ARGV[1]  0000000084d79741 0000000000000000 0000000000000000 ; now=100000000 deadline=0 logs=0
+--            0000000000000000 000000000000f03f 0000000000000000 ; algorithm=0 hits=1 charge_denied=0
+--            0000000000000000 0000000000001440 00000000d0126341 ; role=0 requests=5 window=10000000
+--            0000000000002440 0000000000001440 ; sub-windows=10 burst=5 (of no meaning here)
+--            000000000000f03f 000000000000f03f 0000000000000000 ; algorithm=1 hits=1 charge_denied=0
+--            0000000000000000 000000000000f03f 00000000d0126341 ; role=0 requests=1 window=10000000
+--            0000000000004040 000000000000f03f ; sub-windows=32 burst=1 (of no meaning here)
+--   ARGV[2]  0100 0200 04 00 0100 ; requests=1 repetitions=2 gate=4 checks-1=0 term=1
+--            0100 0100 00 01 0100 0200 0200 0300 ; requests=1 repetitions=1 gate=0 checks-1=1 term=1 key=2 term=2 key=3
+--            0100 0100 00 01 0100 0400 0200 0300 ; requests=1 repetitions=1 gate=0 checks-1=1 term=1 key=4 term=2 key=3
+--   reply    0000000084d79741 0000000000000000 ; now=100000000 damaged=0
+--            0000000000000000 0000000000000000 ; first-damaged=0 set-back=0
+--            0000000000000c40 ; a=3.5 (the second leaves 3, so the first left 4)
+--            0000000000001040 0000000018fb6441 0000000000000000 00000000d0126341 ; b=4 reset=11000000 up=0 reset=10000000
+--            0000000000001440 0000000000000000 000000000000f0bf 00000000d0126341 ; c=5 reset=0 up=-1 reset=10000000
+--   GET[1]   90dc01000000 64000000000000 02000000 0000000000 00 00 ; deadline=122000 index=100 count=2 sum=0 age=0 pairs=0
+--   GET[2]   90dc01000000 64000000000000 01000000 0000000000 00 00 ; deadline=122000 index=100 count=1 sum=0 age=0 pairs=0
+--   GET[3]   c0d401000000 0a000000000000 01000000000000 ; deadline=120000 index=10 count=1
 
 local call, byte, sub, floor, keys = redis.call, string.byte, string.sub, math.floor, KEYS
 local pack, unpick = struct.pack, struct.unpack

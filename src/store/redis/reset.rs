@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{settings::Topology, side::Side};
+use redis::Pipeline;
+
+use super::{script::without_comments, settings::Topology, side::Side};
 use crate::{
     run_time::reset::Entry,
     store::{Ask, StoreError, key},
@@ -38,15 +40,20 @@ impl Side {
     async fn run_reset(&self, counters: &[Vec<u8>], entry: Option<Entry<'_>>) -> Result<(), StoreError> {
         let stream = entry.map(|entry| entry.stream.as_bytes());
         let Some(first) = counters.first().map(Vec::as_slice).or(stream) else { return Ok(()) };
-        let mut pipe = redis::pipe();
-        pipe.cmd("EVAL").arg(RESET).arg(counters.len() + usize::from(entry.is_some())).arg(counters);
-        if let Some(stream) = stream {
-            pipe.arg(stream);
-        }
-        pipe.arg(self.settings().refunds_channel());
-        if let Some(entry) = entry {
-            pipe.arg(entry.text).arg(entry.kept);
-        }
+        let pipe = command(counters, entry, &self.settings().refunds_channel());
         self.ask(first, &pipe).await.map(drop)
     }
+}
+
+/// The call of the script for the counters of one slot, with the entry if it is written there.
+pub(super) fn command(counters: &[Vec<u8>], entry: Option<Entry<'_>>, channel: &str) -> Pipeline {
+    let mut pipe = redis::pipe();
+    let keys = counters.len() + usize::from(entry.is_some());
+    pipe.cmd("EVAL").arg(without_comments(RESET)).arg(keys).arg(counters);
+    if let Some(entry) = entry {
+        pipe.arg(entry.stream).arg(channel).arg(entry.text).arg(entry.kept);
+    } else {
+        pipe.arg(channel);
+    }
+    pipe
 }

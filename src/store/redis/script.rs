@@ -1,4 +1,6 @@
-//! The Lua that decides inside Redis, and how it is called. What is asked and answered is `batch`'s matter.
+//! The script that decides inside Redis: how its files become one text, and how Redis is made to run it. The script is
+//! called by its SHA-1 (EVALSHA). Only a Redis that doesn't know it, because it is new, restarted or has failed over, is
+//! sent the text (EVAL), and knows it from then on. What the arguments and the reply mean is `batch`'s matter.
 
 use redis::{Arg, Cmd, RedisError, RedisResult, Value};
 
@@ -25,7 +27,8 @@ impl Script {
         let whole = PARTS.iter().fold(include_str!("decide.lua").to_owned(), |code, (name, part)| {
             code.replacen(&format!("-- {name}.lua goes here\n"), part, 1)
         });
-        Script { inner: redis::Script::new(&whole), text: whole }
+        let text = without_comments(&whole);
+        Script { inner: redis::Script::new(&text), text }
     }
 
     /// Has the script run as for a batch whose deadline is long past: it charges nothing and answers with Redis' clock, in
@@ -97,6 +100,15 @@ async fn send_asking(connection: &mut Connection, cmd: &Cmd) -> RedisResult<Valu
     }
 }
 
+/// The text without the lines that are comments, a third of it: they are for the readers of the file, and would go over the
+/// wire with it and stay in Redis' memory.
+pub(super) fn without_comments(lua: &str) -> String {
+    lua.split_inclusive('\n').filter(|line| !line.trim_start().starts_with("--")).collect()
+}
+
 fn is_unknown_script(error: &RedisError) -> bool {
     error.code() == Some("NOSCRIPT")
 }
+
+#[cfg(test)]
+mod tests;
