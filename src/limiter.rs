@@ -40,18 +40,18 @@ use crate::{
 use degraded::Policies;
 use plan::{By, Plan, Planned};
 
-/// Rules and their meters, swapped whole: a request sees exactly one.
+/// The rules and their meters. They are swapped as a whole, so that a request sees exactly one version of both.
 pub struct Snapshot {
-    /// Counts the swaps of this process, from 1; 0 until there are any rules.
+    /// Number of the version in this process, from 1; 0 before there are rules.
     pub version: u64,
     pub rules: Rules,
-    /// One for each limit of the rules, resolved at load.
+    /// The meters of each limit, resolved at load.
     pub meters: Meters,
     /// Which of their limits are budgets.
     pub budgets: Budgets,
-    /// What is wrong with the files as they are now; domains with errors are `kept`.
+    /// Problems of the files as they are now. Domains with errors are in `kept`.
     pub problems: Problems,
-    /// Domains that go on with their last good rules.
+    /// Domains that keep their last good rules.
     pub kept: Vec<Box<str>>,
     pub loaded_at: UnixMicros,
 }
@@ -85,26 +85,26 @@ impl Snapshot {
         By { rules: &self.rules, look, budgets: &self.budgets, now }
     }
 
-    /// Before there are rules nothing can be decided: an answer would let pass what they refuse.
+    /// The error before any rules are loaded: an answer would admit what the rules refuse.
     fn has_rules(&self) -> Result<(), DecideError> {
         if self.version == 0 { Err(DecideError::NoRules) } else { Ok(()) }
     }
 }
 
-/// How the process as a whole decides; what rules say comes first where they may.
+/// The process's defaults for decisions. Rules come first where they may set the same.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Modes {
-    /// Every overall answer is OK; statuses, counts and metrics as if not.
+    /// Global SHADOW_MODE: every overall answer is OK. Statuses, counters and metrics are as without it.
     pub shadow: bool,
-    /// Every rule has `quota_mode`.
+    /// Global QUOTA_MODE: every rule is as if it had `quota_mode`.
     pub quota: bool,
     /// For limits that come with a request.
     pub algorithm: Algorithm,
     /// For limits that come with a request.
     pub count_denied: CountDenied,
-    /// For limits whose rules don't say.
+    /// The failure policy of limits whose rules have none.
     pub on_store_failure: FailurePolicy,
-    /// Decisions say what they rested on, which costs allocations.
+    /// Whether decisions carry notes of what they rested on, which costs allocations.
     pub notes: bool,
 }
 
@@ -147,21 +147,21 @@ impl Limiter {
         Limiter { snapshot, store, degraded, modes, metrics, run_time: None }
     }
 
-    /// With overrides that are set while it runs, and what resets counters.
+    /// This limiter, with run-time overrides and resets.
     pub fn with_run_time(mut self, run_time: RunTime) -> Limiter {
         self.run_time = Some(run_time);
         self
     }
 
-    /// What can be changed while it runs, if anything can.
+    /// Run-time overrides and resets, if the limiter has them.
     pub fn run_time(&self) -> Option<&RunTime> {
         self.run_time.as_ref()
     }
 
-    /// Answers `request`, which arrived at `now`, before `deadline` or a little after.
+    /// Decides `request`, which arrived at `now`; ends by `deadline` or a little after.
     ///
-    /// Costs a reference count on the snapshot and one call of the store; where that is Redis, an allocation for the plan
-    /// too. A request with more than three descriptors allocates for them. No lock is held and no connection made.
+    /// The cost is a reference count on the snapshot and one call of the store; with Redis also an allocation for the
+    /// plan. A request with more than three descriptors allocates for them. No lock is held and no connection is made.
     pub async fn decide(
         &self,
         request: &Request<'_>,
@@ -172,7 +172,7 @@ impl Limiter {
             return decided;
         }
         let snapshot = self.snapshot.load_full();
-        // After the rules: what is set at run time is known by these, or newer ones, and by those before them.
+        // Read after the rules: the set of overrides knows the rules in force, newer ones, and those before them.
         let view = self.run_time.as_ref().map(|run_time| run_time.overrides.view_to_keep());
         let look = view.as_ref().and_then(|view| view.domain(request.domain));
         // Boxed, so that what waits for the store takes less than a KiB: beyond that each allocation is a slow one.
@@ -196,7 +196,7 @@ impl Limiter {
         Ok(decision)
     }
 
-    /// Answers by the limits' policies, as where the store has failed with `why`, without asking it.
+    /// Decides by the limits' failure policies, as if the store had failed with `why`. The store isn't called.
     pub fn decide_without_store(
         &self,
         request: &Request<'_>,
@@ -211,7 +211,7 @@ impl Limiter {
         Ok(self.conclude(request, &plan, &snapshot, &readings, &policies))
     }
 
-    /// What the policies say in the store's place; its error, where that is what they say.
+    /// Answers by the limits' failure policies; with the store's error, if that is the policy.
     fn stand_in(
         &self,
         request: &Request<'_>,
@@ -234,9 +234,9 @@ impl Limiter {
         })
     }
 
-    /// As [`Limiter::decide`], where the counters are in this process and nothing has to be waited for; else `None`.
-    /// Apart because what lives across an await is stored and moved with the request's task: a third of a decision's
-    /// cost.
+    /// As [`Limiter::decide`], if the counters are in this process, so that nothing has to be waited for; else `None`.
+    /// It is a function of its own because what lives across an await is stored and moved with the request's task,
+    /// which is a third of a decision's cost.
     pub fn decide_now(&self, request: &Request<'_>, now: UnixMicros) -> Option<Result<Decision, DecideError>> {
         let Store::Memory(memory) = &self.store else { return None };
         let snapshot = self.snapshot.load();
@@ -256,7 +256,7 @@ impl Limiter {
         self.run_time.as_ref().map(|run_time| run_time.overrides.view())
     }
 
-    /// What time it is where overrides end: by the store's clock, so that all replicas agree.
+    /// The time by which overrides end: the store's clock, so that all replicas agree.
     pub(crate) fn wall(&self, now: UnixMicros) -> UnixMicros {
         UnixMicros(now.0.saturating_add_signed(self.store.clock_ahead_us()))
     }
@@ -303,7 +303,7 @@ impl Limiter {
         decision
     }
 
-    /// Where its counters are: `memory` or `redis`.
+    /// Where the counters are: `memory` or `redis`.
     pub fn store_name(&self) -> &'static str {
         self.store.name()
     }
@@ -313,17 +313,17 @@ impl Limiter {
         self.store.is_remote()
     }
 
-    /// This limiter, with its own way to the store, but whose decisions say what they rested on.
+    /// A limiter with this one's connection to the store, whose decisions carry notes.
     pub fn noting(&self) -> Limiter {
         Limiter { modes: Modes { notes: true, ..self.modes }, ..self.clone() }
     }
 
-    /// How it decides where rules don't say.
+    /// The defaults for limits whose rules don't set them.
     pub fn modes(&self) -> Modes {
         self.modes
     }
 
-    /// Where this limiter's counts go, and what the caller's errors are counted with.
+    /// The meters of this limiter's decisions, with which callers also count their errors.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
@@ -359,7 +359,8 @@ impl Limiter {
         }
     }
 
-    /// Counts a look-up in the reference's local cache for each descriptor that met a limit, whatever became of it.
+    /// Counts a look-up in the local cache of envoyproxy/ratelimit for each descriptor that met a limit, whatever the
+    /// result.
     fn count_lookups(&self, plan: &Plan<'_>, is_found: impl Fn(&Range<usize>) -> bool) {
         let (mut lookups, mut hits) = (0, 0);
         for planned in &plan.descriptors {
@@ -371,8 +372,8 @@ impl Limiter {
         self.metrics.reference.looked_up(lookups, hits);
     }
 
-    /// Counts hits as the reference does, whose rules have one limit: of several, the one that the status tells of.
-    /// `tally` is given the asks of a descriptor and the hits put to them, and says which of the asks it speaks of.
+    /// Counts hits as envoyproxy/ratelimit does, whose rules have one limit: of several limits, the one that the status
+    /// reports counts. `tally` gets a descriptor's checks and their hits, and returns which check it counted.
     fn count_hits(
         &self,
         request: &Request<'_>,
@@ -402,7 +403,7 @@ impl Limiter {
     }
 }
 
-/// Counts a request that the policy of one limit, that of the ask at `index`, decided in the store's place.
+/// Counts a request that was decided by the failure policy of one limit, that of the check at `index`.
 fn count_degraded(plan: &Plan<'_>, index: usize, policy: FailurePolicy, meters: &Meters) {
     match plan.descriptors.iter().find(|planned| planned.asks().contains(&index)) {
         Some(Planned::Ruled { domain, rule, counted, asks }) => {
@@ -410,7 +411,7 @@ fn count_degraded(plan: &Plan<'_>, index: usize, policy: FailurePolicy, meters: 
             meters.count_degraded(*domain, Some((rule, place)), policy);
         }
         Some(Planned::Requested { domain, .. }) => meters.count_degraded(*domain, None, policy),
-        // These ask about nothing.
+        // These have no checks.
         Some(Planned::UnknownDomain | Planned::NoMatch | Planned::Free | Planned::Unlimited(_)) | None => {}
     }
 }

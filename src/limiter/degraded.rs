@@ -14,31 +14,32 @@ use crate::{
     store::{Ask, Gate, Readings, Role, StoreError, denied, memory::Memory, owed::Owed, refusing},
 };
 
-/// One per ask, in order.
+/// The failure policy of each check of a request, in order.
 pub(super) type Policies = SmallVec<[FailurePolicy; 4]>;
 
-/// Stands in for the store. One for the whole process, so that all cores share the local counters.
+/// Answers requests by the limits' failure policies while the store can't. There is one for the whole process, so that
+/// all cores share the local counters.
 pub struct Degraded {
     local: Arc<Memory>,
-    /// How many count for themselves at the same time; each gets an equal share of a limit.
+    /// Number of replicas that share a limit in fallback mode; each gets an equal share of it.
     pub replicas: Replicas,
-    /// What the store must hear of when it is back.
+    /// Hits that were admitted here and are charged in the store once it is back.
     pub owed: Arc<Owed>,
 }
 
 impl Degraded {
-    /// For a store that isn't shared: `replicas` as given, and nobody to pay debts to.
+    /// A fallback with a fixed number of replicas and no deferred charges, for a store that isn't shared.
     pub fn new(local: Arc<Memory>, replicas: u32) -> Degraded {
         Degraded::owing(local, Replicas::new(Some(replicas)), Arc::new(Owed::new(UnixMicros(0))))
     }
 
-    /// With the debts that the store is to be told of.
+    /// A fallback whose local charges are charged in the store later, by way of `owed`.
     pub fn owing(local: Arc<Memory>, replicas: Replicas, owed: Arc<Owed>) -> Degraded {
         Degraded { local, replicas, owed }
     }
 
-    /// Answers by policy. A definite denial wins, then `closed`, then `error`, then `open`; a request that isn't
-    /// admitted charges no local counter.
+    /// Answers a request by its limits' failure policies. A definite denial wins, then `closed`, then `error`, then
+    /// `open`. A request that isn't admitted charges no local counter.
     pub(super) fn answer(
         &self,
         plan: &Plan<'_>,
@@ -54,7 +55,7 @@ impl Degraded {
             readings.push(match policy {
                 FailurePolicy::Open => OPEN,
                 FailurePolicy::Closed => CLOSED,
-                // Judged as admitted, so that only a definite denial hides the error.
+                // Decided as if it were admitted, so that only a definite denial hides the error.
                 FailurePolicy::Error => OPEN,
                 FailurePolicy::Local => local.next().unwrap_or(OPEN),
             });
@@ -68,7 +69,8 @@ impl Degraded {
         Ok((readings, policies))
     }
 
-    /// Remembers what the local counters were charged: of a request that is not admitted, only what is charged all the same.
+    /// Defers what the local counters were charged, to be charged in the store. For a request that isn't admitted, that
+    /// is only what is charged in spite of a denial.
     fn owe(&self, plan: &Plan<'_>, policies: &Policies, readings: &Readings, is_refused: bool) {
         for ((ask, policy), reading) in plan.asks.iter().zip(policies).zip(readings) {
             let is_charged = ask.cost.charge_denied || (reading.admitted && (!is_refused || plan.gate.never_deny));
@@ -78,9 +80,9 @@ impl Degraded {
         }
     }
 
-    /// The readings of the limits that count locally, in order, and what follows them. The other limits with a say are
-    /// asked with them as they will be answered, so that the memory charges what the verdict admits and nothing else:
-    /// where that is a refusal, as a limit of 0.
+    /// The readings of the checks whose limits count locally, in order. Of the limits with other policies, those that
+    /// may deny are represented by checks with the same result (a limit of 0 for a refusal), so that the local counters
+    /// are charged exactly if the request as a whole is admitted.
     fn ask_locally(&self, plan: &Plan<'_>, policies: &Policies, now: UnixMicros) -> Readings {
         let local = plan.asks.iter().zip(policies).filter(|(_, policy)| **policy == FailurePolicy::Local);
         let mut asks: SmallVec<[Ask<'_>; 4]> =
@@ -89,7 +91,7 @@ impl Degraded {
             return Readings::new();
         }
         let has = |role, policy| plan.asks.iter().zip(policies).any(|(ask, p)| (ask.role, *p) == (role, policy));
-        // One of a kind refuses as well as many. An error is no admission either, whatever role it has.
+        // One refusing check of each role is enough. An error isn't an admission either, whatever role its limit has.
         if has(Role::Enforced, FailurePolicy::Closed) || failing_of(plan, policies).is_some() {
             asks.push(refusing(&asks[0]));
         }
@@ -100,7 +102,7 @@ impl Degraded {
         self.local.apply(&asks, Gate { quota_open, ..plan.gate }, now)
     }
 
-    /// This replica's part of a limit: at least 1, but 0 stays 0.
+    /// This replica's share of a limit: at least 1 hit, but a limit of 0 stays 0.
     fn share(&self, limit: Limit) -> Limit {
         let replicas = self.replicas.number();
         let part = |number: u32| if number == 0 { 0 } else { (number / replicas).max(1) };
@@ -111,7 +113,7 @@ impl Degraded {
 const OPEN: Reading = Reading { admitted: true, remaining: 0, reset: Micros(0) };
 const CLOSED: Reading = Reading { admitted: false, remaining: 0, reset: SECOND };
 
-/// The first limit with a say whose policy is to answer with an error.
+/// Position of the first check that may deny the request and whose failure policy is `error`.
 pub(super) fn failing(plan: &Plan<'_>, default: FailurePolicy) -> Option<usize> {
     failing_of(plan, &policies(plan, default))
 }

@@ -23,30 +23,30 @@ use crate::{
     store::{Ask, Readings, Role, Store, StoreError},
 };
 
-/// What a request would be answered, and why.
+/// How a request would be answered, and why.
 pub struct Look {
-    /// That was seen.
+    /// The rules that the explanation rests on.
     pub snapshot: Arc<Snapshot>,
-    /// The time that decided which overrides have ended.
+    /// The time by which overrides have ended or not.
     pub wall: UnixMicros,
-    /// With notes. Its numbers are those of now: the cost isn't taken from them.
+    /// The decision, with notes. Its numbers are those before the request: its cost isn't subtracted.
     pub decision: Result<Decision, StoreError>,
-    /// One per descriptor, in order.
+    /// The explanations of the descriptors, in their order.
     pub descriptors: Vec<DescriptorLook>,
 }
 
 pub struct DescriptorLook {
     pub applies: Applies,
-    /// What took the place of the rule's limits.
+    /// The override that applies in place of the rule's limits.
     pub overridden: Option<Overriding>,
-    /// In the order in which they are asked.
+    /// The counters of the descriptor, in the order of their checks.
     pub counters: Vec<CounterLook>,
 }
 
-/// What holds for a descriptor.
+/// What limits a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Applies {
-    /// No rule: the walk says why.
+    /// No rule matched; the steps of the walk say why.
     Nothing,
     /// A rule without limits, or all of them replaced by those of another descriptor.
     NoLimit,
@@ -56,18 +56,18 @@ pub enum Applies {
     Requested,
 }
 
-/// An override that holds.
+/// An override that applies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Overriding {
-    /// Of one that was set at run time; else empty.
+    /// Id of a run-time override; empty for one in a file.
     pub id: String,
     pub matches: Vec<(String, String)>,
-    /// File and line of one on disk.
+    /// File and line of an override in a file; empty for a run-time override.
     pub place: String,
     pub expires: Option<UnixMicros>,
     pub reason: String,
     pub owner: String,
-    /// What its owner should know, such as a tier that is gone; mostly empty.
+    /// A problem that its owner should know of, such as a tier that is gone; mostly empty.
     pub warning: String,
 }
 
@@ -75,26 +75,26 @@ pub struct Overriding {
 pub struct CounterLook {
     pub limit_id: Arc<str>,
     pub name: Option<Box<str>>,
-    /// From which it has what it doesn't say itself.
+    /// The tier that gives the limit the numbers which it doesn't have itself.
     pub tier: Option<Arc<str>>,
     pub limit: Limit,
     pub enforce: bool,
     pub role: Role,
-    /// [`crate::store::Store::counter_name`].
+    /// Name of the counter, as [`crate::store::Store::counter_name`] makes it.
     pub key: String,
-    /// What is done where the store fails.
+    /// The failure policy of the limit.
     pub on_store_failure: FailurePolicy,
     pub count_denied: CountDenied,
-    /// Since when Envoy asks about it as about a budget; only of `auto`.
+    /// Since when Envoy has checked the limit as a budget; only for limits with `auto`.
     pub budget_since: Option<UnixMicros>,
-    /// `None` where the store failed.
+    /// The reading; `None` if the store failed.
     pub reading: Option<Reading>,
-    /// `None` where the store failed, or could not be read besides.
+    /// The counter's contents; `None` if the store failed or they could not be read.
     pub held: Option<HeldAt>,
 }
 
 impl CounterLook {
-    /// [`CountDenied::is_budget`].
+    /// Whether the limit is a budget, see [`CountDenied::is_budget`].
     pub fn is_budget(&self) -> Option<bool> {
         self.count_denied.is_budget(self.budget_since)
     }
@@ -104,22 +104,22 @@ impl CounterLook {
 #[derive(Clone, Debug, PartialEq)]
 pub struct HeldAt {
     pub held: Held,
-    /// By the clock that the counter is decided by.
+    /// The time of the reading, by the clock that decides the counter.
     pub at: UnixMicros,
 }
 
 impl Limiter {
-    /// What `request` would be answered at `now`, and why. Counts nothing, in metrics neither.
+    /// Explains how `request` would be answered at `now`. Counts nothing, not even in metrics.
     pub async fn look(&self, request: &Request<'_>, now: UnixMicros, deadline: Instant) -> Result<Look, DecideError> {
         self.look_with(request, now, async |asks| {
             let readings = self.store.look(asks, now, deadline).await?;
-            // Only then, so that a store that fails isn't waited for a second time.
+            // Only if the store answered, so that a store that fails isn't waited for a second time.
             Ok((readings, self.held(asks, now).await))
         })
         .await
     }
 
-    /// As where the store has failed with `why`, without asking it.
+    /// Explains how `request` would be answered if the store had failed with `why`. The store isn't called.
     pub async fn look_without_store(
         &self,
         request: &Request<'_>,
@@ -155,8 +155,8 @@ impl Limiter {
         Ok(Look { wall: self.wall(now), decision, descriptors, snapshot })
     }
 
-    /// What the counter of each ask holds. In Redis it is read on a way of its own, that of resets: a decision waits for
-    /// none of it.
+    /// The contents of each check's counter. In Redis they are read over the connection for resets, so that no decision
+    /// waits for them.
     async fn held(&self, asks: &[Ask<'_>], now: UnixMicros) -> Vec<Option<HeldAt>> {
         let told = |ask: &Ask<'_>, state: State, at| Some(HeldAt { held: state.held(&ask.limit, at), at });
         match (&self.store, &self.run_time) {
@@ -241,7 +241,7 @@ impl Limiter {
     }
 }
 
-/// Of a limit that isn't `auto` nothing is learned that holds.
+/// Only limits with `auto` learn whether they are budgets.
 fn since(when: CountDenied, learned: impl FnOnce() -> Option<UnixMicros>) -> Option<UnixMicros> {
     if when == CountDenied::Auto { learned() } else { None }
 }

@@ -17,11 +17,11 @@ use crate::{
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
     pub overall: Code,
-    /// One per descriptor, in order.
+    /// The answers to the descriptors, in their order.
     pub statuses: SmallVec<[Status; 3]>,
-    /// The policy that answered in the store's place, where the store failed.
+    /// The failure policy that answered, if the store failed.
     pub degraded: Option<FailurePolicy>,
-    /// Only where they are asked for.
+    /// What the decision rested on; only there if the limiter makes notes.
     pub notes: Option<Box<Notes>>,
 }
 
@@ -29,21 +29,21 @@ pub struct Decision {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Status {
     pub code: Code,
-    /// Refused, it denies the request only together with all others like it.
+    /// Whether this is a quota: if it is refused, it denies the request only if all its other quotas are refused too.
     pub quota: bool,
-    /// `None` where no limit applies, or none is known to hold (the store failed open).
+    /// The limit that the status is about. `None` if no limit applies, or if the store failed and the policy is `open`.
     pub limit: Option<ShownLimit>,
-    /// `u32::MAX` for an unlimited rule.
+    /// Hits that are left; `u32::MAX` for an unlimited rule.
     pub remaining: u32,
-    /// Set with `limit`; the meaning is [`Reading::reset`]'s.
+    /// As [`Reading::reset`]; there if `limit` is.
     pub reset: Option<Micros>,
 }
 
-/// A limit as the client is told of it.
+/// A limit as the client sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShownLimit {
     pub requests: u32,
-    /// `None` where the window is no single unit.
+    /// `None` if the window isn't exactly one unit.
     pub unit: Option<Unit>,
     /// The rule's or the limit's name; empty for none.
     pub name: String,
@@ -54,7 +54,8 @@ impl Status {
     const UNLIMITED: Status = Status { remaining: u32::MAX, ..Status::FREE };
 }
 
-/// `policies` holds one for each ask where the store failed, and is empty where it answered.
+/// Makes the decision from the readings. `policies` has one entry for each check if the store failed, and is empty if
+/// the store answered.
 pub(super) fn judge(plan: &Plan<'_>, readings: &[Reading], policies: &[FailurePolicy]) -> Decision {
     let answers = plan.asks.iter().zip(readings).map(|(ask, reading)| (ask.role, reading.admitted));
     let overall = if store::denied(plan.gate, answers) { Code::OverLimit } else { Code::Ok };
@@ -62,7 +63,7 @@ pub(super) fn judge(plan: &Plan<'_>, readings: &[Reading], policies: &[FailurePo
     Decision { overall, statuses, degraded: degraded(plan, readings, policies), notes: None }
 }
 
-/// What the verdict is but for global SHADOW_MODE.
+/// Whether the request would be denied without global SHADOW_MODE.
 pub(super) fn would_deny(plan: &Plan<'_>, readings: &[Reading]) -> bool {
     let answers = plan.asks.iter().zip(readings).map(|(ask, reading)| (ask.role, reading.admitted));
     store::denied(Gate { never_deny: false, ..plan.gate }, answers)
@@ -79,7 +80,7 @@ fn status(planned: &Planned<'_>, plan: &Plan<'_>, readings: &[Reading], policies
     let told = told(&plan.asks[range.clone()], &readings[range.clone()]);
     let (ask, reading) = (&plan.asks[range.start + told], &readings[range.start + told]);
     if policies.get(range.start + told) == Some(&FailurePolicy::Open) {
-        // A limit that nobody was asked about would make Envoy print a remaining that isn't true.
+        // The status names no limit, because no counter was checked: Envoy would print a remaining that isn't true.
         return Status::FREE;
     }
     let name = rule.map_or("", |(rule, counted)| {
@@ -99,19 +100,19 @@ fn status(planned: &Planned<'_>, plan: &Plan<'_>, readings: &[Reading], policies
     }
 }
 
-/// The policy that decided in the store's place, if one did.
+/// The failure policy that decided, if one did.
 fn degraded(plan: &Plan<'_>, readings: &[Reading], policies: &[FailurePolicy]) -> Option<FailurePolicy> {
     (!policies.is_empty()).then(|| policies[deciding(plan, readings)])
 }
 
-/// The limit that decided, by the position of its ask: the first that refuses, else the first.
+/// Position of the check that decided: the first one that refuses, else the first.
 pub(super) fn deciding(plan: &Plan<'_>, readings: &[Reading]) -> usize {
     let refuses = |index: &usize| !readings[*index].admitted && plan.asks[*index].role != Role::Shadow;
     (0..readings.len()).find(refuses).unwrap_or(0)
 }
 
-/// Which of a rule's limits its status tells of: the refusing one with the longest wait, else the one with least
-/// remaining. A limit without a say is told of only where no other has one.
+/// Position of the check that a descriptor's status reports: the refusing one with the longest wait, else the one with
+/// the fewest hits remaining. A shadow limit is reported only if the descriptor has no other.
 pub(super) fn told(asks: &[Ask<'_>], readings: &[Reading]) -> usize {
     let order = |index: &usize| {
         let (ask, reading) = (&asks[*index], &readings[*index]);

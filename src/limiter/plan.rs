@@ -46,7 +46,7 @@ use crate::{
     store::{Ask, Gate, Key, Role},
 };
 
-/// What limits that come with requests share room as, in a store that is full.
+/// The rule number under which limits that come with requests share the capacity of a full memory store.
 const REQUESTED: u32 = u32::MAX;
 
 /// What a request is matched against, and when.
@@ -59,11 +59,11 @@ pub(super) struct By<'a> {
     pub now: UnixMicros,
 }
 
-/// A request, matched.
+/// A request that was matched against the rules: its counter checks, and what each descriptor's checks are for.
 pub(super) struct Plan<'a> {
-    /// One for each descriptor, in order.
+    /// What each descriptor matched, in order.
     pub descriptors: SmallVec<[Planned<'a>; 3]>,
-    /// All counters of all descriptors, in order.
+    /// The counter checks of all descriptors, in order.
     pub asks: SmallVec<[Ask<'a>; 3]>,
     pub gate: Gate,
 }
@@ -74,9 +74,9 @@ pub(super) enum Planned<'a> {
     NoMatch,
     /// A rule without a limit, or one replaced by another descriptor's rule.
     Free,
-    /// By the rule itself, or by an override.
+    /// Unlimited by the rule itself, or by an override.
     Unlimited(Option<Overridden<'a>>),
-    /// One ask for each limit that counts.
+    /// A rule's or an override's limits, with one check for each that applies.
     Ruled {
         domain: DomainIndex,
         rule: &'a Rule,
@@ -97,19 +97,19 @@ pub(super) enum Overridden<'a> {
     RunTime(&'a Row),
 }
 
-/// The limits that count for a descriptor in a request: those of its rule, or of an override in their place.
+/// The limits that apply to a descriptor in a request: those of its rule, or of an override in their place.
 #[derive(Clone, Copy)]
 pub(super) struct Counted<'a> {
     rule: &'a Rule,
     limits: &'a [RuleLimit],
-    /// By position: those whose place another rule's limit takes.
+    /// Bit `n` is set if the limit at position `n` is replaced by another rule of the request.
     replaced: u32,
-    /// The override that they are of.
+    /// The override that the limits come from, if they do.
     pub row: Option<Overridden<'a>>,
 }
 
 impl<'a> Counted<'a> {
-    /// One for each ask, in order.
+    /// The limit of each check, in order.
     pub(super) fn limits(self) -> impl Iterator<Item = &'a RuleLimit> {
         let stays = move |(position, _): &(usize, &RuleLimit)| self.replaced & (1 << position) == 0;
         self.limits.iter().enumerate().filter(stays).map(|(_, limit)| limit)
@@ -119,8 +119,8 @@ impl<'a> Counted<'a> {
         self.limits().nth(ask)
     }
 
-    /// For each ask the position of its limit in the rule: of an override's, that of the one it takes the place of, if
-    /// one can be told.
+    /// For each check the position of its limit in the rule. For an override's limit this is the limit that it
+    /// replaces, if it is clear which.
     pub(super) fn places(self) -> impl Iterator<Item = Option<usize>> {
         self.limits().map(move |limit| self.place(limit))
     }
@@ -136,13 +136,14 @@ impl<'a> Counted<'a> {
         }
     }
 
-    /// The limit of the rule in whose name an ask counts, if there is one; else the override's own.
+    /// The limit that a check is counted under in metrics: the rule's limit that it is, or that it replaces; else the
+    /// override's own.
     pub(super) fn known_as(self, ask: usize) -> Option<&'a RuleLimit> {
         let limit = self.limit(ask)?;
         Some(self.place(limit).map_or(limit, |place| &self.rule.limits[place]))
     }
 
-    /// What is done about an ask where the store fails.
+    /// The failure policy of each check, in order.
     pub(super) fn policies(self, default: FailurePolicy) -> impl Iterator<Item = FailurePolicy> {
         self.limits().map(move |limit| limit.on_store_failure.or(self.rule.on_store_failure).unwrap_or(default))
     }
@@ -158,7 +159,7 @@ impl Planned<'_> {
 }
 
 impl<'a> Plan<'a> {
-    /// Of nothing yet.
+    /// An empty plan.
     pub(super) fn new(modes: Modes) -> Plan<'a> {
         let gate = Gate { quota_open: false, never_deny: modes.shadow };
         Plan { descriptors: SmallVec::new(), asks: SmallVec::new(), gate }
@@ -175,9 +176,9 @@ impl<'a> Plan<'a> {
         Ok(plan)
     }
 
-    /// `wall` is what time it is where overrides end; it is asked only if one that ends would apply. In place, because a
-    /// plan is long: to hand it on by value has the processor wait until all of it is written, before the first counter can
-    /// be looked for.
+    /// Fills the plan. `wall` returns the time by which overrides end; it is only called if an override that ends would
+    /// apply. In place, because a plan is long: passing it on by value makes the processor wait until all of it is
+    /// written, before it can look for the first counter.
     pub(super) fn fill(
         &mut self,
         request: &'a Request<'_>,
@@ -192,8 +193,8 @@ impl<'a> Plan<'a> {
         }
         for (descriptor, found_rule) in request.descriptors.iter().zip(&found) {
             let planned = self.add(request, (descriptor, *found_rule), &found, by, modes, wall);
-            // Global QUOTA_MODE counts a descriptor without a limit as a quota that is never used up; so does a quota
-            // rule whose say a shadow takes away (reference §3, M23 and M24).
+            // Global QUOTA_MODE counts a descriptor without a limit as a quota that is never used up. So does a quota
+            // rule that is also in shadow mode, and therefore never refuses (reference §3, M23 and M24).
             let open = match &planned {
                 Planned::UnknownDomain | Planned::NoMatch | Planned::Free => modes.quota,
                 Planned::Ruled { rule, .. } => rule.shadow_mode && (rule.quota_mode || modes.quota),
@@ -228,7 +229,8 @@ impl<'a> Plan<'a> {
         if let (Some((requests, unit)), None) = (descriptor.limit, set) {
             // A limit that comes with the request beats every rule, but only in a domain that is known.
             let Some(domain) = rules.domain(request.domain) else { return Planned::UnknownDomain };
-            // Where a rule counts the same entries in the same window, both count together, so in one place.
+            // If a rule counts the same entries in the same window, both have the same counter, so it must get the same
+            // bucket.
             let variable = if let Found::Rule { rule, .. } = found { rule.variable } else { 0 };
             self.asks.push(requested_ask((request, descriptor), (requests, unit), variable, by, modes));
             return Planned::Requested { domain, asks: start..start + 1 };
@@ -285,8 +287,8 @@ fn check(request: &Request<'_>) -> Result<(), DecideError> {
     Ok(())
 }
 
-/// Which of a rule's limits another rule of the request names in its `replaces`, by position; mutual replacement removes
-/// both. A rule that is beaten by the request's own limit replaces nothing.
+/// The limits, as bits by position, that another rule of the request names in its `replaces`. Mutual replacement
+/// removes both. A rule that is beaten by the request's own limit replaces nothing.
 fn replaced(rule: &Rule, limits: &[RuleLimit], request: &Request<'_>, all: &[Found<'_>]) -> u32 {
     let mut replaced = 0;
     for (descriptor, found) in request.descriptors.iter().zip(all) {
@@ -306,8 +308,8 @@ fn replaced(rule: &Rule, limits: &[RuleLimit], request: &Request<'_>, all: &[Fou
     replaced
 }
 
-/// Whether a descriptor's hits are charged though they are refused. A request of Envoy's also shows here whether the limit is
-/// a budget.
+/// Whether a descriptor's hits are charged even if they are refused. A request from Envoy also shows here whether the
+/// limit is a budget.
 #[inline]
 fn charges_denied(
     when: CountDenied,
@@ -320,7 +322,7 @@ fn charges_denied(
     when.charges(request.origin, descriptor.hits, || learned.is_budget(now))
 }
 
-/// Whether this is how Envoy asks about a budget before the request, whose cost comes afterwards.
+/// Whether the request is how Envoy checks a budget beforehand, whose cost it reports afterwards.
 fn shows_budget(request: &Request<'_>, descriptor: &Descriptor<'_>) -> bool {
     request.origin == Origin::Envoy && matches!(descriptor.hits, None | Some(0))
 }
@@ -356,7 +358,7 @@ fn ruled_ask<'a>(
     }
 }
 
-/// Whether a limit that came with a request is more than an exact log, the default, may hold.
+/// Whether a limit that came with a request admits more hits than an exact log may hold, where the log is the default.
 pub(super) fn outgrows_log(requests: u32, modes: Modes) -> bool {
     modes.algorithm == Algorithm::SlidingLog && requests > SLIDING_LOG_MAX
 }
@@ -375,7 +377,7 @@ fn requested_ask<'a>(
     }
     let is_budget = || requested.is_budget(kind(), now);
     let charge_denied = modes.count_denied.charges(request.origin, descriptor.hits, is_budget);
-    // The request isn't to blame for the default, so it is decided.
+    // The request can't know the default algorithm, so it is decided by a sliding window instead of being refused.
     let algorithm = if outgrows_log(requests, modes) { Algorithm::SlidingWindow } else { modes.algorithm };
     Ask {
         key: Key { domain: request.domain, entries: &descriptor.entries, shared: &[], limit_name: "", variable },
@@ -386,8 +388,8 @@ fn requested_ask<'a>(
     }
 }
 
-/// Neither the empty key of the first entry nor this name of a limit can be written in rules or come in Envoy's requests
-/// together, so that the counter is nobody else's.
+/// The check of the caller's own limit. Its counter can't be anybody else's: neither the empty key of the first entry
+/// nor this limit name can be written in rules, and Envoy's requests can't have both.
 fn own_ask<'a>(request: &'a Request<'_>, descriptor: &'a Descriptor<'_>, limit: Limit, modes: Modes) -> Ask<'a> {
     let key =
         Key { domain: request.domain, entries: &descriptor.entries, shared: &[], limit_name: "check", variable: 1 };

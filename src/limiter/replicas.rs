@@ -4,26 +4,27 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
-/// A Redis that lost its data forgets the replicas for the time of a beat: the most of the last few counts.
+/// Number of counts that are remembered; the largest is used, because a Redis that lost its data doesn't know the
+/// replicas for the time of one beat.
 const COUNTS: usize = 5;
 
-/// Shared by all cores of a process.
+/// Number of replicas that are alive. All cores of a process share it.
 #[derive(Debug, Default)]
 pub struct Replicas {
     expected: Option<u32>,
-    /// 0: none seen yet.
+    /// The largest of the last counts; 0 before the first.
     seen: AtomicU32,
     last: Mutex<([u32; COUNTS], usize)>,
     said: AtomicBool,
 }
 
 impl Replicas {
-    /// `expected` is believed whatever is seen.
+    /// `expected` replicas, whatever is counted; without it, as many as were counted.
     pub fn new(expected: Option<u32>) -> Replicas {
         Replicas { expected, ..Replicas::default() }
     }
 
-    /// So many were living just now.
+    /// Notes that so many replicas were alive just now.
     pub fn saw(&self, replicas: u32) {
         let mut last = self.last.lock();
         let (counts, next) = &mut *last;
@@ -32,7 +33,7 @@ impl Replicas {
         self.seen.store(counts.iter().copied().max().unwrap_or(replicas), Relaxed);
     }
 
-    /// At least 1, which it also is where nobody knows; that is said once.
+    /// Number of replicas, at least 1. If none were counted yet it is 1, and the log says so once.
     pub fn number(&self) -> u32 {
         let seen = self.expected.unwrap_or_else(|| self.seen.load(Relaxed));
         if seen == 0 && !self.said.swap(true, Relaxed) {

@@ -8,7 +8,7 @@ use crate::{
     trace::Here,
 };
 
-/// `began` is when it was asked; it is answered now.
+/// Adds the store's call to the trace: from `began` until now.
 pub(super) fn asked(here: &Here, store: &Store, asks: &[Ask<'_>], began: Instant, error: Option<&StoreError>) {
     let is_per_second = |ask: &&Ask<'_>| matches!(store, Store::Split(_)) && ask.limit.window == SECOND;
     let per_second = asks.iter().filter(is_per_second).count();
