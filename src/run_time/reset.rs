@@ -9,8 +9,17 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::store::{Ask, StoreError, memory::Memory, owed::Owed, redis::Side, split::is_per_second};
-use crate::{algorithm::State, limit::UnixMicros};
+use crate::{
+    algorithm::State,
+    limit::UnixMicros,
+    store::{
+        Ask, StoreError,
+        memory::Memory,
+        owed::Owed,
+        redis::{Entry, Side},
+        split::is_per_second,
+    },
+};
 
 /// Where counters are, for whoever resets or explains them: apart from the ways that decisions go.
 #[derive(Clone)]
@@ -31,16 +40,6 @@ pub enum Home {
         main: Side,
         per_second: Side,
     },
-}
-
-/// What is written down about a reset in the (main) Redis: no counter begins afresh without it.
-#[derive(Clone, Copy)]
-pub struct Entry<'a> {
-    /// The key of the stream.
-    pub stream: &'a str,
-    pub text: &'a str,
-    /// Entries that the stream keeps.
-    pub kept: usize,
 }
 
 impl Resets {

@@ -52,6 +52,7 @@ use self::lane::{Answering, Failure, Lane};
 use self::link::Link;
 pub use self::presence::{BEAT_PERIOD, Presence};
 use self::request::Request;
+pub use self::reset::Entry;
 use self::script::Script;
 pub use self::settings::{Address, Auth, Names, RedisSettings, Tls, Topology};
 pub use self::side::{Heard, Side};

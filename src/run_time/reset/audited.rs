@@ -12,9 +12,8 @@ use crate::{
         RunTime,
         audit::{self, Action, Draft},
         overrides::{Home, OverridesError, local::Noted},
-        reset::Entry,
     },
-    store::Ask,
+    store::{Ask, redis::Entry},
 };
 
 /// On whose word counters begin afresh, or are given hits back.

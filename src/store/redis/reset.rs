@@ -5,12 +5,19 @@ use std::collections::BTreeMap;
 use redis::Pipeline;
 
 use super::{script::without_comments, settings::Topology, side::Side};
-use crate::{
-    run_time::reset::Entry,
-    store::{Ask, StoreError, key},
-};
+use crate::store::{Ask, StoreError, key};
 
 const RESET: &str = include_str!("reset.lua");
+
+/// What is written down about a reset in the (main) Redis: no counter begins afresh without it.
+#[derive(Clone, Copy)]
+pub struct Entry<'a> {
+    /// The key of the stream.
+    pub stream: &'a str,
+    pub text: &'a str,
+    /// Entries that the stream keeps.
+    pub kept: usize,
+}
 
 impl Side {
     /// Begins the counters of these asks afresh, and tells all replicas to forget what they remember of denials by them.
