@@ -55,7 +55,7 @@ use crate::{
 
 pub use embedded::Embedded;
 pub use logging::start as start_logging;
-pub use modes::{defaults, modes};
+pub use modes::modes;
 
 /// Listeners that are bound, before anything is served: a port that is taken is an error at once.
 struct Bound {

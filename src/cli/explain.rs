@@ -30,7 +30,9 @@ use crate::{
         written::{self, Written},
     },
     rules::{self, DotFiles, Rules, Sources},
-    serve, visible,
+    serve,
+    sources::defaults,
+    visible,
 };
 
 #[derive(Args)]
@@ -146,7 +148,7 @@ impl ExplainArgs {
         let settings = self.decisions.settings(self.merge_domain_config)?;
         let sources = Sources::read(&self.rules, DotFiles::Read)?;
         sources.require_rules()?;
-        let load = rules::load(&sources, &serve::defaults(&settings), None);
+        let load = rules::load(&sources, &defaults(&settings), None);
         if load.problems.has_errors() {
             bail!("the rules have errors:\n{}", load.problems.render());
         }

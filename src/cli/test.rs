@@ -19,6 +19,7 @@ use crate::{
     rules::{self, Case, CaseFile, DotFiles, Problems, Rules, Source, Sources},
     serve,
     settings::Settings,
+    sources::defaults,
 };
 
 #[derive(Args)]
@@ -141,7 +142,7 @@ impl Loaded {
         }
         let load = Sources::read(&paths, dot_files).and_then(|sources| {
             sources.require_rules()?;
-            Ok(rules::load(&sources, &serve::defaults(settings), None))
+            Ok(rules::load(&sources, &defaults(settings), None))
         });
         let rules = match load {
             Ok(load) if load.problems.has_errors() => Err(load.problems),

@@ -1,11 +1,7 @@
-//! What settings mean to the rules and to the limiter. Apart, because `tollgate test` decides by them too: a case that
+//! What settings mean to the limiter. Apart, because `tollgate test` decides by them too: a case that
 //! passes there must be what a service with these settings answers.
 
-use crate::{
-    limiter::Modes,
-    rules::Defaults,
-    settings::{DecisionSettings, Settings},
-};
+use crate::{limiter::Modes, settings::DecisionSettings};
 
 /// How requests are decided. `notes`: decisions say what they rested on.
 pub fn modes(decisions: &DecisionSettings, notes: bool) -> Modes {
@@ -16,14 +12,5 @@ pub fn modes(decisions: &DecisionSettings, notes: bool) -> Modes {
         count_denied: decisions.count_denied,
         on_store_failure: decisions.on_store_failure,
         notes,
-    }
-}
-
-/// How rule files are read.
-pub fn defaults(settings: &Settings) -> Defaults {
-    Defaults {
-        algorithm: settings.decisions.algorithm,
-        count_denied: settings.decisions.count_denied,
-        merge_domains: settings.rules.merge_domains,
     }
 }

@@ -11,8 +11,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
 
-use super::last_good::LastGood;
-use crate::serve::defaults;
+use super::{defaults, last_good::LastGood};
 use crate::{
     clock,
     limiter::{Budgets, Snapshot},
