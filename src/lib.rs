@@ -37,6 +37,7 @@
 //! | [`serve`] | the process: bind, threads, tasks, drain |
 //! | [`cli`] | the subcommands: printing and exit codes |
 //! | `state_dir` | the files of the state directory: written whole, and damage seen |
+//! | `blocking` | the one way off the threads that answer |
 //! | [`clock`] | the one place that reads clocks |
 //!
 //! # What is not there
@@ -46,6 +47,7 @@
 //! Nothing on a request's path waits for a connection to be made, and no lock is held across an await.
 
 pub mod algorithm;
+mod blocking;
 pub mod cli;
 pub mod clock;
 pub mod front;

@@ -19,7 +19,7 @@ pub(crate) use self::{
     files::identity,
     trust::client_verifier,
 };
-use crate::sources::files::blocking;
+use crate::blocking::blocking;
 
 /// How a client of ours meets a server. The files are read again for each connection, so that a renewed certificate needs no
 /// restart.

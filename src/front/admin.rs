@@ -18,6 +18,7 @@ use serde::Serialize;
 use tokio::sync::Notify;
 
 use crate::{
+    blocking::blocking,
     clock,
     limit::{CountDenied, Unit, UnixMicros, moment},
     limiter::Snapshot,
@@ -26,7 +27,6 @@ use crate::{
         Domain, DomainIndex, Problem, Rule, RuleLimit,
         rows::{RowRef, Table},
     },
-    sources::files::blocking,
 };
 
 pub use explain::Explaining;

@@ -5,10 +5,11 @@ use std::{convert::Infallible, fs, path::Path, path::PathBuf, sync::Arc, time::D
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use tokio::{task::spawn_blocking, time};
+use tokio::time;
 use tracing::{info, warn};
 
 use crate::{
+    blocking::try_blocking,
     front::{
         api::{Api, Guard, OwnLimits, Tokens},
         envoy,
@@ -67,7 +68,7 @@ impl Reload {
             time::sleep(LOOK).await;
             let file = self.file.clone();
             // A task that is lost to the end of the process has nothing to tell.
-            let Ok(text) = spawn_blocking(move || read(&file)).await else { continue };
+            let Ok(text) = try_blocking(move || read(&file)).await else { continue };
             match text {
                 Ok(text) if text == self.text => self.told.clear(),
                 Ok(text) => {

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use tokio::{task::spawn_blocking, time};
+use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
+    blocking::try_blocking,
     clock,
     store::memory::{Memory, snapshot::Snapshots},
 };
@@ -23,7 +24,7 @@ pub(super) async fn keep(snapshots: Arc<Snapshots>, memory: Arc<Memory>, stop: C
         };
         let began = clock::instant();
         let (snapshots, memory) = (Arc::clone(&snapshots), Arc::clone(&memory));
-        let saved = match spawn_blocking(move || snapshots.save(&memory)).await {
+        let saved = match try_blocking(move || snapshots.save(&memory)).await {
             Ok(saved) => saved.map_err(|error| error.to_string()),
             Err(panic) => Err(panic.to_string()),
         };

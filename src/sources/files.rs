@@ -8,10 +8,11 @@ mod watch;
 
 use std::{convert::Infallible, path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::{sync::Notify, task::spawn_blocking, time};
+use tokio::{sync::Notify, time};
 use tracing::{error, info, warn};
 
 use crate::{
+    blocking::blocking,
     clock,
     rules::{self, Defaults, Load, Problem, Problems, Rules, Selection, Severity, Sources},
 };
@@ -223,17 +224,5 @@ impl Found {
         self.sources
             .as_ref()
             .map_or(true, |sources| !(sources.unreadable.is_empty() && sources.unreadable_overrides.is_empty()))
-    }
-}
-
-/// Off the threads that answer: reading may wait for a network, and parsing takes its time.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime is shutting down, and nobody waits for the answer.
-            Err(_) => std::future::pending().await,
-        },
     }
 }

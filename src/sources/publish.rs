@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 
 use super::{defaults, last_good::LastGood};
 use crate::{
+    blocking::{blocking, in_background},
     clock,
     limiter::{Budgets, Snapshot},
     metrics::{Meters, Metrics},
@@ -20,7 +21,7 @@ use crate::{
     run_time::overrides::Overrides,
     settings::Settings,
     sources::{
-        files::{ReloadSettings, Reloader, blocking},
+        files::{ReloadSettings, Reloader},
         xds,
     },
 };
@@ -251,7 +252,7 @@ impl Publisher {
     fn keep_as_last_good(&self) {
         let Some(last_good) = self.last_good.clone() else { return };
         let (snapshot, defaults) = (self.snapshot.load_full(), self.defaults);
-        tokio::task::spawn_blocking(move || {
+        in_background(move || {
             if let Err(error) = last_good.save(snapshot.version, &snapshot.rules, &defaults) {
                 warn!(%error, "the rules can't be kept in the state directory");
             }
@@ -270,6 +271,6 @@ fn retire(snapshot: Arc<Snapshot>) {
         while Arc::strong_count(&snapshot) > 1 {
             tokio::time::sleep(IN_USE).await;
         }
-        tokio::task::spawn_blocking(move || drop(snapshot));
+        in_background(move || drop(snapshot));
     });
 }

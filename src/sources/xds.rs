@@ -38,9 +38,9 @@ use self::{
     set::{TYPE_URL, load},
 };
 use crate::{
+    blocking::blocking,
     rules::{Defaults, Load, Problems, Rules},
     settings::XdsSettings,
-    sources::files::blocking,
 };
 
 /// With TLS 1.3 a server looks at a client's certificate when the client has connected already: one that refuses it says so

@@ -13,12 +13,12 @@ use envoy_types::pb::envoy::service::ratelimit::v3::{
     rate_limit_service_server::{RateLimitService, RateLimitServiceServer},
 };
 use serde_json::Value;
-use tokio::{net::TcpListener, task::spawn_blocking};
+use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, async_trait, transport::Server};
 
-use crate::harness::{RulesDir, Tollgate, run_to_end};
+use crate::harness::{RulesDir, Tollgate, aside, run_to_end};
 
 /// Answers nobody before so many have asked, and from then on everybody. Every tenth answer is an error where `fails`.
 #[derive(Clone, Default)]
@@ -62,7 +62,7 @@ async fn bench(at: SocketAddr, args: &[&str]) -> Output {
     let fixed = ["bench", "--addr", &at, "--domain", "api", "--descriptor", "user=u%k", "--warmup", "0"];
     let args: Vec<String> = fixed.iter().chain(args).map(|&arg| arg.to_owned()).collect();
     let run = move || run_to_end(&args.iter().map(String::as_str).collect::<Vec<_>>(), &[]);
-    spawn_blocking(run).await.expect("it ends")
+    aside(run).await
 }
 
 fn json(output: &Output) -> Value {
@@ -131,7 +131,7 @@ async fn progress_is_a_line_that_is_written_over_on_a_terminal() {
     let line = format!("{} --warmup 0 --addr {at}", words.join(" "));
     // `script` runs it on a terminal of its own, and passes on what stands there.
     let run = move || Command::new("script").args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).output();
-    let output = spawn_blocking(run).await.expect("it ends").expect("`script` is a part of every Debian");
+    let output = aside(run).await.expect("`script` is a part of every Debian");
     let shown = String::from_utf8_lossy(&output.stdout);
     let counts: Vec<u32> = shown
         .split('\r')

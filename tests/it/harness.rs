@@ -30,6 +30,12 @@ pub(crate) use tollgate::{ONE_MAY_WAIT, REDIS_CONNECTIONS, Tollgate, run_to_end}
 /// and only a failing test waits for its end.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Runs `work` beside the test's own thread, which goes on with what else the test has begun.
+#[expect(clippy::disallowed_methods, reason = "a test ends with a panic of its work, whichever thread that was on")]
+pub(crate) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.expect("no panic")
+}
+
 /// Asks again until `look` gives an answer; panics with `what` when [`PATIENCE`] is over.
 pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
     let looking = async {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::{task::spawn_blocking, time};
+use tokio::time;
 use tracing::{info, warn};
 
 use super::{
@@ -17,7 +17,7 @@ use super::{
     write::{Outcome, Write},
 };
 use crate::run_time::audit::Draft;
-use crate::{limit::UnixMicros, store::StoreError};
+use crate::{blocking::try_blocking, limit::UnixMicros, store::StoreError};
 
 /// How long a write waits for this replica to write back what Redis lost.
 const WRITE_BACK_PATIENCE: Duration = Duration::from_secs(5);
@@ -50,7 +50,7 @@ impl Overrides {
                     let (domain, id, record) = (&**domain, &**id, record.as_deref());
                     this.write_here(&local, &Write { domain, id, record, condition, audit: &draft }, now)
                 };
-                spawn_blocking(written).await.map_err(|panic| OverridesError::Disk(panic.to_string()))??
+                try_blocking(written).await.map_err(|panic| OverridesError::Disk(panic.to_string()))??
             }
         };
         match outcome {

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use tokio::task::spawn_blocking;
 use tracing::info;
 
 use crate::{
+    blocking::try_blocking,
     limit::UnixMicros,
     run_time::{
         RunTime,
@@ -67,7 +67,7 @@ impl RunTime {
                     let id = local.next_note(now);
                     local.note(Noted { id, domain, draft, before: None, after: None });
                 };
-                spawn_blocking(note).await.map_err(|panic| OverridesError::Disk(panic.to_string()))?;
+                try_blocking(note).await.map_err(|panic| OverridesError::Disk(panic.to_string()))?;
                 self.resets.reset(asks, None).await?;
             }
         }

@@ -20,7 +20,6 @@ use rustls::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    task::spawn_blocking,
     time,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -28,6 +27,7 @@ use tracing::{info, warn};
 
 use super::handshake::Failures;
 use crate::{
+    blocking::try_blocking,
     metrics::Metrics,
     settings::TlsSettings,
     tls::{client_verifier, identity, provider},
@@ -106,7 +106,7 @@ impl Reload {
             time::sleep(LOOK).await;
             let settings = Arc::clone(&self.tls.settings);
             // A task that is lost to the end of the process has nothing to tell.
-            let Ok(read) = spawn_blocking(move || Files::read(&settings)).await else { continue };
+            let Ok(read) = try_blocking(move || Files::read(&settings)).await else { continue };
             match read {
                 Ok(files) if files == self.files => {}
                 Ok(files) => {

@@ -17,7 +17,7 @@ use envoy_types::pb::{
 use tokio::{runtime, task::LocalSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::{Rls, descriptor, request};
+use crate::harness::{Rls, aside, descriptor, request};
 
 /// The rule keys of [`super::run::rules`]: one for each policy.
 pub(super) const POLICIES: [&str; 4] = ["open", "closed", "local", "error"];
@@ -80,7 +80,7 @@ impl Traffic {
     pub(super) async fn stop(self) -> Vec<Answer> {
         self.stop.cancel();
         let log = self.log;
-        tokio::task::spawn_blocking(move || log.recv().expect("the load ends by itself")).await.expect("no panic")
+        aside(move || log.recv().expect("the load ends by itself")).await
     }
 }
 

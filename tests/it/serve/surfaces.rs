@@ -15,7 +15,7 @@ use tonic_reflection::pb::v1::{
 };
 
 use super::PER_USER;
-use crate::harness::{RulesDir, Tollgate, channel, descriptor, get, post, request, run_to_end, send};
+use crate::harness::{RulesDir, Tollgate, aside, channel, descriptor, get, post, request, run_to_end, send};
 
 async fn tollgate() -> (RulesDir, Tollgate) {
     let rules = RulesDir::with("api.yaml", PER_USER);
@@ -223,16 +223,16 @@ async fn call_prints_an_ok_until_the_limit_and_then_over_limit() {
     let address = tollgate.grpc.to_string();
     let call = |more: &'static [&'static str]| {
         let address = address.clone();
-        tokio::task::spawn_blocking(move || {
+        aside(move || {
             let args =
                 [&["call", "--addr", &address, "--domain", "api", "--descriptor", "user=a=b\\,c"], more].concat();
             let output = run_to_end(&args, &[]);
             String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()
         })
     };
-    assert!(call(&["--hits", "3"]).await.unwrap().contains("OK"));
-    assert!(call(&[]).await.unwrap().contains("OVER_LIMIT"));
-    let json: serde_json::Value = serde_json::from_str(&call(&["--json"]).await.unwrap()).expect("--json prints JSON");
+    assert!(call(&["--hits", "3"]).await.contains("OK"));
+    assert!(call(&[]).await.contains("OVER_LIMIT"));
+    let json: serde_json::Value = serde_json::from_str(&call(&["--json"]).await).expect("--json prints JSON");
     assert!(json.to_string().contains("OVER_LIMIT"), "{json}");
     // The value is what stands after the first `=`, with `\,` for a comma.
     assert!(!tollgate.client().admits("api", &[("user", "a=b,c")]).await);
