@@ -13,10 +13,9 @@ use redis::Cmd;
 use super::*;
 use crate::{
     limit::{Algorithm, Cost, Entry, Limit, Micros, SECOND},
-    run_time::reset::Entry as AuditEntry,
     store::{
         Ask, Gate, Key, Role,
-        redis::{batch::Batch, request::Request, reset},
+        redis::{Entry as AuditEntry, batch::Batch, request::Request, reset},
     },
 };
 
