@@ -23,21 +23,23 @@ use self::redis::Redis;
 use self::split::Split;
 use crate::limit::{Cost, Entry, Limit, UnixMicros};
 
-/// What a counter is called: domain, entries, and the limit's name where a rule's limits share those.
-/// Never the limit's number: a raised limit goes on with the count that it has.
+/// Identity of a counter: domain, entries, and the limit's name if several limits of the rule would share a key. The
+/// number of hits that the limit admits isn't part of it, so a raised limit goes on with the count that it has.
 #[derive(Clone, Copy, Debug)]
 pub struct Key<'a> {
     pub domain: &'a str,
     pub entries: &'a [Entry<'a>],
-    /// By position: the pattern that stands in for the value where the rule shares one counter (`share_threshold`).
+    /// For each entry the pattern that replaces its value, if the rule shares one counter over all values
+    /// (`share_threshold`).
     pub shared: &'a [Option<Box<str>>],
-    /// Name or ordinal of the limit where several of one rule would share a key, else empty.
+    /// Name or number of the limit if several limits of one rule would share a key, else empty.
     pub limit_name: &'a str,
-    /// Position of the first entry matched by a key-only or wildcard rule: counters of one user share a slot.
+    /// Position of the first entry that a key-only or wildcard rule matched. It chooses the bucket: counters of one
+    /// user share a slot.
     pub variable: usize,
 }
 
-/// What a refusal by this limit does to the request.
+/// What a refusal by a limit does to the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Denies the request.
@@ -48,32 +50,32 @@ pub enum Role {
     Shadow,
 }
 
-/// One counter of a request, and what is put to it. Its fields lie in this order, with no gap before the limit: beside
-/// one the compiler copies gap and limit in pieces that cross the pieces they were written in, and the processor then
-/// puts off the counter's hash until all that came before is done.
+/// A check of one counter by a limit and a cost. Its fields lie in this order, with no gap before the limit: next to a
+/// gap the compiler copies gap and limit in pieces that cross the pieces in which they were written, and the processor
+/// then delays the counter's hash until all earlier writes are done.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Ask<'a> {
     pub key: Key<'a>,
     pub limit: Limit,
     pub cost: Cost,
-    /// Which rule asks: a hash of its id, so that it stays the same over reloads. A bounded store shares its room out
-    /// by it; rules that coincide share room, nothing else.
+    /// Hash of the rule's id, so that it stays the same over reloads. A bounded store divides its capacity by it; rules
+    /// with the same hash share capacity, and nothing else.
     pub rule: u32,
     pub role: Role,
 }
 
-/// What holds for the request as a whole.
+/// What decides about the request as a whole, besides its checks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gate {
-    /// A quota descriptor without a limit is in the request (global QUOTA_MODE): quota can't deny.
+    /// The request has a quota descriptor without a limit (global QUOTA_MODE), so quotas can't deny it.
     pub quota_open: bool,
-    /// Global SHADOW_MODE: charged as if not denied.
+    /// Global SHADOW_MODE: the request is charged as if it were not denied.
     pub never_deny: bool,
 }
 
-/// Whether the request is denied, from the role and the answer of each of its limits: the verdict of docs/design.md.
-/// The stores decide with it what to charge, the limiter what to answer.
+/// Whether the request is denied, from the role of each of its checks and whether it was admitted (docs/design.md). The
+/// stores decide by it what to charge, the limiter what to answer.
 pub fn denied(gate: Gate, answers: impl IntoIterator<Item = (Role, bool)>) -> bool {
     let (mut enforced_refused, mut quotas, mut quotas_refused) = (false, 0u32, 0u32);
     for (role, admitted) in answers {
@@ -89,7 +91,8 @@ pub fn denied(gate: Gate, answers: impl IntoIterator<Item = (Role, bool)>) -> bo
     !gate.never_deny && (enforced_refused || (!gate.quota_open && quotas > 0 && quotas == quotas_refused))
 }
 
-/// Split by what the operator does next; the limiter answers each by the limits' policy.
+/// Why the store gave no readings, split by what the operator does next. The limiter then answers by the limits'
+/// failure policies.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// Look at the network and at Redis' own state.
@@ -98,7 +101,7 @@ pub enum StoreError {
     /// Look at Redis' load, or allow more time.
     #[error("the store gave no answer within {0:?}")]
     Timeout(std::time::Duration),
-    /// Look at what Redis said: permissions, memory, persistence.
+    /// Look at the error that Redis replied: permissions, memory, persistence.
     #[error("the store refused: {0}")]
     Refused(String),
     /// Add capacity: requests come faster than they can be counted.
@@ -109,12 +112,12 @@ pub enum StoreError {
     Defect,
 }
 
-/// Until when an answer is waited for.
+/// Until when an answer is waited for, as two instants.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline {
-    /// By then a request is on its way, or it isn't sent any more.
+    /// A request that has not been sent by then isn't sent any more.
     pub at: Instant,
-    /// One that is on its way by then is waited for until this. Not before `at`.
+    /// The reply to a request that was sent is waited for until then. Not before `at`.
     pub sent: Instant,
 }
 
@@ -124,18 +127,18 @@ impl From<Instant> for Deadline {
     }
 }
 
-/// The two stores that there are. Cheap to clone; each core has its own clone, and with it its own way to Redis.
+/// The store of counters. Cheap to clone; each core has its own clone, and with it its own connection to Redis.
 #[derive(Clone)]
 pub enum Store {
     Memory(Arc<Memory>),
     Redis(Redis),
-    /// Two, by the length of a limit's window.
+    /// Two Redis; the length of a limit's window chooses one.
     Split(Box<Split>),
 }
 
 impl Store {
-    /// Decides and charges all asks of a request in one atomic step. Memory answers at once, by `now`; Redis goes by its
-    /// own clock, and answers by `deadline`.
+    /// Decides and charges all checks of a request in one atomic step. The memory store answers at once, by `now`;
+    /// Redis decides by its own clock, and answers by `deadline`.
     pub async fn apply(
         &self,
         asks: &[Ask<'_>],
@@ -146,12 +149,12 @@ impl Store {
         match self {
             Store::Memory(memory) => Ok(memory.apply(asks, gate, now)),
             Store::Redis(redis) => redis.apply(asks, gate, deadline).await,
-            // Boxed: its future holds several of the other's.
+            // Boxed, because its future holds several of the other's.
             Store::Split(split) => Box::pin(split.apply(asks, gate, deadline)).await,
         }
     }
 
-    /// Whether questions leave this process.
+    /// Whether requests leave this process.
     pub fn is_remote(&self) -> bool {
         match self {
             Store::Memory(_) => false,
@@ -159,7 +162,7 @@ impl Store {
         }
     }
 
-    /// Whether it can be asked now.
+    /// Whether the store can decide requests now.
     pub fn answers(&self) -> bool {
         match self {
             Store::Memory(_) => true,
@@ -168,7 +171,7 @@ impl Store {
         }
     }
 
-    /// How far the store's clock is ahead of this process', in µs; 0 where it is this process', or isn't known yet.
+    /// How far the store's clock is ahead of this process', in µs. 0 for the memory store, and while it isn't known.
     pub fn clock_ahead_us(&self) -> i64 {
         match self {
             Store::Memory(_) => 0,
@@ -177,7 +180,7 @@ impl Store {
         }
     }
 
-    /// How another replica makes its keys, if not as this one does.
+    /// How another replica makes its keys, if it makes them differently.
     pub fn mismatch(&self) -> Option<redis::Mismatch> {
         match self {
             Store::Memory(_) => None,
@@ -186,7 +189,7 @@ impl Store {
         }
     }
 
-    /// Why an address is not used, where it leads to several servers.
+    /// Why an address is not used, if it leads to several servers.
     pub fn refused_address(&self) -> Option<&'static str> {
         match self {
             Store::Memory(_) => None,

@@ -20,11 +20,11 @@ const VERSION: &str = "tg1";
 const PART_MAX: usize = 128;
 const PART_SHOWN: usize = 16;
 
-/// Buckets, where nobody says how many: few, so that batches of a Cluster stay full.
+/// Number of buckets by default: few, so that batches in a Cluster stay full.
 pub const BUCKETS: u32 = 256;
 
-/// Which of `buckets` the counter falls into: the counters of one user share a bucket, and so a Cluster slot, those of
-/// one route don't. All replicas must agree, now and in the next release, hence a hash with fixed keys.
+/// The bucket of a counter, of `buckets`. The counters of one user share a bucket, and so a Cluster slot; those of one
+/// route don't. All replicas must agree, now and in the next release, hence a hash with fixed keys.
 pub fn bucket(key: &Key<'_>, buckets: u32) -> u32 {
     let mut hasher = SipHasher13::new_with_keys(0, 0);
     part(&mut hasher, key.domain);
@@ -85,7 +85,8 @@ pub fn write(out: &mut Vec<u8>, prefix: &str, bucket: u32, key: &Key<'_>, limit:
                 out.push(b'=');
                 write_part(out, entry.value);
             }
-            // Another sign, so that a shared counter is never that of a client who sends the pattern itself.
+            // Another separator than `=`, so that a shared counter is never that of a client who sends the pattern
+            // itself as a value.
             Some(pattern) => {
                 out.push(b'~');
                 write_part(out, pattern);
@@ -98,11 +99,12 @@ pub fn write(out: &mut Vec<u8>, prefix: &str, bucket: u32, key: &Key<'_>, limit:
     }
 }
 
-/// The key of what is kept for a domain as a whole, with the domain as its slot: `<prefix>tg1:<what>:{<domain>}`.
+/// The key of data of a domain as a whole, with the domain as its hash tag: `<prefix>tg1:<what>:{<domain>}`.
 pub fn of_domain(prefix: &str, what: &str, domain: &str) -> String {
     let mut part = Vec::new();
     write_part(&mut part, domain);
-    // A long name may be cut within a character; what stands for that is the same for many, but the digest behind it isn't.
+    // A long name may be cut within a character. The replacement character is the same for many names, but the digest
+    // behind it isn't.
     let part = String::from_utf8_lossy(&part);
     format!("{prefix}{VERSION}:{what}:{{{part}}}")
 }

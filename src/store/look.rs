@@ -8,8 +8,8 @@ use super::{Ask, Gate, Key, Readings, Role, Store, StoreError, key, memory::Memo
 use crate::limit::{Cost, Limit, UnixMicros};
 
 impl Store {
-    /// What every ask would be answered. One that would be admitted reads as a look at its counter, as it is now; one
-    /// that would be refused says when its cost would be admitted.
+    /// Reads how every check would be answered, and charges nothing. A check that would be admitted reports its counter
+    /// as it is now; one that would be refused reports when its cost would be admitted.
     pub async fn look(&self, asks: &[Ask<'_>], now: UnixMicros, deadline: Instant) -> Result<Readings, StoreError> {
         match self {
             Store::Memory(memory) => Ok(memory.look(asks, now)),
@@ -18,8 +18,8 @@ impl Store {
         }
     }
 
-    /// What a counter is called: its key in Redis. In memory, where keys are fingerprints, what it would be called
-    /// there.
+    /// Name of a counter, which is its key in Redis. The memory store has only fingerprints, so there it is the key
+    /// that it would have in Redis.
     pub fn counter_name(&self, ask: &Ask<'_>) -> String {
         let key = match self {
             Store::Memory(_) => {
@@ -57,13 +57,14 @@ impl Split {
     }
 }
 
-/// Refused or not, nothing is charged for it in a request that is denied.
+/// The check with a cost that charges nothing in a request that is denied, whether or not it is refused.
 pub(super) fn uncharged<'a>(ask: &Ask<'a>) -> Ask<'a> {
     Ask { cost: Cost { charge_denied: false, ..ask.cost }, ..*ask }
 }
 
-/// A limit of 0, which denies the request that it stands in: of its other asks only those are charged that count denied
-/// hits. `beside` one of them, so that it is asked about in the same place.
+/// A check of a limit of 0, which denies the request that it is added to, so that of its other checks only those with
+/// `charge_denied` are charged. It has the place of `beside`, one of these checks, so that one script can decide them
+/// all.
 pub(crate) fn refusing<'a>(beside: &Ask<'a>) -> Ask<'a> {
     Ask {
         key: Key { limit_name: "denied elsewhere", ..beside.key },

@@ -48,7 +48,7 @@ use crate::{
     limit::{Micros, SECOND, UnixMicros},
 };
 
-/// What the memory store needs to be told.
+/// Settings of the memory store.
 #[derive(Clone, Copy, Debug)]
 pub struct MemorySettings {
     /// Bytes that counters may take, their heap included.
@@ -64,24 +64,28 @@ impl Default for MemorySettings {
 
 /// A shard this large is swept, copied and grown well within a millisecond.
 const SHARD_BYTES: u64 = 128 << 10;
-/// Fewer would contend; more would cost more than what they hold.
+/// Number of shards: with fewer, requests would wait for each other's locks; more would cost more than the counters
+/// that they hold.
 const SHARDS: std::ops::RangeInclusive<u32> = 16..=1 << 18;
-/// Overflow counters of one rule, where there is room for so many: a real user shares with few of a flood's.
+/// Overflow counters of one rule, if there is room for so many. With this number, few real users share one with many
+/// clients of a flood.
 const OVERFLOW_PLACES: u32 = 4_096;
-/// Counters that each creation looks at for expired ones: a shard that churns stays clean by itself.
+/// Counters that are checked for expiry whenever one is created, so that a shard with many new counters stays clean by
+/// itself.
 const SWEEP_PER_CREATION: usize = 4;
 /// Counters that one hold of a shard's lock sweeps.
 const SWEEP_PER_LOCK: usize = 512;
-/// How often [`Memory::sweep`] is meant to be called.
+/// Period in which [`Memory::sweep`] is meant to be called.
 pub const SWEEP_PERIOD: Micros = Micros(SECOND.0 / 10);
 
-/// The store. Shared by reference between threads; every method is one short critical section per shard.
+/// The memory store. It is shared by reference between threads; every method is one short critical section for each
+/// shard.
 pub struct Memory {
     keys: HashKeys,
     shards: Box<[LockedShard]>,
     room: Room,
-    /// Overflow counters of one rule. At least as many as shards, because each lies in the shard of those it stands
-    /// in for.
+    /// Overflow counters of one rule. There are at least as many as shards, because each lies in the shard of the
+    /// counters that it replaces.
     overflow_places: u32,
     /// The shard at which the next sweep goes on.
     sweep_at: AtomicUsize,
@@ -93,18 +97,18 @@ pub struct Memory {
     clock_said: Paced,
 }
 
-/// The counter that some asks of a request are about.
+/// A counter of a request, which one or several of its checks are for.
 struct Seat {
     fingerprint: Fingerprint,
-    /// Its guard among those of the request.
+    /// Position of its shard's lock among the locks of the request.
     guard: usize,
-    /// One of the asks about it.
+    /// Position of one of its checks.
     ask: usize,
     heap_before: usize,
     place: Place,
 }
 
-/// `like` is the overflow counter that a counter of its own goes on from.
+/// Where a request's counter is. `like` is the overflow counter whose state a new counter begins with.
 enum Place {
     At(usize),
     /// Inserted once something is charged.
@@ -112,7 +116,7 @@ enum Place {
         is_overflow: bool,
         like: Option<usize>,
     },
-    /// Only looked at, never written back.
+    /// Not in the store: only read, and never written back.
     Aside {
         like: Option<usize>,
     },
@@ -142,7 +146,8 @@ impl Memory {
         }
     }
 
-    /// Decides the asks of one request together and charges what [`settle`] says. One reading per ask, in order.
+    /// Decides the checks of one request in one atomic step and charges what [`settle`] decides. Returns one reading
+    /// for each check, in order.
     pub fn apply(&self, asks: &[Ask<'_>], gate: Gate, now: UnixMicros) -> Readings {
         if let [ask] = asks {
             let fingerprint = self.keys.counter(ask);
@@ -164,7 +169,7 @@ impl Memory {
     fn apply_all(&self, asks: &[Ask<'_>], gate: Gate, now: UnixMicros) -> Readings {
         let prints: SmallVec<[Fingerprint; 4]> = asks.iter().map(|ask| self.keys.counter(ask)).collect();
         let mut order: SmallVec<[usize; 4]> = (0..asks.len()).collect();
-        // In order of fingerprint is in order of shard: two requests never wait for each other in a circle.
+        // Order of fingerprints is order of shards, so two requests never wait for each other in a circle.
         order.sort_unstable_by_key(|&ask| prints[ask]);
 
         let mut guards: SmallVec<[MutexGuard<'_, Shard>; 4]> = SmallVec::new();
@@ -182,7 +187,7 @@ impl Memory {
             let guard = guards.len() - 1;
             let charges = same.iter().any(|&ask| asks[ask].cost.hits > 0);
             let (found, place) = self.place(&asks[same[0]], fingerprint, charges, &guards[guard], now);
-            // Several asks may have been sent to one overflow counter. Those of this shard are the last.
+            // Checks of several counters may end at one overflow counter. The slots of this shard are the last ones.
             let of_shard = seats.iter().rposition(|seat| seat.guard != guard).map_or(0, |before| before + 1);
             let in_shard = seats[of_shard..].iter().position(|seat| seat.fingerprint == found);
             let known = in_shard.map(|at| of_shard + at);
@@ -213,7 +218,8 @@ impl Memory {
         readings
     }
 
-    /// Where the counter of an ask is, or is to be; and what that counter is called.
+    /// Finds the counter that decides a check, or decides which one is to be created, and returns its fingerprint and
+    /// where it is.
     fn place(
         &self,
         ask: &Ask<'_>,
@@ -227,7 +233,8 @@ impl Memory {
         }
         let among = self.overflow_places;
         let overflow = || [self.keys.rule_overflow(ask, own, among), self.keys.common_overflow(ask, own, among)];
-        // As long as a counter that stood in for this one means something, it goes on from there: never too low.
+        // As long as the overflow counter that counted for this key isn't empty, the key's own counter begins with its
+        // state, so that the key never gains hits.
         let stand_in = if shard.has_overflow() {
             overflow().into_iter().find_map(|print| Some((print, shard.find(print)?)))
         } else {
@@ -235,7 +242,7 @@ impl Memory {
         };
         let like = stand_in.map(|(_, at)| at);
         if !charges {
-            // A refund isn't given to a counter that others share: it would go below what they used.
+            // A refund doesn't go to a counter that others share, because it would take back their hits.
             return (own, Place::Aside { like });
         }
         if self.room.admits(Share::of(ask.rule)) {
@@ -250,11 +257,11 @@ impl Memory {
         (print, Place::New { is_overflow: true, like: None })
     }
 
-    /// Returns whether there is a counter more than before.
+    /// Writes a state back. Returns whether a counter was created.
     fn write_back(&self, ask: &Ask<'_>, shard: &mut Shard, seat: Seat, state: State) -> bool {
         match seat.place {
             Place::At(at) => self.put(shard.at_mut(at), state, seat.heap_before, ask),
-            // Where nothing was charged, no counter means the same.
+            // If nothing was charged, no counter is created: it would mean the same.
             Place::New { is_overflow, .. } if state != State::Empty => {
                 let share = Share::of(ask.rule);
                 shard.insert(Counter::new(seat.fingerprint, share, is_overflow, state, &ask.limit), &self.room);
@@ -271,13 +278,14 @@ impl Memory {
         }
     }
 
-    /// Begins the counter of an ask afresh. What a key counts in an overflow counter stays, because others share it.
+    /// Resets the counter of a check. Hits of its key in an overflow counter stay, because others share that.
     pub fn reset(&self, ask: &Ask<'_>) {
         let fingerprint = self.keys.counter(ask);
         self.shards[self.shard_of(fingerprint)].lock().remove_one(fingerprint, &self.room);
     }
 
-    /// What the counter remembers by which an ask would be decided at `now`: its own, or one that stands in for it.
+    /// The state by which a check would be decided at `now`: that of its own counter, or of the overflow counter that
+    /// counts for it.
     pub fn state(&self, ask: &Ask<'_>, now: UnixMicros) -> State {
         let own = self.keys.counter(ask);
         let shard = self.shards[self.shard_of(own)].lock();
@@ -310,7 +318,7 @@ impl Memory {
         }
     }
 
-    /// Takes a counter of a snapshot, if there is room for it in all.
+    /// Inserts a counter of a snapshot, if it fits.
     fn restore(&self, counter: Counter) -> bool {
         let has_room = self.room.has_room(&counter);
         if has_room {
@@ -323,9 +331,9 @@ impl Memory {
         fingerprint.place(self.shards.len() as u32) as usize
     }
 
-    /// Removes expired counters, looking at up to `at_most` counters, and at each shard at most from where it stopped to
-    /// its end. Meant to be called every [`SWEEP_PERIOD`] with [`Memory::sweep_share`]; requests don't wait for it
-    /// longer than for each other.
+    /// Removes expired counters. It checks up to `at_most` counters, and each shard at most from where the last sweep
+    /// stopped to its end. Call it every [`SWEEP_PERIOD`] with [`Memory::sweep_share`]; requests wait for it no longer
+    /// than for each other.
     pub fn sweep(&self, now: UnixMicros, at_most: usize) -> usize {
         let (mut left, mut removed, mut finished) = (at_most, 0, 0);
         while left > 0 && finished < self.shards.len() {
@@ -343,37 +351,37 @@ impl Memory {
         removed
     }
 
-    /// How many counters to sweep in one [`SWEEP_PERIOD`], so that each is looked at about once a minute.
+    /// Number of counters to sweep in one [`SWEEP_PERIOD`], so that each is checked about once a minute.
     pub fn sweep_share(&self) -> usize {
         (self.counters() as usize / 600).max(SWEEP_PER_LOCK)
     }
 
-    /// Counters that exist now, overflow counters and expired ones that wait for the sweep included.
+    /// Number of counters now, with overflow counters, and with expired ones that wait for the sweep.
     pub fn counters(&self) -> u64 {
         self.room.counters()
     }
 
-    /// What the counters take, their heap included.
+    /// Bytes that the counters take, with their heap.
     pub fn bytes(&self) -> u64 {
         self.room.bytes()
     }
 
-    /// Costs that were put to an overflow counter, because the key found no room, since the start.
+    /// Number of checks that an overflow counter decided, because the key's own counter found no room, since the start.
     pub fn overflow_hits(&self) -> u64 {
         self.overflow_hits.load(Relaxed)
     }
 
-    /// Counters that were removed because they no longer meant anything, since the start.
+    /// Number of counters that were removed because they were expired, since the start.
     pub fn expired(&self) -> u64 {
         self.expired.load(Relaxed)
     }
 
-    /// Times that a counter was made coarser because there was no room for it to grow, since the start.
+    /// Number of times that a counter was made coarser because there was no room for it to grow, since the start.
     pub fn thinned(&self) -> u64 {
         self.thinned.load(Relaxed)
     }
 
-    /// Counters found further ahead than a window, because a clock was set back, since the start.
+    /// Number of counters found more than a window ahead, because a clock was set back, since the start.
     pub fn clock_steps(&self) -> u64 {
         self.clock_steps.load(Relaxed)
     }

@@ -50,23 +50,23 @@ use crate::{
 #[cfg(test)]
 mod tests;
 
-/// Some hundred thousand counters: what an outage of an hour leaves of a busy replica.
+/// Memory for deferred charges: some hundred thousand counters, as an outage of an hour leaves on a busy replica.
 const BYTES_MAX: usize = 64 << 20;
 
-/// A debt with its place in a map, rounded up; its state may hold more.
+/// Bytes of a deferred charge with its slot in a map, rounded up; its state may have more on the heap.
 const DEBT_BYTES: usize = 160;
 
 const SHARDS: usize = 64;
 
 const LOOK: Cost = Cost { hits: 0, charge_denied: false };
 
-/// The debts of one process; all its cores share them.
+/// The deferred charges of one process; all its cores share them.
 pub struct Owed {
     keys: HashKeys,
-    /// A wall clock that is never set: what it said at the start, and the time since.
+    /// A wall clock that is never set: the time at the start, and the instant of the start.
     began: (UnixMicros, Instant),
     shards: [Mutex<HashMap<Fingerprint, Debt>>; SHARDS],
-    /// Over all shards; while it is 0, which is nearly always, nobody looks any further.
+    /// Counters with deferred charges, over all shards. While it is 0, which is nearly always, no shard is looked at.
     counters: AtomicUsize,
     bytes: AtomicUsize,
     swept: AtomicUsize,
@@ -74,15 +74,15 @@ pub struct Owed {
     hits: [AtomicU64; 4],
 }
 
-/// What became of hits that were owed.
+/// What became of deferred hits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Charged,
-    /// Their window passed, or their counter was reset, before anybody asked about it again.
+    /// Their window passed, or their counter was reset, before another request came for it.
     Expired,
-    /// There was no room to remember them.
+    /// There was no memory for them.
     Dropped,
-    /// They were sent and no answer came: Redis may have charged them, so they are not sent again.
+    /// They were sent and no reply came. Redis may have charged them, so they are not sent again.
     Lost,
 }
 
@@ -99,16 +99,17 @@ impl Outcome {
     }
 }
 
-/// Of one counter. Kept as the counter itself would be, so that hits leave it when they would leave the store's.
+/// The deferred hits of one counter. They are kept in the counter's own algorithm, so that they expire when they would
+/// in the store.
 struct Debt {
     limit: Limit,
     state: State,
-    /// All that went into it.
+    /// All hits that were added, expired ones included.
     hits: u64,
 }
 
-/// Debts on their way to the store. What has not been sent goes back when this is dropped; what has been and was not
-/// answered is lost.
+/// Deferred charges on their way to the store with a request. When this is dropped, what was not sent is kept again,
+/// and what was sent without a reply is lost.
 pub(super) struct Debts {
     owed: Arc<Owed>,
     debts: SmallVec<[(Fingerprint, Debt, u64); 2]>,
@@ -116,7 +117,7 @@ pub(super) struct Debts {
 }
 
 impl Owed {
-    /// `now` is the wall clock's time.
+    /// An empty set; `now` is the wall clock's time.
     pub fn new(now: UnixMicros) -> Owed {
         Owed::with_room(now, BYTES_MAX)
     }
@@ -134,7 +135,7 @@ impl Owed {
         }
     }
 
-    /// Remembers that the cost of `ask` was charged here instead of in the store. What is given back lessens the debt.
+    /// Adds the hits of `ask`, which were charged here instead of in the store. A refund lessens what is deferred.
     pub fn add(&self, ask: &Ask<'_>) {
         if ask.cost.hits != 0 {
             self.charge(self.keys.counter(ask), &ask.limit, ask.cost.hits, self.now());
@@ -153,12 +154,12 @@ impl Owed {
             self.counters.fetch_add(1, Relaxed);
         }
         let Debt { state, hits: sum, .. } = known.unwrap_or(Debt { limit: *limit, state: State::Empty, hits: 0 });
-        // Beyond the limit more would make no difference; a log keeps no more than that anyway.
+        // Hits beyond the limit would make no difference, and a log keeps no more than that anyway.
         let (state, _) = step(limit, state, Cost { hits, charge_denied: true }, now);
         let mut debt = Debt { limit: *limit, state, hits: sum.saturating_add_signed(hits) };
         let grown = debt.bytes().saturating_sub(before);
         if before > 0 && grown > 0 && self.bytes.load(Relaxed) + grown > self.bytes_max {
-            // Its hits stay, only when they came is remembered less exactly.
+            // All its hits are kept, but the times at which they came become less exact.
             debt.state = debt.state.thinned(limit, before.saturating_sub(DEBT_BYTES));
         }
         self.bytes.fetch_add(debt.bytes(), Relaxed);
@@ -166,7 +167,7 @@ impl Owed {
         shard.insert(counter, debt);
     }
 
-    /// What is owed for the counters of `asks`, each once, and then `asks`; `None` where nothing is.
+    /// The deferred charges of the counters of `asks`, each once, followed by `asks`; `None` if there are none.
     pub(super) fn before<'a>(self: &Arc<Owed>, asks: &[Ask<'a>]) -> Option<(SmallVec<[Ask<'a>; 4]>, Box<Debts>)> {
         if self.counters.load(Relaxed) == 0 {
             return None;
@@ -186,7 +187,7 @@ impl Owed {
                 continue;
             }
             let cost = Cost { hits: hits as i64, charge_denied: true };
-            // It is charged whatever becomes of the request, and denies nothing itself.
+            // It is charged whether or not the request is denied, and never denies the request itself.
             due.push(Ask { cost, role: Role::Shadow, ..*ask });
             taken.debts.push((counter, debt, hits));
         }
@@ -197,7 +198,7 @@ impl Owed {
         Some((due, Box::new(taken)))
     }
 
-    /// Forgets what is owed for the counter of an ask, which begins afresh.
+    /// Drops the deferred hits of a check's counter, which is being reset.
     pub fn forget(&self, ask: &Ask<'_>) {
         if self.counters.load(Relaxed) > 0
             && let Some(debt) = self.remove(self.keys.counter(ask))
@@ -206,7 +207,7 @@ impl Owed {
         }
     }
 
-    /// Forgets what means nothing any more, a part of all each time.
+    /// Drops the expired charges of one shard; each call takes the next shard.
     pub fn sweep(&self) {
         if self.counters.load(Relaxed) == 0 {
             return;
@@ -223,12 +224,12 @@ impl Owed {
         });
     }
 
-    /// Counters with a debt.
+    /// Number of counters with deferred charges.
     pub fn counters(&self) -> usize {
         self.counters.load(Relaxed)
     }
 
-    /// Hits that came to this end, since the start.
+    /// Number of hits with this outcome, since the start.
     pub fn hits(&self, outcome: Outcome) -> u64 {
         self.hits[outcome as usize].load(Relaxed)
     }
@@ -259,7 +260,7 @@ impl Owed {
 }
 
 impl Debt {
-    /// Hits that still count, up to the whole limit.
+    /// Hits that have not expired at `now`, at most the whole limit.
     fn due(&self, now: UnixMicros) -> u64 {
         let whole = if self.limit.algorithm.has_burst() { self.limit.burst } else { self.limit.requests };
         let (_, reading) = step(&self.limit, self.state.clone(), LOOK, now);
@@ -276,12 +277,12 @@ impl Debts {
         self.debts.len()
     }
 
-    /// From now on the store may charge them.
+    /// Their batch leaves: from now on the store may charge them.
     pub(super) fn sent(&mut self) {
         self.is_sent = true;
     }
 
-    /// The store said that it charged nothing.
+    /// The store replied that it charged nothing of their batch.
     pub(super) fn unsent(&mut self) {
         self.is_sent = false;
     }

@@ -12,7 +12,7 @@ const EVERY: Micros = Micros(60 * SECOND.0);
 pub(super) struct Paced(AtomicU64);
 
 impl Paced {
-    /// Whether it is time to say it again; a clock that was set back doesn't silence it for long.
+    /// Whether the line may be logged again. A clock that was set back doesn't suppress it for long.
     pub(super) fn is_due(&self, now: UnixMicros) -> bool {
         let said = self.0.load(Relaxed);
         let is_due = said == 0 || now.0.abs_diff(said) >= EVERY.0;

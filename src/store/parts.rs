@@ -30,11 +30,12 @@ use crate::{
 #[cfg(test)]
 mod tests;
 
-/// A refund may arrive after the answer has left; without it the counters would stay too high for a window.
+/// Time that a refund may take beyond the request's deadline. If it were given up earlier, the counters would stay too
+/// high for a window.
 pub(super) const REFUND_PATIENCE: Duration = Duration::from_millis(250);
 
-/// Those whose refusal denies come first, so that there is little to give back; then the quotas, which deny only
-/// together; last what never denies.
+/// The order in which checks are decided. First those whose refusal denies the request, so that there is little to give
+/// back; then the quotas, which deny only together; last those that never deny.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
     Enforced,
@@ -48,16 +49,16 @@ impl Phase {
     fn of(ask: &Ask<'_>) -> Phase {
         match ask.role {
             Role::Quota => Phase::Quota,
-            // A refund of a denied request doesn't happen, so it waits for the verdict.
+            // A denied request gives nothing back, so its refunds wait for the decision.
             Role::Enforced if ask.cost.hits >= 0 => Phase::Enforced,
             Role::Enforced | Role::Shadow => Phase::Rest,
         }
     }
 }
 
-/// What a counter of such a limit takes of Redis at most, about, by which scripts are bounded: 1 is up to some 10 µs. Of a
-/// sliding window that is what one of 32 sub-windows takes where it refuses. A log takes as much whatever its length, but is
-/// read and written in several calls.
+/// How long one check of such a limit keeps Redis busy at most, by which scripts are bounded: 1 is up to some 10 µs,
+/// which is a sliding window of 32 sub-windows that refuses. A log takes the same time whatever its length, but is read
+/// and written in several calls.
 pub(super) fn weight(limit: &Limit) -> usize {
     match limit.algorithm {
         Algorithm::SlidingLog => LOG_WEIGHT,
@@ -66,16 +67,17 @@ pub(super) fn weight(limit: &Limit) -> usize {
     }
 }
 
-/// The heaviest there is.
+/// The largest weight of one check.
 const LOG_WEIGHT: usize = 4;
 
-/// Whether a request takes more of Redis than one script may: some 2 ms.
+/// Whether a request's checks weigh more than one script may take, which is some 2 ms of Redis' time.
 pub(super) fn outgrows_script(asks: &[Ask<'_>]) -> bool {
-    // Most requests have a few counters, whatever these weigh.
+    // A request with few checks can't weigh too much, so that most requests need no sum.
     asks.len() > COUNTERS_MAX / LOG_WEIGHT && asks.iter().map(|ask| weight(&ask.limit)).sum::<usize>() > COUNTERS_MAX
 }
 
-/// What one script decides: asks of one phase in one place, which weigh at most [`COUNTERS_MAX`] together.
+/// The checks of a request that one script decides: of one phase, in one place, and at most [`COUNTERS_MAX`] of weight
+/// together. `asks` are their positions in the request.
 #[derive(Debug)]
 pub(super) struct Part<P> {
     pub phase: Phase,
@@ -83,8 +85,8 @@ pub(super) struct Part<P> {
     pub asks: SmallVec<[usize; 4]>,
 }
 
-/// The parts of a request in the order in which they are asked, which is the same for all replicas. `one_by_one` keeps even
-/// the asks of one place apart.
+/// The sub-requests of a request in the order in which they are decided, which is the same on all replicas. With
+/// `one_by_one` each check is a sub-request of its own.
 pub(super) fn parts<P: Copy + Ord>(asks: &[Ask<'_>], place: impl Fn(usize) -> P, one_by_one: bool) -> Vec<Part<P>> {
     let mut placed: SmallVec<[(Phase, P, usize); 8]> =
         asks.iter().enumerate().map(|(nth, ask)| (Phase::of(ask), place(nth), nth)).collect();
@@ -107,7 +109,7 @@ pub(super) fn parts<P: Copy + Ord>(asks: &[Ask<'_>], place: impl Fn(usize) -> P,
     parts
 }
 
-/// What an ask charged, since when by the clock here and as of when by that of its Redis.
+/// What a check charged: the instant at which it was sent, and the time of the charge by its Redis' clock.
 pub(super) struct Charge {
     pub nth: usize,
     begun: Instant,
@@ -115,8 +117,8 @@ pub(super) struct Charge {
 }
 
 impl Charge {
-    /// Of the `nth` ask, whose part was sent at `begun` and answered at `now` of its Redis; `None` if it charged nothing.
-    /// `admits` is whether its part was not denied.
+    /// The charge of the `nth` check, whose sub-request was sent at `begun` and decided at `now` of its Redis; `None`
+    /// if it charged nothing. `admits` says that its sub-request was not denied.
     pub(super) fn of(
         (nth, ask): (usize, &Ask<'_>),
         reading: &Reading,
@@ -128,8 +130,8 @@ impl Charge {
         is_charged.then_some(Charge { nth, begun, at })
     }
 
-    /// Whether there is something to give back: what was charged a window ago counts no more, and of a bucket a refund would
-    /// take others' hits.
+    /// Whether there is something to give back. What was charged a window ago no longer counts, and in a bucket the
+    /// refund would take back hits of others.
     pub(super) fn counts(&self, ask: &Ask<'_>) -> bool {
         self.begun.elapsed() < ask.limit.window.as_duration()
     }

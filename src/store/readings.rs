@@ -6,15 +6,15 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::limit::{Reading, UnixMicros};
 
-/// One reading per ask, in order. Used as the list that it is; equal to what says the same at another time.
+/// The readings of a request's checks, in order. It is used as a list; equality ignores the times.
 #[derive(Clone, Debug, Default)]
 pub struct Readings {
     list: SmallVec<[Reading; 4]>,
-    /// A denial that was remembered: no counter was looked at.
+    /// Whether this is a denial from the cache: no counter was read.
     pub remembered: bool,
-    /// When Redis decided, by its clock; 0 where it was not asked.
+    /// When Redis decided, by its clock; 0 if Redis was not asked.
     pub at: UnixMicros,
-    /// The same by ask, where that was not at once.
+    /// The time of each check, if they were not decided together.
     times: Option<Box<[UnixMicros]>>,
 }
 
@@ -27,13 +27,13 @@ impl Readings {
         list.iter().copied().collect()
     }
 
-    /// Of a request that was decided part by part: each with its time.
+    /// The readings of a request that was decided in sub-requests, each with its time.
     pub(super) fn with_times(list: impl Iterator<Item = (Reading, UnixMicros)>) -> Readings {
         let (list, times): (SmallVec<_>, Vec<_>) = list.unzip();
         Readings { list, times: Some(times.into()), ..Readings::default() }
     }
 
-    /// When Redis decided ask `nth`.
+    /// When Redis decided check `nth`, by its clock.
     pub(super) fn time(&self, nth: usize) -> UnixMicros {
         self.times.as_ref().map_or(self.at, |times| times[nth])
     }

@@ -64,8 +64,8 @@ use super::{Ask, Deadline, Gate, Readings, StoreError, key};
 use crate::limit::{Reading, UnixMicros};
 pub use crate::store::redis::evictions::{LOOK_PERIOD, Room};
 
-/// A handle, cheap to clone. Each core starts its own and uses that, so that no connection is shared between cores;
-/// other tasks may use any of them.
+/// A handle on the store, cheap to clone. Each core starts its own and uses that, so that no connection is shared
+/// between cores; other tasks may use any of them.
 #[derive(Clone)]
 pub struct Redis {
     inner: Arc<Inner>,
@@ -77,14 +77,14 @@ struct Inner {
     denials: Arc<Denials>,
     owed: Arc<Owed>,
     route: Route,
-    /// For what goes on when its caller is gone.
+    /// Refunds, which go on when the caller of their request is gone.
     tasks: TaskTracker,
     runtime: Handle,
 }
 
-/// Where requests go.
+/// Where the batches of a bucket are sent.
 enum Route {
-    /// To one node: all counters in one script.
+    /// To one node: one script decides all counters of a request.
     One { link: Arc<Link>, lane: Arc<Lane> },
     /// By bucket.
     Cluster(Cluster),
@@ -97,7 +97,7 @@ impl Redis {
         Redis::start_owing(settings, Arc::new(Owed::new(UnixMicros(0))), tasks, stop)
     }
 
-    /// As [`Redis::start`], with the debts of this process, which all its cores share.
+    /// As [`Redis::start`], with the deferred charges of this process, which all its cores share.
     pub fn start_owing(
         settings: Arc<RedisSettings>,
         owed: Arc<Owed>,
@@ -136,8 +136,8 @@ impl Redis {
         Redis { inner: Arc::new(Inner { settings, tally, denials, owed, route, tasks, runtime: Handle::current() }) }
     }
 
-    /// Decides a request: one reading per ask, in order. Ends at `deadline` at the latest. Dropped before its batch
-    /// has left, it charges nothing; after that it may.
+    /// Decides a request and returns one reading for each check, in order. Ends at `deadline` at the latest. If it is
+    /// dropped before its batch has left, it charges nothing; after that it may.
     pub fn apply(
         &self,
         asks: &[Ask<'_>],
@@ -168,7 +168,7 @@ impl Redis {
                 Box::pin(self.inner.ask_in_parts(asks, (gate, now), deadline.at)).await
             }
             Route::One { lane, .. } => self.inner.ask(lane, asks, (gate, now), bucket, deadline).await,
-            // Boxed: its future is several times as large as the other's.
+            // Boxed, because its future is several times as large as the other's.
             Route::Cluster(cluster) => Box::pin(self.inner.ask_cluster(cluster, asks, (gate, now), deadline)).await,
         };
         decided.map_err(|failure| match failure {
@@ -177,7 +177,8 @@ impl Redis {
         })
     }
 
-    /// Gives back what `ask` charged as of `charged`, by `until` at the latest, whether or not anybody waits for it.
+    /// Gives back what `ask` charged at `charged` (Redis' clock). The refund ends by `until`, whether or not the caller
+    /// waits for it.
     pub(super) fn give_back(&self, ask: &Ask<'_>, charged: UnixMicros, until: Instant) -> JoinHandle<Option<Reading>> {
         let (request, lane) = self.inner.undo(ask, charged, 0);
         let refund = async move { lane.refund(request, until).await.ok()?.first().copied() };
@@ -197,8 +198,8 @@ impl Redis {
         lane.submit(request, deadline).await.ok()?.first().copied()
     }
 
-    /// Whether the circuit breaker is closed, in a Cluster that of every node: a connection stands and nothing is known
-    /// to be wrong with it. It may be broken without anybody knowing yet.
+    /// Whether the circuit breaker is closed, in a Cluster that of every node: there is a connection, and no fault of
+    /// it is known. It may be broken without anybody having noticed yet.
     pub fn is_up(&self) -> bool {
         match &self.inner.route {
             Route::One { link, .. } => link.is_up(),
@@ -217,7 +218,7 @@ impl Redis {
         }
     }
 
-    /// Connections that stand now.
+    /// Number of connections that are established now.
     pub fn connections(&self) -> u64 {
         match &self.inner.route {
             Route::One { link, .. } => u64::from(link.is_up()),
@@ -225,17 +226,17 @@ impl Redis {
         }
     }
 
-    /// Denials that are remembered now; some may be past their time.
+    /// Number of cached denials; some may have expired.
     pub fn denials(&self) -> u64 {
         self.inner.denials.count() as u64
     }
 
-    /// How another replica makes its keys, if not as this one does: then they count apart.
+    /// How another replica makes its keys, if it makes them differently: then both count for themselves.
     pub fn mismatch(&self) -> Option<Mismatch> {
         self.inner.tally.mismatch.lock().clone()
     }
 
-    /// Why the address is not used, where it leads to several servers.
+    /// Why the address is not used, if it leads to several servers.
     pub fn refused_address(&self) -> Option<&'static str> {
         self.inner.tally.is_several.load(Relaxed).then_some(routing::SEVERAL)
     }
@@ -244,14 +245,14 @@ impl Redis {
         &self.inner.tally
     }
 
-    /// What it is yet to be told, over all cores.
+    /// The deferred charges of this process, over all its cores.
     pub fn owed(&self) -> &Owed {
         &self.inner.owed
     }
 }
 
 impl Inner {
-    /// What takes a charge back, and the lane that it goes by.
+    /// The request that refunds a charge, and the lane that sends it.
     fn undo(&self, ask: &Ask<'_>, charged: UnixMicros, now: u64) -> (Request, Arc<Lane>) {
         let bucket = key::bucket(&ask.key, self.settings.buckets);
         (Request::undo(ask, charged, now, &self.settings.key_prefix, bucket), self.lane(bucket).clone())
@@ -261,7 +262,7 @@ impl Inner {
         matches!(self.route, Route::Cluster(_))
     }
 
-    /// Where the counters of a bucket are asked about.
+    /// The lane that sends requests for the counters of a bucket.
     fn lane(&self, bucket: u32) -> &Arc<Lane> {
         match &self.route {
             Route::One { lane, .. } => lane,
@@ -269,7 +270,7 @@ impl Inner {
         }
     }
 
-    /// Asks in one script, unless the same was denied a moment ago.
+    /// Decides a request with one script, unless the denial cache has an answer.
     fn ask(
         &self,
         lane: &Lane,
@@ -296,7 +297,7 @@ impl Inner {
         }
     }
 
-    /// More counters than one script takes.
+    /// Decides a request with more counters than one script takes.
     async fn ask_in_parts(
         &self,
         asks: &[Ask<'_>],

@@ -12,18 +12,18 @@ use crate::{
 #[cfg(test)]
 mod tests;
 
-/// A cost that changes nothing.
+/// A cost of 0 hits, which reads a counter and changes nothing.
 const LOOK: Cost = Cost { hits: 0, charge_denied: false };
 
-/// Puts every ask to its counter, in order, and leaves in `states` what is charged. `slots[i]` is the place in `states`
-/// of the counter that ask `i` is about, and every state is some ask's; asks about one counter share a slot and are tried
-/// one after the other.
+/// Decides a request: checks each counter in order, and leaves in `states` what is charged. `slots[i]` is the position
+/// in `states` of the counter of check `i`, and every state belongs to some check. Checks of one counter share a slot
+/// and are tried one after the other.
 ///
-/// A request that isn't denied charges each ask that was admitted. A denied one charges only the asks that charge
-/// refused hits; the reading of any other ask that was admitted is a look at the counter as it stays. Whether an ask
-/// was admitted is always the answer of the trial: the verdict rests on it.
+/// A request that isn't denied charges each check that was admitted. A denied one charges only the checks with
+/// `charge_denied`; the reading of any other check that was admitted shows the counter as it stays. Whether a check was
+/// admitted is always the result of the trial, because the decision rests on it.
 pub fn settle(asks: &[Ask<'_>], slots: &[usize], states: &mut [State], gate: Gate, now: UnixMicros) -> Readings {
-    // As many counters as asks: no ask hears of another, so all can be asked before any is charged.
+    // As many counters as checks: no check sees another's hits, so all can be tried before any is charged.
     if states.len() == asks.len() {
         apart(asks, slots, states, gate, now)
     } else {
@@ -31,7 +31,7 @@ pub fn settle(asks: &[Ask<'_>], slots: &[usize], states: &mut [State], gate: Gat
     }
 }
 
-/// Nothing has to be taken back, hence nothing copied.
+/// For checks of different counters: nothing has to be restored, so nothing is copied.
 fn apart(asks: &[Ask<'_>], slots: &[usize], states: &mut [State], gate: Gate, now: UnixMicros) -> Readings {
     let asked = || asks.iter().zip(slots);
     let admits: SmallVec<[bool; 8]> =
@@ -56,7 +56,8 @@ fn in_turn(asks: &[Ask<'_>], slots: &[usize], states: &mut [State], gate: Gate, 
         *state = before;
     }
     for ((ask, &slot), reading) in asks.iter().zip(slots).zip(&mut readings) {
-        // A refused ask too: a state from the future must come back to now, or it would refuse until time gets there.
+        // A refused check is repeated too: a state from the future must come back to now, or the counter would refuse
+        // until time gets there.
         let cost = if ask.cost.charge_denied { ask.cost } else { LOOK };
         let stays = put(ask, cost, &mut states[slot], now);
         if reading.admitted {

@@ -13,7 +13,7 @@ use super::redis::{Mismatch, Redis};
 use super::{Ask, Deadline, Gate, Readings, Role, StoreError, denied, refusing};
 use crate::limit::{Cost, Limit, Reading, SECOND};
 
-/// A handle on both, cheap to clone.
+/// A handle on both Redis, cheap to clone.
 #[derive(Clone)]
 pub struct Split {
     pub main: Redis,
@@ -40,7 +40,7 @@ impl Split {
             split: self,
             asks,
             gate,
-            // A part that comes later must still have time.
+            // The earlier deadline, so that a later sub-request still has time.
             deadline: deadline.at,
             readings: vec![None; asks.len()],
             charged: Vec::new(),
@@ -51,22 +51,22 @@ impl Split {
         .await
     }
 
-    /// Whether both have a connection.
+    /// Whether both Redis are connected.
     pub fn is_up(&self) -> bool {
         self.main.is_up() && self.per_second.is_up()
     }
 
-    /// How another replica makes its keys, if not as this one does.
+    /// How another replica makes its keys, if it makes them differently.
     pub(super) fn mismatch(&self) -> Option<Mismatch> {
         self.main.mismatch().or_else(|| self.per_second.mismatch())
     }
 
-    /// Why an address is not used, where it leads to several servers.
+    /// Why an address is not used, if it leads to several servers.
     pub(super) fn refused_address(&self) -> Option<&'static str> {
         self.main.refused_address().or_else(|| self.per_second.refused_address())
     }
 
-    /// Where an ask's counter is.
+    /// The Redis that has a check's counter.
     pub(super) fn of(&self, ask: &Ask<'_>) -> &Redis {
         self.side(is_per_second(&ask.limit))
     }
@@ -80,7 +80,7 @@ pub(crate) fn is_per_second(limit: &Limit) -> bool {
     limit.window == SECOND
 }
 
-/// A request on its way through its parts.
+/// A request that is decided in sub-requests.
 struct Course<'a> {
     split: &'a Split,
     asks: &'a [Ask<'a>],
@@ -89,7 +89,7 @@ struct Course<'a> {
     readings: Vec<Option<Reading>>,
     charged: Vec<Charge>,
     denied: bool,
-    /// The part that denied was remembered.
+    /// Whether the sub-request that denied was answered from the denial cache.
     remembered: bool,
 }
 
@@ -117,7 +117,7 @@ impl Course<'_> {
         if self.denied {
             asks.push(refusing(&asks[0]));
         }
-        // Whether quotas deny is judged over all parts; here each is charged where it admits.
+        // Whether the quotas deny is decided over all sub-requests; here each quota is charged if it admits.
         let gate = Gate { quota_open: true, ..self.gate };
         let begun = Instant::now();
         let readings = self.split.side(part.place).apply(&asks, gate, self.deadline).await?;
@@ -141,7 +141,7 @@ impl Course<'_> {
         !self.denied && denied(self.gate, answers)
     }
 
-    /// Gives back what a denied request doesn't charge; the readings are those of the counters as they stay.
+    /// Gives back what a denied request doesn't charge. The readings are then those of the counters after the refunds.
     async fn deny(&mut self) {
         self.denied = true;
         for (nth, refund) in self.give_back(|cost| !cost.charge_denied) {
@@ -151,7 +151,7 @@ impl Course<'_> {
         }
     }
 
-    /// Puts all refunds on their way, each in a task of its own, since nobody may be there to wait for them.
+    /// Starts all refunds, each in a task of its own, because the caller may be gone before they are done.
     fn give_back(&mut self, is_owed: impl Fn(Cost) -> bool) -> Vec<(usize, JoinHandle<Option<Reading>>)> {
         let until = self.deadline.max(Instant::now() + REFUND_PATIENCE);
         let owed = self.charged.extract_if(.., |charge| is_owed(self.asks[charge.nth].cost));
@@ -164,7 +164,7 @@ impl Course<'_> {
 }
 
 impl Drop for Course<'_> {
-    /// A part failed, or the caller has gone: the request is not decided, so it charges nothing.
+    /// A sub-request failed, or the caller has gone: the request is not decided, so what it charged is given back.
     fn drop(&mut self) {
         self.give_back(|_| true);
     }

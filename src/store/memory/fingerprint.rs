@@ -34,8 +34,8 @@ impl HashKeys {
         HashKeys(rand::random(), rand::random())
     }
 
-    /// The counter of a key and the shape of its limit: another window or algorithm counts afresh, another number
-    /// goes on with the count.
+    /// Fingerprint of the counter of a key and of its limit's algorithm and window. A limit with another window or
+    /// algorithm has another counter; one that admits another number of hits has the same.
     pub(in crate::store) fn counter(self, ask: &Ask<'_>) -> Fingerprint {
         let mut hasher = self.hasher(Kind::Counter, &ask.limit);
         let Key { domain, entries, shared, limit_name, variable: _ } = ask.key;
@@ -58,8 +58,8 @@ impl HashKeys {
         finish(&hasher)
     }
 
-    /// The counter that stands in for those of one rule that find no room, one for each place in `among`; it lies in
-    /// the shard of the counter it stands in for.
+    /// Fingerprint of the overflow counter that counts for keys of one rule without room, one for each place in
+    /// `among`. It lies in the shard of the counters that it replaces.
     pub(super) fn rule_overflow(self, ask: &Ask<'_>, of: Fingerprint, among: u32) -> Fingerprint {
         let mut hasher = self.hasher(Kind::RuleOverflow, &ask.limit);
         hasher.write_u32(ask.rule);
@@ -67,8 +67,8 @@ impl HashKeys {
         of.stand_in(hasher, among)
     }
 
-    /// The last resort, when even the overflow counters of rules find no room: one for all rules whose limits have
-    /// this shape.
+    /// Fingerprint of the overflow counter that all rules share whose limits have the same algorithm and window: the
+    /// last resort, when overflow counters of rules find no room either.
     pub(super) fn common_overflow(self, ask: &Ask<'_>, of: Fingerprint, among: u32) -> Fingerprint {
         of.stand_in(self.hasher(Kind::CommonOverflow, &ask.limit), among)
     }

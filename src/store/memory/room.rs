@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::shard::{COUNTER_BYTES, Counter};
 
-/// Rules are told apart by 16 bits here: with more than that many, a few share one allowance.
+/// Rules are distinguished by 16 bits here; with more rules than that, a few share one allowance.
 const SHARES: usize = 1 << 16;
 
 /// Heap of a sliding window with five parts: the least with which it still is one.
 const THIN_HEAP: usize = 64;
 
-/// Which allowance a counter draws on.
+/// The allowance that a counter's bytes are counted in; each rule has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Share(pub(super) u16);
 
@@ -22,13 +22,13 @@ impl Share {
     }
 }
 
-/// How a rule stands with the store.
+/// What a rule has of the store, and what it may still get.
 struct Claim {
-    /// Bytes that it holds.
+    /// Bytes of its counters.
     own: u64,
-    /// Nobody else holds anything.
+    /// Whether no other rule has counters.
     is_alone: bool,
-    /// Bytes that there are for it, if nobody else takes them.
+    /// Bytes that are free for it, if no other rule takes them first.
     left: u64,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct Room {
     max: u64,
     /// Bytes beyond these, for overflow counters of rules.
     overflow_max: u64,
-    /// Bytes of all ordinary counters, and of each share: sums over the same counters.
+    /// Bytes of all ordinary counters, and of each share's: sums over the same counters.
     held: AtomicU64,
     shares: Box<[AtomicU64]>,
     overflow: AtomicU64,
@@ -57,33 +57,34 @@ impl Room {
         }
     }
 
-    /// Whether a new counter finds room. The last eighth is only for rules that hold next to nothing, so that a newcomer
-    /// finds some; and a rule that isn't alone gets no more than half.
+    /// Whether there is room for a new counter. The last eighth is only for rules that have next to nothing, so that a
+    /// new rule finds room; and a rule that isn't alone gets at most half of all.
     pub(super) fn admits(&self, share: Share) -> bool {
         let claim = self.claim(share, self.max / 8);
         COUNTER_BYTES <= claim.left && (claim.is_alone || claim.own + COUNTER_BYTES <= self.max / 2)
     }
 
-    /// What a rule may take, where `reserve` is kept for those that hold next to nothing.
+    /// What a rule has and may get, with `reserve` bytes kept for rules that have next to nothing.
     fn claim(&self, share: Share, reserve: u64) -> Claim {
         let (held, own) = (self.held.load(Relaxed), self.shares[usize::from(share.0)].load(Relaxed));
         let reserve = if own < self.max / 64 { 0 } else { reserve };
         Claim { own, is_alone: own >= held, left: (self.max - reserve).saturating_sub(held) }
     }
 
-    /// How many overflow counters a rule may have: a power of two, and so many that it takes a dozen flooding rules
-    /// until the room for them is gone.
+    /// Number of overflow counters that a rule may have: a power of two, small enough that it takes a dozen flooding
+    /// rules to fill the room for them.
     pub(super) fn overflow_places(&self, at_most: u32) -> u32 {
         let fair = (self.overflow_max / COUNTER_BYTES / 12).clamp(1, u64::from(at_most));
         1 << fair.ilog2()
     }
 
-    /// Whether a rule gets an overflow counter of its own. A quarter is kept for those that all rules share.
+    /// Whether a rule gets an overflow counter of its own. A quarter of their room is kept for the ones that all rules
+    /// share.
     pub(super) fn admits_overflow(&self) -> bool {
         self.overflow.load(Relaxed) + COUNTER_BYTES <= self.overflow_max / 4 * 3
     }
 
-    /// Whether a counter that was there before a restart fits in all: the shares were judged when it was made.
+    /// Whether a counter of a snapshot fits in all. Its rule's share was checked when it was created.
     pub(super) fn has_room(&self, counter: &Counter) -> bool {
         let bytes = COUNTER_BYTES + counter.state.heap_bytes() as u64;
         let (held, max) =
@@ -91,15 +92,16 @@ impl Room {
         held.load(Relaxed) + bytes <= max
     }
 
-    /// How much heap a counter that held `before` may grow to; `None` while there is enough for all. When a sixteenth is
-    /// left of what its rule may take, or its rule isn't alone and holds half of all, it stops growing by much; with both,
-    /// or when nothing is left, altogether.
+    /// Heap in bytes that a counter which had `before` may grow to; `None` while there is enough for all. If only a
+    /// sixteenth is left of what its rule may take, or its rule isn't alone and has half of all, the counter hardly
+    /// grows any more; if both hold, or nothing is left, not at all.
     pub(super) fn heap_limit(&self, share: Share, is_overflow: bool, before: usize) -> Option<usize> {
         let (left, is_scarce, is_half) = if is_overflow {
             let left = self.overflow_max.saturating_sub(self.overflow.load(Relaxed));
             (left, left <= self.overflow_max / 16, false)
         } else {
-            // Half of what new counters leave: those that are there can grow a little more, and newcomers still find room.
+            // Half of the reserve for new counters, so that existing counters can still grow a little and new ones
+            // still find room.
             let claim = self.claim(share, self.max / 16);
             (claim.left, claim.left <= self.max / 16, !claim.is_alone && claim.own >= self.max / 2)
         };
@@ -122,7 +124,7 @@ impl Room {
     }
 
     pub(super) fn resized(&self, share: Share, is_overflow: bool, before: u64, after: u64) {
-        // Wrapping, so that a shrinking counter is a sum too.
+        // Wrapping arithmetic, so that adding also works for a counter that shrinks.
         let change = after.wrapping_sub(before);
         if is_overflow {
             self.overflow.fetch_add(change, Relaxed);

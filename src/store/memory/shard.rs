@@ -24,9 +24,9 @@ use crate::{
     limit::{Limit, SECOND, UnixMicros},
 };
 
-/// What one counter is taken to cost besides its state's heap: 56 itself, up to 11.4 in an index that is at worst 7/16
-/// full, its part of a chunk's header and of what chunks leave empty, and what allocators round up. Measured with
-/// `examples/memory_bounds.rs`: 75 to 82 B resident.
+/// Bytes that one counter is counted with, besides its state's heap: 56 of its own, up to 11.4 in an index that is at
+/// worst 7/16 full, its part of a chunk's header and of a chunk's free slots, and what allocators round up. Measured
+/// with `examples/memory_bounds.rs`: 75 to 82 B resident.
 pub(super) const COUNTER_BYTES: u64 = 80;
 
 /// Counters of a chunk: growing never copies counters, and a chunk is a size class of common allocators.
@@ -35,7 +35,8 @@ const CHUNK: usize = 32;
 pub(super) struct Counter {
     pub(super) fingerprint: Fingerprint,
     pub(super) state: State,
-    /// Whole seconds, rounded up; from then on no counter would mean the same.
+    /// When the counter is empty, in whole seconds since the epoch, rounded up. From then on no counter would mean the
+    /// same.
     pub(super) expires: u32,
     pub(super) share: Share,
     pub(super) is_overflow: bool,
@@ -55,7 +56,7 @@ impl Counter {
         Counter { fingerprint, state, expires, share, is_overflow }
     }
 
-    /// Takes the state that a request leaves, and keeps the books. Returns whether the state had to be thinned.
+    /// Stores the state that a request leaves, and counts its bytes. Returns whether the state had to be made coarser.
     pub(super) fn put(&mut self, mut state: State, heap_before: usize, limit: &Limit, room: &Room) -> bool {
         let mut heap = state.heap_bytes();
         let most = if heap > heap_before { room.heap_limit(self.share, self.is_overflow, heap_before) } else { None };
@@ -72,8 +73,8 @@ impl Counter {
         most.is_some()
     }
 
-    /// Whether a clock was set back by more than a window since this counter was written. The first comparison is for
-    /// nearly all counters the only one.
+    /// Whether a clock was set back by more than a window since this counter was written. For nearly all counters the
+    /// first comparison decides.
     pub(super) fn is_ahead(&self, limit: &Limit, now: UnixMicros) -> bool {
         u64::from(self.expires) * SECOND.0 > now.0 + limit.window.0 + SECOND.0 && is_ahead(limit, &self.state, now)
     }
@@ -114,9 +115,9 @@ pub(super) struct Swept {
 pub(super) struct Shard {
     index: HashTable<u32>,
     chunks: Vec<Vec<Counter>>,
-    /// Where the sweep goes on.
+    /// The place at which the next sweep begins.
     cursor: usize,
-    /// How many of the counters stand in for others; mostly none, and then nobody looks for them.
+    /// Number of overflow counters; while it is 0, as nearly always, no look-up searches for them.
     overflow: usize,
 }
 
@@ -146,7 +147,7 @@ impl Shard {
         &mut self.chunks[place / CHUNK][place % CHUNK]
     }
 
-    /// The counter must not be there yet. Places of others stay as they are.
+    /// Inserts a counter, which must not be there yet. The places of others stay as they are.
     pub(super) fn insert(&mut self, counter: Counter, room: &Room) {
         let place = self.len();
         room.created(counter.share, counter.is_overflow, counter.state.heap_bytes());
@@ -161,8 +162,8 @@ impl Shard {
         self.chunks[place / CHUNK].push(counter);
     }
 
-    /// Looks at up to `at_most` counters from where it last stopped, and removes the expired. Ends at the end of the
-    /// shard, so that a shard is never swept twice in one call.
+    /// Checks up to `at_most` counters from where the last sweep stopped, and removes the expired ones. Stops at the
+    /// end of the shard, so that one call never sweeps a counter twice.
     pub(super) fn sweep(&mut self, now: UnixMicros, at_most: usize, room: &Room) -> Swept {
         let (mut seen, mut removed) = (0, 0);
         while seen < at_most && self.cursor < self.len() {
@@ -189,7 +190,7 @@ impl Shard {
         }
     }
 
-    /// The last counter moves into the gap.
+    /// Removes the counter at a place; the last counter moves into the gap.
     fn remove(&mut self, place: usize, room: &Room) {
         let low = self.at(place).fingerprint.low;
         if let Ok(entry) = self.index.find_entry(low, |&other| other as usize == place) {
