@@ -27,38 +27,38 @@ use crate::store::{Readings, Role};
 #[cfg(test)]
 mod tests;
 
-/// The numbers at the head of a reply.
+/// How many numbers stand at the head of a reply.
 const HEAD: usize = 4;
 
-/// Requests gathered into one call of the script.
+/// What is kept of a batch that was sent, to read its reply.
 pub(super) struct Batch {
     told: Told,
-    /// Counters in it.
+    /// Number of counters.
     pub counters: usize,
-    /// Requests that an identical one stands for.
+    /// Number of requests that are merged with an identical one.
     pub merged: usize,
 }
 
-/// What Redis said to a batch.
+/// Redis' reply to a batch.
 pub(super) struct Reply {
     /// Redis' clock, in µs.
     pub now: u64,
-    /// `None`: the batch came after its deadline, and nothing was charged.
+    /// `None` if the batch came after its deadline, so that nothing was charged.
     pub verdict: Option<Verdict>,
 }
 
 pub(super) struct Verdict {
-    /// Counters that held something else and began afresh, and which was the first.
+    /// Number of damaged counters, which held something else and began afresh, and the position of the first.
     pub damaged: u64,
     pub damaged_first: usize,
-    /// Counters from more than a window ahead, whose time was set back.
+    /// Number of counters from more than a window ahead, whose time was set back.
     pub ahead: u64,
     readings: Vec<Reading>,
 }
 
 impl Batch {
-    /// The call for `requests`, to tell `channel` of refunds, and to be decided as of `now` (0: Redis' TIME) and not
-    /// after `deadline` (0: whenever), both in µs of Redis' clock.
+    /// Makes the call for `requests`. They are decided as of `now` (0: Redis' TIME) and not after `deadline` (0: none),
+    /// both in µs of Redis' clock. Refunds are published on `channel`.
     pub(super) fn new<'a>(
         requests: impl Iterator<Item = &'a Request> + Clone,
         script: &Script,
@@ -86,13 +86,13 @@ impl Batch {
         (Batch { counters: keys.len(), merged: told.merged(), told }, cmd)
     }
 
-    /// The key of a counter of the batch that these requests made, from its place in a reply.
+    /// The key of the counter at position `place` (from 1) of the batch that these requests make.
     pub(super) fn key<'a>(requests: impl Iterator<Item = &'a Request>, place: usize) -> Option<&'a [u8]> {
         let (_, keys) = pack_runs(&Gathering::of(requests));
         keys.get(place.checked_sub(1)?).copied()
     }
 
-    /// Takes a reply apart; `None` where it isn't one to this batch.
+    /// Reads a reply; `None` if it can't be one to this batch.
     pub(super) fn read(&self, bytes: &[u8]) -> Option<Reply> {
         let numbers: Vec<f64> =
             bytes.chunks_exact(8).map(|chunk| f64::from_le_bytes(chunk.try_into().expect("8 bytes"))).collect();
@@ -102,7 +102,7 @@ impl Batch {
         }
         let (head, mut rest) = numbers.split_at_checked(HEAD)?;
         let mut readings = Vec::with_capacity(rest.len());
-        // By term: when a counter that is hit now is empty again.
+        // For each term the reset of a counter that is hit now.
         let resets: Vec<Micros> = self.told.terms.iter().map(|term| reset_of_a_hit(&term.limit, now)).collect();
         for group in self.told.groups() {
             let is_usual = rest.first()?.fract() != 0.0;
@@ -120,33 +120,34 @@ impl Batch {
         rest.is_empty().then_some(Reply { now, verdict: Some(verdict) })
     }
 
-    /// The script says what the last of identical requests left; each one before left its hits more.
+    /// Reads the answers to identical usual requests. The script reports what the last one left; each one before it
+    /// left its hits more.
     fn read_usual(&self, group: &Group, answers: &[f64], resets: &[Micros], readings: &mut Vec<Reading>) {
         for later in (0..u64::from(group.members)).rev() {
             for (ask, left) in self.told.asks(group).iter().zip(answers) {
                 let term = usize::from(ask.term);
                 let hits = self.told.terms[term].cost.hits.unsigned_abs();
-                // Whatever else answers in the script's place may say infinite.
+                // Something other than the script may reply with an infinite number.
                 let remaining = (*left as u64).saturating_add(later.saturating_mul(hits));
                 readings.push(Reading { admitted: true, remaining, reset: resets[term] });
             }
         }
     }
 
-    /// The readings of the request that was added as number `nth`.
+    /// The readings of request `nth` of the batch.
     pub(super) fn readings(&self, verdict: &Verdict, nth: usize) -> Readings {
         Readings::from_slice(&verdict.readings[self.told.readings_of(nth)])
     }
 }
 
-/// The runs, and the keys in the order in which the script finds them.
+/// Packs the runs, and puts the keys in the order in which the script finds them.
 fn pack_runs<'a>(gathering: &Gathering<'a>) -> (Vec<u8>, Vec<&'a [u8]>) {
     let told = &gathering.told;
     let mut out = Vec::with_capacity(64);
     let mut keys = Vec::with_capacity(gathering.keys.len());
     let mut logs = Vec::with_capacity(gathering.logs);
     let before_logs = gathering.keys.len() - gathering.logs;
-    // By number of a key: its place from 1 on, once it has one.
+    // For each key its position in KEYS, from 1 on, once it has one.
     let mut places = vec![0u16; gathering.keys.len()];
     let mut place_of = |ask: &Numbered| {
         let place = &mut places[usize::from(ask.key)];
@@ -171,7 +172,7 @@ fn pack_runs<'a>(gathering: &Gathering<'a>) -> (Vec<u8>, Vec<&'a [u8]>) {
             }
         }
         if first.is_apart() {
-            // Said by their order alone.
+            // The positions of independent checks follow from the order of KEYS alone.
             told.groups_of(run).flat_map(|group| told.asks(group)).for_each(|ask| {
                 place_of(ask);
             });
@@ -212,7 +213,7 @@ fn pack_head(now: u64, deadline: u64, logs: usize, terms: &[Term]) -> Vec<u8> {
     out
 }
 
-/// What the script doesn't repeat in the answers to usual requests, which are of sliding windows.
+/// The reset in the answer to a usual request, which the script doesn't send: usual requests are of sliding windows.
 fn reset_of_a_hit(limit: &Limit, now: u64) -> Micros {
     let wide = Limit { requests: u32::MAX, algorithm: Algorithm::SlidingWindow, ..*limit };
     let hit = Cost { hits: 1, charge_denied: false };

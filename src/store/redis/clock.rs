@@ -13,13 +13,13 @@ pub(super) struct RedisClock {
 }
 
 impl RedisClock {
-    /// From a time that Redis said, and an instant before it was asked.
+    /// A clock that knows one time of Redis', and an instant before Redis was asked for it.
     pub(super) fn new((redis_now, asked): (u64, Instant)) -> RedisClock {
         RedisClock { anchor: asked, least: i64::MIN, most: redis_now as i64 }
     }
 
-    /// Each reply bounds the offset from both sides, for Redis read its clock between the two instants. Bounds that
-    /// contradict each other mean that a clock was set: then only the newest count.
+    /// Narrows the bounds by a reply: Redis read its clock between the two instants. If bounds contradict each other, a
+    /// clock was set, and only the newest ones count.
     pub(super) fn learn(&mut self, redis_now: u64, sent: Instant, received: Instant) {
         let least = redis_now as i64 - self.since(received);
         let most = redis_now as i64 - self.since(sent);
@@ -29,12 +29,13 @@ impl RedisClock {
         }
     }
 
-    /// `deadline` on Redis' clock, rather late than early: early would refuse what could still be answered.
+    /// `deadline` in µs by Redis' clock, rather late than early: early would refuse requests that could still be
+    /// answered.
     pub(super) fn at(&self, deadline: Instant) -> u64 {
         self.since(deadline).saturating_add(self.most).max(1) as u64
     }
 
-    /// How far Redis' clock is ahead of the one that said `now` at `instant`: by the middle of what is possible.
+    /// How far Redis' clock is ahead of the clock that read `now` at `instant`, in µs: the middle of the bounds.
     pub(super) fn ahead_us(&self, instant: Instant, now: UnixMicros) -> i64 {
         let middle = self.least.midpoint(self.most);
         self.since(instant).saturating_add(middle).saturating_sub(now.0 as i64)

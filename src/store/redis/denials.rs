@@ -19,26 +19,27 @@ use crate::store::Readings;
 #[cfg(test)]
 mod tests;
 
-/// No denial is believed for longer: what the message of its end may be lost with can last no longer either.
+/// Longest life of a cached denial. It bounds the error if the message that ends a denial is lost.
 const LIFE_MAX: Duration = Duration::from_secs(1);
 
-/// What an entry costs besides its keys, rounded up: itself, its places in the maps.
+/// Bytes of an entry besides its keys, rounded up: its own, and its slots in the maps.
 const ENTRY_BYTES: usize = 512;
 
-/// So many costs of one question are remembered, each with its denial.
+/// Number of costs that are cached for the same request, each with its denial.
 const COSTS_MAX: usize = 4;
 
-/// Denials of one core's requests.
+/// The denial cache of one core.
 pub(super) struct Denials {
     hasher: RandomState,
     halves: Mutex<Halves>,
-    /// Counts what ended denials, so that an answer from before such an event isn't remembered after it.
+    /// Number of events that ended denials. A reply to a batch that left before such an event isn't cached after it.
     generation: AtomicU64,
     listens: AtomicBool,
     bytes_max: usize,
 }
 
-/// Two halves in turn: the older is dropped whole once all in it are past their time, or the younger is full.
+/// Two halves that take turns: the older one is dropped whole once all its denials have expired, or once the younger is
+/// full.
 struct Halves {
     young: Half,
     old: Half,
@@ -47,7 +48,7 @@ struct Halves {
 
 #[derive(Default)]
 struct Half {
-    /// By question, whatever it costs.
+    /// Cached denials by the hash of a request without its hits.
     entries: HashMap<u64, SmallVec<[Entry; 1]>, RandomState>,
     by_counter: HashMap<u64, SmallVec<[u64; 2]>, RandomState>,
     bytes: usize,
@@ -60,14 +61,14 @@ struct Entry {
     until: Instant,
 }
 
-/// When a denial came about.
+/// When a denial was decided.
 #[derive(Clone, Copy)]
 pub(super) struct When {
-    /// The question left.
+    /// The instant at which the request was sent.
     pub sent: Instant,
-    /// The answer came. Redis decided at some time in between.
+    /// The instant at which the reply came. Redis decided in between.
     pub heard: Instant,
-    /// Of the denials, when the question left.
+    /// The cache's generation when the request was sent.
     pub generation: u64,
 }
 
@@ -83,7 +84,8 @@ impl Denials {
         }
     }
 
-    /// Whether refunds are heard of; if not, nothing is remembered.
+    /// Turns caching on or off. It is on while the channel of refunds can be heard: without it a denial would outlive
+    /// its reason.
     pub(super) fn listens(&self, listens: bool) {
         self.listens.store(listens, Relaxed);
     }
@@ -92,8 +94,9 @@ impl Denials {
         self.generation.load(Relaxed)
     }
 
-    /// The answer to the same request, if it was a denial that still holds, or to one of other costs, if that can be told
-    /// from it; resets are shorter by the time since it was heard, so that nobody is told to come too early.
+    /// The answer to a request from the cache: if the same request was denied and the denial still holds, or if the
+    /// answer follows from that to the same request with other hits. Resets are shorter by the time since the reply,
+    /// but never so short that a client comes back too early.
     pub(super) fn find(&self, request: &Request) -> Option<Readings> {
         if self.bytes_max == 0 {
             return None;
@@ -113,8 +116,8 @@ impl Denials {
         Some(readings)
     }
 
-    /// Remembers a denial, which holds for `life` ([`Request::denial_holds`]): counted from when the question left, so that
-    /// it isn't believed for too long.
+    /// Caches a denial for `life` ([`Request::denial_holds`]), counted from when the request was sent, so that it
+    /// doesn't live too long.
     pub(super) fn keep(&self, request: Request, readings: Readings, life: Duration, when: When) {
         let bytes = ENTRY_BYTES + request.bytes();
         if bytes > self.bytes_max / 2 || !self.listens.load(Relaxed) {
@@ -146,13 +149,13 @@ impl Denials {
         known.push(Entry { request, readings, heard, until });
     }
 
-    /// Denials that are remembered now; some may be past their time.
+    /// Number of cached denials; some may have expired.
     pub(super) fn count(&self) -> usize {
         let halves = self.halves.lock();
         [&halves.young, &halves.old].iter().flat_map(|half| half.entries.values()).map(SmallVec::len).sum()
     }
 
-    /// Hits of this counter were given back.
+    /// Drops the denials by this counter, because hits of it were given back.
     pub(super) fn forget(&self, key: &[u8]) {
         let hash = self.hash(key);
         let mut halves = self.halves.lock();
@@ -165,7 +168,7 @@ impl Denials {
         }
     }
 
-    /// Messages may have been missed.
+    /// Drops all denials, because messages may have been missed.
     pub(super) fn forget_all(&self) {
         let mut halves = self.halves.lock();
         self.generation.fetch_add(1, Relaxed);

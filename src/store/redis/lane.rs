@@ -32,7 +32,7 @@ pub(super) type Answer = Result<Readings, Failure>;
 #[derive(Debug)]
 pub(super) enum Failure {
     Store(StoreError),
-    /// Its counters lie on two nodes for as long as their slot moves: they must be asked about one by one.
+    /// Its counters are on two nodes while their slot moves, so each must be checked in a request of its own.
     Split,
 }
 
@@ -42,23 +42,24 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// A node of a Cluster said that a bucket is at another one.
+/// A node of a Cluster replied that a bucket is on another one.
 pub(super) struct Moved {
     pub bucket: u32,
     pub to: Option<Address>,
 }
 
-/// How a lane of a Cluster tells of its bucket, and finds other nodes.
+/// In a Cluster: the lane's bucket, the sender that reports where it has moved, and the connections to other nodes.
 pub(super) type ToGuide = (u32, mpsc::UnboundedSender<Moved>, Arc<Links>);
 
 #[cfg(test)]
 mod tests;
 
-/// Where requests wait. Any thread may submit; one task, the runner, takes them away.
+/// The queue and the sender for one connection. Any thread may submit requests; one task, the runner, takes them from
+/// the queue.
 pub(super) struct Lane {
     queue: Mutex<Queue>,
     arrived: Notify,
-    /// Where it sends; in a Cluster, unknown at first.
+    /// The node that it sends to; in a Cluster unknown at first.
     link: ArcSwapOption<Link>,
     rerouted: Notify,
     tally: Arc<Tally>,
@@ -66,31 +67,32 @@ pub(super) struct Lane {
     batch_max: usize,
 }
 
-/// A request and whoever waits for its answer. A closed `answer` is a caller who has gone.
+/// A queued request. If the receiver of `answer` is closed, its caller has gone.
 pub(super) struct Waiting {
     pub request: Request,
     pub deadline: Deadline,
     pub since: Instant,
     /// Sent in a batch of its own, because Redis refused a batch with it.
     pub alone: bool,
-    /// It was in a batch that came to Redis too late, and so leaves without newcomers, who may have less time than it.
+    /// A retry after a late batch. Never mixed with new requests: they may have less time left and would make it late
+    /// again.
     pub is_again: bool,
-    /// How often that was by its own deadline.
+    /// How many times Redis rejected the batch because of this request's deadline.
     pub lates: u8,
-    /// In a Cluster: the node that is taking its slot over, to be asked instead.
+    /// In a Cluster: the node that is taking the slot over, if the request must be sent there instead.
     pub ask: Option<Arc<Link>>,
     pub answer: Option<oneshot::Sender<Answer>>,
-    /// The first asks of the request; their readings are for nobody.
+    /// Deferred charges, placed before the request's own checks. Their readings are discarded.
     pub debts: Option<Box<Debts>>,
-    /// Where its trace is, if it is followed.
+    /// Current trace context, if the request is sampled.
     pub trace: Option<trace::Here>,
 }
 
-/// Boxed, because it is handed on several times before it is answered.
+/// Boxed, because it is moved several times before it is answered.
 pub(super) type Waiter = Box<Waiting>;
 
-/// The answer to a request, known at once or waited for. Dropped before the request has left, the request charges
-/// nothing.
+/// The answer to a request: known at once, or waited for. If it is dropped before the request has left, the request
+/// charges nothing.
 pub(super) enum Answering {
     Known(Ready<Answer>),
     Queued(oneshot::Receiver<Answer>),
@@ -123,15 +125,15 @@ impl Future for Answering {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Waiter>,
-    /// What they take of Redis, all together.
+    /// The sum of the requests' weights.
     weight: usize,
-    /// No deadline in `waiting` is sooner.
+    /// A lower bound of the deadlines in `waiting`.
     soonest: Option<Instant>,
-    /// The runner is gone, so nobody would answer.
+    /// The runner has ended, so that nothing would be answered.
     is_closed: bool,
 }
 
-/// What the queue holds, for the runner to judge whether another batch should leave.
+/// The queue's length, by which the runner decides whether another batch may leave.
 #[derive(Clone, Copy)]
 pub(super) struct Backlog {
     pub is_empty: bool,
@@ -140,7 +142,7 @@ pub(super) struct Backlog {
 }
 
 impl Lane {
-    /// The lane, and the future that works it off until `stop`.
+    /// The lane, and the future of its runner, which ends at `stop`.
     pub(super) fn new(
         link: Option<Arc<Link>>,
         guide: Option<ToGuide>,
@@ -163,13 +165,14 @@ impl Lane {
         (lane, runner.run(stop))
     }
 
-    /// Waits for the answer until `deadline`. Dropped before the request has left, it charges nothing.
+    /// Queues a request and waits for its answer until `deadline`. If it is dropped before the request has left, it
+    /// charges nothing.
     pub(super) async fn submit(&self, request: Request, deadline: Instant) -> Answer {
         self.queue(request, None, deadline).await
     }
 
-    /// Puts a request, which begins with `debts`, where it waits for its batch. Apart from the wait, because whoever waits
-    /// should not keep the request too.
+    /// Queues a request that begins with the deferred charges `debts`, and returns its answer as a future. It isn't
+    /// `async`, so that the caller's future doesn't hold the request while it waits.
     pub(super) fn queue(
         &self,
         request: Request,
@@ -207,7 +210,7 @@ impl Lane {
         Answering::Queued(answered)
     }
 
-    /// As [`Lane::submit`], for a request that gives back what another charged.
+    /// As [`Lane::submit`], for a refund.
     pub(super) async fn refund(&self, request: Request, until: Instant) -> Answer {
         self.tally.refunds.add(1);
         let answer = self.submit(request, until).await;
@@ -221,12 +224,13 @@ impl Lane {
         self.link.load().as_ref().is_some_and(|link| link.is_up())
     }
 
-    /// Where it sends now.
+    /// The node that it sends to now.
     pub(super) fn link(&self) -> Option<Arc<Link>> {
         self.link.load_full()
     }
 
-    /// From now on it sends there; to the same place too, for it may have stopped sending until it hears.
+    /// Points the lane at a node. Also if it is the same one, for the runner may have stopped sending until it hears
+    /// where the bucket is.
     pub(super) fn reroute(&self, link: Arc<Link>) {
         self.link.store(Some(link));
         self.rerouted.notify_one();
@@ -249,8 +253,8 @@ impl Lane {
         }
     }
 
-    /// The next batch: as many as fit, of those that somebody still waits for. Redis does nothing else while a script runs,
-    /// so what it takes is bounded, and not how many counters there are.
+    /// Takes the next batch from the queue: as many requests as fit, without those whose callers have gone. A batch is
+    /// bounded by the time that it keeps Redis busy, not by the number of its counters.
     pub(super) fn take_batch(&self, now: Instant) -> Vec<Waiter> {
         let mut weight = 0;
         let mut queue = self.queue.lock();
@@ -282,7 +286,7 @@ impl Lane {
         batch
     }
 
-    /// Puts back what is known not to have been charged, before everything that came later.
+    /// Puts requests back that are known not to have been charged, before all that came later.
     pub(super) fn put_back(&self, batch: Vec<Waiter>) {
         let mut queue = self.queue.lock();
         for waiting in batch.into_iter().rev().filter(|waiting| !waiting.is_gone()) {
@@ -291,7 +295,7 @@ impl Lane {
         }
     }
 
-    /// Answers those whose time is up; returns nothing about the others.
+    /// Answers the requests whose deadlines have passed with a timeout.
     pub(super) fn expire(&self, now: Instant) {
         let mut queue = self.queue.lock();
         for waiting in queue.take() {
@@ -304,13 +308,13 @@ impl Lane {
         }
     }
 
-    /// Answers everybody, now and from now on.
+    /// Closes the queue: answers all requests with an error, now and from now on.
     pub(super) fn close(&self) {
         self.queue.lock().is_closed = true;
         self.fail_all(CLOSING);
     }
 
-    /// Answers everybody, because there is nothing to send over.
+    /// Answers all queued requests with an error, because there is no connection.
     pub(super) fn fail_all(&self, why: &str) {
         for mut waiting in self.queue.lock().take() {
             self.tally.unreachable.add(1);
@@ -332,8 +336,8 @@ fn closing() -> StoreError {
 }
 
 impl Waiting {
-    /// Until when it waits to be sent. What was sent and came too late may be sent again for as long as its answer would
-    /// have been waited for.
+    /// Until when it may be sent. A request whose batch was late may be sent again for as long as its answer would have
+    /// been waited for.
     pub(super) fn patience(&self) -> Instant {
         if self.is_again { self.deadline.sent } else { self.deadline.at }
     }
@@ -342,14 +346,14 @@ impl Waiting {
         self.answer.as_ref().is_none_or(oneshot::Sender::is_closed)
     }
 
-    /// Its batch leaves: from now on Redis may charge it.
+    /// Notes that its batch leaves: from now on Redis may charge it.
     pub(super) fn sent(&mut self) {
         if let Some(debts) = &mut self.debts {
             debts.sent();
         }
     }
 
-    /// Redis said that it charged nothing of its batch.
+    /// Notes that Redis replied that it charged nothing of its batch.
     pub(super) fn unsent(&mut self) {
         if let Some(debts) = &mut self.debts {
             debts.unsent();
@@ -358,14 +362,15 @@ impl Waiting {
 
     pub(super) fn reply(&mut self, answer: Answer) {
         if let Some(to) = self.answer.take() {
-            // Whoever has gone wants no answer.
+            // A caller that has gone needs no answer.
             let _ = to.send(answer);
         }
     }
 }
 
 impl Queue {
-    /// Whether the runner must look: it does so by itself while a batch is on its way.
+    /// Adds a request. Returns whether the runner must be woken; while a batch is in flight, it looks at the queue by
+    /// itself.
     fn push(&mut self, waiting: Waiter, batch_max: usize) -> bool {
         let (was_empty, was_full) = (self.waiting.is_empty(), self.weight >= batch_max);
         let is_sooner = self.note(&waiting);
@@ -373,7 +378,7 @@ impl Queue {
         was_empty || is_sooner || (!was_full && self.weight >= batch_max)
     }
 
-    /// Adds to the sums; whether this deadline is sooner than all others.
+    /// Adds a request to the sums. Returns whether its deadline is sooner than all others.
     fn note(&mut self, waiting: &Waiting) -> bool {
         self.weight += waiting.request.weight();
         let patience = waiting.patience();

@@ -9,40 +9,41 @@ use smallvec::SmallVec;
 use crate::limit::{Algorithm, Cost, HITS_MAX, Limit, Micros, Reading, UnixMicros};
 use crate::store::{Ask, Gate, Readings, Role, key, parts::weight};
 
-/// Bits of its gate, as the script knows them.
+/// Bits of the gate, as decide.lua reads them.
 pub(super) const QUOTA_OPEN: u8 = 1;
 pub(super) const NEVER_DENY: u8 = 2;
-/// It comes once or has one ask, and its counters are asked about nowhere else in the batch. (Set by the batch.)
+/// An independent request: it comes once or has one check, and no other check of the batch has its counters. (Set by
+/// the batch.)
 pub(super) const APART: u8 = 4;
-/// Another part of it was denied already.
+/// Another part of the request was denied already.
 pub(super) const DENIED: u8 = 8;
 
 #[derive(Debug)]
 pub(super) struct Request {
     keys: Vec<u8>,
     pub terms: SmallVec<[Term; 2]>,
-    /// Where the key of each ask ends in `keys`.
+    /// The end of each check's key in `keys`.
     ends: SmallVec<[u32; 2]>,
     pub gate: u8,
-    /// A time that was passed in, in µs; 0 for Redis' own.
+    /// A time that the caller passed in, in µs since the epoch; 0 for Redis' own.
     pub now: u64,
-    /// What it takes of Redis, see [`Term::weight`].
+    /// Redis' time that the request takes, see [`Term::weight`].
     weight: usize,
 }
 
-/// All that an ask puts to its counter; most asks of a batch share one of a few.
+/// A check without its counter: limit, cost and role. Most checks of a batch share one of a few.
 #[derive(Clone, Copy, Debug, PartialEq, Hash)]
 pub(super) struct Term {
     pub limit: Limit,
     pub cost: Cost,
     pub role: Role,
-    /// Of hits that are given back: when they were charged, if that is to be undone; else 0.
+    /// For a refund of one charge: the time of the charge, in µs by Redis' clock; else 0.
     pub charged: UnixMicros,
 }
 
 impl Request {
-    /// `is_denied`: another part of the request was, so that nothing is charged but what counts refused hits.
-    /// `bucket_of` says into which bucket the counter of each ask falls.
+    /// Packs the checks of a request. `is_denied` says that another part of the request was denied, so that only checks
+    /// with `charge_denied` are charged. `bucket_of` returns the bucket of a check's counter.
     pub(super) fn new(
         asks: &[Ask<'_>],
         gate: Gate,
@@ -73,19 +74,19 @@ impl Request {
         request
     }
 
-    /// Takes back what `ask` charged as of `charged`.
+    /// A refund of what `ask` charged at `charged`.
     pub(super) fn undo(ask: &Ask<'_>, charged: UnixMicros, now: u64, prefix: &str, bucket: u32) -> Request {
         let cost = Cost { hits: -ask.cost.hits.clamp(0, HITS_MAX), charge_denied: false };
         let gate = Gate { never_deny: true, ..Gate::default() };
         let mut request = Request::new(&[Ask { cost, ..*ask }], gate, false, now, prefix, |_| bucket);
-        // The script takes less for a flag, and no counter is that old.
+        // 0 and 1 in this field mean `charge_denied`, so a time must be at least 2.
         request.terms[0].charged = charged.max(UnixMicros(2));
         request.weight = request.terms[0].weight();
         request
     }
 
-    /// For how long its denial holds without asking again: a limit that denies alone refuses until its reset, whatever
-    /// others hit meanwhile. `None` where it isn't such a denial, or where even a denied request changes counters.
+    /// How long its denial holds: a limit that denies on its own refuses until its reset, whatever other requests do
+    /// meanwhile. `None` if this isn't such a denial, or if even a denied request changes counters.
     pub(super) fn denial_holds(&self, readings: &Readings) -> Option<Duration> {
         if !self.is_quiet() {
             return None;
@@ -98,7 +99,7 @@ impl Request {
         denying.map(|(_, reading)| reading.reset.as_duration()).min()
     }
 
-    /// Tells apart what [`Request::answers`] can't take for each other: all but the hits.
+    /// Hashes all that must be equal for [`Request::answers`], which is everything but the hits.
     pub(super) fn hash_but_hits(&self, hasher: &mut impl Hasher) {
         self.keys.hash(hasher);
         self.ends.hash(hasher);
@@ -106,9 +107,9 @@ impl Request {
         self.terms.iter().for_each(|term| (term.limit, term.cost.charge_denied, term.role).hash(hasher));
     }
 
-    /// The answer to `other` after `since`, where `readings` are the denial of this request, and still hold: the same
-    /// counters, limits and gate, no more hits than were left of what did not refuse, and of what did, hits whose reset is
-    /// known.
+    /// The answer to `other` at `since` after `readings`, which are a denial of this request that still holds. There is
+    /// one if both have the same counters, limits and gate, if the checks that admitted have enough left, and if the
+    /// reset of the ones that refused is known for the other's hits.
     pub(super) fn answers(&self, readings: &Readings, other: &Request, since: Micros) -> Option<Readings> {
         let is_same = (&self.keys, &self.ends, self.gate, self.now)
             == (&other.keys, &other.ends, other.gate, other.now)
@@ -120,12 +121,12 @@ impl Request {
         asked.map(|((mine, theirs), reading)| reread(mine, *reading, theirs.cost.hits, since)).collect()
     }
 
-    /// The counters that it gives hits back to.
+    /// The keys of the counters that the request gives hits back to.
     pub(super) fn refunded(&self) -> impl Iterator<Item = &[u8]> {
         self.keys().zip(&self.terms).filter(|(_, term)| term.cost.hits < 0).map(|(key, _)| key)
     }
 
-    /// What it holds on the heap, about.
+    /// Approximate bytes on the heap.
     pub(super) fn bytes(&self) -> usize {
         self.keys.capacity() + self.terms.len() * size_of::<Term>()
     }
@@ -147,7 +148,7 @@ impl Request {
         })
     }
 
-    /// Whether it changes no counter where it is denied, so that the denial can be given again without asking.
+    /// Whether the request changes no counter if it is denied, so that a denial of it can be cached.
     fn is_quiet(&self) -> bool {
         self.gate & (NEVER_DENY | DENIED) == 0
             && self.now == 0
@@ -156,7 +157,8 @@ impl Request {
 }
 
 impl Term {
-    /// [`weight`] of its limit; but a charge that is taken back from a log has the sums of all newer entries written again.
+    /// The [`weight`] of its limit. A refund of one charge in a log weighs more, because the sums of all newer entries
+    /// are written anew.
     fn weight(&self) -> usize {
         let rewritten = match self.limit.algorithm {
             Algorithm::SlidingLog if self.charged.0 > 0 => self.limit.requests as usize / 100,
@@ -165,7 +167,7 @@ impl Term {
         weight(&self.limit) + rewritten
     }
 
-    /// Counters of logs are read and written piece by piece.
+    /// Whether the counter is a log, which the script reads and writes in pieces.
     pub(super) fn is_of_log(&self) -> bool {
         self.limit.algorithm == Algorithm::SlidingLog
     }
@@ -175,8 +177,8 @@ impl Term {
     }
 }
 
-/// What a counter of a denied request says `since` then, perhaps to other hits than those that it was asked with, where
-/// that is certain.
+/// The reading of a counter of a denied request at `since` later, perhaps for other hits than those of the denial;
+/// `None` if it isn't certain.
 fn reread(asked: &Term, reading: Reading, hits: i64, since: Micros) -> Option<Reading> {
     let Term { limit, cost, .. } = asked;
     let later = Reading { reset: Micros(reading.reset.0.saturating_sub(since.0)), ..reading };
@@ -188,10 +190,11 @@ fn reread(asked: &Term, reading: Reading, hits: i64, since: Micros) -> Option<Re
     if hits < cost.hits {
         None
     } else if limit.requests == 0 || hits > i64::from(most) {
-        // It can never pass, now as then.
+        // A cost above the limit is never admitted, then or now.
         Some(Reading { reset: limit.window, ..reading })
     } else {
-        // More hits pass later, and when is not known here; but a fixed window ends for all at once.
+        // More hits are admitted later than these, and it isn't known here when. But a fixed window ends for all hits
+        // at once.
         (hits == cost.hits || limit.algorithm == Algorithm::FixedWindow).then_some(later)
     }
 }

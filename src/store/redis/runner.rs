@@ -61,8 +61,8 @@ use crate::clock;
 use crate::limit::UnixMicros;
 use crate::store::StoreError;
 
-/// A batch that comes too late although all had time means that a clock was set; the reply says how. More than that is no
-/// clock.
+/// How often a request may make its batch late although it had time. Once or twice means that a clock was set, which
+/// the reply corrects; more than that has another cause.
 const LATES_MAX: u8 = 2;
 
 pub(super) struct Runner {
@@ -75,9 +75,9 @@ pub(super) struct Runner {
     channel: String,
     in_flight_max: usize,
     changes: watch::Receiver<Option<Live>>,
-    /// The bucket has moved: nothing is sent until it is known where to.
+    /// The bucket has moved to another node: nothing is sent until it is known which.
     is_lost: bool,
-    /// The connection in use, and its Redis' clock.
+    /// The connection in use, and its Redis' clock as seen from here.
     connection: Option<(Live, RedisClock)>,
     flights: Vec<Flight>,
     busy_poll: BusyPoll,
@@ -137,8 +137,8 @@ impl Runner {
         }
     }
 
-    /// Takes up the link's present connection. What flew over an old one of it can't be answered any more; what flies to
-    /// another node can.
+    /// Uses the node's new connection. Batches in flight over its old one can't be answered any more; those to another
+    /// node can.
     fn reconnect(&mut self) {
         const WHY: &str = "the connection was lost";
         let live = self.changes.borrow_and_update().clone();
@@ -157,7 +157,8 @@ impl Runner {
         self.connection = live.map(known);
     }
 
-    /// Takes up the lane's present link. Those who wait go on waiting; what flies may still be answered.
+    /// Uses the node that the lane is pointed at now. Queued requests go on waiting; batches in flight may still be
+    /// answered.
     fn follow(&mut self) {
         let link = self.lane.link();
         self.is_lost = false;
@@ -173,7 +174,7 @@ impl Runner {
         self.connection = self.changes.borrow_and_update().clone().map(known);
     }
 
-    /// Sends what may leave: anything if nothing is on its way, else only full batches, for a far Redis.
+    /// Sends the batches that may leave: any if none is in flight, else only full ones, for a Redis that is far away.
     fn take_off(&mut self) {
         while let (Some((live, clock)), Some(own)) = (&self.connection, &self.link) {
             if self.is_lost {
@@ -190,10 +191,11 @@ impl Runner {
             let now = first.request.now;
             let deadline = soonest(&waiting);
             let by = match &first.ask {
-                // A time that is passed in is no time of Redis', so neither can a deadline be.
+                // A time that was passed in isn't Redis' time, so there is no deadline by Redis' clock either.
                 _ if now > 0 => 0,
                 None => clock.at(deadline),
-                // By that node's clock; while it isn't connected that isn't known, and ours is better than none.
+                // By that node's clock. While it isn't connected, its clock isn't known, and this node's is better than
+                // none.
                 Some(link) => {
                     let theirs = link.watch().borrow().as_ref().map(|live| RedisClock::new(live.clock).at(deadline));
                     theirs.unwrap_or_else(|| clock.at(deadline))
@@ -275,7 +277,7 @@ impl Runner {
         match reply.verdict {
             Some(verdict) => {
                 self.note_oddities(&verdict, &waiting);
-                // Before anybody hears that hits were given back.
+                // Before any caller learns that hits were given back.
                 for key in waiting.iter().flat_map(|waiting| waiting.request.refunded()) {
                     self.denials.forget(key);
                 }
@@ -286,7 +288,7 @@ impl Runner {
                         debts.settled();
                     }
                     readings.at = UnixMicros(reply.now);
-                    // Most are no denials, and nothing is copied for them.
+                    // Most answers are no denials, and nothing is copied for them.
                     let Some(life) = waiting.request.denial_holds(&readings) else {
                         waiting.reply(Ok(readings));
                         continue;
@@ -325,14 +327,15 @@ impl Runner {
         }
         if verdict.ahead > 0 {
             self.tally.set_back.add(verdict.ahead);
-            // After a failover to another clock each batch finds some.
+            // After a failover to a Redis with another clock, each batch finds such counters.
             if self.tally.set_back_said.is_due(clock::now()) {
                 tracing::warn!(count = verdict.ahead, "counters were ahead of Redis' clock: their time was set back");
             }
         }
     }
 
-    /// An error reply means that nothing was charged: then one bad request must not fail the others of its batch.
+    /// Decides what an error means for the requests of a batch. An error reply means that nothing was charged, and then
+    /// one bad request must not fail the others of its batch.
     fn judge(&mut self, mut flight: Flight, error: &RedisError) {
         let extent = error.code().map(|_| faults::class_of(error).extent);
         if extent.is_some() {
@@ -360,18 +363,19 @@ impl Runner {
         }
     }
 
-    /// The bucket is at another node: it is sent there once the lane is pointed at it.
+    /// The bucket is on another node: the requests are sent there once the lane is pointed at it.
     fn lose(&mut self, mut waiting: Vec<Waiter>, error: &RedisError) {
         waiting.iter_mut().for_each(|waiting| waiting.ask = None);
         self.lane.put_back(waiting);
         self.is_lost = true;
         if let Some((bucket, moved, _)) = &self.guide {
-            // The guide ends only with the store.
+            // The receiver ends only with the store.
             let _ = moved.send(Moved { bucket: *bucket, to: redirected(error) });
         }
     }
 
-    /// The bucket is moving and this counter has gone already; several may be on both sides.
+    /// The bucket is moving and this counter has moved already, so the request is sent to the new node. If it has
+    /// several counters, they may be on both nodes.
     fn ask(&mut self, mut waiting: Vec<Waiter>, error: &RedisError) {
         let is_one = waiting.iter().all(|waiting| waiting.request.asks() == 1);
         match (&self.guide, redirected(error)) {
@@ -388,7 +392,8 @@ impl Runner {
         }
     }
 
-    /// Answers those whose time is up. A batch that nobody waits for any more counts as one without an answer.
+    /// Answers the requests whose deadlines have passed with a timeout. A batch whose requests have all timed out
+    /// counts as one without a reply.
     fn expire(&mut self) {
         self.is_timer_set = false;
         let now = Instant::now();
@@ -407,7 +412,8 @@ impl Runner {
                 }
             }
         }
-        // Of a node that the lane has left nobody needs a late answer, and a flight keeps its connection.
+        // No request needs the late reply of a node that the lane has left, and a batch in flight keeps the connection
+        // open.
         let own = self.link.clone();
         let is_left = |flight: &Flight| own.as_ref().is_none_or(|own| !Arc::ptr_eq(&flight.link, own));
         self.flights.retain(|flight| !(flight.is_given_up && is_left(flight)));
@@ -440,19 +446,19 @@ impl Runner {
 }
 
 impl Drop for Runner {
-    /// However it ends, nobody waits for a runner that is gone. (What flies is dropped, which answers too.)
+    /// Answers all queued requests however the runner ends. Batches in flight are dropped, which answers theirs.
     fn drop(&mut self) {
         self.lane.close();
     }
 }
 
-/// A connection, with what is known of its Redis' clock when it is new.
+/// A new connection, with its Redis' clock as known from the greeting.
 fn known(live: Live) -> (Live, RedisClock) {
     let clock = RedisClock::new(live.clock);
     (live, clock)
 }
 
-/// Of no link there is never news, until the lane is pointed at one.
+/// A receiver that never changes, for a lane without a node.
 fn changes_of(link: Option<&Link>) -> watch::Receiver<Option<Live>> {
     link.map_or_else(|| watch::Sender::new(None).subscribe(), Link::watch)
 }

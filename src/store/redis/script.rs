@@ -7,7 +7,8 @@ use redis::{Arg, Cmd, RedisError, RedisResult, Value};
 use super::connection::Connection;
 use super::dial::failed;
 
-/// The files of the script, each named in the one before it that it goes into: Redis takes one text, readers want parts.
+/// The files of the script. Each has a line in a file before it where it is inserted: Redis takes one text, readers
+/// want parts.
 const PARTS: [(&str, &str); 5] = [
     ("careful", include_str!("careful.lua")),
     ("sliding", include_str!("sliding.lua")),
@@ -16,7 +17,7 @@ const PARTS: [(&str, &str); 5] = [
     ("bucket", include_str!("bucket.lua")),
 ];
 
-/// The script, with the name that Redis gives it.
+/// The script: its text, and the SHA-1 by which Redis knows it.
 pub(super) struct Script {
     inner: redis::Script,
     text: String,
@@ -31,9 +32,9 @@ impl Script {
         Script { inner: redis::Script::new(&text), text }
     }
 
-    /// Has the script run as for a batch whose deadline is long past: it charges nothing and answers with Redis' clock, in
-    /// µs. From then on Redis knows the script, and it is known to run there. (TIME would do for the clock, but a proxy
-    /// answers that by its own.) `route` is a key of the node, by which a proxy finds it.
+    /// Runs the script with a deadline that is long past, so that it charges nothing and replies with Redis' clock, in
+    /// µs since the epoch. Afterwards Redis is known to have the script and to be able to run it. (TIME alone would
+    /// give the clock, but a proxy answers that by its own.) `route` is a key of the node, by which a proxy finds it.
     pub(super) async fn clock(&self, connection: &Connection, route: Option<&str>) -> RedisResult<u64> {
         /// Its own time, a deadline of 1970, no logs.
         const HEAD: [f64; 3] = [0.0, 1.0, 0.0];
@@ -48,15 +49,16 @@ impl Script {
         }
     }
 
-    /// The beginning of a call; keys and arguments follow. redis-rs' own invocation keeps a vector per argument.
+    /// The beginning of a call, which keys and arguments follow. redis-rs' own invocation allocates a vector for each
+    /// argument.
     pub(super) fn call(&self, keys: usize, bytes: usize) -> Cmd {
         let mut cmd = Cmd::with_capacity(keys + 6, bytes + 64);
         cmd.arg("EVALSHA").arg(self.inner.get_hash()).arg(keys);
         cmd
     }
 
-    /// Sends a call. A Redis that forgot the script (SCRIPT FLUSH, a failover) did nothing, and is asked once more. The
-    /// second part of the answer says whether that was so.
+    /// Sends a call and returns the reply. If Redis doesn't know the script (SCRIPT FLUSH, a failover), it has done
+    /// nothing, and the call is sent again with the text; the second part of the result says whether that was so.
     pub(super) async fn run(&self, mut connection: Connection, cmd: Cmd) -> (RedisResult<Value>, bool) {
         let answer = connection.send_packed_command(&cmd).await.and_then(Value::extract_error);
         if !answer.as_ref().is_err_and(is_unknown_script) {
@@ -66,8 +68,8 @@ impl Script {
         (connection.send_packed_command(&whole).await.and_then(Value::extract_error), true)
     }
 
-    /// The same call with the script itself in place of its name. Redis keeps it from then on. Giving it the script first
-    /// would be a message of its own, and between the two it may forget the script again.
+    /// The same call with the script's text in place of its SHA-1. Redis keeps the text from then on. Loading it first
+    /// would be another message, and Redis may forget the script again between the two.
     fn with_text(&self, cmd: &Cmd) -> Cmd {
         let args = cmd.args_iter().skip(2);
         let mut whole = Cmd::with_capacity(args.len() + 2, 2 * self.text.len());
@@ -80,7 +82,7 @@ impl Script {
         whole
     }
 
-    /// As [`Script::run`], to a node that is just taking the slot over.
+    /// As [`Script::run`], on a node that is taking the slot over.
     pub(super) async fn run_asking(&self, mut connection: Connection, cmd: Cmd) -> (RedisResult<Value>, bool) {
         let answer = send_asking(&mut connection, &cmd).await;
         if !answer.as_ref().is_err_and(is_unknown_script) {
@@ -100,8 +102,8 @@ async fn send_asking(connection: &mut Connection, cmd: &Cmd) -> RedisResult<Valu
     }
 }
 
-/// The text without the lines that are comments, a third of it: they are for the readers of the file, and would go over the
-/// wire with it and stay in Redis' memory.
+/// A script without the lines that are comments, a third of it: they are for readers of the file, and would else go
+/// over the wire and stay in Redis' memory.
 pub(super) fn without_comments(lua: &str) -> String {
     lua.split_inclusive('\n').filter(|line| !line.trim_start().starts_with("--")).collect()
 }

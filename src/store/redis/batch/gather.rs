@@ -29,33 +29,33 @@ use hashbrown::HashTable;
 
 use crate::store::redis::request::{APART, DENIED, Request, Term};
 
-/// Requests on their way into a batch. Counters, terms and groups are numbered as they came.
+/// Builds a batch. Keys, terms and groups are numbered in the order in which they first came.
 #[derive(Default)]
 pub(super) struct Gathering<'a> {
     pub keys: Vec<&'a [u8]>,
     pub told: Told,
-    /// How many of the keys are of logs, which stand behind all others.
+    /// Number of keys of logs, which stand behind all others.
     pub logs: usize,
-    /// By key: how often the groups ask about it.
+    /// For each key the number of checks that have it, over all groups.
     uses: Vec<u16>,
     known_keys: HashTable<u16>,
     known_groups: HashTable<u16>,
     hasher: FixedState,
 }
 
-/// What the script is told, as far as its answers are taken apart by it.
+/// The order of a batch, by which its call is packed and its reply is read.
 #[derive(Default)]
 pub(super) struct Told {
     pub terms: Vec<Term>,
     asks: Vec<Numbered>,
     groups: Vec<Group>,
-    /// By request: its group, and how many came before it there.
+    /// For each request its group, and the number of members that came before it there.
     members: Vec<(u16, u16)>,
-    /// The order in which groups are told and answered.
+    /// The order in which groups are sent and answered.
     order: Vec<u16>,
 }
 
-/// An ask, by the numbers of its counter and its term.
+/// A check, as the numbers of its key and its term.
 #[derive(Clone, Copy, PartialEq, Hash)]
 pub(super) struct Numbered {
     pub key: u16,
@@ -64,11 +64,11 @@ pub(super) struct Numbered {
 
 /// Identical requests.
 pub(super) struct Group {
-    /// Among those gathered.
+    /// Its checks, among all checks of the batch.
     asks: Range<u32>,
     pub gate: u8,
     pub members: u16,
-    /// Where the readings of the first of them begin, among all.
+    /// Position of its first member's first reading, among all readings.
     first_reading: u32,
 }
 
@@ -120,7 +120,7 @@ impl<'a> Gathering<'a> {
         number
     }
 
-    /// The group of a request whose asks are the last ones; they stay only if it is a new one.
+    /// The group of a request whose checks are the last ones. They are kept only if the group is new.
     fn group_of(&mut self, begin: usize, gate: u8) -> u16 {
         let (told, hasher) = (&mut self.told, &self.hasher);
         let hash = hasher.hash_one((gate, &told.asks[begin..]));
@@ -156,7 +156,7 @@ impl<'a> Gathering<'a> {
 }
 
 impl Told {
-    /// There are few: one for each rule, cost and role.
+    /// The number of a term. A batch has few terms, one for each limit, cost and role, so a search beats a hash.
     fn number_of(&mut self, term: &Term) -> u16 {
         let known = self.terms.iter().position(|known| known == term);
         known.unwrap_or_else(|| {
@@ -173,10 +173,11 @@ impl Told {
         &self.asks[group.asks.start as usize..group.asks.end as usize]
     }
 
-    /// Those apart come first, for they may be decided in any order, and like ones together; the others as they came.
+    /// Puts independent groups first, because they may be decided in any order, with those of one run together; the
+    /// others keep their order.
     fn set_order(&mut self) {
         let mut order: Vec<u16> = (0..self.groups.len() as u16).collect();
-        // Stable, and quick where all are alike.
+        // The sort is stable, and quick if all groups are alike.
         order.sort_by(|&a, &b| self.compare(self.group(a), self.group(b)));
         let mut next = 0;
         for &number in &order {
@@ -201,8 +202,7 @@ impl Told {
         self.order.iter().map(|&number| self.group(number))
     }
 
-    /// As [`Told::groups`], in runs that are told at once: groups apart that differ in their counters alone, or one
-    /// other group.
+    /// As [`Told::groups`], in runs: independent groups that differ in their keys only, or one other group.
     pub(super) fn runs(&self) -> impl Iterator<Item = &[u16]> {
         self.order.chunk_by(|&a, &b| {
             let (a, b) = (self.group(a), self.group(b));
@@ -214,7 +214,7 @@ impl Told {
         run.iter().map(|&number| self.group(number))
     }
 
-    /// Where among all readings those of request `nth` stand.
+    /// The positions of the readings of request `nth`, among all readings.
     pub(super) fn readings_of(&self, nth: usize) -> Range<usize> {
         let (number, earlier) = self.members[nth];
         let group = self.group(number);
@@ -223,7 +223,7 @@ impl Told {
         begin..begin + asks
     }
 
-    /// Requests that an identical one stands for.
+    /// Number of requests that are merged with an identical one.
     pub(super) fn merged(&self) -> usize {
         self.members.len() - self.groups.len()
     }
