@@ -1,5 +1,5 @@
-//! The words of the decision and their units: what is asked, what limits it, what was answered.
-//! Plain values only: nothing here knows YAML, protobuf, Redis or a clock.
+//! The terms of a decision and their units: requests, limits, costs and readings. Plain values only: it knows no YAML,
+//! protobuf, Redis or clock.
 
 pub mod moment;
 pub mod written;

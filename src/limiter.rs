@@ -1,5 +1,6 @@
-//! The line from a question to its answer: match the rules, plan the counters, apply the hits, judge the readings.
-//! Knows neither tonic nor YAML, is handed the time, and sees one snapshot of the rules per request.
+//! Decides requests: matches the rules, plans the counter checks, charges the hits in the store, and makes a decision
+//! of the readings. It knows neither tonic nor YAML, gets the time as an argument, and sees one snapshot of the rules
+//! for each request.
 
 mod budgets;
 mod degraded;

@@ -1,5 +1,5 @@
-//! Where counters live. A request's counters are decided together, in one atomic step; the store knows limits
-//! and costs, not rules, protobuf or policies.
+//! The stores of counters. All counters of a request are decided together, in one atomic step. It knows limits and
+//! costs, but not rules, protobuf or failure policies.
 
 pub mod key;
 mod look;

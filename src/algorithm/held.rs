@@ -1,5 +1,5 @@
-//! What a counter holds, told for people: the hits that count at a moment, when they came and when they leave. Each
-//! algorithm takes its own state apart; this is what they tell it in. Reads states, and changes none.
+//! The contents of a counter, for people: the hits that count at a moment, when they came and when they leave. Each
+//! algorithm reads its own state; this is the common form. It reads states, and changes none.
 
 use super::{State, bucket, fixed, log, sliding, step};
 use crate::limit::{Cost, Limit, UnixMicros};

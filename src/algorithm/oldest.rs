@@ -1,5 +1,5 @@
-//! Giving hits back to entries that lie packed, oldest first. It knows of an entry that its last four bytes count hits,
-//! and nothing of the time before them.
+//! Gives hits back to packed entries, oldest first. It knows that the last four bytes of an entry count hits, and
+//! nothing of the time before them.
 
 const COUNT: usize = 4;
 

@@ -1,6 +1,6 @@
-//! The same hits in less memory, for a store that is full: what lies close together in time is taken as of the latest.
-//! Counts are never lower for it and no hit is forgotten early; some are held longer. Only the memory store
-//! does this, and the debts to Redis that are kept in this process.
+//! Makes a state smaller, for a store that is full: hits that lie close together in time get the time of the latest.
+//! Counts never become lower and no hit is forgotten early; some are kept longer. Only the memory store and the
+//! deferred charges of this process do this.
 
 use super::{
     State,

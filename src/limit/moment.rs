@@ -1,5 +1,5 @@
-//! Moments as text: RFC 3339, or a date for its first instant, in UTC unless an offset says otherwise. In rule files,
-//! over the API and on the command line they are written alike, and so read in one place.
+//! Moments as text: RFC 3339, or a date for its first instant, in UTC unless an offset says otherwise. Rule files, the
+//! API and the command line all write them like this.
 
 #[cfg(test)]
 mod tests;

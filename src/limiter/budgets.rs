@@ -1,6 +1,6 @@
-//! Which limits are budgets, whose cost Envoy reports once it is spent: learned from how Envoy asks, for limits with
-//! `count_denied: auto`. A look before the request, or a request without a cost of its own, means that an own cost comes
-//! afterwards; where neither comes, an own cost is asked about before it is spent. Knows no store and reads no clock.
+//! Learns which limits with `count_denied: auto` are budgets, whose cost Envoy reports after it is spent. A check with
+//! 0 hits before the request, or a request without a cost of the descriptor's own, shows that the cost comes
+//! afterwards. Without either, a cost is checked before it is spent. It knows no store and reads no clock.
 
 use std::{
     collections::HashMap,

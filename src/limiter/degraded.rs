@@ -1,5 +1,5 @@
-//! What is answered when the store can't: each limit's own policy, and this replica's memory for those that go on
-//! limiting locally. Knows nothing of why the store failed.
+//! Answers requests while the store can't: by each limit's failure policy, and by this replica's memory for limits that
+//! go on locally. It doesn't know why the store failed.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! A request as it would be decided, with what its answer would rest on, and nothing counted. Takes the same plan and the
-//! same judgement as a decision, so that what it tells is what is decided.
+//! Explains how a request would be decided, and counts nothing. It uses the same plan and the same judgement as a
+//! decision, so that the explanation can't differ from it.
 
 pub(crate) mod words;
 

@@ -1,4 +1,4 @@
-//! What the readings mean for the request: one status per descriptor, one answer for all.
+//! Makes a decision of the readings: one status for each descriptor, and one answer for the request.
 
 use std::cmp::Reverse;
 

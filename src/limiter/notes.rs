@@ -1,5 +1,5 @@
-//! What a decision rested on, for answers that tell more than the verdict. Gathered only where that is asked for, since
-//! nothing else on a request's path needs an id.
+//! Notes of what a decision rested on, for answers that report more than the decision. They are made only if somebody
+//! wants them, because nothing else on a request's path needs an id.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! By how many a limit is divided while each replica counts for itself. Knows nothing of how the number is found out.
+//! Number of replicas that share a limit in fallback mode. It doesn't know how they are counted.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 

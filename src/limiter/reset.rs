@@ -1,4 +1,4 @@
-//! Counters begun afresh, by the descriptor that they count: the same matching as a decision's says which they are.
+//! Resets counters by the descriptor that they count: the same matching as in a decision finds them.
 
 use std::sync::Arc;
 

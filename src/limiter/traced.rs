@@ -1,4 +1,4 @@
-//! What a trace is told of a question to the store, in the reference's words. Only for requests that are followed.
+//! The span of a call of the store, with the attributes of envoyproxy/ratelimit. Only for sampled requests.
 
 use std::time::Instant;
 

@@ -1,5 +1,5 @@
-//! The textual key of a counter: readable in `redis-cli`, escaped so that no two counters share one, and versioned.
-//! It knows nothing of connections or of what is stored under the key.
+//! The key of a counter as text: readable in `redis-cli`, escaped so that no two counters share one, and versioned. It
+//! knows nothing of connections or of the value under the key.
 
 use std::fmt::Write as _;
 use std::hash::Hasher as _;

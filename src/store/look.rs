@@ -1,5 +1,5 @@
-//! Questions that change nothing: what each counter would say to a cost, and what counters are called. Each ask is
-//! answered for itself, by the same step as a decision's.
+//! Reads counters and changes nothing: how each counter would answer a cost, and the counters' names. Each check is
+//! answered for itself, by the same step as in a decision.
 
 use smallvec::SmallVec;
 use tokio::time::Instant;

@@ -1,5 +1,5 @@
-//! Lines of the log that would come with every request are written once in a while: a flood, or a clock that was set back,
-//! is one event and not millions.
+//! Limits log lines that every request would write to one in a while: a flood, or a clock that was set back, is one
+//! event and not millions.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

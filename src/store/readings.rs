@@ -1,4 +1,4 @@
-//! What a store answers: a reading for each ask, and whether anybody was asked for it.
+//! The store's answer to a request: a reading for each check, and whether it came from the denial cache.
 
 use std::ops::{Deref, DerefMut};
 

@@ -1,5 +1,5 @@
-//! All or nothing: what a request charges to its counters, as pure arithmetic over their states. The memory store
-//! calls it, Lua mirrors it inside Redis. It knows no keys, no shards and no clock.
+//! Decides one request, all or nothing: what it charges to its counters, as pure arithmetic over their states. The
+//! memory store calls it, and Lua mirrors it inside Redis. It knows no keys, no shards and no clock.
 
 use smallvec::SmallVec;
 

@@ -1,5 +1,5 @@
-//! What the memory store knows a counter by: 128 keyed bits instead of its words, so that a counter costs the same
-//! however long its key is, and nobody outside can choose keys that collide. Knows nothing of shards or states.
+//! Fingerprints: the memory store knows a counter by 128 keyed bits instead of its key, so that a counter costs the
+//! same however long its key is, and nobody outside can choose keys that collide. It knows nothing of shards or states.
 
 use std::hash::Hasher;
 

@@ -1,5 +1,5 @@
-//! How much room the counters take and who may have more: the bound of the memory store and each rule's share of it.
-//! Counts bytes and says yes or no; it never touches a counter.
+//! The capacity of the memory store, and each rule's share of it. It counts bytes and decides whether there is room; it
+//! never touches a counter.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

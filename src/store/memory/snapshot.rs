@@ -1,5 +1,5 @@
 //! The memory store's counters on disk, so that a restart gives nobody a fresh limit: one file in a directory that one
-//! process holds. Knows how counters are written and read back; when to write is the caller's business.
+//! process holds. It knows how counters are written and read back; the caller decides when.
 //!
 //! The file: a magic line, the two hash keys, the counters (see [`write_counter`]), a zero byte, the number of counters,
 //! and a checksum over all before it. It holds no keys of requests, but with the hash keys one could test guesses:

@@ -1,6 +1,5 @@
-//! What the log and the metrics say of circuit breakers. A link's breaker is open while its node is of no use; each core
-//! has its own, and this joins them, so that a node that all cores lose is one line. When to open and to close is not
-//! known here.
+//! Logs and counts circuit breakers. Each core has its own breaker for each node; this joins them, so that a node which
+//! all cores lose is one line of the log. It doesn't decide when a breaker opens or closes.
 
 use std::collections::HashMap;
 use std::fmt::Display;

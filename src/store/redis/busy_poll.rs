@@ -1,7 +1,7 @@
-//! Watching for an answer instead of sleeping until it comes: to wake a sleeping core takes as long as Redis takes for
-//! a few requests. Worth it only where nothing else is to be done and Redis is near, so a batch of many, whose core is
-//! busy anyway, is not watched; answers that don't come in time end it for a while; and it never takes more than a share
-//! of a core, for a core that looks busy is a reason to start more of them.
+//! Polls for a reply instead of sleeping until it comes, because waking a sleeping core takes as long as Redis takes
+//! for a few requests. This is worth it only if the core has nothing else to do and Redis is near. So a large batch
+//! isn't polled for, several replies in a row that don't come in time end it for a while, and it never takes more than
+//! a share of a core, because a core that looks busy is a reason to start more of them.
 
 use std::time::{Duration, Instant};
 

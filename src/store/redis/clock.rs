@@ -1,5 +1,5 @@
 //! Redis' clock as seen from here, learned from the time in each reply. It turns a deadline of ours into one that Redis
-//! can check, and tells when overrides end; no count rests on it.
+//! can check, and says when overrides end. No counter depends on it.
 
 use tokio::time::Instant;
 

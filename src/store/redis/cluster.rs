@@ -1,4 +1,4 @@
-//! Which node of a Cluster holds which bucket: reads the map of slots, keeps a connection per primary, and points each
+//! Which node of a Cluster has which bucket: reads the slot map, keeps a connection to each primary, and points each
 //! bucket's lane at its node. It knows nothing of requests.
 
 use std::collections::HashMap;

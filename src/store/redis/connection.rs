@@ -1,5 +1,5 @@
-//! One connection to one server that speaks Redis' protocol, and what it pushes: in RESP3 over the same socket; in RESP2,
-//! where a server refuses RESP3, over a second one. What is asked over it is not known here.
+//! One connection to one server that speaks Redis' protocol, and its pushed messages: in RESP3 over the same socket; in
+//! RESP2, if the server refuses RESP3, over a second one. It doesn't know which commands are sent over it.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;

@@ -1,6 +1,6 @@
-//! Remembers denials for a moment, so that a client who is over the limit and goes on asking costs no round trip. A
-//! denial holds until its `reset` whatever others hit meanwhile; only what gives hits back can end it sooner, and that
-//! is told over Redis' pub/sub. It knows requests as things to compare, and no connections.
+//! The denial cache: a client that is over its limit and keeps on asking costs no round trip. A denial holds until its
+//! `reset`, whatever other requests charge meanwhile; only a refund or a reset of a counter ends it sooner, and every
+//! replica hears of these by Redis' pub/sub. It compares requests, and knows no connections.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hasher as _};

@@ -1,5 +1,5 @@
-//! Finds the server that is meant, by its address or through sentinels, and connects to it with the right credentials. What
-//! is said over the connection is not known here.
+//! Finds the server of an address, directly or through sentinels, and connects to it with the right credentials. It
+//! doesn't know what is sent over the connection.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Whether Redis has room: counts the keys that it threw out, for each was a counter that began afresh. One look per
-//! process is enough, since the number is Redis' own; it knows nothing of decisions.
+//! Counts the keys that Redis evicted for lack of memory, for each was a counter that began afresh. One task in a
+//! process is enough, since the number is Redis' own. It knows nothing of decisions.
 
 use std::collections::HashMap;
 use std::time::Duration;

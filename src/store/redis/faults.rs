@@ -1,6 +1,6 @@
-//! What Redis' errors mean: what they say of those who wait, and what a person does about them. Here it is also known what
-//! was said already, for a fault that every core meets a thousand times a second is one line of the log. Nothing is
-//! decided here, and no connection is known.
+//! What Redis' errors mean: which requests they concern, and what the operator does about them. Also remembers which
+//! errors were logged already, because every core meets the same fault a thousand times a second and it should be one
+//! line of the log. Decides nothing, and knows no connections.
 
 use std::collections::HashMap;
 use std::fmt::Display;

@@ -1,4 +1,5 @@
-//! A batch on its way to Redis, and those who wait for it. What its answer means is the runner's matter.
+//! A batch in flight: sent to Redis and not answered, with the requests that wait for it. `runner` decides what the
+//! reply means.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! What Redis may answer, taken apart as the lanes and the Cluster's guide do it, for the fuzz targets: an answer that is
-//! damaged may cost its requests, never the process.
+//! Fuzz entry point: parses arbitrary bytes as a reply of Redis, with the code of the lanes and of the Cluster's slot
+//! map. A damaged reply may cost its requests an error, never the process a panic.
 
 use redis::{RedisError, Value};
 

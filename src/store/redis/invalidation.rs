@@ -1,6 +1,5 @@
-//! What ends remembered denials before their time. A counter that was reset, or whose limit changed, is named on a
-//! channel that every core of every replica listens to, by the script that resets it, as that of the decisions names those
-//! that hits were given back to. It knows no connections.
+//! What ends cached denials before their time. The script that resets a counter, or gives hits back to it, publishes
+//! the counter's key on a channel that every core of every replica listens to. It knows no connections.
 
 use super::settings::RedisSettings;
 use crate::limit::Limit;

@@ -1,6 +1,6 @@
-//! Group commit: requests wait while a batch is on its way, and the next batch leaves with all of them as soon as it
-//! is back. No timer gathers them, so an idle lane sends at once. It knows connections only as something to send
-//! over, and counters only as requests.
+//! The queue of requests to one connection (group commit): requests wait while a batch is in flight, and all of them
+//! leave in the next batch as soon as its reply is there. No timer collects them, so an idle lane sends at once. It
+//! knows connections only as something to send over, and counters only as requests.
 
 use std::collections::VecDeque;
 use std::future::{Ready, ready};

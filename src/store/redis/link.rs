@@ -1,6 +1,7 @@
-//! One connection to one Redis node and its circuit breaker: closed while the node is of use, open from its loss to the
-//! first probe that it passes. Probes are made in the background; callers see the breaker's state at once and never wait
-//! for it. What is sent over the connection is not known here.
+//! One connection to one node of Redis, with its supervisor and its circuit breaker. The breaker is closed while the
+//! node can be used; it opens when the connection is lost and closes after the first probe that the node passes. Probes
+//! are made in the background: requests see the breaker's state at once and never wait for a probe. It doesn't know
+//! what is sent over the connection.
 
 use std::pin::pin;
 use std::sync::Arc;

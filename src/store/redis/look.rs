@@ -1,5 +1,6 @@
-//! Looks at counters: asked as part of a request that was denied elsewhere, so that the script charges nothing, and never
-//! answered from remembered denials. And, beside the way of the decisions, what a counter's key holds.
+//! Reads counters without charging them: as checks of a request that is denied elsewhere, so that the script charges
+//! nothing, and never from the denial cache. It also reads what a counter's key holds, over a connection that no
+//! decision uses.
 
 use redis::{Value, from_redis_value};
 use tokio::time::Instant;

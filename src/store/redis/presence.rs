@@ -1,5 +1,5 @@
-//! How many replicas there are: each writes down in Redis that it lives, and sees who else did. For one thing only: while
-//! Redis is away, each replica gives out its share of the limits. It knows nothing of limits.
+//! Counts the replicas: each writes a beat to Redis and reads how many others did. The count is used for one thing
+//! only: while Redis can't be reached, each replica admits its share of the limits. It knows nothing of limits.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! A request as it waits for its batch, and as denials are remembered by: nothing of it is borrowed, for whoever asked
-//! may go away. It knows neither how it is packed nor where it is sent.
+//! A request as it waits in the queue and as denials are cached by. It owns all its data, because its caller may go
+//! away. It knows neither how it is packed nor where it is sent.
 
 use std::hash::{Hash, Hasher};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Counters in Redis begun afresh, and the entry that says so.
+//! Resets counters in Redis, and writes the entry about it to the audit stream.
 
 use std::collections::BTreeMap;
 

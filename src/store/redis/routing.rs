@@ -1,5 +1,5 @@
-//! Whether what answers is one Redis. A proxy over several of them routes each script by its first key, so that one counter
-//! would lie on several servers and each would admit its limit. It knows no counters.
+//! Finds out whether an address leads to a single Redis. A proxy over several of them routes each script by its first
+//! key, so that one counter would exist on several servers and each would admit its limit. It knows no counters.
 
 use redis::{Cmd, RedisResult, Value};
 

@@ -1,5 +1,5 @@
-//! How to reach Redis and how to talk to it, as plain values. Where they come from (flags, environment) is not known
-//! here; secrets never show in `Debug`.
+//! How to reach Redis and how to use it, as plain values; secrets never show in `Debug`. It doesn't know where they
+//! come from (flags, environment).
 
 use std::fmt;
 use std::path::PathBuf;

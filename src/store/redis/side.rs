@@ -1,6 +1,6 @@
-//! A way to Redis beside the lanes of the decisions, for what is asked seldom and may take its time: its own connections,
-//! so that nothing asked here ever stands before a decision. It finds the node of a key and hears one channel; what is
-//! asked and what the messages mean is not known here.
+//! A connection to Redis for what isn't a decision: commands that are rare and may take their time. It is separate from
+//! the lanes, so that no command delays a decision. It finds the node of a key and listens to one channel; it doesn't
+//! know what the commands and messages mean.
 
 use std::collections::HashMap;
 use std::fmt::Display;

@@ -1,4 +1,4 @@
-//! A socket to an address: TCP, in the clear or with TLS, or Unix. What is said over it is not known here.
+//! Opens a socket to an address: TCP, in the clear or with TLS, or Unix. It doesn't know what is sent over it.
 
 use std::io;
 use std::pin::Pin;

@@ -1,4 +1,5 @@
-//! What is wrong with a certificate or a password, in words that name the setting to look at. It knows errors, and no connections.
+//! Explains what is wrong with a certificate or a password, in words that name the setting. It knows errors, and no
+//! connections.
 
 use std::borrow::Cow;
 use std::error::Error;
