@@ -30,15 +30,15 @@ pub use held::{Held, Part};
 
 use crate::limit::{Algorithm, Cost, HITS_MAX, Limit, Reading, UnixMicros, WINDOW_MAX};
 
-/// Times beyond this (the year 2214) are taken as this, so that sums with a few windows stay below 2^53.
+/// Latest time (the year 2214); later ones are taken as this, so that sums with a few windows stay below 2^53.
 const NOW_MAX: u64 = (1 << 53) - 4 * WINDOW_MAX.0;
 
-/// What a counter remembers. `Empty` is the state of a counter that was never hit, and means the same as no key at all.
+/// The state of a counter. `Empty` is a counter that was never hit, and means the same as no key at all.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum State {
     #[default]
     Empty,
-    /// Of `sliding_window`: counts per sub-window, and only of those that have hits.
+    /// A `sliding_window`: counts of the sub-windows that have hits.
     Sliding {
         /// The newest sub-window: `floor(time / sub-window)`.
         index: u64,
@@ -50,26 +50,26 @@ pub enum State {
         /// How many sub-windows before `index` the oldest pair is; 0 without pairs.
         oldest: u8,
     },
-    /// Of `fixed_window`: the window, `floor(time / window)`, and its hits.
+    /// A `fixed_window`: the window, `floor(time / window)`, and its hits.
     Fixed { index: u64, count: u64 },
-    /// Of `sliding_log`: the sum of the logged hits, and when each came.
+    /// A `sliding_log`: the sum of the logged hits, and when each came.
     Log { sum: u64, log: Box<log::Log> },
-    /// Of `token_bucket` and `leaky_bucket`: what is in use, in 2^-20 hits, and when that was so.
+    /// A `token_bucket` or `leaky_bucket`: what is in use, in 2^-20 hits, and when that was so.
     Bucket { level: u64, at: u64 },
 }
 
 // Millions of these lie inline in the memory store's tables.
 const _: () = assert!(size_of::<State>() <= 32);
 
-/// Puts `cost` to `state` at `now`. The returned state is charged where the cost was admitted (or `charge_denied`),
-/// else as before. A state of another algorithm counts as empty: the key names the algorithm, so a store never has one.
+/// Decides `cost` at `now`. The returned state is charged if the cost was admitted (or with `charge_denied`), else it
+/// is as before. A state of another algorithm counts as empty: the key names the algorithm, so a store never has one.
 pub fn step(limit: &Limit, state: State, cost: Cost, now: UnixMicros) -> (State, Reading) {
     put(limit, state, cost, None, now)
 }
 
-/// Takes back `hits` that were charged as of `charged` (see [`charged_at`]), as if they had not been: from the
-/// sub-window, the window or the log's entry that they went to, and only as far as they are still there, so that nothing
-/// newer is taken in their place. A bucket has no such places: its level falls by them, and not below zero.
+/// Takes back `hits` that were charged at `charged` (see [`charged_at`]), as if they had never been charged: from the
+/// sub-window, the window or the log's entry that they went to, and only as far as they are still there, so that no
+/// newer hits are taken instead. A bucket has no such places: its level falls by the hits, but not below zero.
 pub fn undo(limit: &Limit, state: State, hits: i64, charged: UnixMicros, now: UnixMicros) -> (State, Reading) {
     let back = Cost { hits: -hits.clamp(0, HITS_MAX), charge_denied: false };
     put(limit, state, back, Some(charged.0), now)
@@ -86,9 +86,9 @@ fn put(limit: &Limit, state: State, cost: Cost, charged: Option<u64>, now: UnixM
     }
 }
 
-/// As of when a cost was charged that `reading` admitted at `now`: then, but where the counter was ahead of the clock
-/// and held its time. That can be told from when its newest hits leave, which a reading doesn't say where nothing
-/// remains (but for a fixed window); then it is `now`, where older hits than those charged may be.
+/// The time at which a cost was charged that `reading` admitted at `now`: `now`, unless the counter was ahead of the
+/// clock and kept its own time. That follows from when its newest hits leave, which a reading doesn't say if nothing
+/// remains (except for a fixed window). Then the result is `now`, where older hits than the charged ones may be.
 pub fn charged_at(limit: &Limit, reading: &Reading, now: UnixMicros) -> UnixMicros {
     let life = match limit.algorithm {
         Algorithm::SlidingWindow if reading.remaining > 0 => sliding::life(limit),
@@ -99,8 +99,8 @@ pub fn charged_at(limit: &Limit, reading: &Reading, now: UnixMicros) -> UnixMicr
     UnixMicros((now.0.min(NOW_MAX) + reading.reset.0).saturating_sub(life))
 }
 
-/// Whether [`step`] would admit `cost`, asked without taking the state: a store that decides over several counters asks
-/// all of them before it charges any, and a copy of a log or of pairs would cost more than the decision.
+/// Whether [`step`] would admit `cost`, without taking the state: a store that decides over several counters tries all
+/// of them before it charges any, and a copy of a log or of sub-window counts would cost more than the decision.
 pub fn admits(limit: &Limit, state: &State, cost: Cost, now: UnixMicros) -> bool {
     let known = match state {
         State::Sliding { pairs: Some(_), .. } => sliding::used(limit, state, now.0.min(NOW_MAX)),
@@ -109,13 +109,13 @@ pub fn admits(limit: &Limit, state: &State, cost: Cost, now: UnixMicros) -> bool
     };
     match known {
         Some(used) => cost.hits < 0 || used + cost.hits.min(HITS_MAX).unsigned_abs() <= u64::from(limit.requests),
-        // Without heap a copy is free; a state from the future is too rare to be told twice what to do.
+        // Without heap a copy is free; and a state from the future is too rare for code of its own.
         None => step(limit, state.clone(), cost, now).1.admitted,
     }
 }
 
-/// Whether [`step`] at `now` would shift this state, because it lies more than a window ahead: a clock was set back
-/// by far. A store counts it and says so once. (A bucket in debt may be set back though this says no.)
+/// Whether [`step`] at `now` would shift this state because it is more than a window ahead: a clock was set back by
+/// far. A store counts such states and logs it once. (A bucket in debt may be shifted though this returns false.)
 pub fn is_ahead(limit: &Limit, state: &State, now: UnixMicros) -> bool {
     let now = now.0.min(NOW_MAX);
     match state {
@@ -128,7 +128,7 @@ pub fn is_ahead(limit: &Limit, state: &State, now: UnixMicros) -> bool {
 }
 
 impl State {
-    /// When an absent key means the same as this state, for good: the moment at which it may be forgotten.
+    /// The moment from which an absent key means the same as this state, so that it may be removed.
     pub fn expires(&self, limit: &Limit) -> UnixMicros {
         UnixMicros(match self {
             State::Empty => 0,
@@ -139,12 +139,12 @@ impl State {
         })
     }
 
-    /// The hits that count at `now`, when they came and when they leave: what a look at `now` answers by.
+    /// The contents at `now`: the hits that count, when they came and when they leave, as a look at `now` reads them.
     pub fn held(&self, limit: &Limit, now: UnixMicros) -> Held {
         held::held(self, limit, now.0.min(NOW_MAX))
     }
 
-    /// What this state holds on the heap, beside its own 32 bytes.
+    /// Bytes of this state on the heap, besides its own 32.
     pub fn heap_bytes(&self) -> usize {
         match self {
             State::Sliding { pairs: Some(pairs), .. } => pairs.heap_bytes(),
@@ -153,15 +153,15 @@ impl State {
         }
     }
 
-    /// The same hits in at most `heap` bytes of heap, as far as that goes: hits close together are taken as of the
-    /// latest, all of them if need be. Never counts fewer; what a full memory store does rather than grow,
-    /// and debts to Redis beyond their room.
+    /// The same hits in at most `heap` bytes of heap, as far as possible: hits that are close together get the time of
+    /// the latest, if need be all of them. Never counts fewer. A full memory store does this instead of growing, and so
+    /// do deferred charges beyond their memory.
     pub fn thinned(self, limit: &Limit, heap: usize) -> State {
         thin::thinned(self, limit, heap)
     }
 
-    /// Appends the packed form, which but for a log is also what Redis holds (see `algorithm/layout.rs`); nothing for
-    /// `Empty`.
+    /// Appends the packed form, which is also what Redis holds except for a log (see `algorithm/layout.rs`); nothing
+    /// for `Empty`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         layout::encode(self, out);
     }
@@ -172,7 +172,7 @@ impl State {
         layout::decode(bytes, algorithm)
     }
 
-    /// As [`State::decode`], of what Redis holds: of a log its ring (see `algorithm/layout/ring.rs`).
+    /// As [`State::decode`], for a value in Redis, where a log is a ring (see `algorithm/layout/ring.rs`).
     pub fn from_redis(bytes: &[u8], algorithm: Algorithm) -> Option<State> {
         match algorithm {
             Algorithm::SlidingLog => layout::ring::decode(bytes),

@@ -24,10 +24,11 @@ pub const WINDOW_MAX: Micros = Micros(10 * 365 * 86_400 * 1_000_000);
 /// Costs beyond this are clamped: no limit can be larger, so the answer is the same.
 pub const HITS_MAX: i64 = 1 << 32;
 
-/// Counters of one request that a script of Redis decides; those of a request with more are decided part by part.
+/// Largest weight of a request's checks, in counters, that one script decides; a larger request is decided in
+/// sub-requests.
 pub const COUNTERS_MAX: usize = 256;
 
-/// Descriptors that one request may bring; those that no limit is for touch no counter, but have to be kept and answered.
+/// Descriptors that one request may have. Those without a limit touch no counter, but have to be stored and answered.
 pub const DESCRIPTORS_MAX: usize = 1_024;
 
 /// Entries that all descriptors of one request may have together.
@@ -81,7 +82,7 @@ impl Unit {
         Unit::ALL.into_iter().find(|unit| unit.window() == window)
     }
 
-    /// Lower case, as rule files write it.
+    /// The name in lower case, as rule files write it.
     pub const fn name(self) -> &'static str {
         match self {
             Unit::Second => "second",
@@ -94,13 +95,13 @@ impl Unit {
         }
     }
 
-    /// Any case, as the reference reads it.
+    /// Reads a name in any case, as envoyproxy/ratelimit does.
     pub fn parse(text: &str) -> Option<Unit> {
         Unit::ALL.into_iter().find(|unit| unit.name().eq_ignore_ascii_case(text))
     }
 }
 
-/// How a limit counts. The promises of each stand in [`crate::algorithm`].
+/// How a limit counts. [`crate::algorithm`] says what each guarantees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Algorithm {
     #[default]
@@ -134,22 +135,22 @@ impl Algorithm {
         Algorithm::ALL.into_iter().find(|algorithm| algorithm.name() == text)
     }
 
-    /// Only buckets have a capacity apart from their limit.
+    /// Whether the limit has a capacity besides its rate; only buckets have.
     pub const fn has_burst(self) -> bool {
         matches!(self, Algorithm::TokenBucket | Algorithm::LeakyBucket)
     }
 }
 
-/// Whether hits that are refused consume the limit all the same.
+/// Whether hits that are refused are charged all the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum CountDenied {
-    /// As `Reported` while Envoy's service asks about the limit as about a budget: it looks with 0 hits, or asks without
-    /// a cost of the descriptor's own. Else as `Never`: an own cost is then asked about before it is spent, and who
-    /// retries would be locked out by what was refused.
+    /// As `Reported` while Envoy uses the limit as a budget: it checks with 0 hits, or without a cost of the
+    /// descriptor's own. Else as `Never`, because a cost of its own is then checked before it is spent, and a client
+    /// that retries would be locked out by its refused hits.
     #[default]
     Auto,
     /// The limit is a budget: a descriptor's own `hits_addend` is a cost that was already spent
-    /// (`apply_on_stream_done`), and were it dropped, the budget would never bite.
+    /// (`apply_on_stream_done`). If it were dropped, the budget would never deny.
     Reported,
     Always,
     Never,
@@ -159,7 +160,7 @@ impl CountDenied {
     pub const ALL: [CountDenied; 4] =
         [CountDenied::Auto, CountDenied::Reported, CountDenied::Always, CountDenied::Never];
 
-    /// As rule files write it.
+    /// The name, as rule files write it.
     pub const fn name(self) -> &'static str {
         match self {
             CountDenied::Auto => "auto",
@@ -169,8 +170,8 @@ impl CountDenied {
         }
     }
 
-    /// Whether a limit is a budget, whose hits are reported once they are spent, given since when `Auto` has learned that it
-    /// is one; `None` where that makes no difference.
+    /// Whether a limit is a budget, whose hits are reported after they are spent. `learned` is since when `Auto` has
+    /// known it to be one. `None` if that makes no difference.
     pub const fn is_budget(self, learned: Option<UnixMicros>) -> Option<bool> {
         match self {
             CountDenied::Auto => Some(learned.is_some()),
@@ -179,13 +180,13 @@ impl CountDenied {
         }
     }
 
-    /// Whether the hits of a descriptor are charged though they are refused, or another limit denies the request. `own` is
-    /// the descriptor's own cost, if it has one; `is_budget` is asked only where `Auto` depends on it.
+    /// Whether the hits of a descriptor are charged even if they are refused or another limit denies the request. `own`
+    /// is the descriptor's own cost, if it has one. `is_budget` is only called if `Auto` depends on it.
     pub fn charges(self, origin: Origin, own: Option<i64>, is_budget: impl FnOnce() -> bool) -> bool {
         match (self, own) {
             (CountDenied::Always, _) => true,
             (CountDenied::Never, _) | (_, None | Some(0)) => false,
-            // What is given back was never refused: it would stay charged because of another limit.
+            // A refund was never refused; if it were not charged, the hits would stay because of another limit.
             (_, Some(..0)) => true,
             (CountDenied::Reported, Some(_)) => origin != Origin::Api,
             (CountDenied::Auto, Some(_)) => origin != Origin::Api && is_budget(),
@@ -193,30 +194,30 @@ impl CountDenied {
     }
 }
 
-/// Who asks, as far as it matters to what is charged.
+/// Where a request comes from, as far as it matters for what is charged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Origin {
-    /// Envoy, or another caller of its service. How it asks shows which limits are budgets.
+    /// Envoy, or another client of the same service. How it sends costs shows which limits are budgets.
     Envoy,
-    /// A tool of Tollgate's own: decided as Envoy's requests are, but it shows nothing of how Envoy asks.
+    /// A tool of Tollgate's own. Its requests are decided as Envoy's are, but show nothing about budgets.
     #[default]
     Tool,
-    /// The API, where a cost is always asked about before it is spent.
+    /// The API, where a cost is always checked before it is spent.
     Api,
 }
 
-/// What becomes of a request whose limit the store can't answer for. Said per limit, else descriptor, else domain, else
-/// by the process.
+/// How a request is answered if the store can't decide a limit. The most specific setting wins: limit, descriptor,
+/// domain, process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum FailurePolicy {
-    /// Admits, without a word about a limit.
+    /// Admits, and reports no limit.
     Open,
     /// Denies.
     Closed,
-    /// Goes on limiting in this replica's memory, at its share of the limit.
+    /// Limits by this replica's memory, to its share of the limit.
     #[default]
     Local,
-    /// Answers an error and leaves it to the caller (Envoy's `failure_mode_deny`).
+    /// Answers with an error, so that the caller decides (Envoy's `failure_mode_deny`).
     Error,
 }
 
@@ -238,24 +239,25 @@ impl FailurePolicy {
     }
 }
 
-/// The numbers of one limit: all that [`crate::algorithm::step`] needs to know of it.
+/// The numbers of one limit, which are all that [`crate::algorithm::step`] needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limit {
     /// Hits admitted per window (`requests_per_unit`); 0 refuses everything.
     pub requests: u32,
-    /// `unit` × `unit_multiplier`, or `window`; 1 µs to [`WINDOW_MAX`].
+    /// Length of the window: `unit` × `unit_multiplier`, or `window`; 1 µs to [`WINDOW_MAX`].
     pub window: Micros,
     pub algorithm: Algorithm,
-    /// Parts that a sliding window is counted in, 1 to 64; other algorithms ignore it.
+    /// Number of sub-windows of a sliding window, 1 to 64; other algorithms ignore it.
     pub sub_windows: u8,
-    /// Whole capacity of a bucket in hits; window algorithms ignore it.
+    /// Capacity of a bucket in hits; window algorithms ignore it.
     pub burst: u32,
 }
 
 pub const SUB_WINDOWS_DEFAULT: u8 = 32;
 pub const SUB_WINDOWS_MAX: u8 = 64;
 
-/// An exact log keeps every hit: beyond this many its memory and its cost per decision stop being small.
+/// Largest limit of an exact log. It keeps every hit, so beyond this its memory and its cost for each decision are no
+/// longer small.
 pub const SLIDING_LOG_MAX: u32 = 10_000;
 
 impl Limit {
@@ -273,61 +275,62 @@ pub struct Entry<'a> {
     pub value: &'a str,
 }
 
-/// An ordered list of entries that a client asks about.
+/// An ordered list of entries, with what it costs.
 #[derive(Clone, Debug, Default)]
 pub struct Descriptor<'a> {
     pub entries: SmallVec<[Entry<'a>; 2]>,
-    /// The descriptor's own cost, if it carries one: 0 looks without counting, negative gives back.
+    /// The descriptor's own cost in hits, if it has one: 0 only looks, a negative cost is a refund.
     pub hits: Option<i64>,
-    /// A limit that the request itself brings (Envoy's `limit`); it beats the rule on disk.
+    /// A limit that the request itself brings (Envoy's `limit`). It beats the rule in a file.
     pub limit: Option<(u32, Unit)>,
 }
 
-/// One question: may this pass? Up to three descriptors of two entries need no allocation; more room would be moved about
-/// with every request.
+/// A request: may this pass? Three descriptors of two entries need no allocation; more inline space would be moved
+/// about with every request.
 #[derive(Clone, Debug, Default)]
 pub struct Request<'a> {
     pub domain: &'a str,
     pub descriptors: SmallVec<[Descriptor<'a>; 3]>,
-    /// Cost of each descriptor that has none of its own; at least 1.
+    /// Hits of each descriptor that has no cost of its own; at least 1.
     pub hits: i64,
-    /// A limit of the caller's own. The last descriptor is counted by it and by no rule, under a key that no rule has:
-    /// its first entry's key is empty.
+    /// A limit of the caller's own. It applies to the last descriptor in place of any rule, under a key that no rule
+    /// has: the key of its first entry is empty.
     pub own: Option<&'a Limit>,
     pub origin: Origin,
 }
 
 impl Request<'_> {
-    /// What a descriptor of this request costs, unclamped.
+    /// The cost of a descriptor of this request in hits, not clamped.
     pub fn hits_of(&self, descriptor: &Descriptor<'_>) -> i64 {
         descriptor.hits.unwrap_or(self.hits.max(1))
     }
 }
 
-/// Envoy's `Code`, without UNKNOWN: a decision always knows.
+/// Envoy's `Code`, without UNKNOWN, because a decision is always one of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
     Ok,
     OverLimit,
 }
 
-/// What one counter said to one cost.
+/// A counter's answer to one check.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reading {
     pub admitted: bool,
-    /// How many more hits of 1 would be admitted now. Of a refused cost that is charged all the same: how many would
-    /// have been in its place, which metrics need, since nothing more passes in either case.
+    /// How many more requests of 1 hit would be admitted now. For a refused cost that is charged all the same: how many
+    /// would have been admitted in its place, which metrics need; none is admitted after it.
     pub remaining: u64,
-    /// Refused: until the same cost would be admitted (the window, if it never can be). Admitted with some
-    /// remaining: until the counter would be empty. Admitted with none remaining: until one more would be admitted.
+    /// Time until something changes. If refused: until the same cost would be admitted (the window, if it never can
+    /// be). If admitted with some remaining: until the counter would be empty. If admitted with none remaining: until
+    /// one more hit would be admitted.
     pub reset: Micros,
 }
 
-/// A cost put to a counter.
+/// The cost of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cost {
-    /// 0 looks without counting; negative gives back; clamped to ±[`HITS_MAX`].
+    /// 0 only looks and counts nothing; negative is a refund; clamped to ±[`HITS_MAX`].
     pub hits: i64,
-    /// Charge the hits even where they are refused.
+    /// Whether the hits are charged even if they are refused.
     pub charge_denied: bool,
 }

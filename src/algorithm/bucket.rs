@@ -19,10 +19,10 @@ use crate::limit::{Cost, Limit, Micros, Reading};
 #[cfg(test)]
 mod tests;
 
-/// Parts of a hit that are counted. 2^32 hits of capacity and 2^32 of debt then stay below 2^53.
+/// Units of one hit in which a bucket counts. 2^32 hits of capacity and 2^32 of debt then stay below 2^53.
 pub(super) const UNIT: u64 = 1 << 20;
 
-/// 142 years: a bucket that drains slower than that never does. Below 2^53, where f64 still counts single µs.
+/// Longest wait: 142 years. A bucket that drains more slowly never does. Below 2^53, where f64 still holds single µs.
 const WAIT_MAX: u64 = 1 << 52;
 
 pub(super) fn step(limit: &Limit, state: State, cost: Cost, now: u64) -> (State, Reading) {
@@ -54,7 +54,7 @@ pub(super) fn step(limit: &Limit, state: State, cost: Cost, now: u64) -> (State,
 
     let counted = if admitted { left } else { before };
     let remaining = if requests == 0 { 0 } else { (burst * UNIT).saturating_sub(counted) / UNIT };
-    // `need` units must have drained since `at`.
+    // Time in which `need` units have drained since `at`.
     let until = |need: u64| (at + wait(limit, need)).saturating_sub(now);
     let reset = if admitted && remaining > 0 {
         if left == 0 { 0 } else { until(level) }
@@ -68,8 +68,8 @@ pub(super) fn step(limit: &Limit, state: State, cost: Cost, now: u64) -> (State,
     (state, Reading { admitted, remaining, reset: Micros(reset) })
 }
 
-/// The time that a state of `at`, ahead of `now`, holds: its own if it is at most a window ahead, else now; but no later
-/// than that its debt, and with it the wait of anyone, is over a window from now.
+/// The time that a state with time `at`, ahead of `now`, keeps: its own if that is at most a window ahead, else now;
+/// but not so late that its debt, and with it the wait of any client, is more than a window from now.
 fn held(limit: &Limit, level: u64, at: u64, now: u64) -> u64 {
     if at > now + limit.window.0 {
         return now;
@@ -80,7 +80,7 @@ fn held(limit: &Limit, level: u64, at: u64, now: u64) -> u64 {
     }
 }
 
-/// How long an empty bucket, all of its burst in use, takes until none is.
+/// How long a bucket with all its burst in use takes until none is.
 #[cfg(test)]
 pub(super) fn fills_in(limit: &Limit) -> u64 {
     wait(limit, u64::from(limit.burst) * UNIT)
@@ -104,7 +104,7 @@ fn drained(limit: &Limit, elapsed: u64) -> u64 {
     (elapsed as f64 * f64::from(limit.requests) * UNIT as f64 / window) as u64
 }
 
-/// The least time in which `need` units drain.
+/// The shortest time in µs in which `need` units drain.
 fn wait(limit: &Limit, need: u64) -> u64 {
     if limit.requests == 0 {
         return limit.window.0;

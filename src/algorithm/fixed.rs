@@ -9,10 +9,11 @@ use crate::limit::{Cost, Limit, Micros, Reading, UnixMicros};
 #[cfg(test)]
 mod tests;
 
-/// Refused hits may count too, far past any limit; a look must still find the counter over.
+/// Largest count. Refused hits may be charged far past any limit, and a later look must still find the counter over its
+/// limit.
 const COUNT_MAX: u64 = (1 << 53) - 1;
 
-/// `charged`: hits below zero take back a charge of that time.
+/// Decides a cost. With `charged`, negative hits take back a charge of that time.
 pub(super) fn step(limit: &Limit, state: State, cost: Cost, charged: Option<u64>, now: u64) -> (State, Reading) {
     let Cost { hits, charge_denied } = cost;
     let requests = u64::from(limit.requests);
@@ -22,7 +23,7 @@ pub(super) fn step(limit: &Limit, state: State, cost: Cost, charged: Option<u64>
         State::Fixed { index, count } => (index, count),
         _ => (now_index, 0),
     };
-    // A state slightly ahead holds its time.
+    // A state that is slightly ahead keeps its time.
     let current = index.max(now_index);
     let kept = if count == 0 { State::Empty } else { State::Fixed { index, count } };
     if current > index {
@@ -55,7 +56,7 @@ pub(super) fn expires(limit: &Limit, index: u64) -> u64 {
     (index + 1).saturating_mul(length(limit))
 }
 
-/// The window, if it counts at `now`.
+/// The hits of the window, if it counts at `now`.
 pub(super) fn parts_held(limit: &Limit, index: u64, hits: u64, now: u64) -> Vec<Part> {
     let since = index.saturating_mul(length(limit));
     let part = Part { hits, since: UnixMicros(since), until: UnixMicros(expires(limit, index)) };

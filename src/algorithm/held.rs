@@ -4,19 +4,20 @@
 use super::{State, bucket, fixed, log, sliding, step};
 use crate::limit::{Cost, Limit, UnixMicros};
 
-/// Entries of a log that are told one by one. Sub-windows, of which there are at most 65, are all told.
+/// Number of a log's entries that are listed. Sub-windows, of which there are at most 65, are all listed.
 const ENTRIES_TOLD: usize = 20;
 
-/// What a counter holds at a moment.
+/// The contents of a counter at a moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Held {
-    /// All that count: a whole number, but of a bucket, which drains all the time. Exact to 2^-20.
+    /// All hits that count. A whole number, except for a bucket, which drains all the time. Exact to 2^-20.
     pub hits: f64,
-    /// When none of them counts any more, if nothing else comes; `None` where there are none.
+    /// When none of them counts any more, if no others come; `None` if there are none.
     pub until: Option<UnixMicros>,
-    /// Oldest first: sub-windows with hits, the fixed window, entries of the log; none of a bucket.
+    /// Hits that leave together, oldest first: sub-windows with hits, the fixed window, or entries of a log; none for a
+    /// bucket.
     pub parts: Vec<Part>,
-    /// Entries of a log that aren't among `parts`: they lie in the middle.
+    /// Number of a log's entries that aren't in `parts`, from the middle.
     pub left_out: usize,
 }
 
@@ -24,15 +25,15 @@ pub struct Held {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
     pub hits: u64,
-    /// The begin of their sub-window or window; of a log, when they came.
+    /// The begin of their sub-window or window; for a log, when they came.
     pub since: UnixMicros,
-    /// When they count no more.
+    /// When they stop counting.
     pub until: UnixMicros,
 }
 
 /// `now` is below [`super::NOW_MAX`].
 pub(super) fn held(state: &State, limit: &Limit, now: u64) -> Held {
-    // A look returns the state as it counts: one from the future comes back shifted, as a decision would shift it.
+    // A look with 0 hits returns the state as it counts: one from the future comes back shifted, as in a decision.
     let look = Cost { hits: 0, charge_denied: false };
     let (state, _) = step(limit, state.clone(), look, UnixMicros(now));
     match &state {
@@ -58,8 +59,8 @@ impl Held {
         }
     }
 
-    /// Of more parts than these, the oldest and the newest: the oldest say when there is room again, the newest who is
-    /// at it now.
+    /// Lists no more than `at_most`, the oldest and the newest: the oldest show when there is room again, the newest
+    /// which requests come now.
     fn telling(mut self, at_most: usize) -> Held {
         self.left_out = self.parts.len().saturating_sub(at_most);
         let oldest = at_most / 2;

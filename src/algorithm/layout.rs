@@ -28,7 +28,7 @@ mod tests;
 
 const DEADLINE: usize = 6;
 
-/// What Lua's doubles hold exactly. No time, index or level reaches it.
+/// Doubles in Lua hold whole numbers below this exactly. No time, index or level reaches it.
 const WHOLE_MAX: u64 = 1 << 53;
 
 pub(super) fn encode(state: &State, out: &mut Vec<u8>) {
@@ -142,7 +142,7 @@ fn bucket(mut rest: Reader<'_>) -> Option<State> {
     Some(if level == 0 { State::Empty } else { State::Bucket { level, at } })
 }
 
-/// What is left to read; `None` once it is too little.
+/// The bytes that are left to read; a read returns `None` if there are too few.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {

@@ -14,16 +14,17 @@ mod tests;
 /// An entry is packed as in Redis: time (7 bytes), then hits (u32), little endian.
 pub(super) const ENTRY: usize = 11;
 
-/// Times and hits, oldest first, in the packed form. Entries are appended behind and forgotten in front by moving
-/// `start`; the dead are only cut off when they are the larger part, so that a hit costs no copy of the log.
+/// Times and hits, oldest first, in the packed form. Entries are appended at the end and forgotten at the front by
+/// moving `start`. Dead bytes are only cut off when there are more of them than live ones, so that a hit costs no copy
+/// of the log.
 #[derive(Clone, Debug, Default)]
 pub struct Log {
     bytes: Vec<u8>,
-    /// Dead bytes in front.
+    /// Number of dead bytes at the front.
     start: usize,
 }
 
-/// `charged`: hits below zero take back a charge of that time.
+/// Decides a cost. With `charged`, negative hits take back a charge of that time.
 pub(super) fn step(limit: &Limit, state: State, cost: Cost, charged: Option<u64>, now: u64) -> (State, Reading) {
     let Cost { hits, charge_denied } = cost;
     let (requests, window) = (u64::from(limit.requests), limit.window.0);
@@ -36,7 +37,7 @@ pub(super) fn step(limit: &Limit, state: State, cost: Cost, charged: Option<u64>
     {
         log.shift_to(now);
     }
-    // A state slightly ahead holds its time.
+    // A state that is slightly ahead keeps its time.
     let current = log.as_ref().map_or(now, |log| log.newest().max(now));
     let (expired, gone) = log.as_ref().map_or((0, 0), |log| log.expired(current, window));
     let mut used = sum - gone;
@@ -76,7 +77,7 @@ pub(super) fn step(limit: &Limit, state: State, cost: Cost, charged: Option<u64>
     (state, Reading { admitted, remaining, reset: Micros(reset) })
 }
 
-/// Hits that count at `now`, told without taking the log; `None` if that would have to be shifted first.
+/// Hits that count at `now`, without taking the log; `None` if it would have to be shifted first.
 pub(super) fn used(limit: &Limit, sum: u64, log: &Log, now: u64) -> Option<u64> {
     let (newest, window) = (log.newest(), limit.window.0);
     (newest <= now + window).then(|| sum - log.expired(newest.max(now), window).1)
@@ -112,12 +113,12 @@ impl Log {
         size_of::<Log>() + self.bytes.capacity()
     }
 
-    /// How many entries have left at `now`, and their hits.
+    /// Number of entries that have left the window at `now`, and their hits.
     fn expired(&self, now: u64, window: u64) -> (usize, u64) {
         self.iter().take_while(|(time, _)| time + window <= now).fold((0, 0), |(n, sum), (_, hits)| (n + 1, sum + hits))
     }
 
-    /// The time of the entry with which at least `need` hits have left, after the first `skip` entries.
+    /// The time of the first entry, after the first `skip` ones, with which at least `need` hits have left.
     fn until_left(&self, need: u64, skip: usize) -> u64 {
         let mut left = 0;
         let mut live = self.iter().skip(skip);
@@ -144,14 +145,14 @@ impl Log {
         add_hits(&mut self.bytes[last..], hits)
     }
 
-    /// Takes up to `hits` from the oldest; returns how many there were.
+    /// Removes up to `hits` from the oldest entries; returns how many there were.
     fn take(&mut self, hits: u64) -> u64 {
         let (taken, emptied) = take_oldest(&mut self.bytes[self.start..], ENTRY, hits);
         self.cut(emptied);
         taken
     }
 
-    /// Takes up to `hits` from the entry of that time; returns how many there were.
+    /// Removes up to `hits` from the entry of that time; returns how many there were.
     fn take_from(&mut self, time: u64, hits: u64) -> u64 {
         let Some(nth) = self.iter().position(|(at, _)| at == time) else { return 0 };
         let begin = self.start + nth * ENTRY;
@@ -194,7 +195,7 @@ impl Log {
 }
 
 impl PartialEq for Log {
-    /// By what is live: where the dead bytes are cut off is a matter of the log's past.
+    /// Compares live entries only: where the dead bytes are cut off depends on the log's past.
     fn eq(&self, other: &Log) -> bool {
         self.packed() == other.packed()
     }

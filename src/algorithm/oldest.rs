@@ -3,8 +3,8 @@
 
 const COUNT: usize = 4;
 
-/// Takes up to `hits` from the oldest of the entries of `size` bytes; returns how many there were, and how many entries
-/// were emptied: they still say their old counts, and are to be cut off.
+/// Removes up to `hits` from the oldest of the entries of `size` bytes. Returns how many there were, and how many
+/// entries were emptied: these still have their old counts, and the caller cuts them off.
 pub(super) fn take_oldest(entries: &mut [u8], size: usize, hits: u64) -> (u64, usize) {
     let (mut taken, mut emptied) = (0, 0);
     for entry in entries.chunks_exact_mut(size) {

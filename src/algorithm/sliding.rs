@@ -21,7 +21,7 @@ pub(super) const PAIR: usize = 5;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pairs(Vec<u8>);
 
-/// A state taken apart, to be worked on.
+/// A state unpacked into its fields, to work on.
 struct Window {
     index: u64,
     older: u64,
@@ -30,7 +30,7 @@ struct Window {
     oldest: u8,
 }
 
-/// `charged`: hits below zero take back a charge of that time.
+/// Decides a cost. With `charged`, negative hits take back a charge of that time.
 pub(super) fn step(limit: &Limit, state: State, cost: Cost, charged: Option<u64>, now: u64) -> (State, Reading) {
     let Cost { hits, charge_denied } = cost;
     let (n, sub) = parts(limit);
@@ -40,7 +40,8 @@ pub(super) fn step(limit: &Limit, state: State, cost: Cost, charged: Option<u64>
     if window.index >= now_index + n {
         window.shift_to(now_index);
     }
-    // A state less than a window ahead holds its time: a whole one would block for two and a sub-window.
+    // A state less than a window ahead keeps its time. If one that is a whole window ahead did, it would refuse for two
+    // windows and a sub-window.
     let index = now_index.max(window.index);
 
     let mut used = window.used(index, n);
@@ -71,7 +72,7 @@ pub(super) fn step(limit: &Limit, state: State, cost: Cost, charged: Option<u64>
     (window.into_state(), Reading { admitted, remaining, reset: Micros(reset) })
 }
 
-/// How long after a sub-window's begin its hits count.
+/// Time in µs from a sub-window's begin for which its hits count.
 pub(super) fn life(limit: &Limit) -> u64 {
     let (n, sub) = parts(limit);
     (n + 1) * sub
@@ -87,7 +88,7 @@ pub(super) fn expires(limit: &Limit, index: u64, pairs: Option<&Pairs>, count: u
     (newest(index, pairs, count) + n + 1).saturating_mul(sub)
 }
 
-/// Hits that count at `now`, told without taking the state; `None` if that would have to be shifted first.
+/// Hits that count at `now`, without taking the state; `None` if it would have to be shifted first.
 pub(super) fn used(limit: &Limit, state: &State, now: u64) -> Option<u64> {
     let State::Sliding { index, older, pairs, count, oldest } = state else { return None };
     let (n, sub) = parts(limit);
@@ -112,7 +113,7 @@ pub(super) fn parts_held(limit: &Limit, state: State, now: u64) -> Vec<Part> {
     live.map(|(p, hits)| Part { hits, since: UnixMicros(p * sub), until: UnixMicros((p + n + 1) * sub) }).collect()
 }
 
-/// N, and the length of a sub-window.
+/// Number of sub-windows, N, and the length of one in µs.
 fn parts(limit: &Limit) -> (u64, u64) {
     let n = u64::from(limit.sub_windows.clamp(1, SUB_WINDOWS_MAX));
     (n, limit.window.0.max(1).div_ceil(n))
@@ -199,7 +200,7 @@ impl Window {
         self.settle();
     }
 
-    /// Charges to the current sub-window, or gives back, oldest first.
+    /// Charges hits to the current sub-window; negative hits are given back, oldest first.
     fn charge(&mut self, hits: i64) {
         if hits > 0 {
             self.count = self.count.saturating_add(u32::try_from(hits).unwrap_or(u32::MAX));
@@ -215,7 +216,7 @@ impl Window {
         self.settle();
     }
 
-    /// Gives back to sub-window `p` alone, if it has hits.
+    /// Gives hits back to sub-window `p` alone, if it has any.
     fn take_from(&mut self, p: u64, hits: u64) {
         if p == self.index {
             self.count -= u32::try_from(hits).unwrap_or(u32::MAX).min(self.count);
@@ -226,7 +227,7 @@ impl Window {
         }
     }
 
-    /// After pairs went: frees the last one's memory, and notes which is the oldest now.
+    /// After pairs were removed: frees the memory of the last one, and notes which is the oldest now.
     fn settle(&mut self) {
         self.pairs = self.pairs.take().filter(|pairs| !pairs.0.is_empty());
         let first = self.pairs.as_ref().and_then(|pairs| pairs.iter(self.index).next());
@@ -280,14 +281,14 @@ impl Pairs {
         self.0.drain(..pairs * PAIR).as_slice().chunks_exact(PAIR).map(|pair| u64::from(count_of(pair))).sum()
     }
 
-    /// Takes up to `hits` from the oldest; returns how many there were.
+    /// Removes up to `hits` from the oldest; returns how many there were.
     fn take(&mut self, hits: u64) -> u64 {
         let (taken, emptied) = take_oldest(&mut self.0, PAIR, hits);
         self.cut(emptied);
         taken
     }
 
-    /// Takes up to `hits` from one of the pairs; returns how many there were.
+    /// Removes up to `hits` from one of the pairs; returns how many there were.
     fn take_from(&mut self, nth: usize, hits: u64) -> u64 {
         let pair = nth * PAIR..(nth + 1) * PAIR;
         let (taken, emptied) = take_oldest(&mut self.0[pair.clone()], PAIR, hits);

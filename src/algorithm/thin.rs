@@ -12,9 +12,9 @@ use crate::limit::{Limit, SUB_WINDOWS_MAX};
 #[cfg(test)]
 mod tests;
 
-/// Parts of a window that a thinned sliding window keeps apart: at most one more than that many pairs.
+/// Parts into which a thinned sliding window divides its window; it has at most one pair more than that.
 const SLIDING_PARTS: u64 = 4;
-/// Parts of a window that a thinned log keeps apart: it is then about what a sliding window is.
+/// Parts into which a thinned log divides its window; it is then about as exact as a sliding window.
 const LOG_PARTS: u64 = 32;
 
 pub(super) fn thinned(state: State, limit: &Limit, heap: usize) -> State {
@@ -46,7 +46,7 @@ pub(super) fn thinned(state: State, limit: &Limit, heap: usize) -> State {
     }
 }
 
-/// Hits of one part of the time line become one item, as of the latest among them.
+/// Merges the hits of each part of the time line into one item, with the time of the latest among them.
 fn merge(items: impl Iterator<Item = (u64, u64)>, part: u64) -> Vec<(u64, u32)> {
     let mut merged: Vec<(u64, u32)> = Vec::new();
     for (at, count) in items {

@@ -8,10 +8,12 @@ use prost_types::Timestamp;
 
 use crate::limit::UnixMicros;
 
-/// Beyond this a double no longer holds every microsecond (the year 2255). Who writes `9999-12-31` means never.
+/// The latest moment: beyond it a double no longer holds every microsecond (the year 2255). Whoever writes `9999-12-31`
+/// means never.
 const LAST: u64 = (1 << 53) - 1;
 
-/// `2027-01-01`, `2027-01-01T08:30:00Z`, `2027-01-01T08:30:00.25+02:00`. The error is for people, without the text.
+/// Reads `2027-01-01`, `2027-01-01T08:30:00Z` or `2027-01-01T08:30:00.25+02:00`. The error is for people, and doesn't
+/// repeat the text.
 pub fn parse(text: &str) -> Result<UnixMicros, &'static str> {
     let Timestamp { seconds, nanos } =
         text.trim().parse().map_err(|_| "write it as 2027-01-01 or 2027-01-01T08:30:00Z")?;
@@ -20,7 +22,7 @@ pub fn parse(text: &str) -> Result<UnixMicros, &'static str> {
     Ok(UnixMicros(micros.min(LAST)))
 }
 
-/// In UTC, with a fraction only where there is one: [`parse`] reads it back.
+/// The moment as text in UTC, with a fraction only if there is one: [`parse`] reads it back.
 pub fn text(moment: UnixMicros) -> String {
     let (seconds, nanos) = ((moment.0 / 1_000_000) as i64, (moment.0 % 1_000_000) as i32 * 1_000);
     Timestamp { seconds, nanos }.to_string()

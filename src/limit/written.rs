@@ -15,7 +15,7 @@ impl Written {
     }
 }
 
-/// `key=value`, split at the first `=`; the value may be empty.
+/// Reads `key=value`, split at the first `=`; the value may be empty.
 pub fn entry(text: &str) -> Result<Written, String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok(Written { key: key.into(), value: value.into() }),
@@ -23,7 +23,7 @@ pub fn entry(text: &str) -> Result<Written, String> {
     }
 }
 
-/// `k=v,k=v`; a comma or backslash in a text is written with a backslash before it.
+/// Reads `k=v,k=v`; a comma or backslash in a text has a backslash before it.
 pub fn entries(text: &str) -> Result<Vec<Written>, String> {
     let mut parts = vec![String::new()];
     let mut chars = text.chars();
@@ -38,7 +38,7 @@ pub fn entries(text: &str) -> Result<Vec<Written>, String> {
     parts.iter().map(|part| entry(part)).collect()
 }
 
-/// The way back: [`entries`] reads it as the same.
+/// Writes entries so that [`entries`] reads the same ones back.
 pub fn text<'e>(entries: impl IntoIterator<Item = Entry<'e>>) -> String {
     let escaped = |text: &str| text.replace('\\', "\\\\").replace(',', "\\,");
     let parts: Vec<String> =

@@ -23,37 +23,38 @@ mod tests;
 
 const MINUTE: u64 = 60_000_000;
 
-/// What Envoy showed holds for an hour. A minute more, because it is noted only once a minute.
+/// How long a limit stays a budget after Envoy last used it as one: an hour, and a minute more because it is noted only
+/// once a minute.
 const HOLDS: u64 = 61 * MINUTE;
 
 const NEVER: u64 = u64::MAX;
 
-/// Limits that come with requests are told apart up to so many kinds: 64 KiB.
+/// Number of kinds of limits that come with requests: 64 KiB of memory.
 const KINDS: usize = 4_096;
 
-/// Places where a kind may stand.
+/// Number of slots in which a kind may be.
 const WAYS: usize = 4;
 
-/// What was learned of each limit of a set of rules, and of limits that come with requests. All cores share it; the memory
-/// that decisions read is written once a minute and limit.
+/// What was learned of each limit of a set of rules, and of limits that come with requests. All cores share it. The
+/// memory that decisions read is written once a minute for each limit.
 #[derive(Default)]
 pub struct Budgets {
-    /// By [`DomainIndex`].
+    /// The learned limits of each domain, by [`DomainIndex`].
     domains: Vec<OfDomain>,
     requested: Arc<Requested>,
 }
 
 #[derive(Default)]
 struct OfDomain {
-    /// Where those of each rule begin, by [`Rule::index`].
+    /// Position of each rule's first entry, by [`Rule::index`].
     begins: Vec<u32>,
-    /// One for each limit of the rule; then one for limits of overrides that take the place of none of them.
+    /// One entry for each limit of a rule, and one more for limits of overrides that replace none of them.
     limits: Vec<Learned>,
 }
 
 /// What was learned of one limit.
 pub struct Learned {
-    /// When Envoy last showed it, to the minute, in µs; [`NEVER`].
+    /// When Envoy last used the limit as a budget, to the minute, in µs; or [`NEVER`].
     shown: AtomicU64,
     /// Since when it is a budget, if it is one.
     since: AtomicU64,
@@ -73,9 +74,9 @@ impl Clone for Learned {
 }
 
 impl Learned {
-    /// Envoy showed at `now` that the limit is a budget. Costs a load, but once a minute.
+    /// Notes that Envoy used the limit as a budget at `now`. Costs one atomic load, except once a minute.
     pub(super) fn note(&self, now: UnixMicros) {
-        // Also where the clock was set back: what was noted then would hold until it comes there again.
+        // Also if the clock was set back: otherwise the old note would hold until time gets there again.
         if self.shown.load(Relaxed).abs_diff(now.0) >= MINUTE {
             self.renew(now);
         }
@@ -93,14 +94,14 @@ impl Learned {
         self.shown.load(Relaxed).abs_diff(now.0) < HOLDS
     }
 
-    /// Since when the limit is a budget; `None` if it isn't one.
+    /// Since when the limit has been a budget; `None` if it isn't one.
     pub fn since(&self, now: UnixMicros) -> Option<UnixMicros> {
         self.is_budget(now).then(|| UnixMicros(self.since.load(Relaxed)))
     }
 }
 
 impl Budgets {
-    /// For `rules`. What was learned in `last` of limits with the same id goes on.
+    /// Budgets for `rules`. Limits with the same id keep what was learned in `last`.
     pub fn new(rules: &Rules, last: Option<(&Rules, &Budgets)>) -> Budgets {
         let old = last.map(|(rules, budgets)| budgets.by_id(rules)).unwrap_or_default();
         let of_domain = |domain: &Arc<Domain>| {
@@ -115,18 +116,19 @@ impl Budgets {
         Budgets { domains, requested: last.map(|(_, last)| Arc::clone(&last.requested)).unwrap_or_default() }
     }
 
-    /// Of a limit of a rule, by its position there; without one, of an override's that takes the place of none.
+    /// What was learned of a rule's limit, by its position; without a position, of an override's limits that replace
+    /// none.
     pub fn of(&self, domain: DomainIndex, rule: &Rule, place: Option<usize>) -> &Learned {
         let all = &self.domains[domain.0 as usize];
         &all.limits[all.begins[rule.index as usize] as usize + place.unwrap_or(rule.limits.len())]
     }
 
-    /// Of limits that come with requests.
+    /// What was learned of limits that come with requests.
     pub fn requested(&self) -> &Requested {
         &self.requested
     }
 
-    /// What was learned of anything. Mostly little, and nothing of most rules.
+    /// All that was learned: mostly little, and nothing for most rules.
     fn by_id<'r>(&'r self, rules: &'r Rules) -> HashMap<(bool, &'r str), &'r Learned> {
         let mut known = HashMap::new();
         for (domain, all) in rules.domains().iter().zip(&self.domains) {
@@ -137,20 +139,21 @@ impl Budgets {
     }
 }
 
-/// What the limits of a rule are called, and, by its own id, what stands behind them.
+/// The ids of a rule's limits, and, under the rule's own id, of the limits of overrides.
 fn ids(rule: &Rule) -> impl Iterator<Item = (bool, &str)> {
     rule.limits.iter().map(|limit| (true, &*limit.id)).chain([(false, &*rule.id)])
 }
 
-/// What was learned of limits that come with requests, by their kind: there is no list of them, so there is room for a
-/// number, and of those that don't fit the one that was shown longest ago is forgotten.
+/// What was learned of limits that come with requests, by their kind. There is no list of such limits, so there is
+/// space for a fixed number of kinds, and a new kind replaces the one that was used longest ago.
 pub struct Requested(Box<[Slot]>);
 
 #[derive(Default)]
 struct Slot {
-    /// The kind in the upper half, the second since the epoch when it was last shown in the lower; 0 where it is free.
+    /// The kind in the upper half; in the lower the second since the epoch when Envoy last used it as a budget; 0 in a
+    /// free slot.
     shown: AtomicU64,
-    /// In seconds.
+    /// When the kind became a budget, in seconds since the epoch.
     since: AtomicU64,
 }
 
@@ -165,8 +168,8 @@ impl Default for Requested {
 }
 
 impl Kind {
-    /// Limits that Envoy asks about in the same way: those of one domain with the same keys and the same unit. Values
-    /// differ from client to client, but for those that Envoy takes from its configuration.
+    /// The kind of limits that Envoy uses in the same way: those of one domain with the same keys and the same unit.
+    /// Values differ from client to client, except for those that Envoy takes from its configuration.
     pub fn of(domain: &str, entries: &[Entry<'_>], unit: Unit) -> Kind {
         const CONFIGURED: [&str; 3] = ["generic_key", "header_match", "query_match"];
         let mut kind = FixedState::default().hash_one((domain, unit));
@@ -213,17 +216,17 @@ impl Requested {
     }
 }
 
-/// Never 0, which is that of a free slot.
+/// The hash of a kind; never 0, which marks a free slot.
 fn tag(kind: Kind) -> u64 {
     (kind.0 >> 32).max(1)
 }
 
-/// Since the epoch; the last that fits is in 2106.
+/// Seconds since the epoch; the last that fits is in 2106.
 fn second(now: UnixMicros) -> u64 {
     (now.0 / 1_000_000).min(u64::from(u32::MAX))
 }
 
-/// In seconds, whichever of both is later.
+/// The time between two seconds, whichever is later.
 fn age(slot: &Slot, second: u64) -> u64 {
     (slot.shown.load(Relaxed) & u64::from(u32::MAX)).abs_diff(second)
 }

@@ -17,7 +17,7 @@ use crate::algorithm::{
 
 const SLOT: usize = 13;
 const SUM_MAX: u64 = 1 << 48;
-/// The Lua writes all times anew rather than more, for times with it must stay below 2^53.
+/// Largest shift. Beyond it Lua writes all times anew, because times with the shift must stay below 2^53.
 const SHIFT_MAX: u64 = 1 << 50;
 
 pub(in crate::algorithm) fn decode(bytes: &[u8]) -> Option<State> {

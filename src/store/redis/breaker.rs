@@ -13,7 +13,7 @@ use super::tally::Tally;
 #[cfg(test)]
 mod tests;
 
-/// The breakers of all cores, by node: whoever shares the settings shares them.
+/// The circuit breakers of all cores, by node. Cores that share the settings share this.
 #[derive(Debug, Default)]
 pub struct Breakers {
     nodes: Mutex<HashMap<String, Node>>,
@@ -21,16 +21,16 @@ pub struct Breakers {
 
 #[derive(Debug, Default)]
 struct Node {
-    /// Cores whose breaker is open, and since when there is any.
+    /// Number of cores whose breaker is open, and since when there is one.
     open: u32,
     since: Option<Instant>,
-    /// It was said why no connection can be made.
+    /// Whether the log has said why no connection can be made.
     is_explained: bool,
     is_greeted: bool,
 }
 
 impl Breakers {
-    /// The breaker of one core opens, because of `cause`: said, unless another core's is open already.
+    /// Opens the breaker of one core because of `cause`. Logged, unless another core's breaker is open already.
     pub(super) fn open(self: &Arc<Self>, redis: &dyn Display, cause: &str, tally: &Arc<Tally>) -> Open {
         tally.breaker_opens.add(1);
         tally.breakers_open.add(1);
@@ -43,12 +43,12 @@ impl Breakers {
         open
     }
 
-    /// Whether any core has ever had an answer of this node.
+    /// Whether any core has ever had a reply from this node.
     pub(super) fn was_reached(&self, redis: &dyn Display) -> bool {
         self.nodes.lock().get(&redis.to_string()).is_some_and(|node| node.is_greeted)
     }
 
-    /// The first connection to a node of a process that never missed it is news too.
+    /// Notes that a node was reached. The first connection to a node that never was missed is logged too.
     pub(super) fn reached(&self, redis: &dyn Display) {
         let mut nodes = self.nodes.lock();
         let node = nodes.entry(redis.to_string()).or_default();
@@ -59,7 +59,7 @@ impl Breakers {
     }
 }
 
-/// An open breaker of one core. Dropped without being closed, nobody asks this node any more.
+/// An open breaker of one core. It is dropped without being closed if the node isn't needed any more.
 pub(super) struct Open {
     breakers: Arc<Breakers>,
     redis: String,
@@ -76,7 +76,7 @@ impl Open {
         node.open == 1
     }
 
-    /// No connection can be made, and `why`: said once, however many attempts it takes on however many cores.
+    /// Logs why no connection can be made: once, however many attempts it takes on however many cores.
     pub(super) fn explain(&self, why: &str) {
         let is_explained = match self.breakers.nodes.lock().get_mut(&self.redis) {
             Some(node) => std::mem::replace(&mut node.is_explained, true),
@@ -87,7 +87,7 @@ impl Open {
         }
     }
 
-    /// The node answered a probe: said once no core's breaker is open.
+    /// Closes the breaker, because the node answered a probe. Logged once no core's breaker is open.
     pub(super) fn close(mut self) {
         self.did_answer = true;
     }

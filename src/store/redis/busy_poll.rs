@@ -9,30 +9,31 @@ use tokio::task::yield_now;
 
 use crate::clock;
 
-/// The longest window. Redis that takes longer is not near, and one that falls silent would be watched for all of it.
+/// Longest time to poll for one reply. A Redis that takes longer isn't near, and one that falls silent would be polled
+/// for all of it.
 pub const BUSY_POLL_MAX: Duration = Duration::from_millis(10);
 
-/// More requests than that in one batch mean that the core has others to answer meanwhile.
+/// Largest batch that is polled for: with more requests the core has others to answer meanwhile.
 const REQUESTS_MAX: usize = 4;
 
-/// Of a core's time at most one part in so many.
+/// Polling takes at most one part in so many of a core's time.
 const SHARE: u32 = 5;
 
-/// Windows that a core may have saved up.
+/// Number of windows that a core may save up.
 const SAVED_MAX: u32 = 8;
 
-/// So many answers in a row that were watched for in vain mean that Redis is too far.
+/// Number of replies in a row that were polled for in vain, which means that Redis is too far away.
 const VAIN_MAX: u32 = 4;
 
-/// Batches that are not watched then, before one is again.
+/// Number of batches that are then not polled for, before one is again.
 const RESTS: u32 = 255;
 
 pub(super) struct BusyPoll {
-    /// An answer is watched for so long at most.
+    /// Longest time to poll for a reply.
     window: Duration,
-    /// While it watches: since when.
+    /// Since when it polls, if it does.
     since: Option<Instant>,
-    /// What may be spent, and when it was last added to.
+    /// Time that may be spent, and when it was last added to.
     saved: Duration,
     saved_at: Instant,
     vain: u32,
@@ -40,13 +41,13 @@ pub(super) struct BusyPoll {
 }
 
 impl BusyPoll {
-    /// With no window it never watches; one above [`BUSY_POLL_MAX`] counts as that.
+    /// A window of 0 never polls; one above [`BUSY_POLL_MAX`] counts as that.
     pub(super) fn new(window: Duration, now: Instant) -> BusyPoll {
         let window = window.min(BUSY_POLL_MAX);
         BusyPoll { window, since: None, saved: window, saved_at: now, vain: 0, rests: 0 }
     }
 
-    /// A batch of so many requests leaves.
+    /// Notes that a batch of so many requests leaves.
     pub(super) fn sent(&mut self, requests: usize, now: Instant) {
         self.ended(now);
         if self.window.is_zero() || requests > REQUESTS_MAX {
@@ -63,25 +64,25 @@ impl BusyPoll {
         }
     }
 
-    /// Its answer is there.
+    /// Notes that the reply is there.
     pub(super) fn answered(&mut self, now: Instant) {
         if self.ended(now) {
             self.vain = 0;
         }
     }
 
-    /// The window is over.
+    /// Notes that the window is over without a reply.
     pub(super) fn was_in_vain(&mut self, now: Instant) {
         if self.ended(now) {
             self.vain += 1;
         }
         if self.vain >= VAIN_MAX {
-            // The next one in vain is enough.
+            // The next reply in vain is enough.
             (self.vain, self.rests) = (VAIN_MAX - 1, RESTS);
         }
     }
 
-    /// Whether it was watching.
+    /// Ends polling. Returns whether it was polling.
     fn ended(&mut self, now: Instant) -> bool {
         let Some(since) = self.since.take() else { return false };
         self.saved = self.saved.saturating_sub(now.saturating_duration_since(since));
@@ -92,8 +93,8 @@ impl BusyPoll {
         self.since.is_some()
     }
 
-    /// Ends with the window. Every other task goes first, and the sockets are looked at before each further look at the
-    /// clock, so that only the sleep is left out.
+    /// Polls until the window is over. Every other task goes first, and the sockets are polled before each further look
+    /// at the clock, so that only the sleep is left out.
     pub(super) async fn watch(&self) {
         while self.since.is_some_and(|since| clock::instant() < since + self.window) {
             yield_now().await;

@@ -29,21 +29,23 @@ use crate::store::key;
 #[cfg(test)]
 mod tests;
 
-/// The map changes seldom, and a node that lost a slot says so; this only finds what nobody asked about.
+/// Time between readings of the slot map. It changes seldom, and a node that lost a slot says so; this only finds moves
+/// of buckets without requests.
 const REFRESH: Duration = Duration::from_secs(10);
 
-/// While a node can't be reached another may take over: the map says when.
+/// The same while a node can't be reached: another node may take over, and the slot map says when.
 const REFRESH_LOST: Duration = Duration::from_millis(100);
 
-/// A slot that moves makes every lane of its node complain at once; one look answers them all.
+/// Shortest time between readings: a slot that moves makes every lane of its node report it at once, and one reading
+/// serves them all.
 const REFRESH_MIN: Duration = Duration::from_millis(20);
 
-/// Between asking one node for the map and the next.
+/// Time between asking one node for the slot map and asking the next.
 const NODE_AFTER: Duration = Duration::from_millis(50);
 
 pub(super) const SLOTS: u16 = 16_384;
 
-/// The links to all nodes that are known, made when first asked for.
+/// The connections to all known nodes, each made when it is first needed.
 pub(super) struct Links {
     settings: Arc<RedisSettings>,
     script: Arc<Script>,
@@ -55,7 +57,7 @@ pub(super) struct Links {
     links: Mutex<HashMap<Address, (Arc<Link>, CancellationToken)>>,
 }
 
-/// A lane per bucket, since one script can only touch one slot; they share a connection per node.
+/// A lane for each bucket, because one script can only touch one slot; the lanes of a node share its connection.
 pub(super) struct Cluster {
     links: Arc<Links>,
     lanes: Vec<Arc<Lane>>,
@@ -111,7 +113,7 @@ impl Cluster {
         &self.lanes[bucket as usize]
     }
 
-    /// The connections that stand, by node.
+    /// The established connections, by node.
     pub(super) fn live(&self) -> Vec<(Address, Live)> {
         self.links.live()
     }
@@ -123,7 +125,7 @@ impl Cluster {
 
     /// Resolves once every bucket has had a node, and each node a connection.
     pub(super) async fn up(&self) {
-        // Either sender ends only with the store, and then there is nothing to wait for.
+        // The senders end only with the store, and then there is nothing to wait for.
         let _ = self.is_mapped.clone().wait_for(|is_mapped| *is_mapped).await;
         let links: Vec<Arc<Link>> = self.links.links.lock().values().map(|(link, _)| link.clone()).collect();
         for link in links {
@@ -156,7 +158,7 @@ impl Links {
         link
     }
 
-    /// Lets go of nodes that hold nothing any more.
+    /// Drops the connections to nodes that have no buckets any more.
     fn keep_only(&self, used: &[Address]) {
         self.links.lock().retain(|address, (_, stop)| {
             let is_used = used.contains(address);
@@ -187,7 +189,7 @@ fn slots(settings: &RedisSettings) -> Vec<u16> {
 /// Keeps the lanes pointed at the right nodes.
 struct Guide {
     seeds: Vec<Address>,
-    /// By bucket.
+    /// The slot of each bucket.
     slots: Vec<u16>,
     links: Arc<Links>,
     lanes: Vec<Arc<Lane>>,
@@ -219,7 +221,7 @@ impl Guide {
         }
     }
 
-    /// Where the node said to which place the bucket has gone, it is followed at once; the map will say the same.
+    /// Follows a bucket that has moved: at once if the node said where to, because the slot map will say the same.
     fn heed(&self, moved: Moved) {
         if let Some(to) = moved.to {
             self.lanes[moved.bucket as usize].reroute(self.links.to(&to));
@@ -246,7 +248,7 @@ impl Guide {
         Ok(())
     }
 
-    /// The map as any node that answers knows it: those connected first, then the seeds.
+    /// The slot map from any node that replies: the connected nodes first, then the seeds.
     async fn map(&self) -> RedisResult<Vec<Range>> {
         let settings = &self.links.settings;
         let connected = self.links.live().into_iter().map(|(address, live)| (address, Some(live.connection)));
@@ -267,8 +269,8 @@ impl Guide {
     }
 }
 
-/// The first map that one of these ways of asking brings. Each is given a moment before the next is begun too: nodes that
-/// are silent must not hold up those that aren't, for while the map is old, buckets have no node.
+/// The first slot map that one of these ways brings. The next way is begun a moment later too: silent nodes must not
+/// delay the others, for while the map is old, some buckets have no node.
 pub(super) async fn first_map<F>(ways: impl Iterator<Item = F>) -> RedisResult<Vec<Range>>
 where
     F: Future<Output = RedisResult<Vec<Range>>>,
@@ -303,8 +305,8 @@ pub(super) async fn read_map(mut connection: Connection, asked: &Address) -> Red
     ranges(answer, asked).ok_or_else(|| dial::failed("CLUSTER SLOTS answered something else".to_owned()))
 }
 
-/// An item per range: first, last, then nodes with the primary first, each with host and port. A node that doesn't know
-/// its own name leaves it empty: it is the one that was asked.
+/// Reads the reply to CLUSTER SLOTS: for each range its first and last slot, then nodes with the primary first, each
+/// with host and port. A node that doesn't know its own name leaves it empty: it is the one that was asked.
 pub(super) fn ranges(answer: Value, asked: &Address) -> Option<Vec<Range>> {
     let Value::Array(items) = answer else { return None };
     items.into_iter().map(|item| range(item, asked)).collect()
@@ -324,7 +326,7 @@ fn range(item: Value, asked: &Address) -> Option<Range> {
     Some(Range { first: number(first)?, last: number(last)?, primary: Address::Tcp { host, port: number(port)? } })
 }
 
-/// Where a node says that a slot is now, from MOVED and ASK: `host:port`.
+/// The address in MOVED and ASK of the node that has the slot now: `host:port`.
 pub(super) fn redirected(error: &RedisError) -> Option<Address> {
     let (place, _slot) = error.redirect_node()?;
     let (host, port) = place.rsplit_once(':')?;

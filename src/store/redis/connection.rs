@@ -17,16 +17,16 @@ use tokio::task::JoinHandle;
 use super::settings::{Address, Tls};
 use super::socket;
 
-/// Where it leads, and how.
+/// The server, and how to connect to it.
 #[derive(Clone)]
 pub(super) struct Way {
     pub address: Address,
     pub tls: Option<Tls>,
-    /// Who asks, and which database is meant. Its protocol is set here.
+    /// Credentials and number of the database. The protocol is set here.
     pub info: RedisConnectionInfo,
 }
 
-/// A connection, closed with its last clone.
+/// A connection, which is closed with its last clone.
 #[derive(Clone)]
 pub(super) struct Connection {
     asked: MultiplexedConnection,
@@ -38,9 +38,9 @@ struct Kept {
     way: Way,
     protocol: ProtocolVersion,
     pushed: mpsc::UnboundedSender<PushInfo>,
-    /// Reads and writes, also while nothing is asked.
+    /// The task that reads and writes, also while no command is running.
     driver: JoinHandle<()>,
-    /// Of RESP2: what listens over a connection of its own.
+    /// In RESP2, the task that is subscribed, over a connection of its own.
     listener: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -52,8 +52,8 @@ impl Drop for Kept {
 }
 
 impl Connection {
-    /// Connects and greets: in RESP3, or in RESP2 where that is refused. `pushed` is told what the channels bring, and of
-    /// the end of the connection, even while nothing is being asked.
+    /// Connects and greets: in RESP3, or in RESP2 if that is refused. Messages of the channels, and the end of the
+    /// connection, are sent to `pushed`, even while no command is running.
     pub(super) async fn open(way: Way, pushed: mpsc::UnboundedSender<PushInfo>) -> RedisResult<Connection> {
         match Connection::speaking(ProtocolVersion::RESP3, way.clone(), pushed.clone()).await {
             Err(error) if knows_no_resp3(&error) => Connection::speaking(ProtocolVersion::RESP2, way, pushed).await,
@@ -68,7 +68,8 @@ impl Connection {
     ) -> RedisResult<Connection> {
         way.info = way.info.set_protocol(protocol);
         let socket = socket::open(&way.address, way.tls.as_ref()).await?;
-        // Deadlines are kept by the lane, for a request's time includes its wait for a batch; a second timer would cost.
+        // The lane keeps the deadlines, because a request's time includes its wait for a batch; a second timer would
+        // cost.
         let mut config = AsyncConnectionConfig::new()
             .set_response_timeout(None)
             .set_pipeline_buffer_size(1024)
@@ -86,7 +87,7 @@ impl Connection {
         Ok(Connection { asked, kept: Arc::new(kept) })
     }
 
-    /// Has the messages of `channel` pushed from now on, or says why they can't be heard.
+    /// Subscribes to `channel`, or returns why it can't be subscribed.
     pub(super) async fn listen(&mut self, channel: &str) -> RedisResult<()> {
         let Kept { way, protocol, pushed, listener, .. } = &*self.kept;
         if *protocol == ProtocolVersion::RESP3 {
@@ -103,7 +104,7 @@ impl Connection {
                 let data = vec![channel, Value::BulkString(message.get_payload_bytes().into())];
                 let _ = pushed.send(PushInfo { kind: PushKind::Message, data });
             }
-            // Nobody listens any more: that ends the whole connection.
+            // The subscription has ended, which ends the whole connection.
             say_ended(&pushed);
         });
         if let Some(before) = listener.lock().replace(task) {
@@ -113,12 +114,12 @@ impl Connection {
     }
 }
 
-/// Whoever has gone needn't hear it.
+/// A receiver that has gone needs no message.
 fn say_ended(pushed: &mpsc::UnboundedSender<PushInfo>) {
     let _ = pushed.send(PushInfo { kind: PushKind::Disconnection, data: Vec::new() });
 }
 
-/// Whether it was the greeting in RESP3 that was refused: an old or a renamed HELLO, or a proxy without RESP3.
+/// Whether the server refused the greeting in RESP3: an old Redis, a renamed HELLO, or a proxy without RESP3.
 fn knows_no_resp3(error: &RedisError) -> bool {
     let is_unknown = || error.detail().is_some_and(|detail| detail.to_ascii_lowercase().contains("unknown command"));
     error.kind() == ErrorKind::RESP3NotSupported || error.code() == Some("NOPROTO") || is_unknown()

@@ -13,14 +13,14 @@ use super::connection::{Connection, Way};
 use super::faults::SENTINEL;
 use super::settings::{Address, Auth, RedisSettings};
 
-/// Between asking one sentinel and the next.
+/// Time between asking one sentinel and the next.
 const SENTINEL_AFTER: Duration = Duration::from_millis(50);
 
-/// What a link leads to.
+/// The server that a connection leads to.
 #[derive(Clone, Debug)]
 pub(super) enum Target {
     Node(Address),
-    /// Whichever node the sentinels name.
+    /// The node that the sentinels name.
     Master {
         name: String,
         sentinels: Vec<Address>,
@@ -36,7 +36,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// Connects and greets; the end of the connection is told to `pushed`, even while nothing is being asked.
+/// Connects and greets. The end of the connection is sent to `pushed`, even while no command is running.
 pub(super) async fn dial(
     target: &Target,
     settings: &RedisSettings,
@@ -47,7 +47,7 @@ pub(super) async fn dial(
         Target::Master { name, sentinels } => {
             let address = master(name, sentinels, settings).await?;
             let mut connection = node(&address, settings, pushed).await?;
-            // Sentinels learn of a failover a moment after it; a node that was demoted says so itself.
+            // Sentinels learn of a failover a moment after it; a demoted node says so itself.
             match redis::cmd("ROLE").query_async(&mut *connection).await.and_then(role) {
                 Ok(role) if role != "master" => Err(failed(format!("{address} is a {role}, not the master"))),
                 _ => Ok(connection),
@@ -65,14 +65,14 @@ async fn node(
     Connection::open(Way { address: address.clone(), tls: settings.tls.clone(), info }, pushed).await
 }
 
-/// A connection for a question or two, whose end nobody needs to hear of.
+/// A connection for a few commands, whose end is not reported.
 pub(super) async fn plain(address: &Address, settings: &RedisSettings) -> RedisResult<Connection> {
     let (pushed, _) = mpsc::unbounded_channel();
     node(address, settings, pushed).await
 }
 
-/// The first answer of the sentinels. Each is given a moment before the next is asked too: the one that was lost together
-/// with the master must not hold up the others.
+/// The address of the master, from the first sentinel that replies. The next one is asked a moment later too: the
+/// sentinel that was lost together with the master must not delay the others.
 async fn master(name: &str, sentinels: &[Address], settings: &RedisSettings) -> RedisResult<Address> {
     let mut last = failed("no sentinel is configured".to_owned());
     let mut asked: FuturesUnordered<_> = (0..)
@@ -95,7 +95,7 @@ async fn ask_sentinel(sentinel: &Address, name: &str, settings: &RedisSettings) 
     let info = redis_info(&settings.sentinel_auth)?;
     let (pushed, _) = mpsc::unbounded_channel();
     let way = Way { address: sentinel.clone(), tls: settings.tls.clone(), info };
-    // Its password is another one than that of the nodes, so it must not be taken for theirs.
+    // A sentinel's password is another one than the nodes', so the error must not be taken for theirs.
     let refused = |error: RedisError| match error.code() {
         Some("NOAUTH" | "WRONGPASS" | "NOPERM") => {
             redis::make_extension_error(SENTINEL.to_owned(), Some(format!("Sentinel {sentinel}: {error}")))
@@ -113,7 +113,7 @@ async fn ask_sentinel(sentinel: &Address, name: &str, settings: &RedisSettings) 
     Ok(Address::Tcp { host, port })
 }
 
-/// ROLE answers with lists of different shapes; the first item is the role.
+/// ROLE replies with lists of different shapes; the first item is the role.
 fn role(answer: Value) -> RedisResult<String> {
     match answer {
         Value::Array(items) if !items.is_empty() => {

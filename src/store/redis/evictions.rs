@@ -10,17 +10,17 @@ use super::link::Live;
 use super::settings::Address;
 use super::{Redis, Route};
 
-/// How often to look: an answer of some kilobytes, so that it costs Redis nothing that can be measured.
+/// Time between checks: a reply of some kilobytes, which costs Redis nothing that can be measured.
 pub const LOOK_PERIOD: Duration = Duration::from_secs(5);
 
-/// A look that takes longer is given up: while Redis is slow there are other things to know first.
+/// Timeout of a check: while Redis is slow, other things matter more.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Looks at the nodes of one [`Redis`], and adds what they evicted to its tally.
+/// Checks the nodes of one [`Redis`], and adds what they evicted to its counters.
 pub struct Room {
     redis: Redis,
-    /// By node (`None` is the only one): the connection, and what had been evicted at the last look over it. Another
-    /// connection may lead to another server, whose number says nothing about this one.
+    /// For each node (`None` outside a Cluster) the number of the connection and what had been evicted at the last
+    /// check over it. Another connection may lead to another server, whose number says nothing about this one.
     seen: HashMap<Option<Address>, (u64, u64)>,
     said: bool,
 }
@@ -30,7 +30,7 @@ impl Room {
         Room { redis, seen: HashMap::new(), said: false }
     }
 
-    /// Asks each node that is connected; one that doesn't answer is asked again next time.
+    /// Checks each connected node; one that doesn't reply is checked again next time.
     pub async fn look(&mut self) {
         let nodes: Vec<(Option<Address>, Live)> = match &self.redis.inner.route {
             Route::One { link, .. } => link.live().map(|live| (None, live)).into_iter().collect(),

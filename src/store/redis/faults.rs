@@ -15,18 +15,18 @@ use super::settings::Names;
 #[cfg(test)]
 mod tests;
 
-/// A fault that did not come for so long is over: if it comes again, that is news.
+/// A fault that did not occur for so long is over: if it occurs again, it is logged again.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// Of whom an error speaks. In each case nothing was charged.
+/// Which requests an error concerns. In each case nothing was charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Extent {
-    /// Every request to this node would get it: another connection may lead to a better one.
+    /// Every request to this node: another connection may lead to a better one.
     Node,
-    /// Every request would get it for now, over any connection: asking one by one would only be more load on a Redis that
-    /// has enough. The next batch finds out whether it is over.
+    /// Every request at this moment, over any connection. Sending the requests one by one would only be more load on a
+    /// Redis that has enough; the next batch finds out whether it is over.
     Moment,
-    /// Only the requests with some counter; which, is found by sending them one by one.
+    /// Only requests with a certain counter, which are found by sending the requests one by one.
     Request,
 }
 
@@ -42,7 +42,7 @@ const fn class(code: &'static str, extent: Extent, advice: &'static str) -> Clas
     Class { code, extent, advice }
 }
 
-/// Not a word of Redis: a Sentinel doesn't take who comes. The settings for that are others.
+/// A code of our own, not Redis': a Sentinel refuses the credentials, whose settings are others than Redis'.
 pub(super) const SENTINEL: &str = "SENTINELAUTH";
 
 static CLASSES: [Class; 18] = [
@@ -91,26 +91,26 @@ const OTHER: Class = class("other", Extent::Request, "not known here: its words 
 
 const SILENCE: Class = class("silence", Extent::Node, "");
 
-/// Which class an error that Redis answered is of.
+/// The class of an error reply.
 pub(super) fn class_of(error: &RedisError) -> &'static Class {
     let named = |code: &str| CLASSES.iter().find(|class| class.code == code);
     let detail = error.detail().unwrap_or_default();
-    // Redis 6 wraps what went wrong inside a script into an ERR, its own word behind a dash; and too many clients have no
-    // word at all.
+    // Redis 6 wraps an error inside a script into an ERR, with the error's code behind a dash. The error of too many
+    // clients has no code.
     let wrapped = || CLASSES.iter().find(|class| detail.contains(&format!("-{} ", class.code)));
     let wordless = || detail.contains("max number of clients").then(|| named("MAXCLIENTS")).flatten();
     error.code().and_then(named).or_else(wrapped).or_else(wordless).unwrap_or(&CLASSES[CLASSES.len() - 1])
 }
 
-/// What was said of which Redis: shared by the cores, so that only one of them says it.
+/// Which errors of which Redis were logged. The cores share it, so that only one of them logs an error.
 #[derive(Debug, Default)]
 pub struct Faults {
-    /// When each class last came, by node.
+    /// When each class last occurred, by node.
     last: Mutex<HashMap<(String, &'static str), Instant>>,
 }
 
 impl Faults {
-    /// `redis` answered `error`: says so, unless it is known. A Cluster's slots move without anybody's doing.
+    /// Logs that `redis` replied with `error`, unless that is known. In a Cluster slots move in normal operation.
     pub(super) fn name(&self, redis: &dyn Display, error: &RedisError, is_cluster: bool, names: &Names) {
         let class = class_of(error);
         if !self.is_news(redis.to_string(), class, Instant::now()) {
@@ -125,14 +125,14 @@ impl Faults {
         }
     }
 
-    /// `redis` has said nothing since the connection to it was begun `after` ago: `why` says what that may mean.
+    /// Logs that `redis` has sent nothing since the connection was begun `after` ago; `why` is what that may mean.
     pub(super) fn is_silent(&self, redis: &dyn Display, after: Duration, why: &str) {
         if self.is_news(redis.to_string(), &SILENCE, Instant::now()) {
             tracing::warn!(%redis, ?after, why, "no answer yet from Redis, waiting on");
         }
     }
 
-    /// `redis` had lost the script and got it again.
+    /// Logs that `redis` had lost the script and was sent it again.
     pub(super) fn forgot_the_script(&self, redis: &dyn Display) {
         if let Some(class) = CLASSES.iter().find(|class| class.code == "NOSCRIPT")
             && self.is_news(redis.to_string(), class, Instant::now())
@@ -143,7 +143,7 @@ impl Faults {
 
     fn is_news(&self, redis: String, class: &Class, now: Instant) -> bool {
         let mut last = self.last.lock();
-        // Nodes come and go: what is over is forgotten.
+        // Nodes come and go: faults that are over are removed.
         last.retain(|_, at| now.saturating_duration_since(*at) < QUIET);
         last.insert((redis, class.code), now).is_none()
     }

@@ -11,7 +11,7 @@ use super::settings::Address;
 use crate::limit::{Algorithm, Cost, Entry, Limit, SECOND};
 use crate::store::{Ask, Gate, Key, Role};
 
-/// Reads `bytes` as what a node sends: any value of its protocol, and the reply of the script inside it.
+/// Parses `bytes` as a value of Redis' protocol, and as the script's reply inside it.
 pub(crate) fn take_apart(bytes: &[u8]) {
     read(bytes);
     match redis::parse_redis_value(bytes) {
@@ -25,7 +25,7 @@ pub(crate) fn take_apart(bytes: &[u8]) {
     }
 }
 
-/// As the answer to three requests, two of which are merged.
+/// Reads the bytes as the reply to three requests, two of which are merged.
 fn read(bytes: &[u8]) {
     let entries = [Entry { key: "user", value: "alice" }];
     let ask = |hits| Ask {
@@ -42,7 +42,7 @@ fn read(bytes: &[u8]) {
         for (nth, request) in requests.iter().enumerate() {
             let readings = batch.readings(&verdict, nth);
             assert_eq!(readings.len(), request.asks());
-            // What the limiter makes of them is for a client's eyes.
+            // What the limiter does with the readings.
             let _ = request.denial_holds(&readings);
         }
     }

@@ -26,43 +26,44 @@ use super::settings::{RedisSettings, Topology};
 use super::tally::{Mismatch, Tally};
 use crate::store::redis::tls_errors;
 
-/// Between probes of an open breaker, more or less a fifth: cores and replicas that lost Redis together shall not come
-/// back together.
+/// Time between probes of an open breaker, more or less a fifth, so that cores and replicas that lost Redis together
+/// don't come back together.
 const PROBE_EVERY: Duration = Duration::from_millis(100);
 
-/// The first attempt after the loss of a connection comes sooner, for most losses are a restart of a moment.
+/// Time until the first attempt after a connection was lost. It is short, because most losses are a restart that takes
+/// a moment.
 const SOON: Duration = Duration::from_millis(20);
 
-/// Where Redis refuses the connection itself (its password, too many clients), attempts are a burden: up to this far
-/// apart they are still in time for a recovery within a second.
+/// Longest time between attempts while Redis refuses the connection itself (its password, too many clients). Attempts
+/// are then a burden, and this far apart they still notice within a second that Redis is back.
 const BACKOFF_MAX: Duration = Duration::from_millis(700);
 
-/// A connection whose probes fail is probed so often, then made anew: its name may lead to another node by now.
+/// Number of failed probes after which a connection is replaced: its name may lead to another node by now.
 const PROBES_MAX: u32 = 5;
 
-/// An attempt without an answer for so long gets others beside it, each for as long: the kernel repeats a packet that was
-/// lost after 1, 3 and 7 seconds, and decisions shall not wait for that. The first goes on, as long as `REDIS_TIMEOUT`
-/// lets it, for a Redis that takes longer over a handshake would otherwise never be reached.
+/// Time after which another attempt is begun beside one without an answer. The kernel repeats a packet that was lost
+/// after 1, 3 and 7 seconds, and decisions should not wait for that. The first attempt goes on for as long as
+/// `REDIS_TIMEOUT` allows, because a Redis with a slow handshake would else never be reached.
 const BESIDE_AFTER: Duration = Duration::from_millis(400);
 
-/// A connection that broke sooner is not made anew at once: a node that takes connections only to cut them would be
-/// asked fifty times a second.
+/// A connection that broke sooner than this is not replaced at once: a node that accepts connections only to cut them
+/// would be tried fifty times a second.
 const STEADY: Duration = Duration::from_secs(1);
 
-/// A Redis that was never reached and is silent for so long is spoken of, though the attempt goes on.
+/// Time after which the log reports a Redis that was never reached and sends nothing, though the attempt goes on.
 const SILENT_AFTER: Duration = Duration::from_secs(1);
 
-/// How long it is remembered how the first replica makes its keys.
+/// Life in seconds of the record of how the first replica makes its keys.
 const META_SECONDS: u64 = 86_400;
 
 /// Redis' clock in microseconds, and an instant before it was read.
 type Clock = (u64, Instant);
 
-/// A connection that stands, with what was learned when it was made.
+/// An established connection, with what was learned when it was made.
 #[derive(Clone)]
 pub(super) struct Live {
     pub connection: Connection,
-    /// Counts connections, so that a late complaint about an old one doesn't end its successor.
+    /// Number of the connection, so that a late failure of an old one doesn't end its successor.
     pub epoch: u64,
     pub clock: Clock,
 }
@@ -73,13 +74,13 @@ pub(super) struct Link {
     complaints: mpsc::UnboundedSender<(u64, String)>,
     target: Target,
     settings: Arc<RedisSettings>,
-    /// Batches in a row that were given up; when the last was.
+    /// Number of batches in a row without a reply, and when the last one was given up.
     unanswered: AtomicU32,
     given_up: Mutex<Option<Instant>>,
 }
 
 impl Link {
-    /// The link, and the future that keeps it up until `stop`.
+    /// The connection to a node, and the future of its supervisor, which keeps it up until `stop`.
     pub(super) fn new(
         target: Target,
         settings: Arc<RedisSettings>,
@@ -119,21 +120,21 @@ impl Link {
         self.live.subscribe()
     }
 
-    /// Says that the node is of no use to those who ask over the connection `epoch`: the breaker opens.
+    /// Reports that the node can't be used over the connection `epoch`: the breaker opens.
     pub(super) fn complain(&self, epoch: u64, cause: &str) {
-        // The keeper ends only with the whole store: then nobody needs the node.
+        // The supervisor ends only with the store, and then the node isn't needed.
         let _ = self.complaints.send((epoch, cause.to_owned()));
     }
 
-    /// The node answered somebody. Costs those who are always answered a look.
+    /// Notes that the node replied. While it always does, this costs one atomic load.
     pub(super) fn answered(&self) {
         if self.unanswered.load(Relaxed) > 0 {
             self.unanswered.store(0, Relaxed);
         }
     }
 
-    /// A batch that was sent at `sent` is given up: whether that is once too often. Batches that waited at the same time,
-    /// as those of a Cluster's lanes do, met the same silence, which counts once.
+    /// Notes that a batch sent at `sent` got no reply, and returns whether that makes too many. Batches that waited at
+    /// the same time, as those of a Cluster's lanes do, met the same silence, which counts once.
     pub(super) fn unanswered(&self, sent: Instant, now: Instant) -> bool {
         let mut given_up = self.given_up.lock();
         if self.unanswered.load(Relaxed) > 0 && given_up.is_some_and(|at| sent < at) {
@@ -143,13 +144,13 @@ impl Link {
         self.unanswered.fetch_add(1, Relaxed) + 1 >= self.settings.timeouts_max.max(1)
     }
 
-    /// The node answered `error`: the log says it once.
+    /// Logs the node's error, once.
     pub(super) fn name(&self, error: &RedisError) {
         let is_cluster = matches!(self.settings.topology, Topology::Cluster { .. });
         self.settings.faults.name(&self.target, error, is_cluster, &self.settings.names);
     }
 
-    /// The node had to be given the script again.
+    /// Notes that the node had to be sent the script's text.
     pub(super) fn forgot_the_script(&self) {
         self.settings.faults.forgot_the_script(&self.target);
     }
@@ -164,18 +165,18 @@ struct Keeper {
     denials: Arc<Denials>,
 }
 
-/// A connection, whether or not its node is of use.
+/// A connection whose node was probed, whether or not the node can be used.
 struct Wire {
     connection: Connection,
     pushes: mpsc::UnboundedReceiver<PushInfo>,
-    /// It was found to lead to one Redis, and subscribed to the channel.
+    /// Whether the connection was found to lead to a single Redis and is subscribed to the channel.
     is_one: bool,
     is_listening: bool,
-    /// Probes in a row that failed.
+    /// Number of failed probes in a row.
     failed: u32,
 }
 
-/// How a breaker came to open.
+/// How a connection was lost, so that the breaker opened.
 struct Loss {
     cause: String,
     is_closed: bool,
@@ -221,7 +222,7 @@ impl Keeper {
         self.link.answered();
     }
 
-    /// Says what is wrong, where that isn't known: a probe finds the same again and again.
+    /// Logs what is wrong, if that isn't known yet: probes find the same error again and again.
     fn explain(&self, breaker: &mut Option<Open>, error: &RedisError) {
         let open = |cause: &str| self.settings.breakers.open(&self.target, cause, &self.tally);
         match error.code() {
@@ -236,14 +237,14 @@ impl Keeper {
         }
     }
 
-    /// Lets `wire` be used until its loss.
+    /// Makes `wire` available to requests until it is lost.
     async fn serve(
         &self,
         wire: &mut Wire,
         (epoch, clock): (u64, Clock),
         complaints: &mut mpsc::UnboundedReceiver<(u64, String)>,
     ) -> Loss {
-        // What was said while nobody listened is lost.
+        // Messages that were published while nothing listened are lost.
         self.denials.forget_all();
         let connection = wire.connection.clone();
         self.link.live.send_replace(Some(Live { connection, epoch, clock }));
@@ -253,8 +254,8 @@ impl Keeper {
         loss
     }
 
-    /// Asks the node over the connection that stands, else over a new one. A connection over which it answers that it is
-    /// of no use is left in `standing`, to be asked over again.
+    /// Probes the node over the connection that is established, else over a new one. If the node replies that it can't
+    /// be used, its connection is left in `standing`, to be probed again.
     async fn probe(&self, standing: &mut Option<Wire>) -> RedisResult<(Wire, Clock)> {
         let (mut wire, greeted) = match self.ask_again(standing.take()).await {
             Some(asked) => asked,
@@ -282,9 +283,9 @@ impl Keeper {
         }
     }
 
-    /// What the node says over the connection that stands, if it is worth asking there.
+    /// The node's reply to a probe over the established connection, if it is worth probing there.
     async fn ask_again(&self, standing: Option<Wire>) -> Option<(Wire, RedisResult<Clock>)> {
-        // Only sentinels know whether another is the master by now.
+        // Only the sentinels know whether another node is the master by now.
         let is_node = matches!(self.target, Target::Node(_));
         let mut wire = standing.filter(|wire| is_node && wire.failed < PROBES_MAX)?;
         let greeted = tokio::time::timeout(BESIDE_AFTER, self.greet(&mut wire)).await.ok()?;
@@ -292,7 +293,7 @@ impl Keeper {
         (!is_broken).then_some((wire, greeted))
     }
 
-    /// An attempt; where nothing is heard of it for a while, that is said before the attempt is given up.
+    /// An attempt to connect. If it takes long, that is logged before the attempt is given up.
     async fn heard(&self) -> RedisResult<(Wire, RedisResult<Clock>)> {
         let mut attempt = pin!(self.attempt());
         tokio::select! {
@@ -306,7 +307,7 @@ impl Keeper {
         attempt.await
     }
 
-    /// The first connection that stands, or the first error.
+    /// The first connection that is established, or the first error.
     async fn attempt(&self) -> RedisResult<(Wire, RedisResult<Clock>)> {
         let beside = async {
             tokio::time::sleep(BESIDE_AFTER).await;
@@ -322,7 +323,7 @@ impl Keeper {
         }
     }
 
-    /// A connection, and what its node says to the first probe. An error where there is no connection.
+    /// A connection, and its node's reply to the first probe. An error if there is no connection.
     async fn connect(&self) -> RedisResult<(Wire, RedisResult<Clock>)> {
         let (pushed, pushes) = mpsc::unbounded_channel();
         let connection = dial::dial(&self.target, &self.settings, pushed).await?;
@@ -333,8 +334,8 @@ impl Keeper {
         }
     }
 
-    /// The probe: what must work for decisions to work, a write included, so that neither a replica nor a Redis that still
-    /// reads its data passes.
+    /// Probes the node: all that decisions need must work, a write included, so that neither a replica nor a Redis that
+    /// is still loading its data passes.
     async fn greet(&self, wire: &mut Wire) -> RedisResult<Clock> {
         let is_cluster = matches!(self.settings.topology, Topology::Cluster { .. });
         let connection = &mut wire.connection;
@@ -345,12 +346,12 @@ impl Keeper {
         let asked = Instant::now();
         let route = (!is_cluster).then(|| self.meta_key());
         let now = match self.script.clock(connection, route.as_deref()).await {
-            // Whoever has rights on some keys only, and no proxy between: it needs none.
+            // The user has rights on some keys only, and there is no proxy between: then the route needs no key.
             Err(error) if error.code() == Some("NOPERM") => self.script.clock(connection, None).await?,
             read => read?,
         };
         if !wire.is_listening && self.settings.denials_bytes_max > 0 {
-            // A user without the right to listen can't remember denials, but can count.
+            // A user without the right to subscribe can't cache denials, but can count.
             let heard = connection.listen(&self.settings.refunds_channel()).await;
             self.denials.listens(heard.is_ok());
             if let Err(error) = heard {
@@ -361,7 +362,7 @@ impl Keeper {
         Ok((now, asked))
     }
 
-    /// Whether it is known that this leads to one Redis; an error where it leads to several.
+    /// Whether the connection is known to lead to a single Redis; an error if it leads to several.
     async fn check_route(&self, connection: &mut Connection) -> RedisResult<bool> {
         let is_one = routing::is_one(connection, &self.settings.key_prefix).await?;
         let is_several = is_one == Some(false);
@@ -376,14 +377,14 @@ impl Keeper {
         format!("{}tg1:meta", self.settings.key_prefix)
     }
 
-    /// Replicas whose keys are made otherwise count apart from us: the first writes down how it makes them. In a Cluster
-    /// only one node has the record and the others answer with errors, which don't matter; those that every request would
-    /// get do.
+    /// Compares how this replica makes its keys with the record of the first replica: replicas that differ count for
+    /// themselves. In a Cluster only one node has the record; the errors of the others don't matter, but errors that
+    /// every request would get do.
     async fn compare(&self, connection: &mut Connection) -> RedisResult<()> {
         let key = self.meta_key();
         let ours = format!("buckets={} algorithm={}", self.settings.buckets, self.settings.default_algorithm.name());
         let mut pipe = redis::pipe();
-        // Not for ever, so that a change on purpose is complained about for a day at most.
+        // The record expires, so that an intended change is reported for a day at most.
         pipe.cmd("SET").arg(&key).arg(&ours).arg("EX").arg(META_SECONDS).arg("NX");
         pipe.cmd("GET").arg(&key);
         let mut theirs = None;
@@ -404,7 +405,7 @@ impl Keeper {
         Ok(())
     }
 
-    /// Listens until the end of the connection `epoch`, seen by itself or by those who use it.
+    /// Handles messages until the connection `epoch` ends, as seen by itself or by its users.
     async fn until_lost(
         &self,
         epoch: u64,
@@ -415,7 +416,7 @@ impl Keeper {
             tokio::select! {
                 push = pushes.recv() => match push {
                     Some(PushInfo { kind: PushKind::Message, data }) => {
-                        // The channel, then the counter's key.
+                        // The message has the channel, then the counter's key.
                         if let Some(Value::BulkString(key)) = data.get(1) {
                             self.denials.forget(key);
                         }

@@ -18,12 +18,12 @@ impl Redis {
         self.look_from(asks, 0, deadline).await
     }
 
-    /// As [`Redis::look`], at a time that is passed in instead of Redis' own.
+    /// As [`Redis::look`], at a time that the caller passes in instead of Redis' own.
     pub async fn look_at(&self, asks: &[Ask<'_>], now: UnixMicros, deadline: Instant) -> Result<Readings, StoreError> {
         self.look_from(asks, now.0, deadline).await
     }
 
-    /// Each ask for itself: in a Cluster counters are in many places, and where a slot moves each may be in two.
+    /// Each check is a request of its own: in a Cluster counters are on many nodes, and while a slot moves on two.
     async fn look_from(&self, asks: &[Ask<'_>], now: u64, deadline: Instant) -> Result<Readings, StoreError> {
         let settings = &self.inner.settings;
         let mut readings = Readings::new();
@@ -41,7 +41,7 @@ impl Redis {
         Ok(readings)
     }
 
-    /// The key of an ask's counter.
+    /// The key of a check's counter.
     pub fn counter_key(&self, ask: &Ask<'_>) -> Vec<u8> {
         self.inner.settings.counter_key(&ask.key, &ask.limit)
     }
@@ -51,8 +51,8 @@ impl Redis {
 const STATE: &str = "return {redis.call('TIME'), redis.call('GET', KEYS[1])}";
 
 impl Side {
-    /// What the counter of an ask remembers, and when, by the clock of its node. What no counter can have written counts as
-    /// nothing, as where it is decided.
+    /// The state of a check's counter, and when it was read, by the clock of its node. A value that no counter can have
+    /// written counts as empty, as it does in a decision.
     pub(crate) async fn state(&self, ask: &Ask<'_>) -> Result<(State, UnixMicros), StoreError> {
         let key = self.settings().counter_key(&ask.key, &ask.limit);
         let mut pipe = redis::pipe();

@@ -9,10 +9,11 @@ use super::link::Live;
 use super::{Redis, Route};
 use crate::store::key;
 
-/// How often to write: an outage that follows finds the number true within a few of these.
+/// Time between beats. The number of replicas is right a few beats after one came or went, and is then used in an
+/// outage.
 pub const BEAT_PERIOD: Duration = Duration::from_secs(1);
 
-/// For so long after its last beat a replica counts as living.
+/// Seconds after its last beat for which a replica counts as alive.
 const LIFE_SECONDS: u64 = 5;
 
 /// A beat that takes longer is given up; the next comes soon.
@@ -28,12 +29,12 @@ redis.call('ZADD', KEYS[1], now, ARGV[1])
 redis.call('EXPIRE', KEYS[1], 10 * ARGV[2])
 return redis.call('ZCARD', KEYS[1])";
 
-/// This process among the replicas that share one [`Redis`].
+/// The presence of this process among the replicas that share one [`Redis`].
 pub struct Presence {
     redis: Redis,
-    /// Of this process, and of no other.
+    /// A random id, so that it is this process' alone.
     id: String,
-    /// That the last beat went over: it still stands when the links are being closed.
+    /// The connection of the last beat: it is still established when the others are being closed.
     last: Option<Live>,
     said: bool,
 }
@@ -43,7 +44,7 @@ impl Presence {
         Presence { redis, id: format!("{:016x}", rand::random::<u64>()), last: None, said: false }
     }
 
-    /// Says that this replica lives. How many do; `None` where Redis gave no answer.
+    /// Writes a beat, and returns the number of live replicas; `None` if Redis gave no reply.
     pub async fn beat(&mut self) -> Option<u32> {
         let mut live = self.live()?;
         self.last = Some(live.clone());
@@ -67,12 +68,12 @@ impl Presence {
         }
     }
 
-    /// Says that it goes, so that the others' shares grow at once.
+    /// Removes this replica, so that the shares of the others grow at once.
     pub async fn leave(self) {
         let Some(mut live) = self.last.clone() else { return };
         let mut command = redis::cmd("ZREM");
         command.arg(self.key()).arg(&self.id);
-        // Its last beat is forgotten in any case.
+        // If that fails, its last beat expires.
         let _ = tokio::time::timeout(PATIENCE, command.query_async::<()>(&mut *live.connection)).await;
     }
 

@@ -6,36 +6,38 @@ use redis::{Cmd, RedisResult, Value};
 use super::connection::Connection;
 use super::faults::{self, Extent};
 
-/// So many other first keys read what was written through one: of two servers of like size, all of them miss the second
-/// one time in 65,536.
+/// Number of other first keys that read what was written through one. With two servers of like size, all of them miss
+/// the second one once in 65,536 times.
 const READERS: usize = 16;
 
-/// KEYS: what routes, and what is written. ARGV: the value, and how long it lives in ms.
+/// KEYS: the key that routes, and the key that is written. ARGV: the value, and its life in ms.
 const WRITE: &str = "return redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])";
 
-/// KEYS: what routes, and what is read.
+/// KEYS: the key that routes, and the key that is read.
 const READ: &str = "return redis.call('GET', KEYS[2])";
 
-/// KEYS: what routes, and what was written.
+/// KEYS: the key that routes, and the key that was written.
 const CLEAR: &str = "return redis.call('DEL', KEYS[2])";
 
-/// Where it isn't cleared, as where the connection breaks.
+/// Life of the key in ms if it isn't removed, because the connection broke.
 const LIFE_MS: u64 = 10_000;
 
-/// What is said of an address that leads to several.
+/// The message about an address that leads to several servers.
 pub(super) const SEVERAL: &str = "this address leads to several Redis servers, and a script runs on that of its first key, \
      so that one counter would lie on several of them and each would admit its limit: name one server, or all nodes of a \
      Cluster with REDIS_TYPE=cluster";
 
-/// Whether a key that was written is found through every other first key. `None` where this can't be asked here.
+/// Whether a key that was written is found through every other first key, so that the connection leads to a single
+/// Redis. `None` if that can't be found out here.
 pub(super) async fn is_one(connection: &mut Connection, prefix: &str) -> RedisResult<Option<bool>> {
-    // Others on other connections ask the same at the same time. Both forms of routing tell them apart, that by the whole
-    // key and that by what stands in braces.
+    // A random key, because other connections do the same at the same time. The keys differ both as a whole and in
+    // their hash tag, so that both forms of routing separate them.
     let key = || format!("{prefix}tg1:{{{:016x}}}:route", rand::random::<u64>());
     let (probe, value) = (key(), rand::random::<u64>().to_string());
     let first = key();
     let written = eval(WRITE, &first, &probe).arg(&value).arg(LIFE_MS).to_owned();
-    // Each step is waited for: a proxy may have several connections to its one Redis, and none of them knows the others' order.
+    // Each step waits for the one before: a proxy may have several connections to its one Redis, which know nothing of
+    // each other's order.
     if ask(connection, [written]).await?.is_none() {
         return Ok(None);
     }
@@ -51,8 +53,8 @@ fn eval(script: &str, route: &str, probe: &str) -> Cmd {
     cmd
 }
 
-/// The answers; `None` where one of them is an error that not everybody would get: no right, no room. What that means for
-/// decisions they find out themselves.
+/// The replies; `None` if one is an error that only some commands get (no right, no memory). Decisions find out for
+/// themselves what that means for them.
 async fn ask(connection: &mut Connection, cmds: impl IntoIterator<Item = Cmd>) -> RedisResult<Option<Vec<Value>>> {
     let mut pipe = redis::pipe();
     cmds.into_iter().for_each(|cmd| _ = pipe.add_command(cmd));

@@ -10,42 +10,44 @@ use super::breaker::Breakers;
 use super::faults::Faults;
 use crate::limit::Algorithm;
 
-/// Everything that [`super::Redis`] is told at start.
+/// All settings of [`super::Redis`].
 #[derive(Clone, Debug)]
 pub struct RedisSettings {
     pub topology: Topology,
-    /// `None` talks in the clear. Unix sockets ignore it.
+    /// TLS; `None` connects in the clear. Unix sockets ignore it.
     pub tls: Option<Tls>,
     pub auth: Auth,
-    /// For the sentinels themselves; the master behind them gets `auth`.
+    /// Credentials for the sentinels themselves; the master behind them gets `auth`.
     pub sentinel_auth: Auth,
     pub database: i64,
-    /// Before every key (`CACHE_KEY_PREFIX`).
+    /// Prefix of every key (`CACHE_KEY_PREFIX`).
     pub key_prefix: String,
-    /// Into how many groups counters are hashed. Few, so that a Cluster's batches stay full; all replicas must agree.
+    /// Number of buckets that counters are hashed into. Few, so that a Cluster's batches stay full; all replicas must
+    /// agree.
     pub buckets: u32,
-    /// Of rules that name none. Keys hold it, so replicas must agree on it too.
+    /// Algorithm of limits that name none. Keys contain it, so replicas must agree on it too.
     pub default_algorithm: Algorithm,
-    /// One attempt to connect, greetings included.
+    /// Timeout of one attempt to connect, with its greeting.
     pub connect_timeout: Duration,
-    /// What one script may take of Redis, in counters; those that take more than most count as several. At 128 the cost of a
-    /// call is spread so thin that more would only add latency. A single request may take more.
+    /// Largest weight of a batch, in counters; counters that take more of Redis' time than most count as several. At
+    /// 128 the cost of a call is spread so thin that more would only add latency. A single request may weigh more.
     pub batch_max: usize,
-    /// Batches on the way at once, beyond the first only while full batches wait: a near Redis is not faster for them.
+    /// Batches in flight at once. More than one are only used while full batches wait: a near Redis isn't faster with
+    /// them.
     pub in_flight_max: usize,
-    /// Requests that may wait for a batch on one core; more are refused as overload.
+    /// Requests that may be queued on one core; further ones are refused as overload.
     pub waiting_max: usize,
-    /// How long an answer to a few requests is watched for before the thread sleeps, if it has nothing else to do; zero
-    /// sleeps at once. At most [`super::BUSY_POLL_MAX`].
+    /// How long to poll for the reply to a small batch before the thread sleeps, if it has nothing else to do; 0 sleeps
+    /// at once. At most [`super::BUSY_POLL_MAX`].
     pub busy_poll: Duration,
-    /// What a core may remember of denials; 0 asks Redis each time.
+    /// Bytes of one core's denial cache; 0 caches nothing.
     pub denials_bytes_max: usize,
-    /// Batches to a node in a row without an answer, after which its circuit breaker opens.
+    /// Number of batches in a row without a reply after which the node's circuit breaker opens.
     pub timeouts_max: u32,
     pub names: Names,
-    /// What was said of this Redis; whoever shares the settings says it once.
+    /// Errors of this Redis that were logged. Stores that share the settings log each once.
     pub faults: Arc<Faults>,
-    /// As `faults`, of circuit breakers.
+    /// As `faults`, for circuit breakers.
     pub breakers: Arc<Breakers>,
 }
 
@@ -74,12 +76,12 @@ impl RedisSettings {
     }
 }
 
-/// What the settings of a Redis are called, so that a message can say where to look.
+/// Names of the settings of a Redis, for messages that say where to look.
 #[derive(Clone, Debug)]
 pub struct Names {
-    /// How they begin: `REDIS`, or `REDIS_PERSECOND` for the second one.
+    /// Prefix of the names: `REDIS`, or `REDIS_PERSECOND` for the second one.
     pub prefix: &'static str,
-    /// Where user and password come from, in words; names begin with `REDIS` here.
+    /// Where user and password come from, in words, with names that begin with `REDIS`.
     pub auth: &'static str,
 }
 
@@ -90,7 +92,8 @@ impl Default for Names {
 }
 
 impl Names {
-    /// A message about the first Redis, of this one. Certificates are the same for both.
+    /// A message that names the settings of the first Redis, with the names of this one. Settings of certificates are
+    /// the same for both.
     pub(super) fn in_message(&self, text: &str) -> String {
         let text = text.replace("{auth}", self.auth);
         if self.prefix == "REDIS" {
@@ -100,23 +103,23 @@ impl Names {
     }
 }
 
-/// What stands behind the address.
+/// What is behind the address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Topology {
     Single(Address),
-    /// The sentinels are asked for the master of this name at each connection.
+    /// The sentinels say which node is the master of this name, at each connection.
     Sentinel {
         master: String,
         sentinels: Vec<Address>,
     },
-    /// Any seed that answers tells of the other nodes.
+    /// Any seed that answers knows the other nodes.
     Cluster {
         seeds: Vec<Address>,
     },
 }
 
 impl Topology {
-    /// Whether any address is that of a Unix socket.
+    /// Whether any address is of a Unix socket.
     pub fn has_socket(&self) -> bool {
         let addresses = match self {
             Topology::Single(address) => std::slice::from_ref(address),
@@ -141,34 +144,34 @@ impl fmt::Display for Address {
     }
 }
 
-/// Files are read again at each connection, so that a renewed certificate needs no restart.
+/// Files of TLS. They are read again at each connection, so that a renewed certificate needs no restart.
 #[derive(Clone, Debug, Default)]
 pub struct Tls {
-    /// Instead of the system's authorities.
+    /// Certificate authorities to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
-    /// With its key: how this client shows who it is (mTLS).
+    /// Certificate and key of this client (mTLS).
     pub certificate_file: Option<PathBuf>,
     pub key_file: Option<PathBuf>,
     /// Accept a certificate that names another host; its chain is checked all the same.
     pub any_host_name: bool,
 }
 
-/// Who connects.
+/// Credentials.
 #[derive(Clone, Default)]
 pub enum Auth {
     #[default]
     None,
     Password {
-        /// An ACL user; `None` is Redis' `default`.
+        /// Name of an ACL user; `None` is Redis' `default`.
         user: Option<String>,
         password: String,
     },
-    /// Holds `password` or `user:password`; read at each connection.
+    /// A file with `password` or `user:password`; read at each connection.
     File(PathBuf),
 }
 
 impl Auth {
-    /// `password` or `user:password`, split at the first colon as REDIS_AUTH is; empty is none.
+    /// Reads `password` or `user:password`, split at the first colon as REDIS_AUTH is; empty is none.
     pub fn parse(text: &str) -> Auth {
         match text.split_once(':') {
             _ if text.is_empty() => Auth::None,

@@ -29,51 +29,52 @@ use crate::store::redis::tls_errors;
 const BACKOFF_MIN: Duration = Duration::from_millis(25);
 const BACKOFF_MAX: Duration = Duration::from_millis(800);
 
-/// Nobody's decision waits here, only a person or a task; a Redis that is busy with a script of another may take so long.
+/// Timeout of a command. No decision waits for it, only a person or a task, and a Redis that is busy with another
+/// client's script may take that long.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A slot that moves is asked about anew: its old node, its new one, and once more.
+/// Number of nodes that one command is sent to while slots move: the old node, the new one, and once more.
 const REDIRECTS_MAX: usize = 5;
 
-/// How long a slot in motion is left alone before it is asked about again.
+/// Time to wait before a command for a moving slot is sent again.
 const MOVING: Duration = Duration::from_millis(20);
 
-/// What the channel brings.
+/// What happens on the channel.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// It is listened to from now on; what was said before is lost.
+    /// The channel is subscribed from now on; earlier messages are lost.
     Begun,
-    /// Nobody listens until the next [`Heard::Begun`].
+    /// The channel isn't subscribed until the next [`Heard::Begun`].
     Ended,
     Message(Vec<u8>),
 }
 
-/// A handle, cheap to clone; any thread may ask.
+/// A handle on the connection, cheap to clone; any thread may use it.
 #[derive(Clone)]
 pub struct Side(Arc<Inner>);
 
 struct Inner {
     settings: Arc<RedisSettings>,
-    /// Where to connect, one after the other; outside a Cluster there is one.
+    /// Servers to connect to, one after the other; outside a Cluster there is one.
     targets: Vec<Target>,
-    /// Where the channel is heard; outside a Cluster also where everything is asked.
+    /// The connection that is subscribed to the channel; outside a Cluster commands use it too.
     live: watch::Sender<Option<Live>>,
-    /// The latest connection, by its number, that was found to be of no use: another is made. Whoever finds the same of an
-    /// older one is late.
+    /// Number of the latest connection that was found to be useless and is replaced. A report about an older one comes
+    /// too late.
     useless: watch::Sender<u64>,
     nodes: Option<Nodes>,
-    /// The log says that the channel can't be heard.
+    /// Whether the log has said that the channel can't be subscribed.
     was_deaf: AtomicBool,
 }
 
-/// A connection; the first has number 1.
+/// A connection with its number, from 1.
 #[derive(Clone)]
 struct Live {
     connection: Connection,
     number: u64,
 }
 
-/// Of a Cluster.
+/// The nodes of a Cluster.
 struct Nodes {
     seeds: Vec<Address>,
     numbers: HashMap<Slot, u16>,
@@ -82,8 +83,8 @@ struct Nodes {
 }
 
 impl Side {
-    /// Starts the task that keeps the connection and listens to `channel`, on the runtime that this is called in. Doesn't
-    /// wait for Redis: until it is reached, every answer is [`StoreError::Unreachable`].
+    /// Starts the task that keeps the connection and is subscribed to `channel`, on the current runtime. Doesn't wait
+    /// for Redis: until it is reached, every result is [`StoreError::Unreachable`].
     pub fn start(
         settings: Arc<RedisSettings>,
         channel: Option<String>,
@@ -96,7 +97,7 @@ impl Side {
             Topology::Sentinel { master, sentinels } => {
                 vec![Target::Master { name: master.clone(), sentinels: sentinels.clone() }]
             }
-            // A Cluster passes messages on to all its nodes, so it is enough to listen to one.
+            // A Cluster passes messages on to all its nodes, so one subscription is enough.
             Topology::Cluster { seeds } => seeds.iter().cloned().map(Target::Node).collect(),
         };
         let nodes = match &settings.topology {
@@ -120,9 +121,9 @@ impl Side {
         (side, heard)
     }
 
-    /// Asks the node of `key`, which all keys of the commands must share a slot with: the answers, in order. What writes
-    /// comes alone, since the others of a pipeline are done although one is refused: [`StoreError::Refused`] then says
-    /// that it was not done; any other error leaves that open.
+    /// Runs commands on the node of `key`, and returns the replies in order. All keys of the commands must be in the
+    /// slot of `key`. Send a write alone, because the other commands of a pipeline are run even if one is refused.
+    /// [`StoreError::Refused`] means that the command wasn't run; any other error leaves that open.
     pub async fn ask(&self, key: &[u8], pipe: &Pipeline) -> Result<Vec<Value>, StoreError> {
         let live = self.0.live.borrow().clone();
         let number = live.as_ref().map_or(0, |live| live.number);
@@ -161,7 +162,7 @@ impl Inner {
         asked.inspect_err(|error| self.name(&self.targets[0], error))
     }
 
-    /// Splits an error by what the caller can do, and has a connection replaced that leads to the wrong node.
+    /// Converts an error by what the caller can do about it, and replaces a connection that leads to the wrong node.
     fn judge(&self, error: &RedisError, number: u64) -> StoreError {
         if error.code().is_some() && !is_of_node(error) {
             return StoreError::Refused(error.to_string());
@@ -172,7 +173,7 @@ impl Inner {
         StoreError::Unreachable(error.to_string())
     }
 
-    /// The connection `number` is of no use.
+    /// Reports that the connection `number` can't be used.
     fn complain(&self, number: u64) {
         self.useless.send_if_modified(|latest| {
             let is_news = number > *latest;
@@ -181,7 +182,7 @@ impl Inner {
         });
     }
 
-    /// The log says once what `redis` answered.
+    /// Logs an error of `redis`, once.
     fn name(&self, redis: &dyn Display, error: &RedisError) {
         if error.code().is_some() {
             self.settings.faults.name(redis, error, self.nodes.is_some(), &self.settings.names);
@@ -196,7 +197,7 @@ impl Inner {
             match timeout(self.settings.connect_timeout, self.connect(target, channel)).await {
                 Ok(Ok((connection, mut pushes))) => {
                     (said_down, backoff) = (false, BACKOFF_MIN);
-                    // Told before anybody can ask, so that no change falls between the two.
+                    // Reported before any command can be run, so that no change falls between the two.
                     let _ = said.send(Heard::Begun);
                     self.live.send_replace(Some(Live { connection, number }));
                     self.until_lost(number, &mut pushes, said).await;
@@ -233,17 +234,17 @@ impl Inner {
         let mut connection = dial::dial(target, &self.settings, pushed).await?;
         if self.nodes.is_none() {
             match routing::is_one(&mut connection, &self.settings.key_prefix).await {
-                // What is kept here lies under several keys.
+                // The data here is under several keys, so that several servers would mix it up.
                 Ok(Some(false)) => return Err(failed(SEVERAL.to_owned())),
                 Err(error) if error.code().is_none() => return Err(error),
-                // Of a node that is of no use to anybody, whoever asks is told so.
+                // A node that refuses everybody refuses each command with its own error.
                 Ok(_) | Err(_) => {}
             }
         }
         if let Some(channel) = channel
             && let Err(error) = connection.listen(channel).await
         {
-            // A proxy, or a user without the right: changes are then found when they are next looked for.
+            // A proxy, or a user without the right to subscribe: changes are then found at the next look.
             if error.code().is_none() || is_of_node(&error) {
                 return Err(error);
             }
@@ -265,7 +266,7 @@ impl Inner {
             tokio::select! {
                 push = pushes.recv() => match push {
                     Some(PushInfo { kind: PushKind::Message, data }) => {
-                        // The channel, then the message.
+                        // The push has the channel, then the message.
                         if let Some(Value::BulkString(message)) = data.into_iter().nth(1) {
                             let _ = said.send(Heard::Message(message));
                         }
@@ -304,7 +305,7 @@ impl Nodes {
                 Err(error) if error.code() == Some("ASK") => asking = redirected(&error),
                 Err(error) if error.code() == Some("TRYAGAIN") => tokio::time::sleep(MOVING).await,
                 Err(error) if error.code().is_none() || is_of_node(&error) => {
-                    // Whether the node or only the connection is gone, the map may know more by now.
+                    // Whether the node or only the connection is gone, the slot map may be newer by now.
                     self.connections.lock().remove(&address);
                     self.map.lock().clear();
                     return Err(error);
@@ -346,12 +347,13 @@ impl Nodes {
     }
 }
 
-/// Whether the node answers so to everybody: then another may be the right one.
+/// Whether the node replies with this error to everybody: then another node may be the right one.
 fn is_of_node(error: &RedisError) -> bool {
     faults::class_of(error).extent == Extent::Node
 }
 
-/// To a node that is just taking the slot over: without ASKING before each command it would send us back.
+/// Runs commands on a node that is taking the slot over: without ASKING before each command it would redirect to the
+/// old one.
 async fn ask_asking(connection: &mut Connection, pipe: &Pipeline) -> RedisResult<Vec<Value>> {
     let mut asking = redis::pipe();
     for cmd in pipe.cmd_iter() {
@@ -361,7 +363,7 @@ async fn ask_asking(connection: &mut Connection, pipe: &Pipeline) -> RedisResult
     Ok(answers.into_iter().skip(1).step_by(2).collect())
 }
 
-/// The first error among the answers is the answer.
+/// The replies of a pipeline; if one is an error, the first of these.
 fn answers(values: Vec<Value>) -> RedisResult<Vec<Value>> {
     values.into_iter().map(Value::extract_error).collect()
 }

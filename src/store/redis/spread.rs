@@ -14,35 +14,35 @@ use crate::limit::{Cost, Reading, UnixMicros};
 use crate::store::parts::{Charge, Part, Phase, REFUND_PATIENCE, parts};
 use crate::store::{Ask, Gate, Readings, Role, denied, key};
 
-/// A request to a Redis.
+/// A request that no single script can decide.
 pub(super) struct Question<'a> {
     pub redis: &'a Inner,
     pub asks: &'a [Ask<'a>],
-    /// By ask.
+    /// The bucket of each check.
     pub buckets: &'a [u32],
     pub gate: Gate,
-    /// As in [`Request`].
+    /// As [`Request`]'s: a time that the caller passed in, in µs; 0 for Redis' own.
     pub now: u64,
     pub deadline: Instant,
 }
 
-/// A request on its way through its parts.
+/// A request that is decided in sub-requests.
 struct Course<'a> {
     question: &'a Question<'a>,
-    /// By ask: what was said, and when, by the clock of the counter's node.
+    /// For each check its reading and when it was decided, by the clock of the counter's node.
     readings: Vec<Option<(Reading, UnixMicros)>>,
     charged: Vec<Charge>,
     denied: bool,
-    /// A slot is moving.
+    /// Whether each check is sent alone, because a slot is moving.
     one_by_one: bool,
 }
 
-/// Decides a request whose asks no single script takes. `one_by_one` keeps even those of one bucket apart, for while its
-/// slot moves no script may touch two counters.
+/// Decides a request whose checks no single script can decide. With `one_by_one` even the checks of one bucket are sent
+/// alone: while its slot moves, no script may touch two counters.
 pub(super) async fn decide(question: &Question<'_>, one_by_one: bool) -> Result<Readings, Failure> {
     let mut course =
         Course { question, readings: vec![None; question.asks.len()], charged: Vec::new(), denied: false, one_by_one };
-    // Any bucket leads to the one node, if there is one.
+    // Outside a Cluster every bucket leads to the one node.
     let place = |nth: usize| if question.redis.is_cluster() { question.buckets[nth] } else { 0 };
     let parts = parts(question.asks, place, one_by_one);
     for phase in Phase::ALL {
@@ -63,11 +63,11 @@ pub(super) async fn decide(question: &Question<'_>, one_by_one: bool) -> Result<
 impl Course<'_> {
     async fn take(&mut self, part: &Part<u32>) -> Result<(), Failure> {
         let asks: SmallVec<[Ask<'_>; 4]> = part.asks.iter().map(|&nth| self.question.asks[nth]).collect();
-        // Whether quotas deny is judged over all parts; here each is charged where it admits.
+        // Whether the quotas deny is decided over all sub-requests; here each quota is charged if it admits.
         let gate = Gate { quota_open: true, ..self.question.gate };
         let begun = Instant::now();
         let lane = self.question.redis.lane(part.place);
-        // A node that gives its slot away takes one ask at a time: debts wait until that is over.
+        // While a slot moves, a request may have one check only, so deferred charges wait until that is over.
         let owing = if self.one_by_one { None } else { self.question.redis.owed.before(&asks) };
         let (asks, debts) = owing.map_or((asks, None), |(asks, debts)| (asks, Some(debts)));
         let request = self.request(&asks, gate, self.denied, part.place);
@@ -88,7 +88,7 @@ impl Course<'_> {
         Ok(())
     }
 
-    /// Nothing of the part was charged: its slot is moving, and its counters are on both sides.
+    /// Decides the checks one by one. Nothing was charged yet: the slot is moving, and the counters are on both nodes.
     async fn take_one_by_one(&mut self, part: &Part<u32>) -> Result<(), Failure> {
         self.one_by_one = true;
         for &nth in &part.asks {
@@ -104,7 +104,7 @@ impl Course<'_> {
         !self.denied && denied(self.question.gate, answers)
     }
 
-    /// Gives back what a denied request doesn't charge; the readings are then those of the counters as they stay.
+    /// Gives back what a denied request doesn't charge. The readings are then those of the counters after the refunds.
     async fn deny(&mut self) {
         self.denied = true;
         for (nth, refund) in self.give_back(|cost| !cost.charge_denied) {
@@ -114,7 +114,7 @@ impl Course<'_> {
         }
     }
 
-    /// Puts all refunds on their way, each in a task of its own, since nobody may be there to wait for them.
+    /// Starts all refunds, each in a task of its own, because the caller may be gone before they are done.
     fn give_back(&mut self, is_owed: impl Fn(Cost) -> bool) -> Vec<(usize, JoinHandle<Answer>)> {
         let until = self.question.deadline.max(Instant::now() + REFUND_PATIENCE);
         let mut refunds = Vec::new();
@@ -124,7 +124,7 @@ impl Course<'_> {
             let redis = self.question.redis;
             let request = Request::undo(&ask, at, self.question.now, &redis.settings.key_prefix, bucket);
             let lane = redis.lane(bucket).clone();
-            // Also from outside of a runtime, where a request may be dropped.
+            // On the store's runtime, because a request may be dropped outside of any.
             let refund = redis.tasks.spawn_on(async move { lane.refund(request, until).await }, &redis.runtime);
             refunds.push((nth, refund));
         }
@@ -142,7 +142,7 @@ impl Course<'_> {
 }
 
 impl Drop for Course<'_> {
-    /// A part failed, or the caller has gone: the request is not decided, so it charges nothing.
+    /// A sub-request failed, or the caller has gone: the request is not decided, so what it charged is given back.
     fn drop(&mut self) {
         self.give_back(|_| true);
     }

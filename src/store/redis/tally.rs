@@ -6,26 +6,26 @@ use parking_lot::Mutex;
 
 use crate::store::paced::Paced;
 
-/// One per store handle, so one per core; whoever reports adds them up.
+/// Counters of one store handle, so of one core; the metrics add them up.
 #[derive(Debug, Default)]
 pub struct Tally {
-    /// Scripts that were sent.
+    /// Batches that were sent.
     pub batches: Count,
-    /// Counters in them, so that `counters / batches` is the mean size.
+    /// Counters in these batches, so that `counters / batches` is the mean size.
     pub counters: Count,
-    /// Requests in them.
+    /// Requests in these batches.
     pub requests: Count,
     /// Requests that shared the work of an identical one in the same batch.
     pub merged: Count,
-    /// Requests that were denied from memory, without a round trip.
+    /// Requests that were denied from the denial cache, without a round trip.
     pub denied_again: Count,
     /// Requests whose answer did not come in time.
     pub timeouts: Count,
-    /// Requests that failed because no connection stood, or it broke.
+    /// Requests that failed because there was no connection, or it broke.
     pub unreachable: Count,
     /// Requests that Redis answered with an error.
     pub refused: Count,
-    /// Requests that found too many others waiting.
+    /// Requests that were refused because the queue was full.
     pub overloaded: Count,
     /// Counters that held something else and began afresh.
     pub damaged: Count,
@@ -37,26 +37,26 @@ pub struct Tally {
     pub connects: Count,
     /// Attempts to connect that failed.
     pub connect_failures: Count,
-    /// Times that a node was found to be of no use.
+    /// Times that a circuit breaker opened.
     pub breaker_opens: Count,
-    /// Nodes that are of no use now.
+    /// Circuit breakers that are open now.
     pub breakers_open: Last,
-    /// Connections that found that another replica makes its keys otherwise (`tg1:meta`).
+    /// Connections that found that another replica makes its keys differently (`tg1:meta`).
     pub mismatches: Count,
-    /// How, if the last connection found so.
+    /// The difference, if the last connection found one.
     pub(super) mismatch: Mutex<Option<Mismatch>>,
-    /// The last connection was found to lead to several servers, and is therefore not used.
+    /// Whether the last connection was found to lead to several servers, and is therefore not used.
     pub(super) is_several: AtomicBool,
-    /// Charges of a request over several buckets or Redis that were given back: a later part denied it, or failed, or its
+    /// Refunds of charges of a request over several buckets or Redis: a later sub-request denied it or failed, or its
     /// caller has gone.
     pub refunds: Count,
-    /// Of those, how many had no answer in time: what they were to give back may stay charged.
+    /// Refunds without a reply in time: their hits may stay charged.
     pub refunds_failed: Count,
-    /// Keys that Redis threw out for lack of room, as far as [`super::Room`] has looked.
+    /// Keys that Redis evicted for lack of memory, as far as [`super::Room`] has seen.
     pub evicted: Count,
-    /// Times that Redis had to be given the script again.
+    /// Times that Redis had to be sent the script's text.
     pub script_loads: Count,
-    /// When the log last said that counters were set back.
+    /// Throttle of the log line about counters that were set back.
     pub(super) set_back_said: Paced,
     /// How far Redis' clock is ahead of this process', in µs.
     pub clock_ahead_us: Last,
@@ -80,7 +80,7 @@ impl Last {
     }
 }
 
-/// How two replicas make their keys, where that isn't the same.
+/// How two replicas make their keys, if they make them differently.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mismatch {
     pub ours: String,

@@ -11,7 +11,8 @@ use rustls::{AlertDescription, CertificateError};
 
 use super::settings::{RedisSettings, Tls};
 
-/// The error, and what it means where that is about TLS or the password: which certificate, or that only one side speaks it.
+/// The error as text, with its meaning if it is about TLS or the password: which certificate is wrong, or that only one
+/// side uses TLS.
 pub(super) fn explained(error: &RedisError, settings: &RedisSettings) -> String {
     let meaning = match (find::<rustls::Error>(error), &settings.tls) {
         (_, Some(tls)) if lacks_certificates(tls) => Some(untrusted(tls)),
@@ -21,7 +22,7 @@ pub(super) fn explained(error: &RedisError, settings: &RedisSettings) -> String 
         }
         (Some(error), Some(tls)) => meaning(error, tls),
         (None, None) if is_cut_off(error) && !settings.topology.has_socket() => Some(CLEAR.into()),
-        // In RESP2 the library answers for Redis, without its word.
+        // In RESP2 the library makes this error itself, without Redis' code.
         (None, _) if error.kind() == ErrorKind::AuthenticationFailed => Some(PASSWORD.into()),
         _ => None,
     };
@@ -31,7 +32,7 @@ pub(super) fn explained(error: &RedisError, settings: &RedisSettings) -> String 
     }
 }
 
-/// What it may mean that nothing at all is answered, behind a colon.
+/// What it may mean that Redis sends nothing at all, after a colon.
 pub(super) fn silence(settings: &RedisSettings) -> String {
     let why = match settings.tls {
         Some(_) => ": a Redis that speaks no TLS says nothing to one that does: is REDIS_TLS to be false?",
@@ -42,7 +43,7 @@ pub(super) fn silence(settings: &RedisSettings) -> String {
 
 const PASSWORD: &str = "Redis refuses the user or password of {auth}";
 
-/// Behind what is wrong with a certificate that is trusted by nobody.
+/// The end of a message about a certificate that isn't trusted.
 const TRUST_IT: &str = ": if it is that of your Redis, its file belongs into REDIS_TLS_CACERT";
 
 const CLEAR: &str = "the connection was closed before a word: a Redis that wants TLS does so: is REDIS_TLS to be true?";
@@ -53,7 +54,8 @@ fn is_cut_off(error: &RedisError) -> bool {
     error.is_connection_dropped() && kind != Some(io::ErrorKind::NotFound)
 }
 
-/// The error of that kind behind it: redis-rs shares its errors, and an I/O error keeps it inside rather than as its source.
+/// The error of type `T` behind it: redis-rs shares its errors, and an I/O error keeps its cause inside rather than as
+/// its source.
 fn find<T: Error + 'static>(error: &RedisError) -> Option<&T> {
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = next {
@@ -110,7 +112,8 @@ fn meaning(error: &rustls::Error, tls: &Tls) -> Option<Cow<'static, str>> {
     }))
 }
 
-/// The certificate of Redis is of nobody who is trusted: whom that makes wrong depends on who is.
+/// The message about a certificate of Redis that isn't trusted: which side is wrong depends on which authorities are
+/// trusted.
 fn untrusted(tls: &Tls) -> Cow<'static, str> {
     match &tls.ca_file {
         None => {
@@ -125,7 +128,7 @@ fn untrusted(tls: &Tls) -> Cow<'static, str> {
     }
 }
 
-/// Whether the file of authorities can be read and has none in it.
+/// Whether the file of authorities can be read and has no certificate in it.
 fn lacks_certificates(tls: &Tls) -> bool {
     let text = tls.ca_file.as_ref().and_then(|file| std::fs::read(file).ok());
     text.is_some_and(|text| !text.windows(BEGIN.len()).any(|window| window == BEGIN))
