@@ -7,6 +7,7 @@ pub mod memory;
 pub mod owed;
 mod paced;
 mod parts;
+mod partwise;
 mod readings;
 pub mod redis;
 pub mod settle;

@@ -17,6 +17,7 @@ pub(crate) mod evictions;
 mod faults;
 mod flight;
 mod hostile;
+mod inner;
 mod invalidation;
 mod lane;
 mod link;
@@ -37,7 +38,7 @@ pub(crate) mod tls_errors;
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use smallvec::SmallVec;
-use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
+use tokio::{runtime::Handle, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -48,6 +49,7 @@ use self::denials::Denials;
 use self::dial::Target;
 pub use self::faults::Faults;
 pub(crate) use self::hostile::take_apart;
+use self::inner::{Inner, Route};
 use self::lane::{Answering, Failure, Lane};
 use self::link::Link;
 pub use self::presence::{BEAT_PERIOD, Presence};
@@ -60,6 +62,7 @@ use self::spread::Question;
 pub use self::tally::{Count, Mismatch, Tally};
 use super::owed::Owed;
 use super::parts::outgrows_script;
+use super::partwise::Refund;
 use super::{Ask, Deadline, Gate, Readings, StoreError, key};
 use crate::limit::{Reading, UnixMicros};
 pub use crate::store::redis::evictions::{LOOK_PERIOD, Room};
@@ -69,25 +72,6 @@ pub use crate::store::redis::evictions::{LOOK_PERIOD, Room};
 #[derive(Clone)]
 pub struct Redis {
     inner: Arc<Inner>,
-}
-
-struct Inner {
-    settings: Arc<RedisSettings>,
-    tally: Arc<Tally>,
-    denials: Arc<Denials>,
-    owed: Arc<Owed>,
-    route: Route,
-    /// Refunds, which go on when the caller of their request is gone.
-    tasks: TaskTracker,
-    runtime: Handle,
-}
-
-/// Where the batches of a bucket are sent.
-enum Route {
-    /// To one node: one script decides all counters of a request.
-    One { link: Arc<Link>, lane: Arc<Lane> },
-    /// By bucket.
-    Cluster(Cluster),
 }
 
 impl Redis {
@@ -177,13 +161,9 @@ impl Redis {
         })
     }
 
-    /// Gives back what `ask` charged at `charged` (Redis' clock). The refund ends by `until`, whether or not the caller
-    /// waits for it.
-    pub(super) fn give_back(&self, ask: &Ask<'_>, charged: UnixMicros, until: Instant) -> JoinHandle<Option<Reading>> {
-        let (request, lane) = self.inner.undo(ask, charged, 0);
-        let refund = async move { lane.refund(request, until).await.ok()?.first().copied() };
-        // Also from outside of a runtime, where a request may be dropped.
-        self.inner.tasks.spawn_on(refund, &self.inner.runtime)
+    /// Gives back what `ask` charged as of `charged`, by `until` at the latest, whether or not anybody waits for it.
+    pub(super) fn give_back(&self, ask: &Ask<'_>, charged: UnixMicros, until: Instant) -> Refund {
+        self.inner.give_back(ask, charged, 0, until)
     }
 
     /// Takes back what `ask` charged as of `charged`, at a time that is passed in: for tests, as [`Redis::apply_at`].
@@ -252,25 +232,7 @@ impl Redis {
 }
 
 impl Inner {
-    /// The request that refunds a charge, and the lane that sends it.
-    fn undo(&self, ask: &Ask<'_>, charged: UnixMicros, now: u64) -> (Request, Arc<Lane>) {
-        let bucket = key::bucket(&ask.key, self.settings.buckets);
-        (Request::undo(ask, charged, now, &self.settings.key_prefix, bucket), self.lane(bucket).clone())
-    }
-
-    fn is_cluster(&self) -> bool {
-        matches!(self.route, Route::Cluster(_))
-    }
-
-    /// The lane that sends requests for the counters of a bucket.
-    fn lane(&self, bucket: u32) -> &Arc<Lane> {
-        match &self.route {
-            Route::One { lane, .. } => lane,
-            Route::Cluster(cluster) => cluster.lane(bucket),
-        }
-    }
-
-    /// Decides a request with one script, unless the denial cache has an answer.
+    /// Asks in one script, unless the same was denied a moment ago.
     fn ask(
         &self,
         lane: &Lane,

@@ -1,17 +1,13 @@
 //! Two Redis: one for limits whose window is a second, one for all others (REDIS_PERSECOND). A request that touches both
-//! is no single script's affair: its parts are decided one after the other, in an order that is the same for all
-//! replicas; the first denial stops it, and what was charged is given back, as it is where a part fails or the caller
-//! goes away. Never admits too much; until the refund arrives it counts too much. Knows nothing of how either Redis is
-//! reached.
+//! is decided part by part. Knows nothing of how either Redis is reached.
 
 use smallvec::SmallVec;
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
-use super::parts::{Charge, Part, Phase, REFUND_PATIENCE, parts};
+use super::partwise::{PartDecider, PartwiseDecision, Refund};
 use super::redis::{Mismatch, Redis};
-use super::{Ask, Deadline, Gate, Readings, Role, StoreError, denied, refusing};
-use crate::limit::{Cost, Limit, Reading, SECOND};
+use super::{Ask, Deadline, Gate, Readings, StoreError, refusing};
+use crate::limit::{Limit, SECOND, UnixMicros};
 
 /// A handle on both Redis, cheap to clone.
 #[derive(Clone)]
@@ -36,19 +32,9 @@ impl Split {
         if per_second == asks.len() {
             return self.per_second.apply(asks, gate, deadline).await;
         }
-        Course {
-            split: self,
-            asks,
-            gate,
-            // The earlier deadline, so that a later sub-request still has time.
-            deadline: deadline.at,
-            readings: vec![None; asks.len()],
-            charged: Vec::new(),
-            denied: false,
-            remembered: false,
-        }
-        .run()
-        .await
+        let parts = SplitRequest { split: self, asks, deadline: deadline.at };
+        // A part that comes later must still have time.
+        PartwiseDecision::new(&parts, (asks, gate), deadline.at, false).run().await
     }
 
     /// Whether both Redis are connected.
@@ -80,92 +66,46 @@ pub(crate) fn is_per_second(limit: &Limit) -> bool {
     limit.window == SECOND
 }
 
-/// A request that is decided in sub-requests.
-struct Course<'a> {
+/// A request whose parts are in both.
+struct SplitRequest<'a> {
     split: &'a Split,
     asks: &'a [Ask<'a>],
-    gate: Gate,
     deadline: Instant,
-    readings: Vec<Option<Reading>>,
-    charged: Vec<Charge>,
-    denied: bool,
-    /// Whether the sub-request that denied was answered from the denial cache.
-    remembered: bool,
 }
 
-impl Course<'_> {
-    async fn run(mut self) -> Result<Readings, StoreError> {
-        let parts = parts(self.asks, |nth| is_per_second(&self.asks[nth].limit), false);
-        for phase in Phase::ALL {
-            for part in parts.iter().filter(|part| part.phase == phase) {
-                self.take(part).await?;
-            }
-            if phase == Phase::Quota && self.quotas_deny() {
-                self.deny().await;
-            }
+impl PartDecider for SplitRequest<'_> {
+    /// Whether it is the Redis for limits of a second.
+    type Place = bool;
+    type Failure = StoreError;
+
+    fn place(&self, nth: usize) -> bool {
+        is_per_second(&self.asks[nth].limit)
+    }
+
+    async fn decide(
+        &self,
+        place: bool,
+        mut asks: SmallVec<[Ask<'_>; 4]>,
+        gate: Gate,
+        is_denied: bool,
+        _one_by_one: bool,
+    ) -> Result<Readings, StoreError> {
+        let number = asks.len();
+        if is_denied {
+            asks.push(refusing(&asks[0]));
         }
-        self.charged.clear();
-        let all =
-            std::mem::take(&mut self.readings).into_iter().map(|reading| reading.expect("every ask is in a part"));
-        let mut readings: Readings = all.collect();
-        readings.remembered = self.remembered;
+        let mut readings = self.split.side(place).apply(&asks, gate, self.deadline).await?;
+        readings.truncate(number);
         Ok(readings)
     }
 
-    async fn take(&mut self, part: &Part<bool>) -> Result<(), StoreError> {
-        let mut asks: SmallVec<[Ask<'_>; 4]> = part.asks.iter().map(|&nth| self.asks[nth]).collect();
-        if self.denied {
-            asks.push(refusing(&asks[0]));
-        }
-        // Whether the quotas deny is decided over all sub-requests; here each quota is charged if it admits.
-        let gate = Gate { quota_open: true, ..self.gate };
-        let begun = Instant::now();
-        let readings = self.split.side(part.place).apply(&asks, gate, self.deadline).await?;
-        let refused = readings.iter().take(part.asks.len()).any(|reading| !reading.admitted);
-        let denies = part.phase == Phase::Enforced && refused && !self.gate.never_deny;
-        for (place, (&nth, reading)) in part.asks.iter().zip(&readings).enumerate() {
-            self.readings[nth] = Some(*reading);
-            let when = (begun, readings.time(place));
-            self.charged.extend(Charge::of((nth, &self.asks[nth]), reading, when, !denies && !self.denied));
-        }
-        if denies && !self.denied {
-            self.remembered = readings.remembered;
-            self.deny().await;
-        }
-        Ok(())
+    /// Each Redis sees to its own slots.
+    fn is_moving(_: &StoreError) -> bool {
+        false
     }
 
-    fn quotas_deny(&self) -> bool {
-        let answers = self.asks.iter().zip(&self.readings).filter(|(ask, _)| ask.role == Role::Quota);
-        let answers = answers.map(|(ask, reading)| (ask.role, reading.is_some_and(|reading| reading.admitted)));
-        !self.denied && denied(self.gate, answers)
-    }
-
-    /// Gives back what a denied request doesn't charge. The readings are then those of the counters after the refunds.
-    async fn deny(&mut self) {
-        self.denied = true;
-        for (nth, refund) in self.give_back(|cost| !cost.charge_denied) {
-            if let Ok(Ok(Some(reading))) = timeout_at(self.deadline, refund).await {
-                self.readings[nth] = Some(Reading { admitted: true, ..reading });
-            }
-        }
-    }
-
-    /// Starts all refunds, each in a task of its own, because the caller may be gone before they are done.
-    fn give_back(&mut self, is_owed: impl Fn(Cost) -> bool) -> Vec<(usize, JoinHandle<Option<Reading>>)> {
-        let until = self.deadline.max(Instant::now() + REFUND_PATIENCE);
-        let owed = self.charged.extract_if(.., |charge| is_owed(self.asks[charge.nth].cost));
-        let begin = |Charge { nth, at, .. }: Charge| {
-            let ask = &self.asks[nth];
-            (nth, self.split.of(ask).give_back(ask, at, until))
-        };
-        owed.filter(|charge| charge.counts(&self.asks[charge.nth])).map(begin).collect()
-    }
-}
-
-impl Drop for Course<'_> {
-    /// A sub-request failed, or the caller has gone: the request is not decided, so what it charged is given back.
-    fn drop(&mut self) {
-        self.give_back(|_| true);
+    fn refund(&self, nth: usize, at: UnixMicros, until: Instant) -> Refund {
+        let ask = &self.asks[nth];
+        self.split.of(ask).give_back(ask, at, until)
     }
 }

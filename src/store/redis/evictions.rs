@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use redis::RedisResult;
 
+use super::Redis;
+use super::inner::Route;
 use super::link::Live;
 use super::settings::Address;
-use super::{Redis, Route};
 
 /// Time between checks: a reply of some kilobytes, which costs Redis nothing that can be measured.
 pub const LOOK_PERIOD: Duration = Duration::from_secs(5);

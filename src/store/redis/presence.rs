@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use redis::RedisResult;
 
+use super::Redis;
+use super::inner::Route;
 use super::link::Live;
-use super::{Redis, Route};
 use crate::store::key;
 
 /// Time between beats. The number of replicas is right a few beats after one came or went, and is then used in an

@@ -1,0 +1,165 @@
+//! A request that no single script can decide, decided part by part. The parts are asked one after the other, in an order
+//! that is the same for all replicas; the first denial stops it and what was charged is given back, as it is where a part
+//! fails or the caller goes away. It never admits too much; until a refund arrives it counts too much. It knows neither
+//! Redis nor connections: whoever has the counters says where each is, and sends.
+
+use smallvec::SmallVec;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+
+use super::parts::{Charge, Part, Phase, REFUND_PATIENCE, parts};
+use super::{Ask, Gate, Readings, Role, denied};
+use crate::limit::{Cost, Reading, UnixMicros};
+
+/// Who decides the parts of a request: the two Redis of a split store, or the lanes of one Redis.
+pub(super) trait PartDecider: Sync {
+    type Place: Copy + Ord + Send + Sync;
+    type Failure: Send;
+
+    /// Where the counter of the `nth` ask is.
+    fn place(&self, nth: usize) -> Self::Place;
+
+    /// Decides a part in one step: a reading for each ask. `is_denied` says that another part has denied the request
+    /// already, so that only those asks are charged that count denied hits. `one_by_one` says that the slot of this part
+    /// is moving.
+    fn decide(
+        &self,
+        place: Self::Place,
+        asks: SmallVec<[Ask<'_>; 4]>,
+        gate: Gate,
+        is_denied: bool,
+        one_by_one: bool,
+    ) -> impl Future<Output = Result<Readings, Self::Failure>> + Send;
+
+    /// Whether the part charged nothing because its slot is moving: until that is over no script may touch two counters.
+    fn is_moving(failure: &Self::Failure) -> bool;
+
+    /// Puts the refund of what the `nth` ask charged as of `at` on its way, in a task of its own, since nobody may be there
+    /// to wait for it. What the counter reads then, and when.
+    fn refund(&self, nth: usize, at: UnixMicros, until: Instant) -> Refund;
+}
+
+/// A refund on its way: `None` where it failed.
+pub(super) type Refund = JoinHandle<Option<(Reading, UnixMicros)>>;
+
+/// A request on its way through its parts. Dropped before its end it charges nothing.
+pub(super) struct PartwiseDecision<'a, P: PartDecider> {
+    decider: &'a P,
+    asks: &'a [Ask<'a>],
+    gate: Gate,
+    /// Each part must be answered until then.
+    deadline: Instant,
+    /// By ask: its reading, and when that was read, by the clock of the counter's Redis.
+    readings: Vec<Option<(Reading, UnixMicros)>>,
+    charged: Vec<Charge>,
+    is_denied: bool,
+    /// The part that denied was answered from the denial cache.
+    is_remembered: bool,
+    /// A slot is moving, so each script gets one ask.
+    one_by_one: bool,
+}
+
+impl<'a, P: PartDecider> PartwiseDecision<'a, P> {
+    /// `one_by_one` keeps even the asks of one place apart, for a request that met a slot which moves.
+    pub(super) fn new(
+        decider: &'a P,
+        (asks, gate): (&'a [Ask<'a>], Gate),
+        deadline: Instant,
+        one_by_one: bool,
+    ) -> PartwiseDecision<'a, P> {
+        PartwiseDecision {
+            decider,
+            asks,
+            gate,
+            deadline,
+            readings: vec![None; asks.len()],
+            charged: Vec::new(),
+            is_denied: false,
+            is_remembered: false,
+            one_by_one,
+        }
+    }
+
+    pub(super) async fn run(mut self) -> Result<Readings, P::Failure> {
+        let parts = parts(self.asks, |nth| self.decider.place(nth), self.one_by_one);
+        for phase in Phase::ALL {
+            for part in parts.iter().filter(|part| part.phase == phase) {
+                self.take(part).await?;
+            }
+            if phase == Phase::Quota && self.quotas_deny() {
+                self.deny().await;
+            }
+        }
+        self.charged.clear();
+        let all = std::mem::take(&mut self.readings).into_iter();
+        let mut readings = Readings::with_times(all.map(|reading| reading.expect("every ask is in a part")));
+        readings.remembered = self.is_remembered;
+        Ok(readings)
+    }
+
+    async fn take(&mut self, part: &Part<P::Place>) -> Result<(), P::Failure> {
+        match self.take_at_once(part).await {
+            Err(failure) if !self.one_by_one && P::is_moving(&failure) => {
+                self.one_by_one = true;
+                for &nth in &part.asks {
+                    self.take_at_once(&Part { asks: SmallVec::from_slice(&[nth]), ..*part }).await?;
+                }
+                Ok(())
+            }
+            taken => taken,
+        }
+    }
+
+    async fn take_at_once(&mut self, part: &Part<P::Place>) -> Result<(), P::Failure> {
+        let asks: SmallVec<[Ask<'_>; 4]> = part.asks.iter().map(|&nth| self.asks[nth]).collect();
+        // Whether quotas deny is judged over all parts; here each is charged where it admits.
+        let gate = Gate { quota_open: true, ..self.gate };
+        let begun = Instant::now();
+        let readings = self.decider.decide(part.place, asks, gate, self.is_denied, self.one_by_one).await?;
+        let refused = readings.iter().any(|reading| !reading.admitted);
+        let denies = part.phase == Phase::Enforced && refused && !self.gate.never_deny;
+        for (place, (&nth, reading)) in part.asks.iter().zip(&readings).enumerate() {
+            let at = readings.time(place);
+            self.readings[nth] = Some((*reading, at));
+            let ask = (nth, &self.asks[nth]);
+            self.charged.extend(Charge::of(ask, reading, (begun, at), !denies && !self.is_denied));
+        }
+        if denies && !self.is_denied {
+            self.is_remembered = readings.remembered;
+            self.deny().await;
+        }
+        Ok(())
+    }
+
+    fn quotas_deny(&self) -> bool {
+        let answers = self.asks.iter().zip(&self.readings).filter(|(ask, _)| ask.role == Role::Quota);
+        let answers = answers.map(|(ask, reading)| (ask.role, reading.is_some_and(|(reading, _)| reading.admitted)));
+        !self.is_denied && denied(self.gate, answers)
+    }
+
+    /// Gives back what a denied request doesn't charge; the readings are then those of the counters as they stay.
+    async fn deny(&mut self) {
+        self.is_denied = true;
+        for (nth, refund) in self.give_back(|cost| !cost.charge_denied) {
+            if let Ok(Ok(Some((reading, at)))) = timeout_at(self.deadline, refund).await {
+                self.readings[nth] = Some((Reading { admitted: true, ..reading }, at));
+            }
+        }
+    }
+
+    /// Puts the refunds of all charges on their way whose cost `is_given_back`.
+    fn give_back(&mut self, is_given_back: impl Fn(Cost) -> bool) -> Vec<(usize, Refund)> {
+        let until = self.deadline.max(Instant::now() + REFUND_PATIENCE);
+        let (asks, decider) = (self.asks, self.decider);
+        let charges = self.charged.extract_if(.., |charge| is_given_back(asks[charge.nth].cost));
+        let charges = charges.filter(|charge| charge.counts(&asks[charge.nth]));
+        charges.map(|Charge { nth, at, .. }| (nth, decider.refund(nth, at, until))).collect()
+    }
+}
+
+impl<P: PartDecider> Drop for PartwiseDecision<'_, P> {
+    /// A part failed, or the caller has gone: the request is not decided, so it charges nothing.
+    fn drop(&mut self) {
+        self.give_back(|_| true);
+    }
+}

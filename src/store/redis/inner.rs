@@ -1,0 +1,66 @@
+//! What all handles on one Redis share, and the way to a counter's lane. What is asked is not known here.
+
+use std::sync::Arc;
+
+use tokio::{runtime::Handle, time::Instant};
+use tokio_util::task::TaskTracker;
+
+use super::cluster::Cluster;
+use super::denials::Denials;
+use super::lane::Lane;
+use super::link::Link;
+use super::request::Request;
+use super::settings::RedisSettings;
+use super::tally::Tally;
+use crate::limit::UnixMicros;
+use crate::store::{Ask, key, owed::Owed, partwise::Refund};
+
+pub(super) struct Inner {
+    pub settings: Arc<RedisSettings>,
+    pub tally: Arc<Tally>,
+    pub denials: Arc<Denials>,
+    pub owed: Arc<Owed>,
+    pub route: Route,
+    /// For what goes on when its caller is gone.
+    pub tasks: TaskTracker,
+    pub runtime: Handle,
+}
+
+/// Where requests go.
+pub(super) enum Route {
+    /// To one node: all counters in one script.
+    One { link: Arc<Link>, lane: Arc<Lane> },
+    /// By bucket.
+    Cluster(Cluster),
+}
+
+impl Inner {
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self.route, Route::Cluster(_))
+    }
+
+    /// Where the counters of a bucket are asked about.
+    pub(super) fn lane(&self, bucket: u32) -> &Arc<Lane> {
+        match &self.route {
+            Route::One { lane, .. } => lane,
+            Route::Cluster(cluster) => cluster.lane(bucket),
+        }
+    }
+
+    /// What takes a charge back, and the lane that it goes by.
+    pub(super) fn undo(&self, ask: &Ask<'_>, charged: UnixMicros, now: u64) -> (Request, Arc<Lane>) {
+        let bucket = key::bucket(&ask.key, self.settings.buckets);
+        (Request::undo(ask, charged, now, &self.settings.key_prefix, bucket), self.lane(bucket).clone())
+    }
+
+    /// Gives back what `ask` charged as of `charged`, by `until` at the latest, whether or not anybody waits for it.
+    pub(super) fn give_back(&self, ask: &Ask<'_>, charged: UnixMicros, now: u64, until: Instant) -> Refund {
+        let (request, lane) = self.undo(ask, charged, now);
+        let refund = async move {
+            let readings = lane.refund(request, until).await.ok()?;
+            Some((*readings.first()?, readings.at))
+        };
+        // Also from outside of a runtime, where a request may be dropped.
+        self.tasks.spawn_on(refund, &self.runtime)
+    }
+}
