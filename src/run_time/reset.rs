@@ -9,17 +9,14 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::{
-    algorithm::State,
-    limit::UnixMicros,
-    store::{
-        Ask, StoreError,
-        memory::Memory,
-        owed::Owed,
-        redis::{Entry, Side},
-        split::is_per_second,
-    },
+use crate::store::{
+    Ask, StoreError,
+    memory::Memory,
+    owed::Owed,
+    redis::{Entry, Side},
+    split::is_per_second,
 };
+use crate::{algorithm::State, limit::UnixMicros};
 
 /// Where counters are, for whoever resets or explains them: apart from the ways that decisions go.
 #[derive(Clone)]

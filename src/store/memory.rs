@@ -42,7 +42,8 @@ use self::{
     room::{Room, Share},
     shard::{Counter, LockedShard, Shard},
 };
-use super::{Ask, Gate, Readings, paced::Paced, settle::settle};
+use super::counter_check::{Ask, Gate, refusing, uncharged};
+use super::{Readings, paced::Paced, settle::settle};
 use crate::{
     algorithm::{State, step},
     limit::{Micros, SECOND, UnixMicros},
@@ -164,6 +165,17 @@ impl Memory {
             }
         }
         self.apply_all(asks, gate, now)
+    }
+
+    /// As [`super::Store::look`].
+    pub fn look(&self, asks: &[Ask<'_>], now: UnixMicros) -> Readings {
+        let mut all: SmallVec<[Ask<'_>; 4]> = asks.iter().map(uncharged).collect();
+        if let Some(last) = asks.last() {
+            all.push(refusing(last));
+        }
+        let mut readings = self.apply(&all, Gate::default(), now);
+        readings.truncate(asks.len());
+        readings
     }
 
     fn apply_all(&self, asks: &[Ask<'_>], gate: Gate, now: UnixMicros) -> Readings {
@@ -320,7 +332,7 @@ impl Memory {
 
     /// Inserts a counter of a snapshot, if it fits.
     fn restore(&self, counter: Counter) -> bool {
-        let has_room = self.room.has_room(&counter);
+        let has_room = self.room.has_room(counter.is_overflow, counter.state.heap_bytes());
         if has_room {
             self.shards[self.shard_of(counter.fingerprint)].lock().insert(counter, &self.room);
         }

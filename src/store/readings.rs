@@ -1,4 +1,4 @@
-//! The store's answer to a request: a reading for each check, and whether it came from the denial cache.
+//! What a store answers: a reading for each ask, and whether anybody was asked for it; or why there is no answer.
 
 use std::ops::{Deref, DerefMut};
 
@@ -96,4 +96,24 @@ impl IntoIterator for Readings {
     fn into_iter(self) -> Self::IntoIter {
         self.list.into_iter()
     }
+}
+
+/// Split by what the operator does next; the limiter answers each by the limits' policy.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Look at the network and at Redis' own state.
+    #[error("the store can't be reached: {0}")]
+    Unreachable(String),
+    /// Look at Redis' load, or allow more time.
+    #[error("the store gave no answer within {0:?}")]
+    Timeout(std::time::Duration),
+    /// Look at what Redis said: permissions, memory, persistence.
+    #[error("the store refused: {0}")]
+    Refused(String),
+    /// Add capacity: requests come faster than they can be counted.
+    #[error("too many requests wait for the store")]
+    Overloaded,
+    /// Report it: the log has the panic that was caught.
+    #[error("the decision failed; the service's log says where")]
+    Defect,
 }

@@ -21,6 +21,7 @@ mod inner;
 mod invalidation;
 mod lane;
 mod link;
+mod links;
 mod look;
 mod presence;
 mod request;
@@ -47,7 +48,7 @@ pub use self::busy_poll::BUSY_POLL_MAX;
 use self::cluster::Cluster;
 use self::denials::Denials;
 use self::dial::Target;
-pub use self::faults::Faults;
+pub use self::faults::{Faults, Names};
 pub(crate) use self::hostile::take_apart;
 use self::inner::{Inner, Route};
 use self::lane::{Answering, Failure, Lane};
@@ -55,8 +56,9 @@ use self::link::Link;
 pub use self::presence::{BEAT_PERIOD, Presence};
 use self::request::Request;
 pub use self::reset::Entry;
+use self::runner::Runner;
 use self::script::Script;
-pub use self::settings::{Address, Auth, Names, RedisSettings, Tls, Topology};
+pub use self::settings::{Address, Auth, RedisSettings, Tls, Topology};
 pub use self::side::{Heard, Side};
 use self::spread::Question;
 pub use self::tally::{Count, Mismatch, Tally};
@@ -95,10 +97,10 @@ impl Redis {
             let (tally, denials) = (tally.clone(), denials.clone());
             let (link, keep) =
                 Link::new(target, settings.clone(), script.clone(), tally.clone(), denials.clone(), stop.clone());
-            let (lane, work) =
-                Lane::new(Some(link.clone()), None, &settings, script.clone(), tally, denials, stop.clone());
+            let lane = Lane::new(Some(link.clone()), &settings, tally.clone());
+            let runner = Runner::new(lane.clone(), None, script.clone(), tally, denials, &settings);
             tasks.spawn(keep);
-            tasks.spawn(work);
+            tasks.spawn(runner.run(stop.clone()));
             Route::One { link, lane }
         };
         let route = match &settings.topology {

@@ -4,9 +4,10 @@
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
+use super::counter_check::{Ask, Deadline, Gate, refusing};
 use super::partwise::{PartDecider, PartwiseDecision, Refund};
+use super::readings::{Readings, StoreError};
 use super::redis::{Mismatch, Redis};
-use super::{Ask, Deadline, Gate, Readings, StoreError, refusing};
 use crate::limit::{Limit, SECOND, UnixMicros};
 
 /// A handle on both Redis, cheap to clone.
@@ -37,7 +38,16 @@ impl Split {
         PartwiseDecision::new(&parts, (asks, gate), deadline.at, false).run().await
     }
 
-    /// Whether both Redis are connected.
+    /// As [`super::Store::look`].
+    pub(super) async fn look(&self, asks: &[Ask<'_>], deadline: Instant) -> Result<Readings, StoreError> {
+        let mut readings = Readings::new();
+        for ask in asks {
+            readings.extend(self.of(ask).look(std::slice::from_ref(ask), deadline).await?);
+        }
+        Ok(readings)
+    }
+
+    /// Whether both have a connection.
     pub fn is_up(&self) -> bool {
         self.main.is_up() && self.per_second.is_up()
     }

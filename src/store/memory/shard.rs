@@ -24,11 +24,6 @@ use crate::{
     limit::{Limit, SECOND, UnixMicros},
 };
 
-/// Bytes that one counter is counted with, besides its state's heap: 56 of its own, up to 11.4 in an index that is at
-/// worst 7/16 full, its part of a chunk's header and of a chunk's free slots, and what allocators round up. Measured
-/// with `examples/memory_bounds.rs`: 75 to 82 B resident.
-pub(super) const COUNTER_BYTES: u64 = 80;
-
 /// Counters of a chunk: growing never copies counters, and a chunk is a size class of common allocators.
 const CHUNK: usize = 32;
 

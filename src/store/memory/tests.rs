@@ -71,16 +71,16 @@ fn flood_stops_at_the_bound_and_existing_users_keep_their_counts() {
 fn rule_that_is_not_alone_gets_at_most_half() {
     let memory = small();
     put(&memory, 1, 0, per_minute(10), 1, NOW);
-    let half = flood(&memory, 2, 0..15_000) * shard::COUNTER_BYTES;
+    let half = flood(&memory, 2, 0..15_000) * room::COUNTER_BYTES;
     assert!((MAX * 45 / 100..=MAX / 2).contains(&half), "{half}");
-    let other = flood(&memory, 3, 0..15_000) * shard::COUNTER_BYTES;
+    let other = flood(&memory, 3, 0..15_000) * room::COUNTER_BYTES;
     assert!(other > MAX / 4, "{other}");
 }
 
 #[test]
 fn lone_rule_gets_most_and_leaves_room_for_newcomers() {
     let memory = small();
-    let lone = flood(&memory, 2, 0..15_000) * shard::COUNTER_BYTES;
+    let lone = flood(&memory, 2, 0..15_000) * room::COUNTER_BYTES;
     assert!((MAX * 3 / 4..MAX * 7 / 8).contains(&lone), "{lone}");
     assert_eq!(flood(&memory, 1, 0..100), 100);
     assert!((0..100).all(|user| put(&memory, 1, user, per_minute(10), 0, NOW).remaining == 9));

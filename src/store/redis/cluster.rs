@@ -5,12 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
-use parking_lot::Mutex;
 use redis::cluster_routing::Slot;
-use redis::{RedisError, RedisResult, Value};
-use tokio::runtime::Handle;
+use redis::{RedisResult, Value};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -18,9 +14,12 @@ use tokio_util::task::TaskTracker;
 
 use super::connection::Connection;
 use super::denials::Denials;
-use super::dial::{self, Target};
+use super::dial;
+use super::faults::failed;
 use super::lane::{Lane, Moved};
-use super::link::{Link, Live};
+use super::link::Live;
+use super::links::Links;
+use super::runner::Runner;
 use super::script::Script;
 use super::settings::{Address, RedisSettings};
 use super::tally::Tally;
@@ -45,19 +44,7 @@ const NODE_AFTER: Duration = Duration::from_millis(50);
 
 pub(super) const SLOTS: u16 = 16_384;
 
-/// The connections to all known nodes, each made when it is first needed.
-pub(super) struct Links {
-    settings: Arc<RedisSettings>,
-    script: Arc<Script>,
-    tally: Arc<Tally>,
-    denials: Arc<Denials>,
-    tasks: TaskTracker,
-    runtime: Handle,
-    stop: CancellationToken,
-    links: Mutex<HashMap<Address, (Arc<Link>, CancellationToken)>>,
-}
-
-/// A lane for each bucket, because one script can only touch one slot; the lanes of a node share its connection.
+/// A lane per bucket, since one script can only touch one slot; they share a connection per node.
 pub(super) struct Cluster {
     links: Arc<Links>,
     lanes: Vec<Arc<Lane>>,
@@ -75,23 +62,18 @@ impl Cluster {
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Cluster {
-        let links = Arc::new(Links {
-            settings: settings.clone(),
-            script: script.clone(),
-            tally: tally.clone(),
-            denials: denials.clone(),
-            tasks: tasks.clone(),
-            runtime: Handle::current(),
-            stop: stop.clone(),
-            links: Mutex::default(),
-        });
+        let links = {
+            let (settings, script, tally, denials) = (settings.clone(), script.clone(), tally.clone(), denials.clone());
+            Arc::new(Links::new(settings, script, tally, denials, tasks.clone(), stop.clone()))
+        };
         let (moved, moves) = mpsc::unbounded_channel();
         let lanes: Vec<Arc<Lane>> = (0..settings.buckets.max(1))
             .map(|bucket| {
                 let guide = Some((bucket, moved.clone(), links.clone()));
-                let (lane, work) =
-                    Lane::new(None, guide, &settings, script.clone(), tally.clone(), denials.clone(), stop.clone());
-                tasks.spawn(work);
+                let lane = Lane::new(None, &settings, tally.clone());
+                let (script, tally, denials) = (script.clone(), tally.clone(), denials.clone());
+                let runner = Runner::new(lane.clone(), guide, script, tally, denials, &settings);
+                tasks.spawn(runner.run(stop.clone()));
                 lane
             })
             .collect();
@@ -127,51 +109,9 @@ impl Cluster {
     pub(super) async fn up(&self) {
         // The senders end only with the store, and then there is nothing to wait for.
         let _ = self.is_mapped.clone().wait_for(|is_mapped| *is_mapped).await;
-        let links: Vec<Arc<Link>> = self.links.links.lock().values().map(|(link, _)| link.clone()).collect();
-        for link in links {
+        for link in self.links.all() {
             let _ = link.watch().wait_for(Option::is_some).await;
         }
-    }
-}
-
-impl Links {
-    fn are_up(&self) -> bool {
-        self.links.lock().values().all(|(link, _)| link.is_up())
-    }
-
-    pub(super) fn to(&self, address: &Address) -> Arc<Link> {
-        let mut links = self.links.lock();
-        if let Some((link, _)) = links.get(address) {
-            return link.clone();
-        }
-        let stop = self.stop.child_token();
-        let (link, keep) = Link::new(
-            Target::Node(address.clone()),
-            self.settings.clone(),
-            self.script.clone(),
-            self.tally.clone(),
-            self.denials.clone(),
-            stop.clone(),
-        );
-        self.tasks.spawn_on(keep, &self.runtime);
-        links.insert(address.clone(), (link.clone(), stop));
-        link
-    }
-
-    /// Drops the connections to nodes that have no buckets any more.
-    fn keep_only(&self, used: &[Address]) {
-        self.links.lock().retain(|address, (_, stop)| {
-            let is_used = used.contains(address);
-            if !is_used {
-                stop.cancel();
-            }
-            is_used
-        });
-    }
-
-    fn live(&self) -> Vec<(Address, Live)> {
-        let links = self.links.lock();
-        links.iter().filter_map(|(address, (link, _))| Some((address.clone(), link.live()?))).collect()
     }
 }
 
@@ -250,7 +190,7 @@ impl Guide {
 
     /// The slot map from any node that replies: the connected nodes first, then the seeds.
     async fn map(&self) -> RedisResult<Vec<Range>> {
-        let settings = &self.links.settings;
+        let settings = self.links.settings();
         let connected = self.links.live().into_iter().map(|(address, live)| (address, Some(live.connection)));
         let seeds = self.seeds.iter().map(|seed| (seed.clone(), None));
         first_map(connected.chain(seeds).map(|(address, connection)| async move {
@@ -262,34 +202,20 @@ impl Guide {
                 };
                 read_map(connection, &address).await
             };
-            let silent = |_| Err(dial::failed(format!("{address} gave no answer within {patience:?}")));
+            let silent = |_| Err(failed(format!("{address} gave no answer within {patience:?}")));
             tokio::time::timeout(patience, read).await.unwrap_or_else(silent)
         }))
         .await
     }
 }
 
-/// The first slot map that one of these ways brings. The next way is begun a moment later too: silent nodes must not
-/// delay the others, for while the map is old, some buckets have no node.
+/// The first map that one of these ways of asking brings. Nodes that are silent must not hold up those that aren't, for
+/// while the map is old, buckets have no node.
 pub(super) async fn first_map<F>(ways: impl Iterator<Item = F>) -> RedisResult<Vec<Range>>
 where
     F: Future<Output = RedisResult<Vec<Range>>>,
 {
-    let mut last = dial::failed("no seed is configured".to_owned());
-    let mut asked: FuturesUnordered<_> = (0..)
-        .zip(ways)
-        .map(|(nth, way)| async move {
-            tokio::time::sleep(NODE_AFTER * nth).await;
-            way.await
-        })
-        .collect();
-    while let Some(answer) = asked.next().await {
-        match answer {
-            Ok(ranges) => return Ok(ranges),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
+    dial::first_answer(ways, NODE_AFTER, "no seed is configured").await
 }
 
 /// Slots `first..=last` belong to `primary`.
@@ -302,7 +228,7 @@ pub(super) struct Range {
 
 pub(super) async fn read_map(mut connection: Connection, asked: &Address) -> RedisResult<Vec<Range>> {
     let answer: Value = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut *connection).await?;
-    ranges(answer, asked).ok_or_else(|| dial::failed("CLUSTER SLOTS answered something else".to_owned()))
+    ranges(answer, asked).ok_or_else(|| failed("CLUSTER SLOTS answered something else".to_owned()))
 }
 
 /// Reads the reply to CLUSTER SLOTS: for each range its first and last slot, then nodes with the primary first, each
@@ -324,12 +250,4 @@ fn range(item: Value, asked: &Address) -> Option<Range> {
     };
     let number = |value: &i64| u16::try_from(*value).ok();
     Some(Range { first: number(first)?, last: number(last)?, primary: Address::Tcp { host, port: number(port)? } })
-}
-
-/// The address in MOVED and ASK of the node that has the slot now: `host:port`.
-pub(super) fn redirected(error: &RedisError) -> Option<Address> {
-    let (place, _slot) = error.redirect_node()?;
-    let (host, port) = place.rsplit_once(':')?;
-    let host = host.trim_matches(['[', ']']);
-    (!host.is_empty()).then(|| Some(Address::Tcp { host: host.to_owned(), port: port.parse().ok()? }))?
 }

@@ -10,7 +10,7 @@ use redis::{PushInfo, RedisConnectionInfo, RedisError, RedisResult, Value};
 use tokio::sync::mpsc;
 
 use super::connection::{Connection, Way};
-use super::faults::SENTINEL;
+use super::faults::{SENTINEL, failed};
 use super::settings::{Address, Auth, RedisSettings};
 
 /// Time between asking one sentinel and the next.
@@ -71,20 +71,29 @@ pub(super) async fn plain(address: &Address, settings: &RedisSettings) -> RedisR
     node(address, settings, pushed).await
 }
 
-/// The address of the master, from the first sentinel that replies. The next one is asked a moment later too: the
-/// sentinel that was lost together with the master must not delay the others.
+/// The first answer of the sentinels: the one that was lost together with the master must not hold up the others.
 async fn master(name: &str, sentinels: &[Address], settings: &RedisSettings) -> RedisResult<Address> {
-    let mut last = failed("no sentinel is configured".to_owned());
+    let ways = sentinels.iter().map(|sentinel| ask_sentinel(sentinel, name, settings));
+    first_answer(ways, SENTINEL_AFTER, "no sentinel is configured").await
+}
+
+/// The first answer that one of these ways of asking brings, or the last error. Each way is given the time `after` before
+/// the next is begun too. `nobody` is the error where there is no way.
+pub(super) async fn first_answer<T, F>(ways: impl Iterator<Item = F>, after: Duration, nobody: &str) -> RedisResult<T>
+where
+    F: Future<Output = RedisResult<T>>,
+{
+    let mut last = failed(nobody.to_owned());
     let mut asked: FuturesUnordered<_> = (0..)
-        .zip(sentinels)
-        .map(|(nth, sentinel)| async move {
-            tokio::time::sleep(SENTINEL_AFTER * nth).await;
-            ask_sentinel(sentinel, name, settings).await
+        .zip(ways)
+        .map(|(nth, way)| async move {
+            tokio::time::sleep(after * nth).await;
+            way.await
         })
         .collect();
     while let Some(answer) = asked.next().await {
         match answer {
-            Ok(address) => return Ok(address),
+            Ok(found) => return Ok(found),
             Err(error) => last = error,
         }
     }
@@ -121,10 +130,6 @@ fn role(answer: Value) -> RedisResult<String> {
         }
         other => Err(failed(format!("unexpected answer to ROLE: {other:?}"))),
     }
-}
-
-pub(super) fn failed(why: String) -> RedisError {
-    std::io::Error::other(why).into()
 }
 
 fn redis_info(auth: &Auth) -> RedisResult<RedisConnectionInfo> {

@@ -10,15 +10,44 @@ use parking_lot::Mutex;
 use redis::RedisError;
 use tokio::time::Instant;
 
-use super::settings::Names;
-
 #[cfg(test)]
 mod tests;
 
 /// A fault that did not occur for so long is over: if it occurs again, it is logged again.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// Which requests an error concerns. In each case nothing was charged.
+/// What the settings of a Redis are called, so that a message can say where to look.
+#[derive(Clone, Debug)]
+pub struct Names {
+    /// How they begin: `REDIS`, or `REDIS_PERSECOND` for the second one.
+    pub prefix: &'static str,
+    /// Where user and password come from, in words; names begin with `REDIS` here.
+    pub auth: &'static str,
+}
+
+impl Default for Names {
+    fn default() -> Names {
+        Names { prefix: "REDIS", auth: "REDIS_AUTH or REDIS_AUTH_FILE" }
+    }
+}
+
+impl Names {
+    /// A message about the first Redis, of this one. Certificates are the same for both.
+    pub(super) fn in_message(&self, text: &str) -> String {
+        let text = text.replace("{auth}", self.auth);
+        if self.prefix == "REDIS" {
+            return text;
+        }
+        text.replace("REDIS_", &format!("{}_", self.prefix)).replace(&format!("{}_TLS_", self.prefix), "REDIS_TLS_")
+    }
+}
+
+/// An error that no Redis answered: why a connection or a question failed here.
+pub(super) fn failed(why: String) -> RedisError {
+    std::io::Error::other(why).into()
+}
+
+/// Of whom an error speaks. In each case nothing was charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Extent {
     /// Every request to this node: another connection may lead to a better one.

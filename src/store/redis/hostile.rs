@@ -5,6 +5,7 @@ use redis::{RedisError, Value};
 
 use super::batch::Batch;
 use super::cluster;
+use super::links;
 use super::request::Request;
 use super::script::Script;
 use super::settings::Address;
@@ -16,7 +17,7 @@ pub(crate) fn take_apart(bytes: &[u8]) {
     read(bytes);
     match redis::parse_redis_value(bytes) {
         Ok(Value::BulkString(inner)) => read(&inner),
-        Ok(Value::ServerError(error)) => drop(cluster::redirected(&RedisError::from(error))),
+        Ok(Value::ServerError(error)) => drop(links::redirected(&RedisError::from(error))),
         Ok(value) => {
             let asked = Address::Tcp { host: "127.0.0.1".to_owned(), port: 6379 };
             drop(cluster::ranges(value, &asked));

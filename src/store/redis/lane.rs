@@ -13,14 +13,10 @@ use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-use super::cluster::Links;
-use super::denials::Denials;
 use super::link::Link;
+use super::links::Links;
 use super::request::Request;
-use super::runner::Runner;
-use super::script::Script;
 use super::settings::{Address, RedisSettings};
 use super::tally::Tally;
 use crate::store::{Deadline, Readings, StoreError, owed::Debts};
@@ -142,27 +138,17 @@ pub(super) struct Backlog {
 }
 
 impl Lane {
-    /// The lane, and the future of its runner, which ends at `stop`.
-    pub(super) fn new(
-        link: Option<Arc<Link>>,
-        guide: Option<ToGuide>,
-        settings: &RedisSettings,
-        script: Arc<Script>,
-        tally: Arc<Tally>,
-        denials: Arc<Denials>,
-        stop: CancellationToken,
-    ) -> (Arc<Lane>, impl Future<Output = ()> + Send + 'static) {
-        let lane = Arc::new(Lane {
+    /// A lane that a runner is yet to work off.
+    pub(super) fn new(link: Option<Arc<Link>>, settings: &RedisSettings, tally: Arc<Tally>) -> Arc<Lane> {
+        Arc::new(Lane {
             queue: Mutex::default(),
             arrived: Notify::new(),
             link: ArcSwapOption::new(link),
             rerouted: Notify::new(),
-            tally: tally.clone(),
+            tally,
             waiting_max: settings.waiting_max,
             batch_max: settings.batch_max,
-        });
-        let runner = Runner::new(lane.clone(), guide, script, tally, denials, settings);
-        (lane, runner.run(stop))
+        })
     }
 
     /// Queues a request and waits for its answer until `deadline`. If it is dropped before the request has left, it

@@ -9,7 +9,11 @@ use super::{Redis, Side, lane::Failure, request::Request};
 use crate::{
     algorithm::State,
     limit::{SECOND, UnixMicros},
-    store::{Ask, Gate, Readings, StoreError, key, look::uncharged},
+    store::{
+        counter_check::{Ask, Gate, uncharged},
+        key,
+        readings::{Readings, StoreError},
+    },
 };
 
 impl Redis {

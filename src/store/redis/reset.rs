@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use redis::Pipeline;
-
-use super::{script::without_comments, settings::Topology, side::Side};
+use super::{settings::Topology, side::Side};
 use crate::store::{Ask, StoreError, key};
 
 const RESET: &str = include_str!("reset.lua");

@@ -5,7 +5,7 @@
 use redis::{Arg, Cmd, RedisError, RedisResult, Value};
 
 use super::connection::Connection;
-use super::dial::failed;
+use super::faults::failed;
 
 /// The files of the script. Each has a line in a file before it where it is inserted: Redis takes one text, readers
 /// want parts.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::breaker::Breakers;
-use super::faults::Faults;
+use super::faults::{Faults, Names};
 use crate::limit::Algorithm;
 
 /// All settings of [`super::Redis`].
@@ -76,34 +76,7 @@ impl RedisSettings {
     }
 }
 
-/// Names of the settings of a Redis, for messages that say where to look.
-#[derive(Clone, Debug)]
-pub struct Names {
-    /// Prefix of the names: `REDIS`, or `REDIS_PERSECOND` for the second one.
-    pub prefix: &'static str,
-    /// Where user and password come from, in words, with names that begin with `REDIS`.
-    pub auth: &'static str,
-}
-
-impl Default for Names {
-    fn default() -> Names {
-        Names { prefix: "REDIS", auth: "REDIS_AUTH or REDIS_AUTH_FILE" }
-    }
-}
-
-impl Names {
-    /// A message that names the settings of the first Redis, with the names of this one. Settings of certificates are
-    /// the same for both.
-    pub(super) fn in_message(&self, text: &str) -> String {
-        let text = text.replace("{auth}", self.auth);
-        if self.prefix == "REDIS" {
-            return text;
-        }
-        text.replace("REDIS_", &format!("{}_", self.prefix)).replace(&format!("{}_TLS_", self.prefix), "REDIS_TLS_")
-    }
-}
-
-/// What is behind the address.
+/// What stands behind the address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Topology {
     Single(Address),

@@ -17,10 +17,11 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::cluster::{Range, SLOTS, first_map, read_map, redirected};
+use super::cluster::{Range, SLOTS, first_map, read_map};
 use super::connection::Connection;
-use super::dial::{self, Target, failed};
-use super::faults::{self, Extent};
+use super::dial::{self, Target};
+use super::faults::{self, Extent, failed};
+use super::links::redirected;
 use super::routing::{self, SEVERAL};
 use super::settings::{Address, RedisSettings, Topology};
 use crate::store::StoreError;

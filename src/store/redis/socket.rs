@@ -10,7 +10,7 @@ use redis::io::tcp::socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 
-use super::dial::failed;
+use super::faults::failed;
 use super::settings::{Address, Tls};
 use crate::tls;
 

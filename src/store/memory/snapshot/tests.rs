@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use super::*;
 use crate::{
     limit::{Cost, Entry, Limit, Micros, SECOND},
-    store::{Ask, Gate, Key, Role, memory::shard::COUNTER_BYTES},
+    store::{Ask, Gate, Key, Role, memory::room::COUNTER_BYTES},
 };
 
 const NOW: UnixMicros = UnixMicros(1_800_000_000_123_456);

@@ -7,8 +7,7 @@ use crate::store::{Ask, Gate, Key, Role};
 
 fn lane() -> Arc<Lane> {
     let settings = RedisSettings::new(Topology::Single(Address::Tcp { host: "localhost".into(), port: 1 }));
-    let (script, denials) = (Arc::new(Script::new()), Arc::new(Denials::new(0)));
-    Lane::new(None, None, &settings, script, Arc::default(), denials, CancellationToken::new()).0
+    Lane::new(None, &settings, Arc::default())
 }
 
 const ENTRIES: [Entry<'_>; 1] = [Entry { key: "user", value: "alice" }];
