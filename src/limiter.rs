@@ -3,128 +3,48 @@
 //! for each request.
 
 mod budgets;
+mod decision;
 mod degraded;
 pub(crate) mod explain;
 mod judge;
+mod modes;
 mod notes;
 mod plan;
 mod replicas;
 mod reset;
+mod snapshot;
 #[cfg(test)]
 pub(crate) mod tests;
 mod traced;
 
-use std::{ops::Range, sync::Arc};
+use std::{
+    borrow::Borrow,
+    ops::{Deref, Range},
+    sync::Arc,
+};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 
 pub use crate::limiter::explain::{Applies, CounterLook, DescriptorLook, HeldAt, Look, Overriding};
 pub use budgets::{Budgets, Kind, Learned, Requested};
+pub use decision::{DecideError, Decision, Note, Notes, ShownLimit, Status};
 pub use degraded::Degraded;
-pub use judge::{Decision, ShownLimit, Status};
-pub use notes::{Note, Notes};
+pub use modes::Modes;
 pub use replicas::Replicas;
 pub use reset::{ResetCounter, ResetError};
+pub use snapshot::Snapshot;
 
 use crate::{
     clock,
-    limit::{Algorithm, Code, CountDenied, FailurePolicy, Reading, Request, UnixMicros},
+    limit::{Code, FailurePolicy, Reading, Request, UnixMicros},
     metrics::{Meters, Metrics, Outcome, Tally},
-    rules::{Problems, Rules},
-    run_time::{
-        RunTime,
-        overrides::{self, View},
-    },
+    run_time::overrides::RunTime,
     store::{Deadline, Readings, Role, Store, StoreError},
     trace,
 };
 use degraded::Policies;
-use plan::{By, Plan, Planned};
-
-/// The rules and their meters. They are swapped as a whole, so that a request sees exactly one version of both.
-pub struct Snapshot {
-    /// Number of the version in this process, from 1; 0 before there are rules.
-    pub version: u64,
-    pub rules: Rules,
-    /// The meters of each limit, resolved at load.
-    pub meters: Meters,
-    /// Which of their limits are budgets.
-    pub budgets: Budgets,
-    /// Problems of the files as they are now. Domains with errors are in `kept`.
-    pub problems: Problems,
-    /// Domains that keep their last good rules.
-    pub kept: Vec<Box<str>>,
-    pub loaded_at: UnixMicros,
-}
-
-impl Snapshot {
-    fn plan<'r>(
-        &'r self,
-        (request, now): (&'r Request<'_>, UnixMicros),
-        look: Option<&'r overrides::Look>,
-        modes: Modes,
-        wall: impl Fn() -> UnixMicros + Copy,
-    ) -> Result<Plan<'r>, DecideError> {
-        self.has_rules()?;
-        Plan::of(request, self.by(look, now), modes, wall)
-    }
-
-    /// As [`Snapshot::plan`], in place.
-    fn fill<'r>(
-        &'r self,
-        plan: &mut Plan<'r>,
-        (request, now): (&'r Request<'_>, UnixMicros),
-        look: Option<&'r overrides::Look>,
-        modes: Modes,
-        wall: impl Fn() -> UnixMicros + Copy,
-    ) -> Result<(), DecideError> {
-        self.has_rules()?;
-        plan.fill(request, self.by(look, now), modes, wall)
-    }
-
-    fn by<'r>(&'r self, look: Option<&'r overrides::Look>, now: UnixMicros) -> By<'r> {
-        By { rules: &self.rules, look, budgets: &self.budgets, now }
-    }
-
-    /// The error before any rules are loaded: an answer would admit what the rules refuse.
-    fn has_rules(&self) -> Result<(), DecideError> {
-        if self.version == 0 { Err(DecideError::NoRules) } else { Ok(()) }
-    }
-}
-
-/// The process's defaults for decisions. Rules come first where they may set the same.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Modes {
-    /// Global SHADOW_MODE: every overall answer is OK. Statuses, counters and metrics are as without it.
-    pub shadow: bool,
-    /// Global QUOTA_MODE: every rule is as if it had `quota_mode`.
-    pub quota: bool,
-    /// For limits that come with a request.
-    pub algorithm: Algorithm,
-    /// For limits that come with a request.
-    pub count_denied: CountDenied,
-    /// The failure policy of limits whose rules have none.
-    pub on_store_failure: FailurePolicy,
-    /// Whether decisions carry notes of what they rested on, which costs allocations.
-    pub notes: bool,
-}
-
-/// Why no decision was made.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DecideError {
-    #[error("no rate limit configuration loaded")]
-    NoRules,
-    #[error("rate limit domain must not be empty")]
-    EmptyDomain,
-    #[error("rate limit descriptor list must not be empty")]
-    NoDescriptors,
-    #[error("the request has more than {max} descriptors", max = crate::limit::DESCRIPTORS_MAX)]
-    TooManyDescriptors,
-    #[error("the request's descriptors have more than {max} entries", max = crate::limit::ENTRIES_MAX)]
-    TooManyEntries,
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
+use plan::{Plan, Planned};
+use snapshot::InForce;
 
 /// Decides requests. Cheap to clone; each core has one with its own way to the store.
 #[derive(Clone)]
@@ -172,13 +92,11 @@ impl Limiter {
         if let Some(decided) = self.decide_now(request, now) {
             return decided;
         }
-        let snapshot = self.snapshot.load_full();
-        // Read after the rules: the set of overrides knows the rules in force, newer ones, and those before them.
-        let view = self.run_time.as_ref().map(|run_time| run_time.overrides.view_to_keep());
-        let look = view.as_ref().and_then(|view| view.domain(request.domain));
+        let in_force = self.in_force_to_keep();
         // Boxed, so that what waits for the store takes less than a KiB: beyond that each allocation is a slow one.
         let mut plan = Box::new(Plan::new(self.modes));
-        snapshot.fill(&mut plan, (request, now), look, self.modes, || self.wall(now))?;
+        self.fill(&mut plan, &in_force, request, now)?;
+        let snapshot = in_force.snapshot();
         let asked = clock::instant();
         let answer = self.store.apply(&plan.asks, plan.gate, now, deadline).await;
         self.metrics.store.record(asked.elapsed());
@@ -188,9 +106,9 @@ impl Limiter {
         let is_overdue = matches!(answer, Err(StoreError::Timeout(_)));
         let (readings, policies) = match answer {
             Ok(readings) => (readings, Policies::new()),
-            Err(error) => self.stand_in(request, &plan, &snapshot, error, now)?,
+            Err(error) => self.stand_in(request, &plan, snapshot, error, now)?,
         };
-        let decision = self.conclude(request, &plan, &snapshot, &readings, &policies);
+        let decision = self.conclude(request, &plan, snapshot, &readings, &policies);
         if is_overdue && decision.overall == Code::Ok {
             self.metrics.admitted_overdue();
         }
@@ -204,12 +122,11 @@ impl Limiter {
         why: StoreError,
         now: UnixMicros,
     ) -> Result<Decision, DecideError> {
-        let snapshot = self.snapshot.load_full();
-        let view = self.view();
-        let look = view.as_ref().and_then(|view| view.domain(request.domain));
-        let plan = snapshot.plan((request, now), look, self.modes, || self.wall(now))?;
-        let (readings, policies) = self.stand_in(request, &plan, &snapshot, why, now)?;
-        Ok(self.conclude(request, &plan, &snapshot, &readings, &policies))
+        let in_force = self.in_force();
+        let mut plan = Plan::new(self.modes);
+        self.fill(&mut plan, &in_force, request, now)?;
+        let (readings, policies) = self.stand_in(request, &plan, in_force.snapshot(), why, now)?;
+        Ok(self.conclude(request, &plan, in_force.snapshot(), &readings, &policies))
     }
 
     /// Answers by the limits' failure policies; with the store's error, if that is the policy.
@@ -240,21 +157,35 @@ impl Limiter {
     /// which is a third of a decision's cost.
     pub fn decide_now(&self, request: &Request<'_>, now: UnixMicros) -> Option<Result<Decision, DecideError>> {
         let Store::Memory(memory) = &self.store else { return None };
-        let snapshot = self.snapshot.load();
-        let view = self.view();
-        let look = view.as_ref().and_then(|view| view.domain(request.domain));
+        let in_force = self.in_force();
         let mut plan = Plan::new(self.modes);
-        if let Err(error) = snapshot.fill(&mut plan, (request, now), look, self.modes, || self.wall(now)) {
+        if let Err(error) = self.fill(&mut plan, &in_force, request, now) {
             return Some(Err(error));
         }
         #[cfg(test)]
         tests::panic_if_asked_to(request);
         let readings = memory.apply(&plan.asks, plan.gate, now);
-        Some(Ok(self.conclude(request, &plan, &snapshot, &readings, &Policies::new())))
+        Some(Ok(self.conclude(request, &plan, in_force.snapshot(), &readings, &Policies::new())))
     }
 
-    fn view(&self) -> Option<View> {
-        self.run_time.as_ref().map(|run_time| run_time.overrides.view())
+    /// What a request sees that waits for nothing.
+    fn in_force(&self) -> InForce<Guard<Arc<Snapshot>>> {
+        InForce::now(&self.snapshot, self.run_time.as_ref())
+    }
+
+    fn in_force_to_keep(&self) -> InForce<Arc<Snapshot>> {
+        InForce::to_keep(&self.snapshot, self.run_time.as_ref())
+    }
+
+    /// Matches a request: fills an empty `plan` by what is `in_force`.
+    fn fill<'r, S: Deref<Target: Borrow<Snapshot>>>(
+        &self,
+        plan: &mut Plan<'r>,
+        in_force: &'r InForce<S>,
+        request: &'r Request<'_>,
+        now: UnixMicros,
+    ) -> Result<(), DecideError> {
+        in_force.fill(plan, (request, now), self.modes, || self.wall(now))
     }
 
     /// The time by which overrides end: the store's clock, so that all replicas agree.

@@ -135,10 +135,10 @@ impl Limiter {
         now: UnixMicros,
         ask: impl AsyncFnOnce(&[Ask<'_>]) -> Result<(Readings, Vec<Option<HeldAt>>), StoreError>,
     ) -> Result<Look, DecideError> {
-        let snapshot = self.snapshot.load_full();
-        let view = self.run_time.as_ref().map(|run_time| run_time.overrides.view_to_keep());
-        let set = view.as_ref().and_then(|view| view.domain(request.domain));
-        let plan = snapshot.plan((request, now), set, self.modes, || self.wall(now))?;
+        let in_force = self.in_force_to_keep();
+        let mut plan = Plan::new(self.modes);
+        self.fill(&mut plan, &in_force, request, now)?;
+        let snapshot = in_force.snapshot();
         let answer = ask(&plan.asks).await;
         let decision = answer.as_ref().map_err(Clone::clone).map(|(readings, _)| {
             let mut decision = judge::judge(&plan, readings, &Policies::new());
@@ -148,11 +148,11 @@ impl Limiter {
         let seen = answer.ok();
         let descriptors =
             request.descriptors.iter().zip(&plan.descriptors).map(|(asked, planned)| {
-                self.descriptor((request, asked), &plan, planned, (&snapshot, now), seen.as_ref())
+                self.descriptor((request, asked), &plan, planned, (snapshot, now), seen.as_ref())
             });
         let descriptors = descriptors.collect();
         drop(plan);
-        Ok(Look { wall: self.wall(now), decision, descriptors, snapshot })
+        Ok(Look { wall: self.wall(now), decision, descriptors, snapshot: in_force.into_snapshot() })
     }
 
     /// The contents of each check's counter. In Redis they are read over the connection for resets, so that no decision

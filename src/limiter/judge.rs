@@ -2,60 +2,16 @@
 
 use std::cmp::Reverse;
 
-use smallvec::SmallVec;
-
 use super::{
-    notes::Notes,
+    decision::{Decision, ShownLimit, Status},
     plan::{Plan, Planned},
 };
 use crate::{
-    limit::{Code, FailurePolicy, Micros, Reading, Unit},
+    limit::{Code, FailurePolicy, Reading, Unit},
     store::{self, Ask, Gate, Role},
 };
 
-/// The answer to a request.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Decision {
-    pub overall: Code,
-    /// The answers to the descriptors, in their order.
-    pub statuses: SmallVec<[Status; 3]>,
-    /// The failure policy that answered, if the store failed.
-    pub degraded: Option<FailurePolicy>,
-    /// What the decision rested on; only there if the limiter makes notes.
-    pub notes: Option<Box<Notes>>,
-}
-
-/// The answer to one descriptor.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Status {
-    pub code: Code,
-    /// Whether this is a quota: if it is refused, it denies the request only if all its other quotas are refused too.
-    pub quota: bool,
-    /// The limit that the status is about. `None` if no limit applies, or if the store failed and the policy is `open`.
-    pub limit: Option<ShownLimit>,
-    /// Hits that are left; `u32::MAX` for an unlimited rule.
-    pub remaining: u32,
-    /// As [`Reading::reset`]; there if `limit` is.
-    pub reset: Option<Micros>,
-}
-
-/// A limit as the client sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ShownLimit {
-    pub requests: u32,
-    /// `None` if the window isn't exactly one unit.
-    pub unit: Option<Unit>,
-    /// The rule's or the limit's name; empty for none.
-    pub name: String,
-}
-
-impl Status {
-    const FREE: Status = Status { code: Code::Ok, quota: false, limit: None, remaining: 0, reset: None };
-    const UNLIMITED: Status = Status { remaining: u32::MAX, ..Status::FREE };
-}
-
-/// Makes the decision from the readings. `policies` has one entry for each check if the store failed, and is empty if
-/// the store answered.
+/// `policies` holds one for each ask where the store failed, and is empty where it answered.
 pub(super) fn judge(plan: &Plan<'_>, readings: &[Reading], policies: &[FailurePolicy]) -> Decision {
     let answers = plan.asks.iter().zip(readings).map(|(ask, reading)| (ask.role, reading.admitted));
     let overall = if store::denied(plan.gate, answers) { Code::OverLimit } else { Code::Ok };

@@ -4,37 +4,14 @@
 use std::sync::Arc;
 
 use super::{
+    decision::{Note, Notes},
     judge,
     plan::{Overridden, Plan, Planned},
 };
 use crate::{
-    limit::{Micros, Reading, Request},
+    limit::{Reading, Request},
     metrics::requested_id,
 };
-
-/// Of a request.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Notes {
-    /// The snapshot of the rules that was seen.
-    pub rules_version: u64,
-    /// One per descriptor, in order.
-    pub descriptors: Vec<Note>,
-}
-
-/// Of a descriptor.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Note {
-    /// The limit that its status tells of; none where no limit applies.
-    pub limit_id: Option<Arc<str>>,
-    /// Of that limit.
-    pub window: Option<Micros>,
-    /// The limit came with the request.
-    pub requested: bool,
-    /// What the override matches that it came from: `user=alice`.
-    pub overridden: Option<Box<str>>,
-    /// The rule's, where a limit of it applies.
-    pub metadata: Option<Arc<serde_json::Value>>,
-}
 
 impl Notes {
     pub(super) fn of(request: &Request<'_>, plan: &Plan<'_>, readings: &[Reading], rules_version: u64) -> Notes {

@@ -30,8 +30,9 @@ use std::ops::Range;
 use smallvec::SmallVec;
 
 use super::{
-    DecideError, Modes,
     budgets::{Budgets, Kind, Learned},
+    decision::DecideError,
+    modes::Modes,
 };
 use crate::{
     limit::{
@@ -165,20 +166,9 @@ impl<'a> Plan<'a> {
         Plan { descriptors: SmallVec::new(), asks: SmallVec::new(), gate }
     }
 
-    pub(super) fn of(
-        request: &'a Request<'_>,
-        by: By<'a>,
-        modes: Modes,
-        wall: impl Fn() -> UnixMicros + Copy,
-    ) -> Result<Plan<'a>, DecideError> {
-        let mut plan = Plan::new(modes);
-        plan.fill(request, by, modes, wall)?;
-        Ok(plan)
-    }
-
-    /// Fills the plan. `wall` returns the time by which overrides end; it is only called if an override that ends would
-    /// apply. In place, because a plan is long: passing it on by value makes the processor wait until all of it is
-    /// written, before it can look for the first counter.
+    /// `wall` is what time it is where overrides end; it is asked only if one that ends would apply. In place, because a
+    /// plan is long: to hand it on by value has the processor wait until all of it is written, before the first counter can
+    /// be looked for.
     pub(super) fn fill(
         &mut self,
         request: &'a Request<'_>,

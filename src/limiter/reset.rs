@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use super::{
     DecideError, Limiter,
     plan::{Plan, Planned},
+    snapshot::InForce,
 };
 use crate::{
     limit::{Request, UnixMicros},
@@ -43,11 +44,12 @@ impl Limiter {
         (only, author): (Option<&str>, Option<Author<'_>>),
         now: UnixMicros,
     ) -> Result<Vec<ResetCounter>, ResetError> {
-        let snapshot = self.snapshot.load_full();
-        let view = run_time.overrides.view_to_keep();
-        let in_force = snapshot.plan((request, now), view.domain(request.domain), self.modes, || self.wall(now))?;
+        let seen = InForce::to_keep(&self.snapshot, Some(run_time));
+        let rules_alone = seen.rules_alone();
+        let (mut in_force, mut by_rule) = (Plan::new(self.modes), Plan::new(self.modes));
+        self.fill(&mut in_force, &seen, request, now)?;
         // By the rules alone: far in the future every override has ended.
-        let by_rule = snapshot.plan((request, now), None, self.modes, || UnixMicros(u64::MAX - 1))?;
+        rules_alone.fill(&mut by_rule, (request, now), self.modes, || UnixMicros(u64::MAX - 1))?;
         let mut counters: Vec<ResetCounter> = Vec::new();
         let mut asks: SmallVec<[Ask<'_>; 4]> = SmallVec::new();
         for (limit_id, ask) in limits(&in_force, request).into_iter().chain(limits(&by_rule, request)) {

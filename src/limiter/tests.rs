@@ -9,9 +9,12 @@ use std::path::PathBuf;
 use smallvec::smallvec;
 use tokio::time::Instant;
 
-use super::*;
+use super::{plan::By, *};
 use crate::{
-    limit::{Code, DESCRIPTORS_MAX, Descriptor, ENTRIES_MAX, Entry, HITS_MAX, Limit, Micros, Origin, Unit},
+    limit::{
+        Algorithm, Code, CountDenied, DESCRIPTORS_MAX, Descriptor, ENTRIES_MAX, Entry, HITS_MAX, Limit, Micros, Origin,
+        Unit,
+    },
     rules::{self, Defaults, Source, Sources},
     store::memory::{Memory, MemorySettings},
 };
@@ -56,6 +59,20 @@ fn descriptor(text: &str) -> Descriptor<'_> {
     Descriptor { entries: entries.collect(), ..Descriptor::default() }
 }
 
+/// A request of Envoy's for one hit.
+fn request_for<'a>(domain: &'a str, descriptors: &[&'a str]) -> Request<'a> {
+    let descriptors = descriptors.iter().map(|text| descriptor(text)).collect();
+    Request { domain, descriptors, hits: 1, own: None, origin: Origin::Envoy }
+}
+
+/// A request matched by the rules alone.
+fn planned<'r>(snapshot: &'r Snapshot, request: &'r Request<'_>, modes: Modes) -> Plan<'r> {
+    let mut plan = Plan::new(modes);
+    let Snapshot { rules, budgets, .. } = snapshot;
+    plan.fill(request, By { rules, look: None, budgets, now: NOW }, modes, || NOW).expect("well formed");
+    plan
+}
+
 /// A decision about this domain panics, in tests alone.
 pub(crate) const PANICS: &str = "panics";
 
@@ -85,9 +102,7 @@ impl Asked {
     }
 
     fn ask(&self, descriptors: &[&'static str]) -> Decision {
-        let descriptors = descriptors.iter().map(|text| descriptor(text)).collect();
-        self.request(&Request { domain: "api", descriptors, hits: 1, own: None, origin: Origin::Envoy })
-            .expect("well formed")
+        self.request(&request_for("api", descriptors)).expect("well formed")
     }
 
     fn overall(&self, descriptors: &[&'static str]) -> Code {
@@ -133,13 +148,7 @@ fn what_no_limit_covers_is_ok_and_says_so() {
     assert_eq!(decision.overall, Code::Ok);
     assert_eq!(decision.statuses.iter().map(|s| s.remaining).collect::<Vec<_>>(), [u32::MAX, 0, 0]);
     assert!(decision.statuses.iter().all(|s| s.limit.is_none() && s.reset.is_none()));
-    let elsewhere = Request {
-        domain: "elsewhere",
-        descriptors: smallvec![descriptor("user=a")],
-        hits: 1,
-        own: None,
-        origin: Origin::Envoy,
-    };
+    let elsewhere = request_for("elsewhere", &["user=a"]);
     assert_eq!(asked.request(&elsewhere).expect("well formed").overall, Code::Ok);
     let metrics = asked.metrics();
     assert!(metrics.contains(r#"tollgate_unmatched_descriptors_total{domain="api",keys="nobody"} 1"#), "{metrics}");
@@ -199,7 +208,7 @@ descriptors:
     let descriptors = smallvec![descriptor("user=alice"), own, descriptor("vip=gold,id=7")];
     let request = Request { domain: "api", descriptors, hits: 1, own: None, origin: Origin::Envoy };
     let snapshot = asked.limiter.snapshot();
-    let plan = Plan::of(&request, snapshot.by(None, NOW), MODES, || NOW).expect("well formed");
+    let plan = planned(&snapshot, &request, MODES);
     let keys = plan.asks.iter().map(|ask| (ask.key.shared.iter().flatten().count(), ask.key.variable));
     assert_eq!(
         keys.collect::<Vec<_>>(),
@@ -292,13 +301,7 @@ fn before_there_are_rules_every_request_is_an_error_and_none_passes() {
     let (rules, problems, kept) = (load.rules, load.problems, load.kept);
     let nothing = Snapshot { version: 0, rules, meters, budgets, problems, kept, loaded_at: NOW };
     limiter.snapshot = Arc::new(ArcSwap::from_pointee(nothing));
-    let request = Request {
-        domain: "api",
-        descriptors: smallvec![descriptor("user=alice")],
-        hits: 1,
-        own: None,
-        origin: Origin::Envoy,
-    };
+    let request = request_for("api", &["user=alice"]);
     let decided = Asked { limiter }.request(&request);
     assert_eq!(decided.map(|decision| decision.overall), Err(DecideError::NoRules));
 }
@@ -360,14 +363,8 @@ descriptors:
         let alone = asked.ask(&["user=alice", "vip=1"]);
         assert_eq!(alone.overall, Code::OverLimit, "short still refuses");
         let snapshot = asked.limiter.snapshot();
-        let request = Request {
-            domain: "api",
-            descriptors: smallvec![descriptor("user=alice")],
-            hits: 0,
-            own: None,
-            origin: Origin::Envoy,
-        };
-        let mut plan = Plan::of(&request, snapshot.by(None, NOW), MODES, || NOW).expect("well formed");
+        let request = Request { hits: 0, ..request_for("api", &["user=alice"]) };
+        let mut plan = planned(&snapshot, &request, MODES);
         plan.asks.iter_mut().for_each(|ask| ask.cost.hits = 0);
         let Store::Memory(memory) = &asked.limiter.store else { panic!("it counts in memory") };
         let remaining: Vec<u64> = memory.apply(&plan.asks, plan.gate, NOW).iter().map(|it| it.remaining).collect();
@@ -379,9 +376,8 @@ descriptors:
         let asked = asked(SEVERAL, MODES);
         let snapshot = asked.limiter.snapshot();
         let names = |descriptors: &[&'static str]| {
-            let descriptors = descriptors.iter().map(|text| descriptor(text)).collect();
-            let request = Request { domain: "api", descriptors, hits: 1, own: None, origin: Origin::Envoy };
-            let plan = Plan::of(&request, snapshot.by(None, NOW), MODES, || NOW).expect("well formed");
+            let request = request_for("api", descriptors);
+            let plan = planned(&snapshot, &request, MODES);
             let Planned::Ruled { counted, .. } = &plan.descriptors[0] else { return vec!["free".to_owned()] };
             counted.limits().map(|limit| limit.id.to_string()).collect::<Vec<_>>()
         };

@@ -79,14 +79,8 @@ descriptors:
     let asked = super::asked(yaml, MODES);
     let policy = |user: &'static str| {
         let snapshot = asked.limiter.snapshot();
-        let request = Request {
-            domain: "api",
-            descriptors: smallvec![descriptor(user)],
-            hits: 1,
-            own: None,
-            origin: Origin::Envoy,
-        };
-        let plan = Plan::of(&request, snapshot.by(None, NOW), MODES, || NOW).expect("well formed");
+        let request = request_for("api", &[user]);
+        let plan = planned(&snapshot, &request, MODES);
         let Planned::Ruled { counted, .. } = plan.descriptors[0] else { panic!("a limit applies") };
         counted.policies(MODES.on_store_failure).collect::<Vec<_>>()
     };

@@ -22,9 +22,8 @@ fn answers(
     descriptors: &[&'static str],
     modes: Modes,
 ) -> Result<Decision, StoreError> {
-    let descriptors = descriptors.iter().map(|text| descriptor(text)).collect();
-    let request = Request { domain: "api", descriptors, hits: 1, own: None, origin: Origin::Envoy };
-    let plan = Plan::of(&request, snapshot.by(None, NOW), modes, || NOW).expect("well formed");
+    let request = request_for("api", descriptors);
+    let plan = planned(snapshot, &request, modes);
     let failure = StoreError::Unreachable("gone".into());
     let (readings, policies) = degraded.answer(&plan, modes.on_store_failure, failure, NOW)?;
     Ok(judge::judge(&plan, &readings, &policies))
@@ -99,7 +98,7 @@ fn a_refused_cost_is_charged_here_and_owed_to_the_store_only_where_the_limit_is_
         let put = |hits| {
             let descriptors = smallvec![Descriptor { hits: Some(hits), ..descriptor("user=a") }];
             let request = Request { domain: "api", descriptors, hits: 1, own: None, origin: Origin::Envoy };
-            let plan = Plan::of(&request, snapshot.by(None, NOW), MODES, || NOW).expect("well formed");
+            let plan = planned(&snapshot, &request, MODES);
             let failure = StoreError::Unreachable("gone".into());
             let (readings, _) = degraded.answer(&plan, MODES.on_store_failure, failure, NOW).expect("it counts here");
             readings[0].admitted

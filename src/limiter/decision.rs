@@ -1,0 +1,92 @@
+//! What the limiter answers: one status per descriptor, one answer for all, or why there is none. Plain values.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::{
+    limit::{Code, FailurePolicy, Micros, Unit},
+    store::StoreError,
+};
+
+/// The answer to a request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    pub overall: Code,
+    /// One per descriptor, in order.
+    pub statuses: SmallVec<[Status; 3]>,
+    /// The policy that answered in the store's place, where the store failed.
+    pub degraded: Option<FailurePolicy>,
+    /// Only where they are asked for.
+    pub notes: Option<Box<Notes>>,
+}
+
+/// The answer to one descriptor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Status {
+    pub code: Code,
+    /// Refused, it denies the request only together with all others like it.
+    pub quota: bool,
+    /// `None` where no limit applies, or none is known to hold (the store failed open).
+    pub limit: Option<ShownLimit>,
+    /// `u32::MAX` for an unlimited rule.
+    pub remaining: u32,
+    /// Set with `limit`; the meaning is [`Reading::reset`]'s.
+    pub reset: Option<Micros>,
+}
+
+/// A limit as the client is told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShownLimit {
+    pub requests: u32,
+    /// `None` where the window is no single unit.
+    pub unit: Option<Unit>,
+    /// The rule's or the limit's name; empty for none.
+    pub name: String,
+}
+
+impl Status {
+    pub(super) const FREE: Status = Status { code: Code::Ok, quota: false, limit: None, remaining: 0, reset: None };
+    pub(super) const UNLIMITED: Status = Status { remaining: u32::MAX, ..Status::FREE };
+}
+
+/// What the decision of a request rested on, for answers that tell more than the verdict.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Notes {
+    /// The snapshot of the rules that was seen.
+    pub rules_version: u64,
+    /// One per descriptor, in order.
+    pub descriptors: Vec<Note>,
+}
+
+/// What the status of a descriptor rested on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Note {
+    /// The limit that its status tells of; none where no limit applies.
+    pub limit_id: Option<Arc<str>>,
+    /// Of that limit.
+    pub window: Option<Micros>,
+    /// The limit came with the request.
+    pub requested: bool,
+    /// What the override matches that it came from: `user=alice`.
+    pub overridden: Option<Box<str>>,
+    /// The rule's, where a limit of it applies.
+    pub metadata: Option<Arc<serde_json::Value>>,
+}
+
+/// Why no decision was made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecideError {
+    #[error("no rate limit configuration loaded")]
+    NoRules,
+    #[error("rate limit domain must not be empty")]
+    EmptyDomain,
+    #[error("rate limit descriptor list must not be empty")]
+    NoDescriptors,
+    #[error("the request has more than {max} descriptors", max = crate::limit::DESCRIPTORS_MAX)]
+    TooManyDescriptors,
+    #[error("the request's descriptors have more than {max} entries", max = crate::limit::ENTRIES_MAX)]
+    TooManyEntries,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

@@ -1,0 +1,92 @@
+//! The rules in force with what was resolved of them at load, and the run-time overrides beside them: all that a request is
+//! matched against.
+
+use std::{borrow::Borrow, ops::Deref, sync::Arc};
+
+use arc_swap::{ArcSwap, Guard};
+
+use super::{
+    budgets::Budgets,
+    decision::DecideError,
+    modes::Modes,
+    plan::{By, Plan},
+};
+use crate::{
+    limit::{Request, UnixMicros},
+    metrics::Meters,
+    rules::{Problems, Rules},
+    run_time::overrides::{RunTime, View},
+};
+
+/// Rules and their meters, swapped whole: a request sees exactly one.
+pub struct Snapshot {
+    /// Counts the swaps of this process, from 1; 0 until there are any rules.
+    pub version: u64,
+    pub rules: Rules,
+    /// One for each limit of the rules, resolved at load.
+    pub meters: Meters,
+    /// Which of their limits are budgets.
+    pub budgets: Budgets,
+    /// What is wrong with the files as they are now; domains with errors are `kept`.
+    pub problems: Problems,
+    /// Domains that go on with their last good rules.
+    pub kept: Vec<Box<str>>,
+    pub loaded_at: UnixMicros,
+}
+
+/// What one request sees: rules and run-time overrides of one moment.
+pub(super) struct InForce<S> {
+    snapshot: S,
+    view: Option<View>,
+}
+
+impl InForce<Guard<Arc<Snapshot>>> {
+    /// For a decision that waits for nothing.
+    pub(super) fn now(snapshot: &ArcSwap<Snapshot>, run_time: Option<&RunTime>) -> Self {
+        let snapshot = snapshot.load();
+        // After the rules: what is set at run time is known by these, or newer ones, and by those before them.
+        InForce { snapshot, view: run_time.map(|run_time| run_time.overrides.view()) }
+    }
+}
+
+impl InForce<Arc<Snapshot>> {
+    /// For one that waits for something: costs a reference count more.
+    pub(super) fn to_keep(snapshot: &ArcSwap<Snapshot>, run_time: Option<&RunTime>) -> Self {
+        let snapshot = snapshot.load_full();
+        // As above.
+        InForce { snapshot, view: run_time.map(|run_time| run_time.overrides.view_to_keep()) }
+    }
+
+    pub(super) fn into_snapshot(self) -> Arc<Snapshot> {
+        self.snapshot
+    }
+}
+
+impl<S: Deref<Target: Borrow<Snapshot>>> InForce<S> {
+    pub(super) fn snapshot(&self) -> &Snapshot {
+        (*self.snapshot).borrow()
+    }
+
+    /// The same rules without the overrides that are set at run time.
+    pub(super) fn rules_alone(&self) -> InForce<&Snapshot> {
+        InForce { snapshot: self.snapshot(), view: None }
+    }
+
+    /// Matches `request`, which arrived at `now`, and fills an empty `plan` in place. `wall` is what time it is where
+    /// overrides end.
+    pub(super) fn fill<'r>(
+        &'r self,
+        plan: &mut Plan<'r>,
+        (request, now): (&'r Request<'_>, UnixMicros),
+        modes: Modes,
+        wall: impl Fn() -> UnixMicros + Copy,
+    ) -> Result<(), DecideError> {
+        let look = self.view.as_ref().and_then(|view| view.domain(request.domain));
+        let Snapshot { version, rules, budgets, .. } = self.snapshot();
+        // Before there are rules nothing can be decided: an answer would let pass what they refuse.
+        if *version == 0 {
+            return Err(DecideError::NoRules);
+        }
+        plan.fill(request, By { rules, look, budgets, now }, modes, wall)
+    }
+}
