@@ -30,12 +30,13 @@ pub use json::{FILE_DESCRIPTORS, JsonError, json_request, json_response};
 pub use unary::{Call, OtherReply, Reply};
 pub use unsent::{Answers, CoreAnswers, Registered};
 
+use super::decider::Decider;
 use crate::{
     clock,
     limit::{self, Origin},
     limiter::{DecideError, Decision, Limiter},
     settings::{OverloadSettings, ResponseSettings},
-    store::{Deadline, StoreError},
+    store::StoreError,
     trace::{self, Tracer},
 };
 
@@ -54,9 +55,6 @@ pub struct Head {
     /// How long the caller waits, where it says so.
     pub allowed: Option<Duration>,
 }
-
-/// What is left of the caller's time for the answer to be made and to reach it.
-const ANSWER_TAKES: Duration = Duration::from_millis(5);
 
 /// `envoy.service.ratelimit.v3.RateLimitService`, one per core.
 #[derive(Clone)]
@@ -128,7 +126,7 @@ impl RateLimit {
     ) -> Result<RateLimitResponse, Status> {
         let mut words = limit::Request { origin, ..limit::Request::default() };
         self.read(request, &mut words);
-        self.tell(request, self.limiter.decide_without_store(&words, why, clock::now()), arrived)
+        self.response(request, self.decider().decide_without_store(&words, why, arrived))
     }
 
     /// Decides one request, if nothing has to be waited for.
@@ -139,20 +137,19 @@ impl RateLimit {
         let arrived = clock::instant();
         let mut words = limit::Request { origin: head.origin, ..limit::Request::default() };
         self.read(request, &mut words);
-        Some(self.tell(request, self.limiter.decide_now(&words, clock::now())?, arrived))
+        Some(self.response(request, self.decider().decide_now(&words, arrived)?))
     }
 
     async fn answer_later(&self, request: &RateLimitRequest, head: Head) -> Result<RateLimitResponse, Status> {
         let arrived = clock::instant();
-        let Some(_place) = self.guard.store.enter() else {
-            self.limiter.metrics().shed();
-            return self.answer_without_store((request, head.origin), StoreError::Overloaded, arrived);
-        };
         let mut words = limit::Request { origin: head.origin, ..limit::Request::default() };
         self.read(request, &mut words);
-        let deadline = deadline(arrived, self.store_timeout, head.allowed);
-        let decided = self.limiter.decide(&words, clock::now(), deadline).await;
-        self.tell(request, decided, arrived)
+        let decided = self.decider().decide_later(&words, arrived, head.allowed).await;
+        self.response(request, decided)
+    }
+
+    fn decider(&self) -> Decider<'_> {
+        Decider { limiter: &self.limiter, places: &self.guard.store, store_timeout: self.store_timeout }
     }
 
     fn read<'r>(&self, request: &'r RateLimitRequest, words: &mut limit::Request<'r>) {
@@ -162,19 +159,11 @@ impl RateLimit {
         }
     }
 
-    fn tell(
+    fn response(
         &self,
         request: &RateLimitRequest,
         decided: Result<Decision, DecideError>,
-        arrived: Instant,
     ) -> Result<RateLimitResponse, Status> {
-        let metrics = self.limiter.metrics();
-        metrics.decision.record(arrived.elapsed());
-        match &decided {
-            Ok(_) => {}
-            Err(DecideError::Store(_) | DecideError::NoRules) => metrics.failed(),
-            Err(_) => metrics.invalid(),
-        }
         let decision = decided?;
         if let Some(notes) = &decision.notes
             && let Some(here) = trace::here()
@@ -193,6 +182,11 @@ pub fn words(message: &RateLimitRequest) -> limit::Request<'_> {
     let mut words = limit::Request::default();
     words::read(message, &mut words);
     words
+}
+
+/// A request has more bytes than [`MESSAGE_BYTES_MAX`].
+fn too_long() -> Status {
+    Status::out_of_range(format!("a request may have {MESSAGE_BYTES_MAX} bytes"))
 }
 
 /// A response with what its settings add.
@@ -234,13 +228,4 @@ fn bounds() -> OverloadSettings {
         client_timeout: Duration::from_secs(10),
         grpc_ping_interval: Duration::ZERO,
     }
-}
-
-/// Until when a request that `arrived` is waited for, whose caller waits for `allowed`: to be sent for the store's timeout,
-/// and once it is on its way for as long as the caller's time lets an answer still reach it, at most twice that timeout. An
-/// answer by policy may admit what the counter on its way would refuse; who has the time rather waits.
-fn deadline(arrived: Instant, timeout: Duration, allowed: Option<Duration>) -> Deadline {
-    let at = allowed.map_or(timeout, |allowed| allowed.min(timeout));
-    let sent = allowed.map_or(at, |allowed| allowed.saturating_sub(ANSWER_TAKES).min(2 * timeout).max(at));
-    Deadline { at: (arrived + at).into(), sent: (arrived + sent).into() }
 }

@@ -6,15 +6,11 @@ mod tests;
 
 use std::{borrow::Cow, time};
 
-use tokio::time::Instant;
-
 use crate::{
-    clock,
-    front::escape,
+    front::{decider::Decider, escape},
     limit::{self, Algorithm, Code, Limit, Micros, Origin, SLIDING_LOG_MAX, WINDOW_MAX},
-    limiter::{DecideError, Decision, Snapshot, Status},
+    limiter::{Decision, Snapshot, Status},
     rules::{Found, Rules},
-    store::StoreError,
 };
 
 use super::{
@@ -58,29 +54,14 @@ pub(super) fn read(api: &Api, snapshot: &Snapshot, request: CheckRequest) -> Res
     Asked::of(api, snapshot, request).inspect_err(|_| api.limiter.metrics().invalid())
 }
 
-pub(super) async fn check(api: &Api, words: &limit::Request<'_>, arrived: time::Instant) -> Result<Checked, ApiError> {
-    let metrics = api.limiter.metrics();
-    let decided = decide(api, words, (arrived + api.store_timeout).into()).await;
-    metrics.decision.record(arrived.elapsed());
-    match &decided {
-        Ok(_) => {}
-        Err(DecideError::Store(_) | DecideError::NoRules) => metrics.failed(),
-        Err(_) => metrics.invalid(),
-    }
-    Ok(answer(&decided?))
-}
-
 /// Bounded as Envoy's requests are: what can't wait for the store gets its limits' policies at once.
-async fn decide(api: &Api, words: &limit::Request<'_>, deadline: Instant) -> Result<Decision, DecideError> {
-    let now = clock::now();
-    if let Some(decided) = api.limiter.decide_now(words, now) {
-        return decided;
-    }
-    let Some(_place) = api.waiting.store.enter() else {
-        api.limiter.metrics().shed();
-        return api.limiter.decide_without_store(words, StoreError::Overloaded, now);
+pub(super) async fn check(api: &Api, words: &limit::Request<'_>, arrived: time::Instant) -> Result<Checked, ApiError> {
+    let decider = Decider { limiter: &api.limiter, places: &api.waiting.store, store_timeout: api.store_timeout };
+    let decided = match decider.decide_now(words, arrived) {
+        Some(decided) => decided,
+        None => decider.decide_later(words, arrived, None).await,
     };
-    api.limiter.decide(words, now, deadline).await
+    Ok(answer(&decided?))
 }
 
 impl CheckRequest {

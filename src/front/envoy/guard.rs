@@ -18,7 +18,10 @@ use tokio::time::{Sleep, sleep};
 use tonic::Status;
 
 use super::unsent::Answers;
-use crate::settings::OverloadSettings;
+use crate::{
+    front::decider::{Place, Places},
+    settings::OverloadSettings,
+};
 
 /// Bodies that come in several parts are joined; honest ones come whole, so that this is for who tries.
 const JOINED_BYTES_MAX: usize = 64 << 20;
@@ -47,14 +50,6 @@ pub struct Caller {
     /// Where it came over TCP.
     pub(super) peer: Option<SocketAddr>,
 }
-
-pub(crate) struct Places {
-    taken: AtomicUsize,
-    number: usize,
-}
-
-/// Of one request, until it is dropped.
-pub(crate) struct Place<'g>(&'g Places);
 
 /// The wait of one request for its body: begins with the first frame that isn't there yet.
 pub(super) struct Wait<'g> {
@@ -92,24 +87,6 @@ impl Caller {
     /// Of no connection.
     pub fn apart() -> Caller {
         Caller::new(Answers::apart(), None)
-    }
-}
-
-impl Places {
-    fn new(number: usize) -> Places {
-        Places { taken: AtomicUsize::new(0), number }
-    }
-
-    /// A place, if one is free.
-    pub(crate) fn enter(&self) -> Option<Place<'_>> {
-        let place = Place(self);
-        (self.taken.fetch_add(1, Relaxed) < self.number).then_some(place)
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Relaxed);
     }
 }
 

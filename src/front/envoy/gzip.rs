@@ -7,7 +7,7 @@ use flate2::read::MultiGzDecoder;
 use http::HeaderValue;
 use tonic::{Status, metadata::MetadataValue};
 
-use super::MESSAGE_BYTES_MAX;
+use super::{MESSAGE_BYTES_MAX, too_long};
 
 /// The header that says which encodings are taken.
 pub(super) const ACCEPTS: &str = "grpc-accept-encoding";
@@ -32,5 +32,5 @@ pub(super) fn inflated(compressed: &[u8]) -> Result<Vec<u8>, Status> {
         .take(one_more)
         .read_to_end(&mut message)
         .map_err(|error| Status::internal(format!("the request can't be decompressed: {error}")))?;
-    if message.len() > MESSAGE_BYTES_MAX { Err(super::unary::too_long()) } else { Ok(message) }
+    if message.len() > MESSAGE_BYTES_MAX { Err(too_long()) } else { Ok(message) }
 }

@@ -34,21 +34,6 @@ fn request(change: impl FnOnce(&mut RateLimitDescriptor)) -> RateLimitRequest {
 }
 
 #[test]
-fn who_has_the_time_waits_for_what_is_on_its_way() {
-    let arrived = crate::clock::instant();
-    let ms = Duration::from_millis;
-    let waits = |timeout, allowed: Option<u64>| {
-        let deadline = super::deadline(arrived, ms(timeout), allowed.map(ms));
-        [deadline.at, deadline.sent].map(|by| by.duration_since(arrived.into()).as_millis())
-    };
-    assert_eq!(waits(10, None), [10, 10], "of a caller's time nothing is known");
-    assert_eq!(waits(10, Some(20)), [10, 15], "as Envoy asks");
-    assert_eq!(waits(10, Some(12)), [10, 10]);
-    assert_eq!(waits(10, Some(3)), [3, 3]);
-    assert_eq!(waits(10, Some(60_000)), [10, 20], "a silent Redis is not waited for as long as a caller would");
-}
-
-#[test]
 fn hits_that_are_not_said_are_one_and_hits_of_a_descriptor_beat_the_requests() {
     let plain = request(|_| {});
     let (words, _) = said(&plain);

@@ -6,26 +6,20 @@ mod tests;
 
 use std::{fmt::Write, sync::Arc};
 
-use bytes::Bytes;
 use envoy_types::pb::envoy::{
     extensions::common::ratelimit::v3::RateLimitDescriptor,
     service::ratelimit::v3::{RateLimitRequest, RateLimitResponse, rate_limit_response::Code as Overall},
     r#type::v3::RateLimitUnit,
 };
 use http::HeaderMap;
-use hyper::body::Body;
 use tonic::{Code, Status};
 
-use super::{
-    Head, RateLimit,
-    guard::Caller,
-    unary::{self, Answered, Read},
-};
+use super::{Head, RateLimit};
 use crate::trace::{Kind, Span, Tracer};
 
 const SERVICE: &str = "envoy.service.ratelimit.v3.RateLimitService";
 const METHOD: &str = "ShouldRateLimit";
-pub(super) const CALL: &str = "envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
+const CALL: &str = "envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
 /// The decision, from the request that was read to the answer.
 const EXECUTION: &str = "ShouldRateLimit Execution";
@@ -41,29 +35,13 @@ impl RateLimit {
         self.tracer.as_ref()?.begin(headers, name)
     }
 
-    /// As an ordinary call, in `span`.
-    pub(super) async fn followed_call<B>(&self, body: B, head: Head, caller: &Caller, mut span: Box<Span>) -> Answered
-    where
-        B: Body<Data = Bytes> + Unpin,
-        B::Error: std::fmt::Display,
-    {
+    /// The span of a call, likewise.
+    pub(super) fn follow_call(&self, headers: &HeaderMap) -> Option<Box<Span>> {
+        let mut span = Box::new(self.follow(headers, CALL)?);
         span.set_text("rpc.system", "grpc");
         span.set_text("rpc.service", SERVICE);
         span.set_text("rpc.method", METHOD);
-        let read =
-            unary::message(body, self.guard.wait(caller)).await.inspect_err(|status| self.unread(status, caller));
-        let (answer, is_gzip) = match read {
-            Ok(Read { request, is_gzip }) => (self.answer_followed(&request, head, &span).await, is_gzip),
-            Err(status) => (Err(status), false),
-        };
-        let code = answer.as_ref().map_or_else(Status::code, |_| Code::Ok);
-        span.set_int("rpc.grpc.status_code", code as i64);
-        if let Err(status) = &answer
-            && is_ours(status.code())
-        {
-            span.fail(status.message());
-        }
-        (answer, is_gzip)
+        Some(span)
     }
 
     /// As [`RateLimit::answer`], as a part of `span`. A request whose caller goes away leaves a span without a code.
@@ -86,6 +64,17 @@ impl RateLimit {
             Err(status) => execution.fail(status.message()),
         }
         answer
+    }
+}
+
+/// A call is answered, and its span ends.
+pub(super) fn ended(mut span: Box<Span>, answer: &Result<RateLimitResponse, Status>) {
+    let code = answer.as_ref().map_or_else(Status::code, |_| Code::Ok);
+    span.set_int("rpc.grpc.status_code", code as i64);
+    if let Err(status) = answer
+        && is_ours(status.code())
+    {
+        span.fail(status.message());
     }
 }
 

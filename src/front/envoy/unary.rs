@@ -28,7 +28,7 @@ use tonic::{Code, Status};
 use super::{
     Head, MESSAGE_BYTES_MAX, OWN_TOOLS, RateLimit, amount,
     guard::{Caller, Wait},
-    gzip, lenient, traced,
+    gzip, lenient, too_long, traced,
     unsent::Answers,
 };
 use crate::{
@@ -133,13 +133,13 @@ impl Body for Reply {
 
 /// A request, and whether it came compressed.
 #[derive(Debug)]
-pub(super) struct Read {
+struct Read {
     pub request: RateLimitRequest,
     pub is_gzip: bool,
 }
 
 /// An answer, and whether what was asked came compressed.
-pub(super) type Answered = (Result<RateLimitResponse, Status>, bool);
+type Answered = (Result<RateLimitResponse, Status>, bool);
 
 /// A call whose head was read. Of the head only this is kept: what waits for a body or for the store should be small.
 pub struct Call<B> {
@@ -159,7 +159,7 @@ impl RateLimit {
         let is_grpc = headers.get(CONTENT_TYPE).is_some_and(is_grpc);
         let allowed = if self.limiter.is_remote() { grpc_timeout(headers) } else { None };
         let known = Head { origin: origin(headers), allowed };
-        let span = if is_grpc { self.follow(headers, traced::CALL).map(Box::new) } else { None };
+        let span = if is_grpc { self.follow_call(headers) } else { None };
         Call { is_grpc, known, span, body: request.into_body() }
     }
 
@@ -176,10 +176,10 @@ impl RateLimit {
             *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             return response;
         }
-        let (answer, is_gzip) = match span {
-            None => self.try_call(body, known, caller).await,
-            Some(span) => Box::pin(self.followed_call(body, known, caller, span)).await,
-        };
+        let (answer, is_gzip) = self.try_call(body, known, caller, span.as_deref()).await;
+        if let Some(span) = span {
+            traced::ended(span, &answer);
+        }
         let mut response = match answer {
             Ok(message) => framed(&message, &caller.answers),
             Err(status) => status.into_http(),
@@ -190,7 +190,7 @@ impl RateLimit {
         response
     }
 
-    async fn try_call<B>(&self, body: B, known: Head, caller: &Caller) -> Answered
+    async fn try_call<B>(&self, body: B, known: Head, caller: &Caller, span: Option<&Span>) -> Answered
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
@@ -200,6 +200,9 @@ impl RateLimit {
             Ok(read) => read,
             Err(status) => return (Err(status), false),
         };
+        if let Some(span) = span {
+            return (Box::pin(self.answer_followed(&request, known, span)).await, is_gzip);
+        }
         let answer = match self.caught_now(&request, known) {
             Some(answer) => answer,
             // Boxed, because a future is as large as its largest part, and most calls don't wait.
@@ -210,7 +213,7 @@ impl RateLimit {
 
     /// Counts a request that was not read for the client's or the crowd's sake, or because it brings too much or nothing
     /// that could be read.
-    pub(super) fn unread(&self, status: &Status, caller: &Caller) {
+    fn unread(&self, status: &Status, caller: &Caller) {
         let metrics = self.limiter.metrics();
         let refused = |why| {
             metrics.invalid();
@@ -229,7 +232,7 @@ impl RateLimit {
 }
 
 /// Reads the one message of a call. Nearly always it is in one frame, and nothing is copied.
-pub(super) async fn message<B>(mut body: B, mut wait: Wait<'_>) -> Result<Read, Status>
+async fn message<B>(mut body: B, mut wait: Wait<'_>) -> Result<Read, Status>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
@@ -254,10 +257,6 @@ where
         }
     }
     decoded(if joined.bytes().is_empty() { &read } else { joined.bytes() })
-}
-
-pub(super) fn too_long() -> Status {
-    Status::out_of_range(format!("a request may have {MESSAGE_BYTES_MAX} bytes"))
 }
 
 /// One message with its prefix.
