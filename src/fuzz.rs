@@ -1,5 +1,9 @@
 //! Everything that reads bytes from outside, as functions of bytes: what the fuzz targets call, and the tests that replay
-//! their corpora. Each says by a panic that something is wrong. No other code may use it.
+//! their corpora. Each says by a panic that something is wrong. No other code may use it: it is only there with the feature
+//! `fuzzing`, which the `fuzz` crate turns on, and in the unit tests.
+
+#[cfg(test)]
+mod tests;
 
 use std::{cell::OnceCell, path::PathBuf, sync::Arc, time::Duration};
 
@@ -125,7 +129,7 @@ pub fn escape(bytes: &[u8]) {
 
 /// An answer of Redis.
 pub fn redis_reply(bytes: &[u8]) {
-    crate::store::redis::take_apart(bytes);
+    crate::store::redis::fuzz::reply(bytes);
 }
 
 fn load(bytes: &[u8], overrides: Vec<Source>) -> Load {

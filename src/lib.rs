@@ -51,6 +51,7 @@ mod blocking;
 pub mod cli;
 pub mod clock;
 pub mod front;
+#[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzz;
 pub mod limit;

@@ -16,7 +16,8 @@ mod dial;
 pub(crate) mod evictions;
 mod faults;
 mod flight;
-mod hostile;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod inner;
 mod invalidation;
 mod lane;
@@ -49,7 +50,6 @@ use self::cluster::Cluster;
 use self::denials::Denials;
 use self::dial::Target;
 pub use self::faults::{Faults, Names};
-pub(crate) use self::hostile::take_apart;
 use self::inner::{Inner, Route};
 use self::lane::{Answering, Failure, Lane};
 use self::link::Link;

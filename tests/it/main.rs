@@ -14,7 +14,6 @@ mod envoy;
 mod exact_fleet;
 mod examples;
 mod explain;
-mod fuzz_corpora;
 mod harness;
 mod kubernetes;
 mod migrating;

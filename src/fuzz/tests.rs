@@ -10,7 +10,8 @@ use std::{
 };
 
 use rand::{Rng, SeedableRng, rngs::SmallRng};
-use tollgate::fuzz;
+
+use crate::fuzz;
 
 type Target = (&'static str, fn(&[u8]));
 
@@ -143,4 +144,9 @@ fn answers_of_redis_are_readings_or_nothing() {
 fn a_panic_that_is_caught_is_seen() {
     assert!(panics(|| drop(panic::catch_unwind(|| panic!("seen")))));
     assert!(!panics(|| ()));
+}
+
+#[test]
+fn calls_of_our_own_interface_are_answered_without_a_panic() {
+    replay("api");
 }

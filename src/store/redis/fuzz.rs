@@ -1,5 +1,5 @@
-//! Fuzz entry point: parses arbitrary bytes as a reply of Redis, with the code of the lanes and of the Cluster's slot
-//! map. A damaged reply may cost its requests an error, never the process a panic.
+//! Fuzz entry point: parses arbitrary bytes as a reply of Redis, as the lanes and the Cluster's guide do. A reply that is
+//! damaged may cost its requests, never the process.
 
 use redis::{RedisError, Value};
 
@@ -12,8 +12,8 @@ use super::settings::Address;
 use crate::limit::{Algorithm, Cost, Entry, Limit, SECOND};
 use crate::store::{Ask, Gate, Key, Role};
 
-/// Parses `bytes` as a value of Redis' protocol, and as the script's reply inside it.
-pub(crate) fn take_apart(bytes: &[u8]) {
+/// Reads `bytes` as what a node sends: any value of its protocol, and the reply of the script inside it.
+pub(crate) fn reply(bytes: &[u8]) {
     read(bytes);
     match redis::parse_redis_value(bytes) {
         Ok(Value::BulkString(inner)) => read(&inner),
