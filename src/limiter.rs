@@ -38,7 +38,7 @@ use crate::{
     clock,
     limit::{Code, FailurePolicy, Reading, Request, UnixMicros},
     metrics::{Meters, Metrics, Outcome, Tally},
-    run_time::overrides::RunTime,
+    run_time::RunTime,
     store::{Deadline, Readings, Role, Store, StoreError},
     trace,
 };

@@ -15,7 +15,7 @@ use crate::{
     limit::{Request, UnixMicros},
     metrics::Meters,
     rules::{Problems, Rules},
-    run_time::overrides::{RunTime, View},
+    run_time::{RunTime, overrides::View},
 };
 
 /// Rules and their meters, swapped whole: a request sees exactly one.

@@ -15,10 +15,6 @@ use crate::{
     },
     store::{Ask, redis::Entry},
 };
-use crate::{
-    limit::UnixMicros,
-    store::{Ask, redis::Entry},
-};
 
 /// On whose word counters begin afresh, or are given hits back.
 #[derive(Clone, Copy, Debug)]

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{settings::Topology, side::Side};
+use redis::Pipeline;
+
+use super::{script::without_comments, settings::Topology, side::Side};
 use crate::store::{Ask, StoreError, key};
 
 const RESET: &str = include_str!("reset.lua");
