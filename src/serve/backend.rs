@@ -1,13 +1,15 @@
 //! The store that the settings ask for, and what keeps it in shape.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use tokio::time::{self, MissedTickBehavior};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::{
+    sync::mpsc::UnboundedReceiver,
+    time::{self, Interval, MissedTickBehavior},
+};
 use tracing::info;
 
-use super::snapshots;
+use super::{snapshots, tasks::Tasks};
 use crate::{
     clock,
     limit::Algorithm,
@@ -18,7 +20,7 @@ use crate::{
         Store,
         memory::{Memory, MemorySettings, SWEEP_PERIOD, snapshot::Snapshots},
         owed::Owed,
-        redis::{BEAT_PERIOD, LOOK_PERIOD, Presence, Redis, RedisSettings, Room},
+        redis::{BEAT_PERIOD, Heard, LOOK_PERIOD, Presence, Redis, RedisSettings, Room, Side},
         split::Split,
     },
 };
@@ -60,17 +62,20 @@ impl Backend {
         }
     }
 
-    /// Keeps the counters in the state directory until `stop`, where there is one.
-    pub(super) async fn keep(self, stop: CancellationToken) {
+    /// Keeps the counters in the state directory, where there is one.
+    pub(super) fn keep(&self, tasks: &Tasks) {
         if let Backend::Memory(memory, Some(snapshots)) = self {
-            snapshots::keep(snapshots, memory, stop).await;
+            let (snapshots, memory) = (Arc::clone(snapshots), Arc::clone(memory));
+            tasks.spawn_to_finish("snapshots", snapshots::keep(snapshots, memory, tasks.stopping().clone()));
         }
     }
 
-    /// Must be called inside the runtime that will ask: the way to Redis lives on it, its tasks on `tasks` until `stop`.
-    /// `owed` is what the whole process is yet to tell it.
-    pub(super) fn open(&self, owed: &Arc<Owed>, tasks: &TaskTracker, stop: &CancellationToken) -> Store {
-        let start = |settings| Redis::start_owing(Arc::clone(settings), Arc::clone(owed), tasks, stop.clone());
+    /// Must be called inside the runtime that will ask: the connections to Redis live on it, kept by `tasks`. `owed` is what
+    /// the whole process is yet to tell it.
+    pub(super) fn open(&self, owed: &Arc<Owed>, tasks: &Tasks) -> Store {
+        let start = |settings| {
+            Redis::start_owing(Arc::clone(settings), Arc::clone(owed), tasks.tracker(), tasks.stopping().clone())
+        };
         match self {
             Backend::Memory(memory, _) => Store::Memory(Arc::clone(memory)),
             Backend::Redis(settings) => Store::Redis(start(settings)),
@@ -95,59 +100,73 @@ pub(super) fn stand_in(settings: &Settings, local: &Arc<Memory>) -> Degraded {
     Degraded::owing(Arc::clone(local), replicas, Arc::new(Owed::new(clock::now())))
 }
 
-/// Looks again and again whether Redis throws counters out, until `stop`. Once per process: the numbers are Redis' own.
-pub(super) async fn watch_room(store: Store, stop: CancellationToken) {
+/// Starts a connection for what isn't a decision, and says what is heard over its `channel`.
+pub(super) fn side(
+    redis: &Arc<RedisSettings>,
+    channel: Option<String>,
+    tasks: &Tasks,
+) -> (Side, UnboundedReceiver<Heard>) {
+    Side::start(Arc::clone(redis), channel, tasks.tracker(), tasks.stopping().clone())
+}
+
+/// Looks now and then whether Redis throws counters out. Once per process: the numbers are Redis' own.
+pub(super) fn watch_evictions(store: Store, tasks: &Tasks) {
     let mut rooms: Vec<Room> = match store {
         Store::Memory(_) => return,
         Store::Redis(redis) => vec![Room::of(redis)],
         Store::Split(split) => vec![Room::of(split.main), Room::of(split.per_second)],
     };
-    let mut ticks = time::interval(LOOK_PERIOD);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let looking = async {
+    let mut ticks = every(LOOK_PERIOD);
+    tasks.spawn("the watch for evictions", async move {
         loop {
             ticks.tick().await;
             for room in &mut rooms {
                 room.look().await;
             }
         }
-    };
-    stop.run_until_cancelled(looking).await;
+    });
 }
 
-/// Says in Redis that this replica lives, and sees how many do, until `stop`. Once per process.
-pub(super) async fn be_present(store: Store, degraded: Arc<Degraded>, metrics: Arc<Metrics>, stop: CancellationToken) {
+/// Says in Redis that this replica lives, and sees how many do. Once per process.
+pub(super) fn count_replicas(store: Store, degraded: Arc<Degraded>, metrics: Arc<Metrics>, tasks: &Tasks) {
     let mut presence = match store {
         Store::Memory(_) => return,
         Store::Redis(redis) => Presence::of(redis),
         Store::Split(split) => Presence::of(split.main),
     };
-    let mut ticks = time::interval(BEAT_PERIOD);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let beating = async {
-        loop {
-            ticks.tick().await;
-            if let Some(replicas) = presence.beat().await {
-                degraded.replicas.saw(replicas);
-                metrics.replicas(replicas);
+    let mut ticks = every(BEAT_PERIOD);
+    let stopping = tasks.stopping().clone();
+    tasks.spawn_to_finish("counting replicas", async move {
+        let beating = async {
+            loop {
+                ticks.tick().await;
+                if let Some(replicas) = presence.beat().await {
+                    degraded.replicas.saw(replicas);
+                    metrics.replicas(replicas);
+                }
             }
-        }
-    };
-    stop.run_until_cancelled(beating).await;
-    presence.leave().await;
+        };
+        let _: Option<Infallible> = stopping.run_until_cancelled(beating).await;
+        presence.leave().await;
+    });
 }
 
-/// Sweeps expired counters out of memory stores, and debts that nobody asked about, a share at a time, until `stop`.
-pub(super) async fn sweep(stores: Vec<Arc<Memory>>, owed: Arc<Owed>, stop: CancellationToken) {
-    let mut ticks = time::interval(Duration::from_micros(SWEEP_PERIOD.0));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {
-                stores.iter().for_each(|memory| { memory.sweep(clock::now(), memory.sweep_share()); });
-                owed.sweep();
-            }
-            () = stop.cancelled() => return,
+/// Sweeps expired counters out of memory stores, and debts that nobody asked about, a share at a time.
+pub(super) fn sweep(stores: Vec<Arc<Memory>>, owed: Arc<Owed>, tasks: &Tasks) {
+    let mut ticks = every(Duration::from_micros(SWEEP_PERIOD.0));
+    tasks.spawn("sweeping", async move {
+        loop {
+            ticks.tick().await;
+            stores.iter().for_each(|memory| {
+                memory.sweep(clock::now(), memory.sweep_share());
+            });
+            owed.sweep();
         }
-    }
+    });
+}
+
+fn every(period: Duration) -> Interval {
+    let mut ticks = time::interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }

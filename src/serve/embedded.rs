@@ -8,26 +8,16 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::Notify, time};
-use tokio_util::{
-    sync::{CancellationToken, DropGuard},
-    task::TaskTracker,
-};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{
-    api,
-    backend::{self, Backend},
-    modes, run_time, stats,
-};
-use crate::sources::publish;
+use super::{api, limiting::Limiting, phase::Phase, rule_source::RuleSource, stats, tasks::Tasks};
 use crate::{
     front::{
         api::{Api, ApiError, CheckRequest, CheckResponse, Entry, Limit, OverrideSpec, SetOverrideRequest},
-        envoy, escape,
+        escape,
     },
-    limiter::Limiter,
     metrics::Metrics,
     settings::Settings,
-    store::memory::{Memory, MemorySettings},
 };
 
 /// Decides in this process, by rules that are reloaded when their files change, counting in its memory or in Redis as the
@@ -48,8 +38,7 @@ use crate::{
 pub struct Embedded {
     api: Arc<Api>,
     metrics: Arc<Metrics>,
-    tasks: TaskTracker,
-    stop: CancellationToken,
+    tasks: Tasks,
     _stop_when_dropped: DropGuard,
 }
 
@@ -57,32 +46,27 @@ impl Embedded {
     /// Loads the rules and opens the store. What is wrong with either is an error, with every problem; a Redis that
     /// isn't there is none: until it comes, `on_store_failure` answers.
     pub async fn open(settings: &Settings) -> anyhow::Result<Embedded> {
+        Phase::Settings.begin();
         let metrics = Arc::new(Metrics::new(stats::reference(&settings.stats)));
-        let (publisher, feed) = publish::open(settings, &metrics)?;
-        let snapshot = Arc::clone(&publisher.snapshot);
-        let backend = Backend::new(&settings.store, settings.decisions.algorithm)?;
-        let local = Arc::new(Memory::new(MemorySettings { max_bytes: settings.store.memory_max_bytes }));
-        let swept = [Some(Arc::clone(&local)), backend.memory()].into_iter().flatten().collect();
+        let tasks = Tasks::default();
+        let stop_when_dropped = tasks.stop_when_dropped();
 
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let degraded = Arc::new(backend::stand_in(settings, &local));
-        let store = backend.open(&degraded.owed, &tasks, &stop);
-        let seen_by = (&publisher, &*metrics);
-        let run_time = run_time::open(&backend, &settings.store, (&local, &degraded.owed), seen_by, (&tasks, &stop))?;
-        let modes = modes(&settings.decisions, true);
-        let (seen, told) = (Arc::clone(&degraded), Arc::clone(&metrics));
-        tasks.spawn(backend::be_present(store.clone(), seen, told, stop.clone()));
-        tasks.spawn(backend::sweep(swept, Arc::clone(&degraded.owed), stop.clone()));
-        let limiter = Limiter::new(snapshot, store, degraded, modes, Arc::clone(&metrics)).with_run_time(run_time);
-        let (api, tokens) = api::open(settings, &limiter, Arc::new(envoy::Guard::new(&settings.overload)))?;
-        let feeding = feed.run(Arc::new(Notify::new()), publisher.clone());
-        tasks.spawn(stop.clone().run_until_cancelled_owned(feeding));
+        Phase::Rules.begin();
+        let mut rules = RuleSource::open(settings, &metrics, Arc::new(Notify::new()))?;
+        rules.arrive(&CancellationToken::new()).await;
+
+        Phase::Store.begin();
+        let limiting = Limiting::open(settings, &rules.publisher, &metrics, &tasks)?;
+        let (service, store) = limiting.service(&tasks);
+        let (api, tokens) = api::open(settings, service.limiter(), service.guard())?;
+        limiting.keep_counters(store, &tasks);
+        tasks.spawn("reload", rules.feeding);
         if let Some(tokens) = tokens {
-            tasks.spawn(stop.clone().run_until_cancelled_owned(tokens.run()));
+            tasks.spawn("reading API tokens", tokens.run());
         }
-        tasks.spawn(backend.keep(stop.clone()));
-        publisher.loaded().await;
-        Ok(Embedded { api, metrics, tasks, _stop_when_dropped: stop.clone().drop_guard(), stop })
+
+        Phase::Ready.begin();
+        Ok(Embedded { api, metrics, tasks, _stop_when_dropped: stop_when_dropped })
     }
 
     /// Whether one more request of this user may pass. Counts it.
@@ -140,8 +124,8 @@ impl Embedded {
     /// Ends its tasks and waits for them, at most `patience`: counters in memory are kept, where they have a state
     /// directory.
     pub async fn close(self, patience: Duration) {
-        self.stop.cancel();
-        self.tasks.close();
-        let _ = time::timeout(patience, self.tasks.wait()).await;
+        Phase::Deadline { timeout: patience }.begin();
+        self.tasks.stop();
+        let _ = time::timeout(patience, self.tasks.ended()).await;
     }
 }

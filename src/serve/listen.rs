@@ -1,6 +1,7 @@
 //! Listeners: accepting, the threads that decide, connections and their TLS, and how long a client may take.
 
 pub(crate) mod accept;
+pub(crate) mod bind;
 pub(crate) mod connection;
 pub(crate) mod core;
 pub(crate) mod framing;

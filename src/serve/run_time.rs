@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::backend::Backend;
+use super::{
+    backend::{Backend, side},
+    tasks::Tasks,
+};
 use crate::sources::publish::Publisher;
 use crate::{
     metrics::Metrics,
@@ -15,30 +17,29 @@ use crate::{
         reset::{Home, Resets},
     },
     settings::StoreSettings,
-    store::{memory::Memory, owed::Owed, redis::Side},
+    store::{memory::Memory, owed::Owed},
 };
 
-/// Everything, kept up to date by tasks on `tasks` until `stop`. Rules that come later are shown to it by `publisher`.
+/// Everything, kept up to date by `tasks`. Rules that come later are shown to it by `publisher`.
 pub(super) fn open(
     backend: &Backend,
     settings: &StoreSettings,
     (fallback, owed): (&Arc<Memory>, &Arc<Owed>),
     (publisher, metrics): (&Publisher, &Metrics),
-    (tasks, stop): (&TaskTracker, &CancellationToken),
+    tasks: &Tasks,
 ) -> anyhow::Result<RunTime> {
-    let side = |redis: &Arc<_>, channel| Side::start(Arc::clone(redis), channel, tasks, stop.clone());
     let (overrides, heard, home) = match backend {
         Backend::Memory(memory, _) => {
             let overrides = Overrides::here(settings.state_dir.as_deref()).context("TOLLGATE_STATE_DIR")?;
             (overrides, None, Home::Memory(Arc::clone(memory)))
         }
         Backend::Redis(redis) => {
-            let (main, heard) = side(redis, Some(Overrides::channel(redis)));
+            let (main, heard) = side(redis, Some(Overrides::channel(redis)), tasks);
             (Overrides::in_redis(main.clone()), Some(heard), Home::Redis(main))
         }
         Backend::Split(redis, per_second) => {
-            let (main, heard) = side(redis, Some(Overrides::channel(redis)));
-            let (per_second, _) = side(per_second, None);
+            let (main, heard) = side(redis, Some(Overrides::channel(redis)), tasks);
+            let (per_second, _) = side(per_second, None, tasks);
             (Overrides::in_redis(main.clone()), Some(heard), Home::Split { main, per_second })
         }
     };
@@ -46,6 +47,6 @@ pub(super) fn open(
     overrides.prepare(&publisher.snapshot.load().rules);
     publisher.show_rules_to(&overrides);
     metrics.show_overrides(&overrides);
-    tasks.spawn(stop.clone().run_until_cancelled_owned(Arc::clone(&overrides).run(heard)));
+    tasks.spawn("run-time overrides", Arc::clone(&overrides).run(heard));
     Ok(RunTime { overrides, resets: Resets { home, fallback: Arc::clone(fallback), owed: Arc::clone(owed) } })
 }

@@ -1,22 +1,17 @@
-//! From the settings to what follows requests, and the task that tells a collector of them.
+//! From the settings to the tracer of requests, and the task that sends its spans to a collector.
 
 use std::sync::Arc;
 
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info;
 
+use super::tasks::Tasks;
 use crate::{
     metrics::Metrics,
     trace::{Protocol, TraceSettings, Tracer},
 };
 
-/// `None` where nothing is followed. Spans are sent until `stop`, and once more then.
-pub(super) fn start(
-    settings: Option<&TraceSettings>,
-    metrics: &Metrics,
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
-) -> Option<Arc<Tracer>> {
+/// `None` where no request is traced. Spans are sent until the tasks stop, and once more then.
+pub(super) fn start(settings: Option<&TraceSettings>, metrics: &Metrics, tasks: &Tasks) -> Option<Arc<Tracer>> {
     let settings = settings?;
     let (tracer, exporter) = Tracer::new(settings);
     metrics.trace(Arc::clone(&tracer));
@@ -25,6 +20,6 @@ pub(super) fn start(
         Protocol::Http => "http",
     };
     info!(to = %settings.destination.uri, protocol, ratio = settings.sampler.ratio, "requests are traced");
-    tasks.spawn(exporter.run(stop.clone()));
+    tasks.spawn_to_finish("sending spans", exporter.run(tasks.stopping().clone()));
     Some(tracer)
 }

@@ -22,7 +22,7 @@ use super::{
     framing::Framed,
     patience::{Patient, Until},
     places::Place,
-    preface::Prefaced,
+    preface::FirstBytes,
     tls::Tls,
 };
 use crate::{
@@ -75,8 +75,6 @@ pub(crate) struct Grpc {
     pub age_grace: Duration,
     /// Asks connections to finish what they have and to go (GOAWAY).
     pub stop: CancellationToken,
-    /// Cancelled after the last connection: ends what they needed.
-    pub closed: CancellationToken,
 }
 
 impl Grpc {
@@ -105,31 +103,48 @@ impl Grpc {
         peer: Option<SocketAddr>,
         place: &Arc<Place>,
     ) {
-        let OverloadSettings { client_timeout, grpc_ping_interval, .. } = self.bounds;
-        let stopped = self.stop.clone();
-        let read = Prefaced::read(Patient::new(io, client_timeout), client_timeout);
-        let io = match stopped.run_until_cancelled(place.until_closed(read)).await {
-            Some(Some(Some(Ok(io)))) => io,
-            Some(Some(None)) => return self.metrics.clients.slow(Surface::Grpc),
-            // It hung up without a word, another needs its place, or nothing more is begun.
-            Some(Some(Some(Err(_))) | None) | None => return,
-        };
+        let mut io = Patient::new(io, self.bounds.client_timeout);
+        let Some(first) = self.first_bytes(&mut io, place).await else { return };
         // From now on it is nobody else's: a proxy keeps connections that it needs seldom.
         let _busy = place.busy();
-        if let Some(refusal) = io.refusal() {
+        if let Some(refusal) = first.refusal() {
             self.metrics.refusals.refused(refusal, peer);
             return self.metrics.clients.broken(Surface::Grpc);
         }
-        let io = Framed::new(io, Arc::clone(&self.metrics), peer);
+        let io = Framed::new(first.bytes(), io, Arc::clone(&self.metrics), peer);
         let registered = self.answers.register(&self.stop);
-        let of_calls = Arc::new(Connected {
+        let calls = Arc::new(Connected {
             grpc: Arc::clone(&self),
             caller: Caller::new(Arc::clone(registered.answers()), peer),
             answers: Arc::clone(registered.answers()),
             other_calls: Arc::new(Semaphore::new(OTHER_CALLS)),
             peer,
         });
-        let service = service_fn(move |request| Arc::clone(&of_calls).route(request));
+        let _open = OpenConnection::new(&self.metrics);
+        let ended = self.http2(io, calls, &registered).await;
+        self.count(ended, &registered, peer);
+    }
+
+    /// Waits for what begins every connection. `None` where it does not come in time (which is counted), the client hangs up
+    /// without a word, another connection needs its place, or nothing more is begun.
+    async fn first_bytes(&self, io: &mut (impl AsyncRead + Unpin), place: &Place) -> Option<FirstBytes> {
+        let read = place.until_closed(FirstBytes::read(io, self.bounds.client_timeout));
+        let Some(in_time) = self.stop.run_until_cancelled(read).await.flatten()? else {
+            self.metrics.clients.slow(Surface::Grpc);
+            return None;
+        };
+        in_time.ok()
+    }
+
+    /// Serves calls until the connection ends: by its client, by its age, or because it is asked to go.
+    async fn http2(
+        &self,
+        io: impl AsyncRead + AsyncWrite + Unpin + 'static,
+        calls: Arc<Connected>,
+        registered: &Registered,
+    ) -> hyper::Result<()> {
+        let OverloadSettings { client_timeout, grpc_ping_interval, .. } = self.bounds;
+        let service = service_fn(move |request| Arc::clone(&calls).route(request));
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             // No gRPC client reads it.
@@ -142,26 +157,20 @@ impl Grpc {
             .keep_alive_timeout(client_timeout)
             .serve_connection(TokioIo::new(io), service);
         let mut connection = std::pin::pin!(connection);
-        self.metrics.connected();
-        let ended = tokio::select! {
-            ended = connection.as_mut() => Some(ended),
-            () = registered.told_to_go() => None,
-            () = time::sleep(aged(self.age)) => None,
-        };
-        let ended = match ended {
-            Some(ended) => ended,
-            None if registered.untaken().is_some() => Ok(()),
-            None => {
-                connection.as_mut().graceful_shutdown();
-                tokio::select! {
-                    // The grace ends what a client that ignores GOAWAY would keep open for ever.
-                    ended = time::timeout(or_ever(self.age_grace), connection.as_mut()) => ended.unwrap_or(Ok(())),
-                    () = registered.over() => Ok(()),
-                }
-            }
-        };
-        self.count(ended, &registered, peer);
-        self.metrics.disconnected();
+        tokio::select! {
+            ended = connection.as_mut() => return ended,
+            () = registered.told_to_go() => {}
+            () = time::sleep(aged(self.age)) => {}
+        }
+        if registered.untaken().is_some() {
+            return Ok(());
+        }
+        connection.as_mut().graceful_shutdown();
+        tokio::select! {
+            // The grace ends what a client that ignores GOAWAY would keep open for ever.
+            ended = time::timeout(or_ever(self.age_grace), connection.as_mut()) => ended.unwrap_or(Ok(())),
+            () = registered.over() => Ok(()),
+        }
     }
 
     /// What ended a connection is the client's affair; that it did is counted. Whoever just hung up isn't.
@@ -184,6 +193,22 @@ impl Grpc {
             self.metrics.clients.broken(Surface::Grpc);
             self.metrics.refusals.refused(Refusal::Connection, peer);
         }
+    }
+}
+
+/// A connection that speaks HTTP/2, counted until it is dropped.
+struct OpenConnection<'m>(&'m Metrics);
+
+impl<'m> OpenConnection<'m> {
+    fn new(metrics: &'m Metrics) -> OpenConnection<'m> {
+        metrics.connected();
+        OpenConnection(metrics)
+    }
+}
+
+impl Drop for OpenConnection<'_> {
+    fn drop(&mut self) {
+        self.0.disconnected();
     }
 }
 

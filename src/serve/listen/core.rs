@@ -19,6 +19,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{connection::Grpc, places::Place};
+use crate::serve::tasks::{Needed, Tasks};
 
 /// An accepted connection, not yet of any runtime.
 pub(super) enum Accepted {
@@ -26,9 +27,19 @@ pub(super) enum Accepted {
     Unix(UnixStream),
 }
 
+/// A connection on its way to a core, with what it holds until it ends.
+struct HandedOver {
+    connection: Accepted,
+    place: Arc<Place>,
+    counted: Counted,
+}
+
+/// One of the connections of a core, from its acceptance until this is dropped.
+struct Counted(Arc<AtomicUsize>);
+
 /// The other end of a core's thread.
 pub(crate) struct Core {
-    connections: mpsc::UnboundedSender<(Accepted, Arc<Place>)>,
+    connections: mpsc::UnboundedSender<HandedOver>,
     open: Arc<AtomicUsize>,
     /// Told by the thread when it has ended as it should; closed if it ended otherwise.
     finished: oneshot::Receiver<()>,
@@ -36,29 +47,28 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    /// Starts a thread. `build` runs inside its runtime and makes what its connections share; the tasks that it
-    /// spawns go on the tracker and end by their own token. `ended` is cancelled when the thread ends, however it does.
+    /// Starts a thread, which holds `needed` until it ends. `build` runs inside its runtime and makes what its connections
+    /// share; `tasks` are stopped after the last connection.
     pub(crate) fn start(
         number: usize,
-        ended: CancellationToken,
-        build: impl FnOnce(&TaskTracker) -> Arc<Grpc> + Send + 'static,
+        tasks: Tasks,
+        needed: Needed,
+        build: impl FnOnce(&Tasks) -> Arc<Grpc> + Send + 'static,
     ) -> io::Result<Core> {
         let (connections, accepted) = mpsc::unbounded_channel();
-        let open = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&open);
         let (finish, finished) = oneshot::channel();
         let abandon = CancellationToken::new();
         let abandoned = abandon.clone();
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         thread::Builder::new().name(format!("core-{number}")).spawn(move || {
-            let _ended = ended.drop_guard();
-            runtime.block_on(abandoned.run_until_cancelled(run(build, accepted, counted)));
+            let _needed = needed;
+            runtime.block_on(abandoned.run_until_cancelled(run(build, accepted, tasks)));
             // What blocks, such as a look-up of Redis' name, is not waited for.
             runtime.shutdown_background();
             // Nobody asks where the process ends early.
             let _ = finish.send(());
         })?;
-        Ok(Core { connections, open, finished, abandon })
+        Ok(Core { connections, open: Arc::default(), finished, abandon })
     }
 
     /// Connections that this core has now.
@@ -68,9 +78,9 @@ impl Core {
 
     /// Hands over a connection.
     pub(super) fn take(&self, connection: Accepted, place: Arc<Place>) {
-        self.open.fetch_add(1, Relaxed);
-        // Where the thread is gone the connection closes, and `ended` ends the process.
-        let _ = self.connections.send((connection, place));
+        let counted = Counted::new(&self.open);
+        // Where the thread is gone the connection closes, and the process ends because of the thread.
+        let _ = self.connections.send(HandedOver { connection, place, counted });
     }
 
     /// Ends whatever is left on it, once it is cancelled.
@@ -86,37 +96,45 @@ impl Core {
     }
 }
 
-async fn run(
-    build: impl FnOnce(&TaskTracker) -> Arc<Grpc>,
-    mut accepted: mpsc::UnboundedReceiver<(Accepted, Arc<Place>)>,
-    open: Arc<AtomicUsize>,
-) {
-    let tasks = TaskTracker::new();
+impl Counted {
+    fn new(open: &Arc<AtomicUsize>) -> Counted {
+        open.fetch_add(1, Relaxed);
+        Counted(Arc::clone(open))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+async fn run(build: impl FnOnce(&Tasks) -> Arc<Grpc>, mut accepted: mpsc::UnboundedReceiver<HandedOver>, tasks: Tasks) {
     let connections = TaskTracker::new();
     let grpc = build(&tasks);
-    while let Some((connection, place)) = accepted.recv().await {
-        let (grpc, open) = (Arc::clone(&grpc), Arc::clone(&open));
-        connections.spawn(async move {
-            // A socket that can't be registered has lost its client already.
-            match connection {
-                Accepted::Tcp(stream) => {
-                    if let Ok(stream) = tokio::net::TcpStream::from_std(stream) {
-                        let peer = stream.peer_addr().ok();
-                        grpc.greet(stream, peer, &place).await;
-                    }
-                }
-                Accepted::Unix(stream) => {
-                    if let Ok(stream) = tokio::net::UnixStream::from_std(stream) {
-                        grpc.greet(stream, None, &place).await;
-                    }
-                }
-            }
-            open.fetch_sub(1, Relaxed);
-        });
+    while let Some(handed_over) = accepted.recv().await {
+        connections.spawn(serve(Arc::clone(&grpc), handed_over));
     }
     connections.close();
     connections.wait().await;
-    grpc.closed.cancel();
-    tasks.close();
-    tasks.wait().await;
+    tasks.stop();
+    tasks.ended().await;
+}
+
+async fn serve(grpc: Arc<Grpc>, HandedOver { connection, place, counted }: HandedOver) {
+    let _counted = counted;
+    // A socket that can't be registered has lost its client already.
+    match connection {
+        Accepted::Tcp(stream) => {
+            if let Ok(stream) = tokio::net::TcpStream::from_std(stream) {
+                let peer = stream.peer_addr().ok();
+                grpc.greet(stream, peer, &place).await;
+            }
+        }
+        Accepted::Unix(stream) => {
+            if let Ok(stream) = tokio::net::UnixStream::from_std(stream) {
+                grpc.greet(stream, None, &place).await;
+            }
+        }
+    }
 }

@@ -94,9 +94,11 @@ impl Head {
 }
 
 impl<T> Framed<T> {
-    /// From the preface on.
-    pub(super) fn new(io: T, metrics: Arc<Metrics>, peer: Option<SocketAddr>) -> Framed<T> {
-        Framed { io, incoming: Incoming::default(), outgoing: Outgoing::default(), metrics, peer }
+    /// From the preface on, whose `first` bytes were read from `io` already.
+    pub(super) fn new(first: &[u8], io: T, metrics: Arc<Metrics>, peer: Option<SocketAddr>) -> Framed<T> {
+        let mut incoming = Incoming::default();
+        incoming.add(first);
+        Framed { io, incoming, outgoing: Outgoing::default(), metrics, peer }
     }
 
     fn sent(&mut self, bytes: &[u8]) {

@@ -201,7 +201,7 @@ impl AsyncRead for Pieces<'_> {
 /// What comes out, read in pieces of these lengths.
 fn filtered(bytes: &[u8], came: &[usize], read: &[usize]) -> Vec<u8> {
     let pieces = Pieces { bytes, lengths: came.iter().cycle() };
-    let mut framed = Framed::new(pieces, Arc::default(), None);
+    let mut framed = Framed::new(&[], pieces, Arc::default(), None);
     let mut out = Vec::new();
     for length in read.iter().cycle() {
         let mut buffer = vec![0; *length];

@@ -1,0 +1,125 @@
+//! What decisions are made with: the rules in force, the store, the fallback in memory, and what changes at run time. Opened
+//! once for the process; each core makes its own service of it, with its own connection to the store.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tracing::{info, warn};
+
+use super::{
+    backend::{self, Backend},
+    modes::modes,
+    run_time, stats,
+    tasks::Tasks,
+    traces,
+};
+use crate::{
+    front::envoy::RateLimit,
+    limiter::{Degraded, Limiter, Snapshot},
+    metrics::{self, Metrics},
+    run_time::overrides::RunTime,
+    settings::{
+        DecisionSettings, OverloadSettings, ResponseSettings, Settings, StatsSettings, StoreKind, StoreSettings,
+    },
+    sources::publish::Publisher,
+    store::{
+        Store,
+        memory::{Memory, MemorySettings},
+    },
+    trace::{TraceSettings, Tracer},
+};
+
+/// What every core makes its service of.
+#[derive(Clone)]
+pub(super) struct Limiting {
+    pub metrics: Arc<Metrics>,
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    pub run_time: RunTime,
+    /// `None`: no request is traced.
+    tracer: Option<Arc<Tracer>>,
+    backend: Backend,
+    /// Where this replica counts while the store can't be reached.
+    fallback: Arc<Memory>,
+    degraded: Arc<Degraded>,
+    decisions: DecisionSettings,
+    responses: ResponseSettings,
+    bounds: OverloadSettings,
+}
+
+impl Limiting {
+    /// Opens the store and what is kept beside the counters. Doesn't wait for Redis; `tasks` keep up with it.
+    pub(super) fn open(
+        settings: &Settings,
+        publisher: &Publisher,
+        metrics: &Arc<Metrics>,
+        tasks: &Tasks,
+    ) -> anyhow::Result<Limiting> {
+        let backend = Backend::new(&settings.store, settings.decisions.algorithm)?;
+        announce(&backend, &settings.store);
+        let fallback = Arc::new(Memory::new(MemorySettings { max_bytes: settings.store.memory_max_bytes }));
+        let degraded = Arc::new(backend::stand_in(settings, &fallback));
+        let counted = (&fallback, &degraded.owed);
+        let run_time = run_time::open(&backend, &settings.store, counted, (publisher, metrics), tasks)?;
+        Ok(Limiting {
+            metrics: Arc::clone(metrics),
+            snapshot: Arc::clone(&publisher.snapshot),
+            run_time,
+            tracer: None,
+            backend,
+            fallback,
+            degraded,
+            decisions: settings.decisions,
+            responses: settings.responses.clone(),
+            bounds: settings.overload,
+        })
+    }
+
+    /// Traces requests as the settings say.
+    pub(super) fn traced(self, settings: Option<&TraceSettings>, tasks: &Tasks) -> Limiting {
+        let tracer = traces::start(settings, &self.metrics, tasks);
+        Limiting { tracer, ..self }
+    }
+
+    /// A service with its own connection to the store, which `tasks` keep until they stop.
+    pub(super) fn service(&self, tasks: &Tasks) -> (RateLimit, Store) {
+        let modes = modes(&self.decisions, self.responses.dynamic_metadata);
+        let store = self.backend.open(&self.degraded.owed, tasks);
+        self.metrics.watch(store.clone());
+        let (snapshot, degraded) = (Arc::clone(&self.snapshot), Arc::clone(&self.degraded));
+        let limiter = Limiter::new(snapshot, store.clone(), degraded, modes, Arc::clone(&self.metrics))
+            .with_run_time(self.run_time.clone());
+        let service = RateLimit::new(limiter, self.decisions.store_timeout, &self.responses, &self.bounds);
+        (service.traced(self.tracer.clone()), store)
+    }
+
+    /// Starts what keeps the counters in shape, once for the process: sweeping, saving, and seeing how many replicas there
+    /// are.
+    pub(super) fn keep_counters(&self, store: Store, tasks: &Tasks) {
+        let counted_here = [Some(Arc::clone(&self.fallback)), self.backend.memory()].into_iter().flatten().collect();
+        backend::sweep(counted_here, Arc::clone(&self.degraded.owed), tasks);
+        backend::count_replicas(store, Arc::clone(&self.degraded), Arc::clone(&self.metrics), tasks);
+        self.backend.keep(tasks);
+    }
+
+    /// Starts what reports: whether Redis evicts counters, and metrics to StatsD servers.
+    pub(super) fn report(&self, settings: &StatsSettings, store: Store, tasks: &Tasks) {
+        backend::watch_evictions(store, tasks);
+        let sinks = stats::sinks(settings);
+        if !sinks.is_empty() {
+            let (metrics, snapshot) = (Arc::clone(&self.metrics), Arc::clone(&self.snapshot));
+            let stopping = tasks.stopping().clone();
+            let flushing = metrics::flush(sinks, settings.flush_interval, metrics, snapshot, stopping);
+            tasks.spawn_to_finish("StatsD", flushing);
+        }
+    }
+}
+
+fn announce(backend: &Backend, settings: &StoreSettings) {
+    info!(store = backend.name(), reason = settings.reason, "the store is chosen");
+    // Counting in memory is right for one replica; in a fleet each would give out the whole limit.
+    if settings.kind == StoreKind::Memory && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
+        warn!(
+            "counting in memory inside Kubernetes: each replica gives out the whole limit; set REDIS_URL to share it"
+        );
+    }
+}

@@ -1,0 +1,112 @@
+//! Who is answered, and where: the services behind each listener, from the shared limiter to the probes.
+
+use std::sync::Arc;
+
+use axum::Router;
+use tokio::sync::Notify;
+use tonic::{codec::CompressionEncoding::Gzip, service::Routes};
+use tonic_health::pb::health_server::HealthServer;
+
+use super::{
+    api, cores,
+    lifecycle::Lifecycle,
+    limiting::Limiting,
+    listen::{accept::Listener, bind::Bound, core::Core, http_listener::HttpListener},
+    tasks::Tasks,
+};
+use crate::{
+    front::{
+        admin::{self, Explaining, Hosts},
+        api::{Api, grpc_service},
+        envoy::FILE_DESCRIPTORS,
+        health::Health,
+        http,
+    },
+    metrics::Surface,
+    settings::Settings,
+};
+
+/// What answers from now on. Connections come over `grpc` to the cores; HTTP's listeners are tasks.
+pub(super) struct Surfaces {
+    pub grpc: Listener,
+    pub cores: Vec<Core>,
+    pub health: Arc<Health>,
+}
+
+impl Surfaces {
+    /// Starts the cores, HTTP, and all that looks after them. `reload` is what the admin listener asks for rules with.
+    pub(super) async fn start(
+        settings: &Settings,
+        limiting: &Limiting,
+        bound: Bound,
+        reload: Arc<Notify>,
+        lifecycle: &Lifecycle,
+    ) -> anyhow::Result<Surfaces> {
+        let Lifecycle { connections, support } = lifecycle;
+        let (service, store) = limiting.service(support);
+        let (api, tokens) = api::open(settings, service.limiter(), service.guard())?;
+        let (reporter, health_service) = tonic_health::server::health_reporter();
+        let others = other_services(health_service, &api)?;
+        let cores = cores::start(settings, limiting, (&others, &bound.grpc_tls), connections)?;
+        let ways = (store.clone(), Arc::clone(&limiting.run_time.overrides));
+        let seen = (Arc::clone(&limiting.snapshot), Arc::clone(&limiting.metrics));
+        let health = Arc::new(Health::new(reporter, ways, seen, settings.health).await);
+
+        let explaining = Explaining { limiter: service.limiter().clone(), patience: settings.decisions.store_timeout };
+        let hosts = Hosts::new(&settings.listeners.admin_hosts);
+        let admin = admin::router(Arc::clone(&limiting.snapshot), reload, explaining, hosts);
+        let http = http::router(Arc::clone(&health), service, api);
+        let grpc = start_http(settings, limiting, bound, (http, admin), lifecycle);
+
+        limiting.keep_counters(store.clone(), support);
+        limiting.report(&settings.stats, store, support);
+        let watched = Arc::clone(&health);
+        support.spawn("the watch of health", async move { watched.watch().await });
+        if let Some(tokens) = tokens {
+            support.spawn("reading API tokens", tokens.run());
+        }
+        Ok(Surfaces { grpc, cores, health })
+    }
+}
+
+/// Serves HTTP on all listeners but gRPC's, which is given back. Pages that show how the process fares are there until all
+/// requests are done.
+fn start_http(
+    settings: &Settings,
+    limiting: &Limiting,
+    bound: Bound,
+    (http, admin): (Router, Router),
+    Lifecycle { connections, support }: &Lifecycle,
+) -> Listener {
+    let serve = |surface: Surface, listener, tls, router, tasks: &Tasks| {
+        let (bounds, metrics, stop) = (settings.overload, Arc::clone(&limiting.metrics), tasks.stopping().clone());
+        let serving = HttpListener { surface, router, tls, bounds, metrics, stop }.serve(listener);
+        tasks.spawn_to_finish(surface.name(), serving);
+    };
+    serve(Surface::Http, bound.http, bound.http_tls, http, connections);
+    serve(Surface::Admin, bound.admin, None, admin, support);
+    if let Some(listener) = bound.metrics {
+        let (snapshot, metrics) = (Arc::clone(&limiting.snapshot), Arc::clone(&limiting.metrics));
+        let router = admin::metrics_router(&settings.listeners.metrics_path, snapshot, metrics);
+        serve(Surface::Metrics, listener, None, router, support);
+    }
+    for certificates in bound.certificates {
+        support.spawn("reading certificates", certificates.run());
+    }
+    bound.grpc
+}
+
+/// What is asked less often: our own service, health, and reflection, so that a client needs no proto files.
+fn other_services(
+    health: HealthServer<impl tonic_health::pb::health_server::Health>,
+    api: &Arc<Api>,
+) -> anyhow::Result<Routes> {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let (v1, v1alpha) = (builder().build_v1()?, builder().build_v1alpha()?);
+    let routes = Routes::new(health.accept_compressed(Gzip)).add_service(grpc_service(Arc::clone(api)));
+    Ok(routes.add_service(v1.accept_compressed(Gzip)).add_service(v1alpha.accept_compressed(Gzip)))
+}
