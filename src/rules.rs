@@ -42,28 +42,28 @@ pub use tree::Pattern;
 
 use crate::limit::{Algorithm, CountDenied, Entry, FailurePolicy, Limit, Micros, UnixMicros};
 
-/// What holds for limits that say nothing themselves: the process' settings.
+/// The process' defaults for limits, where rules don't say otherwise.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Defaults {
     pub algorithm: Algorithm,
     pub count_denied: CountDenied,
-    /// Files that name the same domain are one domain (MERGE_DOMAIN_CONFIG); else they are an error.
+    /// Whether files with the same domain are one domain (MERGE_DOMAIN_CONFIG); otherwise they are an error.
     pub merge_domains: bool,
 }
 
-/// What became of a set of files. The unit of failure is the domain: one with an error in any of its files keeps the
-/// rules that it had, whole, or is absent if it had none; the others are new.
+/// The result of loading a set of files. Each domain succeeds or fails on its own: one with an error in any of its
+/// files keeps all the rules that it had, or is absent if it had none; the others are new.
 pub struct Load {
     pub rules: Rules,
     pub problems: Problems,
-    /// Domains that go on with their last good rules.
+    /// Domains that keep their last good rules.
     pub kept: Vec<Box<str>>,
 }
 
 /// Everything a decision needs of the rules, immutable; reload swaps the whole.
 #[derive(Clone, Default)]
 pub struct Rules {
-    /// Sorted by name; [`DomainIndex`] is the position.
+    /// The domains, sorted by name; [`DomainIndex`] is the position.
     domains: Vec<Arc<Domain>>,
     by_name: HashMap<Box<str>, u32, FixedState>,
     hash: Box<str>,
@@ -73,14 +73,14 @@ pub struct Rules {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DomainIndex(pub u32);
 
-/// How much there is, for the start-up line, `check` and metrics.
+/// Numbers of domains, rules and limits, for the start-up line, `check` and metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Count {
     pub files: usize,
     pub domains: usize,
     pub rules: usize,
     pub tiers: usize,
-    /// In files, ended ones included.
+    /// Override rows in files, with expired ones.
     pub overrides: usize,
 }
 
@@ -89,51 +89,53 @@ pub struct Domain {
     name: Box<str>,
     files: Vec<PathBuf>,
     override_files: Vec<PathBuf>,
-    /// In declaration order, parents before children; [`Rule::index`] is the position.
+    /// The rules in declaration order, parents before children; [`Rule::index`] is the position.
     rules: Vec<Rule>,
     tree: tree::Tree,
     overrides: rows::Table,
-    /// What its limits take from around them; overrides that come later are read with it.
+    /// Defaults and tiers of the domain. Overrides that come later are read with them.
     around: terms::Around,
     shortcuts: Shortcuts,
-    /// Of its files' bytes.
+    /// SHA-256 of its files' bytes.
     hash: [u8; 32],
 }
 
-/// A node of a domain's tree that a descriptor can end at. Without a limit it lets pass what ends at it.
+/// A node of a domain's tree at which a descriptor can end. If it has no limit, it admits the descriptors that end at
+/// it.
 pub struct Rule {
     /// Position within its domain: what metrics are indexed by.
     pub index: u32,
     /// `api/user/endpoint=/checkout`: the same in JSON and explain.
     pub id: Arc<str>,
-    /// How it is reached: one level per entry.
+    /// The path to the rule: one level for each entry.
     pub path: Box<[Arc<Level>]>,
-    /// All must admit. None: what ends here passes.
+    /// The limits, which must all admit. If there are none, descriptors that end here are admitted.
     pub limits: Vec<RuleLimit>,
-    /// Matched, never counted, reported with the largest remaining.
+    /// Whether the rule is unlimited: it matches, counts nothing, and reports the largest remaining.
     pub unlimited: bool,
-    /// What other rules' `replaces` call it and `current_limit.name` says; empty if it has none, or several limits, each
+    /// The name in other rules' `replaces` and in `current_limit.name`. Empty if it has none, or several limits, each
     /// with a name of its own.
     pub name: Box<str>,
-    /// Names of rules that don't count in a request that also matches this one.
+    /// Names of rules that don't apply to a request that also matches this one.
     pub replaces: Vec<Box<str>>,
     pub shadow_mode: bool,
     pub quota_mode: bool,
-    /// For limits that name none: the descriptor's, else the domain's.
+    /// The failure policy of limits that name none: the descriptor's, else the domain's.
     pub on_store_failure: Option<FailurePolicy>,
-    /// The metric's key carries the values of the request at every level.
+    /// Whether the metric's key has the values of the request at every level.
     pub detailed_metric: bool,
-    /// By position: the pattern that stands in for the value (`share_threshold`). As long as `path`.
+    /// For each level the pattern that replaces the value, if one counter is shared over all values
+    /// (`share_threshold`). As long as `path`.
     pub shared: Vec<Option<Box<str>>>,
-    /// Position of the first entry that was matched key-only or by a wildcard; the path's length if there is none.
+    /// Position of the first level that is key-only or has a wildcard; the path's length if there is none.
     pub variable: usize,
-    /// Free-form, for the response's dynamic metadata.
+    /// Free-form data for the response's dynamic metadata.
     pub metadata: Option<Arc<serde_json::Value>>,
-    /// The reference's `domain.k1_v1.k2`, as it stands in the file: the key of its metrics and of `/rlconfig`.
+    /// The `domain.k1_v1.k2` of envoyproxy/ratelimit, as in the file: the key of its metrics and of `/rlconfig`.
     pub metric_key: Box<str>,
     pub file: Arc<PathBuf>,
     pub line: u32,
-    /// How overrides are looked up for what ends here; `None` if none ever apply.
+    /// How overrides of descriptors that end here are looked up; `None` if no override can apply.
     pub(crate) probes: Option<Box<[rows::Probe]>>,
 }
 
@@ -142,9 +144,9 @@ pub struct Rule {
 pub struct Level {
     pub key: Box<str>,
     pub value: LevelValue,
-    /// All values that match the pattern share one counter.
+    /// Whether all values that match the pattern share one counter.
     pub share_threshold: bool,
-    /// The metric's key carries the request's value here.
+    /// Whether the metric's key has the request's value at this level.
     pub value_to_metric: bool,
 }
 
@@ -159,24 +161,26 @@ pub enum LevelValue {
 /// One limit of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RuleLimit {
-    /// The same in metrics, JSON, explain and API: `api/user/endpoint=/checkout#hourly`.
+    /// The id, which is the same in metrics, JSON, explain and API: `api/user/endpoint=/checkout#hourly`.
     pub id: Arc<str>,
-    /// Of the id, so the same over reloads: what [`crate::store::Ask::rule`] tells rules apart by.
+    /// Hash of the id, so it is the same over reloads. A full memory store divides its capacity by it
+    /// ([`crate::store::Ask::rule`]).
     pub id_hash: u32,
     pub limit: Limit,
     pub name: Option<Box<str>>,
-    /// From which it has what it doesn't say itself.
+    /// The tier that gives the limit the numbers which it doesn't have itself.
     pub tier: Option<Arc<str>>,
-    /// For [`crate::store::Key::limit_name`]: empty unless several limits of the rule would share a counter.
+    /// The limit's name in the counter's key ([`crate::store::Key::limit_name`]): empty unless several limits of the
+    /// rule would share a counter.
     pub key_name: Box<str>,
-    /// `false`: counted and reported, never denies.
+    /// Whether the limit may deny; `false` only counts and reports.
     pub enforce: bool,
     pub count_denied: CountDenied,
-    /// Nearest wins: limit, descriptor, domain; `None` leaves it to the process.
+    /// The failure policy. The most specific setting wins: limit, descriptor, domain; `None` leaves it to the process.
     pub on_store_failure: Option<FailurePolicy>,
 }
 
-/// What a descriptor was matched to.
+/// What a descriptor matches.
 #[derive(Clone, Copy)]
 pub enum Found<'r> {
     UnknownDomain,
@@ -191,7 +195,7 @@ pub struct Step<'a> {
     pub how: How,
 }
 
-/// What an entry met at its level.
+/// What an entry matches at its level.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum How {
     /// A rule for this very value.
@@ -208,7 +212,8 @@ pub enum How {
     TooDeep,
 }
 
-/// A length of time as rule files write it: `30s`, `5m`, `1h30m`, `7d`, at most ten years. The error is for people.
+/// Reads a length of time as rule files write it: `30s`, `5m`, `1h30m`, `7d`, at most ten years. The error is for
+/// people.
 pub fn duration(text: &str) -> Result<Micros, String> {
     quota::duration(text)
 }
@@ -226,7 +231,8 @@ impl Rules {
         Rules { domains, by_name, hash }
     }
 
-    /// The rule that a descriptor's entries end at. Depth must match; no way is tried twice.
+    /// The rule that a descriptor's entries match. The depth must be the rule's; the deepest match counts, and matching
+    /// never tries a second way.
     #[inline(always)]
     pub fn find(&self, domain: &str, entries: &[Entry<'_>]) -> Found<'_> {
         self.walk(domain, entries, |_, _| ())
@@ -249,7 +255,7 @@ impl Rules {
         (found, steps)
     }
 
-    // Inlined so that what is found stays in registers: everything that follows waits for it.
+    // Inlined so that the result stays in registers: everything that follows waits for it.
     #[inline(always)]
     fn walk(&self, domain: &str, entries: &[Entry<'_>], mut note: impl FnMut(usize, Option<&Met<'_>>)) -> Found<'_> {
         let Some(index) = self.domain(domain) else { return Found::UnknownDomain };
@@ -269,7 +275,7 @@ impl Rules {
         }
     }
 
-    /// Where a domain is, if there is one of this name.
+    /// The position of the domain with this name.
     pub fn domain(&self, name: &str) -> Option<DomainIndex> {
         self.by_name.get(name).copied().map(DomainIndex)
     }
@@ -279,7 +285,7 @@ impl Rules {
         &self.domains[index.0 as usize]
     }
 
-    /// Sorted by name; [`DomainIndex`] is the position.
+    /// All domains, sorted by name; [`DomainIndex`] is the position.
     pub fn domains(&self) -> &[Arc<Domain>] {
         &self.domains
     }
@@ -289,13 +295,13 @@ impl Rules {
         &self.hash
     }
 
-    /// Every file that rules in force take overrides from.
+    /// Every file from which rules in force take overrides.
     pub fn override_files(&self) -> impl Iterator<Item = &PathBuf> {
         self.domains.iter().flat_map(|domain| &domain.override_files)
     }
 
-    /// The override in force at `now` for a descriptor that [`Rules::find`] matched to `rule`, and how it was found. `now`
-    /// is the wall clock, asked only where a row that ends would win.
+    /// The override at `now` of a descriptor that [`Rules::find`] matched to `rule`, and the probe that found it. `now`
+    /// returns the wall clock's time and is only called if a row that ends would win.
     pub fn override_of<'r>(
         &'r self,
         domain: DomainIndex,
@@ -320,7 +326,7 @@ impl Rules {
         self.domains[domain.0 as usize].overrides.explain(probes, entries, now)
     }
 
-    /// Every file that a rule in force stands in.
+    /// Every file that has a rule in force.
     pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
         self.domains.iter().flat_map(|domain| &domain.files)
     }
@@ -349,7 +355,7 @@ impl Domain {
         &self.name
     }
 
-    /// The files that its rules stand in.
+    /// The files of its rules.
     pub fn files(&self) -> &[PathBuf] {
         &self.files
     }
@@ -367,17 +373,17 @@ impl Domain {
         self.around.tiers.len()
     }
 
-    /// The overrides of its files.
+    /// The overrides in its files.
     pub fn overrides(&self) -> &rows::Table {
         &self.overrides
     }
 
-    /// What the short forms of a check stand for.
+    /// The descriptors that the short forms of an API check mean.
     pub fn shortcuts(&self) -> &Shortcuts {
         &self.shortcuts
     }
 
-    /// In declaration order, parents before children; [`Rule::index`] is the position.
+    /// The rules in declaration order, parents before children; [`Rule::index`] is the position.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
     }

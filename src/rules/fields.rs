@@ -11,7 +11,7 @@ use super::{
     yaml::{Node, Place, Value},
 };
 
-/// The keys that a map may have, and what it is called.
+/// The keys that a map may have, and what the map is called in messages.
 pub(super) struct Shape {
     pub(super) what: &'static str,
     pub(super) keys: &'static [&'static str],
@@ -44,7 +44,7 @@ pub(super) const DESCRIPTOR: Shape = Shape {
     ],
 };
 
-/// What a limit may say: first what makes it, then how it is called where it is used, then what only a rule can say.
+/// The keys of a limit: first its numbers, then its use, then what only a rule has.
 const OF_LIMITS: [&str; 16] = [
     "requests_per_unit",
     "unit",
@@ -66,20 +66,20 @@ const OF_LIMITS: [&str; 16] = [
 
 pub(super) const LIMIT: Shape = Shape { what: "`rate_limit`", keys: &OF_LIMITS };
 
-/// A tier is a limit without a place of its own: whoever uses it names it, and says what it replaces.
+/// A tier is a limit without a place of its own: whoever uses it gives it a name, and says what it replaces.
 pub(super) const TIER: Shape = Shape { what: "a tier", keys: OF_LIMITS.split_at(13).0 };
 
-/// What an override grants: the rule's `replaces` stays.
+/// The limit of an override; the rule's `replaces` stays.
 pub(super) const GRANT: Shape = Shape { what: "`limit`", keys: OF_LIMITS.split_at(15).0 };
 
-/// What may stand beside `unlimited`.
+/// The keys that are allowed together with `unlimited`.
 pub(super) const BESIDE_UNLIMITED: [&str; 5] =
     ["unlimited", "requests_per_unit", "on_store_failure", "name", "replaces"];
 
 pub(super) const OVERRIDE: Shape =
     Shape { what: "an override", keys: &["match", "limit", "expires", "reason", "owner"] };
 
-/// As it is written over the API, where it stands below no rule.
+/// An override as the API gets it, where it isn't below a rule.
 pub(super) const RUN_TIME_OVERRIDE: Shape =
     Shape { what: "an override", keys: &["match", "rule", "limit", "expires", "reason", "owner"] };
 
@@ -87,12 +87,12 @@ pub(super) const ENTRY: Shape = Shape { what: "an entry of `match`", keys: &["ke
 
 pub(super) const REPLACED: Shape = Shape { what: "an entry of `replaces`", keys: &["name"] };
 
-/// Not among [`SHAPES`]: `user` is a word that any rule may have, and who writes it elsewhere doesn't mean this.
+/// Not in [`SHAPES`]: `user` is a word that any rule may have, so elsewhere it isn't a misplaced shortcut.
 pub(super) const SHORTCUTS: Shape = Shape { what: "`shortcuts`", keys: &["user", "endpoint", "action"] };
 
 const SHAPES: [&Shape; 6] = [&FILE, &DEFAULTS, &DESCRIPTOR, &LIMIT, &REPLACED, &OVERRIDE];
 
-/// What the reference lets stand anywhere and ignores where it means nothing.
+/// Keys that envoyproxy/ratelimit allows anywhere, and ignores where they mean nothing.
 const REFERENCE_KEYS: [&str; 16] = [
     "domain",
     "key",
@@ -112,28 +112,28 @@ const REFERENCE_KEYS: [&str; 16] = [
     "metadata",
 ];
 
-/// A map's known keys and what stands beside them.
+/// A map's known keys and their values.
 pub(super) struct Fields<'n, 't> {
     pub(super) at: Place,
-    /// What the map is.
+    /// What the map is called in messages.
     pub(super) what: &'static str,
-    /// No key was refused; where one was, it may be the one that seems to be missing.
+    /// Whether all keys are known. If one isn't, it may be the misspelled key that seems to be missing.
     pub(super) all_known: bool,
     found: SmallVec<[(&'static str, Place, &'n Node<'t>); 8]>,
 }
 
 impl<'n, 't> Fields<'n, 't> {
-    /// Nothing (`~`) is as good as the key left out.
+    /// The value of a key; none if the value is null (`~`).
     pub(super) fn get(&self, key: &str) -> Option<&'n Node<'t>> {
         self.found.iter().find(|(known, ..)| *known == key).map(|(_, _, node)| *node).filter(|node| !node.is_null())
     }
 
-    /// Whether no other keys are there.
+    /// Whether the map has no other keys than these.
     pub(super) fn has_only(&self, keys: &[&str]) -> bool {
         self.found.iter().all(|(known, _, node)| node.is_null() || keys.contains(known))
     }
 
-    /// Where a key stands, else the map.
+    /// Location of a key, else of the map.
     pub(super) fn place(&self, key: &str) -> Place {
         self.found.iter().find(|(known, ..)| *known == key).map_or(self.at, |(_, at, _)| *at)
     }
@@ -144,7 +144,8 @@ impl<'n, 't> Fields<'n, 't> {
     }
 }
 
-/// Writes down the problems of one file.
+/// Reads nodes of one file and reports its problems. Checks of rule files, override rows and test cases are methods of
+/// it.
 pub(super) struct Pen<'r> {
     pub(super) report: &'r mut Report,
     pub(super) path: &'r Path,
@@ -159,12 +160,13 @@ impl Pen<'_> {
         self.report.warn(self.path, at, what)
     }
 
-    /// Takes a map apart and reports every key that doesn't belong in it.
+    /// Reads a map and reports every key that doesn't belong in it.
     pub(super) fn fields<'n, 't>(&mut self, node: &'n Node<'t>, shape: &Shape) -> Option<Fields<'n, 't>> {
         self.fields_or(node, shape, Self::misfit)
     }
 
-    /// As [`Pen::fields`], for maps that aren't a rule file's: a key that is at home in one is as unknown as any other.
+    /// As [`Pen::fields`], for maps that aren't in a rule file: a key that belongs elsewhere in a rule file is just
+    /// unknown.
     pub(super) fn own_fields<'n, 't>(&mut self, node: &'n Node<'t>, shape: &Shape) -> Option<Fields<'n, 't>> {
         self.fields_or(node, shape, |pen, key, at, _, shape| pen.unknown(key, at, shape))
     }
@@ -215,7 +217,7 @@ impl Pen<'_> {
         Some(text)
     }
 
-    /// A key that its map doesn't have: misspelled, or at home elsewhere.
+    /// Reports a key that its map doesn't have: misspelled, or misplaced.
     fn misfit(&mut self, key: &str, at: Place, value: &Node<'_>, shape: &Shape) {
         let home = SHAPES.into_iter().find(|shape| shape.keys.contains(&key));
         let whose = shape.what;
@@ -247,7 +249,7 @@ impl Pen<'_> {
         }
     }
 
-    /// What stands beside an ignored key must still be of the reference's words, as the reference has it.
+    /// Below an ignored key there must still be keys of envoyproxy/ratelimit only, as there.
     fn ignored(&mut self, node: &Node<'_>) {
         match &node.value {
             Value::Scalar { .. } => {

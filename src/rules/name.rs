@@ -2,8 +2,8 @@
 
 use super::{Level, LevelValue};
 
-/// `api/user/endpoint=/checkout`. No two paths have the same: separators within a word are escaped as in URLs, save
-/// the slashes of a last value that begins with one, which can't be mistaken.
+/// The id of a rule: `api/user/endpoint=/checkout`. No two paths have the same: separators within a word are escaped as
+/// in URLs, except slashes in a last value that begins with one, which can't be mistaken.
 pub(super) fn rule_id(domain: &str, path: &[std::sync::Arc<Level>]) -> String {
     let mut id = String::new();
     escape(domain, true, &mut id);
@@ -19,7 +19,7 @@ pub(super) fn rule_id(domain: &str, path: &[std::sync::Arc<Level>]) -> String {
     id
 }
 
-/// What the ids of a domain's rules begin with: `api/`.
+/// The beginning of the ids of a domain's rules: `api/`.
 pub(crate) fn domain_prefix(domain: &str) -> String {
     let mut prefix = String::new();
     escape(domain, true, &mut prefix);
@@ -27,20 +27,20 @@ pub(crate) fn domain_prefix(domain: &str) -> String {
     prefix
 }
 
-/// `api/user/endpoint=/checkout#hourly`.
+/// The id of a limit with a name: `api/user/endpoint=/checkout#hourly`.
 pub(super) fn limit_id(rule: &str, name: &str) -> String {
     let mut id = format!("{rule}#");
     escape(name, true, &mut id);
     id
 }
 
-/// What limits of overrides are called that have no counterpart among their rule's: the rule is known only when one
+/// The id of limits of overrides that correspond to no limit of the rule: the rule is known only when an override
 /// applies.
 pub(crate) fn override_id(domain: &str) -> String {
     format!("{domain}/(override)")
 }
 
-/// The reference's `domain.k1_v1.k2`. It isn't unique: (a, b_c) and (a_b, c) have the same.
+/// The `domain.k1_v1.k2` of envoyproxy/ratelimit. It isn't unique: (a, b_c) and (a_b, c) have the same.
 pub(super) fn metric_key(domain: &str, path: &[std::sync::Arc<Level>]) -> String {
     let mut key = domain.to_owned();
     for level in path {
@@ -55,7 +55,7 @@ pub(super) fn metric_key(domain: &str, path: &[std::sync::Arc<Level>]) -> String
 }
 
 impl LevelValue {
-    /// As the rule writes it; none where any value will do.
+    /// The value as the rule writes it; none if any value matches.
     pub fn text(&self) -> Option<&str> {
         match self {
             LevelValue::Any => None,

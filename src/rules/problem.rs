@@ -13,10 +13,11 @@ use serde::Serialize;
 use super::{source::Source, yaml::Place};
 use crate::visible;
 
-/// Beyond this many only their number is kept: nobody reads on, and a set may have a million mistakes.
+/// Number of problems that are kept; beyond it they are only counted. Nobody reads on, and a set may have a million
+/// mistakes.
 const PROBLEMS_MAX: usize = 1_000;
 
-/// Characters of a source line that are shown; of a longer one, those around the mistake.
+/// Characters of a source line that are shown; of a longer line, the ones around the mistake.
 const EXCERPT_MAX: usize = 160;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -24,11 +25,11 @@ const EXCERPT_MAX: usize = 160;
 pub enum Severity {
     /// The domain can't be used.
     Error,
-    /// It can, but likely not as its author means it.
+    /// The domain can be used, but likely not as its author intends.
     Warning,
 }
 
-/// One thing that is wrong. Lines and columns count from 1, columns in characters; 0 means the file as a whole.
+/// One problem. Lines and columns count from 1, columns in characters; 0 means the file as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
     pub path: PathBuf,
@@ -38,20 +39,20 @@ pub struct Problem {
     pub what: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// The line as it stands in the file, or the part of it around the column if it is long.
+    /// The line of the file, or the part of it around the column if it is long.
     pub source_line: String,
-    /// Where in `source_line` the mistake stands, in bytes.
+    /// Position of the mistake in `source_line`, in bytes.
     #[serde(skip)]
     mark: std::ops::Range<usize>,
     #[serde(skip)]
     width: u32,
 }
 
-/// Every problem of a set of files, in order of file and place.
+/// The problems of a set of files, in order of file and location.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Problems {
     problems: Vec<Problem>,
-    /// Further errors and warnings that weren't kept, because there were too many.
+    /// Number of further errors and warnings that weren't kept because there were too many.
     more: usize,
 }
 
@@ -76,24 +77,24 @@ impl Problems {
         self.errors().next().is_some()
     }
 
-    /// Adds an error that is of a path as a whole.
+    /// Adds an error about a path as a whole.
     pub(crate) fn refuse(&mut self, path: &Path, what: &str, hint: &str) {
         let mut problem = Problem::new(path, Place::default(), Severity::Error, what.to_owned());
         problem.hint(hint);
         self.problems.push(problem);
     }
 
-    /// Where files were made of something else, its author knows other words for their places.
+    /// Replaces words in all messages: files that were made of something else have other words for their locations.
     pub(crate) fn reword(&mut self, reword: impl Fn(&mut Problem)) {
         self.problems.iter_mut().for_each(reword);
     }
 
-    /// Errors and warnings that were found beyond those that are listed.
+    /// Number of errors and warnings besides those that are listed.
     pub fn more(&self) -> usize {
         self.more
     }
 
-    /// For people: each with its source line and a mark under the mistake.
+    /// The problems for people, each with its source line and a mark under the mistake.
     pub fn render(&self) -> String {
         let mut out = String::new();
         for problem in &self.problems {
@@ -117,7 +118,7 @@ impl<'p> IntoIterator for &'p Problems {
 }
 
 impl std::fmt::Display for Problems {
-    /// A line for each.
+    /// One line for each problem.
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (index, problem) in self.problems.iter().enumerate() {
             let gap = if index > 0 { "\n" } else { "" };
@@ -151,7 +152,7 @@ impl Problem {
         self.hint = Some(seen(hint.into()));
     }
 
-    /// For people: with the source line and a mark under the mistake.
+    /// The problem for people, with its source line and a mark under the mistake.
     pub fn render(&self) -> String {
         let level = match self.severity {
             Severity::Error => Level::ERROR,
@@ -189,7 +190,7 @@ impl Problem {
         format!("::{kind} file={file},line={},col={}::{}", self.line.max(1), self.column.max(1), escape(&text))
     }
 
-    /// Takes over what its line says around `at`, the byte where the mistake stands.
+    /// Copies the part of the line around `at`, the byte of the mistake.
     fn quote(&mut self, line: &str, at: usize) {
         let is_short = line.char_indices().nth(EXCERPT_MAX).is_none();
         let begin = match is_short {
@@ -205,7 +206,7 @@ impl Problem {
     }
 }
 
-/// A message may repeat what a file says.
+/// Makes a message safe to show: it may repeat text of a file.
 fn seen(message: String) -> String {
     match visible::lines(&message) {
         Cow::Borrowed(_) => message,
@@ -227,7 +228,7 @@ fn escape(text: &str) -> String {
 }
 
 impl std::fmt::Display for Problem {
-    /// On one line, for logs.
+    /// The problem on one line, for logs.
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(out, "{}", self.path.display())?;
         if self.line > 0 {
@@ -241,14 +242,15 @@ impl std::fmt::Display for Problem {
     }
 }
 
-/// Collects problems while a set is read.
+/// Collects the problems of a set while it is read.
 #[derive(Default)]
 pub(super) struct Report {
     errors: Kept,
     warnings: Kept,
 }
 
-/// The first ones, and how many came after them. Apart for each severity, so that warnings can't crowd out errors.
+/// The first problems of one severity, and how many came after them. Warnings are kept on their own, so that they can't
+/// crowd out errors.
 #[derive(Default)]
 struct Kept {
     problems: Vec<Problem>,
@@ -272,7 +274,7 @@ impl Kept {
 }
 
 impl Report {
-    /// The problem that was put in, to add a hint to.
+    /// Adds an error, and returns it so that a hint can be added.
     pub(super) fn error(&mut self, path: &Path, at: Place, what: impl Into<String>) -> &mut Problem {
         self.errors.put(Problem::new(path, at, Severity::Error, what.into()))
     }
@@ -281,12 +283,12 @@ impl Report {
         self.warnings.put(Problem::new(path, at, Severity::Warning, what.into()))
     }
 
-    /// Errors so far: whether something was sound is told by comparing.
+    /// Number of errors so far; comparing it before and after tells whether something was sound.
     pub(super) fn errors(&self) -> usize {
         self.errors.count
     }
 
-    /// Sorted, without repetitions (what an alias repeats is one mistake), with the lines they stand on.
+    /// The problems sorted and without repetitions (what an alias repeats is one mistake), with their source lines.
     pub(super) fn finish<'s>(self, sources: impl IntoIterator<Item = &'s Source> + Clone) -> Problems {
         let ((mut problems, errors), (warnings, more)) = (self.errors.finish(), self.warnings.finish());
         problems.extend(warnings);
@@ -305,11 +307,12 @@ impl Report {
     }
 }
 
-/// Gives problems of one file, sorted by place, their lines. The text is gone through once: it may be one long line.
+/// Adds the source lines to the problems of one file, which are sorted by location. The text is read once: it may be
+/// one long line.
 fn quote_lines(text: &str, problems: &mut [Problem]) {
     let mut lines = (1..).zip(text.lines());
     let mut current = lines.next();
-    // How far the current line is known: so many characters are so many bytes.
+    // Position in the current line that is known both in characters and in bytes.
     let (mut characters, mut bytes) = (0, 0);
     for problem in problems {
         while current.is_some_and(|(number, _)| number < problem.line) {

@@ -24,16 +24,16 @@ pub use table::{Candidate, RowRef, Standing, Table};
 use super::RuleLimit;
 use crate::limit::UnixMicros;
 
-/// What takes the place of a rule's limits. Rows that grant the same share one.
+/// What replaces a rule's limits. Rows with equal limits share one value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Grant {
     Unlimited,
-    /// All must admit; at least one.
+    /// Limits that must all admit; at least one.
     Limits(Vec<RuleLimit>),
 }
 
 impl Grant {
-    /// Limits with numbers that were resolved before: called as [`super::Domain::read_grant`] calls them.
+    /// Limits whose numbers were resolved before, with ids as [`super::Domain::read_grant`] gives them.
     pub fn resolved(domain: &str, mut limits: Vec<RuleLimit>) -> Grant {
         let id: Arc<str> = super::name::override_id(domain).into();
         let id_hash = FixedState::default().hash_one(&*id) as u32;
@@ -41,7 +41,7 @@ impl Grant {
         if limits.is_empty() { Grant::Unlimited } else { Grant::Limits(limits) }
     }
 
-    /// None: unlimited.
+    /// The limits; none if it is unlimited.
     pub fn limits(&self) -> &[RuleLimit] {
         match self {
             Grant::Unlimited => &[],
@@ -50,27 +50,27 @@ impl Grant {
     }
 }
 
-/// One override by itself, checked against its domain: what the API and the command line make of what they are given.
+/// One override that was checked against its domain, as the API and the command line read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     pub shape: Shape,
-    /// As many as `shape` has keys, in their order.
+    /// The values of the match, one for each key of `shape`, in their order.
     pub values: Box<[Box<str>]>,
     pub grant: Arc<Grant>,
-    /// From this moment on it is as if it weren't there.
+    /// When the override ends; from then on it is ignored.
     pub expires: Option<UnixMicros>,
     pub reason: Box<str>,
     pub owner: Box<str>,
 }
 
 impl Row {
-    /// Key and value of each entry that it names.
+    /// Key and value of each entry of the match.
     pub fn matches(&self) -> impl Iterator<Item = (&str, &str)> {
         self.shape.keys.iter().zip(&self.values).map(|(key, value)| (&**key, &**value))
     }
 }
 
-/// Where a row of a file stands.
+/// Location of a row in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowPlace<'t> {
     pub path: &'t Path,

@@ -16,7 +16,7 @@ use super::{
 /// The keys of one descriptor. The first stands for the user, the second for the endpoint or the action.
 type Keys = Box<[Box<str>]>;
 
-/// The descriptors of each form. Never empty, each of one key, or of two where the form has two values.
+/// The descriptors of each form. Never empty; each has one key, or two if the form has two values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shortcuts {
     pub user: Box<[Keys]>,
@@ -32,7 +32,7 @@ impl Default for Shortcuts {
 }
 
 impl Pen<'_> {
-    /// What stands beside `shortcuts`; a form that isn't named keeps its default.
+    /// Reads `shortcuts`; a form that isn't named keeps its default.
     pub(super) fn shortcuts(&mut self, node: &Node<'_>) -> Option<Said<Shortcuts>> {
         let fields = self.fields(node, &SHORTCUTS)?;
         let mut value = Shortcuts::default();
@@ -45,7 +45,7 @@ impl Pen<'_> {
         Some(Said { value, at: node.at })
     }
 
-    /// A list of keys, or a list of such lists for several descriptors.
+    /// Reads a list of keys, or a list of such lists for several descriptors.
     fn shortcut(&mut self, form: &str, node: &Node<'_>, keys_max: usize) -> Option<Box<[Keys]>> {
         let hint = match keys_max {
             1 => "write the key: `user: [user]`".to_owned(),
@@ -88,7 +88,7 @@ impl Pen<'_> {
     }
 }
 
-/// Of all files of a domain: they must not differ.
+/// The shortcuts of all files of a domain, which must not differ.
 pub(super) fn common<'s>(
     mut said: impl Iterator<Item = (&'s Path, &'s Said<Shortcuts>)>,
     report: &mut Report,

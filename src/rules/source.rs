@@ -15,16 +15,16 @@ use super::{
 use crate::limit::UnixMicros;
 use crate::rules::rows::files::{is_override_file, names_of_files};
 
-/// A larger file is no rule file.
+/// Largest size of a rule file in bytes.
 const FILE_MAX: u64 = 64 << 20;
 
-/// Overrides may be millions.
+/// Largest size of a file of overrides in bytes; overrides may be millions.
 const OVERRIDES_MAX: u64 = 1 << 30;
 
 /// Files that a message lists.
 const NAMED_MAX: usize = 10;
 
-/// Directories within directories; deeper is a loop of symlinks.
+/// Nesting of directories; deeper is a loop of symlinks.
 const DEPTH_MAX: usize = 32;
 
 /// One rule file as it was read.
@@ -44,25 +44,25 @@ impl Source {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sources {
     pub files: Vec<Source>,
-    /// Files that rule files name in `overrides_from`, in order of path. They are no rule files.
+    /// Files that rule files name in `overrides_from`, in order of path. They aren't rule files.
     pub overrides: Vec<Source>,
-    /// Those of them that couldn't be read, and why.
+    /// Files of overrides that couldn't be read, and why.
     pub unreadable_overrides: Vec<(PathBuf, String)>,
-    /// When they were read: overrides that ended before are warned of.
+    /// When the files were read: overrides that ended before are reported.
     pub read_at: UnixMicros,
-    /// Files that aren't rules by their name: a warning names them.
+    /// Files that aren't rule files by their names; a warning lists them.
     pub skipped: Vec<PathBuf>,
-    /// Directories among the paths that hold no rule file, of which a warning tells too.
+    /// Directories among the paths without a rule file; a warning lists them.
     pub empty: Vec<PathBuf>,
-    /// Whether names said which files are rules.
+    /// Which files are rule files by their names.
     pub names: FileNames,
-    /// Files of test cases ([`super::CaseFile`]), which stand beside the rules and aren't any.
+    /// Files of test cases ([`super::CaseFile`]), which lie next to the rules and aren't rules.
     pub cases: Vec<PathBuf>,
-    /// What couldn't be read below the paths, and why: files or directories.
+    /// Files and directories below the paths that couldn't be read, and why.
     pub unreadable: Vec<(PathBuf, String)>,
 }
 
-/// Which names of a directory are passed over. Those that begin with `..` always are: a ConfigMap's own bookkeeping.
+/// Which names in a directory are skipped. Names that begin with `..` always are: a ConfigMap uses them itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DotFiles {
     #[default]
@@ -77,7 +77,7 @@ pub enum FileNames {
     /// `*.yaml` and `*.yml`.
     #[default]
     Yaml,
-    /// All, as envoyproxy/ratelimit has it: the RUNTIME_* directories, and its own check of them.
+    /// All files, as envoyproxy/ratelimit does: for the RUNTIME_* directories, and for its own check of them.
     Any,
 }
 
@@ -123,7 +123,7 @@ impl Sources {
         Ok(sources)
     }
 
-    /// Reads what the rule files name in `overrides_from`, and takes it from among the rule files.
+    /// Reads the files in `overrides_from` of the rule files, and removes them from the rule files.
     fn read_overrides(&mut self) {
         let mut named: Vec<PathBuf> = Vec::new();
         for file in &self.files {
@@ -146,14 +146,14 @@ impl Sources {
         }
     }
 
-    /// The file of overrides at a path that [`beside`] gave; the error says why there is none.
+    /// The file of overrides at a path that [`beside`] returned; the error says why there is none.
     pub(super) fn overrides(&self, path: &Path) -> Result<&Source, &str> {
         let why = || self.unreadable_overrides.iter().find(|(unreadable, _)| unreadable == path);
         let found = self.overrides.iter().find(|source| source.path == path);
         found.ok_or_else(|| why().map_or("it isn't among the files", |(_, why)| why))
     }
 
-    /// The error, where there is no rule file at all: for tools, for which that is no set of rules but a mistake.
+    /// An error if there is no rule file at all: for tools, for which that isn't an empty set of rules but a mistake.
     pub fn require_rules(&self) -> Result<(), Problems> {
         if !self.files.is_empty() || !self.unreadable.is_empty() {
             return Ok(());
@@ -174,7 +174,7 @@ impl Sources {
         Err(problems)
     }
 
-    /// Every path outside the rule files themselves that what was read rests on.
+    /// Every path besides the rule files that was read.
     pub fn override_paths(&self) -> impl Iterator<Item = &PathBuf> {
         self.overrides.iter().map(|source| &source.path).chain(self.unreadable_overrides.iter().map(|(path, _)| path))
     }
@@ -184,7 +184,8 @@ impl Sources {
         self.files.iter().chain(&self.overrides)
     }
 
-    /// Equal for equal files: names and bytes; and for equal names of what isn't read, so that it is told when it comes.
+    /// A digest of names and bytes of all files. Names of files that aren't read are included, so that a new one is
+    /// reported.
     pub fn digest(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         for source in self.all() {
@@ -206,12 +207,12 @@ impl Sources {
     }
 }
 
-/// What is said of a path that can't be read.
+/// The message about a path that can't be read.
 pub(super) fn unreadable(why: &str) -> String {
     format!("can't be read: {why}")
 }
 
-/// The path that a rule file means by a name.
+/// The path that a name in a rule file means.
 pub(super) fn beside(rule_file: &Path, name: &str) -> PathBuf {
     let joined = rule_file.parent().unwrap_or(Path::new("")).join(name);
     joined.components().filter(|component| *component != Component::CurDir).collect()
@@ -226,7 +227,7 @@ fn is_same(one: &Path, other: &Path) -> bool {
 fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     let file = std::fs::File::open(path)?;
     let found = file.metadata()?;
-    // Reading from what is no file may never end.
+    // Reading from something that isn't a file may never end.
     if !found.is_file() {
         return Err(io::Error::other("it is no file"));
     }
@@ -273,7 +274,7 @@ impl Reader {
             let path = entry.path();
             match self.path(&path, depth + 1) {
                 Ok(()) => {}
-                // An editor's lock is a hidden link that leads nowhere. There is nothing to say of it.
+                // An editor's lock is a hidden link that leads nowhere, which isn't worth a problem.
                 Err(_) if hidden && path.is_symlink() => {}
                 Err(error) => self.sources.unreadable.push((path, error.to_string())),
             }

@@ -15,14 +15,14 @@ use super::{
     tiers::Tiers,
 };
 
-/// What the limits of a domain take from around them.
+/// The defaults of a domain's limits, and its tiers.
 pub(super) struct Around {
     pub(super) manner: Manner,
     pub(super) process: Defaults,
     pub(super) tiers: Tiers,
 }
 
-/// The numbers of a limit, with what it leaves open taken from the domain and the process.
+/// The numbers of a limit; what it leaves out comes from the domain and the process.
 pub(super) fn numbers(form: &Form, quota: Quota, around: &Around) -> Limit {
     let algorithm = form.manner.algorithm.or(around.manner.algorithm);
     let algorithm = algorithm.map_or(around.process.algorithm, |said| said.value);
@@ -34,7 +34,7 @@ pub(super) fn numbers(form: &Form, quota: Quota, around: &Around) -> Limit {
 }
 
 impl Pen<'_> {
-    /// Whether the parts of a limit agree.
+    /// Reports numbers of a limit that don't fit each other.
     pub(super) fn check_numbers(&mut self, form: &Form, quota: Quota, limit: Limit, around: &Around) {
         let algorithm = limit.algorithm;
         if let Some(burst) = form.burst.filter(|_| !algorithm.has_burst()) {
@@ -93,7 +93,7 @@ impl Pen<'_> {
     }
 }
 
-/// Limits that count in the same way have counters that only their names tell apart.
+/// Gives names to the counters of limits that would else share one.
 fn name_keys(forms: &[Form], limits: &mut [RuleLimit]) {
     for position in 0..limits.len() {
         let own = limits[position].limit;

@@ -10,14 +10,14 @@ use super::{
     yaml::{Node, Place, Value},
 };
 
-/// By name.
+/// The tiers, by name.
 #[derive(Default)]
 pub(super) struct Tiers {
     by_name: BTreeMap<Box<str>, Tier>,
 }
 
 struct Tier {
-    /// `None`: it has a mistake, which is reported.
+    /// The limit; `None` if it has a mistake, which is reported.
     form: Option<Form>,
     path: Arc<PathBuf>,
     at: Place,
@@ -34,7 +34,7 @@ impl Tiers {
 }
 
 impl Pen<'_> {
-    /// Takes in the tiers of one file.
+    /// Adds the tiers of one file.
     pub(super) fn tiers(&mut self, path: &Arc<PathBuf>, node: &Node<'_>, around: &mut Around) {
         let Value::Map(entries) = &node.value else {
             self.error(node.at, format!("`tiers` must be a map, not {}", node.kind()))
@@ -56,7 +56,7 @@ impl Pen<'_> {
         }
     }
 
-    /// A tier that is there already.
+    /// Reports a tier that exists already: in the same file in any case, in another file if the two differ.
     fn clash(&mut self, name: &str, at: Place, path: &Arc<PathBuf>, form: Option<&Form>, before: &Tier) {
         let Tier { form: earlier, path: its_path, at: its_at } = before;
         if Arc::ptr_eq(path, its_path) {
@@ -67,7 +67,7 @@ impl Pen<'_> {
         }
     }
 
-    /// What the tier that a limit names says, as if it stood there.
+    /// The limit of a tier, as if it were written where it is used.
     pub(super) fn tier(&mut self, node: &Node<'_>, tiers: &Tiers) -> Option<Form> {
         let name = self.text(node)?;
         if let Some(tier) = tiers.by_name.get(name) {
@@ -83,7 +83,7 @@ impl Pen<'_> {
     }
 }
 
-/// All that a tier says, without the places.
+/// All of a tier but the locations.
 fn words(form: &Form) -> impl PartialEq {
     let Manner { algorithm, sub_windows, count_denied, on_store_failure } = form.manner;
     let quota = form.quota.map(|quota| (quota.requests.value, quota.span.window()));

@@ -5,7 +5,7 @@ use hashbrown::HashMap;
 
 use super::LevelValue;
 
-/// What a value with `*` in it matches: each star any run of characters, none included.
+/// A value with `*` in it: each star matches any run of characters, also none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
     text: Box<str>,
@@ -16,13 +16,13 @@ impl Pattern {
         Pattern { text: text.into() }
     }
 
-    /// As the rule writes it.
+    /// The pattern as the rule writes it.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Both ends are anchored; what stands between stars is found from left to right, the first time it occurs, which
-    /// leaves most room for what follows.
+    /// Whether the pattern matches a value. Both ends are anchored. Text between stars is searched from left to right
+    /// and taken where it first occurs, which leaves the most for what follows.
     pub fn matches(&self, value: &str) -> bool {
         let Some((first, rest)) = self.text.split_once('*') else { return *self.text == *value };
         let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
@@ -38,7 +38,7 @@ impl Pattern {
     }
 }
 
-/// Which rule is below which, by position in the domain's rules.
+/// The tree of a domain's rules, by position in its list.
 #[derive(Default)]
 pub(super) struct Tree {
     root: Branch,
@@ -53,14 +53,15 @@ struct Branch {
 /// The rules of one key at one level.
 #[derive(Default)]
 struct Values {
-    /// Patterns are here too, by their text: a value that is written as the pattern is meets it first.
+    /// Rules by exact value. Patterns are here too, by their text: a value that is written like the pattern matches it
+    /// first.
     exact: HashMap<Box<str>, u32, FixedState>,
-    /// In declaration order: the first that matches is it.
+    /// Rules with patterns in declaration order: the first that matches counts.
     patterns: Vec<(Pattern, u32)>,
     any: Option<u32>,
 }
 
-/// What one entry meets at its level.
+/// What one entry matches at its level.
 pub(super) enum Met<'t> {
     Exact(u32),
     Pattern(&'t Pattern, u32),
@@ -70,7 +71,8 @@ pub(super) enum Met<'t> {
 }
 
 impl Tree {
-    /// Puts the next rule below another or at the root, unless one stands at its place: then gives that one.
+    /// Inserts the next rule below another or at the root; returns the rule that already is at its place, if there is
+    /// one.
     pub(super) fn insert(&mut self, parent: Option<u32>, key: &str, value: &LevelValue) -> Option<u32> {
         let index = self.below.len() as u32;
         let branch = match parent {
@@ -98,7 +100,7 @@ impl Tree {
         None
     }
 
-    /// One step down: `at` is the rule that was reached, none at first. `None` if nothing is below it.
+    /// One step down the tree: `at` is the rule that was reached, none at first. `None` if nothing is below it.
     pub(super) fn step(&self, at: Option<u32>, key: &str, value: &str) -> Option<Met<'_>> {
         let branch = match at {
             Some(at) => self.below[at as usize].as_deref()?,

@@ -23,11 +23,11 @@ pub(crate) struct Builder {
     grants: Vec<Arc<Grant>>,
     known_grants: HashMap<Arc<Grant>, u32>,
     shapes: HashMap<Shape, u32>,
-    /// More text than positions can tell apart.
+    /// Whether there is more text than positions can address.
     is_full: bool,
 }
 
-/// What a row is besides its match.
+/// A row without its match.
 #[derive(Clone, Copy)]
 pub(crate) struct Rest<'r> {
     pub(crate) grant: u32,
@@ -37,7 +37,7 @@ pub(crate) struct Rest<'r> {
 }
 
 impl Builder {
-    /// Where the rows that follow come from. Whatever is inline wins over files, later files over earlier ones.
+    /// The number of the source of the rows that follow. Inline rows win over files, and later files over earlier ones.
     pub(crate) fn origin(&mut self, path: &Arc<PathBuf>, is_inline: bool) -> u32 {
         let origins = &mut self.table.origins;
         let known = origins.iter().position(|origin| origin.is_inline == is_inline && origin.path == *path);
@@ -68,7 +68,7 @@ impl Builder {
         })
     }
 
-    /// Adds a row; its values are in the order of its shape.
+    /// Adds a row; its values are in the order of the shape's keys.
     pub(crate) fn add<'v>(
         &mut self,
         (origin, at): (u32, Place),
@@ -88,7 +88,7 @@ impl Builder {
         self.add(place, shape, row.values.iter().map(|value| &**value), rest);
     }
 
-    /// The table, and in each of `rules` how it is asked.
+    /// The finished table; sets in each of `rules` how its overrides are looked up.
     pub(crate) fn finish(mut self, rules: &mut [Rule], report: &mut Report) -> Table {
         if self.is_full
             && let Some(origin) = self.table.origins.last()
@@ -110,7 +110,7 @@ impl Builder {
 }
 
 impl Table {
-    /// Puts a row among those with the same match.
+    /// Inserts a row into the chain of rows with the same match.
     fn link(&mut self, row: u32, report: &mut Report) {
         let (numbers, texts) = self.records.of(row);
         let Numbers { origin, shape, .. } = numbers;
@@ -138,7 +138,7 @@ impl Table {
         }
     }
 
-    /// Of rows that match the same, the higher one wins.
+    /// The rank of a row among those with the same match; the higher one wins.
     fn order(&self, row: u32) -> (bool, u32) {
         let origin = self.records.numbers(row).origin;
         (self.is_inline(row), origin)
@@ -154,7 +154,7 @@ impl Table {
         report.error(row.place().path, row.at(), what);
     }
 
-    /// A file that beats another is likely not meant to; a rule file that beats a file is.
+    /// Warns if one file beats another, which is likely not intended. A rule file may beat a file.
     fn warn_of(&self, (winner, beaten): (u32, u32), report: &mut Report) {
         if self.is_inline(winner) != self.is_inline(beaten) {
             return;

@@ -5,18 +5,18 @@ use std::borrow::Cow;
 
 use crate::rules::yaml::Place;
 
-/// A record's cell. Blanks around one without quotes don't count.
+/// A cell of a record. Blanks around a cell without quotes are dropped.
 #[derive(Clone, Debug)]
 pub(crate) struct Cell<'t> {
     pub(crate) text: Cow<'t, str>,
     line: u32,
-    /// In bytes of the whole text: where its line begins, where it begins itself, and where it ends.
+    /// Positions in bytes of the whole text: the begin of its line, its own begin, and its end.
     line_start: usize,
     start: usize,
     end: usize,
 }
 
-/// Why a record can't be read, and the byte where.
+/// Why a record can't be read, and where.
 #[derive(Debug)]
 pub(crate) struct Broken {
     pub(super) at: Place,
@@ -24,7 +24,7 @@ pub(crate) struct Broken {
     pub(crate) hint: &'static str,
 }
 
-/// Reads records one after the other.
+/// Reads the records of a text one after the other.
 pub(crate) struct Reader<'t> {
     text: &'t str,
     at: usize,
@@ -37,8 +37,8 @@ impl<'t> Reader<'t> {
         Reader { text, at: 0, line: 1, line_start: 0 }
     }
 
-    /// The next record's cells in `cells`; `false` at the end. Lines without a character are passed over. After an error
-    /// nothing more can be trusted.
+    /// Reads the next record into `cells`; `false` at the end. Empty lines are skipped. After an error nothing more can
+    /// be read.
     pub(crate) fn next(&mut self, cells: &mut Vec<Cell<'t>>) -> Result<bool, Broken> {
         cells.clear();
         let bytes = self.text.as_bytes();
@@ -143,14 +143,14 @@ impl<'t> Reader<'t> {
 }
 
 impl Broken {
-    /// Both from 1.
+    /// Line and column, both from 1.
     pub(crate) fn line_column(&self) -> (u32, u32) {
         (self.at.line, self.at.column)
     }
 }
 
 impl Cell<'_> {
-    /// In the text that it was read from, both from 1.
+    /// Line and column in the text that it was read from, both from 1.
     pub(crate) fn line_column(&self, text: &str) -> (u32, u32) {
         let Place { line, column, .. } = self.place(text);
         (line, column)
@@ -160,7 +160,7 @@ impl Cell<'_> {
         self.line
     }
 
-    /// In the text that it was read from.
+    /// Location in the text that it was read from.
     pub(super) fn place(&self, text: &str) -> Place {
         let width = text[self.start..self.end].chars().take_while(|character| *character != '\n').count().max(1);
         place(text, self.line, self.line_start, self.start, width as u32)

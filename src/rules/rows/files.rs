@@ -35,7 +35,7 @@ use crate::{
     },
 };
 
-/// How a file is written, told by its name.
+/// The format of a file, by its name.
 #[derive(Clone, Copy)]
 enum Format {
     Csv,
@@ -59,11 +59,11 @@ pub(crate) fn is_override_file(path: &Path) -> bool {
     Format::of(path).is_some()
 }
 
-/// What a rule file names in `overrides_from`. Of a file that isn't sound as much as can be told: its mistakes are told
-/// when it is loaded.
+/// The names in a rule file's `overrides_from`, as far as a broken file can be read: its mistakes are reported when it
+/// is loaded.
 pub(crate) fn names_of_files(bytes: &[u8]) -> Vec<String> {
     let Ok(text) = std::str::from_utf8(bytes) else { return Vec::new() };
-    // Few files name any, and the others needn't be taken apart twice.
+    // Few files name any, and the others needn't be parsed twice.
     if !text.contains("overrides_from") {
         return Vec::new();
     }
@@ -103,7 +103,7 @@ impl Pen<'_> {
             Some(Format::Csv) => self.csv(text, context, (origin, builder)),
             Some(Format::Ndjson) => self.ndjson(text, context, (origin, builder)),
             Some(Format::Yaml) => self.yaml(text, context, (origin, builder)),
-            // Whoever names such a file is told where he does.
+            // A file with another ending is reported where it is named.
             None => {}
         }
     }
@@ -168,7 +168,7 @@ impl Pen<'_> {
             match &column {
                 None => self.unknown_column(cell, text),
                 Some(Column::Match(key)) if cells.len() == 1 && key.contains(';') => self.unknown_column(cell, text),
-                // A key that stands twice in a rule's path has two columns.
+                // A key that occurs twice in a rule's path has two columns.
                 Some(Column::Match(key)) => drop(self.check_key(key, target, cell.place(text))),
                 Some(column) if columns.contains(column) => {
                     self.error(cell.place(text), format!("column `{}` is here a second time", cell.text));
@@ -210,7 +210,7 @@ impl Pen<'_> {
 
 const HEADER: &str = "the first line is such as `match.user,limit,expires,reason,owner`";
 
-/// Columns that a limit may be written in instead of `limit`.
+/// Columns of the parts of a limit, in place of the column `limit`.
 const PARTS: [&str; 6] = ["requests_per_unit", "unit", "unit_multiplier", "algorithm", "burst", "tier"];
 
 const PLAIN: [&str; 4] = ["limit", "expires", "reason", "owner"];
@@ -246,7 +246,7 @@ impl<'t> Column<'t> {
     }
 }
 
-/// A CSV file's records on their way to rows. What records have in common is worked out once: a million of them name few
+/// Makes rows of a CSV file's records. What records have in common is read once: a million of them have few different
 /// limits, moments and shapes.
 struct Records<'r, 't> {
     columns: Rc<[Column<'t>]>,
@@ -255,11 +255,11 @@ struct Records<'r, 't> {
     origin: u32,
     grants: HashMap<Box<str>, u32>,
     ends: HashMap<Box<str>, Option<UnixMicros>>,
-    /// By which columns name a value, and for a rule where in its path they belong.
+    /// Known shapes, by the columns that have a value, and for one rule by the positions in its path.
     shapes: HashMap<(u64, SmallVec<[u8; 8]>), u32>,
 }
 
-/// What a row names is told by a bit for each column.
+/// Largest number of columns: which of them have a value is one bit for each.
 const COLUMNS_MAX: usize = 64;
 
 impl<'r, 't> Records<'r, 't> {

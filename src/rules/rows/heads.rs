@@ -29,24 +29,25 @@ use super::{
 };
 use crate::limit::{SECOND, UnixMicros};
 
-/// Slots of a line.
+/// Slots in a line.
 const WIDTH: usize = 2;
 
-/// Lines for ten rows. One row in eight then is on the next line.
+/// Lines for ten rows. One row in eight is then not on its first line.
 const LINES_FOR_TEN: usize = 9;
 
-/// Bits of marks for each row, which sets three of one word: one name in fifty that has no row looks as if it had.
+/// Bits of the Bloom filter for each row; a row sets three bits of one word. One key in fifty without a row looks as if
+/// it had one.
 const MARKS_FOR_ONE: usize = 12;
 
-/// Sized once.
+/// The index. Its size is fixed when it is made.
 #[derive(Default)]
 pub(super) struct Heads {
-    /// All bits of a name are set here if it has a row.
+    /// The words of the Bloom filter.
     marks: Box<[u64]>,
     lines: Box<[Line]>,
 }
 
-/// A row, and what a decision needs of it, as the row itself has it.
+/// The first row of a match, with what a decision needs of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Head {
     pub(super) row: u32,
@@ -54,14 +55,14 @@ pub(super) struct Head {
     pub(super) ends: Ends,
 }
 
-/// When a row ends, in whole seconds, which is all that nearly every decision needs to know.
+/// When a row ends, in whole seconds since the epoch, which is enough for nearly every decision.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Ends(u32);
 
 impl Ends {
     pub(super) const NEVER: Ends = Ends(u32::MAX);
 
-    /// And all after it.
+    /// This second or any later one.
     const FAR: Ends = Ends(u32::MAX - 1);
 
     fn of(expires: UnixMicros) -> Ends {
@@ -71,7 +72,8 @@ impl Ends {
         }
     }
 
-    /// Whether it ends after `now`; `None` where that is less than a second away, or later than can be told.
+    /// Whether it ends after `now`; `None` if it ends within the current second or too late to be told, so that the row
+    /// itself must be read.
     #[inline(always)]
     pub(super) fn is_after(self, now: UnixMicros) -> Option<bool> {
         let (ends, now) = (u64::from(self.0), now.0 / SECOND.0);
@@ -88,7 +90,7 @@ impl Head {
     }
 }
 
-/// As long as a line of the cache.
+/// As long as a cache line.
 #[derive(Clone)]
 #[repr(align(64))]
 struct Line {
@@ -98,7 +100,7 @@ struct Line {
 #[derive(Clone, Copy)]
 struct Slot {
     words: [u64; 2],
-    /// Of the name; in a line's first slot also whether rows of the line are on the next.
+    /// `kind` of the key; in a line's first slot also the flag `GOES_ON`.
     kind: u32,
     head: Head,
 }
@@ -117,24 +119,24 @@ const _: () = assert!(size_of::<Line>() == 64);
 
 impl Heads {
     pub(super) fn with_room_for(rows: usize) -> Heads {
-        // One line more, so that there is an empty slot even for few rows.
+        // One line more, so that there is a free slot even with few rows.
         let lines = if rows == 0 { 0 } else { (rows * LINES_FOR_TEN).div_ceil(10) + 1 };
         let words = (rows * MARKS_FOR_ONE).div_ceil(u64::BITS as usize);
         Heads { marks: vec![0; words].into(), lines: vec![EMPTY; lines].into() }
     }
 
-    /// In bytes.
+    /// Memory of the index in bytes.
     pub(super) fn size(&self) -> usize {
         size_of_val(&*self.marks) + size_of_val(&*self.lines)
     }
 
-    /// The first row of this name for which `is_it` says so, which is asked only if the name is not whole.
+    /// The first row with this key for which `is_it` returns true. `is_it` is only called if the key isn't exact.
     #[inline(always)]
     pub(super) fn find(&self, name: Name, is_it: impl Fn(u32) -> bool) -> Option<&Head> {
         let hash = name.hash();
         let at = self.home(hash);
         let line = self.lines.get(at)?;
-        // Which of the two it is is a matter of chance, so no branch.
+        // Which of the two slots has it is random, so a branch would often be predicted wrong.
         let likely = &line.slots[usize::from(line.slots[0].words[1] != name.words[1])];
         if likely.is(name) & name.is_whole() {
             return Some(&likely.head);
@@ -157,7 +159,7 @@ impl Heads {
         }
     }
 
-    /// Of a match that has no row yet. There must be room.
+    /// Inserts the first row of a match. There must be a free slot.
     pub(super) fn insert(&mut self, name: Name, head: Head) {
         let hash = name.hash();
         let (word, bits) = self.marks_of(hash);
@@ -174,7 +176,7 @@ impl Heads {
         }
     }
 
-    /// Puts another row with the same match, and so the same name, first.
+    /// Replaces the first row of a match by another one with the same match, and so the same key.
     pub(super) fn replace(&mut self, name: Name, first: Head, head: Head) {
         let mut at = self.home(name.hash());
         loop {
@@ -191,7 +193,7 @@ impl Heads {
         share(hash, self.lines.len())
     }
 
-    /// The word of a name's marks, and its bits there: those of the hash that say nothing of where in the table it is.
+    /// The filter's word of a key, and its three bits there: from the half of the hash that doesn't choose the line.
     #[inline(always)]
     fn marks_of(&self, hash: u64) -> (usize, u64) {
         let bits = [32, 38, 44].map(|from| 1 << (hash >> from & 63));
@@ -203,7 +205,7 @@ impl Heads {
     }
 }
 
-/// One of `parts`, as evenly as the hash's lower half is spread.
+/// One of `parts`, chosen by the hash's lower half.
 #[inline(always)]
 fn share(hash: u64, parts: usize) -> usize {
     ((u64::from(hash as u32) * parts as u64) >> 32) as usize

@@ -28,25 +28,26 @@ use foldhash::fast::FixedState;
 
 use super::shape::hash;
 
-/// Values this long are part of a name. A row's place in the table has room for no more.
+/// Longest value in bytes that a key can contain; a slot of the index has no space for more.
 const WHOLE_MAX: usize = 16;
 
-/// Bits of `kind`: the lowest eight tell the length of the value, the rest the shape; the highest is left to others.
+/// Bits of `kind` that hold the shape. Below them are eight for the length of the value; the highest bit is left to the
+/// index.
 const SHAPE_BITS: u32 = 23;
 const HASHED: u32 = 0xff;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Name {
-    /// Most names differ in the second.
+    /// The value, or its hash. Most keys differ in the second word.
     pub(super) words: [u64; 2],
     pub(super) kind: u32,
 }
 
 impl Name {
-    /// Of no row.
+    /// The key of no row.
     pub(super) const NONE: Name = Name { words: [0; 2], kind: 0 };
 
-    /// Which names have no use for.
+    /// The bit of `kind` that keys don't use.
     pub(super) const SPARE: u32 = 1 << 31;
 
     #[inline(always)]
@@ -70,13 +71,13 @@ impl Name {
         Name { words: [0, hash(shape, values)], kind: HASHED }
     }
 
-    /// Whether no other row can have it.
+    /// Whether no other match can have this key.
     #[inline]
     pub(super) fn is_whole(self) -> bool {
         self.kind & 0xff != HASHED
     }
 
-    /// Every bit of it counts.
+    /// A hash of all bits of the key.
     #[inline]
     pub(super) fn hash(self) -> u64 {
         let mut hasher = FixedState::with_seed(u64::from(self.kind)).build_hasher();
@@ -85,8 +86,8 @@ impl Name {
     }
 }
 
-/// A short text in two words that, with its length, no other text has: its first and its last bytes, which overlap where
-/// it is shorter than both words.
+/// A short text as two words that, with its length, no other text has: its first and its last bytes, which overlap if
+/// it is shorter than both words together.
 #[inline(always)]
 fn words(text: &[u8]) -> Option<[u64; 2]> {
     if let (Some(first), Some(last), true) = (text.first_chunk(), text.last_chunk(), text.len() <= WHOLE_MAX) {

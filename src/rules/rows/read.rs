@@ -41,34 +41,34 @@ use crate::{
     },
 };
 
-/// Longest value that a row names, in bytes: rows are kept for as long as they hold.
+/// Longest value of a match in bytes: rows stay in memory.
 pub(super) const VALUE_MAX: usize = 128 << 10;
 
-/// Which rules a row is for.
+/// The rule or rules that a row is for.
 #[derive(Clone, Copy)]
 pub(crate) enum Target<'r> {
     Rule {
         id: &'r Arc<str>,
         path: &'r [Arc<Level>],
     },
-    /// Any rule that has its keys.
+    /// Every rule that has its keys.
     Domain {
         rules: &'r [Rule],
         keys: &'r BTreeSet<&'r str>,
     },
 }
 
-/// What rows are checked against, and the time they are read at.
+/// What rows are checked against, and the time at which they are read.
 #[derive(Clone, Copy)]
 pub(crate) struct Context<'c> {
     pub(crate) domain: &'c str,
     pub(crate) target: Target<'c>,
     pub(crate) around: &'c Around,
-    /// Rows that end earlier are warned of.
+    /// Rows that end before this are reported as having no effect.
     pub(crate) read_at: UnixMicros,
 }
 
-/// A part of a row's match.
+/// A part of a row's match, for the location of a problem.
 #[derive(Clone, Copy)]
 pub(crate) enum Part {
     Row,
@@ -76,14 +76,14 @@ pub(crate) enum Part {
     Value(usize),
 }
 
-/// A match in the order of its shape: which of the entries as they were written comes where.
+/// The order of a match: `order[n]` is the position, as written, of the entry that comes at `n` in the shape.
 pub(crate) struct Bound {
     pub(crate) order: SmallVec<[u8; 8]>,
-    /// In a rule's path; none where no rule is named.
+    /// Positions in a rule's path; none if the row is for the domain.
     pub(crate) positions: Option<Positions>,
 }
 
-/// An entry of `match` and its places.
+/// An entry of `match`, and the locations of its key and value.
 struct Named<'n> {
     key: &'n str,
     value: &'n str,
@@ -134,7 +134,7 @@ impl Pen<'_> {
         (self.report.errors() == errors).then_some(row)
     }
 
-    /// `{user: alice}`, or `[{key: user, value: alice}]`.
+    /// Reads the match: `{user: alice}`, or `[{key: user, value: alice}]`.
     fn named<'n>(&mut self, fields: &Fields<'n, '_>) -> Option<Vec<Named<'n>>> {
         let Some(node) = fields.get("match") else {
             if fields.all_known {
@@ -232,7 +232,7 @@ impl Pen<'_> {
         }
     }
 
-    /// Finds where the entries of a match belong.
+    /// Finds the order of a match for its rule or for the domain.
     pub(crate) fn bind(
         &mut self,
         named: &[(&str, &str)],
@@ -299,7 +299,7 @@ impl Pen<'_> {
         Some(Bound { order, positions: Some(positions) })
     }
 
-    /// Where the entry `index` belongs, which is the `alike`th of its key.
+    /// The position in the rule's path of the entry `index`, which is number `alike` of the entries with its key.
     fn position(
         &mut self,
         named: &[(&str, &str)],
@@ -336,7 +336,7 @@ impl Pen<'_> {
         chosen.map(|position| position as u8)
     }
 
-    /// Whether a row may name a key; else that is told.
+    /// Whether a row may name a key; reports it if not.
     pub(crate) fn check_key(&mut self, key: &str, target: Target<'_>, at: Place) -> bool {
         let (names, what): (Vec<&str>, _) = match target {
             Target::Rule { path, .. } => (path.iter().map(|level| &*level.key).collect(), "this rule's path has no"),
@@ -354,7 +354,7 @@ impl Pen<'_> {
         false
     }
 
-    /// Whether any rule will ever ask for such rows.
+    /// Reports a shape that fits no rule, or fits one in too many ways.
     pub(crate) fn check_shape(&mut self, shape: &Shape, target: Target<'_>, at: Place) {
         let Target::Domain { rules, .. } = target else { return };
         let ways = |rule: &Rule| fits(&shape.keys, &rule.path).len();
@@ -389,7 +389,7 @@ fn times(number: usize) -> String {
     }
 }
 
-/// What the API's problems call the text that they are about.
+/// The file name in problems of the API.
 const WRITTEN: &str = "override";
 
 impl Domain {
@@ -413,8 +413,8 @@ impl Domain {
         }
     }
 
-    /// Reads what an override grants, its `limit` as JSON: for rows that were checked when they were written, but whose
-    /// tier or defaults may have changed since.
+    /// Reads the limits of an override, its `limit` as JSON: for rows that were checked when they were written, but
+    /// whose tier or defaults may have changed since.
     pub fn read_grant(&self, written: &str) -> Result<Grant, Problems> {
         let mut report = Report::default();
         let path = Path::new(WRITTEN);
@@ -446,7 +446,7 @@ impl Domain {
         pen.row_of(&fields, &context, &Builder::default())
     }
 
-    /// The rule of an id, with or without the domain before it.
+    /// The rule with an id, with or without the domain before it.
     pub(crate) fn rule(&self, id: &str) -> Option<&Rule> {
         let whole = format!("{}/{id}", name::rule_id(&self.name, &[]));
         self.rules.iter().find(|rule| *rule.id == *id || *rule.id == *whole)

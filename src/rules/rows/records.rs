@@ -9,23 +9,24 @@ use crate::{limit::UnixMicros, rules::yaml::Place};
 /// No row.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// Of a row that stays.
+/// The end of a row that has none.
 pub(super) const NEVER: UnixMicros = UnixMicros(u64::MAX);
 
-/// The rows of a table. Each is known by the byte at which it begins.
+/// The rows of a table, one after the other. A row is identified by the byte at which it begins.
 #[derive(Default)]
 pub(super) struct Records {
     bytes: Vec<u8>,
     count: usize,
 }
 
-/// What a row is besides its texts. Several million may be in memory.
+/// A row without its texts. Several million may be in memory.
 #[derive(Clone, Copy)]
 pub(super) struct Numbers {
-    /// Of rows with the same match, those of later origins win, and inline ones over all.
+    /// Number of its source. Of rows with the same match, the one with the later source wins, and an inline one over
+    /// all files.
     pub(super) origin: u32,
     pub(super) at: Place,
-    /// The row with the same match that this one beats.
+    /// The next row with the same match, which this one beats.
     pub(super) next: u32,
     pub(super) grant: u32,
     pub(super) shape: u32,
@@ -34,7 +35,7 @@ pub(super) struct Numbers {
 
 const WORD: usize = 4;
 
-/// Where among the words of [`Numbers`] `next` is.
+/// Position of `next` among the words of [`Numbers`].
 const NEXT: usize = 4;
 
 const NUMBERS: usize = 9 * WORD;
@@ -44,7 +45,7 @@ impl Records {
         self.count
     }
 
-    /// Memory that they take, in bytes.
+    /// Memory of the rows in bytes.
     pub(super) fn size(&self) -> usize {
         self.bytes.capacity()
     }
@@ -53,7 +54,7 @@ impl Records {
         self.bytes.shrink_to_fit();
     }
 
-    /// The row that was added; `None` if there is no room for it.
+    /// Adds a row and returns it; `None` if there is no space for it.
     pub(super) fn add<'v>(&mut self, numbers: &Numbers, texts: impl Iterator<Item = &'v str>) -> Option<u32> {
         let row = u32::try_from(self.bytes.len()).ok().filter(|row| *row != NONE)?;
         self.bytes.extend_from_slice(&numbers.written());
@@ -62,7 +63,7 @@ impl Records {
         Some(row)
     }
 
-    /// As [`Texts`] reads it.
+    /// Writes a text as [`Texts`] reads it: its length, seven bits a byte, then its bytes.
     fn write(&mut self, text: &str) {
         let mut length = text.len();
         while length >= 0x80 {
@@ -73,7 +74,7 @@ impl Records {
         self.bytes.extend_from_slice(text.as_bytes());
     }
 
-    /// Its numbers and its texts: values, reason, owner.
+    /// A row's numbers and texts: values, reason, owner.
     #[inline]
     pub(super) fn of(&self, row: u32) -> (Numbers, Texts<'_>) {
         let bytes = &self.bytes[row as usize..];
@@ -90,7 +91,7 @@ impl Records {
         self.bytes[at..at + WORD].copy_from_slice(&next.to_le_bytes());
     }
 
-    /// In order of their places. `texts` says of a shape how many texts its rows have.
+    /// All rows, in order of their positions. `texts` returns how many texts the rows of a shape have.
     pub(super) fn each<'r>(&'r self, texts: impl Fn(u32) -> usize + 'r) -> impl Iterator<Item = u32> + 'r {
         let end = move |row: u32| {
             let (numbers, mut rest) = self.of(row);
@@ -103,7 +104,7 @@ impl Records {
 }
 
 impl Numbers {
-    /// What a search looks at comes last, beside the values.
+    /// The fields that a search needs come last, next to the values.
     fn written(&self) -> [u8; NUMBERS] {
         let Numbers { origin, at: Place { line, column, width }, next, grant, shape, expires } = *self;
         let (low, high) = (expires.0 as u32, (expires.0 >> 32) as u32);
@@ -127,7 +128,8 @@ impl Numbers {
     }
 }
 
-/// Texts that lie one after the other. Ends at the buffer's end only; who asks knows how many are his.
+/// Texts that lie one after the other. The iterator ends at the buffer's end only; the caller knows how many texts
+/// belong to its row.
 #[derive(Clone)]
 pub(super) struct Texts<'t> {
     rest: &'t [u8],

@@ -18,15 +18,15 @@ use crate::{
 /// Ways in which one shape may fit one rule: more than one only where a key stands several times in a rule's path.
 pub(crate) const FITS_MAX: usize = 64;
 
-/// Positions in a rule's path.
+/// Positions of keys in a rule's path.
 pub(crate) type Positions = SmallVec<[u8; 8]>;
 
 /// The entries that a row names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Shape {
     pub scope: Scope,
-    /// In order of their positions in the rule; without a rule in alphabetical order, equal ones as they follow each other
-    /// in a descriptor.
+    /// The keys in order of their positions in the rule. For the domain in alphabetical order, equal keys as they
+    /// follow each other in a descriptor.
     pub keys: Box<[Box<str>]>,
 }
 
@@ -38,15 +38,15 @@ pub enum Scope {
     Rule { id: Arc<str>, positions: Positions },
 }
 
-/// How rows of one shape are found for descriptors of one rule.
+/// How rows of one shape are looked up for descriptors of one rule.
 #[derive(Clone, Debug)]
 pub struct Probe {
-    /// Position in the list that it was made from.
+    /// Position of the shape in the list that the probe was made from.
     pub shape: u32,
-    /// Of the entries whose values are looked up, in the shape's order.
+    /// Positions of the entries whose values are looked up, in the shape's order.
     pub positions: Positions,
-    /// The rule's [`Rule::shared`], without the positions that rows of this shape name: who has a limit of his own has
-    /// a counter of his own too. `None` where that is no difference.
+    /// The rule's [`Rule::shared`], without the positions that rows of this shape name: a client with a limit of its
+    /// own also has a counter of its own. `None` if there is no difference.
     pub shared: Option<Box<[Option<Box<str>>]>>,
 }
 
@@ -70,7 +70,8 @@ pub fn probes<'s>(rule: &Rule, shapes: impl IntoIterator<Item = &'s Shape>) -> V
     found.into_iter().map(|(_, probe)| probe).collect()
 }
 
-/// How many keys, then the keys from left to right as bits from high to low, then whether it is the rule's own.
+/// The rank of a probe: number of keys, then the keys from left to right as bits from high to low, then whether it is
+/// the rule's own.
 pub(super) type Rank = (usize, u32, bool);
 
 pub(super) fn rank(positions: &[u8], is_own: bool) -> Rank {
@@ -86,7 +87,7 @@ pub(super) fn fits(keys: &[Box<str>], path: &[Arc<Level>]) -> Vec<Positions> {
             found.push(chosen.clone());
             return;
         };
-        // An equal key before this one has the place before.
+        // An equal key before this one has a position further left.
         let from = match chosen.last() {
             Some(last) if keys[chosen.len() - 1] == *key => usize::from(*last) + 1,
             _ => 0,
@@ -115,14 +116,14 @@ fn own_counters(rule: &Rule, positions: &[u8]) -> Option<Box<[Option<Box<str>>]>
 }
 
 impl Probe {
-    /// The values of a descriptor that rows of this shape name. The descriptor is one that matched the probe's rule.
+    /// The values of a descriptor at the shape's keys. The descriptor must have matched the probe's rule.
     pub fn values<'a>(&self, entries: &'a [Entry<'_>]) -> impl Iterator<Item = &'a str> + Clone {
         self.positions.iter().map(|position| entries[usize::from(*position)].value)
     }
 }
 
-/// What rows of a shape are found by. Every decision computes it, so it takes few steps: the hasher mixes each value by
-/// itself and with its length, so that ("a", "bc") and ("ab", "c") differ.
+/// The hash by which rows of a shape are found. Every decision computes it, so it takes few steps: the hasher mixes
+/// each value on its own and with its length, so that ("a", "bc") and ("ab", "c") differ.
 #[inline]
 pub fn hash<'v>(shape: u32, values: impl Iterator<Item = &'v str>) -> u64 {
     let mut hasher = FixedState::with_seed(u64::from(shape)).build_hasher();
@@ -130,7 +131,7 @@ pub fn hash<'v>(shape: u32, values: impl Iterator<Item = &'v str>) -> u64 {
     hasher.finish()
 }
 
-/// Whether a level may meet a value at all.
+/// Whether a level can match a value at all.
 pub(super) fn meets(level: &Level, value: &str) -> bool {
     match &level.value {
         LevelValue::Any => true,

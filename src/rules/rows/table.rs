@@ -15,20 +15,20 @@ use crate::{
     rules::yaml::Place,
 };
 
-/// Immutable; a reload makes a new one.
+/// The override rows of a domain. Immutable; a reload makes a new table.
 #[derive(Default)]
 pub struct Table {
     pub(super) shapes: Vec<Shape>,
     pub(super) origins: Vec<Origin>,
     pub(super) grants: Vec<Grant>,
     pub(super) records: Records,
-    /// The first row of each match; the others follow by [`Numbers::next`].
+    /// The first row of each match; [`Numbers::next`] leads to the others.
     pub(super) heads: Heads,
-    /// When rows end that end at all, in order.
+    /// The ends of all rows that end, in order.
     pub(super) ends: Vec<UnixMicros>,
 }
 
-/// Where rows come from: a rule file itself, or one that it names.
+/// A source of rows: a rule file itself, or a file that it names.
 pub(super) struct Origin {
     pub(super) path: Arc<PathBuf>,
     pub(super) is_inline: bool,
@@ -41,7 +41,7 @@ pub struct RowRef<'t> {
     head: Head,
 }
 
-/// A row that fits a descriptor, and what becomes of it.
+/// A row that fits a descriptor, and whether it wins.
 #[derive(Clone, Copy)]
 pub struct Candidate<'t> {
     pub row: RowRef<'t>,
@@ -56,11 +56,11 @@ pub enum Standing {
     Expired,
     /// The winner names more keys.
     FewerKeys,
-    /// The winner names as many, one of them further left.
+    /// The winner names as many keys, one of them further left.
     LaterKey,
     /// The winner belongs to the rule, this one to the domain.
     NotOfTheRule,
-    /// The winner matches the same, in a rule file or in a file that is named later.
+    /// The winner has the same match, and is in a rule file or in a file that is named later.
     EarlierPlace,
 }
 
@@ -73,28 +73,28 @@ impl Table {
         self.len() == 0
     }
 
-    /// Rows that are past their end at `now`.
+    /// Number of rows that have ended at `now`.
     pub fn expired(&self, now: UnixMicros) -> usize {
         self.ends.partition_point(|end| *end <= now)
     }
 
-    /// In order of their places.
+    /// All rows, in order of their locations.
     pub fn rows(&self) -> impl Iterator<Item = RowRef<'_>> {
         self.row_numbers().map(|row| RowRef::new(self, row))
     }
 
     pub(super) fn row_numbers(&self) -> impl Iterator<Item = u32> {
-        // Besides its values each has a reason and an owner.
+        // Besides its values, each row has a reason and an owner.
         self.records.each(|shape| self.keys(shape) + 2)
     }
 
-    /// Memory that the rows take, in bytes.
+    /// Memory of the rows in bytes.
     pub fn bytes(&self) -> usize {
         self.records.size() + self.heads.size() + self.ends.capacity() * size_of::<UnixMicros>()
     }
 
-    /// The row that replaces the limits of the rule that `probes` belong to, and the probe that found it. `now` is asked
-    /// only about rows that end.
+    /// The row that replaces the limits of the rule of `probes`, and the probe that found it. `now` is only called for
+    /// rows that end.
     #[inline]
     pub(crate) fn find<'t>(
         &'t self,
@@ -135,7 +135,7 @@ impl Table {
         candidates
     }
 
-    /// Visits the rows that fit, best first, until `visit` has what it wants.
+    /// Visits the rows that fit, best first, until `visit` returns a result.
     #[inline(always)]
     fn walk<'t, 'p>(
         &'t self,
@@ -154,7 +154,7 @@ impl Table {
         }
     }
 
-    /// The first of the rows that match just this. A part of the decision that asks: what it finds stays in registers.
+    /// The first of the rows with exactly this match. Inlined, so that the result stays in registers.
     #[inline(always)]
     fn head(&self, probe: &Probe, entries: &[Entry<'_>]) -> Option<&Head> {
         match *probe.positions {
@@ -194,7 +194,7 @@ impl<'t> RowRef<'t> {
         &self.table.shapes[self.numbers().shape as usize]
     }
 
-    /// Key and value of each entry that it names.
+    /// Key and value of each entry of its match.
     pub fn matches(self) -> impl Iterator<Item = (&'t str, &'t str)> {
         self.shape().keys.iter().map(|key| &**key).zip(self.text())
     }
@@ -211,7 +211,7 @@ impl<'t> RowRef<'t> {
         Some(self.numbers().expires).filter(|expires| *expires != NEVER)
     }
 
-    /// As [`RowRef::is_expired`] tells, nearly always without looking at the row.
+    /// As [`RowRef::is_expired`], nearly always without reading the row.
     #[inline(always)]
     fn lives(self, now: impl Fn() -> UnixMicros) -> bool {
         self.head.ends == Ends::NEVER || {
@@ -237,14 +237,14 @@ impl<'t> RowRef<'t> {
         RowPlace { path: &self.table.origins[origin as usize].path, line: at.line }
     }
 
-    /// In the file that it stands in.
+    /// Location in its file.
     pub(super) fn at(self) -> Place {
         self.numbers().at
     }
 }
 
 impl std::fmt::Display for RowRef<'_> {
-    /// `user=alice,endpoint=/checkout`.
+    /// Writes the match as `user=alice,endpoint=/checkout`.
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (index, (key, value)) in self.matches().enumerate() {
             write!(out, "{}{key}={value}", if index > 0 { "," } else { "" })?;
