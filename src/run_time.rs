@@ -1,4 +1,5 @@
-//! What changes while the service runs, on all replicas: overrides, resets and their audit. Knows nothing of rule files' YAML.
+//! What changes while the service runs, on all replicas: run-time overrides, resets and their audit. It knows nothing
+//! of rule files' YAML.
 
 use std::sync::Arc;
 

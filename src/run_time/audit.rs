@@ -1,26 +1,27 @@
-//! Who changed what: one entry for each write, kept in a bounded number. How entries are written and read back; where
-//! they lie is the homes' business.
+//! The audit: who changed what. One entry for each write; the newest ones are kept. This is how entries are written and
+//! read back; each storage knows where they are.
 
 use serde::{Deserialize, Serialize};
 
 use crate::limit::UnixMicros;
 
-/// Entries that are kept of a domain in Redis, of all domains in the state directory or in memory.
+/// Number of entries that are kept: for each domain in Redis, for all domains together in the state directory or in
+/// memory.
 pub(super) const KEPT: usize = 10_000;
 
-/// One write.
+/// The entry of one write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditEntry {
-    /// `<ms>-<number>`, in the order of time.
+    /// `<ms>-<number>`; ids are in the order of time.
     pub id: String,
     pub at: UnixMicros,
-    /// The name of the token that it was written with.
+    /// Name of the token that the write was made with.
     pub token: String,
     pub action: Action,
-    /// The override's id, or the entries whose counters were reset or given hits back.
+    /// The override's id, or the entries whose counters were reset or refunded.
     pub target: String,
     pub reason: String,
-    /// The record that was there.
+    /// The record before the write.
     pub before: Option<Box<str>>,
     pub after: Option<Box<str>>,
 }
@@ -48,7 +49,7 @@ impl Action {
     }
 }
 
-/// What of an entry is known before it is written.
+/// The part of an entry that is known before it is written.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Draft {
     pub token: String,
@@ -64,7 +65,7 @@ impl Draft {
 }
 
 impl AuditEntry {
-    /// `None` for what was written by something else.
+    /// Reads an entry; `None` if something else wrote it.
     pub(super) fn read(id: String, draft: &str, before: Option<&str>, after: Option<&str>) -> Option<AuditEntry> {
         let Draft { token, action, target, reason } = serde_json::from_str(draft).ok()?;
         let (ms, _) = place(&id)?;
@@ -74,13 +75,13 @@ impl AuditEntry {
     }
 }
 
-/// An id's order: milliseconds, then a number among those of the same.
+/// An id as numbers that can be compared: milliseconds, then a number among the entries of the same millisecond.
 pub(super) fn place(id: &str) -> Option<(u64, u64)> {
     let (ms, number) = id.split_once('-')?;
     Some((ms.parse().ok()?, number.parse().ok()?))
 }
 
-/// The least id after this one.
+/// The smallest id after this one.
 pub(super) fn following(id: &str) -> Option<String> {
     place(id).map(|(ms, number)| format!("{ms}-{}", number.saturating_add(1)))
 }

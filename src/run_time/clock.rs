@@ -1,19 +1,19 @@
-//! What time it is where overrides are kept: the wall clock, corrected by how far Redis' is ahead of it, so that an
-//! override ends on all replicas at the same moment.
+//! The clock of overrides: the wall clock, corrected by how far Redis' clock is ahead of it, so that an override ends
+//! on all replicas at the same moment.
 
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use crate::limit::UnixMicros;
 
-/// An answer that took longer says too little about the time between.
+/// Ignore samples slower than 100 ms: the clock offset would be too uncertain.
 const TELLING: u64 = 100_000;
 
-/// How far Redis' clock is ahead of this process', in µs; 0 until it was learned.
+/// How far Redis' clock is ahead of this process' clock, in µs; 0 until it was learned.
 #[derive(Default)]
 pub(super) struct Offset(AtomicI64);
 
 impl Offset {
-    /// Redis' clock was read between the two moments of ours.
+    /// Learns the offset from a time that Redis read between two moments of this process.
     pub(super) fn learn(&self, theirs: UnixMicros, asked: UnixMicros, answered: UnixMicros) {
         let took = answered.0.saturating_sub(asked.0);
         if took <= TELLING && asked.0 <= answered.0 {
@@ -22,7 +22,7 @@ impl Offset {
         }
     }
 
-    /// A moment of ours, on Redis' clock.
+    /// A moment of this process, by Redis' clock.
     pub(super) fn wall(&self, ours: UnixMicros) -> UnixMicros {
         UnixMicros(ours.0.saturating_add_signed(self.0.load(Relaxed)))
     }

@@ -56,16 +56,17 @@ use crate::{
     },
 };
 
-/// Rows of one domain. A million cost this process 644 MB (`examples/million_overrides.rs`), which is as much as it should be made to take.
+/// Largest number of rows in one domain. A million take 644 MB of this process (`examples/million_overrides.rs`), which
+/// is as much as it should take.
 pub const ROWS_MAX: usize = 1_000_000;
 
-/// Bytes of a stored record: no override needs a tenth of it.
+/// Largest stored record in bytes; no override needs a tenth of it.
 pub const RECORD_MAX: usize = 16 << 10;
 
-/// Why a write or a question was not answered, split by what its author does next.
+/// Why a write or a read failed, split by what its author does next.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OverridesError {
-    /// Look again at what is there, and decide anew.
+    /// Read the override again, and decide anew.
     #[error("the override has changed: its etag is {}", .version.map_or("gone".to_owned(), |version| format!("\"{version}\"")))]
     Changed { version: Option<u64> },
     #[error("there is no such override")]
@@ -87,24 +88,24 @@ pub enum OverridesError {
 pub struct Overrides {
     pub(super) home: Home,
     sets: Mutex<HashMap<Arc<str>, Set>>,
-    /// What decisions look into: domains that have rows.
+    /// The indexes that decisions use, of domains that have rows.
     published: ArcSwap<Published>,
-    /// Those that are in force or, for a moment, about to be.
+    /// The rules in force, or, for a moment, about to be.
     rules: ArcSwap<Rules>,
-    /// The names of its domains.
+    /// The names of the rules' domains.
     domains: watch::Sender<Arc<[Arc<str>]>>,
-    /// Domains whose rows must be read again, because their limits come to something else by now.
+    /// Domains whose rows must be read again, because the rules changed what their limits mean.
     stale: Mutex<Vec<Arc<str>>>,
     is_stale: Notify,
     clock: Offset,
-    /// By domain, of those that are kept up to date.
+    /// For each domain that is kept up to date, how to wake its task.
     wakes: Mutex<HashMap<Arc<str>, Arc<Notify>>>,
-    /// Counts looks at Redis that ended well.
+    /// Number of times that a domain was brought up to date with Redis.
     looks: watch::Sender<u64>,
-    /// By the clock of this process, the last time that a domain was known to be up to date; before the first, when it
-    /// began to be kept.
+    /// For each domain the last time that it was known to be up to date, by this process' clock; before the first, when
+    /// its task began.
     synced: Mutex<HashMap<Arc<str>, UnixMicros>>,
-    /// Domains that were read since the start.
+    /// Domains that were read completely since the start.
     read: Mutex<HashSet<Arc<str>>>,
     losses: AtomicU64,
     said_unkept: AtomicBool,
@@ -120,39 +121,39 @@ type Published = HashMap<Arc<str>, Look>;
 /// The overrides of one moment, for a decision.
 pub struct View(Guard<Arc<Published>>);
 
-/// What an author wants changed.
+/// A change that an author asks for.
 pub struct Wish<'a> {
     pub domain: &'a str,
     pub id: &'a str,
     /// `None` deletes.
     pub record: Option<&'a str>,
     pub condition: Condition,
-    /// The name of the author's token.
+    /// Name of the author's token.
     pub token: &'a str,
     pub reason: &'a str,
 }
 
-/// What became of it.
+/// The result of a write.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Written {
     pub version: u64,
-    /// The record that was there before.
+    /// The record before the write.
     pub before: Option<Box<str>>,
 }
 
-/// What the metrics show.
+/// Numbers of one domain for the metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shown {
     pub domain: Box<str>,
     pub rows: usize,
-    /// Of them, those that have ended.
+    /// How many of these have ended.
     pub expired: usize,
     pub generation: u64,
-    /// Since this replica last knew that it is up to date; zero where nobody else writes.
+    /// Time since this replica last knew that it is up to date; zero if only this process writes.
     pub age: Duration,
 }
 
-/// What is known of a domain.
+/// How far this process knows a domain.
 #[derive(Clone, Copy, Debug, Default)]
 struct Known {
     generation: u64,
@@ -161,17 +162,17 @@ struct Known {
 }
 
 impl Overrides {
-    /// Kept in Redis.
+    /// Overrides that are stored in Redis.
     pub fn in_redis(side: Side) -> Overrides {
         Overrides::with(Home::Redis(Arc::new(Remote::new(side))))
     }
 
-    /// The channel on which `side` must listen.
+    /// The channel that `side` must subscribe to.
     pub fn channel(settings: &RedisSettings) -> String {
         Remote::channel(settings)
     }
 
-    /// Kept in this process, and in `directory` where there is one.
+    /// Overrides that are stored in this process, and in `directory` if there is one.
     pub fn here(directory: Option<&Path>) -> std::io::Result<Overrides> {
         let (local, lines) = Local::open(directory)?;
         let overrides = Overrides::with(Home::Local(Arc::new(Mutex::new(local))));
@@ -206,7 +207,7 @@ impl Overrides {
         }
     }
 
-    /// Whether those of every domain have been read since the start: until then rules decide without them.
+    /// Whether the overrides of every domain have been read since the start. Until then rules decide without them.
     pub fn are_read(&self) -> bool {
         match self.home {
             Home::Local(_) => true,
@@ -217,24 +218,24 @@ impl Overrides {
         }
     }
 
-    /// What a decision looks into. The rules that it goes by must be loaded before: then they are known here.
+    /// The overrides for a decision. Load the decision's rules before: then this knows them.
     pub fn view(&self) -> View {
         View(self.published.load())
     }
 
-    /// As [`Overrides::view`], for a decision that waits for something.
+    /// As [`Overrides::view`], for a decision that awaits something.
     pub fn view_to_keep(&self) -> View {
         View(Guard::from_inner(self.published.load_full()))
     }
 
-    /// A record as it would be in force by now.
+    /// Reads a record as it would apply now.
     pub fn read(&self, domain: &str, id: &str, version: u64, record: &str) -> Row {
         let mut sets = self.sets.lock();
         self.set(&mut sets, domain).reader.row(domain, id.into(), version, record.into())
     }
 
-    /// Makes ready for decisions by these rules, before they are in force: so that a decision finds its overrides by the
-    /// old ones and by the new.
+    /// Prepares for decisions by these rules, before they are in force, so that a decision finds its overrides both by
+    /// the old rules and by the new ones.
     pub fn prepare(&self, rules: &Rules) {
         self.rules.store(Arc::new(rules.clone()));
         let mut sets = self.sets.lock();
@@ -266,12 +267,12 @@ impl Overrides {
         self.is_stale.notify_one();
     }
 
-    /// `now` of this process, on the clock that all replicas end overrides by.
+    /// `now` of this process, by the clock that ends overrides on all replicas.
     pub fn wall(&self, now: UnixMicros) -> UnixMicros {
         self.clock.wall(now)
     }
 
-    /// Whether what is written stays over a restart of this process.
+    /// Whether overrides stay over a restart of this process.
     pub fn is_kept(&self) -> bool {
         match &self.home {
             Home::Redis(_) => true,
@@ -283,7 +284,7 @@ impl Overrides {
         self.sets.lock().get(domain).and_then(|set| set.get(id).cloned())
     }
 
-    /// Up to `at_most` rows after the id `after`; maybe fewer, though there are more.
+    /// Up to `at_most` rows after the id `after`. There may be fewer even if there are more rows.
     pub fn list(&self, domain: &str, filter: Filter<'_>, after: Option<&str>, at_most: usize) -> Page {
         let sets = self.sets.lock();
         sets.get(domain).map_or(Page { rows: Vec::new(), next: None }, |set| set.list(filter, after, at_most))
@@ -299,7 +300,7 @@ impl Overrides {
     ) -> Result<Vec<(Box<str>, AuditEntry)>, OverridesError> {
         let mut entries = Vec::new();
         for domain in domains {
-            // In one millisecond several domains may each have an entry of the same id: those are in order of domain.
+            // Several domains may have an entry with the same id in one millisecond: these are in order of domain.
             let (id, after_it) = match before {
                 Some((id, last)) => (id, *domain > last),
                 None => ("", false),
@@ -321,7 +322,7 @@ impl Overrides {
         Ok(entries)
     }
 
-    /// Takes changes into the set, and puts them in force.
+    /// Applies changes to the set, and puts them in force.
     fn apply(&self, domain: &str, changes: Vec<Change>) {
         if changes.is_empty() {
             return;
@@ -343,7 +344,7 @@ impl Overrides {
         rules.domain(name).map(|index| Arc::clone(&rules.domains()[index.0 as usize]))
     }
 
-    /// The lock is held, so that of two changes the later is published later.
+    /// Publishes the indexes. The caller holds the lock, so that the later of two changes is published later.
     fn publish(&self, sets: &mut HashMap<Arc<str>, Set>, name: &str) {
         let mut published = Published::clone(&self.published.load());
         published.remove(name);
@@ -364,7 +365,7 @@ impl Overrides {
         self.sets.lock().get(domain).map(known).unwrap_or_default()
     }
 
-    /// All changes up to `generation` are in the set.
+    /// Notes that all changes up to `generation` are in the set.
     fn reached(&self, domain: &str, generation: u64) {
         let mut sets = self.sets.lock();
         self.set(&mut sets, domain).generation = generation;
@@ -383,9 +384,9 @@ fn look(sets: &mut HashMap<Arc<str>, Set>, name: &str) -> Option<(Arc<str>, Look
 }
 
 impl View {
-    /// Those of one domain; `None` where there are none.
+    /// The overrides of one domain; `None` if it has none.
     pub fn domain(&self, name: &str) -> Option<&Look> {
-        // Mostly there are none at all.
+        // Mostly there are no overrides at all.
         if self.0.is_empty() { None } else { self.0.get(name) }
     }
 }

@@ -1,5 +1,5 @@
-//! Counters begun afresh because somebody asks for it: what was counted is forgotten, and so is every denial that rested on
-//! it, on all replicas; and what a counter remembers, for whoever explains it. Which counters is not decided here.
+//! Resets of counters: the counter begins anew, and every replica drops the denials that it caches for it. Also reads
+//! the states of counters, for explanations. It doesn't decide which counters.
 
 mod audited;
 
@@ -18,13 +18,13 @@ use crate::store::{
 };
 use crate::{algorithm::State, limit::UnixMicros};
 
-/// Where counters are, for whoever resets or explains them: apart from the ways that decisions go.
+/// The counters' stores, for resets and explanations, which use other connections than decisions.
 #[derive(Clone)]
 pub struct Resets {
     pub home: Home,
-    /// Where this replica counts while the store can't be reached.
+    /// The counters of this replica while the store can't be reached.
     pub fallback: Arc<Memory>,
-    /// What this replica is yet to charge in the store.
+    /// Hits that this replica still has to charge in the store.
     pub owed: Arc<Owed>,
 }
 
@@ -40,9 +40,8 @@ pub enum Home {
 }
 
 impl Resets {
-    /// Begins the counters of these asks afresh, and writes the entry with them: in one step where they are in one Redis;
-    /// before them where they are in several. An error may leave some of them as they were, with the entry written or not:
-    /// asking again is safe.
+    /// Resets the counters of these checks and writes the entry: in one step if they are in one Redis, else the entry
+    /// first. After an error some counters may not be reset, with the entry written or not; calling it again is safe.
     pub async fn reset(&self, asks: &[Ask<'_>], entry: Option<Entry<'_>>) -> Result<(), StoreError> {
         match &self.home {
             Home::Memory(memory) => asks.iter().for_each(|ask| memory.reset(ask)),
@@ -63,7 +62,8 @@ impl Resets {
         Ok(())
     }
 
-    /// What the counter of an ask remembers, and when: by the clock that it is decided by, which in memory is `now`.
+    /// The state of a check's counter, and when it was read, by the clock that decides it; for the memory store that is
+    /// `now`.
     pub async fn state(&self, ask: &Ask<'_>, now: UnixMicros) -> Result<(State, UnixMicros), StoreError> {
         match &self.home {
             Home::Memory(memory) => Ok((memory.state(ask, now), now)),

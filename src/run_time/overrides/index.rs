@@ -1,6 +1,5 @@
-//! Rows by what they match. An index never changes once it was handed out: a change copies the few hundred pointers
-//! beside it and shares the rest, so a decision borrows one whole state and never waits. How rows are read is not known
-//! here.
+//! Rows by their match. An index never changes once decisions have it: a change copies the few hundred pointers next to
+//! it and shares the rest, so a decision borrows one whole state and never waits. It doesn't know how rows are read.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -15,33 +14,34 @@ use crate::{
     },
 };
 
-/// Branches of each of two levels: with a million rows a leaf has 244.
+/// Branches on each of two levels: with a million rows a leaf has 244.
 const BRANCHES: usize = 64;
 
-/// The rows of a domain, to write to.
+/// The rows of a domain, for writers.
 #[derive(Default)]
 pub(super) struct Index {
     rows: Rows,
-    /// Each with the number of its rows.
+    /// The shapes, with the number of rows of each.
     shapes: HashMap<Arc<Shape>, usize>,
-    /// What changes with the shapes or the rules; `None` until it is made anew.
+    /// Depends on the shapes and the rules; `None` until it is made anew.
     ways: Option<Ways>,
 }
 
-/// All rows of a domain, of one moment.
+/// All rows of a domain at one moment, for decisions.
 #[derive(Clone)]
 pub struct Look {
     rows: Rows,
     ways: Ways,
 }
 
-/// Sixty-four nodes of sixty-four leaves; none at first.
+/// 64 nodes of 64 leaves; empty at first.
 #[derive(Clone, Default)]
 struct Rows(Arc<Vec<Arc<Vec<Arc<Leaf>>>>>);
 
 type Leaf = HashTable<Arc<Row>>;
 
-/// How each rule asks: by the rules in force, and by those before them, for decisions that began before the last reload.
+/// How each rule looks up its overrides: by the rules in force, and by the rules before, for decisions that began
+/// before the last reload.
 #[derive(Clone)]
 struct Ways {
     now: Arc<Way>,
@@ -51,12 +51,12 @@ struct Ways {
 struct Way {
     domain: Arc<Domain>,
     shapes: Vec<Arc<Shape>>,
-    /// By [`Rule::index`]; the probes' shapes are positions in `shapes`.
+    /// The probes of each rule, by [`Rule::index`]; their shapes are positions in `shapes`.
     probes: Vec<Box<[Probe]>>,
 }
 
 impl Index {
-    /// The row's shape becomes that of the others like it.
+    /// Inserts a row. Rows of one shape share it.
     pub(super) fn insert(&mut self, row: Arc<Row>) {
         let Some(matches) = &row.matches else { return };
         match self.shapes.get_mut(&matches.shape) {
@@ -70,7 +70,7 @@ impl Index {
         self.rows.leaf(hash).insert_unique(hash, row, |row| row.matches.as_ref().map_or(0, |matches| matches.hash));
     }
 
-    /// The shape that rows like this one share.
+    /// The shared shape that equals this one, if there is one.
     pub(super) fn shared_shape(&self, shape: &Arc<Shape>) -> Option<Arc<Shape>> {
         self.shapes.get_key_value(shape).map(|(shared, _)| Arc::clone(shared))
     }
@@ -89,8 +89,8 @@ impl Index {
         }
     }
 
-    /// What decisions look into; `None` where there is nothing to find. `domain` holds the rules in force, `before` those
-    /// that some decisions may still go by.
+    /// The overrides for decisions; `None` if there are none. `domain` has the rules in force, `before` those that some
+    /// decisions may still use.
     pub(super) fn look(&mut self, domain: &Arc<Domain>, before: Option<&Arc<Domain>>) -> Option<Look> {
         if self.shapes.is_empty() {
             return None;
@@ -110,9 +110,9 @@ impl Index {
 }
 
 impl Look {
-    /// The row that holds for a descriptor that ends at `rule`, and how it was found: the one with most keys; among those
-    /// the one that names the leftmost key; then one for this rule only; then the one written last. What has ended
-    /// doesn't count; `now` is asked only about rows that end.
+    /// The row that applies to a descriptor which matched `rule`, and the probe that found it: the row with most keys;
+    /// among those the one with the leftmost key; then one for this rule only; then the one that was written last. Rows
+    /// that have ended don't count; `now` is only called for rows that end.
     pub fn find(
         &self,
         domain: &Domain,
@@ -129,7 +129,7 @@ impl Look {
         found
     }
 
-    /// Visits the rows that fit, best first, until `visit` has what it wants.
+    /// Visits the rows that fit, best first, until `visit` returns a result.
     pub fn walk<'l>(
         &'l self,
         domain: &Domain,
@@ -151,7 +151,7 @@ impl Look {
                     && matches.values.iter().map(|value| &**value).eq(values.clone())
             };
             let fits = |row: &&Arc<Row>| row.matches.as_ref().is_some_and(is_it);
-            // Nearly always one; those written later come first.
+            // Nearly always one row; later ones come first.
             let mut last = u64::MAX;
             let next = |last: u64| leaf.iter_hash(hash).filter(fits).filter(move |row| row.version < last);
             while let Some(row) = next(last).max_by_key(|row| row.version) {
@@ -182,7 +182,7 @@ impl Rows {
     }
 }
 
-/// The table in a leaf goes by the upper and lower bits: these are others.
+/// The table in a leaf uses the upper and lower bits; these are others.
 fn branch(hash: u64) -> usize {
     (hash >> 20) as usize % BRANCHES
 }

@@ -1,5 +1,5 @@
-//! What goes on in the background: a task for each domain that keeps up with Redis, and the removal of rows that ended a
-//! while ago. What keeping up means is the business of `sync`.
+//! The background tasks: one for each domain that keeps its overrides up to date with Redis, and one that removes rows
+//! which ended a while ago. `sync` knows how a domain is brought up to date.
 
 use std::{
     collections::HashMap,
@@ -18,21 +18,21 @@ use tracing::warn;
 use super::{Home, Overrides, Row, Shown, redis::Remote, set::Change, sync::DomainSync};
 use crate::{clock, limit::UnixMicros, store::redis::Heard};
 
-/// How often a replica asks whether it missed news: pub/sub promises nothing.
+/// Time between checks for missed changes, because pub/sub may lose messages.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How often rows that ended are looked for, and how many go at once.
+/// Time between removals of ended rows, and how many are removed at once.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 const SWEPT_AT_ONCE: usize = 100;
 
 /// Rows that are read again at once, while writes wait.
 const READ_AT_ONCE: usize = 500;
 
-/// For so long an override that has ended can still be looked at, in µs.
+/// Time in µs for which an override that has ended can still be read.
 const ENDED_STAYS: u64 = 3_600 * 1_000_000;
 
 impl Overrides {
-    /// Keeps the rows of the domains that have rules up to date; `heard` is of the side that they are kept on. Never ends.
+    /// Keeps the rows of all domains with rules up to date. `heard` has the events of the channel. Never ends.
     pub async fn run(self: Arc<Self>, heard: Option<mpsc::UnboundedReceiver<Heard>>) {
         let keeping = async {
             match (&self.home, heard) {
@@ -43,7 +43,8 @@ impl Overrides {
         tokio::join!(keeping, self.read_again());
     }
 
-    /// Rows whose limits came to something else by a reload: a part at a time, since there may be a million.
+    /// Reads rows again whose limits mean something else after a reload: a part at a time, since there may be a
+    /// million.
     async fn read_again(&self) {
         loop {
             self.is_stale.notified().await;
@@ -85,7 +86,7 @@ impl Overrides {
                 kept.entry(Arc::clone(domain)).or_insert_with(|| {
                     let wake = Arc::new(Notify::new());
                     self.wakes.lock().insert(Arc::clone(domain), Arc::clone(&wake));
-                    // It may never be reached: then the age is that of this.
+                    // Redis may never be reached: then the age counts from now.
                     self.synced.lock().entry(Arc::clone(domain)).or_insert_with(clock::now);
                     let (overrides, remote) = (Arc::clone(self), Arc::clone(remote));
                     tasks.spawn(keep_up(DomainSync { overrides, remote, domain: Arc::clone(domain) }, wake))
@@ -103,7 +104,7 @@ impl Overrides {
 
     fn hear(&self, news: &Heard) {
         match news {
-            // What was said while nobody listened is lost.
+            // Messages that were published while nothing listened are lost.
             Heard::Begun => self.wakes.lock().values().for_each(|wake| wake.notify_one()),
             Heard::Ended => {}
             Heard::Message(message) => {
@@ -115,14 +116,14 @@ impl Overrides {
         }
     }
 
-    /// Has a domain looked at now.
+    /// Wakes the task of a domain.
     pub(super) fn wake(&self, domain: &str) {
         if let Some(wake) = self.wakes.lock().get(domain) {
             wake.notify_one();
         }
     }
 
-    /// A domain without rules costs no memory; its rows stay where they are kept.
+    /// Drops a domain without rules from memory; its rows stay in the storage.
     fn forget(&self, domain: &str) {
         self.wakes.lock().remove(domain);
         self.synced.lock().remove(domain);
@@ -130,7 +131,7 @@ impl Overrides {
         let gone = sets.remove(domain);
         self.publish(&mut sets, domain);
         drop(sets);
-        // A million rows take a while to drop: not while others wait.
+        // Dropping a million rows takes a while, so the lock is released before.
         drop(gone);
     }
 
@@ -144,12 +145,12 @@ impl Overrides {
         self.losses.fetch_add(1, Relaxed);
     }
 
-    /// Times that Redis had lost rows which this replica knew.
+    /// Number of times that Redis had lost rows which this replica knew.
     pub fn losses(&self) -> u64 {
         self.losses.load(Relaxed)
     }
 
-    /// By domain, those of which there is something to tell.
+    /// Numbers of each domain that has something to report.
     pub fn shown(&self, now: UnixMicros) -> Vec<Shown> {
         let synced = self.synced.lock().clone();
         let sets = self.sets.lock();
@@ -177,14 +178,14 @@ impl Overrides {
         self.sets.lock().get(domain).map_or_else(Vec::new, |set| set.ended(by, at_most))
     }
 
-    /// Rows that ended so long ago that nobody will ask about them.
+    /// Rows that ended so long ago that nobody needs them.
     pub(super) fn long_ended(&self, domain: &str) -> Vec<(Box<str>, u64)> {
         let now = self.wall(clock::now());
         self.ended(domain, UnixMicros(now.0.saturating_sub(ENDED_STAYS)), SWEPT_AT_ONCE)
     }
 
-    /// Where nobody else has to know: what is dropped here is left out when the journal is next written anew, and ends
-    /// again after a restart until then.
+    /// Removes ended rows of the local storage. No line is written for it: the journal leaves them out when it is next
+    /// rewritten, and after a restart before that they end again.
     async fn sweep_here(&self) {
         loop {
             time::sleep(SWEEP_EVERY).await;
@@ -197,7 +198,7 @@ impl Overrides {
     }
 }
 
-/// Looks when there is news, and now and then without.
+/// Brings a domain up to date when there is news, and regularly without.
 async fn keep_up(sync: DomainSync, wake: Arc<Notify>) {
     // Each change of state is logged once.
     let mut said = false;
@@ -217,11 +218,11 @@ async fn keep_up(sync: DomainSync, wake: Arc<Notify>) {
             }
             if swept.elapsed() >= SWEEP_EVERY {
                 swept = Instant::now();
-                // What fails now is tried again.
+                // A failure is tried again later.
                 let _ = sync.sweep().await;
             }
         }
-        // Replicas that started together must not ask together.
+        // A random pause, so that replicas that started together don't check together.
         let pause = LOOK_EVERY.mul_f64(rand::rng().random_range(0.8..1.2));
         let _ = time::timeout(pause, wake.notified()).await;
     }

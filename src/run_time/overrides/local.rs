@@ -26,16 +26,16 @@ use crate::{
 const OVERRIDES: &str = "overrides.ndjson";
 const AUDIT: &str = "audit.ndjson";
 
-/// A journal with so many more lines than rows is written anew.
+/// A journal with this many more lines than rows is rewritten.
 const HISTORY_MAX: usize = 1_024;
 
-/// The last write of an id: a line of the journal.
+/// A line of the journal: the last write of an id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Line {
     pub domain: Box<str>,
     pub id: Box<str>,
     pub version: u64,
-    /// `None`: it was deleted.
+    /// The record; `None` if it was deleted.
     pub record: Option<Box<str>>,
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct Noted {
     pub after: Option<Box<str>>,
 }
 
-/// What a single process keeps besides the rows themselves. Its methods block for as long as the disk takes.
+/// The storage of a single process, besides the rows themselves. Its methods block for as long as the disk takes.
 pub(in crate::run_time) struct Local {
     journal: Option<Journal>,
     audit_file: Option<Journal>,
@@ -66,7 +66,7 @@ struct Journal {
 }
 
 impl Local {
-    /// Without a directory everything ends with the process. The lines are what was kept.
+    /// Opens the storage, and returns the lines that are in it. Without a directory everything ends with the process.
     pub(super) fn open(directory: Option<&Path>) -> io::Result<(Local, Vec<Line>)> {
         let Some(directory) = directory else {
             let audit = VecDeque::new();
@@ -84,12 +84,12 @@ impl Local {
         self.journal.is_some()
     }
 
-    /// The version of a write that happens now.
+    /// The version of a write that is made now.
     pub(super) fn next_version(&self, now: UnixMicros) -> u64 {
         now.0.max(self.last_version + 1)
     }
 
-    /// Keeps a write; an error means that nothing of it was kept.
+    /// Appends a write; after an error nothing of it is kept.
     pub(super) fn keep(&mut self, line: &Line, noted: Noted) -> io::Result<()> {
         if let Some(journal) = &mut self.journal {
             journal.append(line)?;
@@ -104,7 +104,7 @@ impl Local {
         self.journal.as_ref().is_some_and(|journal| journal.lines > 2 * rows + HISTORY_MAX)
     }
 
-    /// Writes the journal anew, with these rows alone.
+    /// Rewrites the journal, with these rows alone.
     pub(super) fn rewrite(&mut self, rows: impl Iterator<Item = Line>) {
         if let Some(journal) = &mut self.journal
             && let Err(error) = journal.rewrite(rows)
@@ -113,7 +113,7 @@ impl Local {
         }
     }
 
-    /// Adds an audit entry. A disk that fails doesn't undo what it tells of: then the log alone has it.
+    /// Appends an audit entry. If the disk fails, the write stays, and only the log has the entry.
     pub(crate) fn note(&mut self, noted: Noted) {
         if let Some(file) = &mut self.audit_file
             && let Err(error) = file.append(&noted)
@@ -132,7 +132,7 @@ impl Local {
         }
     }
 
-    /// An entry's id, in the order of time.
+    /// The next entry's id, in the order of time.
     pub(crate) fn next_note(&self, now: UnixMicros) -> String {
         let ms = now.0 / 1_000;
         let last = self.audit.back().and_then(|noted| audit::place(&noted.id)).unwrap_or((0, 0));
@@ -155,9 +155,9 @@ impl Local {
 }
 
 impl Journal {
-    /// Opens or makes a file and reads its lines. A last line that was cut off by a crash was never answered, and is
-    /// dropped. Anything else that can't be read is damage: the file as it was is copied aside, and begins anew with what
-    /// can be read, so that an older damage is never told again.
+    /// Opens or creates a file and reads its lines. A last line that was cut off by a crash was never answered, and is
+    /// dropped. Anything else that can't be read is damage: the file is copied aside, and begins anew with the lines
+    /// that can be read, so that the same damage isn't reported again.
     fn open<T: Serialize + for<'de> Deserialize<'de>>(path: PathBuf) -> io::Result<(Journal, Vec<T>)> {
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
@@ -197,7 +197,7 @@ impl Journal {
         let text = state_dir::line(&serde_json::to_string(line)?);
         let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
         if let Err(error) = written {
-            // Half a line would spoil the one after it.
+            // Half a line would damage the line after it.
             self.file.set_len(self.bytes).map_err(|error| at(&self.path, error))?;
             return Err(at(&self.path, error));
         }

@@ -42,14 +42,14 @@ const RESTORING_MICROS: u64 = 10_000_000;
 /// Fields of a hash that are no rows.
 const META: [&str; 3] = ["#generation", "#born", "#restoring"];
 
-/// A row as it is stored.
+/// A row as Redis has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Raw {
     pub version: u64,
     pub record: Box<str>,
 }
 
-/// What holds for a domain's rows together; zeros where there are none.
+/// What Redis has about a domain's rows as a whole; zeros if there are none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Meta {
     pub generation: u64,
@@ -62,29 +62,29 @@ pub(super) struct Meta {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Change {
     pub generation: u64,
-    /// Ids that were set or deleted.
+    /// The ids that were set (true) or deleted.
     pub ids: Vec<(bool, Box<str>)>,
 }
 
-/// What became of a call that writes back.
+/// The result of a call that writes back.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Restored {
     To(u64),
-    /// Another replica does it.
+    /// Another replica is writing back.
     ByAnother,
 }
 
-/// A row that is written back; without a record one that must be gone, unless it is newer.
+/// A row that is written back; without a record, one that is deleted unless Redis has a newer version.
 pub(super) struct Lost<'a> {
     pub id: &'a str,
     pub version: u64,
     pub record: Option<&'a str>,
 }
 
-/// The overrides of all domains, as Redis holds them.
+/// The storage of all domains' overrides in Redis.
 pub(in crate::run_time) struct Remote {
     side: Side,
-    /// What this process is called where replicas must be told apart.
+    /// A random id of this process among the replicas.
     me: String,
 }
 
@@ -93,7 +93,7 @@ impl Remote {
         Remote { side, me: format!("{:016x}", rand::random::<u64>()) }
     }
 
-    /// Where replicas hear of writes: a message is the domain, a line break and the generation.
+    /// The channel on which replicas hear of writes: a message is the domain, a line break and the generation.
     pub(super) fn channel(settings: &RedisSettings) -> String {
         format!("{}tg1:overrides", settings.key_prefix)
     }
@@ -146,7 +146,7 @@ impl Remote {
         Ok(Meta { generation: generation.unwrap_or_default(), born: born.unwrap_or_default(), now })
     }
 
-    /// Changes from `since` on, that of `since` itself included, at most `count`.
+    /// The changes from `since` on, with that of `since` itself, at most `count`.
     pub(super) async fn changes(&self, domain: &str, since: u64, count: usize) -> Result<Vec<Change>, StoreError> {
         let mut pipe = pipe();
         pipe.cmd("XRANGE").arg(self.keys(domain).changes).arg(since).arg("+").arg("COUNT").arg(count);
@@ -159,7 +159,7 @@ impl Remote {
         entries.into_iter().map(|entry| change(entry).ok_or_else(|| strange("a change"))).collect()
     }
 
-    /// When the hash was born that they are read from, and the rows of these ids, in order.
+    /// The rows of these ids, in order, and the generation at which the hash that they come from was born.
     pub(super) async fn rows(&self, domain: &str, ids: &[&str]) -> Result<(u64, Vec<Option<Raw>>), StoreError> {
         let mut pipe = pipe();
         pipe.cmd("HMGET").arg(self.keys(domain).rows).arg("#born").arg(ids);
@@ -169,7 +169,7 @@ impl Remote {
         Ok((born.unwrap_or_default(), found.map(|row| row.as_deref().and_then(raw)).collect()))
     }
 
-    /// Some rows, and where to go on; 0 is both the beginning and the end.
+    /// Some rows, and the cursor for the next ones; 0 is both the beginning and the end.
     pub(super) async fn scan(&self, domain: &str, cursor: u64) -> Result<(u64, Vec<(Box<str>, Raw)>), StoreError> {
         let mut pipe = pipe();
         pipe.cmd("HSCAN").arg(self.keys(domain).rows).arg(cursor).arg("COUNT").arg(PAGE);
@@ -184,7 +184,8 @@ impl Remote {
         Ok((next, rows))
     }
 
-    /// Writes back what Redis lost, at most [`BATCH`] rows a call; the first call needs none, the last is `last`.
+    /// Writes back rows that Redis lost, at most [`BATCH`] in a call. The first call needs none; the last one has
+    /// `last`.
     pub(super) async fn restore(
         &self,
         domain: &str,
@@ -207,7 +208,7 @@ impl Remote {
         Ok(if status == "ok" { Restored::To(generation) } else { Restored::ByAnother })
     }
 
-    /// Removes rows that have expired, at most [`BATCH`] a call.
+    /// Removes rows that have ended, at most [`BATCH`] in a call.
     pub(super) async fn sweep(&self, domain: &str, expired: &[(Box<str>, u64)]) -> Result<(), StoreError> {
         let mut pipe = pipe();
         pipe.cmd("EVAL").arg(SWEEP).arg(1).arg(self.keys(domain).rows);
@@ -217,7 +218,7 @@ impl Remote {
         self.one(domain, &pipe).await.map(drop)
     }
 
-    /// The stream of a domain's audit entries, for those that are no write of an override.
+    /// The stream of a domain's audit entries, for entries that aren't about a write of an override.
     pub(crate) fn audit_key(&self, domain: &str) -> String {
         self.keys(domain).audit
     }
@@ -252,7 +253,7 @@ fn domain_key(settings: &RedisSettings, domain: &str) -> String {
     key::of_domain(&settings.key_prefix, "overrides", domain)
 }
 
-/// `<version>:<record>`; what isn't that was written by something else, and is no row.
+/// Reads `<version>:<record>`; anything else was written by something else, and is no row.
 fn raw(text: &str) -> Option<Raw> {
     let (version, record) = text.split_once(':')?;
     Some(Raw { version: version.parse().ok()?, record: record.into() })

@@ -1,5 +1,5 @@
-//! A run-time override as decisions use it: its record, read by the rules of the moment. Where rows are kept is not known
-//! here.
+//! A run-time override as decisions use it: its record, read by the rules in force. It doesn't know where rows are
+//! stored.
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
@@ -12,42 +12,43 @@ use crate::{
     },
 };
 
-/// One override, read.
+/// One override, read by the rules.
 pub struct Row {
     pub id: Box<str>,
-    /// The moment of its last write, later than that of any write before it: what is newer, and what its etag says.
+    /// The time of its last write in µs, later than that of any write before it. It tells which row is newer, and is
+    /// its etag.
     pub version: u64,
-    /// As stored: a [`Record`] as JSON.
+    /// The record as it is stored: a [`Record`] as JSON.
     pub record: Box<str>,
-    /// From then on it means nothing.
+    /// When it ends.
     pub expires: Option<UnixMicros>,
-    /// `None`: it can't be read, and matches nothing.
+    /// The match; `None` if the record can't be read, so that it matches nothing.
     pub matches: Option<Matches>,
     pub grant: Arc<Grant>,
-    /// What its owner should know.
+    /// A problem that its owner should know of.
     pub warning: Option<Arc<str>>,
 }
 
 /// What a row matches.
 pub struct Matches {
     pub shape: Arc<Shape>,
-    /// As many as the shape has keys, in their order.
+    /// The values of the match, one for each key of the shape, in their order.
     pub values: Box<[Box<str>]>,
-    /// Of the values.
+    /// Hash of the values.
     pub hash: u64,
 }
 
-/// What limits come to by the rules of one moment, by their JSON: of a million rows few grant something of their own.
+/// What limits mean by the rules of one moment, by their JSON: a million rows have few different limits.
 pub(super) struct Reader {
     domain: Option<Arc<Domain>>,
     grants: HashMap<Box<str>, Read>,
     kept: HashMap<Box<str>, Arc<Grant>>,
 }
 
-/// More limits than this are read twice rather than remembered; a reload then reads all rows again.
+/// Number of limits that are remembered; further ones are read twice, and a reload then reads all rows again.
 const GRANTS_MAX: usize = 1 << 16;
 
-/// A limit, read; or what is wrong with it by now.
+/// A limit that was read, or what is wrong with it by now.
 #[derive(Clone, PartialEq)]
 enum Read {
     As(Arc<Grant>),
@@ -55,7 +56,7 @@ enum Read {
 }
 
 impl Reader {
-    /// Without a domain (its rules aren't loaded) rows have the numbers that they came with.
+    /// Without a domain, whose rules aren't loaded, rows keep the numbers that they were stored with.
     pub(super) fn new(domain: Option<Arc<Domain>>) -> Reader {
         Reader { domain, grants: HashMap::new(), kept: HashMap::new() }
     }
@@ -64,7 +65,7 @@ impl Reader {
         self.domain.as_ref()
     }
 
-    /// The same limits by other rules, and whether any of them comes to something else.
+    /// The same limits by other rules, and whether any of them means something else there.
     pub(super) fn renewed(&self, domain: Option<Arc<Domain>>) -> (Reader, bool) {
         let mut renewed = Reader::new(domain);
         let mut differs = self.domain.is_none() || self.grants.len() >= GRANTS_MAX / 2;
@@ -74,7 +75,7 @@ impl Reader {
         (renewed, differs)
     }
 
-    /// A record that can't be read (a newer release wrote it) is kept, and matches nothing.
+    /// Reads a record. If it can't be read, because a newer release wrote it, it is kept and matches nothing.
     pub(super) fn row(&mut self, name: &str, id: Box<str>, version: u64, record: Box<str>) -> Row {
         let unreadable = |why: &str| {
             let warning = Some(Arc::from(format!("it can't be read, and matches nothing: {why}")));
@@ -113,7 +114,7 @@ impl Reader {
             return Some(read.clone());
         }
         if self.grants.len() >= GRANTS_MAX {
-            // Limits of rows that are gone: what is still there is read again, each at most once.
+            // The limits of removed rows are dropped too: what is still needed is read again, once.
             self.grants.clear();
         }
         let read = match domain.read_grant(limit) {
@@ -127,7 +128,7 @@ impl Reader {
         Some(read)
     }
 
-    /// The numbers that it came with.
+    /// The numbers that it was stored with.
     fn kept(&mut self, name: &str, record: &Record) -> Option<Arc<Grant>> {
         let text = serde_json::to_string(&record.limits).ok()?;
         if let Some(grant) = self.kept.get(&*text) {
@@ -139,7 +140,7 @@ impl Reader {
     }
 }
 
-/// What it matches: `user=alice, endpoint=/checkout`.
+/// Writes its match: `user=alice, endpoint=/checkout`.
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(matches) = &self.matches else { return f.write_str(&self.id) };
@@ -151,7 +152,7 @@ impl fmt::Display for Row {
 }
 
 impl Row {
-    /// Whether it matches on `key`, with a value that begins with `prefix`.
+    /// Whether its match has `key`, with a value that begins with `prefix`.
     pub(super) fn matches_on(&self, key: &str, prefix: &str) -> bool {
         self.matches.as_ref().is_some_and(|matches| {
             let mut pairs = matches.shape.keys.iter().zip(&matches.values);

@@ -1,5 +1,5 @@
-//! The rows of one domain, as this replica knows them: by id for lists, by what they match for decisions. Whoever writes
-//! locks; a decision borrows an index that never changes. Where rows come from is not known here.
+//! The rows of one domain that this replica knows: by id for lists, by match for decisions. Writers lock; a decision
+//! borrows an index that never changes. It doesn't know where rows come from.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,39 +13,39 @@ use super::{
 };
 use crate::{limit::UnixMicros, rules::Domain};
 
-/// Rows that one page of a list looks at: the lock is held for about a millisecond.
+/// Number of rows that one page of a list reads at most: the lock is held for about a millisecond.
 const LOOKED_AT_MAX: usize = 10_000;
 
-/// What is known, and how new it is.
+/// The rows of a domain that this process knows, and how new they are.
 pub(super) struct Set {
     rows: BTreeMap<Box<str>, Arc<Row>>,
-    /// Those that end, soonest first.
+    /// The rows that end, soonest first.
     ending: BTreeSet<(UnixMicros, Box<str>)>,
     pub index: Index,
-    /// By the rules of which moment rows are read.
+    /// Reads rows by the rules in force.
     pub reader: Reader,
-    /// The rules before, by which some decisions may still go.
+    /// The rules before, which some decisions may still use.
     pub before: Option<Arc<Domain>>,
-    /// All changes up to it are in the rows; 0 before the first full read.
+    /// The generation up to which all changes are in the rows; 0 before the first full read.
     pub generation: u64,
     /// The version of the newest row that was ever here.
     pub newest: u64,
 }
 
-/// What changed, by id and version.
+/// A change, with id and version.
 pub(super) enum Change {
-    /// With the record.
+    /// The row has this record.
     Put(Box<str>, u64, Box<str>),
-    /// Nothing of this id up to this version.
+    /// The row is gone, in all versions up to this one.
     Gone(Box<str>, u64),
 }
 
 /// Which rows a list shows.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Filter<'a> {
-    /// Only rows that match on this key; empty for all.
+    /// Only rows whose match has this key; empty for all.
     pub key: &'a str,
-    /// With a value that begins so.
+    /// Only rows whose value of the key begins so.
     pub value_prefix: &'a str,
 }
 
@@ -62,7 +62,7 @@ impl Set {
         Set { rows, ending, index, reader, before: None, generation: 0, newest: 0 }
     }
 
-    /// Newer beats older, in whatever order they come.
+    /// Applies changes, in whatever order they come: the newer version wins.
     pub(super) fn apply(&mut self, domain: &str, changes: Vec<Change>) {
         for change in changes {
             match change {
@@ -82,7 +82,7 @@ impl Set {
         }
     }
 
-    /// Reads these rows again by the rules of this moment, if they are still what they were.
+    /// Reads these rows again by the rules in force, if they haven't changed.
     pub(super) fn read_again(&mut self, domain: &str, rows: &[Arc<Row>]) {
         for row in rows {
             if self.rows.get(&row.id).is_some_and(|known| Arc::ptr_eq(known, row)) {
@@ -95,7 +95,7 @@ impl Set {
         }
     }
 
-    /// In the place of whatever is there: the same row, read by other rules.
+    /// Inserts a row in place of the one with its id.
     pub(super) fn put(&mut self, mut row: Row) {
         self.remove(&row.id);
         self.newest = self.newest.max(row.version);
@@ -137,13 +137,13 @@ impl Set {
         self.range(after).take(at_most).cloned().collect()
     }
 
-    /// Rows that had ended by `moment`, at most `at_most`.
+    /// Up to `at_most` rows that had ended by `moment`.
     pub(super) fn ended(&self, moment: UnixMicros, at_most: usize) -> Vec<(Box<str>, u64)> {
         let ended = self.ending.iter().take_while(|(expires, _)| *expires <= moment).take(at_most);
         ended.map(|(_, id)| (id.clone(), self.rows[id].version)).collect()
     }
 
-    /// Rows that have ended but are still there.
+    /// Number of rows that have ended and are still there.
     pub(super) fn expired(&self, now: UnixMicros) -> usize {
         self.ending.iter().take_while(|(expires, _)| *expires <= now).count()
     }

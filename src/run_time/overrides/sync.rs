@@ -39,29 +39,29 @@ use super::{
 };
 use crate::{clock, store::StoreError};
 
-/// Changes of one look at the stream: each may name as many rows as one call writes back.
+/// Number of changes that one step reads. Each may name as many rows as one call writes back.
 const CHANGES: usize = 20;
 
-/// While another replica writes back, this one looks again after so long.
+/// Time to wait before the next step while another replica writes back.
 const ANOTHER_RESTORES: Duration = Duration::from_millis(200);
 
-/// Keeps one domain up to date.
+/// Keeps the overrides of one domain up to date.
 pub(super) struct DomainSync {
     pub overrides: Arc<Overrides>,
     pub remote: Arc<Remote>,
     pub domain: Arc<str>,
 }
 
-/// How far one look came.
+/// The result of one step.
 enum Step {
     Done,
-    /// There may be more.
+    /// There may be more to do.
     Again,
     Wait,
 }
 
 impl DomainSync {
-    /// Until this replica knows all that Redis holds.
+    /// Takes steps until this replica knows all that Redis has.
     pub(super) async fn catch_up(&self) -> Result<(), StoreError> {
         loop {
             match self.step().await? {
@@ -82,7 +82,7 @@ impl DomainSync {
             return Ok(Step::Done);
         }
         if known == 0 {
-            // Rows before the first full read are those written here.
+            // Rows that are here before the first full read were written by this process.
             return if meta.generation == 0 { self.write_back(meta, newest).await } else { self.read_all(meta).await };
         }
         if meta.generation == known {
@@ -102,15 +102,15 @@ impl DomainSync {
             return Ok(if to == known { Step::Done } else { Step::Again });
         }
         match self.remote.changes(&self.domain, 0, 1).await?.first() {
-            // The write that this replica saw last isn't among the changes, though older ones are: there has been another
+            // The last write that this replica knows isn't in the stream, though older ones are: Redis has another
             // history since.
             Some(oldest) if oldest.generation <= known => self.write_back(meta, known).await,
             _ => self.read_all(meta).await,
         }
     }
 
-    /// Takes the rows of these ids as they are by now; `false` if Redis has just lost them: what isn't there then was not
-    /// deleted.
+    /// Reads the rows of these ids as they are by now. `false` if Redis has just lost its rows: then a missing row was
+    /// not deleted.
     async fn read(&self, ids: &[&str], to: u64, born: u64) -> Result<bool, StoreError> {
         for ids in ids.chunks(PAGE) {
             let (of, rows) = self.remote.rows(&self.domain, ids).await?;
@@ -126,7 +126,8 @@ impl DomainSync {
         Ok(true)
     }
 
-    /// Takes everything, a page at a time, in force as it comes; what isn't there any more goes at the end.
+    /// Reads all rows, a page at a time, and puts each page in force. Rows that Redis doesn't have are removed at the
+    /// end.
     async fn read_all(&self, meta: Meta) -> Result<Step, StoreError> {
         let mut there = HashSet::new();
         let mut cursor = 0;
@@ -142,7 +143,7 @@ impl DomainSync {
         }
         let after = self.remote.meta(&self.domain).await?;
         if after.born != meta.born || after.generation < meta.generation {
-            // Redis has just lost them: what wasn't there was not deleted.
+            // Redis has just lost its rows: a missing row was not deleted.
             return Ok(Step::Again);
         }
         self.each_page(|rows| {
@@ -155,13 +156,13 @@ impl DomainSync {
         Ok(Step::Again)
     }
 
-    /// Redis has lost what this replica knows: all of it, or, restarted from an older copy, the last of it. What is known
-    /// stays in force, and what is missing is written back; newer rows beat older ones on both sides.
+    /// Writes back what Redis has lost: all rows, or, if it restarted from an older copy, the last ones. Rows that are
+    /// known stay in force. The newer version of a row wins on both sides.
     async fn write_back(&self, meta: Meta, known: u64) -> Result<Step, StoreError> {
         if known < meta.born {
             let first = self.remote.changes(&self.domain, meta.born, 1).await?;
             if first.first().is_none_or(|first| first.generation != meta.born) {
-                // So much has changed since that nobody can tell what was lost from what was deleted.
+                // So much has changed that lost rows can't be told from deleted ones.
                 return self.read_all(meta).await;
             }
         }
@@ -216,8 +217,8 @@ impl DomainSync {
         Ok(Step::Again)
     }
 
-    /// What is there by now, with versions, taking what is newer; and what is there again though this replica saw its
-    /// deletion.
+    /// Reads all rows that Redis has by now, and takes the newer ones. Returns their versions, and the ids that Redis
+    /// has again though this replica knows them to be deleted.
     async fn compare(&self, known: u64) -> Result<(HashMap<Box<str>, u64>, Vec<Box<str>>), StoreError> {
         let (mut there, mut stale, mut cursor) = (HashMap::new(), Vec::new(), 0);
         loop {
@@ -239,7 +240,7 @@ impl DomainSync {
         }
     }
 
-    /// What was deleted since the loss: it must not come back.
+    /// The rows that were deleted since the loss, which must not come back.
     async fn deleted(&self, meta: Meta, known: u64) -> Result<HashMap<Box<str>, u64>, StoreError> {
         let mut deleted = HashMap::new();
         let mut since = meta.born.max(known);
@@ -260,12 +261,12 @@ impl DomainSync {
     async fn restore(&self, known: u64, rows: &[Lost<'_>]) -> Result<(), StoreError> {
         match self.remote.restore(&self.domain, known, rows, false).await? {
             Restored::To(_) => Ok(()),
-            // Ours took too long between two calls: it goes on where the other ends.
+            // This replica took too long between two calls: it goes on when the other one has finished.
             Restored::ByAnother => Err(StoreError::Overloaded),
         }
     }
 
-    /// Looks at all rows without holding others up for long.
+    /// Visits all rows, a page at a time, without delaying others for long.
     async fn each_page(&self, mut look: impl FnMut(&[Arc<Row>])) {
         let mut after: Option<Box<str>> = None;
         loop {

@@ -1,6 +1,6 @@
-//! A write of an override and what became of it, in the words that both homes share.
+//! A write of an override and its result, as both storages use them.
 
-/// One write, checked and ready.
+/// One write that was checked.
 pub(super) struct Write<'a> {
     pub domain: &'a str,
     pub id: &'a str,
@@ -11,19 +11,19 @@ pub(super) struct Write<'a> {
     pub audit: &'a str,
 }
 
-/// On what a write depends.
+/// The condition of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
     None,
-    /// There is one already.
+    /// The override exists.
     Exists,
     Absent,
-    /// It is still the one that its writer has seen.
+    /// The override still has the version that its author has seen.
     Version(u64),
 }
 
 impl Condition {
-    /// Whether it holds, given the version that is there.
+    /// Whether the condition holds, given the version that is stored.
     pub fn holds(self, version: Option<u64>) -> bool {
         match self {
             Condition::None => true,
@@ -34,22 +34,22 @@ impl Condition {
     }
 }
 
-/// What became of it.
+/// The result of a write.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Done {
         version: u64,
-        /// The record that it replaced or deleted.
+        /// The record that was replaced or deleted.
         before: Option<Box<str>>,
     },
     /// The condition doesn't hold.
     Changed { version: Option<u64> },
     /// There is nothing to delete.
     Missing,
-    /// There are as many rows as there may be.
+    /// The domain has the largest number of rows.
     Full,
-    /// A replica is just writing back what Redis lost.
+    /// A replica is writing back what Redis lost.
     Restoring,
-    /// Redis has forgotten rows that this replica knows.
+    /// Redis has lost rows that this replica knows.
     Lost,
 }

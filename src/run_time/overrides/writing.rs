@@ -1,4 +1,4 @@
-//! Writes, from what an author wishes to what is kept and in force. What a record says is checked before.
+//! Writes: from a change request to what is stored and in force. The record was checked before.
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -19,12 +19,12 @@ use super::{
 use crate::run_time::audit::Draft;
 use crate::{blocking::try_blocking, limit::UnixMicros, store::StoreError};
 
-/// How long a write waits for this replica to write back what Redis lost.
+/// Longest time that a write waits for this replica to write back what Redis lost.
 const WRITE_BACK_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Overrides {
-    /// Writes, and answers once it is kept and in force here; other replicas hear of it within 100 ms. `now` is the wall
-    /// clock's.
+    /// Writes an override, and returns once it is stored and in force here; other replicas hear of it within 100 ms.
+    /// `now` is the wall clock's time.
     pub async fn write(self: &Arc<Self>, wish: &Wish<'_>, now: UnixMicros) -> Result<Written, OverridesError> {
         let action = if wish.record.is_some() { Action::SetOverride } else { Action::DeleteOverride };
         let (token, target, reason) = (wish.token.to_owned(), wish.id.to_owned(), wish.reason.to_owned());
@@ -67,14 +67,14 @@ impl Overrides {
         }
     }
 
-    /// A Redis that has lost rows is given them back first.
+    /// Writes to Redis. If Redis has lost rows, they are written back first.
     async fn write_to_redis(&self, remote: &Remote, write: &Write<'_>) -> Result<Outcome, OverridesError> {
         let mut looks = self.looks.subscribe();
         let trying = async {
             loop {
                 looks.mark_unchanged();
                 let known = self.known(write.domain);
-                // Before the first full read what was written here is all that is known.
+                // Before the first full read, only the rows that were written here are known.
                 let newest = if known.rows > 0 { known.newest } else { 0 };
                 let known = if known.generation > 0 { known.generation } else { newest };
                 let outcome = remote.write(write, known, ROWS_MAX).await?;
@@ -82,7 +82,7 @@ impl Overrides {
                     return Ok::<_, StoreError>(outcome);
                 }
                 self.wake(write.domain);
-                // Its sender is `self`.
+                // The sender is in `self`, so it can't be gone.
                 let _ = looks.changed().await;
             }
         };
@@ -93,8 +93,8 @@ impl Overrides {
         Ok(outcome)
     }
 
-    /// Blocks for as long as the disk takes, and other writes with it: what is kept is in the order in which it is in
-    /// force.
+    /// Writes to the local storage. Blocks for as long as the disk takes, and other writes with it, so that writes are
+    /// stored in the order in which they are in force.
     fn write_here(&self, local: &Mutex<Local>, write: &Write<'_>, now: UnixMicros) -> Result<Outcome, OverridesError> {
         let mut local = local.lock();
         let there = self.get(write.domain, write.id);
@@ -125,7 +125,7 @@ impl Overrides {
         Ok(Outcome::Done { version, before })
     }
 
-    /// Writes the journal anew once most of it is history.
+    /// Rewrites the journal once most of it is history.
     fn shorten(&self, local: &mut Local) {
         let rows: usize = self.sets.lock().values().map(Set::len).sum();
         if !local.is_long(rows) {
@@ -143,7 +143,7 @@ impl Overrides {
         }));
     }
 
-    /// Puts in force what was just kept.
+    /// Puts a stored write in force.
     fn take(&self, write: &Write<'_>, version: u64) {
         let change = match write.record {
             Some(record) => Change::Put(write.id.into(), version, record.into()),

@@ -1,5 +1,4 @@
-//! Resets of counters and hits that are given back, with the entry that says who asked for them. Which counters is not
-//! decided here, nor how they begin afresh.
+//! Resets and refunds with their audit entries. It decides neither which counters are reset nor how.
 
 use std::sync::Arc;
 
@@ -16,19 +15,19 @@ use crate::{
     store::{Ask, redis::Entry},
 };
 
-/// On whose word counters begin afresh, or are given hits back.
+/// The author of a reset or a refund.
 #[derive(Clone, Copy, Debug)]
 pub struct Author<'a> {
-    /// The name of the token.
+    /// Name of the token.
     pub token: &'a str,
-    /// What was named: `(user=alice)`.
+    /// The entries that were named: `(user=alice)`.
     pub target: &'a str,
     pub reason: &'a str,
 }
 
 impl RunTime {
-    /// Begins the counters of these asks of one domain afresh. Not without an entry in the audit, which Redis writes in the
-    /// same step; where that can't be, it is written first.
+    /// Resets the counters of these checks of one domain, never without an audit entry. Redis writes it in the same
+    /// step; if that can't be, it is written first.
     pub async fn reset(
         &self,
         domain: &str,
@@ -39,7 +38,7 @@ impl RunTime {
         self.write_down((domain, Action::ResetCounter), asks, author, now).await
     }
 
-    /// Writes down that hits are given back in a domain, which is done by a decision and only after this.
+    /// Writes the audit entry of a refund in a domain, which a decision makes only afterwards.
     pub async fn note_return(&self, domain: &str, author: Author<'_>, now: UnixMicros) -> Result<(), OverridesError> {
         self.write_down((domain, Action::ReturnHits), &[], author, now).await
     }
