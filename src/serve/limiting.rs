@@ -17,7 +17,7 @@ use crate::{
     front::envoy::RateLimit,
     limiter::{Degraded, Limiter, Snapshot},
     metrics::{self, Metrics},
-    run_time::overrides::RunTime,
+    run_time::RunTime,
     settings::{
         DecisionSettings, OverloadSettings, ResponseSettings, Settings, StatsSettings, StoreKind, StoreSettings,
     },
