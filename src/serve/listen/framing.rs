@@ -2,6 +2,7 @@
 //! any service sees them: what need not be refused is mended on its way in, and each refusal is seen on its way out. It
 //! knows frames and headers as bytes, and nothing of calls.
 
+mod head;
 mod hpack;
 mod huffman;
 mod incoming;
@@ -20,22 +21,7 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use self::{incoming::Incoming, outgoing::Outgoing};
-use super::preface::PREFACE_BYTES;
 use crate::metrics::{Metrics, Refusal};
-
-/// Of a frame.
-const HEAD: usize = 9;
-
-/// As the server's settings leave it: what is longer ends the connection.
-const FRAME_BYTES_MAX: usize = 16 << 10;
-
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const CONTINUATION: u8 = 9;
-
-const END_HEADERS: u8 = 0x4;
-const PADDED: u8 = 0x8;
-const PRIORITY: u8 = 0x20;
 
 /// Read at once beside the reader's own buffer: where that has no room for what is held, or much is, which is not copied
 /// to and fro for every byte that comes.
@@ -49,48 +35,6 @@ pub(super) struct Framed<T> {
     outgoing: Outgoing,
     metrics: Arc<Metrics>,
     peer: Option<SocketAddr>,
-}
-
-/// The head of a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Head {
-    length: usize,
-    kind: u8,
-    flags: u8,
-    stream: u32,
-}
-
-impl Head {
-    /// `None` where it isn't all there.
-    fn read(bytes: &[u8]) -> Option<Head> {
-        let [a, b, c, kind, flags, d, e, f, g] = *bytes.first_chunk::<HEAD>()?;
-        let length = u32::from_be_bytes([0, a, b, c]) as usize;
-        // The first bit is reserved.
-        Some(Head { length, kind, flags, stream: u32::from_be_bytes([d & 0x7f, e, f, g]) })
-    }
-
-    fn put(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&(self.length as u32).to_be_bytes()[1..]);
-        out.extend([self.kind, self.flags]);
-        out.extend_from_slice(&self.stream.to_be_bytes());
-    }
-
-    /// The block of headers in the payload of a frame of headers; `None` where the frame is none.
-    fn block<'p>(&self, payload: &'p [u8]) -> Option<&'p [u8]> {
-        let (padding, rest) = match self.flags & PADDED {
-            0 => (0, payload),
-            _ => payload.split_first().map(|(padding, rest)| (usize::from(*padding), rest))?,
-        };
-        let priority = if self.flags & PRIORITY == 0 { 0 } else { 5 };
-        rest.get(priority..rest.len().checked_sub(padding)?)
-    }
-
-    /// What stands before that block and must stay.
-    fn priority<'p>(&self, payload: &'p [u8]) -> &'p [u8] {
-        let from = usize::from(self.flags & PADDED != 0);
-        let length = if self.flags & PRIORITY == 0 { 0 } else { 5 };
-        payload.get(from..from + length).unwrap_or_default()
-    }
 }
 
 impl<T> Framed<T> {

@@ -5,10 +5,10 @@
 use std::collections::VecDeque;
 
 use super::{
-    CONTINUATION, END_HEADERS, FRAME_BYTES_MAX, HEAD, HEADERS, Head, PADDED, PREFACE_BYTES, PRIORITY,
+    head::{CONTINUATION, END_HEADERS, FRAME_BYTES_MAX, HEAD, HEADERS, Head, PADDED, PRIORITY},
     hpack::{self, Found},
 };
-use crate::metrics::Refusal;
+use crate::{metrics::Refusal, serve::listen::preface::PREFACE_BYTES};
 
 /// A block that has told nothing by then passes as it is: its pseudo-headers come first, and are short.
 const HELD_BYTES_MAX: usize = 32 << 10;

@@ -1,7 +1,7 @@
 //! The frames that the h2 library sends, looked at on their way out: a reset is how it refuses a stream that no service
 //! ever sees.
 
-use super::{HEAD, Head, RST_STREAM};
+use super::head::{HEAD, Head, RST_STREAM};
 
 /// A reset's payload is its code.
 pub(super) const CODE: usize = 4;

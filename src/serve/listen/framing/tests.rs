@@ -7,7 +7,11 @@ use http::HeaderMap;
 use proptest::{prelude::*, test_runner::RngSeed};
 use tokio::{io::AsyncWriteExt, runtime::Builder, time::timeout};
 
-use super::{outgoing::CODE, *};
+use super::{
+    head::{CONTINUATION, END_HEADERS, FRAME_BYTES_MAX, HEADERS, Head, PADDED, PRIORITY, RST_STREAM},
+    outgoing::CODE,
+    *,
+};
 use crate::serve::listen::preface::PREFACE;
 
 /// A string as Huffman's code writes it: made of the lengths alone, otherwise than the decoder is.
