@@ -81,7 +81,7 @@ async fn a_proxy_over_several_redis_is_refused_with_the_reason() {
     assert!(ready["note"].as_str().is_some_and(|note| note.contains("several Redis servers")), "{ready}");
     assert_eq!(tollgate.metric("tollgate_redis_connections").await, 0.0);
     // Nor are overrides kept there.
-    let said = |line: &str| line.contains("can't reach Redis for what isn't a decision").then(|| line.to_owned());
+    let said = |line: &str| line.contains("can't reach Redis for overrides and resets").then(|| line.to_owned());
     let line = tollgate.process.line("why overrides can't be read", said).await;
     assert!(line.contains("several Redis servers"), "{line}");
     let wish = json!({"match": {"user": "alice"}, "limit": "5/hour"}).to_string();

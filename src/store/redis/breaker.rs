@@ -24,7 +24,7 @@ struct Node {
     /// Number of cores whose breaker is open, and since when there is one.
     open: u32,
     since: Option<Instant>,
-    /// Whether the log has said why no connection can be made.
+    /// The log says why no connection can be made.
     is_explained: bool,
     is_greeted: bool,
 }
@@ -43,7 +43,21 @@ impl Breakers {
         open
     }
 
-    /// Whether any core has ever had a reply from this node.
+    /// The breaker of one core opens because no connection can be made, and `why`: one line says both.
+    pub(super) fn open_unconnected(self: &Arc<Self>, redis: &dyn Display, why: &str, tally: &Arc<Tally>) -> Open {
+        let open = self.open(redis, &format!("can't connect to Redis: {why}"), tally);
+        if let Some(node) = self.nodes.lock().get_mut(&open.redis) {
+            node.is_explained = true;
+        }
+        open
+    }
+
+    /// Whether the log already says that `redis` is of no use to decisions.
+    pub(super) fn is_open(&self, redis: &dyn Display) -> bool {
+        self.nodes.lock().get(&redis.to_string()).is_some_and(|node| node.open > 0)
+    }
+
+    /// Whether any core has ever had an answer of this node.
     pub(super) fn was_reached(&self, redis: &dyn Display) -> bool {
         self.nodes.lock().get(&redis.to_string()).is_some_and(|node| node.is_greeted)
     }
@@ -76,14 +90,15 @@ impl Open {
         node.open == 1
     }
 
-    /// Logs why no connection can be made: once, however many attempts it takes on however many cores.
+    /// After the breaker opened for another cause, no connection can be made, and `why`: logged once, however many attempts
+    /// it takes on however many cores.
     pub(super) fn explain(&self, why: &str) {
         let is_explained = match self.breakers.nodes.lock().get_mut(&self.redis) {
             Some(node) => std::mem::replace(&mut node.is_explained, true),
             None => true,
         };
         if !is_explained {
-            tracing::warn!(redis = %self.redis, why, "can't connect to Redis, trying on");
+            tracing::warn!(redis = %self.redis, error = why, "can't connect to Redis, retrying");
         }
     }
 

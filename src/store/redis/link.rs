@@ -231,8 +231,16 @@ impl Keeper {
                 breaker.get_or_insert_with(|| open(code));
             }
             None => {
-                let breaker = breaker.get_or_insert_with(|| open("there is no connection"));
-                breaker.explain(&tls_errors::explained(error, &self.settings));
+                let why = tls_errors::explained(error, &self.settings);
+                match breaker {
+                    // It was lost, and the line of the open breaker says so: that it is gone altogether is the same failure.
+                    Some(_) if tls_errors::is_refused(error, &self.settings) => {}
+                    Some(breaker) => breaker.explain(&why),
+                    None => {
+                        let breakers = &self.settings.breakers;
+                        *breaker = Some(breakers.open_unconnected(&self.target, &why, &self.tally));
+                    }
+                }
             }
         }
     }

@@ -154,6 +154,35 @@ impl Side {
     }
 }
 
+/// Attempts in a row that failed. Each change of state is logged once, however many attempts it takes.
+#[derive(Default)]
+struct Failures {
+    unexplained: u32,
+    is_logged: bool,
+}
+
+impl Failures {
+    /// An attempt failed with `error`, or took too long. Where decisions have lost the same Redis, their breaker's line says
+    /// so, perhaps a moment later: only the second failure that it doesn't explain is logged.
+    fn add(&mut self, side: &Inner, target: &Target, error: Option<&RedisError>) {
+        let is_several = error.is_some_and(|error| error.to_string().contains(SEVERAL));
+        if side.settings.breakers.is_open(target) && !is_several {
+            self.unexplained = 0;
+            return;
+        }
+        self.unexplained += 1;
+        if self.unexplained < 2 || self.is_logged {
+            return;
+        }
+        self.is_logged = true;
+        let settings = &side.settings;
+        let error = error.map(|error| tls_errors::explained(error, settings)).unwrap_or_else(|| {
+            format!("no answer within {:?}{}", settings.connect_timeout, tls_errors::silence(settings))
+        });
+        tracing::warn!(redis = %target, %error, "can't reach Redis for overrides and resets, retrying");
+    }
+}
+
 impl Inner {
     async fn ask_one(&self, live: Option<Live>, pipe: &Pipeline) -> RedisResult<Vec<Value>> {
         let Some(Live { mut connection, .. }) = live else {
@@ -192,13 +221,12 @@ impl Inner {
 
     async fn keep(&self, channel: Option<&str>, said: &mpsc::UnboundedSender<Heard>) {
         let mut backoff = BACKOFF_MIN;
-        // Each change of state is logged once, however many attempts it takes.
-        let mut said_down = false;
+        let mut failures = Failures::default();
         for (number, target) in (1..).zip(self.targets.iter().cycle()) {
             match timeout(self.settings.connect_timeout, self.connect(target, channel)).await {
                 Ok(Ok((connection, mut pushes))) => {
-                    (said_down, backoff) = (false, BACKOFF_MIN);
-                    // Reported before any command can be run, so that no change falls between the two.
+                    (failures, backoff) = (Failures::default(), BACKOFF_MIN);
+                    // Told before anybody can ask, so that no change falls between the two.
                     let _ = said.send(Heard::Begun);
                     self.live.send_replace(Some(Live { connection, number }));
                     self.until_lost(number, &mut pushes, said).await;
@@ -206,19 +234,8 @@ impl Inner {
                     let _ = said.send(Heard::Ended);
                 }
                 Ok(Err(error)) if error.code().is_some() => self.name(target, &error),
-                failed if !said_down => {
-                    let why = match failed {
-                        Ok(Err(error)) => tls_errors::explained(&error, &self.settings),
-                        _ => format!(
-                            "no answer within {:?}{}",
-                            self.settings.connect_timeout,
-                            tls_errors::silence(&self.settings)
-                        ),
-                    };
-                    tracing::warn!(redis = %target, why, "can't reach Redis for what isn't a decision, trying on");
-                    said_down = true;
-                }
-                _ => {}
+                Ok(Err(error)) => failures.add(self, target, Some(&error)),
+                Err(_) => failures.add(self, target, None),
             }
             let wait = backoff.mul_f64(rand::rng().random_range(0.5..1.0));
             tokio::time::sleep(wait).await;
@@ -250,7 +267,7 @@ impl Inner {
                 return Err(error);
             }
             if !self.was_deaf.swap(true, Relaxed) {
-                tracing::warn!(redis = %target, %error, "can't hear of changes to overrides, so they are looked for every second");
+                tracing::warn!(redis = %target, %error, "can't subscribe to changes of overrides, so they are read every second");
             }
         }
         Ok((connection, pushes))

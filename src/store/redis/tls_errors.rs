@@ -51,7 +51,17 @@ const CLEAR: &str = "the connection was closed before a word: a Redis that wants
 /// Whether the other side ended the connection. A file that can't be read is an I/O error too.
 fn is_cut_off(error: &RedisError) -> bool {
     let kind = find::<io::Error>(error).map(io::Error::kind);
-    error.is_connection_dropped() && kind != Some(io::ErrorKind::NotFound)
+    // Nor does a port on which nobody listens say anything of TLS.
+    error.is_connection_dropped() && !matches!(kind, Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused))
+}
+
+/// Whether nobody listens at the address. A socket's file is then missing, as the file of a certificate may be elsewhere.
+pub(super) fn is_refused(error: &RedisError, settings: &RedisSettings) -> bool {
+    match find::<io::Error>(error).map(io::Error::kind) {
+        Some(io::ErrorKind::ConnectionRefused) => true,
+        Some(io::ErrorKind::NotFound) => settings.topology.has_socket(),
+        _ => false,
+    }
 }
 
 /// The error of type `T` behind it: redis-rs shares its errors, and an I/O error keeps its cause inside rather than as

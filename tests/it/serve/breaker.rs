@@ -91,6 +91,41 @@ async fn a_node_that_is_silent_is_asked_nothing_until_it_answers_a_probe() {
     assert_opened_and_closed_once(&tollgate, &redis, "does not answer in time");
 }
 
+/// Waits until each connection, those for overrides included, was tried more than once.
+async fn until_tried_again(tollgate: &Tollgate) {
+    let attempts = || tollgate.metric("tollgate_redis_connect_failures_total");
+    let before = attempts().await;
+    eventually("every core has tried more than once", || async {
+        (attempts().await - before > 3.0 * REDIS_CONNECTIONS).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_redis_that_is_away_is_one_line_that_says_why() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = nobody.local_addr().expect("it is bound").to_string();
+    drop(nobody);
+    let rules = RulesDir::with("api.yaml", RULES);
+    let tollgate = Tollgate::start_with(rules.path(), &[("REDIS_URL", &address)]).await;
+    until_tried_again(&tollgate).await;
+    let why = ["circuit breaker open", &address, "can't connect to Redis", "Connection refused"];
+    assert_eq!(lines(&tollgate, &why), 1, "{}", tollgate.process.log());
+    assert_eq!(lines(&tollgate, &["\"level\":\"WARN\""]), 1, "{}", tollgate.process.log());
+}
+
+#[tokio::test]
+async fn a_redis_that_goes_away_is_one_line() {
+    let redis = RedisServer::start();
+    let (tollgate, client, _rules) = before(&redis).await;
+    let address = redis.address();
+    drop(redis);
+    until_open(&tollgate, &client).await;
+    until_tried_again(&tollgate).await;
+    assert_eq!(lines(&tollgate, &["circuit breaker open", &address]), 1, "{}", tollgate.process.log());
+    assert_eq!(lines(&tollgate, &["\"level\":\"WARN\""]), 1, "{}", tollgate.process.log());
+}
+
 #[tokio::test]
 async fn an_error_of_redis_is_one_line_however_many_requests_fail() {
     let redis = RedisServer::start();
