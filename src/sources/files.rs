@@ -110,7 +110,7 @@ impl Reloader {
         if let Some(error) = &watch.trouble
             && self.unwatched != watch.trouble
         {
-            warn!(error, every = ?self.settings.poll, "no watch on all rule files: they are looked at once in a while");
+            warn!(error, every = ?self.settings.poll, "not all rule files can be watched: they are read again at intervals");
         }
         self.unwatched.clone_from(&watch.trouble);
         watch

@@ -95,7 +95,7 @@ fn load(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<(Publishe
         Err(problems) => bail!("the rules can't be read:\n{}", problems.render()),
     };
     if !sources.cases.is_empty() {
-        info!(files = ?sources.cases, "test cases, for `tollgate test`");
+        info!(files = ?sources.cases, "test cases are not loaded as rules: `tollgate test` runs them");
     }
     let last_good = settings.store.state_dir.as_deref().map(LastGood::new);
     let load = match first(&sources, &again.defaults, last_good.as_ref()) {
@@ -231,9 +231,9 @@ impl Publisher {
         let count = load.rules.count();
         if complete {
             let rules::Count { files, domains, rules, overrides, .. } = count;
-            info!(version, files, domains, rules, overrides, "rules reloaded");
+            info!(rules_version = version, files, domains, rules, overrides, "rules reloaded");
         } else {
-            warn!(version, kept = ?load.kept, "rules have errors; their domains keep the last good ones");
+            warn!(rules_version = version, kept = ?load.kept, "rules have errors; their domains keep the last good ones");
         }
         self.metrics.reloaded(version, count.domains, complete, Duration::from_micros(clock::now().0));
         let Load { rules, problems, kept } = load;

@@ -94,7 +94,7 @@ impl Client {
                 Err(why) => (why, self.settings.backoff.connect),
             };
             let wait = self.waits.next(first_wait);
-            warn!(server, why, ?wait, "no control plane: the rules stay as they are until it is back");
+            warn!(server, error = why, ?wait, "no control plane: the rules stay as they are until it is back");
             time::sleep(wait).await;
         }
     }
@@ -108,10 +108,10 @@ impl Client {
             Ok(None) => {}
             Ok(Some((load, version))) if load.problems.has_errors() => {
                 set::tell(&load.problems);
-                warn!(version, "the control plane's rules that were kept have errors, and are not used");
+                warn!(rules_version = version, "the control plane's rules that were kept have errors, and are not used");
             }
             Ok(Some((load, version))) => {
-                info!(version, "beginning with the control plane's last good rules, kept in the state directory");
+                info!(rules_version = version, "starting with the control plane's last good rules, kept in the state directory");
                 self.rules = load.rules.clone();
                 on(load).await;
             }
@@ -241,7 +241,7 @@ impl Client {
         let (load, response) = blocking(move || (load(&response, &defaults), response)).await;
         set::tell(&load.problems);
         if load.problems.has_errors() {
-            warn!(version, "the control plane's rules have errors and are refused, all of them");
+            warn!(rules_version = version, "the control plane's rules have errors and are refused, all of them");
             let refused = Refused::new(&response, load.problems.clone());
             let request = self.nack(&version, nonce, refused.text(), is_repeated);
             self.refused = Some(refused);
@@ -249,7 +249,7 @@ impl Client {
             return Answer::Nack(request);
         }
         if load.rules.domains().is_empty() && !self.rules.domains().is_empty() {
-            warn!(version, "the control plane removed every domain: nothing is limited any more");
+            warn!(rules_version = version, "the control plane removed every domain: nothing is limited any more");
         }
         self.refused = None;
         self.rules = load.rules.clone();
