@@ -1,4 +1,4 @@
-//! `tollgate serve`: settings, logs, signals, and then the service until it is told to stop.
+//! `tollgate serve`: settings, logs, signals, and then the service until a signal stops it.
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
@@ -17,7 +17,8 @@ use crate::{
 };
 
 pub(super) fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
-    let (settings, warnings) = match Settings::read(flags, &Environment::of_process()) {
+    let environment = Environment::of_process();
+    let (settings, warnings) = match Settings::read(flags, &environment) {
         Ok(read) => read,
         Err(invalid) => {
             eprintln!("tollgate: {invalid}");
@@ -25,7 +26,9 @@ pub(super) fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
         }
     };
     serve::start_logging(&settings.process)?;
-    info!("{DIFFERENT_DEFAULTS}");
+    if environment.is_of_the_reference() {
+        info!("{DIFFERENT_DEFAULTS}");
+    }
     for warning in warnings {
         warn!("{warning}");
     }
@@ -71,16 +74,16 @@ impl Signals {
                 _ = self.terminate.recv() => "SIGTERM",
                 _ = self.interrupt.recv() => "SIGINT",
                 _ = self.hangup.recv() => {
-                    info!(signal = "SIGHUP", "told to reload");
+                    info!("reloading rules: received SIGHUP");
                     reload.notify_one();
                     continue;
                 }
             };
             if stop.is_cancelled() {
-                warn!(signal, "told to stop again: requests under way are left");
+                warn!("stopping at once: received {signal} again, requests in flight are abandoned");
                 return;
             }
-            info!(signal, "told to stop");
+            info!("stopping: received {signal}");
             stop.cancel();
         }
     }

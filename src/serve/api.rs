@@ -58,7 +58,7 @@ impl Reload {
         let named = || format!("TOLLGATE_API_TOKEN_FILE: {}", file.display());
         let text = read(file).with_context(named)?;
         let tokens = Tokens::parse(&text).with_context(named)?;
-        info!(file = %file.display(), tokens = tokens.len(), "API tokens");
+        info!(file = %file.display(), tokens = tokens.len(), "API tokens are in use");
         let tokens = Arc::new(ArcSwap::from_pointee(tokens));
         Ok(Reload { file: file.to_owned(), tokens, text, told: String::new() })
     }

@@ -50,7 +50,7 @@ impl Backend {
         };
         let snapshots = Snapshots::open(directory).context("TOLLGATE_STATE_DIR")?;
         let (memory, loaded) = snapshots.load(memory, clock::now()).context("TOLLGATE_STATE_DIR")?;
-        info!(directory = %directory.display(), counters = loaded.counters, "counters go on from the snapshot");
+        info!(directory = %directory.display(), counters = loaded.counters, "counters were restored from the snapshot");
         Ok(Backend::Memory(Arc::new(memory), Some(Arc::new(snapshots))))
     }
 

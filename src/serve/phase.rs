@@ -35,30 +35,20 @@ impl Phase {
             _ => (None, None),
         };
         let (delay, timeout) = (delay.map(tracing::field::debug), timeout.map(tracing::field::debug));
-        info!(phase = self.name(), version, delay, timeout, "{}", self.sentence());
+        let (name, sentence) = self.words();
+        info!(phase = name, version, delay, timeout, "{sentence}");
     }
 
-    fn name(self) -> &'static str {
+    /// Its name and its sentence in the log.
+    fn words(self) -> (&'static str, &'static str) {
         match self {
-            Phase::Settings => "settings",
-            Phase::Rules => "rules",
-            Phase::Store => "store",
-            Phase::Listeners => "listeners",
-            Phase::Ready => "ready",
-            Phase::Drain { .. } => "drain",
-            Phase::Deadline { .. } => "deadline",
-        }
-    }
-
-    fn sentence(self) -> &'static str {
-        match self {
-            Phase::Settings => "starting: the settings are valid",
-            Phase::Rules => "loading rules",
-            Phase::Store => "opening the store",
-            Phase::Listeners => "opening listeners",
-            Phase::Ready => "answering requests",
-            Phase::Drain { .. } => "not ready any more; requests are still accepted",
-            Phase::Deadline { .. } => "finishing requests in flight; no more are accepted",
+            Phase::Settings => ("settings", "starting: the settings are valid"),
+            Phase::Rules => ("rules", "loading rules"),
+            Phase::Store => ("store", "opening the store"),
+            Phase::Listeners => ("listeners", "opening listeners"),
+            Phase::Ready => ("ready", "answering requests"),
+            Phase::Drain { .. } => ("drain", "not ready any more; requests are still accepted"),
+            Phase::Deadline { .. } => ("deadline", "finishing requests in flight; no more are accepted"),
         }
     }
 }

@@ -30,10 +30,12 @@ pub(super) async fn keep(snapshots: Arc<Snapshots>, memory: Arc<Memory>, stop: C
         };
         pause = Snapshots::pause(began.elapsed());
         match &saved {
-            Ok(counters) if last => info!(counters, "counters saved"),
+            Ok(counters) if last => info!(counters, "counters are saved"),
             Ok(_) if failing => info!("counters are saved again"),
             Ok(_) => {}
-            Err(error) if last || !failing => warn!(%error, "counters can't be saved: a restart would begin anew"),
+            Err(error) if last || !failing => {
+                warn!(%error, "counters can't be saved: after a restart they would start empty")
+            }
             Err(_) => {}
         }
         failing = saved.is_err();

@@ -50,7 +50,9 @@ fn rewriting(mogrifier: Mogrifier) -> Rewriting {
 /// The file may be absent: Envoy Gateway names one that is optional.
 fn heed_mapper(path: &Path) {
     match fs::read_to_string(path) {
-        Err(error) => warn!(file = %path.display(), %error, "PROMETHEUS_MAPPER_YAML: no such mapping; nothing is lost"),
+        Err(error) => {
+            warn!(file = %path.display(), %error, "PROMETHEUS_MAPPER_YAML: the mapping can't be read; it would not be applied anyway")
+        }
         Ok(text) => {
             if let Some(name) = foreign_name(&text) {
                 warn!(

@@ -97,6 +97,17 @@ pub(super) fn notices(environment: &Environment, read: &mut Reader) {
     }
 }
 
+/// Names that platforms and other programs set too, so that they say nothing about where a setting comes from.
+const COMMON: [&str; 6] = ["HOST", "PORT", "LOG_LEVEL", "LOG_FORMAT", "REDIS_URL", "PROJECT_DIR"];
+
+impl Environment {
+    /// Whether it was written for envoyproxy/ratelimit: any variable is set that only this one reads.
+    pub fn is_of_the_reference(&self) -> bool {
+        let is_common = |name: &str| COMMON.contains(&name) || name.starts_with("OTEL_");
+        self.0.keys().any(|name| !is_common(name) && Variable::find(name).is_some())
+    }
+}
+
 impl Variable {
     pub fn find(name: &str) -> Option<&'static Variable> {
         VARIABLES.iter().find(|variable| match variable.name.strip_suffix('*') {

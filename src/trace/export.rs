@@ -149,7 +149,11 @@ impl Exporter {
                 Err(Failure::Away(why)) => {
                     if !std::mem::replace(&mut self.is_away, true) {
                         let to = self.sender.to();
-                        warn!(to, why, "spans can't be sent; they are tried again, and what doesn't fit is dropped");
+                        warn!(
+                            collector = to,
+                            error = why,
+                            "spans can't be sent; they are tried again, and what doesn't fit is dropped"
+                        );
                         self.wait = WAIT_FIRST;
                     } else {
                         self.wait = (self.wait * 2).min(WAIT_MAX);
@@ -159,7 +163,7 @@ impl Exporter {
             }
             self.unsent = None;
             if std::mem::take(&mut self.is_away) {
-                info!(to = self.sender.to(), "spans are sent again");
+                info!(collector = self.sender.to(), "spans are sent again");
             }
         }
     }
@@ -177,7 +181,7 @@ impl Exporter {
     fn refused(&mut self, spans: u64, why: &str) {
         self.outbox.counts.dropped.fetch_add(spans, Relaxed);
         if !std::mem::replace(&mut self.has_refused, true) {
-            warn!(to = self.sender.to(), spans, why, "the collector refused spans; this is said once");
+            warn!(collector = self.sender.to(), spans, error = why, "the collector refused spans; this is said once");
         }
     }
 }

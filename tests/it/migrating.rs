@@ -1,6 +1,7 @@
 //! The page on coming from envoyproxy/ratelimit: its table of variables is the program's own, and complete.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 
 use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, rate_limit_response::Code};
 use tollgate::settings::{Fate, VARIABLES};
@@ -73,6 +74,24 @@ async fn what_does_nothing_is_said_in_one_line_each_and_the_differences_in_one_m
     }
     assert_eq!(lines(&tollgate.process, "WARN", ""), env.len(), "{}", tollgate.process.log());
     assert_eq!(lines(&tollgate.process, "INFO", "eight defaults differ"), 1);
+}
+
+/// Started by its own flags and variables, with or without one of envoyproxy/ratelimit's besides.
+#[tokio::test]
+async fn the_differences_are_said_only_where_a_variable_of_the_reference_is_set() {
+    let rules = RulesDir::with("api.yaml", super::serve::PER_USER);
+    let directory = rules.path().to_str().expect("temporary paths are text");
+    for (variable, times) in [(("LOG_LEVEL", "info"), 0), (("USE_STATSD", "false"), 1), (("RUNTIME_ROOT", "/data"), 1)]
+    {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+        command.args(["serve", "--rules", directory, "--log-format", "json", "--prometheus-addr", "127.0.0.1:0"]);
+        for listener in ["--grpc-", "--", "--debug-"] {
+            command.args([format!("{listener}host"), "127.0.0.1".into(), format!("{listener}port"), "0".into()]);
+        }
+        let process = Process::spawn("tollgate", command.env_clear().envs([variable]));
+        process.line("that it is ready", |line| line.contains("answering requests").then_some(())).await;
+        assert_eq!(lines(&process, "INFO", "defaults differ"), times, "{variable:?}: {}", process.log());
+    }
 }
 
 /// How many lines of the log have this level and this in them.

@@ -109,7 +109,7 @@ impl Local {
         if let Some(journal) = &mut self.journal
             && let Err(error) = journal.rewrite(rows)
         {
-            tracing::error!(%error, "the journal of overrides can't be written anew: it grows on");
+            tracing::error!(%error, "the journal of overrides can't be rewritten, so it keeps growing");
         }
     }
 
@@ -128,7 +128,7 @@ impl Local {
             && file.lines > 2 * audit::KEPT
             && let Err(error) = file.rewrite(self.audit.iter().cloned())
         {
-            tracing::error!(%error, "the audit file can't be written anew");
+            tracing::error!(%error, "the audit file can't be rewritten");
         }
     }
 

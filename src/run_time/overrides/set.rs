@@ -172,6 +172,6 @@ impl Set {
 
 fn warn_of(domain: &str, row: &Row) {
     if let Some(warning) = &row.warning {
-        tracing::warn!(domain, id = &*row.id, warning = &**warning, "a run-time override isn't what was written");
+        tracing::warn!(domain, id = &*row.id, warning = &**warning, "a run-time override is not applied as written");
     }
 }

@@ -152,7 +152,7 @@ impl DomainSync {
         })
         .await;
         self.overrides.reached(&self.domain, meta.generation);
-        info!(domain = &*self.domain, overrides = there.len(), "run-time overrides read");
+        info!(domain = &*self.domain, overrides = there.len(), "run-time overrides were read");
         Ok(Step::Again)
     }
 
@@ -213,7 +213,7 @@ impl DomainSync {
             return Ok(Step::Wait);
         };
         self.overrides.reached(&self.domain, generation);
-        warn!(domain = &*self.domain, overrides = written, "run-time overrides written back to Redis");
+        warn!(domain = &*self.domain, overrides = written, "run-time overrides were written back to Redis");
         Ok(Step::Again)
     }
 

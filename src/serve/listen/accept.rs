@@ -23,6 +23,31 @@ pub(crate) enum Listener {
     Unix(UnixListener),
 }
 
+/// Attempts to accept that failed one after the other: one line of the log, however many there are.
+pub(super) struct Failures {
+    surface: Surface,
+    is_logged: bool,
+}
+
+impl Failures {
+    pub(super) fn of(surface: Surface) -> Failures {
+        Failures { surface, is_logged: false }
+    }
+
+    /// Another attempt failed; the next is made after this.
+    pub(super) async fn wait_after(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.is_logged, true) {
+            warn!(listener = self.surface.name(), %error, "connections can't be accepted, retrying");
+        }
+        time::sleep(RETRY).await;
+    }
+
+    /// A connection was accepted.
+    pub(super) fn end(&mut self) {
+        self.is_logged = false;
+    }
+}
+
 impl Listener {
     /// Binds a Unix socket. One that a process left behind is replaced; anything else in its place is not.
     pub(crate) fn bind_unix(path: &Path) -> io::Result<Listener> {
@@ -47,11 +72,11 @@ impl Listener {
 
     /// Accepts for ever. What finds no place is closed: its client tries another replica.
     pub(crate) async fn deal(&self, cores: &[Core], places: &Arc<Places>, metrics: &Metrics) -> Infallible {
-        let mut failing = false;
+        let mut failures = Failures::of(Surface::Grpc);
         loop {
             match self.accept().await {
                 Ok((connection, peer)) => {
-                    failing = false;
+                    failures.end();
                     let (place, made_room) = places.enter(peer);
                     // Who asks for health over gRPC can't be told from who asks for limits.
                     let place = place.filter(|place| !place.is_for_probes());
@@ -64,13 +89,7 @@ impl Listener {
                         least.take(connection, place);
                     }
                 }
-                Err(error) => {
-                    if !failing {
-                        warn!(%error, "connections can't be accepted; trying on");
-                        failing = true;
-                    }
-                    time::sleep(RETRY).await;
-                }
+                Err(error) => failures.wait_after(&error).await,
             }
         }
     }

@@ -1,7 +1,7 @@
 //! A listener that speaks HTTP/1: accepts, bounds what clients hold (connections, headers, bodies, time), and ends with the
 //! process. Knows nothing of what is asked; a panic in an answer is a 500, counted, and ends nothing else.
 
-use std::{convert::Infallible, error::Error, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{convert::Infallible, error::Error, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc};
 
 use axum::{Router, body::Body};
 use futures_util::FutureExt;
@@ -11,13 +11,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    time,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
-use tracing::warn;
 
 use super::{
+    accept::Failures,
     patience::{Patient, Timed},
     places::{During, Place, Places},
     tls::Tls,
@@ -35,9 +34,6 @@ const BUFFER_BYTES_MAX: usize = 64 << 10;
 
 /// What a connection may ask for that has no other place than those for probes.
 const PROBES: [&str; 3] = ["/healthcheck", "/livez", "/readyz"];
-
-/// After an error such as "too many open files": trying at once would only spin.
-const RETRY: Duration = Duration::from_millis(50);
 
 /// One of the HTTP listeners; cheap to clone.
 #[derive(Clone)]
@@ -57,11 +53,11 @@ impl HttpListener {
     pub(crate) async fn serve(self, listener: TcpListener) {
         let places = Places::new(self.bounds.http_connections_max, self.bounds.peer_connections_max);
         let connections = TaskTracker::new();
-        let mut failing = false;
+        let mut failures = Failures::of(self.surface);
         while let Some(accepted) = self.stop.run_until_cancelled(listener.accept()).await {
             match accepted {
                 Ok((stream, peer)) => {
-                    failing = false;
+                    failures.end();
                     let (place, made_room) = places.enter(Some(peer.ip()));
                     if place.is_none() || made_room {
                         self.metrics.clients.refused(self.surface);
@@ -70,13 +66,7 @@ impl HttpListener {
                     let this = self.clone();
                     connections.spawn(async move { place.until_closed(this.greet(stream, peer, &place)).await });
                 }
-                Err(error) => {
-                    if !failing {
-                        warn!(listener = self.surface.name(), %error, "connections can't be accepted; trying on");
-                        failing = true;
-                    }
-                    time::sleep(RETRY).await;
-                }
+                Err(error) => failures.wait_after(&error).await,
             }
         }
         drop(listener);

@@ -65,9 +65,9 @@ impl Tls {
         let listener = settings.names.listener;
         match &settings.client_ca {
             Some(authority) => {
-                info!(authority = %authority.display(), "{listener} with TLS; clients must show a certificate")
+                info!(listener, authority = %authority.display(), "TLS is on: clients must show a certificate")
             }
-            None => info!("{listener} with TLS; clients are not asked who they are"),
+            None => info!(listener, "TLS is on: clients need no certificate"),
         }
         Ok((tls.clone(), Reload { tls, files, told: String::new() }))
     }

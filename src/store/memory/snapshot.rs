@@ -109,7 +109,7 @@ impl Snapshots {
             Err(Damage(why)) => {
                 let aside = self.directory.join(format!("{FILE}.damaged-{}", now.0));
                 fs::rename(&path, &aside).map_err(failed)?;
-                tracing::error!(snapshot = %aside.display(), why, "the snapshot is damaged and was set aside: all counts begin anew");
+                tracing::error!(file = %aside.display(), error = why, "the snapshot is damaged and was set aside: all counters start empty");
                 Ok((Memory::new(settings), Loaded { set_aside: true, ..Loaded::default() }))
             }
         }

@@ -143,7 +143,7 @@ impl Guide {
             match self.refresh().await {
                 Ok(()) => said = false,
                 Err(error) if !said => {
-                    tracing::warn!(%error, "can't read the Cluster's map of slots, trying on");
+                    tracing::warn!(%error, "can't read the Cluster's map of slots, retrying");
                     said = true;
                 }
                 Err(_) => {}

@@ -46,7 +46,7 @@ impl Room {
                     self.redis.tally().evicted.add(before.map_or(0, |(_, then)| now.saturating_sub(then)));
                 }
                 Ok(Err(error)) if !self.said && error.code() == Some("NOPERM") => {
-                    tracing::warn!(%error, "can't see whether Redis throws out counters: allow its user +info");
+                    tracing::warn!(%error, "can't see whether Redis evicts counters: allow its user +info");
                     self.said = true;
                 }
                 _ => {}

@@ -157,7 +157,7 @@ impl Faults {
     /// Logs that `redis` has sent nothing since the connection was begun `after` ago; `why` is what that may mean.
     pub(super) fn is_silent(&self, redis: &dyn Display, after: Duration, why: &str) {
         if self.is_news(redis.to_string(), &SILENCE, Instant::now()) {
-            tracing::warn!(%redis, ?after, why, "no answer yet from Redis, waiting on");
+            tracing::warn!(%redis, ?after, error = why, "no answer yet from Redis, still waiting");
         }
     }
 

@@ -90,6 +90,31 @@ async fn health_is_serving_until_sigterm_and_then_says_so() {
     assert_eq!(tollgate.process.end().await.code(), Some(0));
 }
 
+#[tokio::test]
+async fn phases_are_logged_in_order_as_they_begin_and_each_once() {
+    let rules = RulesDir::with("api.yaml", PER_USER);
+    let mut tollgate = Tollgate::start(rules.path()).await;
+    tollgate.process.signal("TERM");
+    assert_eq!(tollgate.process.end().await.code(), Some(0));
+    let log = tollgate.process.log();
+    let lines: Vec<serde_json::Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let phases: Vec<_> = lines.iter().filter_map(|line| line["phase"].as_str()).collect();
+    assert_eq!(phases, ["settings", "rules", "store", "listeners", "ready", "drain", "deadline"], "{log}");
+
+    let at = |what: &dyn Fn(&serde_json::Value) -> bool| {
+        lines.iter().position(what).unwrap_or_else(|| panic!("a line is missing in:\n{log}"))
+    };
+    let began = |phase: &str| at(&|line| line["phase"] == phase);
+    let said = |message: &str| at(&|line| line["message"] == message);
+    assert!(began("rules") < said("rules are in force") && said("rules are in force") < began("store"), "{log}");
+    assert!(began("listeners") < said("listening") && said("listening") < began("ready"), "{log}");
+    assert!(began("ready") < said("stopping: received SIGTERM"), "{log}");
+    assert!(began("deadline") < said("stopped"), "{log}");
+    let store = &lines[at(&|line| line["store"] == "memory")];
+    assert!(store["reason"].is_string(), "{store}");
+    assert!(lines.iter().all(|line| line["version"].is_null() || line["rules"].is_null()), "{log}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_under_load_loses_no_request_that_was_begun_and_exits_0() {
     let rules = RulesDir::with("api.yaml", PER_USER);

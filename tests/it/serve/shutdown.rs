@@ -83,7 +83,7 @@ async fn a_second_signal_ends_the_process_at_once() {
         })
         .await;
         tollgate.process.signal(first);
-        tollgate.process.line("that it stops", |line| line.contains("told to stop").then_some(())).await;
+        tollgate.process.line("that it stops", |line| line.contains("stopping: received").then_some(())).await;
         tollgate.process.signal(second);
         assert_eq!(tollgate.process.end().await.code(), Some(1), "{}", tollgate.process.log());
     }
