@@ -35,7 +35,7 @@ use crate::{
         tollgate --rules rules/ --redis-url redis:6379\n  \
         tollgate check rules/                         find every problem of rule files\n  \
         tollgate check --settings                     find every mistake of the environment and the flags\n  \
-        tollgate test rules/                          play the test cases beside them\n  \
+        tollgate test rules/                          run the test cases beside them\n  \
         tollgate call --domain api --descriptor user=alice"
 )]
 struct Cli {
@@ -47,24 +47,24 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Answer rate limit requests (what happens without a command)
+    /// Answer rate limit requests (the default command)
     Serve(Box<Flags>),
     /// Load rule files as the service would, and print every problem
     Check(check::CheckArgs),
     /// Read the environment and the flags of `tollgate serve`, start nothing, and print every mistake
     #[command(name = check::settings::NAME, hide = true)]
     CheckSettings(Box<check::settings::SettingsArgs>),
-    /// Play test cases to rules, and print where answers differ from what is expected
+    /// Run test cases against rules, and print each answer that is not as expected
     Test(test::TestArgs),
-    /// Tell what a request would be answered, and why: rule, override, counters and what they hold
+    /// Explain what a request would be answered, and why: its rule, override and counters
     Explain(Box<explain::ExplainArgs>),
-    /// Ask a running service once
+    /// Send one request to a running service
     Call(call::CallArgs),
     /// Get, set, list, delete, import and export overrides of a running service
     Overrides(overrides::OverridesArgs),
     /// Put load on a running service, and measure it
     Bench(bench::BenchArgs),
-    /// Print what makes a shell complete our commands and flags
+    /// Print the completion script of a shell
     Completions(completions::CompletionsArgs),
 }
 

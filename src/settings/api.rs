@@ -15,7 +15,7 @@ pub struct ApiFlags {
     /// What needs a token: all, or all-but-checks [default: all-but-checks]
     #[arg(long, value_name = "WHAT", env = "TOLLGATE_API_AUTH", help_heading = "API")]
     pub api_auth: Option<String>,
-    /// The domain that is meant where a call names none [default: the only one, where one is loaded]
+    /// Domain of calls that name none [default: the only one, where one is loaded]
     #[arg(long, value_name = "DOMAIN", env = "TOLLGATE_DEFAULT_DOMAIN", help_heading = "API")]
     pub default_domain: Option<String>,
     /// Longest window of a limit that a caller brings to a check without a token [default: 1h]

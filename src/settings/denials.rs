@@ -8,7 +8,7 @@ use super::{Flags, Reader, parse};
 /// Flags of remembered denials.
 #[derive(Args, Clone, Debug, Default)]
 pub struct DenialFlags {
-    /// Memory of each core for denials that Redis need not be asked about again, in bytes (8MiB, …); 0 asks each time [default: 8MiB]
+    /// Memory of each core's denial cache, in bytes (8MiB, …); 0 turns it off [default: 8MiB]
     #[arg(long, value_name = "BYTES", env = "TOLLGATE_DENIALS_MAX_BYTES", help_heading = "Store")]
     pub denials_max_bytes: Option<String>,
 }

@@ -49,10 +49,10 @@ pub struct Flags {
         help_heading = "Rules over xDS"
     )]
     pub config_grpc_xds_server_url: Option<String>,
-    /// What this replica calls itself there [default: default]
+    /// Node id that this replica sends to the control plane [default: default]
     #[arg(long, value_name = "ID", env = "CONFIG_GRPC_XDS_NODE_ID", help_heading = "Rules over xDS")]
     pub config_grpc_xds_node_id: Option<String>,
-    /// and says of itself there: name=value,…
+    /// Node metadata that it sends besides: name=value,…
     #[arg(
         long,
         value_name = "PAIRS",
@@ -99,13 +99,13 @@ pub struct Flags {
     /// The longest wait [default: 60s]
     #[arg(long, value_name = "DURATION", env = "XDS_CLIENT_BACKOFF_MAX_INTERVAL", help_heading = "Rules over xDS")]
     pub xds_client_backoff_max_interval: Option<String>,
-    /// Up to this share is taken off each wait at random [default: 0.5]
+    /// Largest share that is taken off a wait at random [default: 0.5]
     #[arg(long, value_name = "NUMBER", env = "XDS_CLIENT_BACKOFF_RANDOM_FACTOR", help_heading = "Rules over xDS")]
     pub xds_client_backoff_random_factor: Option<String>,
-    /// Whether any is [default: true]
+    /// Whether waits are shortened at random [default: true]
     #[arg(long, value_name = "BOOL", env = "XDS_CLIENT_BACKOFF_JITTER", help_heading = "Rules over xDS")]
     pub xds_client_backoff_jitter: Option<String>,
-    /// The largest response that is taken, in bytes; 0 is the default [default: 4194304]
+    /// Largest response that is accepted, in bytes; 0 is the default [default: 4194304]
     #[arg(long, value_name = "N", env = "XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES", help_heading = "Rules over xDS")]
     pub xds_client_max_msg_size_in_bytes: Option<String>,
 
@@ -115,7 +115,7 @@ pub struct Flags {
     /// Algorithm of limits that name none: sliding_window, fixed_window, sliding_log, token_bucket, leaky_bucket [default: sliding_window]
     #[arg(long, value_name = "NAME", env = "TOLLGATE_ALGORITHM", help_heading = "Decisions")]
     pub algorithm: Option<String>,
-    /// Do refused hits consume the limit: auto (where Envoy reports them afterwards), reported, true, false [default: auto]
+    /// Whether refused hits consume the limit: auto (where Envoy reports them afterwards), reported, true, false [default: auto]
     #[arg(long, value_name = "WHEN", env = "TOLLGATE_COUNT_DENIED", help_heading = "Decisions")]
     pub count_denied: Option<String>,
     /// With TOLLGATE_COMPAT: denied hits don't count, as if count-denied were false [default: false]
@@ -127,14 +127,14 @@ pub struct Flags {
     /// Replicas that share a limit while each counts for itself [default: as many as were last seen in Redis]
     #[arg(long, value_name = "N", env = "TOLLGATE_EXPECTED_REPLICAS", help_heading = "Decisions")]
     pub expected_replicas: Option<String>,
-    /// Answer OK to every request, and count and report as if not [default: false]
+    /// Answer OK to every request, but count and report as if limits were enforced [default: false]
     #[arg(long, value_name = "BOOL", env = "SHADOW_MODE", help_heading = "Decisions")]
     pub shadow_mode: Option<String>,
     /// Treat every rule as if it had quota_mode [default: false]
     #[arg(long, value_name = "BOOL", env = "QUOTA_MODE", help_heading = "Decisions")]
     pub quota_mode: Option<String>,
 
-    /// Tell limit, remaining and reset of the tightest limit in response headers [default: false]
+    /// Put limit, remaining and reset of the tightest limit into response headers [default: false]
     #[arg(long, value_name = "BOOL", env = "LIMIT_RESPONSE_HEADERS_ENABLED", help_heading = "Responses")]
     pub limit_response_headers_enabled: Option<String>,
     /// Header of the limit's number [default: RateLimit-Limit]
@@ -149,7 +149,7 @@ pub struct Flags {
     /// Add the seconds to wait to refusals: true for the header Retry-After, or another header's name [default: false]
     #[arg(long, value_name = "HEADER", env = "TOLLGATE_RETRY_AFTER_HEADER", help_heading = "Responses")]
     pub retry_after_header: Option<String>,
-    /// Tell in dynamic metadata what was asked, which limit answered, and the metadata of rules [default: false]
+    /// Put the request, the limit that decided and the metadata of rules into dynamic metadata [default: false]
     #[arg(long, value_name = "BOOL", env = "RESPONSE_DYNAMIC_METADATA", help_heading = "Responses")]
     pub response_dynamic_metadata: Option<String>,
 
@@ -166,7 +166,7 @@ pub struct Flags {
     /// Directory for snapshots of the memory store [default: none]
     #[arg(long, value_name = "DIR", env = "TOLLGATE_STATE_DIR", help_heading = "Store")]
     pub state_dir: Option<String>,
-    /// Stands before every key in Redis
+    /// Prefix of every key in Redis
     #[arg(long, value_name = "TEXT", env = "CACHE_KEY_PREFIX", help_heading = "Store")]
     pub cache_key_prefix: Option<String>,
     /// single, sentinel or cluster [default: single]
@@ -202,7 +202,7 @@ pub struct Flags {
     /// Accept a certificate of another host name [default: false]
     #[arg(long, value_name = "BOOL", env = "REDIS_TLS_SKIP_HOSTNAME_VERIFICATION", help_heading = "Store")]
     pub redis_tls_skip_hostname_verification: Option<String>,
-    /// Bounds connecting to Redis [default: 10s]
+    /// Longest time that connecting to Redis may take [default: 10s]
     #[arg(long, value_name = "DURATION", env = "REDIS_TIMEOUT", help_heading = "Store")]
     pub redis_timeout: Option<String>,
     /// Hash tags that counters are spread over in a cluster; the same on all replicas [default: 256]
@@ -241,7 +241,7 @@ pub struct Flags {
     /// Connect to it with TLS, with the certificates of REDIS_TLS_* [default: false]
     #[arg(long, value_name = "BOOL", env = "REDIS_PERSECOND_TLS", help_heading = "Store")]
     pub redis_persecond_tls: Option<String>,
-    /// Bounds connecting to it [default: 10s]
+    /// Longest time that connecting to it may take [default: 10s]
     #[arg(long, value_name = "DURATION", env = "REDIS_PERSECOND_TIMEOUT", help_heading = "Store")]
     pub redis_persecond_timeout: Option<String>,
 
@@ -272,10 +272,10 @@ pub struct Flags {
     /// DNS name that a client's certificate must have
     #[arg(long, value_name = "NAME", env = "GRPC_CLIENT_TLS_SAN", help_heading = "Listeners")]
     pub grpc_client_tls_san: Option<String>,
-    /// A connection older than this, 10 % more or less, is asked to come again; 0 is never [default: 24h]
+    /// Age, 10 % more or less, at which a connection is asked to close (GOAWAY); 0 is never [default: 24h]
     #[arg(long, value_name = "DURATION", env = "GRPC_MAX_CONNECTION_AGE", help_heading = "Listeners")]
     pub grpc_max_connection_age: Option<String>,
-    /// and closed this much later; 0 is never [default: 1h]
+    /// Time that it then has before it is closed; 0 is no end [default: 1h]
     #[arg(long, value_name = "DURATION", env = "GRPC_MAX_CONNECTION_AGE_GRACE", help_heading = "Listeners")]
     pub grpc_max_connection_age_grace: Option<String>,
     /// [default: 0.0.0.0]

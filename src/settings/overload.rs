@@ -10,7 +10,7 @@ use super::{Flags, Reader, parse};
 /// Flags of the bounds on clients.
 #[derive(Args, Clone, Debug, Default)]
 pub struct OverloadFlags {
-    /// Requests under way on one core; what comes beyond gets its limits' policy for a failed store at once [default: 4096]
+    /// Requests in flight on one core; more are answered by their limits' failure policies at once [default: 4096]
     #[arg(long, value_name = "N", env = "TOLLGATE_MAX_IN_FLIGHT", help_heading = "Overload")]
     pub max_in_flight: Option<String>,
     /// Open gRPC connections; more are closed at once [default: 10000]
@@ -19,13 +19,13 @@ pub struct OverloadFlags {
     /// Open connections of each HTTP listener; more are closed at once [default: 1000]
     #[arg(long, value_name = "N", env = "TOLLGATE_MAX_HTTP_CONNECTIONS", help_heading = "Overload")]
     pub max_http_connections: Option<String>,
-    /// Open connections of one client address to each listener; more close the one that is idle longest, or are closed [default: a quarter of the listener's, at least 16]
+    /// Open connections of one client address to each listener; a further one closes the one that has been idle longest, or is closed [default: a quarter of the listener's, at least 16]
     #[arg(long, value_name = "N", env = "TOLLGATE_MAX_CONNECTIONS_PER_PEER", help_heading = "Overload")]
     pub max_connections_per_peer: Option<String>,
-    /// A client has this long for a request's headers, for its body, to take an answer, and to answer a ping [default: 10s]
+    /// Time that a client has for a request's headers, for its body, to read an answer, and to answer a ping [default: 10s]
     #[arg(long, value_name = "DURATION", env = "TOLLGATE_CLIENT_TIMEOUT", help_heading = "Overload")]
     pub client_timeout: Option<String>,
-    /// A gRPC connection on which nothing comes for so long is asked whether it lives; 0 is never [default: 30s]
+    /// Time after which a silent gRPC connection is pinged; 0 is never [default: 30s]
     #[arg(long, value_name = "DURATION", env = "TOLLGATE_GRPC_PING_INTERVAL", help_heading = "Overload")]
     pub grpc_ping_interval: Option<String>,
 }

@@ -14,7 +14,7 @@ use super::{
 /// Flags of the metrics that envoyproxy/ratelimit has too.
 #[derive(Args, Clone, Debug, Default)]
 pub struct StatsFlags {
-    /// From this part of a limit on, hits are counted as near it [default: 0.8]
+    /// Share of a limit from which hits are counted as near it [default: 0.8]
     #[arg(long, value_name = "RATIO", env = "NEAR_LIMIT_RATIO", help_heading = "Metrics")]
     pub near_limit_ratio: Option<String>,
     /// Series whose names carry values of requests (detailed_metric, value_to_metric); more are counted as `other` [default: 100000]
@@ -35,7 +35,7 @@ pub struct StatsFlags {
     /// Its port [default: 8125]
     #[arg(long, value_name = "PORT", env = "STATSD_PORT", help_heading = "Metrics")]
     pub statsd_port: Option<String>,
-    /// tcp or udp; DogStatsD is always told over UDP [default: tcp]
+    /// tcp or udp; DogStatsD always gets UDP [default: tcp]
     #[arg(long, value_name = "NAME", env = "STATSD_PROTOCOL", help_heading = "Metrics")]
     pub statsd_protocol: Option<String>,
     /// How often metrics are sent [default: 10s]

@@ -22,19 +22,19 @@ pub struct TracingFlags {
     /// Send a trace of each request, or of a part of them, to an OpenTelemetry collector [default: false]
     #[arg(long, value_name = "BOOL", env = "TRACING_ENABLED", num_args = 0..=1, default_missing_value = "true", help_heading = "Traces")]
     pub tracing_enabled: Option<String>,
-    /// What this service is called there [default: RateLimit]
+    /// Name of this service in traces [default: RateLimit]
     #[arg(long, value_name = "NAME", env = "TRACING_SERVICE_NAME", help_heading = "Traces")]
     pub tracing_service_name: Option<String>,
-    /// The namespace of its name
+    /// Namespace of this service in traces
     #[arg(long, value_name = "NAME", env = "TRACING_SERVICE_NAMESPACE", help_heading = "Traces")]
     pub tracing_service_namespace: Option<String>,
-    /// What this replica is called [default: a random UUID]
+    /// Instance id of this replica in traces [default: a random UUID]
     #[arg(long, value_name = "ID", env = "TRACING_SERVICE_INSTANCE_ID", help_heading = "Traces")]
     pub tracing_service_instance_id: Option<String>,
     /// http or grpc [default: http]
     #[arg(long, value_name = "NAME", env = "TRACING_EXPORTER_PROTOCOL", help_heading = "Traces")]
     pub tracing_exporter_protocol: Option<String>,
-    /// The part of requests that is traced, where the caller doesn't say [default: 1]
+    /// Share of requests that is sampled, where the caller doesn't say [default: 1]
     #[arg(long, value_name = "RATIO", env = "TRACING_SAMPLING_RATE", help_heading = "Traces")]
     pub tracing_sampling_rate: Option<String>,
 }
