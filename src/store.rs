@@ -5,7 +5,6 @@ mod counter_check;
 pub mod key;
 pub mod memory;
 pub mod owed;
-mod paced;
 mod parts;
 mod partwise;
 mod readings;

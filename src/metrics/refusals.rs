@@ -1,20 +1,13 @@
 //! What HTTP/2 or gRPC refuses before any limit is looked at. Envoy lets such requests pass, so each is counted by reason,
 //! and logged at most once a minute for each reason with what to change.
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::net::SocketAddr;
 
 use metrics::Counter;
-use parking_lot::Mutex;
 use tracing::warn;
 
 use super::Table;
-use crate::clock;
-
-/// A reason that was logged is not logged again for so long.
-const QUIET: Duration = Duration::from_secs(60);
+use crate::clock::{self, paced::PacedEvents};
 
 /// Why a stream, or a connection for all that it would have brought, was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,8 +119,8 @@ impl Refusal {
 
 pub struct Refusals {
     counters: [Counter; Refusal::ALL.len()],
-    /// By reason: when it was last logged, and how often it was not since.
-    told: Mutex<[Option<(Instant, u64)>; Refusal::ALL.len()]>,
+    /// By reason.
+    lines: [PacedEvents; Refusal::ALL.len()],
 }
 
 impl Refusals {
@@ -135,7 +128,7 @@ impl Refusals {
         let name = "tollgate_refused_streams_total";
         table.describe(name, "Calls and connections that HTTP/2 or gRPC refused before a limit was asked, by reason.");
         let counters = Refusal::ALL.map(|reason| table.counter(name, &[("reason", reason.name())]));
-        Refusals { counters, told: Mutex::default() }
+        Refusals { counters, lines: Default::default() }
     }
 
     /// One was refused; `peer` is the client, where it came over TCP and is known.
@@ -146,22 +139,12 @@ impl Refusals {
     /// So many of one client at once.
     pub fn refused_times(&self, reason: Refusal, times: u64, peer: Option<SocketAddr>) {
         self.counters[reason as usize].increment(times);
-        let now = clock::instant();
-        let unsaid = {
-            let told = &mut self.told.lock()[reason as usize];
-            match told {
-                Some((at, unsaid)) if now.duration_since(*at) < QUIET => {
-                    *unsaid += times;
-                    return;
-                }
-                _ => told.replace((now, 0)).map_or(0, |(_, unsaid)| unsaid),
-            }
-        };
+        let Some(left_out) = self.lines[reason as usize].happened(times, clock::now()) else { return };
         let peer = peer.map(tracing::field::display);
         warn!(
             reason = reason.name(),
             peer,
-            more_since_the_last_line = unsaid,
+            more_since_the_last_line = left_out,
             "a call was refused before any limit was asked, so that Envoy may let its request pass: {}",
             reason.advice()
         );

@@ -108,10 +108,16 @@ impl Client {
             Ok(None) => {}
             Ok(Some((load, version))) if load.problems.has_errors() => {
                 set::tell(&load.problems);
-                warn!(rules_version = version, "the control plane's rules that were kept have errors, and are not used");
+                warn!(
+                    rules_version = version,
+                    "the control plane's rules that were kept have errors, and are not used"
+                );
             }
             Ok(Some((load, version))) => {
-                info!(rules_version = version, "starting with the control plane's last good rules, kept in the state directory");
+                info!(
+                    rules_version = version,
+                    "starting with the control plane's last good rules, kept in the state directory"
+                );
                 self.rules = load.rules.clone();
                 on(load).await;
             }

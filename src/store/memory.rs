@@ -42,10 +42,14 @@ use self::{
     room::{Room, Share},
     shard::{Counter, LockedShard, Shard},
 };
-use super::counter_check::{Ask, Gate, refusing, uncharged};
-use super::{Readings, paced::Paced, settle::settle};
+use super::{
+    Readings,
+    counter_check::{Ask, Gate, refusing, uncharged},
+    settle::settle,
+};
 use crate::{
     algorithm::{State, step},
+    clock::paced::Paced,
     limit::{Micros, SECOND, UnixMicros},
 };
 

@@ -1,29 +1,27 @@
 //! Why a TLS handshake failed, in words that say which certificate and what is wrong with it: counted each time, logged
 //! at most once a minute for each reason, because anybody may cause them. It knows a listener by its name only.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc};
 
-use parking_lot::Mutex;
 use rustls::{AlertDescription, CertificateError, Error};
-use tokio::time::Instant;
 use tracing::warn;
 
-use crate::metrics::{Handshake, Metrics};
-
-/// A reason that was logged is not logged again for so long.
-const QUIET: Duration = Duration::from_secs(60);
+use crate::{
+    clock::{self, paced::PacedEvents},
+    metrics::{Handshake, Metrics},
+};
 
 /// Counts and tells.
 pub(super) struct Failures {
     listener: &'static str,
     metrics: Arc<Metrics>,
-    /// By reason: when it was last logged, and how often it was not since.
-    told: Mutex<[Option<(Instant, u64)>; Handshake::ALL.len()]>,
+    /// By reason.
+    lines: [PacedEvents; Handshake::ALL.len()],
 }
 
 impl Failures {
     pub(super) fn new(listener: &'static str, metrics: Arc<Metrics>) -> Failures {
-        Failures { listener, metrics, told: Mutex::default() }
+        Failures { listener, metrics, lines: Default::default() }
     }
 
     pub(super) fn timed_out(&self, peer: Option<SocketAddr>) {
@@ -37,19 +35,9 @@ impl Failures {
 
     fn tell(&self, reason: Handshake, peer: Option<SocketAddr>, error: &dyn std::fmt::Display) {
         self.metrics.handshakes.failed(reason);
-        let now = Instant::now();
-        let unsaid = {
-            let told = &mut self.told.lock()[reason as usize];
-            match told {
-                Some((at, unsaid)) if now.duration_since(*at) < QUIET => {
-                    *unsaid += 1;
-                    return;
-                }
-                _ => told.replace((now, 0)).map_or(0, |(_, unsaid)| unsaid),
-            }
-        };
+        let Some(left_out) = self.lines[reason as usize].happened(1, clock::now()) else { return };
         let (listener, peer) = (self.listener, peer.map(tracing::field::display));
-        warn!(listener, peer, %error, more_since_the_last_line = unsaid, "a TLS handshake failed: {}", meaning(reason));
+        warn!(listener, peer, %error, more_since_the_last_line = left_out, "a TLS handshake failed: {}", meaning(reason));
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
-use crate::store::paced::Paced;
+use crate::clock::paced::Paced;
 
 /// Counters of one store handle, so of one core; the metrics add them up.
 #[derive(Debug, Default)]
