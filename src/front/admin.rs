@@ -57,7 +57,7 @@ pub fn router(snapshot: Arc<ArcSwap<Snapshot>>, reload: Arc<Notify>, explaining:
 pub fn metrics_router(path: &str, snapshot: Arc<ArcSwap<Snapshot>>, metrics: Arc<Metrics>) -> Router {
     let render = async move || {
         let (metrics, snapshot) = (Arc::clone(&metrics), snapshot.load_full());
-        let page = blocking(move || metrics.render(&snapshot)).await;
+        let page = blocking(move || metrics.render(&snapshot.rules, &snapshot.meters)).await;
         ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], page)
     };
     Router::new().route(path, get(render))

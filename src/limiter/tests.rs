@@ -110,7 +110,8 @@ impl Asked {
     }
 
     fn metrics(&self) -> String {
-        self.limiter.metrics().render(&self.limiter.snapshot())
+        let snapshot = self.limiter.snapshot();
+        self.limiter.metrics().render(&snapshot.rules, &snapshot.meters)
     }
 }
 

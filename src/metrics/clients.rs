@@ -3,7 +3,7 @@
 
 use metrics::Counter;
 
-use super::Table;
+use super::{recorder::Recorder, table::Metric};
 
 /// A listener, as metrics and the log name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,15 +35,12 @@ pub struct Clients {
 }
 
 impl Clients {
-    pub(super) fn new(table: &Table<'_>) -> Clients {
-        let counters = |name: &'static str, help: &'static str| {
-            table.describe(name, help);
-            Surface::ALL.map(|surface| table.counter(name, &[("listener", surface.name())]))
-        };
+    pub(super) fn new(recorder: &Recorder) -> Clients {
+        let counters = |metric| recorder.counters(metric, Surface::ALL.map(Surface::name));
         Clients {
-            refused: counters("tollgate_refused_connections_total", "Connections beyond the bound, closed at once."),
-            slow: counters("tollgate_slow_clients_total", "Clients that were too slow and were not waited for."),
-            broken: counters("tollgate_broken_connections_total", "Connections ended for what the client did on them."),
+            refused: counters(Metric::RefusedConnections),
+            slow: counters(Metric::SlowClients),
+            broken: counters(Metric::BrokenConnections),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use metrics::Counter;
 
-use super::Table;
+use super::{recorder::Recorder, table::Metric};
 
 /// Why a client did not get through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,10 +47,8 @@ impl Handshake {
 pub struct Handshakes([Counter; Handshake::ALL.len()]);
 
 impl Handshakes {
-    pub(super) fn new(table: &Table<'_>) -> Handshakes {
-        let name = "tollgate_tls_handshake_failures_total";
-        table.describe(name, "TLS handshakes that failed, by reason.");
-        Handshakes(Handshake::ALL.map(|reason| table.counter(name, &[("reason", reason.name())])))
+    pub(super) fn new(recorder: &Recorder) -> Handshakes {
+        Handshakes(recorder.counters(Metric::TlsHandshakeFailures, Handshake::ALL.map(Handshake::name)))
     }
 
     pub fn failed(&self, reason: Handshake) {

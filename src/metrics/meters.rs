@@ -1,20 +1,26 @@
-//! What each limit decided. Counters stand beside the rules and leave with them; a limit that stays over a reload
-//! keeps its numbers.
+//! What each limit decided. The handles of a limit's counters are resolved when its rules are loaded and stand beside
+//! them, so that a decision is one addition; a limit that stays over a reload keeps them, and one that goes takes its
+//! series along.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering::SeqCst},
     },
 };
 
+use super::{
+    limits::{Owner, RuleSeries, Series},
+    page::Page,
+    recorder::Count,
+};
 use crate::metrics::envoyproxy::{
     named,
     tally::{COUNTERS, Hits, Tally},
 };
 use crate::{
-    limit::FailurePolicy,
+    limit::{FailurePolicy, UnixMicros},
     rules::{Domain, DomainIndex, Rule, Rules, override_id},
 };
 
@@ -23,7 +29,7 @@ use crate::{
 pub enum Outcome {
     Ok,
     OverLimit,
-    /// Refused, but without a say: `shadow_mode` or `enforce: false`.
+    /// It would have been refused, but the limit isn't enforced: `shadow_mode` or `enforce: false`.
     Shadow,
 }
 
@@ -39,27 +45,59 @@ impl Outcome {
     }
 }
 
-/// Decisions of one limit, by outcome, and its hits as the reference counts them; what only an outage counts comes last.
-#[derive(Default)]
-#[repr(align(64))]
-pub(super) struct Meter {
-    outcomes: [AtomicU64; 3],
-    pub(super) hits: Hits,
-    /// Requests that its policy decided in the store's place, by policy.
-    degraded: [AtomicU64; 4],
+/// The counters of one limit.
+#[derive(Clone)]
+struct Meter {
+    /// By outcome.
+    decisions: [Count; 3],
+    rest: Arc<Rest>,
+}
+
+/// What a limit counts besides, shared by all sets of rules that have the limit.
+struct Rest {
+    owner: Arc<Owner>,
+    /// As envoyproxy/ratelimit counts them.
+    hits: Hits,
+    /// Requests that its policy decided in the store's place, by policy: registered by the first, since most limits never
+    /// see an outage.
+    degraded: OnceLock<Box<[Count; 4]>>,
+    /// Its series are off the page.
+    is_retired: AtomicBool,
 }
 
 impl Meter {
+    fn new(series: &RuleSeries, owner: Owner) -> Meter {
+        let owner = Arc::new(owner);
+        let decisions = Outcome::ALL.map(|outcome| series.count(&owner, Series::Decisions(outcome)));
+        let rest = Rest { owner, hits: Hits::default(), degraded: OnceLock::new(), is_retired: AtomicBool::new(false) };
+        Meter { decisions, rest: Arc::new(rest) }
+    }
+
     fn count(&self, outcome: Outcome) {
-        self.outcomes[outcome as usize].fetch_add(1, Relaxed);
+        self.decisions[outcome as usize].add(1);
     }
 
-    pub(super) fn get(&self, outcome: Outcome) -> u64 {
-        self.outcomes[outcome as usize].load(Relaxed)
+    fn count_degraded(&self, series: &RuleSeries, policy: FailurePolicy) {
+        let Rest { owner, degraded, is_retired, .. } = &*self.rest;
+        let counts = degraded.get_or_init(|| {
+            let counts = Box::new(FailurePolicy::ALL.map(|policy| series.count(owner, Series::Degraded(policy))));
+            // A request that began with rules which have been replaced since. Whoever is second of this and
+            // `Meter::retire` takes the series away.
+            if is_retired.load(SeqCst) {
+                FailurePolicy::ALL.iter().for_each(|policy| series.remove(owner, Series::Degraded(*policy)));
+            }
+            counts
+        });
+        counts[policy as usize].add(1);
     }
 
-    pub(super) fn degraded(&self, policy: FailurePolicy) -> u64 {
-        self.degraded[policy as usize].load(Relaxed)
+    /// Takes its series off the page.
+    fn retire(&self, series: &RuleSeries) {
+        let Rest { owner, is_retired, .. } = &*self.rest;
+        is_retired.store(true, SeqCst);
+        Outcome::ALL.iter().for_each(|outcome| series.remove(owner, Series::Decisions(*outcome)));
+        FailurePolicy::ALL.iter().for_each(|policy| series.remove(owner, Series::Degraded(*policy)));
+        series.remove(owner, Series::LimitRequests);
     }
 }
 
@@ -67,21 +105,24 @@ impl Meter {
 #[derive(Default)]
 pub struct Meters {
     domains: Vec<DomainMeters>,
+    /// What the rules as a whole have on the page, by their hash.
+    whole: Option<Arc<Owner>>,
+    series: Arc<RuleSeries>,
 }
 
-#[derive(Default)]
 struct DomainMeters {
+    owner: Arc<Owner>,
     /// By [`Rule::index`].
     rules: Vec<RuleMeters>,
     /// Limits that came with requests.
-    requested: Arc<Meter>,
+    requested: Meter,
     /// Limits of overrides that take the place of none of their rule's.
-    overridden: Arc<Meter>,
+    overridden: Meter,
 }
 
 struct RuleMeters {
     /// By position of the limit.
-    limits: Box<[Arc<Meter>]>,
+    limits: Box<[Meter]>,
     /// Its hits are counted under names that carry values of requests.
     is_named: bool,
 }
@@ -92,20 +133,73 @@ pub(crate) fn requested_id(domain: &str) -> String {
 }
 
 impl Meters {
-    /// Meters for `rules`; those of `last` whose limits have the same id go on.
+    /// Meters for `rules`; those of `last` whose limits have the same id go on, and the series of the others leave the page.
     pub fn new(rules: &Rules, last: Option<(&Rules, &Meters)>) -> Meters {
-        let old: HashMap<String, Arc<Meter>> = last.map(|(rules, meters)| meters.by_id(rules)).unwrap_or_default();
-        let meter = |id: &str| old.get(id).cloned().unwrap_or_default();
-        let rule_meters = |rule: &Rule| RuleMeters {
-            limits: rule.limits.iter().map(|limit| meter(&limit.id)).collect(),
-            is_named: named::is_named(rule),
+        let series = last.map(|(_, meters)| Arc::clone(&meters.series)).unwrap_or_default();
+        let mut old: HashMap<Arc<str>, Meter> = last.map(|(_, meters)| meters.by_id()).unwrap_or_default();
+        let mut meter = |domain: &Arc<str>, id: &Arc<str>| {
+            old.remove(id).unwrap_or_else(|| Meter::new(&series, Owner::new(domain, id)))
         };
-        let domain_meters = |domain: &Arc<Domain>| DomainMeters {
-            rules: domain.rules().iter().map(rule_meters).collect(),
-            requested: meter(&requested_id(domain.name())),
-            overridden: meter(&override_id(domain.name())),
+        let domain_meters = |domain: &Arc<Domain>| {
+            let name: Arc<str> = domain.name().into();
+            let rules = domain.rules().iter().map(|rule| RuleMeters {
+                limits: rule.limits.iter().map(|limit| meter(&name, &limit.id)).collect(),
+                is_named: named::is_named(rule),
+            });
+            DomainMeters {
+                rules: rules.collect(),
+                requested: meter(&name, &requested_id(&name).into()),
+                overridden: meter(&name, &override_id(&name).into()),
+                owner: Arc::new(Owner::new(&name, &"".into())),
+            }
         };
-        Meters { domains: rules.domains().iter().map(domain_meters).collect() }
+        let domains = rules.domains().iter().map(domain_meters).collect();
+        let whole = Some(Arc::new(Owner::new(&"".into(), &rules.hash().into())));
+        let meters = Meters { domains, whole, series };
+        meters.show(rules);
+        old.values().for_each(|meter| meter.retire(&meters.series));
+        if let Some((_, last)) = last {
+            last.retire_domains_but(&meters);
+        }
+        meters
+    }
+
+    /// Puts on the page what the rules say.
+    fn show(&self, rules: &Rules) {
+        for (domain, meters) in rules.domains().iter().zip(&self.domains) {
+            self.series.set(&meters.owner, Series::FileRows, domain.overrides().len() as f64);
+            self.series.set(&meters.owner, Series::FileRowsExpired, 0.0);
+            for (rule, of_rule) in domain.rules().iter().zip(&meters.rules) {
+                for (limit, meter) in rule.limits.iter().zip(&of_rule.limits) {
+                    let requests = f64::from(limit.limit.requests);
+                    self.series.set(&meter.rest.owner, Series::LimitRequests, requests);
+                }
+            }
+        }
+        self.whole.iter().for_each(|whole| self.series.set(whole, Series::Info, 1.0));
+    }
+
+    /// Takes off the page what the rules as a whole and their domains have there and `next` hasn't.
+    fn retire_domains_but(&self, next: &Meters) {
+        let stays: HashSet<&str> = next.domains.iter().map(|meters| meters.owner.domain()).collect();
+        for DomainMeters { owner, .. } in &self.domains {
+            if !stays.contains(owner.domain()) {
+                self.series.remove(owner, Series::FileRows);
+                self.series.remove(owner, Series::FileRowsExpired);
+            }
+        }
+        let id = |of: &Meters| of.whole.as_ref().map(|whole| Arc::clone(whole.id()));
+        if id(self) != id(next) {
+            self.whole.iter().for_each(|whole| self.series.remove(whole, Series::Info));
+        }
+    }
+
+    /// Puts the series of `rules` on the page.
+    pub(super) fn put(&self, page: &mut Page, rules: &Rules, now: UnixMicros) {
+        for (domain, meters) in rules.domains().iter().zip(&self.domains) {
+            self.series.update(&meters.owner, Series::FileRowsExpired, domain.overrides().expired(now) as f64);
+        }
+        self.series.put(page);
     }
 
     /// `limit` is the position of the rule's limit that decided, or whose place an override takes.
@@ -121,7 +215,7 @@ impl Meters {
         let meters = self.of(domain, rule);
         // All limits of a rule have one name there.
         match meters.limits.get(limit.unwrap_or(0)).filter(|_| !meters.is_named) {
-            Some(meter) => meter.hits.add(tally),
+            Some(meter) => meter.rest.hits.add(tally),
             None => return false,
         }
         true
@@ -144,20 +238,7 @@ impl Meters {
             Some((_, None)) => &meters.overridden,
             None => &meters.requested,
         };
-        meter.degraded[policy as usize].fetch_add(1, Relaxed);
-    }
-
-    /// Every meter with its limit's id and the name of its domain.
-    pub(super) fn each<'r>(&'r self, rules: &'r Rules, mut visit: impl FnMut(&'r str, &str, &'r Arc<Meter>)) {
-        for (domain, meters) in rules.domains().iter().zip(&self.domains) {
-            for (rule, of_rule) in domain.rules().iter().zip(&meters.rules) {
-                for (limit, meter) in rule.limits.iter().zip(&of_rule.limits) {
-                    visit(domain.name(), &limit.id, meter);
-                }
-            }
-            visit(domain.name(), &requested_id(domain.name()), &meters.requested);
-            visit(domain.name(), &override_id(domain.name()), &meters.overridden);
-        }
+        meter.count_degraded(&self.series, policy);
     }
 
     /// The hits of every rule that has a limit and names of its own words only.
@@ -169,17 +250,18 @@ impl Meters {
         for (domain, meters) in rules.domains().iter().zip(&self.domains) {
             for (rule, of_rule) in domain.rules().iter().zip(&meters.rules) {
                 for meter in &of_rule.limits {
-                    visit(domain, rule, meter.hits.get());
+                    visit(domain, rule, meter.rest.hits.get());
                 }
             }
         }
     }
 
-    fn by_id(&self, rules: &Rules) -> HashMap<String, Arc<Meter>> {
-        let mut all = HashMap::new();
-        self.each(rules, |_, id, meter| {
-            all.insert(id.to_string(), Arc::clone(meter));
-        });
-        all
+    fn by_id(&self) -> HashMap<Arc<str>, Meter> {
+        let of_domain = |domain: &DomainMeters| {
+            let of_rules = domain.rules.iter().flat_map(|rule| rule.limits.iter());
+            let all = of_rules.chain([&domain.requested, &domain.overridden]);
+            all.map(|meter| (Arc::clone(meter.rest.owner.id()), meter.clone())).collect::<Vec<_>>()
+        };
+        self.domains.iter().flat_map(of_domain).collect()
     }
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use metrics::Counter;
 use tracing::warn;
 
-use super::Table;
+use super::{recorder::Recorder, table::Metric};
 use crate::clock::{self, paced::PacedEvents};
 
 /// Why a stream, or a connection for all that it would have brought, was refused.
@@ -124,10 +124,8 @@ pub struct Refusals {
 }
 
 impl Refusals {
-    pub(super) fn new(table: &Table<'_>) -> Refusals {
-        let name = "tollgate_refused_streams_total";
-        table.describe(name, "Calls and connections that HTTP/2 or gRPC refused before a limit was asked, by reason.");
-        let counters = Refusal::ALL.map(|reason| table.counter(name, &[("reason", reason.name())]));
+    pub(super) fn new(recorder: &Recorder) -> Refusals {
+        let counters = recorder.counters(Metric::RefusedStreams, Refusal::ALL.map(Refusal::name));
         Refusals { counters, lines: Default::default() }
     }
 

@@ -3,7 +3,6 @@ use std::{path::PathBuf, time::Duration};
 use super::*;
 use crate::{
     limit::{Algorithm, Cost, Entry, Limit, Unit, UnixMicros},
-    limiter::{Budgets, Snapshot},
     rules::{self, Defaults, Rules, Source, Sources},
     store::{
         Ask, Gate, Key, Role, Store,
@@ -19,8 +18,7 @@ fn loaded(yaml: &str) -> Rules {
 }
 
 fn rendered(metrics: &Metrics, rules: Rules, meters: Meters) -> String {
-    let (budgets, problems, loaded_at) = (Budgets::new(&rules, None), rules::Problems::default(), UnixMicros(0));
-    metrics.render(&Snapshot { version: 1, rules, meters, budgets, problems, kept: Vec::new(), loaded_at })
+    metrics.render(&rules, &meters)
 }
 
 const RULES: &str = "
@@ -32,7 +30,7 @@ descriptors:
 
 #[test]
 fn a_time_falls_into_the_first_bucket_that_reaches_it() {
-    let latency = Latency::new();
+    let latency = Latency::default();
     for micros in [1, 5, 6, 20_000, 50_000_000] {
         latency.record(Duration::from_micros(micros));
     }
@@ -63,14 +61,23 @@ fn a_limit_that_stays_over_a_reload_keeps_its_numbers_and_one_that_goes_takes_th
 
 #[test]
 fn key_names_that_clients_make_up_do_not_grow_the_page_for_ever() {
-    let unmatched = Unmatched::default();
+    let metrics = Metrics::default();
     for number in 0..1_000 {
-        unmatched.count("api", &[Entry { key: &number.to_string(), value: "x" }]);
+        metrics.unmatched.count("api", &[Entry { key: &number.to_string(), value: "x" }]);
     }
+    let rules = loaded(RULES);
+    let meters = Meters::new(&rules, None);
+    let page = rendered(&metrics, rules, meters);
     let (mut series, mut other) = (0, 0);
-    unmatched.each(|domain, _, count| if domain == "other" { other = count } else { series += 1 });
+    for (labels, count) in page
+        .lines()
+        .filter_map(|line| line.strip_prefix("tollgate_unmatched_descriptors_total{")?.split_once("} "))
+        .map(|(labels, count)| (labels, count.parse::<u64>().expect("a count")))
+    {
+        if labels.starts_with("domain=\"other\"") { other = count } else { series += 1 }
+    }
     assert_eq!((series, other), (256, 744));
-    assert_eq!(unmatched.others(), other);
+    assert_eq!(metrics.unmatched.others(), other);
 }
 
 #[test]

@@ -1,10 +1,17 @@
 //! Descriptors that no rule matched, by domain and key names: what a team forgot to write a rule for, or misspelt.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
 
+use metrics::Counter;
 use parking_lot::RwLock;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use super::{
+    recorder::{Count, Recorder},
+    table::Metric,
+};
 use crate::limit::Entry;
 
 /// Sets of key names told apart. Clients choose the names, so there is an end to it; the rest is `other`.
@@ -14,20 +21,24 @@ const SERIES_MAX: usize = 256;
 const KEYS_BYTES_MAX: usize = 256;
 
 /// By domain and joined key names.
-type Counts = HashMap<(Box<str>, Box<str>), AtomicU64>;
+type Counters = HashMap<(Box<str>, Box<str>), Counter>;
 
-#[derive(Default)]
 pub struct Unmatched {
-    seen: RwLock<Counts>,
-    other: AtomicU64,
+    recorder: Arc<Recorder>,
+    seen: RwLock<Counters>,
+    /// The series of all that have none of their own: there from its first descriptor on.
+    other: OnceLock<Count>,
 }
 
 impl Unmatched {
+    pub(super) fn new(recorder: &Arc<Recorder>) -> Unmatched {
+        Unmatched { recorder: Arc::clone(recorder), seen: RwLock::default(), other: OnceLock::new() }
+    }
+
     /// Counts a descriptor of a known domain. Costs an allocation for the joined names: only what isn't limited pays it.
     pub fn count(&self, domain: &str, entries: &[Entry<'_>]) {
         if entries.iter().map(|entry| entry.key.len() + 1).sum::<usize>() > KEYS_BYTES_MAX {
-            self.other.fetch_add(1, Relaxed);
-            return;
+            return self.count_other();
         }
         let mut keys = String::new();
         for entry in entries {
@@ -37,31 +48,27 @@ impl Unmatched {
             keys.push_str(entry.key);
         }
         let name = (Box::from(domain), keys.into_boxed_str());
-        if let Some(count) = self.seen.read().get(&name) {
-            count.fetch_add(1, Relaxed);
-            return;
+        if let Some(counter) = self.seen.read().get(&name) {
+            return counter.increment(1);
         }
         let mut seen = self.seen.write();
         if seen.len() < SERIES_MAX || seen.contains_key(&name) {
-            seen.entry(name).or_default().fetch_add(1, Relaxed);
+            let counter = |(domain, keys): &(Box<str>, Box<str>)| {
+                self.recorder.counter(Metric::UnmatchedDescriptors, &[domain, keys])
+            };
+            seen.entry(name).or_insert_with_key(counter).increment(1);
         } else {
-            self.other.fetch_add(1, Relaxed);
+            drop(seen);
+            self.count_other();
         }
+    }
+
+    fn count_other(&self) {
+        self.other.get_or_init(|| self.recorder.count(Metric::UnmatchedDescriptors, &["other", "other"])).add(1);
     }
 
     /// How many were counted as `other`.
     pub(super) fn others(&self) -> u64 {
-        self.other.load(Relaxed)
-    }
-
-    /// Calls `visit` with domain, keys and count of each set; `other` comes last, if there is any.
-    pub(super) fn each(&self, mut visit: impl FnMut(&str, &str, u64)) {
-        for ((domain, keys), count) in self.seen.read().iter() {
-            visit(domain, keys, count.load(Relaxed));
-        }
-        match self.others() {
-            0 => {}
-            other => visit("other", "other", other),
-        }
+        self.other.get().map_or(0, Count::get)
     }
 }

@@ -118,7 +118,8 @@ impl Embedded {
 
     /// The page that Prometheus would scrape.
     pub fn metrics(&self) -> String {
-        self.metrics.render(&self.api.limiter.snapshot())
+        let snapshot = self.api.limiter.snapshot();
+        self.metrics.render(&snapshot.rules, &snapshot.meters)
     }
 
     /// Ends its tasks and waits for them, at most `patience`: counters in memory are kept, where they have a state

@@ -108,7 +108,11 @@ impl Limiting {
         if !sinks.is_empty() {
             let (metrics, snapshot) = (Arc::clone(&self.metrics), Arc::clone(&self.snapshot));
             let stopping = tasks.stopping().clone();
-            let flushing = metrics::flush(sinks, settings.flush_interval, metrics, snapshot, stopping);
+            let totals = move || {
+                let snapshot = snapshot.load();
+                metrics.totals(&snapshot.rules, &snapshot.meters)
+            };
+            let flushing = metrics::flush(sinks, settings.flush_interval, totals, stopping);
             tasks.spawn_to_finish("StatsD", flushing);
         }
     }

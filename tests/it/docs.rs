@@ -4,12 +4,21 @@ use std::collections::BTreeSet;
 
 use crate::harness::{RulesDir, Tollgate, run_to_end};
 
-/// The names in backticks in the first column of the table rows below `heading`, up to the next heading of its level.
-pub(crate) fn documented(heading: &str) -> BTreeSet<String> {
+/// The names in backticks in the first column of a text's table rows.
+fn tabled(text: &str) -> BTreeSet<String> {
+    text.lines().filter_map(|line| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned())).collect()
+}
+
+/// Every setting that operating.md has in its tables.
+fn documented_settings() -> BTreeSet<String> {
     let page = include_str!("../../docs/operating.md");
-    let section = page.split_once(heading).unwrap_or_else(|| panic!("no {heading}")).1;
-    let section = section.split("\n## ").next().expect("a split has a first part");
-    section.lines().filter_map(|line| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned())).collect()
+    let section = page.split_once("## Settings\n").expect("the settings").1;
+    tabled(section.split("\n## ").next().expect("a split has a first part"))
+}
+
+/// Every metric that metrics.md has in its tables.
+pub(crate) fn documented_metrics() -> BTreeSet<String> {
+    tabled(include_str!("../../docs/metrics.md"))
 }
 
 #[test]
@@ -17,7 +26,7 @@ fn every_setting_is_documented_and_no_other() {
     let help = run_to_end(&["serve", "--help"], &[]).stdout;
     let help = String::from_utf8(help).expect("help is text").split_whitespace().collect::<Vec<_>>().join(" ");
     let settings = help.split("[env: ").skip(1).map(|rest| rest.split(['=', ']']).next().unwrap().to_owned());
-    assert_eq!(documented("## Settings\n"), settings.collect());
+    assert_eq!(documented_settings(), settings.collect());
 }
 
 #[tokio::test]
@@ -44,7 +53,18 @@ async fn every_metric_is_documented_and_no_other() {
         served
             .extend(page.lines().filter_map(|line| Some(line.strip_prefix("# TYPE ")?.split(' ').next()?.to_owned())));
     }
-    assert_eq!(documented("## Metrics\n"), served);
+    assert_eq!(documented_metrics(), served);
+}
+
+/// With `TOLLGATE_BLESS` set the page is written anew; what changed is then for `git diff` to show.
+#[test]
+fn every_metric_is_documented_as_the_table_of_the_program_has_it() {
+    let (path, made) = ("docs/metrics.md", tollgate::metrics::reference_document());
+    if std::env::var_os("TOLLGATE_BLESS").is_some() {
+        std::fs::write(path, &made).expect("tests run where the crate is");
+    }
+    let written = std::fs::read_to_string(path).expect("the page is there");
+    assert_eq!(written, made, "{path} (TOLLGATE_BLESS=1 writes it anew)");
 }
 
 /// The first block fenced as `language` after `heading`.

@@ -186,7 +186,8 @@ async fn a_panic_is_caught_counted_and_answered_by_the_policies_of_the_limits() 
         let service = RateLimit::new(limiter(&rules(policy)), Duration::ZERO, &ResponseSettings::default(), &bounds());
         let answer = service.answer(&ask, Head::default()).await;
         assert_eq!(answer.map(|answer| answer.overall_code).map_err(|status| status.code()), code, "{policy}");
-        let metrics = service.limiter.metrics().render(&service.limiter.snapshot());
+        let snapshot = service.limiter.snapshot();
+        let metrics = service.limiter.metrics().render(&snapshot.rules, &snapshot.meters);
         for line in [
             "tollgate_panics_total 1",
             "tollgate_store_errors_total{kind=\"defect\"} 1",

@@ -17,8 +17,7 @@ use super::{
 use crate::metrics::{Latency, Meters};
 use crate::{
     limit::Entry,
-    limiter::Snapshot,
-    rules::{DomainIndex, Rule},
+    rules::{DomainIndex, Rule, Rules},
 };
 
 /// What of the reference's metrics there is.
@@ -59,14 +58,10 @@ const DOMAIN_BYTES_MAX: usize = 256;
 
 /// What the reference counts beside the hits of each rule.
 pub struct Reference {
-    pub(super) settings: ReferenceSettings,
+    pub(in crate::metrics) settings: ReferenceSettings,
     named: Named,
     unknown_domains: RwLock<HashMap<Box<str>, AtomicU64>>,
     unknown_others: AtomicU64,
-    pub(in crate::metrics) redis_errors: AtomicU64,
-    pub(in crate::metrics) service_errors: AtomicU64,
-    pub(in crate::metrics) loads: AtomicU64,
-    pub(in crate::metrics) load_errors: AtomicU64,
     pub(super) shadowed: AtomicU64,
     /// Descriptors that met a limit which may be in the reference's local cache, and those of them that it would have had.
     lookups: AtomicU64,
@@ -82,14 +77,10 @@ impl Reference {
             named: Named::new(settings.series_max),
             unknown_domains: RwLock::default(),
             unknown_others: AtomicU64::new(0),
-            redis_errors: AtomicU64::new(0),
-            service_errors: AtomicU64::new(0),
-            loads: AtomicU64::new(0),
-            load_errors: AtomicU64::new(0),
             shadowed: AtomicU64::new(0),
             lookups: AtomicU64::new(0),
             local_hits: AtomicU64::new(0),
-            checks: Latency::new(),
+            checks: Latency::default(),
         }
     }
 
@@ -177,8 +168,13 @@ impl Reference {
     }
 
     /// The hits of every key, not yet added up: rules may have the same key. In the order of [`COUNTERS`].
-    pub(super) fn each_hits(&self, snapshot: &Snapshot, mut visit: impl FnMut(&SeriesKey, [u64; COUNTERS.len()])) {
-        snapshot.meters.each_hits(&snapshot.rules, |domain, rule, counts| {
+    pub(super) fn each_hits(
+        &self,
+        rules: &Rules,
+        meters: &Meters,
+        mut visit: impl FnMut(&SeriesKey, [u64; COUNTERS.len()]),
+    ) {
+        meters.each_hits(rules, |domain, rule, counts| {
             if counts != [0; COUNTERS.len()] {
                 visit(&SeriesKey::of_rule(domain.name(), rule), counts);
             }

@@ -1,130 +1,97 @@
 //! The reference's metrics as Prometheus gets them there: names and labels of its default mapping (reference §12.3).
-//! A key's third and further levels are dropped, and what then has the same labels is added up.
+//! A key's third and further levels are dropped, and what then has the same labels is added up. So its series of hits are
+//! made when a page is: they are no counters of their own, but sums over the counters of rules, as StatsD has them apart.
 
-use std::{collections::BTreeMap, fmt::Write, sync::atomic::Ordering::Relaxed};
+use std::{collections::BTreeMap, sync::atomic::Ordering::Relaxed};
 
 use super::tally::{COUNTERS, MAPPED};
-use crate::limiter::Snapshot;
-use crate::metrics::{
-    Metrics,
-    latency::{BOUNDS_US, Recorded},
-    render::{head, row},
-    stores::{self, Number},
+use crate::{
+    metrics::{
+        Meters, Metrics,
+        latency::Recorded,
+        page::{Page, Times, Value},
+        stores::{self, Number},
+        table::{Kind, Metric},
+    },
+    rules::Rules,
 };
 
-/// The buckets that Prometheus' client library has by default; each is one of [`BOUNDS_US`], and a
+/// The buckets that Prometheus' client library has by default; each is one of [`crate::metrics::latency::BOUNDS_US`], and a
 /// thousandth of it too.
 const RESPONSE_TIMES_US: [u64; 11] =
     [5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000];
 
-/// What the counters are that its mapping doesn't know.
-const UNMAPPED_HELP: [&str; COUNTERS.len() - MAPPED] =
-    ["Hits of a rule that were denied from memory.", "Hits of a rule that were to be given back."];
+/// The metrics of [`COUNTERS`]. Those that the reference's mapping doesn't know have a name for each key.
+const METRICS: [Metric; COUNTERS.len()] = [
+    Metric::NearLimit,
+    Metric::OverLimit,
+    Metric::ShadowMode,
+    Metric::TotalHits,
+    Metric::WithinLimit,
+    Metric::OverLimitWithLocalCache,
+    Metric::TotalNegativeHits,
+];
 
 impl Metrics {
-    pub(crate) fn render_reference(&self, out: &mut String, snapshot: &Snapshot) {
-        let reference = &self.reference;
-        if !reference.settings.on_page {
-            return;
-        }
-        self.hits(out, snapshot);
-        let mut unknown = BTreeMap::new();
-        reference.each_unknown_domain(|domain, count| *unknown.entry(metric_name(&domain)).or_insert(0) += count);
-        for (domain, count) in unknown {
-            let name = format!("ratelimit_service_rate_limit_{domain}_domain_not_found");
-            one(out, &name, "Descriptors of a domain that no rule file names.", count);
-        }
-        let name = "ratelimit_service_should_rate_limit_error";
-        let errors = [("redis_error", &reference.redis_errors), ("service_error", &reference.service_errors)];
-        head(out, name, "counter", "Requests answered with an error: the store's, or one of the request.");
-        for (kind, count) in errors.map(|(kind, count)| (kind, count.load(Relaxed))) {
-            if count > 0 {
-                row(out, name, &[("err_type", kind)], count);
-            }
-        }
-        let ones = [
-            ("ratelimit_service_config_load_success", "Times that every rule file was taken.", &reference.loads),
-            ("ratelimit_service_config_load_error", "Times that some rule file was not.", &reference.load_errors),
-            ("ratelimit_service_global_shadow_mode", "Requests that SHADOW_MODE let pass.", &reference.shadowed),
-        ];
-        for (name, help, count) in ones {
-            one(out, name, help, count.load(Relaxed));
-        }
-        for Number { name, is_gauge, value } in stores::reference(&self.stores.lock(), self.reference.local_cache()) {
-            let name = metric_name(&name);
-            let kind = if is_gauge { "gauge" } else { "counter" };
-            head(out, &name, kind, "As envoyproxy/ratelimit counts its pools and its local cache.");
-            row(out, &name, &[], value);
-        }
-        self.calls(out);
-    }
-
-    fn calls(&self, out: &mut String) {
-        let methods = [("ShouldRateLimit", self.decision.recorded()), ("Check", self.reference.checks.recorded())];
-        // A method that nobody called has no series.
-        let called = |(method, recorded): &&(&str, Recorded)| {
-            *method == "ShouldRateLimit" || recorded.buckets.iter().any(|count| *count > 0)
-        };
-        let name = "ratelimit_service_total_requests";
-        head(out, name, "counter", "Calls of the service, and of gRPC health.");
-        for (method, recorded) in methods.iter().filter(called) {
-            row(out, name, &[("grpc_method", method)], recorded.buckets.iter().sum());
-        }
-        let name = "ratelimit_service_response_time_seconds";
-        head(out, name, "histogram", "From a call's arrival to its answer.");
-        for (method, recorded) in methods.iter().filter(called) {
-            response_times(out, name, method, recorded, self.reference.settings.response_time_in_ms);
-        }
-    }
-
-    fn hits(&self, out: &mut String, snapshot: &Snapshot) {
-        let mut rows: BTreeMap<[String; 3], [u64; COUNTERS.len()]> = BTreeMap::new();
-        let mut unmapped: BTreeMap<String, (&str, u64)> = BTreeMap::new();
-        self.reference.each_hits(snapshot, |key, counts| {
-            let counted = COUNTERS.into_iter().zip(counts).skip(MAPPED).zip(UNMAPPED_HELP);
-            for ((counter, count), help) in counted.filter(|((_, count), _)| *count > 0) {
-                let key = key.parts().collect::<Vec<_>>().join("_");
-                let name = metric_name(&format!("ratelimit_service_rate_limit_{key}_{counter}"));
-                unmapped.entry(name).or_insert((help, 0)).1 += count;
-            }
-            let mut parts = key.parts().map(str::to_owned);
-            let labels = std::array::from_fn(|_| parts.next().unwrap_or_default());
-            let sums = rows.entry(labels).or_default();
-            sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+    /// Brings to the recorder and to `page` what is known by the reference's names.
+    pub(in crate::metrics) fn show_reference(&self, page: &mut Page, rules: &Rules, meters: &Meters) {
+        let (recorder, reference) = (&self.recorder, &self.reference);
+        put_hits(page, self, rules, meters);
+        reference.each_unknown_domain(|domain, count| {
+            let name = metric_name(&format!("ratelimit_service_rate_limit_{domain}_domain_not_found"));
+            page.add_named(Metric::DomainNotFound, name, count);
         });
-        for (index, counter) in COUNTERS.into_iter().enumerate().take(MAPPED) {
-            let name = format!("ratelimit_service_rate_limit_{counter}");
-            head(out, &name, "counter", "Hits of each rule, as envoyproxy/ratelimit counts them.");
-            for ([domain, key1, key2], counts) in rows.iter().filter(|(_, counts)| counts[index] > 0) {
-                let labels = [("domain", &**domain), ("key1", key1), ("key2", key2)];
-                let levels = if key2.is_empty() { 2 } else { 3 };
-                row(out, &name, &labels[..levels], counts[index]);
+        let errors = [("redis_error", self.failed.get()), ("service_error", self.invalid.get())];
+        for (kind, count) in errors.iter().filter(|(_, count)| *count > 0) {
+            recorder.show_count(Metric::ShouldRateLimitError, &[*kind], *count);
+        }
+        recorder.show_count(Metric::ConfigLoadSuccess, &[], self.reloads_ok.get());
+        recorder.show_count(Metric::ConfigLoadError, &[], self.reloads_failed.get());
+        recorder.show_count(Metric::GlobalShadowMode, &[], reference.shadowed.load(Relaxed));
+        for Number { metric, value, .. } in stores::reference(&self.stores.lock(), reference.local_cache()) {
+            match metric.row().kind {
+                Kind::Counter => recorder.show_count(metric, &[], value),
+                Kind::Gauge | Kind::Histogram => recorder.show_level(metric, &[], value as f64),
             }
         }
-        for (name, (help, count)) in unmapped {
-            one(out, &name, help, count);
+        let methods = [("ShouldRateLimit", self.decision.recorded()), ("Check", reference.checks.recorded())];
+        // A method that nobody called has no series.
+        let called = |(method, recorded): &&(&str, Recorded)| *method == "ShouldRateLimit" || recorded.total() > 0;
+        for (method, recorded) in methods.iter().filter(called) {
+            recorder.show_count(Metric::TotalRequests, &[*method], recorded.total());
+            let times = response_times(recorded, reference.settings.response_time_in_ms);
+            page.put(Metric::ResponseTime, [*method], Value::Times(Box::new(times)));
+        }
+    }
+}
+
+fn put_hits(page: &mut Page, metrics: &Metrics, rules: &Rules, meters: &Meters) {
+    let mut rows: BTreeMap<[String; 3], [u64; COUNTERS.len()]> = BTreeMap::new();
+    metrics.reference.each_hits(rules, meters, |key, counts| {
+        let counted = COUNTERS.into_iter().zip(METRICS).zip(counts).skip(MAPPED);
+        for ((counter, metric), count) in counted.filter(|(_, count)| *count > 0) {
+            let key = key.parts().collect::<Vec<_>>().join("_");
+            page.add_named(metric, metric_name(&format!("ratelimit_service_rate_limit_{key}_{counter}")), count);
+        }
+        let mut parts = key.parts().map(str::to_owned);
+        let labels = std::array::from_fn(|_| parts.next().unwrap_or_default());
+        let sums = rows.entry(labels).or_default();
+        sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+    });
+    for ([domain, key1, key2], counts) in &rows {
+        let levels = if key2.is_empty() { 2 } else { 3 };
+        for (metric, count) in METRICS.into_iter().zip(counts).take(MAPPED).filter(|(_, count)| **count > 0) {
+            let labels = [&**domain, key1, key2].into_iter().take(levels);
+            page.put(metric, labels, Value::Count(*count));
         }
     }
 }
 
 /// In milliseconds the buckets' bounds keep their numbers, as there: the largest is 10 ms.
-fn response_times(out: &mut String, name: &str, method: &str, recorded: &Recorded, is_in_ms: bool) {
-    let method = format!("grpc_method=\"{method}\"");
-    let (per_unit, shorter) = if is_in_ms { (1e3, 1_000) } else { (1e6, 1) };
-    for bound in RESPONSE_TIMES_US {
-        let reached = |to: &u64| *to <= bound / shorter;
-        let within: u64 = recorded.buckets.iter().zip(BOUNDS_US).filter(|(_, to)| reached(to)).map(|(n, _)| n).sum();
-        let _ = writeln!(out, "{name}_bucket{{{method},le=\"{}\"}} {within}", bound as f64 / 1e6);
-    }
-    let total: u64 = recorded.buckets.iter().sum();
-    let _ = writeln!(out, "{name}_bucket{{{method},le=\"+Inf\"}} {total}");
-    let sum = recorded.sum_ns as f64 / 1e3 / per_unit;
-    let _ = writeln!(out, "{name}_sum{{{method}}} {sum}\n{name}_count{{{method}}} {total}");
-}
-
-fn one(out: &mut String, name: &str, help: &str, count: u64) {
-    head(out, name, "counter", help);
-    let _ = writeln!(out, "{name} {count}");
+fn response_times(recorded: &Recorded, is_in_ms: bool) -> Times {
+    let (ns_per_unit, shorter) = if is_in_ms { (1e6, 1_000) } else { (1e9, 1) };
+    let bounds = RESPONSE_TIMES_US.map(|bound| (bound as f64 / 1e6, bound / shorter));
+    Times::with_bounds(recorded, bounds, ns_per_unit)
 }
 
 /// As the reference makes a name of what its mapping doesn't know: every other character becomes `_`.

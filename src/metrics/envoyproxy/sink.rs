@@ -3,7 +3,6 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpStream, UdpSocket, lookup_host},
@@ -13,8 +12,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{statsd::Dialect, totals::Totals};
-use crate::limiter::Snapshot;
-use crate::metrics::Metrics;
 
 /// Connecting, or handing over what was counted, takes no longer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -45,14 +42,8 @@ enum Connection {
     Udp(UdpSocket),
 }
 
-/// Tells all sinks every `interval`, and once more at the end.
-pub async fn flush(
-    mut sinks: Vec<Sink>,
-    interval: Duration,
-    metrics: Arc<Metrics>,
-    snapshot: Arc<ArcSwap<Snapshot>>,
-    stop: CancellationToken,
-) {
+/// Tells all sinks every `interval` what `totals` has come to, and once more at the end.
+pub async fn flush(mut sinks: Vec<Sink>, interval: Duration, totals: impl Fn() -> Totals, stop: CancellationToken) {
     let mut ticks = time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -60,7 +51,7 @@ pub async fn flush(
             _ = ticks.tick() => false,
             () = stop.cancelled() => true,
         };
-        let totals = Arc::new(metrics.totals(&snapshot.load()));
+        let totals = Arc::new(totals());
         futures_util::future::join_all(sinks.iter_mut().map(|sink| sink.tell(&totals))).await;
         if is_last {
             return;

@@ -6,16 +6,19 @@ use std::{
 };
 
 use super::tally::COUNTERS;
-use crate::limiter::Snapshot;
-use crate::metrics::{
-    Metrics,
-    latency::Recorded,
-    stores::{self, Number},
+use crate::{
+    metrics::{
+        Meters, Metrics,
+        latency::Recorded,
+        stores::{self, Number},
+        table::Kind,
+    },
+    rules::Rules,
 };
 
 /// What was counted since the start, by name. A sink sends what was added.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Totals {
+pub struct Totals {
     pub(super) counters: HashMap<String, u64>,
     /// Sent as they are, each time.
     pub(super) gauges: BTreeMap<String, u64>,
@@ -30,7 +33,8 @@ pub(super) const CHECK_TIME: &str = "ratelimit_server.Check.response_time";
 const RULES: &str = "ratelimit.service.rate_limit";
 
 impl Metrics {
-    pub(super) fn totals(&self, snapshot: &Snapshot) -> Totals {
+    /// By the reference's names, with what the rules in force have counted.
+    pub fn totals(&self, rules: &Rules, meters: &Meters) -> Totals {
         let (reference, response_times) = (&self.reference, self.decision.recorded());
         let checks = reference.checks.recorded();
         let mut counters = HashMap::new();
@@ -39,7 +43,7 @@ impl Metrics {
                 *counters.entry(name).or_insert(0) += count;
             }
         };
-        reference.each_hits(snapshot, |key, counts| {
+        reference.each_hits(rules, meters, |key, counts| {
             let parts: Vec<&str> = key.parts().collect();
             for (counter, count) in COUNTERS.into_iter().zip(counts) {
                 add(format!("{RULES}.{}.{counter}", parts.join(".")), count);
@@ -47,22 +51,22 @@ impl Metrics {
         });
         reference.each_unknown_domain(|domain, count| add(format!("{RULES}.{domain}.domain_not_found"), count));
         let ones = [
-            ("ratelimit.service.call.should_rate_limit.redis_error", &reference.redis_errors),
-            ("ratelimit.service.call.should_rate_limit.service_error", &reference.service_errors),
-            ("ratelimit.service.config_load_success", &reference.loads),
-            ("ratelimit.service.config_load_error", &reference.load_errors),
-            ("ratelimit.service.global_shadow_mode", &reference.shadowed),
+            ("ratelimit.service.call.should_rate_limit.redis_error", self.failed.get()),
+            ("ratelimit.service.call.should_rate_limit.service_error", self.invalid.get()),
+            ("ratelimit.service.config_load_success", self.reloads_ok.get()),
+            ("ratelimit.service.config_load_error", self.reloads_failed.get()),
+            ("ratelimit.service.global_shadow_mode", reference.shadowed.load(Relaxed)),
         ];
         for (name, count) in ones {
-            add(name.to_owned(), count.load(Relaxed));
+            add(name.to_owned(), count);
         }
-        add("ratelimit_server.ShouldRateLimit.total_requests".to_owned(), response_times.buckets.iter().sum());
-        add("ratelimit_server.Check.total_requests".to_owned(), checks.buckets.iter().sum());
+        add("ratelimit_server.ShouldRateLimit.total_requests".to_owned(), response_times.total());
+        add("ratelimit_server.Check.total_requests".to_owned(), checks.total());
         let mut gauges = BTreeMap::new();
-        for Number { name, is_gauge, value } in stores::reference(&self.stores.lock(), self.reference.local_cache()) {
-            match is_gauge {
-                true => drop(gauges.insert(name, value)),
-                false => add(name, value),
+        for Number { metric, name, value } in stores::reference(&self.stores.lock(), self.reference.local_cache()) {
+            match metric.row().kind {
+                Kind::Counter => add(name.to_owned(), value),
+                Kind::Gauge | Kind::Histogram => drop(gauges.insert(name.to_owned(), value)),
             }
         }
         Totals { counters, gauges, response_times, checks }

@@ -267,3 +267,54 @@ async fn no_probe_waits_while_a_hundred_thousand_rules_come_into_force() {
     }
     panic!("the latest probe of each reload, and of an idle process: {worst:?}");
 }
+
+#[tokio::test]
+async fn series_of_limits_and_domains_that_a_reload_removed_leave_the_page_and_the_others_go_on() {
+    let rules = RulesDir::with("api.yaml", &both_limits(0));
+    rules.write("gone.yaml", &one_limit("gone", 5));
+    let tollgate = Tollgate::start(rules.path()).await;
+    let client = tollgate.client();
+    for _ in 0..3 {
+        client
+            .ask(request("api", vec![descriptor(&[("a", "1")]), descriptor(&[("b", "1")])]))
+            .await
+            .expect("an answer");
+    }
+    client.ask(request("gone", vec![descriptor(&[("user", "x")])])).await.expect("an answer");
+    let of_gone = |page: &str| {
+        let is_gone = |line: &&str| line.contains("limit=\"api/b\"") || line.contains("\"gone");
+        page.lines().filter(is_gone).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let expected = [
+        "tollgate_decisions_total{domain=\"api\",limit=\"api/b\",result=\"ok\"} 3",
+        "tollgate_decisions_total{domain=\"gone\",limit=\"gone/user\",result=\"ok\"} 1",
+        "tollgate_limit_requests{limit=\"api/b\"} 1000000",
+        "tollgate_limit_requests{limit=\"gone/user\"} 5",
+        "tollgate_override_file_rows{domain=\"gone\"} 0",
+        "tollgate_override_file_rows_expired{domain=\"gone\"} 0",
+    ];
+    let page = tollgate.metrics().await;
+    let shown = of_gone(&page);
+    for line in expected {
+        assert!(shown.iter().any(|shown| shown == line), "{line} in\n{page}");
+    }
+
+    // A limit and a domain go; the one that stays has another number.
+    std::fs::remove_file(rules.path().join("gone.yaml")).expect("the file is ours");
+    rules.write("api.yaml", "domain: api\ndescriptors: [{key: a, rate_limit: {requests_per_unit: 7, unit: day}}]\n");
+    let stays = "tollgate_decisions_total{domain=\"api\",limit=\"api/a\",result=\"ok\"}";
+    let page = eventually("both reloads are in force", || async {
+        let page = tollgate.metrics().await;
+        (of_gone(&page).is_empty() && page.contains("{limit=\"api/a\"} 7\n")).then_some(page)
+    })
+    .await;
+    assert!(page.contains(&format!("{stays} 3\n")), "{page}");
+    assert_eq!(page.matches("\ntollgate_rules_info{").count(), 1, "{page}");
+
+    // What comes back begins afresh.
+    rules.write("api.yaml", &both_limits(1));
+    eventually("the limit is back", || async { client.limit_of("api", &[("b", "1")]).await }).await;
+    let again = "tollgate_decisions_total{domain=\"api\",limit=\"api/b\",result=\"ok\"}";
+    assert_eq!(tollgate.metric(again).await, 1.0);
+    assert_eq!(tollgate.metric(stays).await, 3.0);
+}
