@@ -24,7 +24,7 @@ struct Node {
     /// Number of cores whose breaker is open, and since when there is one.
     open: u32,
     since: Option<Instant>,
-    /// The log says why no connection can be made.
+    /// Whether the log has said why no connection can be made.
     is_explained: bool,
     is_greeted: bool,
 }
@@ -57,7 +57,7 @@ impl Breakers {
         self.nodes.lock().get(&redis.to_string()).is_some_and(|node| node.open > 0)
     }
 
-    /// Whether any core has ever had an answer of this node.
+    /// Whether any core has ever had a reply from this node.
     pub(super) fn was_reached(&self, redis: &dyn Display) -> bool {
         self.nodes.lock().get(&redis.to_string()).is_some_and(|node| node.is_greeted)
     }

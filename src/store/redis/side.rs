@@ -226,7 +226,7 @@ impl Inner {
             match timeout(self.settings.connect_timeout, self.connect(target, channel)).await {
                 Ok(Ok((connection, mut pushes))) => {
                     (failures, backoff) = (Failures::default(), BACKOFF_MIN);
-                    // Told before anybody can ask, so that no change falls between the two.
+                    // Reported before any command can be run, so that no change falls between the two.
                     let _ = said.send(Heard::Begun);
                     self.live.send_replace(Some(Live { connection, number }));
                     self.until_lost(number, &mut pushes, said).await;
