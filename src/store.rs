@@ -51,8 +51,8 @@ impl Store {
         }
     }
 
-    /// What every ask would be answered. One that would be admitted reads as a look at its counter, as it is now; one
-    /// that would be refused says when its cost would be admitted.
+    /// Reads how every check would be answered, and charges nothing. A check that would be admitted reports its counter
+    /// as it is now; one that would be refused reports when its cost would be admitted.
     pub async fn look(&self, asks: &[Ask<'_>], now: UnixMicros, deadline: Instant) -> Result<Readings, StoreError> {
         match self {
             Store::Memory(memory) => Ok(memory.look(asks, now)),
@@ -61,8 +61,8 @@ impl Store {
         }
     }
 
-    /// What a counter is called: its key in Redis. In memory, where keys are fingerprints, what it would be called
-    /// there.
+    /// Name of a counter, which is its key in Redis. The memory store has only fingerprints, so there it is the key
+    /// that it would have in Redis.
     pub fn counter_name(&self, ask: &Ask<'_>) -> String {
         let key = match self {
             Store::Memory(_) => {
@@ -76,7 +76,7 @@ impl Store {
         String::from_utf8_lossy(&key).into_owned()
     }
 
-    /// Whether questions leave this process.
+    /// Whether requests leave this process.
     pub fn is_remote(&self) -> bool {
         match self {
             Store::Memory(_) => false,

@@ -13,11 +13,11 @@ use crate::{
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
     pub overall: Code,
-    /// One per descriptor, in order.
+    /// The answers to the descriptors, in their order.
     pub statuses: SmallVec<[Status; 3]>,
-    /// The policy that answered in the store's place, where the store failed.
+    /// The failure policy that answered, if the store failed.
     pub degraded: Option<FailurePolicy>,
-    /// Only where they are asked for.
+    /// What the decision rested on; only there if the limiter makes notes.
     pub notes: Option<Box<Notes>>,
 }
 
@@ -25,21 +25,21 @@ pub struct Decision {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Status {
     pub code: Code,
-    /// Refused, it denies the request only together with all others like it.
+    /// Whether this is a quota: if it is refused, it denies the request only if all its other quotas are refused too.
     pub quota: bool,
-    /// `None` where no limit applies, or none is known to hold (the store failed open).
+    /// The limit that the status is about. `None` if no limit applies, or if the store failed and the policy is `open`.
     pub limit: Option<ShownLimit>,
-    /// `u32::MAX` for an unlimited rule.
+    /// Hits that are left; `u32::MAX` for an unlimited rule.
     pub remaining: u32,
-    /// Set with `limit`; the meaning is [`Reading::reset`]'s.
+    /// As [`Reading::reset`]; there if `limit` is.
     pub reset: Option<Micros>,
 }
 
-/// A limit as the client is told of it.
+/// A limit as the client sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShownLimit {
     pub requests: u32,
-    /// `None` where the window is no single unit.
+    /// `None` if the window isn't exactly one unit.
     pub unit: Option<Unit>,
     /// The rule's or the limit's name; empty for none.
     pub name: String,

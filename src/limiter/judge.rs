@@ -11,7 +11,8 @@ use crate::{
     store::{self, Ask, Gate, Role},
 };
 
-/// `policies` holds one for each ask where the store failed, and is empty where it answered.
+/// Makes the decision from the readings. `policies` has one entry for each check if the store failed, and is empty if
+/// the store answered.
 pub(super) fn judge(plan: &Plan<'_>, readings: &[Reading], policies: &[FailurePolicy]) -> Decision {
     let answers = plan.asks.iter().zip(readings).map(|(ask, reading)| (ask.role, reading.admitted));
     let overall = if store::denied(plan.gate, answers) { Code::OverLimit } else { Code::Ok };

@@ -1,20 +1,20 @@
-//! How the process as a whole decides, beside its rules.
+//! What the process decides by where rules say nothing.
 
 use crate::limit::{Algorithm, CountDenied, FailurePolicy};
 
-/// How the process as a whole decides; what rules say comes first where they may.
+/// The process's defaults for decisions. Rules come first where they may set the same.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Modes {
-    /// Every overall answer is OK; statuses, counts and metrics as if not.
+    /// Global SHADOW_MODE: every overall answer is OK. Statuses, counters and metrics are as without it.
     pub shadow: bool,
-    /// Every rule has `quota_mode`.
+    /// Global QUOTA_MODE: every rule is as if it had `quota_mode`.
     pub quota: bool,
     /// For limits that come with a request.
     pub algorithm: Algorithm,
     /// For limits that come with a request.
     pub count_denied: CountDenied,
-    /// For limits whose rules don't say.
+    /// The failure policy of limits whose rules have none.
     pub on_store_failure: FailurePolicy,
-    /// Decisions say what they rested on, which costs allocations.
+    /// Whether decisions carry notes of what they rested on, which costs allocations.
     pub notes: bool,
 }

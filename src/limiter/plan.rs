@@ -166,9 +166,9 @@ impl<'a> Plan<'a> {
         Plan { descriptors: SmallVec::new(), asks: SmallVec::new(), gate }
     }
 
-    /// `wall` is what time it is where overrides end; it is asked only if one that ends would apply. In place, because a
-    /// plan is long: to hand it on by value has the processor wait until all of it is written, before the first counter can
-    /// be looked for.
+    /// Fills the plan. `wall` returns the time by which overrides end; it is only called if an override that ends would
+    /// apply. In place, because a plan is long: passing it on by value makes the processor wait until all of it is
+    /// written, before it can look for the first counter.
     pub(super) fn fill(
         &mut self,
         request: &'a Request<'_>,

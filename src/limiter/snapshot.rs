@@ -18,18 +18,18 @@ use crate::{
     run_time::{RunTime, overrides::View},
 };
 
-/// Rules and their meters, swapped whole: a request sees exactly one.
+/// The rules and their meters. They are swapped as a whole, so that a request sees exactly one version of both.
 pub struct Snapshot {
-    /// Counts the swaps of this process, from 1; 0 until there are any rules.
+    /// Number of the version in this process, from 1; 0 before there are rules.
     pub version: u64,
     pub rules: Rules,
-    /// One for each limit of the rules, resolved at load.
+    /// The meters of each limit, resolved at load.
     pub meters: Meters,
     /// Which of their limits are budgets.
     pub budgets: Budgets,
-    /// What is wrong with the files as they are now; domains with errors are `kept`.
+    /// Problems of the files as they are now. Domains with errors are in `kept`.
     pub problems: Problems,
-    /// Domains that go on with their last good rules.
+    /// Domains that keep their last good rules.
     pub kept: Vec<Box<str>>,
     pub loaded_at: UnixMicros,
 }
@@ -44,7 +44,7 @@ impl InForce<Guard<Arc<Snapshot>>> {
     /// For a decision that waits for nothing.
     pub(super) fn now(snapshot: &ArcSwap<Snapshot>, run_time: Option<&RunTime>) -> Self {
         let snapshot = snapshot.load();
-        // After the rules: what is set at run time is known by these, or newer ones, and by those before them.
+        // Read after the rules: the set of overrides knows the rules in force, newer ones, and those before them.
         InForce { snapshot, view: run_time.map(|run_time| run_time.overrides.view()) }
     }
 }
@@ -72,7 +72,7 @@ impl<S: Deref<Target: Borrow<Snapshot>>> InForce<S> {
         InForce { snapshot: self.snapshot(), view: None }
     }
 
-    /// Matches `request`, which arrived at `now`, and fills an empty `plan` in place. `wall` is what time it is where
+    /// Matches `request`, which arrived at `now`, and fills an empty `plan` in place. `wall` returns the time by which
     /// overrides end.
     pub(super) fn fill<'r>(
         &'r self,
@@ -83,7 +83,7 @@ impl<S: Deref<Target: Borrow<Snapshot>>> InForce<S> {
     ) -> Result<(), DecideError> {
         let look = self.view.as_ref().and_then(|view| view.domain(request.domain));
         let Snapshot { version, rules, budgets, .. } = self.snapshot();
-        // Before there are rules nothing can be decided: an answer would let pass what they refuse.
+        // Before any rules are loaded nothing can be decided: an answer would admit what the rules refuse.
         if *version == 0 {
             return Err(DecideError::NoRules);
         }

@@ -5,21 +5,23 @@ use tokio::time::Instant;
 
 use crate::limit::{Cost, Entry, Limit};
 
-/// What a counter is called: domain, entries, and the limit's name where a rule's limits share those.
-/// Never the limit's number: a raised limit goes on with the count that it has.
+/// Identity of a counter: domain, entries, and the limit's name if several limits of the rule would share a key. The
+/// number of hits that the limit admits isn't part of it, so a raised limit goes on with the count that it has.
 #[derive(Clone, Copy, Debug)]
 pub struct Key<'a> {
     pub domain: &'a str,
     pub entries: &'a [Entry<'a>],
-    /// By position: the pattern that stands in for the value where the rule shares one counter (`share_threshold`).
+    /// For each entry the pattern that replaces its value, if the rule shares one counter over all values
+    /// (`share_threshold`).
     pub shared: &'a [Option<Box<str>>],
-    /// Name or ordinal of the limit where several of one rule would share a key, else empty.
+    /// Name or number of the limit if several limits of one rule would share a key, else empty.
     pub limit_name: &'a str,
-    /// Position of the first entry matched by a key-only or wildcard rule: counters of one user share a slot.
+    /// Position of the first entry that a key-only or wildcard rule matched. It chooses the bucket: counters of one
+    /// user share a slot.
     pub variable: usize,
 }
 
-/// What a refusal by this limit does to the request.
+/// What a refusal by a limit does to the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Denies the request.
@@ -30,32 +32,32 @@ pub enum Role {
     Shadow,
 }
 
-/// One counter of a request, and what is put to it. Its fields lie in this order, with no gap before the limit: beside
-/// one the compiler copies gap and limit in pieces that cross the pieces they were written in, and the processor then
-/// puts off the counter's hash until all that came before is done.
+/// A check of one counter by a limit and a cost. Its fields lie in this order, with no gap before the limit: next to a
+/// gap the compiler copies gap and limit in pieces that cross the pieces in which they were written, and the processor
+/// then delays the counter's hash until all earlier writes are done.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Ask<'a> {
     pub key: Key<'a>,
     pub limit: Limit,
     pub cost: Cost,
-    /// Which rule asks: a hash of its id, so that it stays the same over reloads. A bounded store shares its room out
-    /// by it; rules that coincide share room, nothing else.
+    /// Hash of the rule's id, so that it stays the same over reloads. A bounded store divides its capacity by it; rules
+    /// with the same hash share capacity, and nothing else.
     pub rule: u32,
     pub role: Role,
 }
 
-/// What holds for the request as a whole.
+/// What decides about the request as a whole, besides its checks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gate {
-    /// A quota descriptor without a limit is in the request (global QUOTA_MODE): quota can't deny.
+    /// The request has a quota descriptor without a limit (global QUOTA_MODE), so quotas can't deny it.
     pub quota_open: bool,
-    /// Global SHADOW_MODE: charged as if not denied.
+    /// Global SHADOW_MODE: the request is charged as if it were not denied.
     pub never_deny: bool,
 }
 
-/// Whether the request is denied, from the role and the answer of each of its limits: the verdict of docs/design.md.
-/// The stores decide with it what to charge, the limiter what to answer.
+/// Whether the request is denied, from the role of each of its checks and whether it was admitted (docs/design.md). The
+/// stores decide by it what to charge, the limiter what to answer.
 pub fn denied(gate: Gate, answers: impl IntoIterator<Item = (Role, bool)>) -> bool {
     let (mut enforced_refused, mut quotas, mut quotas_refused) = (false, 0u32, 0u32);
     for (role, admitted) in answers {
@@ -71,12 +73,12 @@ pub fn denied(gate: Gate, answers: impl IntoIterator<Item = (Role, bool)>) -> bo
     !gate.never_deny && (enforced_refused || (!gate.quota_open && quotas > 0 && quotas == quotas_refused))
 }
 
-/// Until when an answer is waited for.
+/// Until when an answer is waited for, as two instants.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline {
-    /// By then a request is on its way, or it isn't sent any more.
+    /// A request that has not been sent by then isn't sent any more.
     pub at: Instant,
-    /// One that is on its way by then is waited for until this. Not before `at`.
+    /// The reply to a request that was sent is waited for until then. Not before `at`.
     pub sent: Instant,
 }
 
@@ -86,13 +88,14 @@ impl From<Instant> for Deadline {
     }
 }
 
-/// Refused or not, nothing is charged for it in a request that is denied.
+/// The check with a cost that charges nothing in a request that is denied, whether or not it is refused.
 pub(super) fn uncharged<'a>(ask: &Ask<'a>) -> Ask<'a> {
     Ask { cost: Cost { charge_denied: false, ..ask.cost }, ..*ask }
 }
 
-/// A limit of 0, which denies the request that it stands in: of its other asks only those are charged that count denied
-/// hits. `beside` one of them, so that it is asked about in the same place.
+/// A check of a limit of 0, which denies the request that it is added to, so that of its other checks only those with
+/// `charge_denied` are charged. It has the place of `beside`, one of these checks, so that one script can decide them
+/// all.
 pub(crate) fn refusing<'a>(beside: &Ask<'a>) -> Ask<'a> {
     Ask {
         key: Key { limit_name: "denied elsewhere", ..beside.key },

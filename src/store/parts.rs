@@ -1,6 +1,6 @@
 //! Splits a request that no single script can decide, because its counters are in several Redis or too many, into
-//! sub-requests that one script can each decide. What the two ways of going through them share is here: over two Redis
-//! (`split`), and over the lanes of one (`redis/spread`). It asks no store.
+//! sub-requests that one script can each decide. `partwise` goes through them: over two Redis (`split`), or over the
+//! lanes of one (`redis/spread`). It asks no store.
 //!
 //! The checks are sorted by phase, then by place (which Redis, or which bucket), then by their number. Neighbours with
 //! the same phase and place become one sub-request, as long as they weigh at most [`COUNTERS_MAX`] together. The

@@ -112,7 +112,7 @@ impl<'a, P: PartDecider> PartwiseDecision<'a, P> {
 
     async fn take_at_once(&mut self, part: &Part<P::Place>) -> Result<(), P::Failure> {
         let asks: SmallVec<[Ask<'_>; 4]> = part.asks.iter().map(|&nth| self.asks[nth]).collect();
-        // Whether quotas deny is judged over all parts; here each is charged where it admits.
+        // Whether the quotas deny is decided over all sub-requests; here each quota is charged if it admits.
         let gate = Gate { quota_open: true, ..self.gate };
         let begun = Instant::now();
         let readings = self.decider.decide(part.place, asks, gate, self.is_denied, self.one_by_one).await?;
@@ -137,7 +137,7 @@ impl<'a, P: PartDecider> PartwiseDecision<'a, P> {
         !self.is_denied && denied(self.gate, answers)
     }
 
-    /// Gives back what a denied request doesn't charge; the readings are then those of the counters as they stay.
+    /// Gives back what a denied request doesn't charge. The readings are then those of the counters after the refunds.
     async fn deny(&mut self) {
         self.is_denied = true;
         for (nth, refund) in self.give_back(|cost| !cost.charge_denied) {
@@ -158,7 +158,7 @@ impl<'a, P: PartDecider> PartwiseDecision<'a, P> {
 }
 
 impl<P: PartDecider> Drop for PartwiseDecision<'_, P> {
-    /// A part failed, or the caller has gone: the request is not decided, so it charges nothing.
+    /// A sub-request failed, or the caller has gone: the request is not decided, so what it charged is given back.
     fn drop(&mut self) {
         self.give_back(|_| true);
     }

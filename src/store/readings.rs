@@ -98,7 +98,8 @@ impl IntoIterator for Readings {
     }
 }
 
-/// Split by what the operator does next; the limiter answers each by the limits' policy.
+/// Why the store gave no readings, split by what the operator does next. The limiter then answers by the limits'
+/// failure policies.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// Look at the network and at Redis' own state.
@@ -107,7 +108,7 @@ pub enum StoreError {
     /// Look at Redis' load, or allow more time.
     #[error("the store gave no answer within {0:?}")]
     Timeout(std::time::Duration),
-    /// Look at what Redis said: permissions, memory, persistence.
+    /// Look at the error that Redis replied: permissions, memory, persistence.
     #[error("the store refused: {0}")]
     Refused(String),
     /// Add capacity: requests come faster than they can be counted.

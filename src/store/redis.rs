@@ -163,7 +163,8 @@ impl Redis {
         })
     }
 
-    /// Gives back what `ask` charged as of `charged`, by `until` at the latest, whether or not anybody waits for it.
+    /// Gives back what `ask` charged at `charged` (Redis' clock). The refund ends by `until`, whether or not the caller
+    /// waits for it.
     pub(super) fn give_back(&self, ask: &Ask<'_>, charged: UnixMicros, until: Instant) -> Refund {
         self.inner.give_back(ask, charged, 0, until)
     }
@@ -234,7 +235,7 @@ impl Redis {
 }
 
 impl Inner {
-    /// Asks in one script, unless the same was denied a moment ago.
+    /// Decides a request with one script, unless the denial cache has an answer.
     fn ask(
         &self,
         lane: &Lane,

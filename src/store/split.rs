@@ -34,7 +34,7 @@ impl Split {
             return self.per_second.apply(asks, gate, deadline).await;
         }
         let parts = SplitRequest { split: self, asks, deadline: deadline.at };
-        // A part that comes later must still have time.
+        // The earlier deadline, so that a later sub-request still has time.
         PartwiseDecision::new(&parts, (asks, gate), deadline.at, false).run().await
     }
 

@@ -3,9 +3,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// What one counter is taken to cost besides its state's heap: 56 itself, up to 11.4 in an index that is at worst 7/16
-/// full, its part of a chunk's header and of what chunks leave empty, and what allocators round up. Measured with
-/// `examples/memory_bounds.rs`: 75 to 82 B resident.
+/// Bytes that one counter is counted with, besides its state's heap: 56 of its own, up to 11.4 in an index that is at
+/// worst 7/16 full, its part of a chunk's header and of a chunk's free slots, and what allocators round up. Measured
+/// with `examples/memory_bounds.rs`: 75 to 82 B resident.
 pub(super) const COUNTER_BYTES: u64 = 80;
 
 /// Rules are distinguished by 16 bits here; with more rules than that, a few share one allowance.
@@ -87,7 +87,7 @@ impl Room {
         self.overflow.load(Relaxed) + COUNTER_BYTES <= self.overflow_max / 4 * 3
     }
 
-    /// Whether a counter that was there before a restart fits in all: the shares were judged when it was made.
+    /// Whether a counter of a snapshot fits in all. Its rule's share was checked when it was created.
     pub(super) fn has_room(&self, is_overflow: bool, heap: usize) -> bool {
         let bytes = COUNTER_BYTES + heap as u64;
         let (held, max) = if is_overflow { (&self.overflow, self.overflow_max) } else { (&self.held, self.max) };

@@ -44,7 +44,7 @@ const NODE_AFTER: Duration = Duration::from_millis(50);
 
 pub(super) const SLOTS: u16 = 16_384;
 
-/// A lane per bucket, since one script can only touch one slot; they share a connection per node.
+/// A lane for each bucket, because one script can only touch one slot; the lanes of a node share its connection.
 pub(super) struct Cluster {
     links: Arc<Links>,
     lanes: Vec<Arc<Lane>>,

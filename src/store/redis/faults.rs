@@ -16,12 +16,12 @@ mod tests;
 /// A fault that did not occur for so long is over: if it occurs again, it is logged again.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// What the settings of a Redis are called, so that a message can say where to look.
+/// Names of the settings of a Redis, for messages that say where to look.
 #[derive(Clone, Debug)]
 pub struct Names {
-    /// How they begin: `REDIS`, or `REDIS_PERSECOND` for the second one.
+    /// Prefix of the names: `REDIS`, or `REDIS_PERSECOND` for the second one.
     pub prefix: &'static str,
-    /// Where user and password come from, in words; names begin with `REDIS` here.
+    /// Where user and password come from, in words, with names that begin with `REDIS`.
     pub auth: &'static str,
 }
 
@@ -32,7 +32,8 @@ impl Default for Names {
 }
 
 impl Names {
-    /// A message about the first Redis, of this one. Certificates are the same for both.
+    /// A message that names the settings of the first Redis, with the names of this one. Settings of certificates are
+    /// the same for both.
     pub(super) fn in_message(&self, text: &str) -> String {
         let text = text.replace("{auth}", self.auth);
         if self.prefix == "REDIS" {
@@ -47,7 +48,7 @@ pub(super) fn failed(why: String) -> RedisError {
     std::io::Error::other(why).into()
 }
 
-/// Of whom an error speaks. In each case nothing was charged.
+/// Which requests an error concerns. In each case nothing was charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Extent {
     /// Every request to this node: another connection may lead to a better one.

@@ -12,7 +12,7 @@ use super::settings::Address;
 use crate::limit::{Algorithm, Cost, Entry, Limit, SECOND};
 use crate::store::{Ask, Gate, Key, Role};
 
-/// Reads `bytes` as what a node sends: any value of its protocol, and the reply of the script inside it.
+/// Parses `bytes` as a value of Redis' protocol, and as the script's reply inside it.
 pub(crate) fn reply(bytes: &[u8]) {
     read(bytes);
     match redis::parse_redis_value(bytes) {

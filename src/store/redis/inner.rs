@@ -21,14 +21,14 @@ pub(super) struct Inner {
     pub denials: Arc<Denials>,
     pub owed: Arc<Owed>,
     pub route: Route,
-    /// For what goes on when its caller is gone.
+    /// Refunds, which go on when the caller of their request is gone.
     pub tasks: TaskTracker,
     pub runtime: Handle,
 }
 
-/// Where requests go.
+/// Where the batches of a bucket are sent.
 pub(super) enum Route {
-    /// To one node: all counters in one script.
+    /// To one node: one script decides all counters of a request.
     One { link: Arc<Link>, lane: Arc<Lane> },
     /// By bucket.
     Cluster(Cluster),
@@ -39,7 +39,7 @@ impl Inner {
         matches!(self.route, Route::Cluster(_))
     }
 
-    /// Where the counters of a bucket are asked about.
+    /// The lane that sends requests for the counters of a bucket.
     pub(super) fn lane(&self, bucket: u32) -> &Arc<Lane> {
         match &self.route {
             Route::One { lane, .. } => lane,
@@ -47,20 +47,21 @@ impl Inner {
         }
     }
 
-    /// What takes a charge back, and the lane that it goes by.
+    /// The request that refunds a charge, and the lane that sends it.
     pub(super) fn undo(&self, ask: &Ask<'_>, charged: UnixMicros, now: u64) -> (Request, Arc<Lane>) {
         let bucket = key::bucket(&ask.key, self.settings.buckets);
         (Request::undo(ask, charged, now, &self.settings.key_prefix, bucket), self.lane(bucket).clone())
     }
 
-    /// Gives back what `ask` charged as of `charged`, by `until` at the latest, whether or not anybody waits for it.
+    /// Gives back what `ask` charged at `charged` (Redis' clock). The refund ends by `until`, whether or not the caller
+    /// waits for it.
     pub(super) fn give_back(&self, ask: &Ask<'_>, charged: UnixMicros, now: u64, until: Instant) -> Refund {
         let (request, lane) = self.undo(ask, charged, now);
         let refund = async move {
             let readings = lane.refund(request, until).await.ok()?;
             Some((*readings.first()?, readings.at))
         };
-        // Also from outside of a runtime, where a request may be dropped.
+        // On the store's runtime, because a request may be dropped outside of any.
         self.tasks.spawn_on(refund, &self.runtime)
     }
 }

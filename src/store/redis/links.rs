@@ -20,7 +20,7 @@ use super::tally::Tally;
 #[cfg(test)]
 mod tests;
 
-/// The links to all nodes that are known, made when first asked for.
+/// The connections to all known nodes, each made when it is first needed.
 pub(super) struct Links {
     settings: Arc<RedisSettings>,
     script: Arc<Script>,
@@ -77,7 +77,7 @@ impl Links {
         link
     }
 
-    /// Lets go of nodes that hold nothing any more.
+    /// Drops the connections to nodes that have no buckets any more.
     pub(super) fn keep_only(&self, used: &[Address]) {
         self.links.lock().retain(|address, (_, stop)| {
             let is_used = used.contains(address);
@@ -94,7 +94,7 @@ impl Links {
     }
 }
 
-/// Where a node says that a slot is now, from MOVED and ASK: `host:port`.
+/// The address in MOVED and ASK of the node that has the slot now: `host:port`.
 pub(super) fn redirected(error: &RedisError) -> Option<Address> {
     let (place, _slot) = error.redirect_node()?;
     let (host, port) = place.rsplit_once(':')?;

@@ -23,8 +23,8 @@ pub(super) struct Question<'a> {
     pub deadline: Instant,
 }
 
-/// Decides a request whose asks no single script takes. `one_by_one` keeps even those of one bucket apart, for while its
-/// slot moves no script may touch two counters.
+/// Decides a request whose checks no single script can decide. With `one_by_one` even the checks of one bucket are sent
+/// alone: while its slot moves, no script may touch two counters.
 pub(super) async fn decide(question: &Question<'_>, one_by_one: bool) -> Result<Readings, Failure> {
     PartwiseDecision::new(question, (question.asks, question.gate), question.deadline, one_by_one).run().await
 }
@@ -34,7 +34,7 @@ impl PartDecider for Question<'_> {
     type Failure = Failure;
 
     fn place(&self, nth: usize) -> u32 {
-        // Any bucket leads to the one node, if there is one.
+        // Outside a Cluster every bucket leads to the one node.
         if self.redis.is_cluster() { self.buckets[nth] } else { 0 }
     }
 
@@ -46,7 +46,7 @@ impl PartDecider for Question<'_> {
         is_denied: bool,
         one_by_one: bool,
     ) -> Result<Readings, Failure> {
-        // A node that gives its slot away takes one ask at a time: debts wait until that is over.
+        // While a slot moves, a request may have one check only, so deferred charges wait until that is over.
         let owing = if one_by_one { None } else { self.redis.owed.before(&asks) };
         let (asks, debts) = owing.map_or((asks, None), |(asks, debts)| (asks, Some(debts)));
         let redis = self.redis;
