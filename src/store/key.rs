@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use siphasher::sip::SipHasher13;
 
 use crate::limit::{Algorithm, Limit, SECOND};
-use crate::store::Key;
+use crate::store::counter_check::Key;
 
 #[cfg(test)]
 mod tests;

@@ -42,11 +42,9 @@ use self::{
     room::{Room, Share},
     shard::{Counter, LockedShard, Shard},
 };
-use super::{
-    Readings,
-    counter_check::{Ask, Gate, refusing, uncharged},
-    settle::settle,
-};
+use super::counter_check::{Ask, Gate, refusing, uncharged};
+use super::readings::Readings;
+use super::{paced::Paced, settle::settle};
 use crate::{
     algorithm::{State, step},
     clock::paced::Paced,

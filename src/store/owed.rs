@@ -38,10 +38,8 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::{
-    Ask, Role,
-    memory::fingerprint::{Fingerprint, HashKeys},
-};
+use super::counter_check::{Ask, Role};
+use super::memory::fingerprint::{Fingerprint, HashKeys};
 use crate::{
     algorithm::{State, step},
     limit::{COUNTERS_MAX, Cost, Limit, UnixMicros},

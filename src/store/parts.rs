@@ -21,7 +21,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::{Ask, Role};
+use super::counter_check::{Ask, Role};
 use crate::{
     algorithm::charged_at,
     limit::{Algorithm, COUNTERS_MAX, Limit, Reading, SUB_WINDOWS_DEFAULT, UnixMicros},

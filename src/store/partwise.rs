@@ -7,8 +7,9 @@ use smallvec::SmallVec;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
+use super::counter_check::{Ask, Gate, Role, denied};
 use super::parts::{Charge, Part, Phase, REFUND_PATIENCE, parts};
-use super::{Ask, Gate, Readings, Role, denied};
+use super::readings::Readings;
 use crate::limit::{Cost, Reading, UnixMicros};
 
 /// Who decides the parts of a request: the two Redis of a split store, or the lanes of one Redis.

@@ -62,10 +62,12 @@ pub use self::settings::{Address, Auth, RedisSettings, Tls, Topology};
 pub use self::side::{Heard, Side};
 use self::spread::Question;
 pub use self::tally::{Count, Mismatch, Tally};
+use super::counter_check::{Ask, Deadline, Gate};
+use super::key;
 use super::owed::Owed;
 use super::parts::outgrows_script;
 use super::partwise::Refund;
-use super::{Ask, Deadline, Gate, Readings, StoreError, key};
+use super::readings::{Readings, StoreError};
 use crate::limit::{Reading, UnixMicros};
 pub use crate::store::redis::evictions::{LOOK_PERIOD, Room};
 

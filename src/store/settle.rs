@@ -3,7 +3,8 @@
 
 use smallvec::SmallVec;
 
-use super::{Ask, Gate, Readings, denied};
+use super::counter_check::{Ask, Gate, denied};
+use super::readings::Readings;
 use crate::{
     algorithm::{State, admits, step},
     limit::{Cost, Reading, UnixMicros},

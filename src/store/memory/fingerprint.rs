@@ -7,7 +7,7 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 
 use crate::{
     limit::{Algorithm, Limit},
-    store::{Ask, Key},
+    store::counter_check::{Ask, Key},
 };
 
 /// Two counters with one fingerprint would be one counter: at 10⁹ counters the chance is about 10⁻²¹.

@@ -7,7 +7,7 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 use super::*;
 use crate::{
     limit::{Algorithm, Cost, Entry, Limit},
-    store::{Key, Role},
+    store::counter_check::{Key, Role},
 };
 
 #[derive(Default)]

@@ -22,7 +22,8 @@ use super::request::{Request, Term};
 use super::script::Script;
 use crate::algorithm::{self, State};
 use crate::limit::{Algorithm, Cost, Limit, Micros, Reading, SUB_WINDOWS_MAX, UnixMicros};
-use crate::store::{Readings, Role};
+use crate::store::counter_check::Role;
+use crate::store::readings::Readings;
 
 #[cfg(test)]
 mod tests;

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::request::Request;
 use crate::limit::Micros;
-use crate::store::Readings;
+use crate::store::readings::Readings;
 
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use super::request::Request;
 use super::script::Script;
 use super::settings::Address;
 use crate::limit::{Algorithm, Cost, Entry, Limit, SECOND};
-use crate::store::{Ask, Gate, Key, Role};
+use crate::store::counter_check::{Ask, Gate, Key, Role};
 
 /// Parses `bytes` as a value of Redis' protocol, and as the script's reply inside it.
 pub(crate) fn reply(bytes: &[u8]) {

@@ -13,7 +13,8 @@ use super::request::Request;
 use super::settings::RedisSettings;
 use super::tally::Tally;
 use crate::limit::UnixMicros;
-use crate::store::{Ask, key, owed::Owed, partwise::Refund};
+use crate::store::counter_check::Ask;
+use crate::store::{key, owed::Owed, partwise::Refund};
 
 pub(super) struct Inner {
     pub settings: Arc<RedisSettings>,

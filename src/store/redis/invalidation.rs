@@ -3,7 +3,8 @@
 
 use super::settings::RedisSettings;
 use crate::limit::Limit;
-use crate::store::{Key, key};
+use crate::store::counter_check::Key;
+use crate::store::key;
 
 impl RedisSettings {
     /// Where replicas tell each other of counters that admit again: `<prefix>tg1:refunds`. A message is a counter's key.

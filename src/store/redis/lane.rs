@@ -19,7 +19,9 @@ use super::links::Links;
 use super::request::Request;
 use super::settings::{Address, RedisSettings};
 use super::tally::Tally;
-use crate::store::{Deadline, Readings, StoreError, owed::Debts};
+use crate::store::counter_check::Deadline;
+use crate::store::owed::Debts;
+use crate::store::readings::{Readings, StoreError};
 use crate::trace;
 
 pub(super) type Answer = Result<Readings, Failure>;

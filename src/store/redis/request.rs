@@ -7,7 +7,9 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::limit::{Algorithm, Cost, HITS_MAX, Limit, Micros, Reading, UnixMicros};
-use crate::store::{Ask, Gate, Readings, Role, key, parts::weight};
+use crate::store::counter_check::{Ask, Gate, Role};
+use crate::store::readings::Readings;
+use crate::store::{key, parts::weight};
 
 /// Bits of the gate, as decide.lua reads them.
 pub(super) const QUOTA_OPEN: u8 = 1;

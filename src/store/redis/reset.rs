@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use redis::Pipeline;
 
 use super::{script::without_comments, settings::Topology, side::Side};
-use crate::store::{Ask, StoreError, key};
+use crate::store::counter_check::Ask;
+use crate::store::key;
+use crate::store::readings::StoreError;
 
 const RESET: &str = include_str!("reset.lua");
 

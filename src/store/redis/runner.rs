@@ -58,7 +58,7 @@ use super::settings::RedisSettings;
 use super::tally::Tally;
 use crate::clock;
 use crate::limit::UnixMicros;
-use crate::store::StoreError;
+use crate::store::readings::StoreError;
 
 /// How often a request may make its batch late although it had time. Once or twice means that a clock was set, which
 /// the reply corrects; more than that has another cause.

@@ -24,7 +24,7 @@ use super::faults::{self, Extent, failed};
 use super::links::redirected;
 use super::routing::{self, SEVERAL};
 use super::settings::{Address, RedisSettings, Topology};
-use crate::store::StoreError;
+use crate::store::readings::StoreError;
 use crate::store::redis::tls_errors;
 
 const BACKOFF_MIN: Duration = Duration::from_millis(25);

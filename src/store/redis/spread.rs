@@ -8,8 +8,10 @@ use super::inner::Inner;
 use super::lane::Failure;
 use super::request::Request;
 use crate::limit::UnixMicros;
+use crate::store::counter_check::{Ask, Gate};
+use crate::store::key;
 use crate::store::partwise::{PartDecider, PartwiseDecision, Refund};
-use crate::store::{Ask, Gate, Readings, key};
+use crate::store::readings::Readings;
 
 /// A request that no single script can decide.
 pub(super) struct Question<'a> {
