@@ -1,5 +1,5 @@
-//! The process' settings, resolved and usable: what the flags and the environment mean, every mistake in them
-//! reported at once. Knows nothing of what the settings are used for.
+//! The process' settings, resolved and usable: what the flags and the environment mean, with every mistake in them
+//! reported at once. It doesn't know what the settings are used for.
 
 mod api;
 mod arguments;
@@ -48,7 +48,7 @@ use crate::{
     trace::TraceSettings,
 };
 
-/// All that `tollgate serve` can be told.
+/// All settings of `tollgate serve`.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub rules: RulesSettings,
@@ -61,7 +61,7 @@ pub struct Settings {
     pub health: HealthSettings,
     pub process: ProcessSettings,
     pub stats: StatsSettings,
-    /// `None` where nothing is traced.
+    /// Settings of traces; `None` if nothing is traced.
     pub traces: Option<TraceSettings>,
 }
 
@@ -70,14 +70,14 @@ pub struct RulesSettings {
     /// Files and directories that rules are read from.
     pub paths: Vec<PathBuf>,
     pub ignore_dotfiles: bool,
-    /// Files of `paths` are rules whatever their names are: the `RUNTIME_*` directory.
+    /// Whether files in `paths` are rules whatever their names are: the `RUNTIME_*` directory.
     pub any_name: bool,
     pub merge_domains: bool,
     pub poll: Duration,
     pub allow_empty: bool,
-    /// Rules come from here, not from `paths`.
+    /// The control plane, if rules come from there instead of `paths`.
     pub control_plane: Option<XdsSettings>,
-    /// Listen before there are any rules (FORCE_START_WITHOUT_INITIAL_CONFIG).
+    /// Whether to listen before there are any rules (FORCE_START_WITHOUT_INITIAL_CONFIG).
     pub force_start: bool,
 }
 
@@ -86,7 +86,7 @@ pub struct DecisionSettings {
     pub algorithm: Algorithm,
     pub count_denied: CountDenied,
     pub on_store_failure: FailurePolicy,
-    /// `None`: as many as are seen in Redis.
+    /// Number of replicas; `None` counts those in Redis.
     pub expected_replicas: Option<u32>,
     pub shadow_mode: bool,
     pub quota_mode: bool,
@@ -97,13 +97,13 @@ pub struct DecisionSettings {
 pub struct ListenerSettings {
     pub grpc: SocketAddr,
     pub grpc_uds: Option<PathBuf>,
-    /// Of the gRPC listener; `None` serves in the clear.
+    /// TLS of the gRPC listener; `None` serves in the clear.
     pub tls: Option<TlsSettings>,
     pub http: SocketAddr,
-    /// Of the HTTP listener; `None` serves in the clear.
+    /// TLS of the HTTP listener; `None` serves in the clear.
     pub http_tls: Option<TlsSettings>,
     pub admin: SocketAddr,
-    /// Names by which the admin listener may be called, besides addresses and localhost.
+    /// Host names that requests to the admin listener may have, besides addresses and localhost.
     pub admin_hosts: Vec<String>,
     pub metrics: Option<SocketAddr>,
     pub metrics_path: String,
@@ -114,15 +114,15 @@ pub struct ListenerSettings {
 /// What health depends on, besides that the process isn't ending.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HealthSettings {
-    /// Rules of at least one domain.
+    /// Whether health needs rules of at least one domain.
     pub needs_rules: bool,
-    /// A connection to Redis.
+    /// Whether health needs a connection to Redis.
     pub needs_store_connection: bool,
 }
 
 #[derive(Clone, Debug)]
 pub struct ProcessSettings {
-    /// `None`: one per core.
+    /// Number of worker threads; `None` is one for each core.
     pub workers: Option<usize>,
     pub drain_delay: Duration,
     pub shutdown_timeout: Duration,
@@ -136,30 +136,30 @@ pub enum LogFormat {
     Json,
 }
 
-/// Every setting that couldn't be read, a line each.
+/// All settings that can't be read, one line each.
 #[derive(Debug, thiserror::Error)]
 #[error("{} wrong:\n{}", if .0.len() == 1 { "a setting is" } else { "settings are" }, .0.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"))]
 pub struct Invalid(pub Vec<String>);
 
-/// What there is to say of flags and environment: a line for each setting.
+/// Findings about flags and environment, one line for each setting.
 #[derive(Debug, Default)]
 pub struct Findings {
-    /// Can't be read, or misses another setting: nothing starts.
+    /// Settings that can't be read, or lack another setting: the service doesn't start.
     pub wrong: Vec<String>,
-    /// Can be read, and does nothing.
+    /// Settings that can be read, and have no effect.
     pub idle: Vec<String>,
 }
 
 impl Settings {
-    /// Looks at every flag and variable, and starts nothing.
+    /// Checks every flag and variable, and starts nothing.
     pub fn findings(flags: &Flags, environment: &Environment) -> Findings {
         let mut read = Reader::default();
         Settings::read_with(flags, environment, &mut read);
         Findings { wrong: read.wrong, idle: read.idle }
     }
 
-    /// Reads every flag, and reports all that are wrong, with what is wrong in the `environment` besides. The lines
-    /// beside the settings tell of variables that are set and do nothing, and of secrets that others see.
+    /// Reads every flag, and reports all that are wrong, together with wrong variables of the `environment`. Also
+    /// returns lines about variables that are set without effect, and about secrets that others on the machine see.
     pub fn read(flags: &Flags, environment: &Environment) -> Result<(Settings, Vec<String>), Invalid> {
         let mut read = Reader::default();
         let settings = Settings::read_with(flags, environment, &mut read);
@@ -201,7 +201,7 @@ impl Settings {
         settings
     }
 
-    /// Two TCP listeners on one address would fail one after the other at bind; say it here, with both names.
+    /// Reports two TCP listeners on one address, with both names: they would fail one after the other at bind.
     fn conflicts(&self, read: &mut Reader) {
         let listeners = &self.listeners;
         let grpc = listeners.grpc_uds.is_none().then_some(("GRPC_PORT", listeners.grpc));
@@ -221,7 +221,8 @@ impl Settings {
 }
 
 fn rules(flags: &Flags, read: &mut Reader) -> RulesSettings {
-    // Any swap above the rules is seen, so there is nothing to choose; but what can't be read is named.
+    // Every swap of a symlink above the rules is noticed, so the setting has no effect; but a value that can't be read
+    // is reported.
     read.or("RUNTIME_WATCH_ROOT", &flags.runtime_watch_root, true, parse::boolean);
     let runtime = partners::names(&[
         ("RUNTIME_ROOT", &flags.runtime_root),
@@ -272,7 +273,7 @@ fn rules(flags: &Flags, read: &mut Reader) -> RulesSettings {
     }
 }
 
-/// What TOLLGATE_COMPAT chooses at once.
+/// The defaults that TOLLGATE_COMPAT chooses together.
 type Manner = (Algorithm, CountDenied, FailurePolicy);
 
 fn decisions(flags: &Flags, read: &mut Reader) -> DecisionSettings {
@@ -319,7 +320,7 @@ fn decisions(flags: &Flags, read: &mut Reader) -> DecisionSettings {
     }
 }
 
-/// Whether the reference would count no denied hits: it does only where it was asked not to.
+/// Whether envoyproxy/ratelimit would count no denied hits: it counts them unless it is configured otherwise.
 fn stops_at_the_limit(flags: &Flags, read: &mut Reader) -> bool {
     const SWITCH: &str = "STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT";
     let given = &flags.stop_cache_key_increment_when_overlimit;
@@ -345,7 +346,8 @@ fn listeners(flags: &Flags, read: &mut Reader) -> ListenerSettings {
     let any = [0, 0, 0, 0];
     let grpc = address(("GRPC_HOST", &flags.grpc_host, any), ("GRPC_PORT", &flags.grpc_port, 8081));
     let http = address(("HOST", &flags.host, any), ("PORT", &flags.port, 8080));
-    // /rules and /-/reload tell and do more than a stranger should see: not on every interface unless asked.
+    // /rules and /-/reload show and do more than a stranger should be able to, so by default this isn't on every
+    // interface.
     let admin = address(("DEBUG_HOST", &flags.debug_host, [127, 0, 0, 1]), ("DEBUG_PORT", &flags.debug_port, 6070));
     let day = Duration::from_secs(86_400);
     let metrics_address = SocketAddr::from((any, 9090));
@@ -390,7 +392,7 @@ fn health(flags: &Flags, read: &mut Reader) -> HealthSettings {
 
 fn process(flags: &Flags, read: &mut Reader) -> ProcessSettings {
     use ::tracing::Level;
-    // The reference's levels; its two above error are for its own end.
+    // The levels of envoyproxy/ratelimit; its two above error are for its own end.
     const LEVELS: &[(&str, Level)] = &[
         ("panic", Level::ERROR),
         ("fatal", Level::ERROR),
@@ -417,8 +419,8 @@ fn process(flags: &Flags, read: &mut Reader) -> ProcessSettings {
     }
 }
 
-/// An empty value is none: that is how a template leaves a variable out. The end of a line is none of it: files and
-/// `echo` put one behind secrets.
+/// The value of a setting. An empty value is none, because that is how a template leaves a variable out. A line break
+/// at the end is dropped, because files and `echo` put one behind secrets.
 fn set(text: &Option<String>) -> Option<&str> {
     text.as_deref().map(without_line_end).filter(|text| !text.is_empty())
 }
@@ -427,16 +429,16 @@ fn without_line_end(text: &str) -> &str {
     text.trim_end_matches(['\r', '\n'])
 }
 
-/// Collects what can't be read, and goes on with the default.
+/// Reads settings: collects what can't be read, and goes on with the default.
 #[derive(Default)]
 struct Reader {
     wrong: Vec<String>,
-    /// A line for each setting that can be read and does nothing.
+    /// Lines about settings that can be read and have no effect.
     idle: Vec<String>,
 }
 
 impl Reader {
-    /// All that was wrong; else the settings, with what does nothing.
+    /// All that was wrong as an error, else the settings with the lines about those without effect.
     fn finish(self, settings: Settings) -> Result<(Settings, Vec<String>), Invalid> {
         if self.wrong.is_empty() { Ok((settings, self.idle)) } else { Err(Invalid(self.wrong)) }
     }
@@ -457,7 +459,7 @@ impl Reader {
 
     fn refuse(&mut self, variable: &str, text: &str, what: &str) {
         let flag = flag_of(variable);
-        // What `--help` doesn't show the log doesn't either.
+        // Values that `--help` doesn't show don't go to the log either.
         if is_hidden(variable) || tracing::may_hold_a_secret(variable) {
             self.wrong.push(format!("{variable}{flag}: {what}"));
         } else {
@@ -466,7 +468,7 @@ impl Reader {
     }
 }
 
-/// ` (--its-flag)` where a flag of serving reads the variable too.
+/// ` (--its-flag)` if a flag of `serve` reads the variable too.
 fn flag_of(variable: &str) -> String {
     let long = argument(variable, |arg| arg.get_long().map(str::to_owned)).flatten();
     long.map(|long| format!(" (--{long})")).unwrap_or_default()

@@ -1,5 +1,5 @@
-//! Certificates, keys, and whom a connection trusts: one place for every connection that Tollgate makes or takes over TLS.
-//! What is trusted is what Go trusts, as far as the library can. It knows no connections and no settings.
+//! Certificates, keys and trust: one place for every TLS connection of Tollgate, as client or server. What is trusted
+//! is what Go trusts, as far as the library can. It knows no connections and no settings.
 
 mod channel;
 mod files;
@@ -21,18 +21,18 @@ pub(crate) use self::{
 };
 use crate::blocking::blocking;
 
-/// How a client of ours meets a server. The files are read again for each connection, so that a renewed certificate needs no
+/// The TLS of a client connection. The files are read again for each connection, so that a renewed certificate needs no
 /// restart.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Client {
-    /// The only authorities that are trusted; else those of the system.
+    /// The only authorities that are trusted; `None` is the system's.
     pub ca: Option<PathBuf>,
-    /// Certificate and key that are shown.
+    /// Certificate and key of this client.
     pub identity: Option<(PathBuf, PathBuf)>,
     pub names: Names,
-    /// What its certificate must be called, where that isn't its host.
+    /// The name that the server's certificate must have, if it isn't its host.
     pub name: Option<String>,
-    /// What is spoken over it, where that has to be said (ALPN): [`HTTP2`] for gRPC.
+    /// The protocol for ALPN, if it must be named: [`HTTP2`] for gRPC.
     pub protocol: Option<&'static [u8]>,
 }
 
@@ -47,7 +47,7 @@ pub(crate) enum Names {
     Any,
 }
 
-/// Reads the files, off the threads that answer. The error is what is wrong with them, and names the file.
+/// Reads the files, on a thread that answers no requests. The error says what is wrong, and names the file.
 pub(crate) async fn connector(client: Client) -> Result<TlsConnector, String> {
     let config = blocking(move || client.config()).await.map_err(|error| format!("{error:#}"))?;
     Ok(TlsConnector::from(Arc::new(config)))
@@ -72,7 +72,7 @@ impl Client {
     }
 }
 
-/// What is used for everything about TLS.
+/// The cryptography of all TLS connections.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }

@@ -1,8 +1,7 @@
-//! Traces: which requests are followed, what is said of them, and when it is over. Knows neither what a request asks
-//! nor how a span reaches its collector; where nothing is followed nothing is formatted, allocated or read.
+//! Traces: which requests are sampled, the attributes of their spans, and when a span ends. It knows neither requests nor
+//! how a span reaches the collector. For a request that isn't sampled, nothing is formatted, allocated or read.
 //!
-//! A request that is followed carries a [`Here`] in its task, so that the rooms it passes need no word of tracing in
-//! their signatures.
+//! A sampled request has a [`Here`] in its task, so that functions need no argument for tracing.
 
 mod context;
 mod export;
@@ -29,25 +28,25 @@ use self::{
 };
 use crate::clock;
 
-/// What is followed, and how it is told.
+/// Which requests are sampled, and how spans are sent.
 #[derive(Clone, Debug)]
 pub struct TraceSettings {
     pub sampler: Sampler,
     pub propagators: Propagators,
-    /// What every span says of this process.
+    /// Attributes of this process, which every span has.
     pub resource: Vec<(String, String)>,
     pub destination: Destination,
-    /// Spans that may wait; more are dropped, and counted.
+    /// Number of spans that may wait; further ones are dropped, and counted.
     pub queue_max: usize,
-    /// Spans in one message.
+    /// Number of spans in one message.
     pub batch_max: usize,
-    /// Between one message and the next, unless a batch is full.
+    /// Time between one message and the next, unless a batch is full.
     pub delay: std::time::Duration,
-    /// Longer texts are cut.
+    /// Longest text in bytes; longer ones are cut.
     pub text_bytes_max: usize,
 }
 
-/// Follows requests. One for the process.
+/// Makes the traces of sampled requests. There is one in the process.
 pub struct Tracer {
     sampler: Sampler,
     propagators: Propagators,
@@ -59,9 +58,9 @@ pub struct Tracer {
 struct Trace {
     tracer: Arc<Tracer>,
     id: u128,
-    /// The caller's `tracestate`, handed on as it came.
+    /// The caller's `tracestate`, passed on as it came.
     state: String,
-    /// One moment on both clocks: spans are told in wall time and measured by the steady clock.
+    /// One moment by both clocks: spans have wall time, and are measured by the steady clock.
     began: (u64, Instant),
 }
 
@@ -80,11 +79,11 @@ pub enum Value {
 
 type Attributes = Vec<(&'static str, Value)>;
 
-/// A part of a request's way. Told when it is dropped, so that one that is cut off is told too.
+/// A span: a part of a request's work. It is sent when it is dropped, so that one that is cut short is sent too.
 pub struct Span {
     trace: Arc<Trace>,
     id: u64,
-    /// 0: none.
+    /// Id of the parent span; 0 if there is none.
     parent: u64,
     is_parent_remote: bool,
     name: &'static str,
@@ -94,13 +93,13 @@ pub struct Span {
     error: Option<String>,
 }
 
-/// Where in a trace a task is. Cheap to clone.
+/// The current trace context of a task. Cheap to clone.
 #[derive(Clone)]
 pub struct Here {
     trace: Arc<Trace>,
-    /// The span that others belong to.
+    /// Id of the span that new spans belong to.
     span: u64,
-    /// That of the question to the store, once there is one: its id is known before it is told.
+    /// Id of the span of the store's call, once there is one: it is needed before that span is sent.
     store: u64,
     notes: Arc<Mutex<Attributes>>,
 }
@@ -109,12 +108,12 @@ tokio::task_local! {
     static HERE: Here;
 }
 
-/// Where this task is, if its request is followed.
+/// Current trace context, if the request is sampled.
 pub fn here() -> Option<Here> {
     HERE.try_with(Here::clone).ok()
 }
 
-/// Whether this task's request is followed.
+/// Whether this task's request is sampled.
 pub fn is_followed() -> bool {
     HERE.try_with(|_| ()).is_ok()
 }
@@ -131,7 +130,7 @@ impl Tracer {
         (Arc::new(tracer), Exporter::new(outbox, settings))
     }
 
-    /// The span of a request with these headers, if it is to be followed.
+    /// Begins the span of a request with these headers, if it is sampled.
     pub fn begin(self: &Arc<Tracer>, headers: &HeaderMap, name: &'static str) -> Option<Span> {
         let parent = self.propagators.read(headers);
         let new_id = || rand::random::<u128>().max(1);
@@ -163,7 +162,7 @@ impl Tracer {
 }
 
 impl Trace {
-    /// Nanoseconds since 1970.
+    /// An instant as nanoseconds since 1970.
     fn wall(&self, at: Instant) -> u64 {
         let (wall, steady) = self.began;
         match at.checked_duration_since(steady) {
@@ -183,7 +182,7 @@ impl Span {
         Span { trace, id, parent, is_parent_remote: false, name, kind, began, attributes, error: None }
     }
 
-    /// A part of this one, from now on.
+    /// Begins a child of this span.
     pub fn child(&self, name: &'static str, kind: Kind) -> Span {
         Span::new(Arc::clone(&self.trace), new_span_id(), self.id, name, kind, clock::instant())
     }
@@ -198,17 +197,17 @@ impl Span {
         self.attributes.push((key, Value::Text(value)));
     }
 
-    /// How long a text may be: whoever writes a longer one writes for nothing.
+    /// Longest text in bytes: longer ones are cut.
     pub fn text_bytes_max(&self) -> usize {
         self.trace.tracer.text_bytes_max
     }
 
-    /// It didn't come out well.
+    /// Marks the span as failed.
     pub fn fail(&mut self, why: impl Into<String>) {
         self.error = Some(why.into());
     }
 
-    /// Does `work` in this span: spans that are told meanwhile are its parts, and notes are its attributes.
+    /// Runs `work` in this span: spans that are made meanwhile are its children, and notes are its attributes.
     pub async fn around<T>(&mut self, work: impl Future<Output = T>) -> T {
         let notes = Arc::default();
         let (trace, notes_of) = (Arc::clone(&self.trace), Arc::clone(&notes));
@@ -237,7 +236,7 @@ impl Drop for Span {
 }
 
 impl Here {
-    /// An attribute of the span that the task is in.
+    /// Adds an attribute to the current span.
     pub fn note_text(&self, key: &'static str, value: &str) {
         self.notes.lock().push((key, Value::Text(value.to_owned())));
     }
@@ -246,18 +245,18 @@ impl Here {
         self.notes.lock().push((key, Value::Int(value)));
     }
 
-    /// The question to the store, which began then and is answered now.
+    /// Adds the span of a call of the store, which began at `began` and ends now.
     pub fn store_asked(&self, name: &'static str, began: Instant) -> Span {
         Span::new(Arc::clone(&self.trace), self.store, self.span, name, Kind::Client, began)
     }
 
-    /// A part of the question to the store, which began then and is over now.
+    /// A child of the span of the store's call: it began at `began`, and ends when it is dropped.
     pub fn store_part(&self, name: &'static str, began: Instant) -> Span {
         Span::new(Arc::clone(&self.trace), new_span_id(), self.store, name, Kind::Client, began)
     }
 }
 
-/// A span that is over.
+/// A finished span.
 struct Finished {
     trace: Arc<Trace>,
     id: u64,
@@ -271,7 +270,7 @@ struct Finished {
     error: Option<String>,
 }
 
-/// At a character's end.
+/// Cuts a text at the end of a character.
 fn cut(text: &mut String, bytes_max: usize) {
     if text.len() > bytes_max {
         let end = (0..=bytes_max).rev().find(|end| text.is_char_boundary(*end));

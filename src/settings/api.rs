@@ -1,4 +1,4 @@
-//! Who may use the interface of Tollgate's own, and which domain is meant where none is named.
+//! Who may use Tollgate's own API, and the domain of calls that name none.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -31,9 +31,9 @@ pub struct ApiSettings {
     pub token_file: Option<PathBuf>,
     pub checks_are_open: bool,
     pub default_domain: Option<String>,
-    /// Of limits that callers bring without a token.
+    /// Longest window of limits that callers without a token bring.
     pub check_window_max: Duration,
-    /// Of such limits, in each second.
+    /// Number of new counters of such limits that may begin in each second.
     pub check_new_counters: u32,
 }
 

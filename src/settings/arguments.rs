@@ -1,11 +1,11 @@
-//! Secrets that stand in arguments, where others on the machine see them. Knows which flags may hold one, and what takes its
-//! place.
+//! Secrets in arguments, which other users of the machine can see. It knows which flags may have one, and what replaces
+//! it.
 
 use clap::{Arg, ArgMatches, Args, parser::ValueSource};
 
 use super::Flags;
 
-/// A line for each flag of `serve` that puts a secret into the arguments: its value isn't repeated.
+/// One line for each flag of `serve` that puts a secret into the arguments; its value isn't repeated.
 pub(crate) fn secrets(found: &ArgMatches) -> Vec<String> {
     let command = Flags::augment_args(clap::Command::new("tollgate"));
     let arguments: Vec<&Arg> = command.get_arguments().collect();
@@ -20,7 +20,7 @@ fn holds_a_secret(arg: &Arg, found: &ArgMatches) -> bool {
     }
     let is_address =
         arg.get_value_names().is_some_and(|names| names.iter().any(|name| *name != "SECRET" && *name != "PAIRS"));
-    // An address is a secret only with a user or a password in it.
+    // An address is a secret only if it has a user or a password in it.
     !is_address || found.get_one::<String>(id).is_some_and(|value| value.contains('@'))
 }
 

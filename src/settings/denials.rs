@@ -1,5 +1,4 @@
-//! How much may be remembered of denials, so that a client who is over the limit and goes on asking costs Redis nothing.
-//! Knows the variable's name, not what a denial is.
+//! The size of the denial cache. It knows the variable's name, not what a denial is.
 
 use clap::Args;
 

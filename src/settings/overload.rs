@@ -1,5 +1,5 @@
-//! What clients may hold of this process: connections, requests under way, time. Knows the variables' names, not where
-//! each bound is kept.
+//! Bounds on what clients may use: connections, requests in flight, time. It knows the variables' names, not where each
+//! bound is applied.
 
 use std::time::Duration;
 
@@ -32,15 +32,15 @@ pub struct OverloadFlags {
 
 #[derive(Clone, Copy, Debug)]
 pub struct OverloadSettings {
-    /// On each core.
+    /// Requests in flight on each core.
     pub in_flight_max: usize,
     pub grpc_connections_max: usize,
-    /// On each listener.
+    /// Open connections of each HTTP listener.
     pub http_connections_max: usize,
-    /// Of one address, on each listener; `None` is a quarter of the listener's.
+    /// Open connections of one client address to each listener; `None` is a quarter of the listener's.
     pub peer_connections_max: Option<usize>,
     pub client_timeout: Duration,
-    /// Zero: never.
+    /// Time without traffic after which a gRPC connection is pinged; zero is never.
     pub grpc_ping_interval: Duration,
 }
 

@@ -1,5 +1,4 @@
-//! How single values are read: as Go reads them where the reference's variables are Go's, since teams bring their
-//! environment along.
+//! Reads single values: as Go does for the variables of envoyproxy/ratelimit, because teams keep their environment.
 
 use std::{
     net::{IpAddr, SocketAddr, ToSocketAddrs},
@@ -8,7 +7,8 @@ use std::{
 
 use super::unknown;
 
-/// Any word that people use for true or false, in any case; Go's `1 t T TRUE true True` and their opposites among them.
+/// Reads any word that people use for true or false, in any case; Go's `1 t T TRUE true True` and their opposites among
+/// them.
 pub(crate) fn boolean(text: &str) -> Result<bool, String> {
     const TRUE: [&str; 8] = ["1", "t", "true", "y", "yes", "on", "enable", "enabled"];
     const FALSE: [&str; 8] = ["0", "f", "false", "n", "no", "off", "disable", "disabled"];
@@ -20,7 +20,7 @@ pub(crate) fn boolean(text: &str) -> Result<bool, String> {
     }
 }
 
-/// A Go duration: `10s`, `150us`, `1h30m`, `1.5s`, `0`. Negative ones have no meaning here.
+/// Reads a Go duration: `10s`, `150us`, `1h30m`, `1.5s`, `0`. Negative ones have no meaning here.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || "expected a duration such as 10ms, 30s or 1h30m".to_string();
     if text == "0" {
@@ -50,7 +50,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(total).map_err(|_| wrong())
 }
 
-/// A Go integer: `12`, `-3`, `0x1f`, `0b11`, `0o17` or `017`, with `_` between digits where it has such a prefix.
+/// Reads a Go integer: `12`, `-3`, `0x1f`, `0b11`, `0o17` or `017`, with `_` between digits if it has such a prefix.
 pub(super) fn int(text: &str) -> Result<i64, String> {
     let wrong = || "expected a whole number".to_string();
     let (is_negative, digits) = match text.strip_prefix('-') {
@@ -80,7 +80,7 @@ pub(super) fn port(text: &str) -> Result<u16, String> {
     })
 }
 
-/// A whole number of at least `min`.
+/// Reads a whole number of at least `min`.
 pub(super) fn at_least(min: u64) -> impl Fn(&str) -> Result<u64, String> {
     move |text| {
         let number = int(text).ok().and_then(|number| u64::try_from(number).ok());
@@ -88,14 +88,14 @@ pub(super) fn at_least(min: u64) -> impl Fn(&str) -> Result<u64, String> {
     }
 }
 
-/// Where to listen: an address, or a name that has one (`localhost`).
+/// Reads an address to listen on, or a name that has one (`localhost`).
 pub(super) fn host(text: &str) -> Result<IpAddr, String> {
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     let named = || (bare, 0).to_socket_addrs().ok()?.map(|address| address.ip()).min();
     bare.parse().ok().or_else(named).ok_or_else(|| "expected an address such as 0.0.0.0 or 127.0.0.1".into())
 }
 
-/// Names of hosts, separated by commas, without ports.
+/// Reads names of hosts, separated by commas, without ports.
 pub(super) fn host_names(text: &str) -> Result<Vec<String>, String> {
     let is_name = |name: &str| {
         !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
@@ -107,7 +107,7 @@ pub(super) fn host_names(text: &str) -> Result<Vec<String>, String> {
     }
 }
 
-/// Bytes: a number, or one with K, M, G (or KiB, MiB, GiB) behind it; all are powers of 1024.
+/// Reads a number of bytes, or one with K, M, G (or KiB, MiB, GiB) behind it; all are powers of 1024.
 pub(super) fn bytes(text: &str) -> Result<u64, String> {
     let wrong = || "expected bytes such as 536870912, 512MiB or 2GiB".to_string();
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -122,7 +122,7 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(wrong)
 }
 
-/// `host:port`, or `:port` for every interface, as Go writes listen addresses.
+/// Reads `host:port`, or `:port` for every interface, as Go writes listen addresses.
 pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     let read = || {
         let (place, number) = text.rsplit_once(':')?;
@@ -132,7 +132,7 @@ pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     read().ok_or_else(|| "expected an address such as :9090 or 127.0.0.1:9090".into())
 }
 
-/// One of a few words.
+/// Reads one of a few words.
 pub(super) fn word<T: Copy>(words: &'static [(&'static str, T)]) -> impl Fn(&str) -> Result<T, String> {
     move |text| {
         words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text)).map(|(_, value)| *value).ok_or_else(|| {

@@ -1,20 +1,20 @@
-//! Settings that mean something only beside another one. Where that one is missing nothing starts: half of a pair would
-//! be without effect, and nobody would see it. Knows how to say so, not which settings belong together.
+//! Settings that only work together with another one. If that is missing the service doesn't start: half of a pair
+//! would have no effect, and nobody would notice. It knows how to report this, not which settings belong together.
 
 use super::{Reader, parse, set};
 
 /// A setting by its variable, and its text.
 pub(super) type Given<'f> = (&'static str, &'f Option<String>);
 
-/// What other settings need beside them.
+/// A setting that other settings need.
 pub(super) struct Partner<'f> {
     pub(super) variable: &'static str,
     /// The value that is needed.
     pub(super) value: &'static str,
     pub(super) given: &'f Option<String>,
-    /// Whether it has that value.
+    /// Whether the setting has that value.
     pub(super) is_on: bool,
-    /// What happens without it, and how to say that it is meant to: what comes behind "without it ".
+    /// What happens without it, and how to confirm that this is intended: the text behind "without it ".
     pub(super) without: &'static str,
 }
 
@@ -26,8 +26,8 @@ impl<'f> Partner<'f> {
 }
 
 impl Reader {
-    /// Refuses `beside` where its partner isn't set. Another value than the one that is needed was chosen, so that
-    /// `beside` is only said to do nothing.
+    /// Refuses the settings `beside` if their partner isn't set. If the partner has another value than the needed one,
+    /// that was a choice, so the settings are only reported as without effect.
     pub(super) fn beside(&mut self, partner: &Partner<'_>, beside: &[String]) {
         if partner.is_on || beside.is_empty() {
             return;
@@ -42,7 +42,7 @@ impl Reader {
         }
     }
 
-    /// Of two settings that mean something only together, names the one that is missing.
+    /// Reports the missing one of two settings that only work together.
     pub(super) fn pair(&mut self, one: Given<'_>, other: Given<'_>) {
         match (set(one.1), set(other.1)) {
             (Some(_), None) => self.missing(other.0, &format!("is needed beside {}", one.0)),
@@ -51,29 +51,29 @@ impl Reader {
         }
     }
 
-    /// Says that a setting is missing, by its variable and its flag.
+    /// Reports a missing setting, by its variable and its flag.
     pub(super) fn missing(&mut self, variable: &str, what: &str) {
         let flag = super::flag_of(variable);
         self.wrong.push(format!("{variable}{flag}: {what}"));
     }
 }
 
-/// The variables of those that are set.
+/// The variables of the settings that are set.
 pub(super) fn names(given: &[Given<'_>]) -> Vec<String> {
     given.iter().filter(|(_, text)| set(text).is_some()).map(|(variable, _)| (*variable).to_owned()).collect()
 }
 
-/// The variables of those switches that are on.
+/// The variables of the switches that are on.
 pub(super) fn switches(given: &[Given<'_>]) -> Vec<String> {
     given.iter().filter(|(_, text)| is_true(text)).map(|(variable, _)| (*variable).to_owned()).collect()
 }
 
-/// Whether a switch is on. Says nothing of a value that can't be read.
+/// Whether a switch is on. A value that can't be read isn't reported here.
 pub(super) fn is_true(text: &Option<String>) -> bool {
     set(text).is_some_and(|text| parse::boolean(text) == Ok(true))
 }
 
-/// A line on settings that do nothing, and why.
+/// A line about settings without effect, and why.
 pub(super) fn idle(names: &[String], why: &str) -> String {
     let verb = if names.len() == 1 { "does" } else { "do" };
     format!("{} {verb} nothing here: {why}", listed(names))

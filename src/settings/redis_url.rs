@@ -1,5 +1,4 @@
-//! From the settings' text to the addresses and secrets that the Redis store connects with: the reference's forms of
-//! REDIS_URL, and `rediss://` besides.
+//! Reads the addresses and secrets of Redis: envoyproxy/ratelimit's forms of REDIS_URL, and `rediss://`.
 
 use std::{net::Ipv6Addr, path::PathBuf, time::Duration};
 
@@ -84,15 +83,15 @@ pub(super) fn redis_settings(flags: &RedisFlags) -> Result<RedisSettings, String
     })
 }
 
-/// Whose user and password they are, for the message that Redis refuses them.
+/// The source of user and password, for the message that Redis refuses them.
 const OF_URL: &str = "REDIS_URL (where % , @ / and ? of a password are written %25 %2C %40 %2F and %3F)";
 const OF_USER: &str = "REDIS_AUTH (what stands before its first colon is the user: a password that has a colon is written \
     default:PASSWORD)";
 const OF_FILE: &str = "the file of REDIS_AUTH_FILE (what stands before its first colon is the user: a password that has a \
     colon is written default:PASSWORD)";
 
-/// A Cluster places a key by what stands between its first `{` and the next `}`, which must be ours: without it the keys
-/// of one script would be on several nodes (CROSSSLOT).
+/// Reports braces in a Cluster's key prefix. A Cluster places a key by the text between its first `{` and the next `}`,
+/// which must be our hash tag: otherwise the keys of one script would be on several nodes (CROSSSLOT).
 fn braces(flags: &RedisFlags) -> Result<(), String> {
     let Some((_, behind)) = flags.key_prefix.split_once('{') else { return Ok(()) };
     let is_tag = behind.split_once('}').is_some_and(|(tag, _)| !tag.is_empty());
@@ -103,10 +102,10 @@ fn braces(flags: &RedisFlags) -> Result<(), String> {
     Err(format!("CACHE_KEY_PREFIX (--cache-key-prefix): '{}': {what}", flags.key_prefix))
 }
 
-/// What stands behind the address, and the URL whose secrets and database hold for all: the one, or the first. An error
-/// is what comes behind the variable's name.
+/// What is behind the address, and the URL whose secrets and database hold for all: the only one, or the first. The
+/// error is the text behind the variable's name.
 fn topology(flags: &RedisFlags) -> Result<(Topology, Url), String> {
-    // By its number and never by its text: a comma in a password parts the address in the midst of it.
+    // By its number and never by its text: a comma in a password splits the address inside the password.
     let numbered = (1..).zip(flags.url.split(',').map(str::trim));
     let mut parts = numbered.filter(|(_, part)| !part.is_empty());
     match flags.kind {
@@ -120,7 +119,8 @@ fn topology(flags: &RedisFlags) -> Result<(Topology, Url), String> {
         }
         RedisKind::Sentinel => {
             let master = parts.next().map_or_else(String::new, |(_, name)| name.to_string());
-            // The log names the master, so what must be an address, and may have a password in it, is none.
+            // The log names the master, so a text that looks like an address, and may have a password in it, is
+            // refused.
             if master.contains("://") || master.contains('@') {
                 return Err(": number 1 of those with a comma between them: expected the master's name".into());
             }
@@ -172,7 +172,7 @@ struct Url {
     address: Address,
     auth: Auth,
     database: i64,
-    /// Whether the scheme says so; `None` without a scheme.
+    /// Whether the scheme asks for TLS; `None` without a scheme.
     tls: Option<bool>,
 }
 
@@ -192,9 +192,9 @@ impl Url {
     }
 }
 
-/// `host:port`, `host`, `/a/socket`, `unix:///a/socket`, `redis[s]://[user:password@]host[:port][/database]`. What is
-/// wrong is told without a word of the text: where the host was forgotten, or a sign of the password means something to
-/// an URL, any part of it may be the password.
+/// Reads `host:port`, `host`, `/a/socket`, `unix:///a/socket`, `redis[s]://[user:password@]host[:port][/database]`. An
+/// error never repeats a part of the text: if the host was forgotten, or a character of the password has a meaning in
+/// URLs, any part of it may be the password.
 fn url(text: &str, socket_type: Option<SocketType>) -> Result<Url, String> {
     if let Some(path) = text.strip_prefix("unix://") {
         return socket(path);
@@ -235,7 +235,7 @@ fn url(text: &str, socket_type: Option<SocketType>) -> Result<Url, String> {
 }
 
 fn socket(path: &str) -> Result<Url, String> {
-    // The log names the path. An @ may well be in one; behind a colon, and before any slash, it isn't.
+    // The log names the path. It may have an @ in it, but not behind a colon that comes before any slash.
     if path.split('/').next().and_then(|first| first.split_once('@')).is_some_and(|(who, _)| who.contains(':')) {
         return Err("expected the path of a socket alone; its password goes into REDIS_AUTH".into());
     }
@@ -262,12 +262,12 @@ fn address(place: &str) -> Result<Address, String> {
     Ok(Address::Tcp { host: host.to_string(), port })
 }
 
-/// With or without the name of an interface behind a `%`.
+/// Whether this is an IPv6 address, with or without the name of an interface behind a `%`.
 fn is_ipv6(host: &str) -> bool {
     host.split('%').next().is_some_and(|address| address.parse::<Ipv6Addr>().is_ok())
 }
 
-/// `%40` and the like; what is no escape stays as it is.
+/// Decodes `%40` and the like; anything that isn't an escape stays as it is.
 fn decoded(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -1,20 +1,20 @@
-//! What answers carry beside the decision: headers and dynamic metadata. Knows their names, not what stands in them.
+//! What answers carry besides the decision: headers and dynamic metadata. It knows their names, not their contents.
 
 use super::{
     Flags, Reader, parse,
     partners::{self, Partner},
 };
 
-/// Everything is off by default, and then costs nothing.
+/// What answers carry besides the decision. All is off by default, and then costs nothing.
 #[derive(Clone, Debug, Default)]
 pub struct ResponseSettings {
     pub limit_headers: Option<LimitHeaders>,
-    /// The header that tells a refused client when to come again.
+    /// The header with the seconds after which a refused client may come again.
     pub retry_after_header: Option<String>,
     pub dynamic_metadata: bool,
 }
 
-/// The headers that tell of a limit, by name.
+/// The names of the headers about a limit.
 #[derive(Clone, Debug)]
 pub struct LimitHeaders {
     pub limit: String,
@@ -23,7 +23,7 @@ pub struct LimitHeaders {
 }
 
 impl ResponseSettings {
-    /// Whether answers are the decision and nothing else.
+    /// Whether answers have nothing but the decision.
     pub fn is_plain(&self) -> bool {
         self.limit_headers.is_none() && self.retry_after_header.is_none() && !self.dynamic_metadata
     }
@@ -40,7 +40,7 @@ pub(super) fn responses(flags: &Flags, read: &mut Reader) -> ResponseSettings {
     let without = "no answer has these headers; false says that none is meant to";
     let switch = "LIMIT_RESPONSE_HEADERS_ENABLED";
     read.beside(&Partner::switch(switch, &flags.limit_response_headers_enabled, without), &names);
-    // Read even where they are off: a wrong name is said now, not when they are turned on.
+    // Read even if they are off, so that a wrong name is reported now and not when they are turned on.
     let mut name = |variable, text, default: &str| read.or(variable, text, default.to_string(), header);
     let headers = LimitHeaders {
         limit: name("LIMIT_LIMIT_HEADER", &flags.limit_limit_header, "RateLimit-Limit"),

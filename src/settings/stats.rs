@@ -1,4 +1,4 @@
-//! What is counted for dashboards, and where it goes. Knows the variables' names, not what is counted.
+//! Metrics for dashboards, and where they go. It knows the variables' names, not what is counted.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -57,22 +57,22 @@ pub struct StatsFlags {
 
 #[derive(Clone, Debug)]
 pub struct StatsSettings {
-    /// The metrics page has envoyproxy/ratelimit's names beside ours: USE_PROMETHEUS was asked for.
+    /// Whether the metrics page also has envoyproxy/ratelimit's names: USE_PROMETHEUS is set.
     pub on_page: bool,
     pub near_limit_ratio: f32,
     pub series_max: usize,
     pub mapper: Option<PathBuf>,
     pub response_time_in_ms: bool,
-    /// The reference's local cache is counted: with TOLLGATE_COMPAT only where it would have one.
+    /// Whether hits of envoyproxy/ratelimit's local cache are counted: with TOLLGATE_COMPAT only if it would have one.
     pub local_cache: bool,
     pub statsd: bool,
     pub dog_statsd: bool,
     pub host: String,
     pub port: u16,
-    /// StatsD over UDP instead of TCP.
+    /// Whether StatsD is sent over UDP instead of TCP.
     pub udp: bool,
     pub flush_interval: Duration,
-    /// Sorted by key.
+    /// Tags of every metric, sorted by key.
     pub tags: Vec<(String, String)>,
     pub mogrifiers: Vec<Mogrifier>,
 }
@@ -95,7 +95,7 @@ pub(super) fn stats(flags: &Flags, read: &mut Reader) -> StatsSettings {
         partners_of_servers(flags, read);
     }
     StatsSettings {
-        // A wrong value is reported where the listener is read.
+        // A wrong value is reported with the listener.
         on_page: !disabled && is_true(&flags.use_prometheus),
         near_limit_ratio: read.or("NEAR_LIMIT_RATIO", &stats.near_limit_ratio, 0.8, ratio),
         series_max: read.or("TOLLGATE_MAX_METRIC_SERIES", &stats.max_metric_series, 100_000, parse::at_least(1))
@@ -119,13 +119,13 @@ pub(super) fn stats(flags: &Flags, read: &mut Reader) -> StatsSettings {
     }
 }
 
-/// Whether the reference would have a local cache with these settings; all others than its own do.
+/// Whether envoyproxy/ratelimit would have a local cache with these settings.
 pub(super) fn local_cache(flags: &Flags, environment: &Environment) -> bool {
     let bytes = environment.get("LOCAL_CACHE_SIZE_IN_BYTES").and_then(|text| parse::int(text).ok());
     set(&flags.compat).is_none() || bytes.is_some_and(|bytes| bytes != 0)
 }
 
-/// What is only for metrics that are sent needs a server that they are sent to.
+/// Settings that are only for metrics that are sent need a server to send them to.
 fn partners_of_servers(flags: &Flags, read: &mut Reader) {
     let stats = &flags.stats;
     let (statsd, dog_statsd) = (&stats.use_statsd, &stats.use_dog_statsd);
@@ -158,7 +158,7 @@ fn partners_of_servers(flags: &Flags, read: &mut Reader) {
     }
 }
 
-/// The rewritings that USE_DOG_STATSD_MOGRIFIERS names; those that aren't right are refused.
+/// Reads the rewritings that USE_DOG_STATSD_MOGRIFIERS names, and refuses wrong ones.
 pub(super) fn mogrifiers(flags: &Flags, environment: &Environment, read: &mut Reader) -> Vec<Mogrifier> {
     let names = set(&flags.stats.use_dog_statsd_mogrifiers).into_iter().flat_map(|names| names.split(','));
     let (mut all, mut prefixes) = (Vec::new(), Vec::new());
@@ -198,7 +198,7 @@ fn mogrifier(prefix: &str, environment: &Environment) -> Result<Mogrifier, Strin
     })
 }
 
-/// A Go map: `k:v,k:v`.
+/// Reads a Go map: `k:v,k:v`.
 fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
     let pair = |pair: &str| {
         let (key, value) = pair.split_once(':').ok_or("expected key:value,key:value")?;

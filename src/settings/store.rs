@@ -20,9 +20,9 @@ pub struct StoreSettings {
     pub reason: &'static str,
     pub memory_max_bytes: u64,
     pub state_dir: Option<PathBuf>,
-    /// `Some` where `kind` is [`StoreKind::Redis`].
+    /// The settings of Redis; there if `kind` is [`StoreKind::Redis`].
     pub redis: Option<RedisSettings>,
-    /// For limits whose window is one second, if they have their own Redis.
+    /// The settings of a second Redis for limits whose window is one second, if there is one.
     pub per_second: Option<RedisSettings>,
 }
 
@@ -71,7 +71,7 @@ pub(super) fn store(flags: &Flags, read: &mut Reader) -> StoreSettings {
     }
 }
 
-/// With an address; one that is missing was complained of where it is known why it is needed.
+/// Resolves settings that have an address. A missing one is reported by the code that needs it.
 fn resolved(flags: RedisFlags, read: &mut Reader) -> Option<RedisSettings> {
     if flags.url.is_empty() {
         return None;
@@ -79,7 +79,7 @@ fn resolved(flags: RedisFlags, read: &mut Reader) -> Option<RedisSettings> {
     redis_settings(&flags).map_err(|what| read.wrong.push(what)).ok()
 }
 
-/// What is said of Redis while counters are in memory: refused where its address may have been forgotten.
+/// Reports settings of Redis while counters are in memory; refuses them if the address may have been forgotten.
 fn without_redis(flags: &Flags, reason: &str, read: &mut Reader) {
     let mut whose = partners::names(&[
         ("REDIS_TYPE", &flags.redis_type),
@@ -123,7 +123,7 @@ fn without_redis(flags: &Flags, reason: &str, read: &mut Reader) {
     }
 }
 
-/// Certificates are for both Redis, and for nothing where neither is spoken to with TLS.
+/// Reports certificates if neither Redis uses TLS; they are for both.
 fn certificates(flags: &Flags, stores: [&Option<RedisSettings>; 2], read: &mut Reader) {
     let certificate = ("REDIS_TLS_CLIENT_CERT", &flags.redis_tls_client_cert);
     let key = ("REDIS_TLS_CLIENT_KEY", &flags.redis_tls_client_key);
@@ -133,7 +133,7 @@ fn certificates(flags: &Flags, stores: [&Option<RedisSettings>; 2], read: &mut R
         "REDIS_TLS_SKIP_HOSTNAME_VERIFICATION",
         &flags.redis_tls_skip_hostname_verification,
     )]));
-    // Without an address there is nothing to say of how it is spoken to.
+    // Without an address there is nothing to connect to.
     if stores[0].is_some() && stores.iter().all(|store| store.as_ref().is_none_or(|store| store.tls.is_none())) {
         let without = "Redis is spoken to in the clear (rediss:// in REDIS_URL is the same); \
             false says that it is meant to be";
@@ -154,7 +154,7 @@ const KINDS: &[(&str, RedisKind)] =
     &[("single", RedisKind::Single), ("sentinel", RedisKind::Sentinel), ("cluster", RedisKind::Cluster)];
 const SOCKETS: &[(&str, Option<SocketType>)] = &[("tcp", Some(SocketType::Tcp)), ("unix", Some(SocketType::Unix))];
 
-/// The flags that say where a Redis is and who comes; their variables begin alike.
+/// The flags with address and credentials of one Redis; their variables have one prefix.
 struct Place<'f> {
     prefix: &'static str,
     kind: &'f Option<String>,
@@ -168,7 +168,7 @@ struct Place<'f> {
 }
 
 impl Place<'_> {
-    /// What is the same for both Redis is that of `common`.
+    /// Reads the flags of one Redis; what both Redis share comes from `common`.
     fn read(&self, read: &mut Reader, common: RedisFlags) -> RedisFlags {
         let variable = |name: &str| format!("{}_{name}", self.prefix);
         let kind = read.or(&variable("TYPE"), self.kind, RedisKind::Single, parse::word(KINDS));
@@ -246,7 +246,7 @@ fn busy_poll(text: &str) -> Result<Duration, String> {
     Ok(window)
 }
 
-/// Certificates, prefix and buckets are those of `main`, as in the reference.
+/// The second Redis. Certificates, key prefix and buckets are those of `main`, as in envoyproxy/ratelimit.
 fn per_second(flags: &Flags, read: &mut Reader, main: &RedisFlags) -> Option<RedisFlags> {
     if !read.or("REDIS_PERSECOND", &flags.redis_persecond, false, parse::boolean) {
         without_per_second(flags, read);
@@ -269,7 +269,7 @@ fn per_second(flags: &Flags, read: &mut Reader, main: &RedisFlags) -> Option<Red
     Some(place.read(read, main.clone()))
 }
 
-/// What is said of a second Redis that isn't used.
+/// Reports settings of a second Redis that isn't used.
 fn without_per_second(flags: &Flags, read: &mut Reader) {
     let mut names = partners::names(&[
         ("REDIS_PERSECOND_URL", &flags.redis_persecond_url),

@@ -1,4 +1,4 @@
-//! TLS of the gRPC and the HTTP listener, as the environment asks for it.
+//! TLS of the gRPC and the HTTP listener, as the environment sets it.
 
 use std::path::PathBuf;
 
@@ -27,7 +27,7 @@ pub struct HttpTlsFlags {
     pub http_client_tls_san: Option<String>,
 }
 
-/// A listener as its settings name it.
+/// A listener, with the names of its settings.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TlsNames {
     pub listener: &'static str,
@@ -35,7 +35,7 @@ pub struct TlsNames {
     pub key: &'static str,
     pub client_ca: &'static str,
     pub client_san: &'static str,
-    /// As ALPN names it.
+    /// The protocol's name in ALPN.
     pub protocol: &'static [u8],
 }
 
@@ -57,15 +57,15 @@ const HTTP: TlsNames = TlsNames {
     protocol: b"http/1.1",
 };
 
-/// Files of a listener's certificates.
+/// Files of a listener's TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsSettings {
     pub names: &'static TlsNames,
     pub certificate: PathBuf,
     pub key: PathBuf,
-    /// Clients must show a certificate of this authority, and of no other.
+    /// The authority that must have signed a client's certificate.
     pub client_ca: Option<PathBuf>,
-    /// which must have this DNS name.
+    /// The DNS name that a client's certificate must have.
     pub client_san: Option<String>,
 }
 
@@ -83,13 +83,13 @@ pub(super) fn tls(flags: &Flags, read: &mut Reader) -> Option<TlsSettings> {
     };
     let certificate = needed(read, GRPC.certificate, &flags.grpc_server_tls_cert);
     let key = needed(read, GRPC.key, &flags.grpc_server_tls_key);
-    // Envoy Gateway's name for it: what its author believes to be enforced is.
+    // Envoy Gateway's name for the setting: its author believes that it is enforced, so it is.
     let client_ca = set(&flags.grpc_client_tls_cacert).or_else(|| set(&flags.grpc_server_tls_ca_cert));
     Some(settings(&GRPC, (certificate, key), client_ca, &flags.grpc_client_tls_san, read))
 }
 
-/// Certificates of a listener that serves in the clear. Who asks clients for theirs doesn't want to serve everybody, so
-/// that is refused even where TLS was switched off.
+/// Reports certificates of a listener without TLS. Whoever requires client certificates doesn't want to serve
+/// everybody, so that is refused even if TLS was switched off.
 fn without_tls(flags: &Flags, read: &mut Reader) {
     let of_clients = partners::names(&[
         (GRPC.client_ca, &flags.grpc_client_tls_cacert),
@@ -111,7 +111,7 @@ fn without_tls(flags: &Flags, read: &mut Reader) {
     }
 }
 
-/// Of the HTTP listener: with TLS where it has a certificate.
+/// TLS of the HTTP listener: there if it has a certificate.
 pub(super) fn http_tls(flags: &HttpTlsFlags, read: &mut Reader) -> Option<TlsSettings> {
     let client_ca = set(&flags.http_client_tls_cacert);
     let (certificate, key) = ((HTTP.certificate, &flags.http_tls_cert), (HTTP.key, &flags.http_tls_key));
@@ -134,7 +134,7 @@ pub(super) fn http_tls(flags: &HttpTlsFlags, read: &mut Reader) -> Option<TlsSet
     Some(settings(&HTTP, pair, client_ca, &flags.http_client_tls_san, read))
 }
 
-/// A client's name says nothing where nobody vouches for it.
+/// A client's name means nothing without an authority that confirms it.
 fn need_authority(names: &TlsNames, client_ca: Option<&str>, client_san: &Option<String>, read: &mut Reader) {
     if set(client_san).is_some() && client_ca.is_none() {
         read.missing(

@@ -1,5 +1,5 @@
-//! Whether requests are traced, and where to: the reference's TRACING_*, and OpenTelemetry's own variables (OTEL_*),
-//! which are read only where tracing is on, because platforms set them for every process.
+//! Whether requests are traced, and where spans go: envoyproxy/ratelimit's TRACING_*, and OpenTelemetry's own variables
+//! (OTEL_*), which are read only if tracing is on, because platforms set them for every process.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -41,7 +41,7 @@ pub struct TracingFlags {
 
 const PROTOCOLS: &[(&str, Protocol)] = &[("http", Protocol::Http), ("grpc", Protocol::Grpc)];
 
-/// `None` where nothing is traced. What is wrong of OTEL_* is said only where tracing is on.
+/// The settings of traces; `None` if nothing is traced. Wrong OTEL_* variables are only reported if tracing is on.
 pub(super) fn traces(flags: &Flags, environment: &Environment, read: &mut Reader) -> Option<TraceSettings> {
     let flags = &flags.tracing;
     let mut is_on = read.or("TRACING_ENABLED", &flags.tracing_enabled, false, parse::boolean);
@@ -82,7 +82,8 @@ pub(super) fn traces(flags: &Flags, environment: &Environment, read: &mut Reader
 
 const WITHOUT: &str = "nothing is traced; false says that nothing is meant to be";
 
-/// A request has at most 4 MiB, and as text more; few want to read that.
+/// Default of the longest text in a span, in bytes. A request has at most 4 MiB, more as text, and few want to read
+/// that.
 const TEXT_BYTES_MAX: u64 = 4_096;
 
 const ALL: Propagators = Propagators { w3c: true, b3: true, b3_multi: true };
@@ -103,13 +104,13 @@ impl Otel<'_> {
         self.read.or(name, &text, default, parse)
     }
 
-    /// The exporter's own variable for traces, else that for all signals; with the name that it came from.
+    /// The value of the exporter's variable for traces, else of the one for all signals, with its name.
     fn exporter<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
         let name = self.named(name)?;
         self.or(&name, None, |text| parse(text).map(Some))
     }
 
-    /// TRACING_SAMPLING_RATE comes first, as the reference has no other.
+    /// The sampler. TRACING_SAMPLING_RATE comes first, as envoyproxy/ratelimit has no other.
     fn sampler(&mut self, ratio_of_flag: Option<f64>) -> Sampler {
         let argument = self.or("OTEL_TRACES_SAMPLER_ARG", 1.0, ratio);
         let sampler = self.or("OTEL_TRACES_SAMPLER", (true, None), |text| match text {
@@ -171,7 +172,7 @@ impl Otel<'_> {
         }
     }
 
-    /// A certificate needs its key, and each of them a collector that is spoken to with TLS. `None`: an address that
+    /// Reports a certificate without its key, or one of them without a collector that uses TLS. `None`: the address
     /// couldn't be read.
     fn certificates(&mut self, uri: Option<&Uri>) {
         let [certificate, key, ca] = ["CLIENT_CERTIFICATE", "CLIENT_KEY", "CERTIFICATE"].map(|name| self.named(name));
@@ -193,13 +194,14 @@ impl Otel<'_> {
         }
     }
 
-    /// The variable that the exporter takes this setting from, if any is set.
+    /// Name of the variable that the exporter takes this setting from, if one is set.
     fn named(&self, name: &str) -> Option<String> {
         let both = ["OTEL_EXPORTER_OTLP_TRACES_", "OTEL_EXPORTER_OTLP_"].map(|start| start.to_owned() + name);
         both.into_iter().find(|name| self.text(name).is_some())
     }
 
-    /// The endpoint for traces as it is; to that for all signals HTTP adds its path.
+    /// The address of the collector: the endpoint for traces as it is, or the one for all signals, to which HTTP adds
+    /// its path.
     fn uri(&mut self, protocol: Protocol) -> Uri {
         let is_clear = self.exporter("INSECURE", parse::boolean).unwrap_or(false);
         let endpoint = |text: &str| endpoint(text, is_clear);
@@ -219,12 +221,13 @@ impl Otel<'_> {
     }
 }
 
-/// Headers carry tokens, and an URL may have a password in it, though none is taken.
+/// Whether a variable's value may have a secret in it: headers carry tokens, and a URL may have a password in it,
+/// though none is used.
 pub(super) fn may_hold_a_secret(variable: &str) -> bool {
     variable.starts_with("OTEL_EXPORTER_OTLP_") && ["_HEADERS", "_ENDPOINT"].iter().any(|end| variable.ends_with(end))
 }
 
-/// An URL; without a scheme it is TLS, unless OTEL_EXPORTER_OTLP_INSECURE says that it isn't.
+/// Reads a URL; without a scheme it means TLS, unless OTEL_EXPORTER_OTLP_INSECURE says otherwise.
 fn endpoint(text: &str, is_clear: bool) -> Result<Uri, String> {
     let wrong = || "expected an address such as http://collector:4317".to_string();
     let with_scheme = match text.contains("://") {
@@ -242,7 +245,7 @@ fn ratio(text: &str) -> Result<f64, String> {
     ratio.ok_or_else(|| "expected a number from 0 to 1 such as 0.1".into())
 }
 
-/// As OpenTelemetry writes them: a whole number.
+/// Reads a duration as OpenTelemetry writes it: a whole number of milliseconds.
 fn milliseconds(text: &str) -> Result<Duration, String> {
     let number: Option<u64> = text.parse().ok().filter(|number| *number > 0);
     number.map(Duration::from_millis).ok_or_else(|| "expected milliseconds, at least 1".into())
@@ -263,7 +266,7 @@ fn propagators(text: &str) -> Result<Propagators, String> {
             "tracecontext" => all.w3c = true,
             "b3" => all.b3 = true,
             "b3multi" => all.b3_multi = true,
-            // Nothing is called that baggage could be handed to.
+            // This service calls no other that could get baggage.
             "baggage" | "none" => {}
             _ => return Err("expected some of tracecontext, b3, b3multi, baggage, or none".into()),
         }
@@ -274,7 +277,7 @@ fn propagators(text: &str) -> Result<Propagators, String> {
 fn headers(text: &str) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     for (index, (name, value)) in pairs(text)?.into_iter().enumerate() {
-        // By its number: what looks like a name may be the rest of a secret with a comma in it.
+        // By its number: a text that looks like a name may be the rest of a secret with a comma in it.
         let bad = || format!("expected headers, and number {} can't be one", index + 1);
         let key: HeaderName = name.parse().map_err(|_| bad())?;
         let mut value: HeaderValue = value.parse().map_err(|_| bad())?;
@@ -284,7 +287,7 @@ fn headers(text: &str) -> Result<HeaderMap, String> {
     Ok(headers)
 }
 
-/// `a=1,b=2`, as W3C Baggage has it: values may hold `%20`.
+/// Reads `a=1,b=2`, as in W3C Baggage: values may have `%20`.
 fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
     let pair = |part: &str| {
         let (key, value) = part.split_once('=').ok_or("expected key=value,key=value")?;
@@ -311,7 +314,7 @@ fn decoded(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// A random one: version 4.
+/// A random UUID: version 4.
 fn uuid() -> String {
     let id = rand::random::<u128>() & !(0xf << 76) & !(0x3 << 62) | (4 << 76) | (2 << 62);
     let hex = format!("{id:032x}");

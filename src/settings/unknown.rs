@@ -1,5 +1,5 @@
 //! Variables that look like settings and that nothing reads: misspelt, another program's, or newer than this version.
-//! Knows which names are known, not what they mean.
+//! It knows which names are known, not what they mean.
 
 use std::{collections::BTreeSet, sync::LazyLock};
 
@@ -8,13 +8,14 @@ use clap::Args as _;
 use super::{Flags, VARIABLES};
 use crate::rules::edits;
 
-/// Names that begin so are meant for this program, or for the one whose place it takes.
+/// Prefixes of variables that are meant for this program, or for the one that it replaces.
 const OURS: [&str; 8] = ["REDIS_", "GRPC_", "LIMIT_", "CONFIG_", "XDS_", "MEMCACHE_", "USE_", "TOLLGATE_"];
 
-/// What the other subcommands read, and serving doesn't.
+/// Variables that the other subcommands read and `serve` doesn't.
 const OF_CLIENTS: [&str; 4] = ["TOLLGATE_ADDR", "TOLLGATE_TOKEN", "TOLLGATE_TOKEN_FILE", "TOLLGATE_CACERT"];
 
-/// gRPC's libraries read these (`doc/environment_variables.md` of gRPC, and the Go library's own), and platforms set them.
+/// Variables of gRPC's libraries (`doc/environment_variables.md` of gRPC, and the Go library's own), which platforms
+/// set.
 const OF_GRPC: [&str; 11] = [
     "GRPC_GO_*",
     "GRPC_VERBOSITY",
@@ -29,7 +30,8 @@ const OF_GRPC: [&str; 11] = [
     "GRPC_XDS_*",
 ];
 
-/// What other programs and charts call a setting that has another name here, and is too far from it for a likeness.
+/// Names that other programs and charts give to a setting which has another name here, and which are too different to
+/// be found by their likeness.
 const ELSEWHERE: [(&str, &str); 22] = [
     ("REDIS_HOST", "REDIS_URL"),
     ("REDIS_HOSTS", "REDIS_URL"),
@@ -55,7 +57,7 @@ const ELSEWHERE: [(&str, &str); 22] = [
     ("CONFIG_FILE", "TOLLGATE_RULES"),
 ];
 
-/// Every name that something reads, or that is known to do nothing.
+/// Every name that something reads, or that is known to have no effect.
 static KNOWN: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
     let command = Flags::augment_args(clap::Command::new("tollgate"));
     let of_flags = command.get_arguments().filter_map(|arg| Some(arg.get_env()?.to_str()?.to_owned()));
@@ -63,14 +65,14 @@ static KNOWN: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
     of_flags.chain(others.map(str::to_owned)).collect()
 });
 
-/// What to say of a variable, if it is one that nothing reads and that was meant to be read.
+/// A line about a variable that nothing reads and that was meant to be read.
 pub(super) fn line(name: &str, value: &str) -> Option<String> {
     let is_known = KNOWN.contains(name) || OF_GRPC.iter().any(|known| matches(known, name));
     if is_known || is_of_a_service(name, value) {
         return None;
     }
     let meant = meant(name);
-    // Of other names only a likeness says that they were meant for us.
+    // Other names are only meant for this program if they are like one of its own.
     if !OURS.iter().any(|prefix| name.starts_with(prefix)) && meant.is_none() {
         return None;
     }
@@ -81,14 +83,14 @@ pub(super) fn line(name: &str, value: &str) -> Option<String> {
     Some(format!("{name} does nothing here: nothing reads it; {meant}"))
 }
 
-/// `known` may end in `*`, which stands for anything.
+/// Whether a name is `known`, which may end in `*` for anything.
 fn matches(known: &str, name: &str) -> bool {
     known.strip_suffix('*').map_or(known == name, |prefix| name.starts_with(prefix))
 }
 
-/// Whether Kubernetes sets it in each pod for a Service of its namespace: of one called `redis` those are
+/// Whether Kubernetes sets the variable in each pod for a Service of its namespace. For a Service `redis` these are
 /// `REDIS_SERVICE_HOST`, `REDIS_SERVICE_PORT`, `REDIS_SERVICE_PORT_<NAME>`, `REDIS_PORT=tcp://…`,
-/// `REDIS_PORT_6379_TCP` and that with `_PROTO`, `_PORT` and `_ADDR` behind it.
+/// `REDIS_PORT_6379_TCP`, and that with `_PROTO`, `_PORT` and `_ADDR`.
 fn is_of_a_service(name: &str, value: &str) -> bool {
     let is_port = |rest: &str| {
         let (number, rest) = rest.split_once('_').unwrap_or((rest, ""));
@@ -102,7 +104,7 @@ fn is_of_a_service(name: &str, value: &str) -> bool {
         || name.match_indices("_PORT_").any(|(at, sign)| is_port(&name[at + sign.len()..]))
 }
 
-/// An address as Kubernetes writes that of a Service into a variable.
+/// Whether a value is the address of a Service as Kubernetes writes it into a variable.
 pub(super) fn is_address(value: &str) -> bool {
     ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme))
 }
@@ -117,7 +119,7 @@ fn meant(name: &str) -> Option<&'static str> {
     if let Some(known) = KNOWN.get(bare) {
         return Some(known);
     }
-    // Short names are like too many others: PATH is one letter from PORT.
+    // Short names are like too many others: PATH is one letter away from PORT.
     if !(8..=64).contains(&name.len()) {
         return None;
     }

@@ -1,5 +1,5 @@
-//! Every environment variable of envoyproxy/ratelimit, and what becomes of it here: honoured, or accepted with a line
-//! that says what stands in its place. `docs/migrating.md` has the same table. Knows nothing of what the settings do.
+//! Every environment variable of envoyproxy/ratelimit, and its effect here: the same, or none, with a line that says
+//! what replaces it. `docs/migrating.md` has the same table. It doesn't know what the settings do.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use super::{Reader, parse, unknown, without_line_end};
 pub struct Environment(HashMap<String, String>);
 
 impl Environment {
-    /// Of this process.
+    /// The environment of this process.
     pub fn of_process() -> Environment {
         let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
@@ -18,7 +18,7 @@ impl Environment {
         std::env::vars_os().filter_map(text).collect()
     }
 
-    /// The names that begin so, in order.
+    /// The names with this prefix, in order.
     pub(super) fn beginning_with(&self, prefix: &str) -> impl Iterator<Item = String> {
         let mut names: Vec<String> = self.0.keys().filter(|name| name.starts_with(prefix)).cloned().collect();
         names.sort();
@@ -37,7 +37,7 @@ impl FromIterator<(String, String)> for Environment {
     }
 }
 
-/// A variable of the reference. A name that ends in `*` stands for all that begin so.
+/// A variable of envoyproxy/ratelimit. A name that ends in `*` stands for all with that prefix.
 #[derive(Clone, Copy, Debug)]
 pub struct Variable {
     pub name: &'static str,
@@ -46,15 +46,15 @@ pub struct Variable {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// Read, and obeyed.
+    /// Read, with the same effect.
     Honoured,
-    /// Accepted so that an environment can be brought along; the sentence says what does its work, and why.
+    /// Accepted, so that an environment can be kept, and without effect; the sentence says what replaces it, and why.
     Replaced(Kind, &'static str),
-    /// A switch that may only be off, for what it turns on isn't there: true is an error with this sentence.
+    /// A switch that may only be off, because what it turns on doesn't exist here: true is an error with this sentence.
     Refused(&'static str),
 }
 
-/// What the reference reads the value as: a wrong one is an error even where nothing is done with it.
+/// The kind of value that envoyproxy/ratelimit reads: a wrong one is an error even if the variable has no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Text,
@@ -76,7 +76,7 @@ impl Kind {
     }
 }
 
-/// Looks for variables that do nothing here: the reference's, and those that nobody knows.
+/// Reports variables that have no effect here: those of envoyproxy/ratelimit, and unknown ones.
 pub(super) fn notices(environment: &Environment, read: &mut Reader) {
     let mut set: Vec<(&String, &String)> = environment.0.iter().collect();
     set.sort();
@@ -139,8 +139,8 @@ const MEMCACHE: &str = "there is no memcache store, because memcache can't count
 const OTEL: &str =
     "of OpenTelemetry there are traces and no other signal, and of their settings those that this table names";
 
-/// All of them: the reference's own, those of its libraries, those that only its documentation knows, and the one that
-/// Envoy Gateway sets besides.
+/// All variables: envoyproxy/ratelimit's own, those of its libraries, those that only its documentation has, and the
+/// one that Envoy Gateway sets.
 pub const VARIABLES: &[Variable] = &[
     honoured("HOST"),
     honoured("PORT"),
@@ -311,7 +311,7 @@ pub const VARIABLES: &[Variable] = &[
     honoured("OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE"),
     honoured("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY"),
     honoured("OTEL_EXPORTER_OTLP_TRACES_INSECURE"),
-    // Platforms set more of them than one program reads.
+    // Platforms set more of these than any program reads.
     replaced("OTEL_*", Kind::Text, OTEL),
     replaced("PROJECT_DIR", Kind::Text, "only the tests of envoyproxy/ratelimit read it"),
 ];

@@ -1,5 +1,5 @@
-//! How a control plane that sends the rules is found, spoken to and waited for: the CONFIG_GRPC_XDS_* and XDS_CLIENT_*
-//! variables. Knows nothing of discovery itself.
+//! How to reach a control plane that sends the rules: the CONFIG_GRPC_XDS_* and XDS_CLIENT_* variables. It knows
+//! nothing of discovery itself.
 
 use std::{fmt, path::PathBuf, time::Duration};
 
@@ -9,39 +9,39 @@ use super::{
     set,
 };
 
-/// Where rules come from instead of files (CONFIG_TYPE=GRPC_XDS_SOTW).
+/// The control plane that rules come from instead of files (CONFIG_TYPE=GRPC_XDS_SOTW).
 #[derive(Clone)]
 pub struct XdsSettings {
-    /// `host:port`.
+    /// Its address: `host:port`.
     pub server: String,
     pub node_id: String,
     pub node_metadata: Vec<(String, String)>,
-    /// Sent with every stream; values may be secrets.
+    /// Headers that are sent with every stream; values may be secrets.
     pub headers: Vec<(String, String)>,
-    /// `None`: in the clear.
+    /// TLS; `None` connects in the clear.
     pub tls: Option<XdsTls>,
     pub backoff: XdsBackoff,
-    /// A larger response ends the stream.
+    /// Largest response in bytes; a larger one ends the stream.
     pub max_message_bytes: usize,
 }
 
-/// Files are read at each connection, so that a renewed certificate is used without a restart.
+/// Files of TLS. They are read at each connection, so that a renewed certificate is used without a restart.
 #[derive(Clone, Debug, Default)]
 pub struct XdsTls {
-    /// Who may sign the server's certificate; `None`: the authorities of the system.
+    /// Authorities that may sign the server's certificate; `None` is the system's.
     pub ca: Option<PathBuf>,
-    /// Certificate and key that are shown to the server.
+    /// Certificate and key of this client.
     pub identity: Option<(PathBuf, PathBuf)>,
-    /// The name that the server's certificate must have, where it isn't the host's.
+    /// The name that the server's certificate must have, if it isn't the host's.
     pub server_name: Option<String>,
 }
 
-/// How long to wait before connecting again: doubled with each attempt that brings nothing, up to `max`.
+/// Waits between attempts to connect: doubled with each attempt that brings nothing, up to `max`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct XdsBackoff {
-    /// After a connection that couldn't be made.
+    /// The first wait after a connection that couldn't be made.
     pub connect: Duration,
-    /// After a stream that ended.
+    /// The first wait after a stream that ended.
     pub initial: Duration,
     pub max: Duration,
     /// Up to this share of the wait is taken off at random, so that a fleet doesn't come back at once.
@@ -49,7 +49,7 @@ pub struct XdsBackoff {
 }
 
 impl fmt::Debug for XdsSettings {
-    /// Without what the headers say.
+    /// Without the headers' values, which may be secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let headers: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
         f.debug_struct("XdsSettings")
@@ -62,9 +62,9 @@ impl fmt::Debug for XdsSettings {
     }
 }
 
-/// `None` where rules come from files.
+/// The settings of the control plane; `None` if rules come from files.
 pub(super) fn xds(flags: &Flags, read: &mut Reader) -> Option<XdsSettings> {
-    // In the reference's spelling and no other: what it refuses to start with must not start here with files.
+    // In the spelling of envoyproxy/ratelimit only: a value with which it doesn't start must not start here with files.
     let is_on = read.or("CONFIG_TYPE", &flags.config_type, false, |text| match text {
         "FILE" => Ok(false),
         "GRPC_XDS_SOTW" => Ok(true),
@@ -78,7 +78,7 @@ pub(super) fn xds(flags: &Flags, read: &mut Reader) -> Option<XdsSettings> {
         without: "rules come from files; FILE says that they are meant to",
     };
     read.beside(&partner, &beside(flags));
-    // Read even where they aren't used: a wrong one is said now.
+    // Read even if they aren't used, so that a wrong one is reported now.
     let text = |text: &Option<String>, default: &str| set(text).unwrap_or(default).to_owned();
     let settings = XdsSettings {
         server: read.or(
@@ -114,7 +114,7 @@ pub(super) fn xds(flags: &Flags, read: &mut Reader) -> Option<XdsSettings> {
     is_on.then_some(settings)
 }
 
-/// What is set and only for a control plane.
+/// The variables that are set and are only for a control plane.
 fn beside(flags: &Flags) -> Vec<String> {
     let mut names = partners::names(&[
         ("CONFIG_GRPC_XDS_SERVER_URL", &flags.config_grpc_xds_server_url),
@@ -132,7 +132,7 @@ fn beside(flags: &Flags) -> Vec<String> {
     names
 }
 
-/// What gRPC libraries take where nothing is said.
+/// The default of gRPC's libraries.
 const MESSAGE_BYTES_DEFAULT: usize = 4 << 20;
 
 fn tls(flags: &Flags, read: &mut Reader) -> Option<XdsTls> {
@@ -158,7 +158,7 @@ fn tls(flags: &Flags, read: &mut Reader) -> Option<XdsTls> {
 
 fn backoff(flags: &Flags, read: &mut Reader) -> XdsBackoff {
     let seconds = Duration::from_secs;
-    // Without any wait a control plane that is away would be called in a loop.
+    // At least a moment: without any wait an absent control plane would be called in a loop.
     let wait = |text: &str| match parse::duration(text) {
         Ok(Duration::ZERO) => Err("expected more than 0".into()),
         read => read,
@@ -180,7 +180,7 @@ fn backoff(flags: &Flags, read: &mut Reader) -> XdsBackoff {
     }
 }
 
-/// `host:port`; also as gRPC names targets that DNS resolves, `dns:///host:port`.
+/// Reads `host:port`, or `dns:///host:port`, which gRPC uses for names that DNS resolves.
 fn server(text: &str) -> Result<String, String> {
     let target = text.strip_prefix("dns:///").unwrap_or(text);
     let authority = target.parse::<http::uri::Authority>().ok();
@@ -192,7 +192,7 @@ fn server(text: &str) -> Result<String, String> {
 
 fn headers(text: &str) -> Result<Vec<(String, String)>, String> {
     let pairs = pairs(text, ':')?;
-    // By their numbers: what looks like a name may be the rest of a secret with a comma in it.
+    // By their numbers: a text that looks like a name may be the rest of a secret with a comma in it.
     for (number, (name, value)) in (1..).zip(&pairs) {
         if name.ends_with("-bin") || http::HeaderName::from_bytes(name.as_bytes()).is_err() {
             return Err(format!("expected headers, and the name of number {number} can't be that of a text header"));
@@ -204,7 +204,7 @@ fn headers(text: &str) -> Result<Vec<(String, String)>, String> {
     Ok(pairs)
 }
 
-/// `a=1,b=2`. A value may hold the sign that parts it from its name.
+/// Reads `a=1,b=2`. A value may have the character in it that separates it from its name.
 fn pairs(text: &str, sign: char) -> Result<Vec<(String, String)>, String> {
     let pair = |part: &str| match part.split_once(sign) {
         Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.trim().to_owned())),

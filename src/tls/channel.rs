@@ -1,4 +1,4 @@
-//! A gRPC channel whose TLS is that of every other connection. It knows no services.
+//! A gRPC channel with the same TLS as every other connection. It knows no services.
 
 use std::{error::Error, io, time::Duration};
 
@@ -15,8 +15,8 @@ use super::{Client, connector};
 
 const HTTPS_PORT: u16 = 443;
 
-/// The endpoint of an address, to be connected by [`channel`]. (tonic would make its own TLS of `https`: that stays in what
-/// is sent, and not in the address.)
+/// The endpoint of an address, for [`channel`]. (tonic would do TLS of its own for `https`: the scheme stays in what is
+/// sent, and not in the address.)
 pub(crate) fn endpoint(uri: Uri) -> Endpoint {
     let mut parts = uri.clone().into_parts();
     if parts.scheme == Some(Scheme::HTTPS) {
@@ -28,7 +28,7 @@ pub(crate) fn endpoint(uri: Uri) -> Endpoint {
     }
 }
 
-/// Connects, over TLS where there is a `client`. The error is why not; where a file is at fault it is named.
+/// Connects, with TLS if there is a `client`. The error says why not, and names the file if one is wrong.
 pub(crate) async fn channel(endpoint: Endpoint, client: Option<Client>) -> Result<Channel, String> {
     let Some(client) = client else { return endpoint.connect().await.map_err(|error| explain(&error)) };
     let name = client.name.clone();
@@ -56,7 +56,7 @@ async fn dial(
     connector.connect(server_name(name.as_deref().unwrap_or(host))?, stream).await
 }
 
-/// What a server's certificate must be called.
+/// The name that a server's certificate must have.
 pub(crate) fn server_name(host: &str) -> io::Result<ServerName<'static>> {
     let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned());
     name.map_err(|_| {
@@ -64,7 +64,7 @@ pub(crate) fn server_name(host: &str) -> io::Result<ServerName<'static>> {
     })
 }
 
-/// An error with all that caused it; the outer ones say little.
+/// An error with all its causes; the outer ones say little.
 pub(crate) fn explain(error: &dyn Error) -> String {
     let mut said = vec![error.to_string()];
     let mut cause = error.source();

@@ -1,4 +1,4 @@
-//! PEM files of certificates and keys; what can't be used is said with what makes one that can.
+//! PEM files of certificates and keys. An error about one that can't be used says which command makes a good one.
 
 use std::{path::Path, sync::Arc};
 
@@ -18,7 +18,7 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("can't read {}", path.display()))
 }
 
-/// All of a file; one at least.
+/// All certificates of a file, at least one.
 pub(super) fn certificates(pem: &[u8], path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let named = || path.display().to_string();
     let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().with_context(named)?;
@@ -28,7 +28,7 @@ pub(super) fn certificates(pem: &[u8], path: &Path) -> anyhow::Result<Vec<Certif
     Ok(chain)
 }
 
-/// A certificate chain and its key, each with the file that it is of: how one side shows who it is.
+/// A certificate chain and its key, each with its file: the identity of one side.
 pub(crate) fn identity(
     (chain, chain_path): (&[u8], &Path),
     (key, key_path): (&[u8], &Path),
@@ -42,7 +42,7 @@ pub(crate) fn identity(
         Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
             bail!("{} is not the key of {}", key_path.display(), chain_path.display())
         }
-        // A certificate of version 1 can't be compared here, and yet be shown: that is for the other side to judge.
+        // A certificate of version 1 can't be compared with its key here, but can be used: the other side decides.
         _ => Ok(Arc::new(SingleCertAndKey::from(identity))),
     }
 }
@@ -73,7 +73,7 @@ pub(super) fn is_p521(der: &[u8]) -> bool {
     der.windows(P521.len()).any(|part| part == P521)
 }
 
-/// The command that makes a certificate which everything here takes.
+/// The command that makes a certificate which is accepted here.
 pub(super) fn make(what: &str) -> String {
     format!(
         "This makes {what}: `openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 365 -keyout tls.key \

@@ -1,6 +1,6 @@
-//! Whose certificates are taken. The checks are webpki's; beyond them a certificate that is trusted and itself presented is
-//! taken, as Go takes it: what `openssl req -x509` makes calls itself an authority, which webpki takes from nobody who
-//! presents it.
+//! Which certificates are trusted. webpki checks them; besides, a certificate that is trusted and presented itself is
+//! accepted, as Go accepts it: one made by `openssl req -x509` calls itself an authority, which webpki accepts from no
+//! peer.
 
 use std::{path::Path, sync::Arc};
 
@@ -23,12 +23,12 @@ use tracing::debug;
 
 use super::{Names, files, provider};
 
-/// The certificates that are trusted themselves. A connection keeps this for as long as it stands, and a system has more than
-/// a hundred of them: only their digests are kept.
+/// The certificates that are trusted themselves. A connection keeps them, and a system has more than a hundred, so only
+/// their digests are kept.
 #[derive(Debug, Default)]
 struct Trusted {
     digests: Vec<[u8; 32]>,
-    /// One of them has a key that can't be checked with.
+    /// Whether one of them has a key that can't be checked.
     has_p521: bool,
 }
 
@@ -40,8 +40,8 @@ impl Trusted {
         }
     }
 
-    /// Whether `error` only says that nobody vouches for a certificate which is trusted itself. webpki looks at its time
-    /// before it looks for who vouches, so that this error means that its time is right.
+    /// Whether `error` only means that no authority signed a certificate which is trusted itself. webpki checks the
+    /// time before the signature, so with this error the time is right.
     fn has_alone(&self, presented: &CertificateDer<'_>, error: &Error) -> bool {
         let is_unknown = matches!(error, Error::InvalidCertificate(CertificateError::UnknownIssuer));
         (is_unknown || is_authority(error)) && self.digests.contains(&digest(presented))
@@ -52,7 +52,7 @@ fn digest(certificate: &CertificateDer<'_>) -> [u8; 32] {
     Sha256::digest(certificate).into()
 }
 
-/// How a server shows that it is who it was called.
+/// Verifies a server's certificate.
 #[derive(Debug)]
 pub(super) struct ServerVerifier {
     of_authorities: Arc<WebPkiServerVerifier>,
@@ -61,7 +61,7 @@ pub(super) struct ServerVerifier {
 }
 
 impl ServerVerifier {
-    /// Trusts those of the file `ca`, else those of the system.
+    /// Trusts the authorities of the file `ca`, else the system's.
     pub(super) fn new(ca: Option<&Path>, names: Names) -> anyhow::Result<ServerVerifier> {
         let (roots, trusted) = match ca {
             Some(path) => named(&files::read(path)?, path)?,
@@ -82,7 +82,8 @@ fn named(pem: &[u8], path: &Path) -> anyhow::Result<(RootCertStore, Trusted)> {
     Ok((roots, Trusted::of(&found)))
 }
 
-/// Those of `SSL_CERT_FILE` and `SSL_CERT_DIR`, else the distribution's. A machine without any gets those that are built in.
+/// The authorities of `SSL_CERT_FILE` and `SSL_CERT_DIR`, else the distribution's. A machine without any gets the
+/// built-in ones.
 fn of_the_system() -> anyhow::Result<(RootCertStore, Trusted)> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
@@ -111,7 +112,7 @@ impl ServerCertVerifier for ServerVerifier {
     ) -> Result<ServerCertVerified, Error> {
         match self.of_authorities.verify_server_cert(server, intermediates, name, ocsp, now) {
             Ok(verified) => Ok(verified),
-            // Of everything else it was found good before.
+            // Everything else of it was verified before.
             Err(error) if self.names == Names::Any && is_about_the_name(&error) => Ok(ServerCertVerified::assertion()),
             Err(error) if self.trusted.has_alone(server, &error) => {
                 if self.names == Names::Checked {
@@ -146,14 +147,15 @@ impl ServerCertVerifier for ServerVerifier {
     }
 }
 
-/// Clients are held to exactly the authorities of this file: the system's would let in anybody who has a domain.
+/// Verifies clients' certificates by exactly the authorities of this file: the system's would admit anybody who has a
+/// domain.
 pub(crate) fn client_verifier(ca: &[u8], path: &Path) -> anyhow::Result<Arc<dyn ClientCertVerifier>> {
     let (roots, trusted) = named(ca, path)?;
     let of_authorities = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build()?;
     Ok(Arc::new(ClientVerifier { of_authorities, trusted }))
 }
 
-/// How a client shows that it may come in.
+/// Verifies a client's certificate.
 #[derive(Debug)]
 struct ClientVerifier {
     of_authorities: Arc<dyn ClientCertVerifier>,
@@ -201,7 +203,7 @@ impl ClientCertVerifier for ClientVerifier {
     }
 }
 
-/// Whether it is shown by somebody and calls itself an authority.
+/// Whether the error is that a presented certificate calls itself an authority.
 fn is_authority(error: &Error) -> bool {
     let Error::InvalidCertificate(CertificateError::Other(OtherError(why))) = error else { return false };
     matches!(why.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
@@ -214,7 +216,7 @@ fn is_about_the_name(error: &Error) -> bool {
     )
 }
 
-/// With what is wrong, and what makes a certificate that isn't refused, where the library can't take this one.
+/// The error with the command that makes a certificate which is accepted, if the library can't use this one.
 fn explained(
     error: Error,
     (presented, intermediates): (&CertificateDer<'_>, &[CertificateDer<'_>]),
@@ -229,7 +231,7 @@ fn explained(
                 | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. }
         )
     );
-    // Of the authorities the one that signed it can only be guessed.
+    // Which of the authorities signed it can only be guessed.
     let mut chain = std::iter::once(presented).chain(intermediates);
     let why = if !is_unclear {
         return error;
@@ -252,12 +254,12 @@ fn explained(
     ))))
 }
 
-/// The first thing in what is signed is the version, tagged 0, unless it is 1.
+/// The signed part begins with the version, tagged 0, unless it is version 1.
 fn is_version_1(certificate: &[u8]) -> bool {
     inside_sequence(certificate).and_then(inside_sequence).and_then(<[u8]>::first).is_some_and(|tag| *tag != 0xa0)
 }
 
-/// What follows the head of a DER sequence.
+/// The content of a DER sequence.
 fn inside_sequence(der: &[u8]) -> Option<&[u8]> {
     let [0x30, length, rest @ ..] = der else { return None };
     let more = if *length & 0x80 == 0 { 0 } else { usize::from(length & 0x7f) };

@@ -1,9 +1,9 @@
-//! What a caller says of its trace, in the headers of W3C Trace Context and of B3. Headers that aren't as they should
-//! be say nothing: a trace that begins here is better than one that can't be put together.
+//! Reads the caller's trace context from the headers of W3C Trace Context and of B3. Malformed headers count as absent:
+//! a trace that begins here is better than one that can't be put together.
 
 use http::HeaderMap;
 
-/// Which headers are read.
+/// Which forms of headers are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Propagators {
     /// `traceparent` and `tracestate`.
@@ -14,30 +14,30 @@ pub struct Propagators {
     pub b3_multi: bool,
 }
 
-/// What the headers say.
+/// The trace context in the headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sampled {
     /// The request is part of a trace.
     By(Parent),
-    /// Only whether it is to be followed.
+    /// There is no trace, but perhaps a sampling decision.
     Without(Option<bool>),
 }
 
-/// The span that a request comes from.
+/// The caller's span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Parent {
     pub trace_id: u128,
     pub span_id: u64,
-    /// `None` leaves it to us.
+    /// The caller's sampling decision; `None` leaves it to this service.
     pub sampled: Option<bool>,
     is_w3c: bool,
 }
 
-/// W3C: longer ones are left out.
+/// Longest `tracestate` in bytes, as in W3C; longer ones are dropped.
 const STATE_BYTES_MAX: usize = 512;
 
 impl Propagators {
-    /// The first that says something: W3C, then B3 in one header, then in several.
+    /// Reads the first form that is there: W3C, then B3 in one header, then in several.
     pub(super) fn read(self, headers: &HeaderMap) -> Option<Sampled> {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let w3c = || text("traceparent").and_then(traceparent).map(Sampled::By);
@@ -59,7 +59,7 @@ impl Propagators {
     }
 }
 
-/// What vendors say of the trace, which belongs to a `traceparent`.
+/// The `tracestate` of vendors, which belongs to a `traceparent`.
 pub(super) fn state(parent: &Parent, headers: &HeaderMap) -> String {
     if !parent.is_w3c {
         return String::new();
@@ -69,7 +69,7 @@ pub(super) fn state(parent: &Parent, headers: &HeaderMap) -> String {
     if state.len() > STATE_BYTES_MAX { String::new() } else { state }
 }
 
-/// `00-<32 hex digits>-<16>-<2>`; a later version may go on after that.
+/// Reads `00-<32 hex digits>-<16>-<2>`; a later version may have more behind that.
 fn traceparent(text: &str) -> Option<Parent> {
     let mut parts = text.trim().split('-');
     let version = parts.next().filter(|version| version.len() == 2 && *version != "ff").and_then(hex)?;
@@ -82,7 +82,7 @@ fn traceparent(text: &str) -> Option<Parent> {
     Some(Parent { trace_id, span_id, sampled: Some(flags & 1 == 1), is_w3c: true })
 }
 
-/// `<trace>-<span>[-<decision>[-<parent>]]`, or the decision alone.
+/// Reads `<trace>-<span>[-<decision>[-<parent>]]`, or the decision alone.
 fn b3(text: &str) -> Option<Sampled> {
     let mut parts = text.trim().split('-');
     let first = parts.next()?;
@@ -105,7 +105,7 @@ fn decision(word: &str) -> Option<bool> {
     }
 }
 
-/// 32 digits, or with B3 16. Zero is none.
+/// Reads a trace id of 32 digits, or with B3 16. Zero is none.
 fn hex_trace(text: &str) -> Option<u128> {
     (text.len() == 32 || text.len() == 16).then(|| hex(text)).flatten().filter(|id| *id != 0)
 }
@@ -114,7 +114,7 @@ fn hex_span(text: &str) -> Option<u64> {
     (text.len() == 16).then(|| hex(text)).flatten().and_then(|id| u64::try_from(id).ok()).filter(|id| *id != 0)
 }
 
-/// Without a sign, which the standard library would take.
+/// Reads hex digits without a sign, which the standard library would accept.
 fn hex(text: &str) -> Option<u128> {
     let digits = text.bytes().all(|byte| byte.is_ascii_hexdigit());
     digits.then(|| u128::from_str_radix(text, 16).ok()).flatten()

@@ -1,5 +1,5 @@
-//! Spans that are over wait here and leave in batches. A collector that is away costs requests nothing: what waits has
-//! a bound, and what doesn't fit is dropped and counted.
+//! The queue of finished spans, which leave in batches. A collector that can't be reached costs requests nothing: the
+//! queue is bounded, and spans that don't fit are dropped and counted.
 
 use std::{
     collections::VecDeque,
@@ -24,22 +24,22 @@ use super::{
     send::{Failure, Sender},
 };
 
-/// At the end all that waits is sent, but the process doesn't wait for a collector longer than this.
+/// Longest time that the process waits for a collector at its end, when all waiting spans are sent.
 const LAST_PATIENCE: Duration = Duration::from_secs(2);
 
-/// A collector that is away is tried again after this, doubled each time.
+/// First wait before a collector that can't be reached is tried again; doubled each time.
 const WAIT_FIRST: Duration = Duration::from_secs(1);
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// What became of spans.
+/// Numbers of spans by what became of them.
 #[derive(Default)]
 pub struct Counts {
     pub sent: AtomicU64,
-    /// There was no room, or the collector refused them.
+    /// Spans that were dropped because the queue was full or the collector refused them.
     pub dropped: AtomicU64,
 }
 
-/// Where spans wait.
+/// The queue of spans.
 pub(super) struct Outbox {
     waiting: Mutex<VecDeque<Finished>>,
     is_batch: Notify,
@@ -80,13 +80,13 @@ impl Outbox {
     }
 }
 
-/// Sends what waits.
+/// Sends the queued spans.
 pub struct Exporter {
     outbox: Arc<Outbox>,
     sender: Sender,
     resource: Vec<(String, String)>,
     delay: Duration,
-    /// What couldn't be sent yet, and how many spans that are.
+    /// A message that couldn't be sent yet, and its number of spans.
     unsent: Option<(ExportRequest, u64)>,
     is_away: bool,
     has_refused: bool,
@@ -107,7 +107,7 @@ impl Exporter {
         }
     }
 
-    /// Sends every now and then, and once more at the end, which takes at most two seconds.
+    /// Sends spans regularly until `stop`, and once more at the end, which takes at most two seconds.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut next = Instant::now() + self.delay;
         loop {
@@ -131,7 +131,7 @@ impl Exporter {
         }
     }
 
-    /// Until nothing waits, or the collector is away. What is interrupted stays `unsent`.
+    /// Sends until the queue is empty or the collector can't be reached. An interrupted message stays in `unsent`.
     async fn send_all(&mut self) {
         loop {
             if self.unsent.is_none() {
@@ -168,7 +168,7 @@ impl Exporter {
         }
     }
 
-    /// The collector may still have refused some.
+    /// Counts spans that arrived; the collector may still have refused some.
     fn arrived(&mut self, spans: u64, refused: Option<&otlp::PartialSuccess>) {
         let rejected = refused.map_or(0, |refused| u64::try_from(refused.rejected_spans).unwrap_or(0)).min(spans);
         self.outbox.counts.sent.fetch_add(spans - rejected, Relaxed);
@@ -177,7 +177,7 @@ impl Exporter {
         }
     }
 
-    /// Trying again would not help.
+    /// Counts spans that the collector refused: trying again would not help.
     fn refused(&mut self, spans: u64, why: &str) {
         self.outbox.counts.dropped.fetch_add(spans, Relaxed);
         if !std::mem::replace(&mut self.has_refused, true) {

@@ -1,5 +1,5 @@
-//! How a batch gets to the collector: OTLP over gRPC, or as protobuf over HTTP. One connection, made when it is needed
-//! and again when it is lost; certificates are read each time. Knows what may be tried again and what may not.
+//! Sends a batch to the collector: OTLP over gRPC, or as protobuf over HTTP. One connection, which is made when it is
+//! needed and again when it is lost; certificates are read each time. It knows which failures may be tried again.
 
 use std::{io::Write as _, path::PathBuf, time::Duration};
 
@@ -25,20 +25,20 @@ use tonic::{Code, Status, codec::CompressionEncoding, metadata::MetadataMap, tra
 use super::otlp::{ExportRequest, ExportResponse, PartialSuccess};
 use crate::tls::{self, explain};
 
-/// Where spans go.
+/// The collector.
 #[derive(Clone, Debug)]
 pub struct Destination {
     pub protocol: Protocol,
-    /// With a scheme; `https` is TLS. Its path is HTTP's.
+    /// Its address with a scheme; `https` is TLS. The path is HTTP's.
     pub uri: Uri,
-    /// Sent along, such as a key.
+    /// Headers that are sent, such as a key.
     pub headers: HeaderMap,
-    /// For one batch, connecting included.
+    /// Timeout of one batch, with connecting.
     pub timeout: Duration,
     pub gzip: bool,
-    /// The only authority; else those of the system.
+    /// The only authority that is trusted; `None` is the system's.
     pub ca: Option<PathBuf>,
-    /// Certificate and key that are shown.
+    /// Certificate and key of this client.
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
@@ -50,9 +50,9 @@ pub enum Protocol {
 
 /// Why a batch didn't arrive.
 pub(super) enum Failure {
-    /// It may later.
+    /// It may arrive later.
     Away(String),
-    /// It never will.
+    /// It will never arrive.
     Refused(String),
 }
 
@@ -79,7 +79,7 @@ impl Drop for Http {
     }
 }
 
-/// More of an answer is not read.
+/// Bytes of an answer that are read.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
@@ -92,7 +92,7 @@ impl Sender {
         Sender { destination, to, link: None }
     }
 
-    /// For the log.
+    /// The collector's address, for the log.
     pub(super) fn to(&self) -> &str {
         &self.to
     }
@@ -123,7 +123,7 @@ impl Sender {
 }
 
 impl Link {
-    /// The error is why there is none.
+    /// Opens a connection; the error says why there is none.
     async fn open(destination: &Destination) -> Result<Link, String> {
         match destination.protocol {
             Protocol::Grpc => channel(destination).await.map(Link::Grpc),
@@ -147,7 +147,7 @@ async fn over_grpc(channel: Channel, request: ExportRequest, destination: &Desti
     }
 }
 
-/// As the protocol says which errors are worth another try; those of the transport have a cause, and are.
+/// The protocol says which errors are worth another attempt; errors of the transport have a cause, and are.
 fn judge(status: &Status) -> Failure {
     let why = format!("{:?}: {}", status.code(), status.message());
     match status.code() {
@@ -172,11 +172,11 @@ async fn over_http(
     requests.ready().await.map_err(away)?;
     let response = requests.send_request(http_request(request, destination)).await.map_err(away)?;
     let status = response.status();
-    // Read to its end, or the connection couldn't be used again.
+    // The body is read to its end, because otherwise the connection couldn't be used again.
     let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
     let body = body.map_err(|error| Failure::Away(error.to_string()))?.to_bytes();
     match status {
-        // What is no such message tells of nothing that was refused.
+        // A body that isn't such a message reports no refused spans.
         status if status.is_success() => {
             Ok(ExportResponse::decode(body).ok().and_then(|response| response.partial_success))
         }
@@ -238,7 +238,7 @@ fn client(destination: &Destination, protocol: Option<&'static [u8]>) -> tls::Cl
 
 async fn handshake(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Http, String> {
     let (requests, connection) = http1::handshake(TokioIo::new(io)).await.map_err(|error| explain(&error))?;
-    // Why it ended is told by the request that it ends.
+    // The request that it ends reports why it ended.
     let connection = tokio::spawn(async move { connection.await.unwrap_or(()) });
     Ok(Http { requests, connection })
 }
