@@ -18,7 +18,7 @@ pub struct Micros(pub u64);
 
 pub const SECOND: Micros = Micros(1_000_000);
 
-/// Ten years. A longer window could not be told from "never", and keeps index arithmetic exact in f64.
+/// Longest window: ten years. A longer one would be the same as "never"; and index arithmetic stays exact in f64.
 pub const WINDOW_MAX: Micros = Micros(10 * 365 * 86_400 * 1_000_000);
 
 /// Costs beyond this are clamped: no limit can be larger, so the answer is the same.

@@ -1,5 +1,5 @@
-//! Rules on disk, checked and compiled to what a request is matched against. Reads YAML, reports every problem
-//! with its place, and never awaits, logs or reads a clock.
+//! The rules: read from files, checked, and compiled to what requests are matched against. It reads YAML, reports every
+//! problem with its location, and never awaits, logs or reads a clock.
 
 mod cases;
 mod compile;

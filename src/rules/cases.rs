@@ -1,5 +1,5 @@
-//! Test cases beside the rules: requests over simulated time and the answers that are expected, read with the same care
-//! and the same problems as rule files. Knows nothing of how cases are run.
+//! Test cases beside the rules: requests over simulated time, and the expected answers. They are read with the same
+//! checks and the same problems as rule files. It doesn't know how cases are run.
 
 mod read;
 
@@ -92,7 +92,8 @@ pub enum ExpectedLimit {
     None,
 }
 
-/// A wait as it is written: whole seconds mean what a client is told, which is rounded up; others mean exactly that.
+/// A wait as it is written: whole seconds mean the number that clients see, which is rounded up; others mean exactly
+/// that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wait(pub Micros);
 

@@ -1,4 +1,5 @@
-//! One domain's descriptors, from all its files, to rules and the tree that finds them. Knows nothing of other domains.
+//! Compiles the descriptors of one domain, from all its files, to rules and the tree that finds them. It knows nothing
+//! of other domains.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -237,7 +238,7 @@ impl<'c> Compiler<'c> {
         }
     }
 
-    /// The files that `overrides_from` names. Those that can't be used are told of where they are named.
+    /// The files that `overrides_from` names. Files that can't be used are reported where they are named.
     fn named_files(&mut self, file: &Arc<PathBuf>, node: &Node<'_>) -> Vec<(Arc<PathBuf>, &'c Source)> {
         let Value::List(items) = &node.value else {
             let what = format!("`overrides_from` must be a list, not {}", node.kind());

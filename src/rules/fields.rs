@@ -1,5 +1,5 @@
-//! Maps of a rule file taken apart: which keys a map may have, what is said of the others, and the values of fields as
-//! text, numbers, booleans and words. Knows nothing of what the fields mean together.
+//! Reads maps of a rule file: which keys a map may have, the problems of others, and the values of fields as text,
+//! numbers, booleans and words. It doesn't know what fields mean together.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! Limits as they are written: one or a list, each in any of its forms, with what its tier says filled in. Knows nothing
-//! of descriptors, of where a limit applies, or of what it comes to with the defaults around it.
+//! Limits as they are written: one or a list, each in any of its forms, completed by its tier. It knows nothing of
+//! descriptors, of where a limit applies, or of the defaults around it.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -83,7 +83,8 @@ impl Pen<'_> {
         form.filter(|_| self.report.errors() == errors)
     }
 
-    /// Limits of one rule are told apart by their names, or else by their places in the list.
+    /// Reports equal names of one rule's limits. Limits are identified by their names, or else by their positions in
+    /// the list.
     fn check_names(&mut self, forms: &[Form]) {
         for (position, form) in forms.iter().enumerate() {
             let name = name_in_list(form, position);

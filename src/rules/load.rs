@@ -1,5 +1,5 @@
-//! A set of files to rules: what each file says at its outermost level, which files make a domain, and which domains
-//! keep what they had because theirs is broken.
+//! Makes rules of a set of files: the outermost level of each file, which files make a domain, and which domains keep
+//! their last rules because the new ones are broken.
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 

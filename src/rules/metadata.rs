@@ -1,4 +1,4 @@
-//! A rule's free-form `metadata`, as JSON: what the response's dynamic metadata can carry.
+//! A rule's free-form `metadata` as JSON, as far as the response's dynamic metadata can have it.
 
 use serde_json::{Map, Value as Json};
 

@@ -1,4 +1,4 @@
-//! What rules and limits are called: the id that metrics, JSON, explain and the API share, and the reference's key.
+//! Ids of rules and limits, which metrics, JSON, explain and the API share, and the metric key of envoyproxy/ratelimit.
 
 use super::{Level, LevelValue};
 

@@ -1,5 +1,5 @@
-//! What is wrong with rule files, and where: each problem with its file, line, column, source line and a hint, as
-//! text, JSON or GitHub annotations. Knows nothing of YAML.
+//! Problems of rule files, each with its file, line, column, source line and a hint, as text, JSON or GitHub
+//! annotations. It knows nothing of YAML.
 
 use std::{
     borrow::Cow,

@@ -1,5 +1,5 @@
-//! How many in how long: the numbers of a limit in each of the forms that they are written in. Knows nothing of
-//! algorithms or of where a limit applies.
+//! The rate of a limit, so many hits in such a time, in each of its written forms. It knows nothing of algorithms or of
+//! where a limit applies.
 
 use crate::limit::{Micros, SECOND, Unit, WINDOW_MAX};
 

@@ -1,6 +1,6 @@
-//! Overrides: limits for exact values of descriptors' keys. Owns what a row is, which of several wins, and the table that
-//! finds it, whose lookups neither allocate nor take longer for more rows. Knows nothing of files' formats, and is handed
-//! the time.
+//! Overrides: limits for exact values of descriptors' keys. Owns what a row is, which of several wins, and the table
+//! that finds it, whose look-ups neither allocate nor take longer with more rows. It knows nothing of files' formats,
+//! and gets the time as an argument.
 
 pub(super) mod builder;
 pub(crate) mod csv;

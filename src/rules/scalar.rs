@@ -1,5 +1,5 @@
-//! What a scalar without quotes means, as go-yaml v2 resolves it, so that the reference's files read the same.
-//! Knows no rules.
+//! The meaning of a scalar without quotes, as go-yaml v2 resolves it, so that files of envoyproxy/ratelimit mean the
+//! same here. It knows no rules.
 
 /// The meaning of a plain scalar.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,5 +1,5 @@
-//! What the short forms of a check stand for in a domain: `{"user": "alice"}` and its kin, as lists of descriptors' keys.
-//! Knows nothing of how a check arrives.
+//! The short forms of an API check in a domain: `{"user": "alice"}` and the like, as lists of descriptors' keys. It
+//! doesn't know how a check arrives.
 
 #[cfg(test)]
 mod tests;

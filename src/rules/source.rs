@@ -1,4 +1,4 @@
-//! Rule files as bytes: which of a directory's files are rules, and reading them. Reading is apart from parsing, so
+//! Rule files as bytes: which files of a directory are rules, and reading them. Reading is separate from parsing, so
 //! that a set can be hashed before it is trusted.
 
 use std::{

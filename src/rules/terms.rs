@@ -1,5 +1,5 @@
-//! What limits come to: the numbers that a written limit has with its domain's defaults around it, and what the limits of
-//! one rule are called. Knows nothing of files or of matching.
+//! Resolves limits: the numbers of a written limit with its domain's defaults, and the names of one rule's limits. It
+//! knows nothing of files or of matching.
 
 use std::{hash::BuildHasher as _, sync::Arc};
 

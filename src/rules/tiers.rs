@@ -1,4 +1,4 @@
-//! The tiers of a domain: limits with a name, which rules and overrides refer to. Knows nothing of who does.
+//! The tiers of a domain: named limits that rules and overrides refer to.
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 

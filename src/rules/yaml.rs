@@ -1,5 +1,5 @@
-//! YAML text to a tree of nodes that know their place. Reads the first document alone, as the reference does, expands
-//! aliases and merge keys, and bounds depth and size. Knows nothing of rules.
+//! Reads YAML to a tree of nodes with their locations. It reads the first document only, as envoyproxy/ratelimit does,
+//! expands aliases and merge keys, and bounds depth and size. It knows nothing of rules.
 
 use std::{borrow::Cow, collections::HashMap, rc::Rc};
 

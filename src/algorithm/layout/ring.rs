@@ -1,6 +1,7 @@
-//! A log as Redis holds it: a ring of slots, so that a hit writes one of them and the header, and nothing is ever moved. A
-//! slot also holds the sum of all hits up to and with its own, so that the Lua finds what has left by halving. Only the Lua
-//! (`store/redis/log.lua`) writes it; here it is read whole, where people look at a counter. Knows no arithmetic of limits.
+//! A log as Redis has it: a ring of slots, so that a hit writes one slot and the header, and nothing is ever moved. A
+//! slot also has the sum of all hits up to its own, so that Lua finds what has left the window by binary search. Only
+//! Lua (`store/redis/log.lua`) writes it; here it is read whole, to show people a counter. It knows no arithmetic of
+//! limits.
 //!
 //! The header, `<I6I7I6I6I7I3I3I3`, 41 B: deadline, newest time, sum of the hits that are held, sum of all hits before them,
 //! shift, slot of the oldest entry, entries, slots. Then the slots, `<I7I6`, 13 B each: time plus shift, sum of the hits up to and

@@ -1,5 +1,5 @@
-//! Rows as they are read, until all are there: then duplicates are found, rows with the same match put in order, and
-//! each rule is told how to look.
+//! Collects rows while they are read. Once all are there, it finds duplicates, puts rows with the same match in order,
+//! and sets how each rule looks up its overrides.
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc};
 

@@ -1,5 +1,5 @@
-//! CSV as RFC 4180 has it, cell by cell with places: commas, quotes that double themselves, LF or CRLF. Knows nothing of
-//! what the cells mean.
+//! CSV as in RFC 4180, cell by cell with locations: commas, quotes that are doubled inside quotes, LF or CRLF. It
+//! doesn't know what the cells mean.
 
 use std::borrow::Cow;
 

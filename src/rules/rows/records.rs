@@ -1,5 +1,5 @@
-//! Rows as they lie in memory: one after the other in one buffer, of each its numbers and then its texts, so that whoever
-//! looks a row up waits for memory once. Knows neither how rows are found nor which of several wins.
+//! Rows in memory: one after the other in one buffer, each with its numbers and then its texts, so that a look-up waits
+//! for memory once. It knows neither how rows are found nor which of several wins.
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,5 @@
-//! Which entries rows name, apart from the values: all rows of one shape are looked up with one hash. Knows which shapes
-//! fit a rule, and which of them comes first.
+//! Shapes: which keys a match names, without the values. All rows of one shape are looked up with one hash. It knows
+//! which shapes fit a rule, and which of them comes first.
 
 use std::{
     cmp::Reverse,

@@ -1,5 +1,5 @@
-//! The overrides of a domain's files, found by hash. Compact: texts lie in one buffer, and what rows have in common is
-//! there once.
+//! The override rows of a domain's files, found by hash. Compact: texts are in one buffer, and what rows have in common
+//! is stored once.
 
 use std::{iter, path::PathBuf, sync::Arc};
 

@@ -1,9 +1,9 @@
-//! Run-time overrides of a single process: in memory, and where there is a state directory in a journal there. Knows how
-//! the files are written and read back; what a record says is the business of `row`.
+//! Run-time overrides of a single process: in memory, and in a journal if there is a state directory. It knows how the
+//! files are written and read back; `row` knows what a record means.
 //!
-//! The journal `overrides.ndjson` has a line for each write, the last of an id counts. It is appended to and synced before
-//! a write is answered, and written anew as a whole once most of it is history. `audit.ndjson` has a line for each audit
-//! entry, likewise. Each line has a checksum.
+//! The journal `overrides.ndjson` has a line for each write; the last line of an id counts. A write is appended and
+//! synced before it is answered, and the journal is rewritten once most of it is history. `audit.ndjson` has a line for
+//! each audit entry, likewise. Each line has a checksum.
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,5 @@
-//! What is stored of an override: what its author wrote, what it came to, and who wrote it when. Owns the stored form;
-//! reads no rules and knows no store.
+//! The stored form of an override: what its author wrote, which numbers that meant, and who wrote it when. It reads no
+//! rules and knows no store.
 
 #[cfg(test)]
 mod tests;

@@ -1,11 +1,12 @@
-//! Run-time overrides in Redis, beside the counters: what is asked of Redis and how its answers are read. When to ask is
-//! the business of `sync`; what a record says, of `row`.
+//! Run-time overrides in Redis, next to the counters: the commands, and how their replies are read. `sync` decides when
+//! they are sent; `row` knows what a record means.
 //!
-//! Of a domain there are three keys in one slot, without a TTL: `<prefix>tg1:overrides:{<domain>}` is a hash of
-//! `<version>:<record>` by id, with fields beginning with `#` for what holds for all: `#generation` (the version of the
-//! last write), `#born` (the first write of this hash: an older generation is of one that Redis lost) and `#restoring`
-//! (which replica writes back what was lost, and until when nobody else may). `…:changes` is a stream of what changed
-//! with which generation, bounded; `…:audit` is a stream of who changed what, bounded. Nothing ever asks for all of a hash.
+//! A domain has three keys in one slot, without a TTL. `<prefix>tg1:overrides:{<domain>}` is a hash of
+//! `<version>:<record>` by id, and has three fields about all rows: `#generation` (the version of the last write),
+//! `#born` (the first write of this hash: an older generation belongs to a hash that Redis lost) and `#restoring`
+//! (which replica writes back what was lost, and until when no other may). `…:changes` is a bounded stream of the
+//! changes with their generations; `…:audit` is a bounded stream of who changed what. No command ever reads all of a
+//! hash.
 
 use redis::{Pipeline, Value, from_redis_value, pipe};
 

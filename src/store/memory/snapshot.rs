@@ -184,7 +184,7 @@ fn write<T: Write>(memory: &Memory, out: &mut Checked<T>) -> io::Result<u64> {
     Ok(counters)
 }
 
-/// Tag of the state's kind (1 to 4), whether it stands in for others, share (2 bytes), expiry in seconds (4),
+/// Tag of the state's kind (1 to 4), whether it is an overflow counter, share (2 bytes), expiry in seconds (4),
 /// fingerprint (16), length of the state (4), the state as packed by [`State::encode`]. Numbers are little endian.
 fn write_counter(counter: &Counter, out: &mut Vec<u8>) -> bool {
     let tag = match counter.state {

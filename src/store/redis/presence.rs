@@ -20,8 +20,9 @@ const LIFE_SECONDS: u64 = 5;
 /// A beat that takes longer is given up; the next comes soon.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// KEYS[1]: a sorted set of replicas by the time of their last beat. ARGV: this replica, and the seconds that a beat counts.
-/// A time ahead of now is from before Redis' clock was set back: whoever lives writes again. Returns how many live.
+/// KEYS[1]: a sorted set of replicas by the time of their last beat. ARGV: this replica, and the seconds for which a
+/// beat counts. A time in the future is from before Redis' clock was set back: a live replica writes a new one. Returns
+/// the number of live replicas.
 const BEAT: &str = "
 local now = tonumber(redis.call('TIME')[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2])
