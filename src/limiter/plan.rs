@@ -137,8 +137,8 @@ impl<'a> Counted<'a> {
         }
     }
 
-    /// The limit that a check is counted under in metrics: the rule's limit that it is, or that it replaces; else the
-    /// override's own.
+    /// The limit whose id is reported for a check: the rule's limit that it is, or that it replaces; else the override's
+    /// own.
     pub(super) fn known_as(self, ask: usize) -> Option<&'a RuleLimit> {
         let limit = self.limit(ask)?;
         Some(self.place(limit).map_or(limit, |place| &self.rule.limits[place]))

@@ -93,7 +93,7 @@ impl Pen<'_> {
     }
 }
 
-/// Gives names to the counters of limits that would else share one.
+/// Gives names to the counters of limits that would otherwise share one.
 fn name_keys(forms: &[Form], limits: &mut [RuleLimit]) {
     for position in 0..limits.len() {
         let own = limits[position].limit;

@@ -131,7 +131,7 @@ struct Queue {
     is_closed: bool,
 }
 
-/// The queue's length, by which the runner decides whether another batch may leave.
+/// State of the queue, by which the runner decides whether another batch may leave.
 #[derive(Clone, Copy)]
 pub(super) struct Backlog {
     pub is_empty: bool,

@@ -43,7 +43,7 @@ const PROBES_MAX: u32 = 5;
 
 /// Time after which another attempt is begun beside one without an answer. The kernel repeats a packet that was lost
 /// after 1, 3 and 7 seconds, and decisions should not wait for that. The first attempt goes on for as long as
-/// `REDIS_TIMEOUT` allows, because a Redis with a slow handshake would else never be reached.
+/// `REDIS_TIMEOUT` allows, because a Redis with a slow handshake would otherwise never be reached.
 const BESIDE_AFTER: Duration = Duration::from_millis(400);
 
 /// A connection that broke sooner than this is not replaced at once: a node that accepts connections only to cut them

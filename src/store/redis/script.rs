@@ -102,7 +102,7 @@ async fn send_asking(connection: &mut Connection, cmd: &Cmd) -> RedisResult<Valu
     }
 }
 
-/// A script without the lines that are comments, a third of it: they are for readers of the file, and would else go
+/// A script without the lines that are comments, a third of it: they are for readers of the file, and would otherwise go
 /// over the wire and stay in Redis' memory.
 pub(super) fn without_comments(lua: &str) -> String {
     lua.split_inclusive('\n').filter(|line| !line.trim_start().starts_with("--")).collect()
