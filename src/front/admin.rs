@@ -38,8 +38,8 @@ struct Served {
     reload: Arc<Notify>,
 }
 
-/// `reload` is told when someone asks for the rules to be read again. Answers only who calls it by an address, `localhost`
-/// or one of the `hosts`, and nothing that a page of another site asks to be done.
+/// The router of the admin listener. `reload` is notified when a request asks for the rules to be read again. Only
+/// requests to an address, `localhost` or one of the `hosts` are answered, and none that a page of another site makes.
 pub fn router(snapshot: Arc<ArcSwap<Snapshot>>, reload: Arc<Notify>, explaining: Explaining, hosts: Hosts) -> Router {
     let explained = Router::new().route("/explain", get(explain::explain)).with_state(Arc::new(explaining));
     Router::new()
@@ -63,7 +63,7 @@ pub fn metrics_router(path: &str, snapshot: Arc<ArcSwap<Snapshot>>, metrics: Arc
     Router::new().route(path, get(render))
 }
 
-/// What there is, as the reference lists it: sorted, and shown wherever a path leads nowhere.
+/// The list of paths, sorted as envoyproxy/ratelimit has it; shown for every unknown path.
 const INDEX: &str = "/-/reload: POST reads the rules again\n\
                      /explain: what a request would be answered and why, as JSON (?domain=api&entry=user=alice)\n\
                      /rlconfig: the limits in force, a line each\n\
@@ -74,7 +74,7 @@ async fn ask_for_reload(State(served): State<Served>) -> impl IntoResponse {
     (StatusCode::ACCEPTED, "the rules are read again; /rules tells how it went\n")
 }
 
-/// What `/rules` answers.
+/// The answer of `/rules`.
 #[derive(Serialize)]
 struct RulesView<'a> {
     version: u64,
@@ -90,19 +90,19 @@ struct RulesView<'a> {
 #[derive(Serialize)]
 struct DomainView<'a> {
     domain: &'a str,
-    /// Its files have errors; these are the last rules that had none.
+    /// Whether its files have errors, so that these are the last rules without any.
     kept: bool,
     limits: Vec<LimitView<'a>>,
     tiers: usize,
     overrides: OverridesView,
 }
 
-/// Overrides of files.
+/// The override rows of files.
 #[derive(Serialize)]
 struct OverridesView {
     rows: usize,
     expired: usize,
-    /// Some of those that have expired, to remove.
+    /// Some of the expired rows, which should be removed.
     expired_rows: Vec<ExpiredView>,
 }
 
@@ -113,7 +113,7 @@ struct ExpiredView {
     place: String,
 }
 
-/// Expired overrides that are listed.
+/// Number of expired rows that are listed.
 const EXPIRED_MAX: usize = 100;
 
 #[derive(Serialize)]
@@ -129,13 +129,13 @@ struct LimitView<'a> {
     /// Whether hits are reported once they are spent, and charged though they are refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     budget: Option<bool>,
-    /// With `auto`: since when.
+    /// Since when, for limits with `auto`.
     #[serde(skip_serializing_if = "Option::is_none")]
     budget_since: Option<String>,
     place: String,
 }
 
-/// Off the thread that answers probes, as all that goes through every rule.
+/// Not on the thread that answers probes, because it goes through every rule.
 async fn rules(State(served): State<Served>) -> impl IntoResponse {
     let snapshot = served.snapshot.load_full();
     ([("content-type", "application/json")], blocking(move || rules_view(&snapshot)).await)

@@ -41,13 +41,13 @@ mod pb {
     tonic::include_proto!("tollgate.v1");
 }
 
-/// What every call needs. One for the process.
+/// The API: what every call needs. There is one in the process.
 pub struct Api {
-    /// Takes notes, so that answers can name their limit.
+    /// Makes notes, so that answers can name their limit.
     pub limiter: Limiter,
-    /// Checks beyond what may wait for the store are answered without it.
+    /// Bounds the checks that wait for the store; further ones are answered without it.
     pub waiting: Arc<envoy::Guard>,
-    /// A check waits for the store no longer.
+    /// Longest time that a check waits for the store.
     pub store_timeout: Duration,
     pub default_domain: Option<Box<str>>,
     pub guard: Guard,
@@ -70,7 +70,7 @@ impl Api {
         check::check(self, &words, arrived).await
     }
 
-    /// As [`Api::check`], for the program that this is part of.
+    /// As [`Api::check`], for the program that embeds this one.
     pub(crate) async fn check_here(&self, request: CheckRequest) -> Result<Checked, ApiError> {
         let arrived = clock::instant();
         let asked = check::read(self, &self.limiter.snapshot(), request)?;
@@ -105,7 +105,8 @@ impl Api {
         self.set_override_as(&caller, &snapshot, request).await
     }
 
-    /// As [`Api::set_override`], for the program that this is part of. Without an id it is given the one that is made of it.
+    /// As [`Api::set_override`], for the program that embeds this one. Without an id it gets the one that is made of
+    /// its match.
     pub(crate) async fn set_override_here(
         &self,
         mut request: SetOverrideRequest,
@@ -189,7 +190,7 @@ impl Api {
         counters::reset(self, &snapshot, &caller, request).await
     }
 
-    /// Without a domain, of all of them: only for who may see all.
+    /// Without a domain, the entries of all domains, for callers that may see all.
     pub async fn list_audit(
         &self,
         authorization: Option<&str>,
@@ -202,7 +203,7 @@ impl Api {
         audit::list(self, request).await
     }
 
-    /// Who calls, if they may do so in the domain that they mean, which is then written out.
+    /// The caller, if it may do this in the domain of the request, which is then filled in.
     fn admit(
         &self,
         authorization: Option<&str>,
@@ -215,8 +216,8 @@ impl Api {
         Ok((caller, snapshot))
     }
 
-    /// The domain that is meant, where the caller may do so. Whether it is loaded is told only to who may: a token of one
-    /// domain must not learn which others there are.
+    /// The domain of a call, if the caller may use it. Whether it is loaded is only revealed to such callers: a token
+    /// of one domain must not learn which others there are.
     fn domain_for<'a>(
         &'a self,
         caller: &Caller,
@@ -233,12 +234,12 @@ impl Api {
         self.loaded(meant, snapshot)
     }
 
-    /// The domain that is meant. It is loaded.
+    /// The domain of a call, which must be loaded.
     fn domain<'a>(&'a self, named: &'a str, snapshot: &'a Snapshot) -> Result<&'a str, ApiError> {
         self.loaded(self.meant(named, snapshot)?, snapshot)
     }
 
-    /// The domain that is meant: the one that is named, else the default, else the only one.
+    /// The domain of a call: the one that is named, else the default, else the only one.
     fn meant<'a>(&'a self, named: &'a str, snapshot: &'a Snapshot) -> Result<&'a str, ApiError> {
         if snapshot.version == 0 {
             return Err(ApiError::Unavailable("no rules are loaded yet".into()));

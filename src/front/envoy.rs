@@ -40,19 +40,19 @@ use crate::{
     trace::{self, Tracer},
 };
 
-/// Requests beyond this are refused before they are decoded, as by grpc-go. Envoy takes 60 KiB of headers, if it isn't told
-/// otherwise: 69 descriptors may each have the longest of them.
+/// Largest request in bytes; larger ones are refused before they are decoded, as by grpc-go. By default Envoy accepts
+/// 60 KiB of headers, and then 69 descriptors may each have the longest of them.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
 
-/// How the `user-agent` of Tollgate's own tools begins: what they ask for people shows nothing of how Envoy asks.
+/// Prefix of the `user-agent` of Tollgate's own tools, whose requests show nothing about how Envoy uses limits.
 pub const OWN_TOOLS: &str = "tollgate/";
 
-/// What is known of a request besides its message. By default no caller of the rate limit service sent it, and it waits for
-/// as long as it takes.
+/// What is known about a request besides its message. By default it isn't from a caller of the rate limit service, and
+/// waits for as long as it takes.
 #[derive(Clone, Copy, Default)]
 pub struct Head {
     pub origin: Origin,
-    /// How long the caller waits, where it says so.
+    /// How long the caller waits, if it says so.
     pub allowed: Option<Duration>,
 }
 
@@ -61,10 +61,10 @@ pub struct Head {
 pub struct RateLimit {
     limiter: Limiter,
     store_timeout: Duration,
-    /// What answers carry beside the decision, if anything.
+    /// What answers carry besides the decision, if anything.
     extras: Option<Arc<ResponseSettings>>,
     guard: Arc<Guard>,
-    /// Follows requests, where that is asked for.
+    /// Traces sampled requests, if tracing is on.
     tracer: Option<Arc<Tracer>>,
 }
 
@@ -80,12 +80,12 @@ impl RateLimit {
         RateLimit { limiter, store_timeout, extras, guard, tracer: None }
     }
 
-    /// What decides.
+    /// The limiter that decides.
     pub fn limiter(&self) -> &Limiter {
         &self.limiter
     }
 
-    /// What bounds the requests that wait, for others that go the same way to the store.
+    /// The bound of requests that wait, for other requests to the same store.
     pub fn guard(&self) -> Arc<Guard> {
         Arc::clone(&self.guard)
     }
@@ -110,7 +110,7 @@ impl RateLimit {
         answered.unwrap_or_else(|_| self.after_panic(request, head))
     }
 
-    /// The policies of the limits stand in for a decision that panicked; an error, where even that does.
+    /// Answers by the failure policies of the limits after a decision has panicked; with an error, if even that panics.
     fn after_panic(&self, request: &RateLimitRequest, head: Head) -> Result<RateLimitResponse, Status> {
         self.limiter.metrics().panicked();
         let by_policy = || self.answer_without_store((request, head.origin), StoreError::Defect, clock::instant());
@@ -177,7 +177,7 @@ impl RateLimit {
     }
 }
 
-/// What a message asks, in the limiter's words.
+/// A message as the limiter's request.
 pub fn words(message: &RateLimitRequest) -> limit::Request<'_> {
     let mut words = limit::Request::default();
     words::read(message, &mut words);
@@ -192,14 +192,14 @@ fn too_long() -> Status {
 /// A response with what its settings add.
 fn dressed(request: &RateLimitRequest, decision: Decision, extras: &ResponseSettings) -> RateLimitResponse {
     let response_headers_to_add = headers::headers(&decision, extras);
-    // A request that is followed has notes without this.
+    // A sampled request has notes even without this.
     let notes = decision.notes.as_ref().filter(|_| extras.dynamic_metadata);
     let dynamic_metadata = notes.map(|notes| metadata::metadata(request, &decision, notes));
     RateLimitResponse { response_headers_to_add, dynamic_metadata, ..words::response(decision) }
 }
 
-/// What the caller is told. A store that fails is UNAVAILABLE, not UNKNOWN, so that Envoy's `failure_mode_deny`
-/// governs; what went wrong in detail is for the log and the metrics.
+/// The error that the caller gets. A store that fails is UNAVAILABLE, not UNKNOWN, so that Envoy's `failure_mode_deny`
+/// decides; the details go to the log and the metrics.
 impl From<DecideError> for Status {
     fn from(error: DecideError) -> Status {
         match error {

@@ -17,15 +17,15 @@ use crate::{
     limiter::{DecideError, Limiter},
 };
 
-/// Who is asked.
+/// The state of the handler.
 #[derive(Clone)]
 pub struct Explaining {
     pub limiter: Limiter,
-    /// How long the store may take.
+    /// Timeout of the store.
     pub patience: Duration,
 }
 
-/// What the query says: each `entry` belongs to one descriptor, each `descriptor` is one.
+/// The query: each `entry` is a part of one descriptor, each `descriptor` is one.
 #[derive(Default)]
 struct Asked {
     domain: String,

@@ -42,12 +42,12 @@ fn shown((domain, entry): (Box<str>, run_time::AuditEntry)) -> AuditEntry {
     }
 }
 
-/// A page token holds where the next page begins; as hexadecimal digits, so that nobody builds upon its form.
+/// A page token has the position of the next page; in hexadecimal digits, so that nobody depends on its form.
 pub(super) fn write_token(place: &str) -> String {
     place.bytes().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// `None` for the first page.
+/// Reads a page token; `None` for the first page.
 pub(super) fn read_token(token: &str) -> Result<Option<String>, ApiError> {
     if token.is_empty() {
         return Ok(None);

@@ -12,18 +12,18 @@ pub use tokens::{Scope, Tokens, TokensError};
 
 use super::problem::ApiError;
 
-/// Lets callers in, or says why not. Cheap to clone; a change of the tokens reaches every clone.
+/// Authenticates callers. Cheap to clone; a change of the tokens reaches every clone.
 #[derive(Clone)]
 pub struct Guard {
-    /// `None`: there is no token file.
+    /// The tokens; `None` without a token file.
     tokens: Option<Arc<ArcSwap<Tokens>>>,
     checks_are_open: bool,
 }
 
-/// Who calls, and what the token allows.
+/// A caller, and what its token allows.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// The token's, for the audit.
+    /// Name of the token, for the audit.
     pub name: Arc<str>,
     grants: Arc<[tokens::Grant]>,
 }
@@ -33,12 +33,12 @@ impl Guard {
         Guard { tokens, checks_are_open }
     }
 
-    /// Whether anyone may check.
+    /// Whether callers without a token may check.
     pub fn checks_are_open(&self) -> bool {
         self.checks_are_open
     }
 
-    /// Who it is that sends this `authorization`.
+    /// The caller that sends this `authorization`.
     pub fn identify(&self, authorization: Option<&str>) -> Result<Caller, ApiError> {
         let Some(tokens) = &self.tokens else {
             return Err(unauthenticated(
@@ -62,12 +62,12 @@ impl Caller {
         Caller { name, grants }
     }
 
-    /// The program that Tollgate is part of.
+    /// The program that embeds Tollgate, which may do everything.
     pub(super) fn here() -> Caller {
         Caller::new("(embedded)".into(), Arc::from([]))
     }
 
-    /// Whether this caller may do so in a domain; `None` is all domains.
+    /// Checks that the caller may do this in a domain; `None` is all domains.
     pub fn needs(&self, scope: Scope, domain: Option<&str>) -> Result<(), ApiError> {
         if self.grants.iter().any(|grant| grant.allows(scope, domain)) {
             return Ok(());
@@ -76,7 +76,7 @@ impl Caller {
         Err(ApiError::Forbidden(format!("token {} lacks the scope {}{of}", self.name, scope.name())))
     }
 
-    /// As [`Caller::needs`], of a domain that the caller didn't name and is not to be told.
+    /// As [`Caller::needs`], for a domain that the caller didn't name and must not learn.
     pub(super) fn needs_in_unnamed(&self, scope: Scope, domain: &str) -> Result<(), ApiError> {
         self.needs(scope, Some(domain)).map_err(|_| {
             let (token, scope) = (&self.name, scope.name());

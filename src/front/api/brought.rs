@@ -30,29 +30,29 @@ pub struct OwnLimits {
     hasher: RandomState,
 }
 
-/// How many counters began in the second that runs, and which began lately.
+/// Number of counters that began in the current second, and the counters that began lately.
 struct NewCounters {
-    /// In each second of the clock.
+    /// Largest number in each second of the clock.
     at_most: u32,
     second: u64,
     begun: u32,
     recent: Recent,
 }
 
-/// Sets of counters that are told apart by 64 bits each: a mebibyte, of which only what is used takes memory.
+/// Sets of counters, which are identified by 64 bits each: a mebibyte, of which only the used part takes memory.
 const SETS: usize = 32_768;
 
-/// Counters that a set remembers: those asked for last.
+/// Counters in a set: the ones that were used last.
 const WAYS: usize = 4;
 
-/// Counters of callers' own limits that were asked for lately. One that is forgotten merely counts as new again.
+/// Counters of callers' own limits that were used lately. One that is forgotten just counts as new again.
 struct Recent(Box<[[u64; WAYS]]>);
 
-/// A counter that a request would count in by a limit that it brought.
+/// A counter of a limit that a request brings.
 #[derive(Clone, Copy)]
 struct Brought {
     window: Micros,
-    /// Of its key: the same counter has the same, another has another.
+    /// Fingerprint of its key: equal for equal counters, different for others.
     fingerprint: u64,
 }
 
@@ -82,7 +82,7 @@ impl OwnLimits {
         counted.collect()
     }
 
-    /// Whether these counters may be counted in now: `false` if too many of them are new in this second.
+    /// Whether these counters may be used now: `false` if too many of them are new in this second.
     fn admits(&self, counters: &[Brought], now: UnixMicros) -> bool {
         self.new_counters.lock().admit(counters, now.0 / limit::SECOND.0)
     }
@@ -111,7 +111,7 @@ impl Recent {
         &mut self.0[fingerprint as usize % SETS]
     }
 
-    /// Whether it was asked for lately; if so, it is now the one that was asked for last.
+    /// Whether it was used lately; if so, it is now the one that was used last.
     fn knows(&mut self, fingerprint: u64) -> bool {
         let set = self.set(fingerprint);
         let Some(place) = set.iter().position(|known| *known == fingerprint) else { return false };
@@ -119,7 +119,7 @@ impl Recent {
         true
     }
 
-    /// In the place of the one that was not asked for the longest.
+    /// Replaces the one that wasn't used for the longest time.
     fn learn(&mut self, fingerprint: u64) {
         let set = self.set(fingerprint);
         set.rotate_right(1);
@@ -148,7 +148,7 @@ impl Api {
         Ok(())
     }
 
-    /// Hits that are given back lift a limit, for anybody: a token must allow that, and the audit has who did it.
+    /// A refund lifts a limit for everybody, so a token must allow it, and the audit has an entry about it.
     async fn permit_return(&self, authorization: Option<&str>, request: &limit::Request<'_>) -> Result<(), ApiError> {
         let caller = self.guard.identify(authorization);
         let caller = caller.and_then(|it| it.needs(Scope::HitsReturn, Some(request.domain)).map(|()| it));
@@ -180,7 +180,7 @@ impl Api {
         let counters = self.own_limits.counters(request);
         if let Some((reason, refusal)) = refusal(request, &counters, self.own_limits.window_max, self.limiter.modes()) {
             metrics.refused_check(reason);
-            // A token that doesn't do is what is wrong, where there is one.
+            // If there is a token, then what is wrong is that it doesn't allow this.
             return Err(token.and_then(Result::err).unwrap_or(refusal));
         }
         if !self.own_limits.admits(&counters, clock::now()) {
@@ -200,7 +200,7 @@ fn gives_back(descriptor: &limit::Descriptor<'_>) -> bool {
     descriptor.hits.is_some_and(|hits| hits < 0)
 }
 
-/// Descriptors that the audit's entry of one request names.
+/// Number of descriptors that the audit entry of one request names.
 const NAMED_MAX: usize = 16;
 
 /// `(user=alice) -5`, for each descriptor that is given hits back.
@@ -240,7 +240,8 @@ fn refusal(
         let hint = "send a token with the scope `check`, make a rule of it, or raise TOLLGATE_CHECK_WINDOW_MAX";
         return Some((RefusedCheck::Window, ApiError::invalid(place, what, hint)));
     }
-    // A bucket drains as fast as the limit says that looks at it: with another limit anyone could empty a rule's.
+    // A bucket drains at the rate of the limit that reads it, so with a limit of their own callers could empty a rule's
+    // bucket.
     if request.own.is_none() && modes.algorithm.has_burst() {
         let what = "a bucket's limit (TOLLGATE_ALGORITHM) can't come with a request that has no token";
         let hint = "send a token with the scope `check`, or make a rule of it";

@@ -18,10 +18,10 @@ use super::{
     problem::{ApiError, Fault},
 };
 
-/// Descriptors of one check: who needs more of them asks several times.
+/// Descriptors of one check; with more of them, send several checks.
 const DESCRIPTORS_MAX: usize = 256;
 
-/// A check as the limiter is asked it; owns the text that [`Asked::words`] lends.
+/// A check as the limiter gets it; it owns the text that [`Asked::words`] borrows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Asked {
     domain: String,
@@ -31,11 +31,11 @@ pub struct Asked {
     own: Option<Limit>,
 }
 
-/// The answer, and what headers tell besides.
+/// The answer, and what the headers need besides.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checked {
     pub answer: CheckResponse,
-    /// Of each limit that applies, the one that the answer tells of first.
+    /// The limits that apply; the one that the answer reports is first.
     pub policies: Vec<Policy>,
 }
 
@@ -65,8 +65,8 @@ pub(super) async fn check(api: &Api, words: &limit::Request<'_>, arrived: time::
 }
 
 impl CheckRequest {
-    /// With what looks like an escape escaped: a client's text must never mean bytes that came from Envoy. Where a check
-    /// comes in as text; explanations, overrides and resets are by what is shown.
+    /// Escapes text that looks like an escape: a client's text must never mean bytes that came from Envoy. For checks
+    /// that come in as text; explanations, overrides and resets use the shown form.
     pub(crate) fn escaped(mut self) -> CheckRequest {
         let entries = self.descriptors.iter_mut().flat_map(|descriptor| &mut descriptor.entries);
         let short = [&mut self.user, &mut self.endpoint, &mut self.action].into_iter().flatten();
@@ -93,17 +93,18 @@ impl Asked {
         let forms = short_form(&domain, &snapshot.rules, &request)?;
         let Some(limit) = own else { return Ok(Asked { domain, descriptors: forms, hits, own: None }) };
         let last = forms.last().cloned().unwrap_or_default();
-        // An own limit needs no rule besides, so one that is missing is nothing to report as unmatched.
+        // A limit of the caller's own needs no rule, so a missing one isn't reported as unmatched.
         let is_ruled = |form: &Descriptor| matches!(find(&snapshot.rules, &domain, form), Found::Rule { .. });
         let mut descriptors: Vec<Descriptor> = forms.into_iter().filter(is_ruled).collect();
-        // A bucket drains as fast as the limit says that asks: another limit must not empty it, so it has another.
+        // A bucket drains at the rate of the limit that reads it. Another limit must not empty it, so it gets a bucket
+        // of its own.
         let value = if limit.algorithm.has_burst() { format!("check/{}", limit.requests) } else { "check".into() };
         let marked = [Entry { key: String::new(), value }].into_iter().chain(last.entries);
         descriptors.push(Descriptor { entries: marked.collect(), hits: None });
         Ok(Asked { domain, descriptors, hits, own: Some(limit) })
     }
 
-    /// The limiter's words for it.
+    /// The check as the limiter's request.
     pub fn words(&self) -> limit::Request<'_> {
         let looks = self.hits == 0;
         limit::Request {
@@ -151,7 +152,7 @@ fn full_form_only(request: &CheckRequest) -> Result<(), ApiError> {
             hint: Some("split the request".into()),
         });
     }
-    // Of those that are too many nothing more is said.
+    // Descriptors beyond the bound are reported once, as too many.
     let within = request.descriptors.iter().take(DESCRIPTORS_MAX).enumerate();
     for (index, _) in within.filter(|(_, it)| it.entries.is_empty()) {
         faults.push(Fault {
@@ -163,7 +164,7 @@ fn full_form_only(request: &CheckRequest) -> Result<(), ApiError> {
     if faults.is_empty() { Ok(()) } else { Err(ApiError::Invalid(faults)) }
 }
 
-/// The descriptors that a short form stands for in its domain.
+/// The descriptors that a short form means in its domain.
 fn short_form(domain: &str, rules: &Rules, request: &CheckRequest) -> Result<Vec<Descriptor>, ApiError> {
     for (place, text) in [("user", &request.user), ("endpoint", &request.endpoint), ("action", &request.action)] {
         if let Some(text) = text {
@@ -202,7 +203,7 @@ fn own_limit(request: &CheckRequest, algorithm: Algorithm) -> Result<Option<Limi
         (None, Some(_)) => return Err(ApiError::invalid("limit", "a window needs its limit", "such as 100")),
     };
     let micros = seconds * 1e6;
-    // Not a number is in no range.
+    // NaN is in no range.
     if !(1_000.0..=WINDOW_MAX.0 as f64).contains(&micros) {
         let what = format!("{seconds} seconds are no window");
         return Err(ApiError::invalid("window_seconds", what, "from 0.001 to ten years"));
@@ -218,7 +219,7 @@ pub(super) fn answer(decision: &Decision) -> Checked {
     let allowed = decision.overall == Code::Ok;
     let mut policies: Vec<Policy> = Vec::new();
     for index in order(decision) {
-        // One limit, met by several descriptors, is told of once: with its tightest counter, which comes first.
+        // A limit that several descriptors have is listed once, with its tightest counter, which comes first.
         if let Some(policy) = policy(decision, index).filter(|one| policies.iter().all(|p| p.limit_id != one.limit_id))
         {
             policies.push(policy);
@@ -239,8 +240,8 @@ pub(super) fn answer(decision: &Decision) -> Checked {
     Checked { answer, policies }
 }
 
-/// Positions of the descriptors that a limit applies to: the refusing ones first where the request is denied, longest wait
-/// first, and then those with least remaining.
+/// Positions of the descriptors that have limits: the refusing ones first if the request is denied, longest wait first,
+/// and then the ones with the fewest hits remaining.
 fn order(decision: &Decision) -> Vec<usize> {
     let denied = decision.overall == Code::OverLimit;
     let rank = |status: &Status| {

@@ -10,7 +10,7 @@ use crate::{
     run_time::reset::Author,
 };
 
-/// The caller may, and the domain is loaded.
+/// Resets counters. The caller may do so, and the domain is loaded.
 pub(super) async fn reset(
     api: &Api,
     snapshot: &Snapshot,
@@ -35,7 +35,7 @@ pub(super) async fn reset(
     Ok(ResetCounterResponse { counters: counters.into_iter().map(shown).collect() })
 }
 
-/// The check whose counters are meant.
+/// The check whose counters are reset.
 fn counted(request: &ResetCounterRequest) -> Result<CheckRequest, ApiError> {
     let ResetCounterRequest { domain, entries, user, endpoint, action, limit, window_seconds, .. } = request.clone();
     let check = CheckRequest { domain, user, endpoint, action, limit, window_seconds, ..CheckRequest::default() };

@@ -17,7 +17,8 @@ use crate::{
     store::{Role, StoreError},
 };
 
-/// The caller may, and the domain is loaded. [`super::Asked`] makes the limiter's words of the request.
+/// Explains a check. The caller may do so, and the domain is loaded. [`super::Asked`] makes the limiter's request of
+/// it.
 pub(super) async fn explain(
     api: &Api,
     snapshot: &Snapshot,
@@ -25,7 +26,8 @@ pub(super) async fn explain(
 ) -> Result<ExplainResponse, ApiError> {
     let asked = Asked::of(api, snapshot, request)?;
     let (words, now) = (asked.words(), clock::now());
-    // Bounded together with checks, so that who explains doesn't crowd out who decides. Memory answers at once.
+    // Counts toward the bound of checks, so that explanations don't crowd out decisions. The memory store answers at
+    // once.
     let place = api.waiting.store.enter();
     if place.is_none() && api.limiter.is_remote() {
         let look = api.limiter.look_without_store(&words, StoreError::Overloaded, now).await?;
@@ -34,7 +36,7 @@ pub(super) async fn explain(
     Ok(look(&api.limiter, &words, now, api.store_timeout).await?)
 }
 
-/// For anyone who may ask: the API's callers, the admin listener, the command line with rules of its own.
+/// The explanation for all callers: those of the API, the admin listener, and the command line with rules of its own.
 pub async fn look(
     limiter: &Limiter,
     request: &Request<'_>,
@@ -63,7 +65,7 @@ fn descriptor(domain: &str, asked: &Descriptor<'_>, found: &DescriptorLook, look
     let rule = if let Found::Rule { domain, rule } = met { Some((domain, rule)) } else { None };
     let candidates =
         rule.map(|(domain, rule)| rules.explain_override(domain, rule, &asked.entries, look.wall)).unwrap_or_default();
-    // What beats all files leaves no winner among them.
+    // A run-time override beats all files, so no row in a file wins.
     let is_from_file = found.overridden.as_ref().is_some_and(|winner| !winner.place.is_empty());
     let passed_over =
         candidates.iter().filter(|it| !(is_from_file && it.standing == Standing::Wins)).map(|candidate| {

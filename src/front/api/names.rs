@@ -101,7 +101,7 @@ fn bounded(place: &str, text: &str, max: usize) -> Result<(), ApiError> {
     Err(ApiError::invalid(place, what, "send a digest of what is so long, or less of it"))
 }
 
-/// 0 is the default.
+/// The size of a page; 0 is the default.
 pub(super) fn page_size(asked: u32) -> Result<u32, ApiError> {
     match asked {
         0 => Ok(PAGE_DEFAULT),

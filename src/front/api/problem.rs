@@ -21,36 +21,36 @@ pub enum ApiError {
     /// Change the request: everything that is wrong with it.
     #[error("{}", lines(.0))]
     Invalid(Vec<Fault>),
-    /// Say who you are.
+    /// Send a token.
     #[error("{0}")]
     Unauthenticated(String),
-    /// Ask for a token that may.
+    /// Send a token that allows this.
     #[error("{0}")]
     Forbidden(String),
-    /// Ask for something that is there.
+    /// Name something that exists.
     #[error("{0}")]
     NotFound(String),
-    /// Look again: it has changed since, or is there already.
+    /// Read it again: it has changed since, or exists already.
     #[error("{0}")]
     Conflict(String),
     /// Try again later.
     #[error("{0}")]
     Unavailable(String),
-    /// Tell the operators: there is no more room.
+    /// Tell the operators: the storage is full.
     #[error("{0}")]
     Exhausted(String),
-    /// Ask again in a second: too much was asked in this one.
+    /// Try again in a second: there were too many in this one.
     #[error("{0}")]
     TooMany(String),
-    /// This service can't, as it is run.
+    /// This service isn't configured for it.
     #[error("{0}")]
     Unimplemented(String),
 }
 
-/// One thing that is wrong with a request.
+/// One problem of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Fault {
-    /// Where: a field's path, a line and column of the body, a parameter, a header.
+    /// The location: a field's path, a line and column of the body, a parameter, a header.
     pub place: String,
     pub what: String,
     /// The way out.
@@ -140,7 +140,7 @@ impl From<ApiError> for Status {
     }
 }
 
-/// As gRPC has it: gentle words outward, the detail to log and metrics.
+/// As in gRPC: the message is gentle, and the detail goes to log and metrics.
 impl From<DecideError> for ApiError {
     fn from(error: DecideError) -> ApiError {
         let field = |place: &str, hint: &str| ApiError::invalid(place, error.to_string(), hint);
@@ -158,7 +158,7 @@ impl From<ResetError> for ApiError {
     fn from(error: ResetError) -> ApiError {
         match error {
             ResetError::Request(error) => error.into(),
-            // Some counters may have begun afresh: nothing is promised of those.
+            // Some counters may have been reset all the same: the error promises nothing about them.
             ResetError::Kept(OverridesError::Store(error)) => error.into(),
             ResetError::Kept(error) => error.into(),
         }

@@ -10,7 +10,7 @@ use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use super::Caller;
 
-/// What a token may be allowed to do.
+/// A permission that a token may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     Check,
@@ -18,7 +18,7 @@ pub enum Scope {
     OverridesRead,
     OverridesWrite,
     CountersReset,
-    /// Negative hits.
+    /// Refunds, which are negative hits.
     HitsReturn,
     AuditRead,
 }
@@ -50,9 +50,9 @@ impl Scope {
 /// A scope of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Grant {
-    /// `None`: all of them.
+    /// The scope; `None` is all scopes.
     scope: Option<Scope>,
-    /// `None`: in all domains.
+    /// The domain; `None` is all domains.
     domain: Option<Box<str>>,
 }
 
@@ -76,7 +76,7 @@ impl Grant {
         }
     }
 
-    /// Who may write may read: nothing could be changed with care otherwise.
+    /// Whoever may write may also read: otherwise nothing could be changed with care.
     pub(super) fn allows(&self, wanted: Scope, domain: Option<&str>) -> bool {
         let scope = self
             .scope
@@ -97,7 +97,7 @@ pub struct Tokens {
     tokens: Vec<Token>,
 }
 
-/// What is wrong with a token file: a line number, from 1, and what, for each.
+/// The problems of a token file, each with its line, from 1.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct TokensError(pub Vec<(usize, String)>);
 
@@ -120,7 +120,7 @@ impl Tokens {
                 continue;
             }
             match token(line) {
-                // Which of the two holds could not be told.
+                // It would be unclear which of the two counts.
                 Ok(token) if tokens.iter().any(|other| other.digest == token.digest) => {
                     wrong.push((number, format!("the token of `{}` is in the file already", token.name)));
                 }
@@ -139,8 +139,8 @@ impl Tokens {
         self.tokens.is_empty()
     }
 
-    /// Whose token has this digest. All are compared, each in constant time: how long it takes says nothing about how
-    /// much of one was right.
+    /// The token with this digest. All digests are compared, each in constant time, so that the time reveals nothing
+    /// about how much of one was right.
     pub(super) fn find(&self, digest: &[u8; 32]) -> Option<Caller> {
         let mut found = u32::MAX;
         for (index, token) in (0u32..).zip(&self.tokens) {
@@ -152,7 +152,8 @@ impl Tokens {
     }
 }
 
-/// Errors say nothing of the line but its scopes: a token that stands there in the clear must not come into a log.
+/// Reads a line. Errors repeat nothing of it but its scopes: a token that is there in the clear must not get into a
+/// log.
 fn token(line: &str) -> Result<Token, String> {
     let mut parts = line.splitn(3, ':');
     let (Some(name), Some(digest), Some(scopes)) = (parts.next(), parts.next(), parts.next()) else {

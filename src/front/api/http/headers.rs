@@ -55,8 +55,8 @@ pub(super) fn etag(headers: &mut HeaderMap, tag: &str) {
     }
 }
 
-/// `RateLimit-Policy: "api/user";q=100;w=60`, `RateLimit: "api/user";r=49;t=12`, and `Retry-After` where it is refused.
-/// Seconds are rounded up, so that nobody comes too early.
+/// Adds `RateLimit-Policy: "api/user";q=100;w=60`, `RateLimit: "api/user";r=49;t=12`, and `Retry-After` if the check is
+/// denied. Seconds are rounded up, so that no client comes too early.
 pub(super) fn limit_headers(headers: &mut HeaderMap, checked: &Checked) {
     let list = |item: fn(&Policy) -> String| {
         let items: Vec<String> = checked.policies.iter().map(item).collect();

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::front::api::problem::{self, ApiError};
 
-/// What is answered instead: a call's error, or HTTP's own.
+/// The answer to a request that can't be read: a call's error, or HTTP's own.
 pub(super) enum Refusal {
     Call(ApiError),
     Http(StatusCode, String),
@@ -40,13 +40,13 @@ pub(super) fn read<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> 
     serde_json::from_slice(&body).map_err(|error| {
         let place = format!("body, line {}, column {}", error.line(), error.column());
         let said = error.to_string();
-        // The place stands beside it.
+        // The location is a field of its own.
         let what = said.rsplit_once(" at line ").map_or(said.as_str(), |(what, _)| what);
         ApiError::invalid(place, in_words(what), "/v1/openapi.json says what a body may have").into()
     })
 }
 
-/// What a parser expected in the words of JSON, for it says that in Rust's.
+/// The parser's expectation in the words of JSON; it uses those of Rust.
 fn in_words(what: &str) -> String {
     let Some((found, expected)) = what.rsplit_once(", expected ") else { return what.to_owned() };
     let expected = match expected {
