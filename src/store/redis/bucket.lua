@@ -1,62 +1,66 @@
 -- `token_bucket` and `leaky_bucket`, as src/algorithm/bucket.rs. A part of careful.lua, whose locals it sees.
+-- Columns: the level, which is what is in use in units of 2^-20 hits, and the time in µs at which it was so.
+-- Value: '<I6I7I7' deadline of the key in ms, level, time.
 
 if USES[3] or USES[4] then
-  local function open_bucket(k, s)
-    if #s < 20 then return spoilt(k) end
-    local till, level, at = unpick('<I6I7I7', s)
-    if till > DEADLINE_MAX or level >= WHOLE_MAX or at >= WHOLE_MAX then return spoilt(k) end
-    DEADLINE[k], B[k] = till, at
-    A[k] = level > 0 and level
+  local LEVEL, TIME = A, B
+
+  local function open_bucket(counter, value)
+    if #value < 20 then return spoilt(counter) end
+    local till, level, at = unpick('<I6I7I7', value)
+    if till > DEADLINE_MAX or level >= WHOLE_MAX or at >= WHOLE_MAX then return spoilt(counter) end
+    DEADLINE[counter], TIME[counter] = till, at
+    LEVEL[counter] = level > 0 and level
   end
 
-  local function drained(t, elapsed)
-    return floor(elapsed * t.requests * UNIT / t.window)
+  local function drained(term, elapsed)
+    return floor(elapsed * term.requests * UNIT / term.window)
   end
 
-  local function drain_time(t, need)
-    if t.requests == 0 then return t.window end
-    local wait = -floor(-(need * t.window / (t.requests * UNIT)))
+  local function drain_time(term, need)
+    if term.requests == 0 then return term.window end
+    local wait = -floor(-(need * term.window / (term.requests * UNIT)))
     if wait >= WAIT_MAX then return WAIT_MAX end
-    while drained(t, wait) < need do wait = wait + 1 end
-    while wait > 0 and drained(t, wait - 1) >= need do wait = wait - 1 end
+    while drained(term, wait) < need do wait = wait + 1 end
+    while wait > 0 and drained(term, wait - 1) >= need do wait = wait - 1 end
     return wait
   end
 
-  -- The time that a state of `at`, ahead of `now`, holds.
-  local function held(t, level, at)
-    if at > now + t.window then return now end
-    local debt = level - t.burst * UNIT
+  -- The time that a state with time `at`, ahead of `now`, keeps: src/algorithm/bucket.rs says why.
+  local function held(term, level, at)
+    if at > now + term.window then return now end
+    local debt = level - term.burst * UNIT
     if debt <= 0 then return at end
-    local latest = now + t.window - drain_time(t, debt)
+    local latest = now + term.window - drain_time(term, debt)
     if latest < now then latest = now end
     return at < latest and at or latest
   end
 
-  local function bucket(k, t, hits)
-    local requests, burst, window = t.requests, t.burst * UNIT, t.window
+  local function bucket(counter, term, hits)
+    local requests, burst, window = term.requests, term.burst * UNIT, term.window
     local deepest = burst + requests * UNIT
-    local level, at = A[k], B[k]
+    local level, at = LEVEL[counter], TIME[counter]
     if not level then
       level, at = 0, now
     elseif at > now then
-      local to = held(t, level < deepest and level or deepest, at)
+      local to = held(term, level < deepest and level or deepest, at)
       if to < at then
         at = to
-        B[k] = at
+        TIME[counter] = at
         ahead = ahead + 1
-        if WRITE[k] < 1 then WRITE[k] = 1 end
+        if WRITE[counter] < 1 then WRITE[counter] = 1 end
       end
     end
     if level > deepest then level = deepest end
     local current = at > now and at or now
-    local left = level - drained(t, current - at)
+    local left = level - drained(term, current - at)
     if left < 0 then left = 0 end
 
     local units = (hits < 0 and -hits or hits) * UNIT
     local passes = hits == 0 or (requests > 0 and units <= burst)
     local admitted = hits < 0 or (passes and left <= burst - units)
     local before = left
-    if hits ~= 0 and (admitted or t.charges) then
+    if hits ~= 0 and (admitted or term.charges) then
       at = current
       if hits < 0 then
         level = left > units and left - units or 0
@@ -64,11 +68,11 @@ if USES[3] or USES[4] then
         level = left + units
         if level > deepest then level = deepest end
       end
-      A[k], B[k] = level > 0 and level, at
-      if WRITE[k] < 1 then WRITE[k] = 1 end
+      LEVEL[counter], TIME[counter] = level > 0 and level, at
+      if WRITE[counter] < 1 then WRITE[counter] = 1 end
     end
 
-    left = level - drained(t, current - at)
+    left = level - drained(term, current - at)
     if left < 0 then left = 0 end
     local counted = admitted and left or before
     local remaining = 0
@@ -84,17 +88,17 @@ if USES[3] or USES[4] then
       if burst == 0 or requests == 0 then return true, remaining, window end
       need = level - (burst - UNIT)
     end
-    local reset = at + drain_time(t, need) - now
+    local reset = at + drain_time(term, need) - now
     return admitted, remaining, reset > 0 and reset or 0
   end
 
-  local function bucket_value(k)
-    return pack('<I6I7I7', DEADLINE[k], A[k] or 0, B[k])
+  local function bucket_value(counter)
+    return pack('<I6I7I7', DEADLINE[counter], LEVEL[counter] or 0, TIME[counter])
   end
 
-  local function bucket_expires(k, t)
-    local level, deepest = A[k], (t.burst + t.requests) * UNIT
-    return B[k] + drain_time(t, level < deepest and level or deepest)
+  local function bucket_expires(counter, term)
+    local level, deepest = LEVEL[counter], (term.burst + term.requests) * UNIT
+    return TIME[counter] + drain_time(term, level < deepest and level or deepest)
   end
 
   for either = 3, 4 do

@@ -50,36 +50,34 @@
 
 local function careful()
   local U32 = 4294967295
-  local UNIT = 1048576 -- parts of a hit that a bucket counts
+  local UNIT = 1048576 -- units of one hit in which a bucket counts
 
-  -- Counters, column by column; A is false for an empty one. Sliding: index, count, older, oldest, pairs. Fixed: index,
-  -- count. Log: newest, sum, position of the oldest entry, how many there are, what no longer is as in Redis, sum of all
-  -- hits before the oldest. Bucket: level, at.
+  -- The columns. A is false for an empty counter. Each algorithm's file gives them names of its own.
   local A, B, C, D, E, F = {}, {}, {}, {}, {}, {}
-  local DEADLINE = {} -- of the key, in ms
-  local TERM = {}     -- the last one put to the counter; nil until its value is unpacked
+  local DEADLINE = {} -- of the key, in ms since the epoch
+  local TERM = {}     -- the term of the counter's last check; nil until the counter is opened
   local WRITE = {}    -- what changed: 0 nothing, 1 the header, 2 also what is behind it
 
-  local function spoilt(k)
-    if damaged == 0 then first_damaged = k end
+  local function spoilt(counter)
+    if damaged == 0 then first_damaged = counter end
     damaged = damaged + 1
-    A[k], WRITE[k] = false, 0
-    raw[k] = false
+    A[counter], WRITE[counter] = false, 0
+    raw[counter] = false
   end
 
-  -- By algorithm: unpack a value, put a term to it, pack it (a sliding window's pairs only where asked), when an absent
-  -- key would mean the same; and of those that MGET didn't read, how to read it and how to write in place, which says
-  -- whether it could.
+  -- Functions of each algorithm. OPEN unpacks a value; STEP decides a cost, and returns admitted, remaining and reset;
+  -- VALUES packs the columns (a sliding window's pairs only on demand); EXPIRES returns when an absent key would mean the
+  -- same. Logs, which MGET doesn't read, also have READ, and REWRITE, which writes in place and returns whether it could.
   local OPEN, STEP, VALUES, EXPIRES, READ, REWRITE, USES = {}, {}, {}, {}, {}, {}, {}
 
-  -- `part` and `index` are the sub-window's length (a fixed window is its own) and the current one.
+  -- `part` is the length of a sub-window in µs (of other algorithms the window), and `index` is the current one.
   local terms = {}
   for at = 25, #head, 64 do
-    local algorithm, hits, charges, role, requests, window, n, burst = unpick('<dddddddd', head, at)
-    local part = algorithm == 0 and -floor(-window / n) or window
+    local algorithm, hits, charges, role, requests, window, sub_windows, burst = unpick('<dddddddd', head, at)
+    local part = algorithm == 0 and -floor(-window / sub_windows) or window
     terms[#terms + 1] = {
       algorithm = algorithm, hits = hits, charges = charges == 1, charged = charges, role = role, requests = requests,
-      window = window, n = n, burst = burst, part = part, index = floor(now / part),
+      window = window, sub_windows = sub_windows, burst = burst, part = part, index = floor(now / part),
     }
     USES[algorithm] = true
   end
@@ -89,13 +87,14 @@ local function careful()
   -- log.lua goes here
   -- bucket.lua goes here
 
-  local function open(k, t)
-    if not TERM[k] then
-      WRITE[k], A[k], B[k], C[k], D[k], E[k], F[k], DEADLINE[k] = 0, false, 0, 0, 0, '', 0, 0
-      if READ[t.algorithm] then raw[k] = READ[t.algorithm](k) end
-      if raw[k] then OPEN[t.algorithm](k, raw[k]) end
+  local function open(counter, term)
+    if not TERM[counter] then
+      WRITE[counter], DEADLINE[counter] = 0, 0
+      A[counter], B[counter], C[counter], D[counter], E[counter], F[counter] = false, 0, 0, 0, '', 0
+      if READ[term.algorithm] then raw[counter] = READ[term.algorithm](counter) end
+      if raw[counter] then OPEN[term.algorithm](counter, raw[counter]) end
     end
-    TERM[k] = t
+    TERM[counter] = term
   end
 
   -- Requests: src/store/settle.rs.
@@ -107,7 +106,7 @@ local function careful()
     return admitted
   end
 
-  -- Gives the last `count` numbers of the answers again, `times` times.
+  -- Repeats the last `count` numbers of the answers, `times` times.
   local function repeat_answers(count, times)
     for _ = 1, times * count do
       answered = answered + 1
@@ -115,26 +114,29 @@ local function careful()
     end
   end
 
+  -- The columns before the request that `settle` is at, to be restored if it is denied.
   local A0, B0, C0, D0, E0, F0, WRITE0, SAVED, stamp = {}, {}, {}, {}, {}, {}, {}, {}, 0
 
-  -- One request over `asks`, a list of counters and terms in turn; says whether doing it again would change nothing.
-  local function settle(asks, gate)
+  -- Decides one request over `checks`, a list of counters and terms in turn. Returns whether deciding it again would change
+  -- nothing, so that its answers can be repeated.
+  local function settle(checks, gate)
     stamp = stamp + 1
-    local size, admitted, ahead0, first = #asks, {}, ahead, answered
+    local size, admitted, ahead0, first = #checks, {}, ahead, answered
     local refused, charges, quotas, quotas_refused = false, false, 0, 0
     for i = 1, size, 2 do
-      local k, t = asks[i], asks[i + 1]
-      open(k, t)
-      if SAVED[k] ~= stamp then
-        SAVED[k] = stamp
-        A0[k], B0[k], C0[k], D0[k], E0[k], F0[k], WRITE0[k] = A[k], B[k], C[k], D[k], E[k], F[k], WRITE[k]
+      local counter, term = checks[i], checks[i + 1]
+      open(counter, term)
+      if SAVED[counter] ~= stamp then
+        SAVED[counter] = stamp
+        A0[counter], B0[counter], C0[counter], WRITE0[counter] = A[counter], B[counter], C[counter], WRITE[counter]
+        D0[counter], E0[counter], F0[counter] = D[counter], E[counter], F[counter]
       end
-      local passed = answer(STEP[t.algorithm](k, t, t.hits))
+      local passed = answer(STEP[term.algorithm](counter, term, term.hits))
       admitted[i] = passed
-      if t.charges then charges = true end
-      if t.role == 0 then
+      if term.charges then charges = true end
+      if term.role == 0 then
         refused = refused or not passed
-      elseif t.role == 1 then
+      elseif term.role == 1 then
         quotas = quotas + 1
         if not passed then quotas_refused = quotas_refused + 1 end
       end
@@ -142,17 +144,18 @@ local function careful()
     if gate < 8 and (gate >= 2 or not (refused or (gate % 2 == 0 and quotas > 0 and quotas == quotas_refused))) then
       return false
     end
-    -- A counter from the future must come back to now though its request is denied, or it would refuse until then.
+    -- A counter from the future must come back to now even if its request is denied, or it would refuse until then.
     local shifted = ahead ~= ahead0
     ahead = ahead0
     for i = 1, size, 2 do
-      local k = asks[i]
-      A[k], B[k], C[k], D[k], E[k], F[k], WRITE[k] = A0[k], B0[k], C0[k], D0[k], E0[k], F0[k], WRITE0[k]
+      local counter = checks[i]
+      A[counter], B[counter], C[counter], WRITE[counter] = A0[counter], B0[counter], C0[counter], WRITE0[counter]
+      D[counter], E[counter], F[counter] = D0[counter], E0[counter], F0[counter]
     end
     for i = 1, size, 2 do
-      local k, t = asks[i], asks[i + 1]
-      if t.charges or admitted[i] or shifted then
-        local _, remaining, reset = STEP[t.algorithm](k, t, t.charges and t.hits or 0)
+      local counter, term = checks[i], checks[i + 1]
+      if term.charges or admitted[i] or shifted then
+        local _, remaining, reset = STEP[term.algorithm](counter, term, term.charges and term.hits or 0)
         if admitted[i] then
           answers[first + i], answers[first + i + 1] = remaining, reset
         end
@@ -161,46 +164,46 @@ local function careful()
     return not charges
   end
 
-  -- One request of one ask that isn't denied elsewhere, `times` over.
-  local function one(k, t, times)
-    local step, hits = STEP[t.algorithm], t.hits
-    open(k, t)
+  -- Decides a request with one check that isn't denied elsewhere, `times` times.
+  local function one(counter, term, times)
+    local step, hits = STEP[term.algorithm], term.hits
+    open(counter, term)
     for i = 1, times do
-      local admitted = answer(step(k, t, hits))
-      if i < times and (hits == 0 or not (admitted or t.charges)) then
+      local admitted = answer(step(counter, term, hits))
+      if i < times and (hits == 0 or not (admitted or term.charges)) then
         return repeat_answers(2, times - i)
       end
     end
   end
 
-  -- Any request, `times` over.
-  local function several(asks, times, gate)
+  -- Decides any request, `times` times.
+  local function several(checks, times, gate)
     for i = 1, times do
-      if settle(asks, gate) and i < times then
-        return repeat_answers(#asks, times - i)
+      if settle(checks, gate) and i < times then
+        return repeat_answers(#checks, times - i)
       end
     end
   end
 
-  -- Writes: in place while the key lives long enough, else anew.
+  -- Writes what changed: in place if the key lives long enough, else the whole value with a new TTL.
   local function write(create)
-    for k = 1, #keys do
-      local t, write = TERM[k], WRITE[k]
-      local algorithm = t and t.algorithm
-      local expires = t and A[k] and (write > 0 or algorithm >= 3) and EXPIRES[algorithm](k, t)
+    for counter = 1, #keys do
+      local term, write = TERM[counter], WRITE[counter]
+      local algorithm = term and term.algorithm
+      local expires = term and A[counter] and (write > 0 or algorithm >= 3) and EXPIRES[algorithm](counter, term)
       -- A lowered limit makes a bucket drain for longer than its key would live.
-      if expires and write == 0 and raw[k] and DEADLINE[k] * 1000 < expires then write = 1 end
-      if t and write > 0 then
+      if expires and write == 0 and raw[counter] and DEADLINE[counter] * 1000 < expires then write = 1 end
+      if term and write > 0 then
         if not expires then
-          if raw[k] then call('DEL', keys[k]) end
-        elseif raw[k] and REWRITE[algorithm] and REWRITE[algorithm](k, expires) then
+          if raw[counter] then call('DEL', keys[counter]) end
+        elseif raw[counter] and REWRITE[algorithm] and REWRITE[algorithm](counter, expires) then
           -- Written in place.
-        elseif raw[k] and not REWRITE[algorithm]
-          and DEADLINE[k] * 1000 >= expires + slack(expires - now) then
-          call('SETRANGE', keys[k], '0', VALUES[algorithm](k, t, write > 1))
+        elseif raw[counter] and not REWRITE[algorithm]
+          and DEADLINE[counter] * 1000 >= expires + slack(expires - now) then
+          call('SETRANGE', keys[counter], '0', VALUES[algorithm](counter, term, write > 1))
         else
-          DEADLINE[k] = new_deadline(expires)
-          local failed = create(k, VALUES[algorithm](k, t, true), DEADLINE[k] - floor(now / 1000))
+          DEADLINE[counter] = new_deadline(expires)
+          local failed = create(counter, VALUES[algorithm](counter, term, true), DEADLINE[counter] - floor(now / 1000))
           if failed then return failed end
         end
       end

@@ -74,11 +74,11 @@ end
 
 local WHOLE_MAX = 9007199254740992
 local WAIT_MAX = 4503599627370496
--- A bucket's longest wait with its slack, and some more: a later deadline of a key, in ms, is no counter's.
+-- A bucket's longest wait with its slack, and some more, in ms: no counter's key has a later deadline.
 local DEADLINE_MAX = floor((now + 3 * WAIT_MAX) / 1000)
 
--- A key lives until an absent one would mean the same, and at least an eighth of that time longer, so that it seldom
--- needs a new deadline; a new one is twice as far.
+-- A key never expires before its counter is empty. It lives at least an eighth of that time longer, so that it seldom
+-- needs a new deadline; a new deadline is twice as far away as the end of the counter.
 local function slack(life)
   return life > 8000000 and life / 8 or 1000000
 end
@@ -88,76 +88,77 @@ local function new_deadline(expires)
   return -floor(-(expires + (life > 2000000 and life or 2000000)) / 1000)
 end
 
--- Of a log only what is needed is read, and not before it is known what that is.
+-- The values of all counters but logs, of which only the slots that a request needs are read, later.
 local raw = logs < #keys and call('MGET', unpack(keys, 1, #keys - logs)) or {}
--- The first four are said of the whole batch. Both tables are made at their full size: they are filled out of order.
+-- The numbers of the reply; the first four are about the whole batch. This table and `puts` are made at their full size,
+-- because they are filled out of order.
 local answers, answered = { 0, 0, 0, 0, unpack(keys) }, 4
 local damaged, first_damaged, ahead = 0, 0, 0
 
--- What the first part will write, by counter, false where it leaves that to `careful`: four bytes are the count of the
--- current sub-window, more are all from the index on, or all where the counter has a new TTL.
+-- What the loop below will write, by counter; false where it leaves that to `careful`. Four bytes are the count of the
+-- current sub-window; more are the value from the index on, or the whole value if the counter has a new TTL.
 local puts, ttls = { unpack(keys) }, {}
 
 local one, several, write, terms
 
 local at, size = 1, #runs
--- The last counter of a run that was taken, how many requests of the run are still to come, and how many of these are
--- tried at once: all, but few after one that was not usual, for the first part goes ask by ask and might do too much.
-local k, rest, span = 0, 0, 0
-local times, gate, count, apart, asked
+-- The last counter that was taken for a run; how many requests of the run are still to come; and how many of these are
+-- tried at once: all, but few after one that was not usual, because the loop goes check by check and would do too much.
+local last, rest, span = 0, 0, 0
+local times, gate, count, independent, checks_at
 
--- Of the term that the first part is at: what each counter is charged, what a usual request leaves of an empty counter,
--- and the half of a usual answer (0 where no request is usual); the current sub-window and how many there are before it;
--- when a counter that is hit now is empty again, and the least deadline of its key; what one that begins now holds from
--- the index on; the bytes of a new deadline, and the TTL.
-local term, all, most, index, n, expires, deadline_min, begun, till_new, ttl_new
+-- Of the term that the loop is at: the hits that each counter is charged; what a usual request leaves of an empty counter,
+-- plus the half of a usual answer (0 if no request with this term is usual); the current sub-window, and the number of
+-- sub-windows; when a counter that is hit now is empty again, in µs; the least deadline of its key, in ms; the value of a
+-- counter that begins now, from the index on; the bytes of a new deadline; and the TTL in ms.
+local term, all, most, index, sub_windows, expires, deadline_min, begun, till_new, ttl_new
 while rest > 0 or at <= size do
   if rest == 0 then
     rest, times, gate, count, at = unpick('<I2I2BB', runs, at)
     count, span, term = count + 1, rest, 0
-    apart = gate >= 4 and gate < 8
-    if apart then
-      gate, asked, at = gate - 4, at, at + 2 * count
+    independent = gate >= 4 and gate < 8
+    if independent then
+      gate, checks_at, at = gate - 4, at, at + 2 * count
     end
   end
 
   local tried, taken = 0, 0
-  if apart then
+  if independent then
     tried = span < rest and span or rest
     taken = tried
     for i = 1, count do
-      local nth = unpick('<I2', runs, asked + 2 * i - 2)
+      local nth = unpick('<I2', runs, checks_at + 2 * i - 2)
       if nth ~= term then
         local algorithm, hits, _, _, requests, window, parts = unpick('<ddddddd', head, 64 * nth - 39)
         term, all, most, begun, till_new = nth, hits * times, 0, nil, nil
         if algorithm == 0 and hits > 0 then
           local part = -floor(-window / parts)
-          index, n, most = floor(now / part), parts, requests - all + 0.5
-          expires = (index + n + 1) * part
+          index, sub_windows, most = floor(now / part), parts, requests - all + 0.5
+          expires = (index + sub_windows + 1) * part
           deadline_min = (expires + slack(expires - now)) / 1000
         end
       end
       if most < 1 then taken = 0 end
-      for j = k + i, k + taken * count, count do
-        local value, left, till, put = raw[j], most, deadline_min
+      for counter = last + i, last + taken * count, count do
+        local value, left, till, put = raw[counter], most, deadline_min
         if not value then
           begun = begun or pack('<I7I4I5BB', index, all, 0, 0, 0)
           put, till = begun, 0
         elseif #value >= 24 then
           local lives, was, hits, older, oldest, pairs = unpick('<I6I7I4I5BB', value)
           if hits == 0 or was > index then
-            -- Emptied by a refund, or from the future: not usual.
+            -- Emptied by a refund, or from the future: not usual, so `put` stays nil.
           elseif was == index then
             put, left = pack('<I4', hits + all), most - hits - older
           elseif pairs <= oldest and #value >= 24 + 5 * pairs and lives <= DEADLINE_MAX then
             till, oldest = lives, oldest + index - was
-            if index - was > n then
+            if index - was > sub_windows then
               begun = begun or pack('<I7I4I5BB', index, all, 0, 0, 0)
               put = begun
             else
-              -- Pairs that count no more are left out.
+              -- Pairs that no longer count are left out.
               local from = 25
-              while oldest > n do
+              while oldest > sub_windows do
                 if pairs == 0 then
                   oldest = index - was
                 else
@@ -166,7 +167,7 @@ while rest > 0 or at <= size do
                   oldest = pairs > 0 and (index - byte(value, from)) % 256 or index - was
                 end
               end
-              -- Else it is damaged.
+              -- Otherwise the value is damaged.
               if older >= pairs and (pairs > 0 or older == 0) then
                 -- The sub-window that it was last hit in becomes the newest pair.
                 local behind = sub(value, from, from + 5 * pairs - 1)
@@ -178,7 +179,7 @@ while rest > 0 or at <= size do
           end
         end
         if not put or left < 1 then
-          taken = (j - k - i) / count
+          taken = (counter - last - i) / count
           break
         end
         if till < deadline_min then
@@ -186,36 +187,36 @@ while rest > 0 or at <= size do
             till_new = new_deadline(expires)
             till_new, ttl_new = pack('<I6', till_new), string.format('%.0f', till_new - floor(now / 1000))
           end
-          put, ttls[j] = till_new .. put, ttl_new
+          put, ttls[counter] = till_new .. put, ttl_new
         end
-        puts[j], answers[answered + j - k] = put, left
+        puts[counter], answers[answered + counter - last] = put, left
       end
     end
-    k, answered, rest = k + taken * count, answered + taken * count, rest - taken
+    last, answered, rest = last + taken * count, answered + taken * count, rest - taken
     span = taken == tried and 2 * span or 1
   end
 
-  if rest > 0 and (taken < tried or not apart) then
+  if rest > 0 and (taken < tried or not independent) then
     if not one then
 -- careful.lua goes here
       one, several, write, terms = careful()
     end
-    local asks = {}
+    local checks = {}
     for i = 1, 2 * count, 2 do
       local nth
-      if apart then
-        k = k + 1
-        puts[k] = false
-        nth, asks[i] = unpick('<I2', runs, asked + i - 1), k
+      if independent then
+        last = last + 1
+        puts[last] = false
+        nth, checks[i] = unpick('<I2', runs, checks_at + i - 1), last
       else
-        nth, asks[i], at = unpick('<I2I2', runs, at)
+        nth, checks[i], at = unpick('<I2I2', runs, at)
       end
-      asks[i + 1] = terms[nth]
+      checks[i + 1] = terms[nth]
     end
     if count == 1 and gate < 8 then
-      one(asks[1], asks[2], times)
+      one(checks[1], checks[2], times)
     else
-      several(asks, times, gate)
+      several(checks, times, gate)
     end
     rest = rest - 1
   end
@@ -223,18 +224,18 @@ end
 
 local create
 if write or next(ttls) then
-  create = function(k, value, ttl)
-    local was = redis.pcall('SET', keys[k], value, 'PX', ttl, 'GET')
+  create = function(counter, value, ttl)
+    local was = redis.pcall('SET', keys[counter], value, 'PX', ttl, 'GET')
     if type(was) ~= 'table' or not was.err then return end
     if not string.find(was.err, 'WRONGTYPE', 1, true) then return was end
-    -- Something else than a string lay there, which MGET shows as nothing.
-    if damaged == 0 then first_damaged = k end
+    -- The key had something other than a string, which MGET shows as absent.
+    if damaged == 0 then first_damaged = counter end
     damaged = damaged + 1
-    call('SET', keys[k], value, 'PX', ttl)
+    call('SET', keys[counter], value, 'PX', ttl)
   end
 end
 
-for i = 1, k do
+for i = 1, last do
   local value = puts[i]
   if value then
     if #value == 4 then
@@ -250,7 +251,7 @@ end
 local failed = write and write(create)
 if failed then return failed end
 
--- An error here must not look like nothing was charged.
+-- pcall, because an error reply would mean that nothing was charged.
 for i = 4, #ARGV do
   redis.pcall('PUBLISH', ARGV[3], ARGV[i])
 end
