@@ -115,6 +115,35 @@ async fn whatever_a_counter_holds_is_decided_as_rust_reads_it_or_begins_afresh()
     assert_eq!(redis.tally().refused.get(), 0);
 }
 
+/// The damage is seen only when the log is searched, in the middle of a request that another counter then denies.
+#[tokio::test]
+async fn a_damaged_log_begins_afresh_in_a_denied_request_too() {
+    let server = RedisServer::start();
+    let redis = store(RedisSettings { denials_bytes_max: 0, ..settings(&server) }).await;
+    let entries = [Entry { key: "user", value: "alice" }];
+    let log = ask(&entries, Algorithm::SlidingLog);
+    for before in [3, 2, 1] {
+        redis.apply_at(&[log], Gate::default(), UnixMicros(NOW - before), soon()).await.expect("Redis answers");
+    }
+    // The sum of hits in the oldest entry, behind the header of 41 bytes and the entry's time of 7: there can't be none.
+    let key = settings(&server).counter_key(&log.key, &log.limit);
+    let () = redis::cmd("SETRANGE").arg(&key).arg(48).arg(&[0; 6]).query(&mut server.connection()).unwrap();
+
+    let full = Ask { limit: Limit { requests: 0, ..limit(Algorithm::FixedWindow) }, ..log };
+    for asks in [[log, full], [full, log]] {
+        let before = redis.tally().damaged.get();
+        let readings = redis.apply_at(&asks, Gate::default(), UnixMicros(NOW), soon()).await.expect("it is decided");
+        let of_log = readings[usize::from(asks[0].limit.requests == 0)];
+        assert_eq!(
+            (of_log.admitted, of_log.remaining),
+            (true, 10),
+            "an empty log, which the denied request doesn't charge"
+        );
+        assert_eq!(redis.tally().damaged.get(), before + 1);
+    }
+    assert_eq!(redis.tally().refused.get(), 0);
+}
+
 #[tokio::test]
 async fn a_counter_that_holds_something_else_is_logged_by_its_key_and_counted() {
     let redis = RedisServer::start();

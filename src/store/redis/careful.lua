@@ -58,10 +58,15 @@ local function careful()
   local TERM = {}     -- the term of the counter's last check; nil until the counter is opened
   local WRITE = {}    -- what changed: 0 nothing, 1 the header, 2 also what is behind it
 
+  -- The columns before the request that `settle` is at, to be restored if it is denied.
+  local A0, B0, C0, D0, E0, F0, WRITE0, SAVED, stamp = {}, {}, {}, {}, {}, {}, {}, {}, 0
+
+  -- A log's damage may be found in the middle of a request, so the damaged columns must not be restored either.
   local function spoilt(counter)
     if damaged == 0 then first_damaged = counter end
     damaged = damaged + 1
     A[counter], WRITE[counter] = false, 0
+    A0[counter], WRITE0[counter] = false, 0
     raw[counter] = false
   end
 
@@ -113,9 +118,6 @@ local function careful()
       answers[answered] = answers[answered - count]
     end
   end
-
-  -- The columns before the request that `settle` is at, to be restored if it is denied.
-  local A0, B0, C0, D0, E0, F0, WRITE0, SAVED, stamp = {}, {}, {}, {}, {}, {}, {}, {}, 0
 
   -- Decides one request over `checks`, a list of counters and terms in turn. Returns whether deciding it again would change
   -- nothing, so that its answers can be repeated.
