@@ -80,3 +80,11 @@ fn an_end_is_told_in_seconds_wherever_they_tell_it() {
     assert_eq!(far.is_after(UnixMicros(u64::from(u32::MAX) * 1_000_000)), None);
     assert_eq!(Ends::of(NEVER), Ends::NEVER);
 }
+
+#[test]
+fn the_example_of_the_head_is_true() {
+    let heads = Heads::with_room_for(10);
+    assert_eq!((heads.lines.len(), heads.marks.len()), (10, 2));
+    let hash = 0x0000_3081_8000_0000;
+    assert_eq!((heads.home(hash), heads.marks_of(hash)), (5, (1, 0b1110)));
+}

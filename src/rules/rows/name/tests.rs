@@ -52,3 +52,10 @@ fn one_value_has_one_name_however_it_comes() {
         assert!(Name::of(3, [value].into_iter()) == Name::of_one(3, value));
     }
 }
+
+#[test]
+fn the_example_of_the_head_is_true() {
+    let (alice, bob) = (Name::of_one(3, "alice"), Name::of_one(3, "bob"));
+    assert_eq!((alice.words, alice.kind), ([0x6369_6c61, 0x6563_696c], 0x306));
+    assert_eq!((bob.words, bob.kind), ([0x6f62, 0x62], 0x304));
+}

@@ -110,11 +110,11 @@ impl<'a> Gathering<'a> {
     fn number_of(&mut self, key: &'a [u8]) -> u16 {
         let (keys, hasher) = (&mut self.keys, &self.hasher);
         let hash = hasher.hash_one(key);
-        if let Some(known) = self.known_keys.find(hash, |k| keys[usize::from(*k)] == key) {
+        if let Some(known) = self.known_keys.find(hash, |number| keys[usize::from(*number)] == key) {
             return *known;
         }
         let number = keys.len() as u16;
-        self.known_keys.insert_unique(hash, number, |k| hasher.hash_one(keys[usize::from(*k)]));
+        self.known_keys.insert_unique(hash, number, |number| hasher.hash_one(keys[usize::from(*number)]));
         keys.push(key);
         self.uses.push(0);
         number
@@ -124,8 +124,8 @@ impl<'a> Gathering<'a> {
     fn group_of(&mut self, begin: usize, gate: u8) -> u16 {
         let (told, hasher) = (&mut self.told, &self.hasher);
         let hash = hasher.hash_one((gate, &told.asks[begin..]));
-        let is_same = |g: &u16| {
-            let group = told.group(*g);
+        let is_same = |number: &u16| {
+            let group = told.group(*number);
             group.gate == gate && told.asks(group) == &told.asks[begin..]
         };
         if let Some(&known) = self.known_groups.find(hash, is_same) {
@@ -133,7 +133,10 @@ impl<'a> Gathering<'a> {
             return known;
         }
         let number = told.groups.len() as u16;
-        let rehash = |g: &u16| hasher.hash_one((told.group(*g).gate, told.asks(told.group(*g))));
+        let rehash = |number: &u16| {
+            let group = told.group(*number);
+            hasher.hash_one((group.gate, told.asks(group)))
+        };
         self.known_groups.insert_unique(hash, number, rehash);
         told.asks[begin..].iter().for_each(|ask| self.uses[usize::from(ask.key)] += 1);
         let asks = begin as u32..told.asks.len() as u32;

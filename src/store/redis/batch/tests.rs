@@ -76,6 +76,22 @@ fn alike_requests_make_one_run_though_others_came_between() {
     assert_eq!(batch.readings(&verdict, 3).len(), 2);
 }
 
+/// The example at the head of `gather`.
+#[test]
+fn requests_a_b_a_bc_d_make_four_runs() {
+    let bc = of(&[("b", 1), ("c", 1)], Algorithm::FixedWindow, 0);
+    let requests = [request("a", 1, 0), request("b", 1, 0), request("a", 1, 0), bc, request("d", 1, 0)];
+    let (batch, cmd) = Batch::new(requests.iter(), &Script::new(), "refunds", 0, 0);
+    let args = arguments(&cmd);
+    assert_eq!((batch.counters, batch.merged, batch.told.runs().count()), (4, 1, 4));
+    let users: Vec<u8> = args[1..5].iter().map(|key| *key.last().unwrap()).collect();
+    assert_eq!(users, b"dabc");
+    let answers: Vec<f64> = (0..6).flat_map(|nth| [f64::from(nth), 0.0]).collect();
+    let verdict = batch.read(&pack(&[&[1.0, 0.0, 0.0, 0.0], &answers[..]].concat())).unwrap().verdict.unwrap();
+    let numbers = |nth| batch.readings(&verdict, nth).iter().map(|reading| reading.remaining).collect::<Vec<u64>>();
+    assert_eq!([0, 1, 2, 3, 4].map(numbers), [vec![1], vec![3], vec![2], vec![4, 5], vec![0]]);
+}
+
 #[test]
 fn logs_stand_behind_all_other_counters_and_their_requests_are_never_apart() {
     let of_log = |user| of(&[(user, 1)], Algorithm::SlidingLog, 0);
