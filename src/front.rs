@@ -1,5 +1,5 @@
-//! Who asks, and in which protocol: each border turns its protocol into the limiter's words and back. Knows neither where
-//! rules come from nor where counts are.
+//! The listeners' protocols: each converts its protocol to the limiter's requests and decisions back. It knows neither
+//! where rules come from nor where counters are.
 
 pub mod admin;
 pub mod api;

@@ -1,4 +1,5 @@
-//! The admin listener: what is in force and why, for operators. Tells, and asks for a reload; changes nothing itself.
+//! The admin listener: what is in force and why, for operators. It reports, and asks for a reload; it changes nothing
+//! itself.
 
 mod explain;
 mod hosts;

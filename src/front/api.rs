@@ -1,6 +1,6 @@
-//! Tollgate's own interface: checks in plain words, overrides, explanations, resets and the audit. Each call is one
-//! function here, which says who may; gRPC and HTTP only bring it its request. Knows the limiter's words, not how
-//! connections come about.
+//! Tollgate's own API: checks in plain words, overrides, explanations, resets and the audit. Each call is one function
+//! here, which decides who may call it; gRPC and HTTP only bring the request. It knows the limiter's terms, not how
+//! connections are made.
 
 mod audit;
 mod auth;

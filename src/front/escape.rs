@@ -14,7 +14,7 @@ pub(crate) use json::json;
 /// An escape: backslash, `x`, and two digits.
 const LENGTH: usize = 4;
 
-/// Whether what stands behind a backslash makes an escape of it: of a byte that can be no UTF-8, or of a backslash.
+/// Whether the characters behind a backslash make it an escape: of a byte that can't be in UTF-8, or of a backslash.
 fn is_escape(behind: [u8; LENGTH - 1]) -> bool {
     matches!(behind, [b'x', b'8' | b'9' | b'a'..=b'f', b'0'..=b'9' | b'a'..=b'f'] | [b'x', b'5', b'c'])
 }
@@ -23,8 +23,8 @@ fn begins_escape(text: &[u8]) -> bool {
     matches!(text, [b'\\', x, high, low, ..] if is_escape([*x, *high, *low]))
 }
 
-/// Whether nothing in `bytes` looks like an escape. A pass over all of them without a branch, for it is made for every
-/// request; only where there is a backslash is looked what follows it.
+/// Whether nothing in `bytes` looks like an escape. One pass without a branch, because every request needs it; only
+/// behind a backslash are the characters checked.
 #[inline]
 pub(crate) fn is_plain(bytes: &[u8]) -> bool {
     !bytes.iter().fold(false, |found, byte| found | (*byte == b'\\')) || !has_escape(bytes)
@@ -35,7 +35,7 @@ fn has_escape(bytes: &[u8]) -> bool {
     bytes.windows(LENGTH).any(begins_escape)
 }
 
-/// The text that stands for `bytes`.
+/// The bytes as text.
 pub(crate) fn bytes(bytes: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(bytes) {
         Ok(valid) => text(valid),
@@ -50,7 +50,7 @@ pub(crate) fn bytes(bytes: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// The same for what is UTF-8.
+/// The same for UTF-8.
 pub(crate) fn text(text: &str) -> Cow<'_, str> {
     if is_plain(text.as_bytes()) {
         return Cow::Borrowed(text);

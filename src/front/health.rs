@@ -1,6 +1,5 @@
-//! Whether this process is fit to be asked: what the probes and gRPC health say. Truthful for both names that
-//! clients check, and unfit because of Redis only where that was asked for: an outage there must not restart or empty
-//! the fleet.
+//! Whether this process should get requests: the answers of the probes and of gRPC health, for both names that clients
+//! check. Redis makes it unhealthy only if that is configured: an outage there must not restart or empty the fleet.
 
 use std::{
     convert::Infallible,
@@ -28,10 +27,11 @@ use crate::{
 /// The names that gRPC health answers for: the process, and the reference's own.
 const SERVICES: [&str; 2] = ["", "ratelimit"];
 
-/// How soon gRPC health follows the conditions: sooner than any probe asks.
+/// How soon gRPC health follows the conditions: sooner than any probe comes.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// A start waits no longer for overrides to be read: Redis may be away, and rules without them are better than nobody.
+/// Longest time that a start waits for overrides to be read: Redis may be away, and rules without overrides are better
+/// than no service.
 const OVERRIDES_WAIT: Duration = Duration::from_secs(10);
 
 pub struct Health {
@@ -39,30 +39,30 @@ pub struct Health {
     /// Whether overrides were read, or waited for long enough.
     has_overrides: AtomicBool,
     draining: AtomicBool,
-    /// What gRPC health says now.
+    /// The status that gRPC health has now.
     told_fit: AtomicBool,
     reporter: HealthReporter,
     store: Store,
     overrides: Arc<Overrides>,
-    /// Knows every way to the store: each core has its own.
+    /// Has the state of every connection to the store: each core has its own.
     metrics: Arc<Metrics>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     settings: HealthSettings,
 }
 
-/// What `/readyz` says.
+/// The answer of `/readyz`.
 #[derive(Debug, serde::Serialize)]
 pub struct Readiness {
     pub ready: bool,
     pub draining: bool,
     pub store: &'static str,
-    /// `false`: decisions of a core at least are made by `on_store_failure`.
+    /// Whether the store answers; `false` means that at least one core decides by `on_store_failure`.
     pub store_answers: bool,
     /// Whether the overrides that were set at run time were read once, or waited for long enough.
     pub overrides_read: bool,
     /// Whether any domain has rules.
     pub rules_loaded: bool,
-    /// What to look at, though it may be ready.
+    /// A warning, which doesn't make it unready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
@@ -90,7 +90,7 @@ impl Health {
         self.report(false).await;
     }
 
-    /// Not draining, and with all that the settings ask for.
+    /// Whether it isn't draining and has all that the settings require.
     pub fn is_fit(&self) -> bool {
         self.readiness().ready
     }
@@ -113,7 +113,7 @@ impl Health {
         Readiness { ready, draining, store: self.store.name(), store_answers, overrides_read, rules_loaded, note }
     }
 
-    /// Stays once it is so: new domains come with a reload, and no reload takes a replica out.
+    /// Once true it stays so: new domains come with a reload, and no reload takes a replica out.
     fn has_overrides(&self) -> bool {
         let has = self.has_overrides.load(Relaxed)
             || self.overrides.are_read()
@@ -122,7 +122,7 @@ impl Health {
         has
     }
 
-    /// Keeps gRPC health true, for ever.
+    /// Keeps the status of gRPC health up to date. Never ends.
     pub async fn watch(&self) -> Infallible {
         loop {
             time::sleep(LOOK).await;

@@ -1,4 +1,5 @@
-//! The HTTP listener: probes, and the rate limit service as JSON. Knows the service's answers, not how they come about.
+//! The HTTP listener: probes, and the rate limit service as JSON. It knows the service's answers, not how they are
+//! made.
 
 use std::sync::Arc;
 
@@ -40,7 +41,7 @@ pub fn router(health: Arc<Health>, service: RateLimit, api: Arc<Api>) -> Router 
         .merge(v1)
 }
 
-/// As the reference: 200 `OK`, or 500 with an empty body.
+/// As envoyproxy/ratelimit: 200 `OK`, or 500 with an empty body.
 async fn healthcheck(State(served): State<Served>) -> Response {
     if served.health.is_fit() { "OK".into_response() } else { StatusCode::INTERNAL_SERVER_ERROR.into_response() }
 }
@@ -51,8 +52,8 @@ async fn readyz(State(served): State<Served>) -> Response {
     (status, Json(readiness)).into_response()
 }
 
-/// As the reference: 200 for OK, 429 for OVER_LIMIT, 400 for a request that can't be decided; but 503 where the store
-/// failed, so that a caller can tell its own mistake from ours.
+/// As envoyproxy/ratelimit: 200 for OK, 429 for OVER_LIMIT, 400 for a request that can't be decided; but 503 if the
+/// store failed, so that a caller can distinguish its own mistake from a failure here.
 async fn json(State(served): State<Served>, headers: HeaderMap, body: Bytes) -> Response {
     let mut span = served.service.follow(&headers, "/json");
     let response = answer(&served, &headers, &body, span.as_ref()).await;
@@ -62,9 +63,9 @@ async fn json(State(served): State<Served>, headers: HeaderMap, body: Bytes) -> 
     response
 }
 
-/// What a request brings needs the same tokens as what a check brings.
+/// Limits and refunds of a request need the same tokens as those of a check.
 async fn permit(served: &Served, headers: &HeaderMap, request: &RateLimitRequest) -> Result<(), ApiError> {
-    // Most bring nothing.
+    // Most requests have none.
     if request.descriptors.iter().all(|it| it.limit.is_none() && !it.is_negative_hits) {
         return Ok(());
     }
@@ -79,7 +80,7 @@ async fn answer(served: &Served, headers: &HeaderMap, body: &[u8], span: Option<
             return (StatusCode::BAD_REQUEST, format!("Bad Request: {error}\n")).into_response();
         }
     };
-    // It is a check by another name: what closes those must close this.
+    // It is a check by another name: if checks need a token, so does this.
     if let Err(refused) = served.api.may_check(api::authorization(headers), &request.domain) {
         return refused.into_response();
     }

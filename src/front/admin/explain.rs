@@ -1,4 +1,4 @@
-//! `/explain?domain=api&entry=user=alice`: what a request would be answered, and why. Counts nothing.
+//! `/explain?domain=api&entry=user=alice`: how a request would be answered, and why. Counts nothing.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Who changed what. Knows nothing of gRPC or HTTP.
+//! Lists the audit. It knows nothing of gRPC or HTTP.
 
 use super::{Api, ApiError, AuditEntry, ListAuditRequest, ListAuditResponse, OverrideSpec, overrides};
 use crate::{limit::moment, run_time::overrides as run_time};

@@ -1,5 +1,5 @@
-//! Who may call what: tokens, known by their SHA-256, and the scopes that each has. Knows neither HTTP nor gRPC beyond
-//! the text of `authorization`, and never holds a token longer than it takes to hash it.
+//! Who may call what: tokens, known by their SHA-256, and the scopes of each. It knows nothing of HTTP or gRPC but the
+//! text of `authorization`, and never holds a token longer than it takes to hash it.
 
 mod tokens;
 

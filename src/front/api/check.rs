@@ -1,4 +1,4 @@
-//! A check in plain words: which descriptors its short forms stand for, the decision, and the answer in numbers. Knows
+//! A check in plain words: the descriptors of its short forms, the decision, and the answer in numbers. It knows
 //! neither headers nor statuses of a transport.
 
 #[cfg(test)]

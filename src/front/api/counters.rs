@@ -1,4 +1,4 @@
-//! Counters forgotten on demand. Knows nothing of gRPC or HTTP.
+//! Resets counters on demand. It knows nothing of gRPC or HTTP.
 
 use super::{
     Api, ApiError, Asked, Caller, CheckRequest, CounterReset, Descriptor, ResetCounterRequest, ResetCounterResponse,

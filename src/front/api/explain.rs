@@ -1,4 +1,5 @@
-//! What a check would be answered, and why: the limiter's look in words and numbers. Knows nothing of gRPC or HTTP.
+//! Explains how a check would be answered: the limiter's explanation in words and numbers. It knows nothing of gRPC or
+//! HTTP.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! How many descriptors and entries a message brings, told before it is decoded: an empty one takes two bytes on the wire
-//! and many times that in memory. Only counts; what else is wrong with a message its reader says.
+//! Counts the descriptors and entries of a message before it is decoded: an empty one takes two bytes on the wire and
+//! many times that in memory. It only counts; the reader reports everything else that is wrong.
 
 use std::{borrow::Cow, fmt};
 
@@ -14,20 +14,20 @@ use crate::{
     limiter::DecideError,
 };
 
-/// No shorter message can have too many, so most are not looked at: an empty part takes two bytes, in JSON too.
+/// A shorter message can't have too many, so most messages are not checked: an empty part takes two bytes, in JSON too.
 const BYTES_MIN: usize = 2 * DESCRIPTORS_MAX;
 
 /// Numbers of the fields on the wire.
 const DESCRIPTORS: u32 = 2;
 const ENTRIES: u32 = 1;
 
-/// Looks through a `RateLimitRequest` as protobuf, at the bounds of its parts only.
+/// Checks a `RateLimitRequest` as protobuf, by the bounds of its parts only.
 pub(super) fn check_message(message: &[u8]) -> Result<(), DecideError> {
     if message.len() <= BYTES_MIN {
         return Ok(());
     }
     let mut amount = Amount::default();
-    // What is broken can't be decoded beyond this place either.
+    // A broken message can't be decoded beyond this place either.
     let _ = fields(message, DESCRIPTORS, |descriptor| {
         amount.descriptors += 1;
         fields(descriptor, ENTRIES, |_| {
@@ -39,14 +39,14 @@ pub(super) fn check_message(message: &[u8]) -> Result<(), DecideError> {
     amount.checked()
 }
 
-/// Looks through one as JSON.
+/// Checks a request as JSON.
 pub(super) fn check_json(body: &[u8]) -> Result<(), DecideError> {
     if body.len() <= BYTES_MIN {
         return Ok(());
     }
     let mut amount = Amount::default();
     let part = Part { name: "descriptors", amount: &mut amount };
-    // As above.
+    // A broken body can't be read beyond this place either.
     let _ = part.deserialize(&mut serde_json::Deserializer::from_slice(body));
     amount.checked()
 }
@@ -84,7 +84,7 @@ fn fields(
             continue;
         }
         let length = usize::try_from(decode_varint(&mut message)?).unwrap_or(usize::MAX);
-        // A field that is cut short is looked at all the same: it is decoded up to there.
+        // A field that is cut short is checked all the same, because it is decoded up to there.
         let (field, rest) = message.split_at(length.min(message.len()));
         if !found(field)? {
             break;
@@ -163,7 +163,7 @@ mod tests {
 
     use super::*;
 
-    /// As protobuf and as JSON; both say the same.
+    /// Checks as protobuf and as JSON, which must agree.
     fn check(descriptors: usize, entries: usize) -> Result<(), DecideError> {
         let mut request = RateLimitRequest {
             domain: "api".into(),

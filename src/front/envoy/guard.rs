@@ -23,31 +23,32 @@ use crate::{
     settings::OverloadSettings,
 };
 
-/// Bodies that come in several parts are joined; honest ones come whole, so that this is for who tries.
+/// Bytes of bodies that come in several parts and are joined. Honest bodies come whole, so this is for attackers.
 const JOINED_BYTES_MAX: usize = 64 << 20;
 
-/// Calls of one connection that may wait for their bodies though all common places are taken: what other connections do
-/// must not starve it.
+/// Number of calls of one connection that may wait for their bodies even if all common places are taken, so that other
+/// connections can't starve it.
 const OWN_PLACES: usize = 16;
 
 /// A body's next frame; `None` at its end.
 type NextFrame<E> = Option<Result<Frame<Bytes>, E>>;
 
-/// Of one core, or of what comes over HTTP and our own interface.
+/// The bounds on waiting requests of one core, or of HTTP and Tollgate's own API.
 pub struct Guard {
-    /// For those that wait for the store.
+    /// Places for requests that wait for the store.
     pub(crate) store: Places,
-    /// For those that wait for their own bodies: apart, or clients that send none would turn the others away from the store.
+    /// Places for requests that wait for their own bodies. They are separate, or clients that send no body would keep
+    /// others from the store.
     bodies: Places,
     joined: AtomicUsize,
     patience: Duration,
 }
 
-/// What the calls of one connection share: places of its own, and who is at its other end.
+/// What the calls of one connection share: places of their own, and the client's address.
 pub struct Caller {
     places: Places,
     pub(super) answers: Arc<Answers>,
-    /// Where it came over TCP.
+    /// The client's address, over TCP.
     pub(super) peer: Option<SocketAddr>,
 }
 
@@ -84,7 +85,7 @@ impl Caller {
         Caller { places: Places::new(OWN_PLACES), answers, peer }
     }
 
-    /// Of no connection.
+    /// A caller without a connection.
     pub fn apart() -> Caller {
         Caller::new(Answers::apart(), None)
     }
@@ -126,7 +127,7 @@ impl Joined<'_> {
 
     pub(super) fn add(&mut self, part: &[u8]) -> Result<(), Status> {
         let before = self.guard.joined.fetch_add(part.len(), Relaxed);
-        // What was counted is given back with all of it.
+        // The counted bytes are released with the whole body.
         self.bytes.extend_from_slice(part);
         match before + part.len() > JOINED_BYTES_MAX {
             true => Err(Status::resource_exhausted("too many bytes of requests are under way")),

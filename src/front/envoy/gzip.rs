@@ -1,5 +1,5 @@
-//! Messages that come compressed. Which encoding it was its header says, which is looked up for no request: gzip is known
-//! by its first bytes, and no other is taken.
+//! Compressed messages. No request's headers are searched for the encoding: gzip is recognised by its first bytes, and
+//! no other encoding is accepted.
 
 use std::io::Read;
 
@@ -9,7 +9,7 @@ use tonic::{Status, metadata::MetadataValue};
 
 use super::{MESSAGE_BYTES_MAX, too_long};
 
-/// The header that says which encodings are taken.
+/// The header with the accepted encodings.
 pub(super) const ACCEPTS: &str = "grpc-accept-encoding";
 const ACCEPTED: &str = "identity,gzip";
 
@@ -19,7 +19,7 @@ pub(super) fn accepted() -> HeaderValue {
     HeaderValue::from_static(ACCEPTED)
 }
 
-/// The message, bounded as one that came as it is.
+/// The message, with the same bound as one that isn't compressed.
 pub(super) fn inflated(compressed: &[u8]) -> Result<Vec<u8>, Status> {
     if !compressed.starts_with(&MAGIC) {
         let mut status = Status::unimplemented("compressed requests are taken as gzip only");

@@ -1,5 +1,5 @@
-//! Response headers that tell the client of its limit, as the reference words them, and when to come again. Knows the
-//! decision, not how it came about.
+//! Response headers with the client's limit, as envoyproxy/ratelimit writes them, and the time to come again. It knows
+//! the decision, not how it was made.
 
 #[cfg(test)]
 mod tests;
@@ -12,7 +12,7 @@ use crate::{
     settings::ResponseSettings,
 };
 
-/// In the reference's order; none about limits where no descriptor has one.
+/// The headers in the order of envoyproxy/ratelimit; none about limits if no descriptor has one.
 pub(super) fn headers(decision: &Decision, settings: &ResponseSettings) -> Vec<HeaderValue> {
     let mut headers = Vec::new();
     let tightest = tightest(&decision.statuses).map(|index| &decision.statuses[index]);
@@ -29,8 +29,8 @@ pub(super) fn headers(decision: &Decision, settings: &ResponseSettings) -> Vec<H
     headers
 }
 
-/// The descriptor that headers tell of: the last one that denies by itself, else the first with least remaining
-/// (reference, H2).
+/// The descriptor that the headers report: the last one that denies by itself, else the first with the fewest hits
+/// remaining (reference, H2).
 pub(super) fn tightest(statuses: &[Status]) -> Option<usize> {
     let (mut tightest, mut least) = (None, u32::MAX);
     for (index, status) in statuses.iter().enumerate().filter(|(_, status)| status.limit.is_some()) {

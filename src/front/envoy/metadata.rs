@@ -1,5 +1,5 @@
-//! Dynamic metadata of a response: what was asked, the metadata of rules, and under `tollgate` what the decision rested
-//! on. Envoy gives it to access logs and to later filters. Knows nothing of how decisions are made.
+//! Dynamic metadata of a response: the request, the metadata of rules, and under `tollgate` what the decision rested
+//! on. Envoy passes it to access logs and to later filters. It doesn't know how decisions are made.
 
 #[cfg(test)]
 mod tests;
@@ -21,7 +21,8 @@ use crate::{
     trace::Here,
 };
 
-/// The reference's form (`domain`, `descriptors`, `hitsAddend`, `metadata`), and `tollgate`.
+/// The metadata in the form of envoyproxy/ratelimit (`domain`, `descriptors`, `hitsAddend`, `metadata`), and
+/// `tollgate`.
 pub(super) fn metadata(request: &RateLimitRequest, decision: &Decision, notes: &Notes) -> protobuf::Struct {
     let mut fields = Map::new();
     fields.insert("domain".into(), request.domain.as_str().into());
@@ -49,7 +50,7 @@ fn descriptor(descriptor: &RateLimitDescriptor) -> Value {
     fields
 }
 
-/// As Go's prototext writes it: what is zero is left out, and a number without a name stays one.
+/// The limit as Go's prototext writes it: zeros are left out, and a number without a name stays a number.
 fn text(limit: &RateLimitOverride) -> String {
     let requests = (limit.requests_per_unit != 0).then(|| format!("requests_per_unit:{}", limit.requests_per_unit));
     let unit = (limit.unit != 0).then(|| match RateLimitUnit::try_from(limit.unit) {
@@ -59,7 +60,7 @@ fn text(limit: &RateLimitOverride) -> String {
     requests.into_iter().chain(unit).collect::<Vec<_>>().join(" ")
 }
 
-/// Of the rules whose descriptors passed, merged in order.
+/// The metadata of the rules whose descriptors passed, merged in order.
 fn of_rules(decision: &Decision, notes: &Notes) -> Map<String, Value> {
     let mut merged = Map::new();
     let passed = decision.statuses.iter().zip(&notes.descriptors).filter(|(status, _)| status.code == Code::Ok);
@@ -80,11 +81,11 @@ fn merge(into: &mut Map<String, Value>, from: &Map<String, Value>) {
     }
 }
 
-/// Which limit the answer tells of, which one denied, and what stood in for what.
+/// Which limit the answer reports, which one denied, and which override or failure policy applied.
 fn grounds(decision: &Decision, notes: &Notes) -> Value {
     let mut fields = json!({"rules_version": notes.rules_version});
     let told = denier(decision).or_else(|| tightest(&decision.statuses));
-    // Where no limit applies, an override may be why.
+    // If no limit applies, an override may be the reason.
     let told = told.or_else(|| notes.descriptors.iter().position(|note| note.overridden.is_some()));
     if let Some(note) = told.map(|index| &notes.descriptors[index]) {
         if note.limit_id.is_some() {
@@ -105,7 +106,7 @@ fn grounds(decision: &Decision, notes: &Notes) -> Value {
     fields
 }
 
-/// The same for a trace, where the request is followed.
+/// The same as attributes of the current span, if the request is sampled.
 pub(super) fn note(here: &Here, decision: &Decision, notes: &Notes) {
     const NAMES: [(&str, &str); 5] = [
         ("limit_id", "tollgate.limit_id"),

@@ -1,5 +1,5 @@
-//! Requests that are followed: the spans of a call, named as envoyproxy/ratelimit names them where it has them. Nothing
-//! here runs for a request that isn't followed.
+//! Sampled requests: the spans of a call, with the names of envoyproxy/ratelimit if it has them. Nothing here runs for
+//! a request that isn't sampled.
 
 #[cfg(test)]
 mod tests;
@@ -21,16 +21,16 @@ const SERVICE: &str = "envoy.service.ratelimit.v3.RateLimitService";
 const METHOD: &str = "ShouldRateLimit";
 const CALL: &str = "envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
-/// The decision, from the request that was read to the answer.
+/// Name of the span of the decision, from the request that was read to the answer.
 const EXECUTION: &str = "ShouldRateLimit Execution";
 
 impl RateLimit {
-    /// Follows requests.
+    /// This service with traces of sampled requests.
     pub fn traced(self, tracer: Option<Arc<Tracer>>) -> RateLimit {
         RateLimit { tracer, ..self }
     }
 
-    /// The span of a request with these headers, if it is to be followed.
+    /// The span of a request with these headers, if it is sampled.
     pub fn follow(&self, headers: &HeaderMap, name: &'static str) -> Option<Span> {
         self.tracer.as_ref()?.begin(headers, name)
     }

@@ -38,21 +38,21 @@ use crate::{
     trace::Span,
 };
 
-/// Not compressed, and the length: before each message.
+/// Bytes before each message: a flag that it isn't compressed, and the length.
 const PREFIX: usize = 5;
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const OK: HeaderValue = HeaderValue::from_static("0");
 
 /// The body of a response.
 pub enum Reply {
-    /// A message and its status; each is gone once it is sent.
+    /// A message and its status; each is removed once it is sent.
     Call { message: Option<Bytes>, trailers: Option<HeaderMap> },
-    /// Of another service.
+    /// The answer of another service.
     Other(OtherReply),
 }
 
-/// A body of another service, which may go on for as long as its client likes, but not once it is stopped: it keeps a
-/// place for as long, and what it sends counts among the answers of its connection.
+/// A body of another service. It may go on for as long as its client likes, but ends when the connection is stopped. It
+/// keeps a place for as long, and what it sends counts among the answers of its connection.
 pub struct OtherReply {
     body: tonic::body::Body,
     answers: Arc<Answers>,
@@ -60,7 +60,7 @@ pub struct OtherReply {
     stop: CancellationToken,
     /// Ends the request's body with this one: a stream that goes on would keep the connection.
     _end: DropGuard,
-    /// Begins with the first wait: most bodies are there at once.
+    /// Made with the first wait, because most bodies are there at once.
     stopped: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     is_over: bool,
 }
@@ -122,7 +122,7 @@ impl Body for Reply {
         }
     }
 
-    /// None of a call: hyper would make a `content-length` of it, which gRPC has no use for.
+    /// None for a call, because hyper would make a `content-length` of it, which gRPC doesn't use.
     fn size_hint(&self) -> SizeHint {
         match self {
             Reply::Call { .. } => SizeHint::default(),
@@ -141,13 +141,14 @@ struct Read {
 /// An answer, and whether what was asked came compressed.
 type Answered = (Result<RateLimitResponse, Status>, bool);
 
-/// A call whose head was read. Of the head only this is kept: what waits for a body or for the store should be small.
+/// A call whose head was read. Only this is kept of the head: a call that waits for its body or for the store should be
+/// small.
 pub struct Call<B> {
     body: B,
     is_grpc: bool,
-    /// The caller's patience only where somebody asks.
+    /// The caller's timeout, only if something needs it.
     known: Head,
-    /// Where it is followed.
+    /// The span, if the request is sampled.
     span: Option<Box<Span>>,
 }
 
@@ -240,7 +241,7 @@ where
     let mut read = Bytes::new();
     let mut joined = wait.guard().joined();
     while let Some(frame) = poll_fn(|cx| wait.poll_frame(&mut body, cx)).await? {
-        // Its client has gone, or the connection has: nobody reads this.
+        // The client or the connection has gone: nobody reads this.
         let frame = frame.map_err(|error| Status::cancelled(format!("the request can't be read: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
         if read.len() + joined.bytes().len() + data.len() > PREFIX + MESSAGE_BYTES_MAX {
@@ -302,7 +303,7 @@ fn origin(headers: &HeaderMap) -> Origin {
     if headers.get(USER_AGENT).is_some_and(is_own) { Origin::Tool } else { Origin::Envoy }
 }
 
-/// The caller's patience (`grpc-timeout`: digits and a unit); what can't be read is no limit, as gRPC has it.
+/// The caller's timeout (`grpc-timeout`: digits and a unit); what can't be read is no limit, as in gRPC.
 pub(super) fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;

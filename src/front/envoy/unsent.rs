@@ -18,16 +18,16 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio_util::sync::CancellationToken;
 
-/// What a stream whose answer waits holds beside the answer's own bytes: 1,600 were measured.
+/// Bytes of a stream whose answer waits, besides the answer: 1,600 were measured.
 const STREAM_BYTES: u64 = 2_048;
 
-/// As many streams as a connection may have, with twice what a stream holds.
+/// Largest number of bytes of one connection: as many streams as it may have, with twice the bytes of a stream.
 const CONNECTION_BYTES_MAX: u64 = 16 << 20;
 
-/// Of all connections of a core.
+/// Largest number of bytes of all connections of a core.
 const CORE_BYTES_MAX: u64 = 64 << 20;
 
-/// The timeout is so many steps, and an answer is overdue after one more: how exactly its age is known.
+/// Number of steps in the timeout. An answer is overdue after one more step, so its age is known to one step.
 const STEPS: u32 = 4;
 
 /// Answers are counted by the step in which they were made; overdue ones end their connection before a place comes again.
@@ -39,24 +39,25 @@ const ONE: u64 = 1 << 40;
 /// An answer that most have room in without a second allocation.
 const USUAL_BYTES: usize = 128;
 
-/// What the connections of one core have not sent.
+/// The unsent answers of one core's connections.
 pub struct CoreAnswers {
     step: AtomicUsize,
     bytes: AtomicU64,
-    /// Counts answers, to tell which connection has waited longest.
+    /// Number of answers made, by which the connection that has waited longest is found.
     made: AtomicU64,
     connections: Mutex<Vec<Arc<Answers>>>,
     timeout: Duration,
 }
 
-/// What one connection has not sent.
+/// The unsent answers of one connection.
 pub struct Answers {
     core: Arc<CoreAnswers>,
     by_step: [AtomicU64; PLACES],
-    /// When it last had none, by the core's count.
+    /// The core's number of answers when it last had none.
     none_until: AtomicU64,
     is_over: AtomicBool,
-    /// Asks the connection to go, as the end of the process does; and ends it, even where it goes already.
+    /// Cancelled to ask the connection to close, as at the end of the process; a second token ends it even if it is
+    /// closing.
     go: CancellationToken,
     over: CancellationToken,
 }
@@ -116,7 +117,7 @@ impl CoreAnswers {
         Registered(answers)
     }
 
-    /// How often [`CoreAnswers::step`] is to be called.
+    /// Period in which [`CoreAnswers::step`] must be called.
     pub fn pace(&self) -> Duration {
         self.timeout / STEPS
     }
@@ -145,7 +146,7 @@ impl CoreAnswers {
 }
 
 impl Answers {
-    /// Of no connection, for what has none.
+    /// For answers without a connection.
     pub(crate) fn apart() -> Arc<Answers> {
         let core = CoreAnswers::new(Duration::from_secs(1));
         Arc::clone(&core.register(&CancellationToken::new()).0)
@@ -158,13 +159,13 @@ impl Answers {
         Bytes::from_owner(Unsent { bytes, _share: self.share(length) })
     }
 
-    /// As it is, and counted.
+    /// Counts the bytes of another service's answer.
     pub(super) fn other(self: &Arc<Answers>, bytes: Bytes) -> Bytes {
         let share = self.share(bytes.len());
         Bytes::from_owner(Other { bytes, _share: share })
     }
 
-    /// `None` where the connection ends anyway.
+    /// The share of an answer; `None` if the connection is ending anyway.
     fn share(self: &Arc<Answers>, length: usize) -> Option<Share> {
         if self.is_over.load(Relaxed) {
             return None;
@@ -188,7 +189,7 @@ impl Answers {
         Some(share)
     }
 
-    /// Answers, and their bytes.
+    /// The number of answers in the upper bits, and their bytes.
     fn sum(&self) -> u64 {
         self.by_step.iter().map(|held| held.load(Relaxed)).sum()
     }
@@ -208,17 +209,17 @@ impl Registered {
         &self.0
     }
 
-    /// Waits until the connection has to go; whether it is to be ended at once, [`Registered::untaken`] says.
+    /// Waits until the connection must close; [`Registered::untaken`] says whether it must end at once.
     pub async fn told_to_go(&self) {
         self.0.go.cancelled().await;
     }
 
-    /// Waits until it is to be ended at once.
+    /// Waits until the connection must end at once.
     pub async fn over(&self) {
         self.0.over.cancelled().await;
     }
 
-    /// How many answers were not taken, where the connection is ended for that.
+    /// Number of answers that the client didn't take, if the connection ends because of them.
     pub fn untaken(&self) -> Option<u64> {
         self.0.is_over.load(Relaxed).then(|| (self.0.sum() / ONE).max(1))
     }

@@ -1,4 +1,4 @@
-//! Protobuf to words and back.
+//! Converts protobuf to the limiter's requests, and decisions back.
 
 use crate::{
     limit::{Code, Descriptor, Entry, Micros, Request, Unit},
@@ -15,8 +15,9 @@ use envoy_types::pb::{
     google::protobuf,
 };
 
-/// Says in `words` what `message` asks. Borrows it; nothing is copied. Envoy's `hits_addend` of 0 or none is 1. In place,
-/// because a question is long and would be moved several times. Gives the number of limits that came without a unit.
+/// Fills `words` with the request in `message`, which it borrows; nothing is copied. Envoy's `hits_addend` of 0 or none
+/// is 1. In place, because a request is long and would be moved several times. Returns the number of limits without a
+/// unit.
 pub(super) fn read<'r>(message: &'r RateLimitRequest, words: &mut Request<'r>) -> u64 {
     let mut without_unit = 0;
     words.domain = &message.domain;
@@ -27,8 +28,8 @@ pub(super) fn read<'r>(message: &'r RateLimitRequest, words: &mut Request<'r>) -
     without_unit
 }
 
-/// A limit without a unit of time is none, and the descriptor is decided by its rule: Envoy sends what stands in dynamic
-/// metadata, which a client may have filled, and an error would let the whole request pass.
+/// A limit without a unit of time is ignored, and the descriptor is decided by its rule: Envoy sends text of dynamic
+/// metadata, which a client may have filled, and an error would admit the whole request.
 fn descriptor<'r>(message: &'r RateLimitDescriptor, of_request: i64, without_unit: &mut u64) -> Descriptor<'r> {
     let entries = message.entries.iter().map(|entry| Entry { key: &entry.key, value: &entry.value });
     let limit = message.limit.as_ref().and_then(|limit| {
@@ -37,7 +38,7 @@ fn descriptor<'r>(message: &'r RateLimitDescriptor, of_request: i64, without_uni
         Some((limit.requests_per_unit, unit?))
     });
     let own = message.hits_addend.as_ref().map(|hits| i64::try_from(hits.value).unwrap_or(i64::MAX));
-    // Without hits of its own it gives back those of the request.
+    // A refund without hits of its own has those of the request.
     let hits = if message.is_negative_hits { Some(-own.unwrap_or(of_request)) } else { own };
     Descriptor { entries: entries.collect(), hits, limit }
 }

@@ -6,7 +6,7 @@ use std::{borrow::Cow, fmt::Write as _};
 
 use super::{LENGTH, is_escape};
 
-/// A body of JSON whose strings, read, are the text that stands for what they hold.
+/// A body of JSON whose strings are escaped like [`super::bytes`].
 pub(crate) fn json(body: &[u8]) -> Cow<'_, [u8]> {
     if !body.contains(&b'\\') && std::str::from_utf8(body).is_ok() {
         return Cow::Borrowed(body);
@@ -25,7 +25,7 @@ pub(crate) fn json(body: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(out)
 }
 
-/// Writes the next character of a string; gives what is behind it.
+/// Writes the next character of a string; returns the rest behind it.
 fn part<'b>(rest: &'b [u8], out: &mut Vec<u8>) -> &'b [u8] {
     let (length, unit) = unit(rest);
     let (own, after) = rest.split_at(length);
@@ -52,13 +52,13 @@ fn begins_escape(mut rest: &[u8]) -> bool {
     is_escape(behind)
 }
 
-/// What a character of a string is to us, however it is written.
+/// A character of a string, however it is written.
 enum Unit {
     Backslash,
     Ascii(u8),
-    /// Of a surrogate pair that isn't one.
+    /// Half of a surrogate pair that isn't one.
     HalfPair(u16),
-    /// No UTF-8.
+    /// A byte that isn't UTF-8.
     NoText,
     Other,
 }
@@ -75,7 +75,7 @@ fn unit(rest: &[u8]) -> (usize, Unit) {
             Some(_) => (6, Unit::Other),
             None => (2, Unit::Other),
         },
-        // An escape of one letter; a broken one is its reader's affair.
+        // An escape of one letter; a broken one is reported by the reader.
         [b'\\', next, ..] if next.is_ascii() => (2, Unit::Other),
         [byte, ..] if byte.is_ascii() => (1, Unit::Ascii(*byte)),
         _ => {

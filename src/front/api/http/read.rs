@@ -1,4 +1,4 @@
-//! Paths, parameters and bodies of requests, and what is said of those that can't be read.
+//! Reads paths, parameters and bodies of requests, and words the errors of those that can't be read.
 
 use axum::{
     body::Bytes,
