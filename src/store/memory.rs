@@ -44,7 +44,7 @@ use self::{
 };
 use super::counter_check::{Ask, Gate, refusing, uncharged};
 use super::readings::Readings;
-use super::{paced::Paced, settle::settle};
+use super::settle::settle;
 use crate::{
     algorithm::{State, step},
     clock::paced::Paced,
