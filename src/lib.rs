@@ -36,6 +36,7 @@
 //! | [`settings`] | flags and environment, every mistake at once |
 //! | [`serve`] | the process: bind, threads, tasks, drain |
 //! | [`cli`] | the subcommands: printing and exit codes |
+//! | [`proto`] | the messages that Envoy and control planes exchange with us, generated from `proto/` |
 //! | `state_dir` | the files of the state directory: written whole, and damage seen |
 //! | `blocking` | the one way off the threads that answer |
 //! | [`clock`] | the one place that reads clocks |
@@ -57,6 +58,7 @@ pub mod fuzz;
 pub mod limit;
 pub mod limiter;
 pub mod metrics;
+pub mod proto;
 pub mod rules;
 pub mod run_time;
 pub mod serve;

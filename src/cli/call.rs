@@ -2,9 +2,7 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use anyhow::{Context, bail};
-use clap::Args;
-use envoy_types::pb::envoy::{
+use crate::proto::envoy::{
     extensions::common::ratelimit::v3::{RateLimitDescriptor, rate_limit_descriptor::Entry},
     service::ratelimit::v3::{
         RateLimitRequest, RateLimitResponse,
@@ -12,6 +10,8 @@ use envoy_types::pb::envoy::{
         rate_limit_service_client::RateLimitServiceClient,
     },
 };
+use anyhow::{Context, bail};
+use clap::Args;
 use tokio::runtime;
 use tonic::transport::Endpoint;
 

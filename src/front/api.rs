@@ -38,7 +38,7 @@ use crate::{
 /// The messages and the service of `tollgate.v1`, generated from its proto; their JSON form is that of HTTP.
 #[allow(clippy::all, unreachable_pub, reason = "generated")]
 mod pb {
-    tonic::include_proto!("tollgate.v1");
+    include!(concat!(env!("CARGO_MANIFEST_DIR"), "/proto/generated/tollgate.v1.rs"));
 }
 
 /// The API: what every call needs. There is one in the process.

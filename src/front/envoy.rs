@@ -21,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
+use crate::proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use futures_util::FutureExt;
 use tonic::Status;
 

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::proto::envoy::service::ratelimit::v3::{RateLimitRequest, rate_limit_response::Code};
 use axum::{
     Router,
     body::Bytes,
@@ -11,7 +12,6 @@ use axum::{
     response::{IntoResponse, Json, Response},
     routing::{any, get},
 };
-use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, rate_limit_response::Code};
 
 use crate::{
     front::{

@@ -13,7 +13,7 @@ mod tests;
 
 use std::{convert::Infallible, path::Path, pin::pin, time::Duration};
 
-use envoy_types::pb::{
+use crate::proto::{
     envoy::{
         config::core::v3::Node,
         service::discovery::v3::{DiscoveryRequest, DiscoveryResponse},

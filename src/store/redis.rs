@@ -32,6 +32,7 @@ mod runner;
 mod script;
 mod settings;
 mod side;
+mod slot;
 mod socket;
 mod spread;
 mod tally;

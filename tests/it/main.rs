@@ -21,6 +21,7 @@ mod namesakes;
 mod newer_envoys;
 mod overrides_cli;
 mod overrides_sync;
+mod protos;
 mod public_bugs;
 mod redis_clock;
 mod redis_commands;

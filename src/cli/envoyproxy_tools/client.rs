@@ -2,14 +2,14 @@
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use anyhow::{Context, bail};
-use envoy_types::pb::envoy::{
+use crate::proto::envoy::{
     extensions::common::ratelimit::v3::RateLimitDescriptor,
     service::ratelimit::v3::{
         RateLimitRequest, RateLimitResponse, rate_limit_response::DescriptorStatus,
         rate_limit_service_client::RateLimitServiceClient,
     },
 };
+use anyhow::{Context, bail};
 use http::Uri;
 use tokio::runtime;
 

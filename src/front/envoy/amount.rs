@@ -155,7 +155,7 @@ impl<'de> Visitor<'de> for Part<'_> {
 
 #[cfg(test)]
 mod tests {
-    use envoy_types::pb::envoy::{
+    use crate::proto::envoy::{
         extensions::common::ratelimit::v3::{RateLimitDescriptor, rate_limit_descriptor::Entry},
         service::ratelimit::v3::RateLimitRequest,
     };

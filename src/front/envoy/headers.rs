@@ -4,7 +4,7 @@
 #[cfg(test)]
 mod tests;
 
-use envoy_types::pb::envoy::config::core::v3::HeaderValue;
+use crate::proto::envoy::config::core::v3::HeaderValue;
 
 use crate::{
     limit::{Code, Micros},

@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
+use crate::proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
 
@@ -11,10 +11,10 @@ use super::amount;
 use crate::{front::escape, limiter::DecideError};
 
 /// Every proto that is served, as protoc would describe it.
-pub const FILE_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tollgate.fds"));
+pub const FILE_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/proto/generated/served.fds"));
 
 static POOL: LazyLock<DescriptorPool> =
-    LazyLock::new(|| DescriptorPool::decode(FILE_DESCRIPTORS).expect("the build wrote these descriptors"));
+    LazyLock::new(|| DescriptorPool::decode(FILE_DESCRIPTORS).expect("a test holds these to the protos"));
 
 #[derive(Debug, thiserror::Error)]
 pub enum JsonError {

@@ -1,7 +1,7 @@
 //! A request whose text is no UTF-8, or looks like an escape of such: decoded with bytes where the message has text, which
 //! then become text. Envoy is written in C++, where a string of protobuf holds whatever a client sent.
 
-use envoy_types::pb::{
+use crate::proto::{
     envoy::{
         extensions::common::ratelimit::v3::{RateLimitDescriptor, rate_limit_descriptor},
         service::ratelimit::v3::RateLimitRequest,

@@ -4,7 +4,7 @@
 #[cfg(test)]
 mod tests;
 
-use envoy_types::pb::{
+use crate::proto::{
     envoy::{
         extensions::common::ratelimit::v3::{RateLimitDescriptor, rate_limit_descriptor::RateLimitOverride},
         service::ratelimit::v3::RateLimitRequest,

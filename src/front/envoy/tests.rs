@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use envoy_types::pb::{
+use crate::proto::{
     envoy::{
         extensions::common::ratelimit::v3::{RateLimitDescriptor, rate_limit_descriptor::*},
         service::ratelimit::v3::RateLimitRequest,

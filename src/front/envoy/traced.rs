@@ -6,11 +6,12 @@ mod tests;
 
 use std::{fmt::Write, sync::Arc};
 
-use envoy_types::pb::envoy::{
+use crate::proto::envoy::{
     extensions::common::ratelimit::v3::RateLimitDescriptor,
     service::ratelimit::v3::{RateLimitRequest, RateLimitResponse, rate_limit_response::Code as Overall},
     r#type::v3::RateLimitUnit,
 };
+use bytes::Bytes;
 use http::HeaderMap;
 use tonic::{Code, Status};
 

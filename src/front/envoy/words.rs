@@ -1,10 +1,6 @@
 //! Converts protobuf to the limiter's requests, and decisions back.
 
-use crate::{
-    limit::{Code, Descriptor, Entry, Micros, Request, Unit},
-    limiter::{Decision, ShownLimit},
-};
-use envoy_types::pb::{
+use crate::proto::{
     envoy::{
         extensions::common::ratelimit::v3::RateLimitDescriptor,
         service::ratelimit::v3::{
@@ -13,6 +9,10 @@ use envoy_types::pb::{
         },
     },
     google::protobuf,
+};
+use crate::{
+    limit::{Code, Descriptor, Entry, Micros, Request, Unit},
+    limiter::{Decision, ShownLimit},
 };
 
 /// Fills `words` with the request in `message`, which it borrows; nothing is copied. Envoy's `hits_addend` of 0 or none

@@ -3,7 +3,7 @@
 
 use std::{error::Error, time::Duration};
 
-use envoy_types::pb::envoy::service::discovery::v3::{
+use crate::proto::envoy::service::discovery::v3::{
     DiscoveryRequest, DiscoveryResponse, aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
 };
 use http::Uri;

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use envoy_types::pb::envoy::service::discovery::v3::DiscoveryResponse;
+use crate::proto::envoy::service::discovery::v3::DiscoveryResponse;
 use prost::Message;
 
 use crate::state_dir;

@@ -2,7 +2,7 @@
 //! planes answer a refusal at once with the same set, and send a corrected one only in answer to a request: so a refusal
 //! must be neither sent at once for ever nor held back for long.
 
-use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
+use crate::proto::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
 use tokio::time::{self, Duration, Instant};
 
 use super::set::{self, Digest, digest};

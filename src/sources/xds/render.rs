@@ -3,7 +3,7 @@
 
 use std::{fmt::Write as _, path::PathBuf};
 
-use envoy_types::pb::{
+use crate::proto::{
     google::protobuf::{Struct, Value, value::Kind},
     ratelimit::config::ratelimit::v3::{RateLimitConfig, RateLimitDescriptor, RateLimitPolicy, RateLimitUnit},
 };

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use envoy_types::pb::{
+use crate::proto::{
     envoy::service::discovery::v3::{DiscoveryResponse, Resource},
     google::protobuf::Any,
     ratelimit::config::ratelimit::v3::RateLimitConfig,

@@ -1,11 +1,9 @@
 //! Which node of a Cluster has which bucket: reads the slot map, keeps a connection to each primary, and points each
 //! bucket's lane at its node. It knows nothing of requests.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::cluster_routing::Slot;
 use redis::{RedisResult, Value};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -22,6 +20,7 @@ use super::links::Links;
 use super::runner::Runner;
 use super::script::Script;
 use super::settings::{Address, RedisSettings};
+use super::slot;
 use super::tally::Tally;
 use crate::store::key;
 
@@ -117,11 +116,10 @@ impl Cluster {
 
 /// The slot of each bucket's keys.
 fn slots(settings: &RedisSettings) -> Vec<u16> {
-    let numbers: HashMap<Slot, u16> = (0..SLOTS).filter_map(|number| Some((Slot::new(number)?, number))).collect();
     let of = |bucket| {
         let mut key = Vec::new();
         key::write_bucket(&mut key, &settings.key_prefix, bucket);
-        numbers[&Slot::for_key(&key)]
+        slot::of(&key)
     };
     (0..settings.buckets.max(1)).map(of).collect()
 }

@@ -10,14 +10,13 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rand::Rng as _;
-use redis::cluster_routing::Slot;
 use redis::{Pipeline, PushInfo, PushKind, RedisError, RedisResult, Value};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::cluster::{Range, SLOTS, first_map, read_map};
+use super::cluster::{Range, first_map, read_map};
 use super::connection::Connection;
 use super::dial::{self, Target};
 use super::faults::{self, Extent, failed};
@@ -78,7 +77,6 @@ struct Live {
 /// The nodes of a Cluster.
 struct Nodes {
     seeds: Vec<Address>,
-    numbers: HashMap<Slot, u16>,
     map: Mutex<Vec<Range>>,
     connections: Mutex<HashMap<Address, Connection>>,
 }
@@ -300,13 +298,12 @@ impl Inner {
 
 impl Nodes {
     fn new(seeds: Vec<Address>) -> Nodes {
-        let numbers = (0..SLOTS).filter_map(|number| Some((Slot::new(number)?, number))).collect();
-        Nodes { seeds, numbers, map: Mutex::default(), connections: Mutex::default() }
+        Nodes { seeds, map: Mutex::default(), connections: Mutex::default() }
     }
 
     async fn ask(&self, key: &[u8], pipe: &Pipeline, inner: &Inner) -> RedisResult<Vec<Value>> {
         let settings = &inner.settings;
-        let slot = self.numbers[&Slot::for_key(key)];
+        let slot = slot::of(key);
         let mut asking = None;
         for _ in 0..REDIRECTS_MAX {
             let address = match &asking {

@@ -32,7 +32,7 @@ fn every_route_is_in_the_document_and_no_other() {
 #[test]
 fn every_field_of_a_message_is_in_the_document_and_no_other() {
     let document = document();
-    let pool = DescriptorPool::decode(FILE_DESCRIPTORS).expect("the build wrote these descriptors");
+    let pool = DescriptorPool::decode(FILE_DESCRIPTORS).expect("a test holds these to the protos");
     for (schema, described) in document["components"]["schemas"].as_object().expect("schemas") {
         let message = match schema.as_str() {
             "OverridePage" => "ListOverridesResponse",

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use envoy_types::pb::{
+use crate::proto::{
     envoy::{
         extensions::common::ratelimit::v3::rate_limit_descriptor::Entry, service::ratelimit::v3::RateLimitResponse,
     },

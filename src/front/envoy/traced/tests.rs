@@ -1,4 +1,4 @@
-use envoy_types::pb::{
+use crate::proto::{
     envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::{Entry, RateLimitOverride},
     google::protobuf::UInt64Value,
 };

@@ -1,6 +1,6 @@
 use std::{collections::VecDeque, convert::Infallible};
 
-use envoy_types::pb::envoy::extensions::common::ratelimit::v3::{RateLimitDescriptor, rate_limit_descriptor::Entry};
+use crate::proto::envoy::extensions::common::ratelimit::v3::{RateLimitDescriptor, rate_limit_descriptor::Entry};
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
 
