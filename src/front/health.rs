@@ -3,6 +3,7 @@
 
 use std::{
     convert::Infallible,
+    future,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -124,7 +125,7 @@ impl Health {
 
     /// Keeps the status of gRPC health up to date. Never ends.
     pub async fn watch(&self) -> Infallible {
-        loop {
+        while !self.is_settled() {
             time::sleep(LOOK).await;
             let fit = self.is_fit();
             if fit != self.told_fit.load(Relaxed) {
@@ -136,6 +137,15 @@ impl Health {
                 }
             }
         }
+        future::pending().await
+    }
+
+    /// Whether nothing but [`Health::drain`] can change what gRPC health says: what it says is true, and what the settings
+    /// ask for can't be lost any more.
+    fn is_settled(&self) -> bool {
+        let keeps_answering = matches!(self.store, Store::Memory(_)) || !self.settings.needs_store_connection;
+        let keeps_fit = keeps_answering && !self.settings.needs_rules && self.has_overrides();
+        keeps_fit && self.is_fit() == self.told_fit.load(Relaxed)
     }
 
     async fn report(&self, fit: bool) {

@@ -12,7 +12,7 @@ use tracing::info;
 use super::{snapshots, tasks::Tasks};
 use crate::{
     clock,
-    limit::Algorithm,
+    limit::{Algorithm, SECOND},
     limiter::{Degraded, Replicas},
     metrics::Metrics,
     settings::{Settings, StoreSettings},
@@ -60,6 +60,13 @@ impl Backend {
             Backend::Memory(memory, _) => Some(Arc::clone(memory)),
             Backend::Redis(_) | Backend::Split(..) => None,
         }
+    }
+
+    /// The memory in which this replica counts while the store can't be reached. A store in memory always can: its
+    /// stand-in gets no capacity, and so takes no memory.
+    pub(super) fn fallback(&self, settings: &StoreSettings) -> Memory {
+        let is_needed = self.memory().is_none();
+        Memory::new(MemorySettings { max_bytes: if is_needed { settings.memory_max_bytes } else { 0 } })
     }
 
     /// Keeps the counters in the state directory, where there is one.
@@ -153,10 +160,13 @@ pub(super) fn count_replicas(store: Store, degraded: Arc<Degraded>, metrics: Arc
 
 /// Sweeps expired counters out of memory stores, and debts that nobody asked about, a share at a time.
 pub(super) fn sweep(stores: Vec<Arc<Memory>>, owed: Arc<Owed>, tasks: &Tasks) {
-    let mut ticks = every(Duration::from_micros(SWEEP_PERIOD.0));
+    let period = |stores: &[Arc<Memory>], owed: &Owed| match owed.counters() {
+        0 => stores.iter().map(|memory| memory.sweep_period()).min().unwrap_or(SECOND),
+        _ => SWEEP_PERIOD,
+    };
     tasks.spawn("sweeping", async move {
         loop {
-            ticks.tick().await;
+            time::sleep(Duration::from_micros(period(&stores, &owed).0)).await;
             stores.iter().for_each(|memory| {
                 memory.sweep(clock::now(), memory.sweep_share());
             });

@@ -52,6 +52,7 @@ pub(super) async fn finish(cores: Vec<Core>) -> bool {
 /// Ends connections whose answers are not taken in time, for ever.
 async fn end_untaken(answers: Arc<CoreAnswers>) -> Infallible {
     loop {
+        answers.in_use().await;
         time::sleep(answers.pace()).await;
         answers.step();
     }

@@ -22,10 +22,7 @@ use crate::{
         DecisionSettings, OverloadSettings, ResponseSettings, Settings, StatsSettings, StoreKind, StoreSettings,
     },
     sources::publish::Publisher,
-    store::{
-        Store,
-        memory::{Memory, MemorySettings},
-    },
+    store::{Store, memory::Memory},
     trace::{TraceSettings, Tracer},
 };
 
@@ -56,7 +53,7 @@ impl Limiting {
     ) -> anyhow::Result<Limiting> {
         let backend = Backend::new(&settings.store, settings.decisions.algorithm)?;
         announce(&backend, &settings.store);
-        let fallback = Arc::new(Memory::new(MemorySettings { max_bytes: settings.store.memory_max_bytes }));
+        let fallback = Arc::new(backend.fallback(&settings.store));
         let degraded = Arc::new(backend::stand_in(settings, &fallback));
         let counted = (&fallback, &degraded.owed);
         let run_time = run_time::open(&backend, &settings.store, counted, (publisher, metrics), tasks)?;

@@ -1,6 +1,9 @@
 //! Variables that look like settings and that nothing reads: misspelt, another program's, or newer than this version.
 //! It knows which names are known, not what they mean.
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::BTreeSet, sync::LazyLock};
 
 use clap::Args as _;
@@ -123,6 +126,26 @@ fn meant(name: &str) -> Option<&'static str> {
     if !(8..=64).contains(&name.len()) {
         return None;
     }
-    let near = KNOWN.iter().filter(|known| !known.ends_with('*')).map(|known| (edits(name, known), known));
-    near.min().filter(|(changes, _)| *changes <= 2).map(|(_, known)| known.as_str())
+    let near = KNOWN.iter().filter(|known| !known.ends_with('*') && may_be_near(name, known));
+    let near = near.map(|known| (edits(name, known), known));
+    near.min().filter(|(changes, _)| *changes <= NEAR).map(|(_, known)| known.as_str())
+}
+
+/// A name that is so many letters away from a known one was likely meant for it.
+const NEAR: usize = 2;
+
+/// `false` where the names are certainly farther apart than [`NEAR`]: each change adds one letter at most and takes one away
+/// at most. Sets of letters are compared far sooner than changes are counted, and a start compares each variable of its
+/// environment with each known one.
+fn may_be_near(name: &str, known: &str) -> bool {
+    let (own, other) = (letters(name), letters(known));
+    let missing = |own: u64, other: u64| (own & !other).count_ones() as usize;
+    name.chars().count().abs_diff(known.chars().count()) <= NEAR
+        && missing(own, other) <= NEAR
+        && missing(other, own) <= NEAR
+}
+
+/// Which letters a name has, one bit for several letters where there are more than bits.
+fn letters(name: &str) -> u64 {
+    name.chars().fold(0, |letters, letter| letters | 1 << (letter as u32 % 64))
 }

@@ -80,6 +80,8 @@ const SWEEP_PER_CREATION: usize = 4;
 const SWEEP_PER_LOCK: usize = 512;
 /// Period in which [`Memory::sweep`] is meant to be called.
 pub const SWEEP_PERIOD: Micros = Micros(SECOND.0 / 10);
+/// One sweep a second checks so few counters within a minute, and takes no CPU to speak of.
+const FEW: u64 = 16 * SWEEP_PER_LOCK as u64;
 
 /// The memory store. It is shared by reference between threads; every method is one short critical section for each
 /// shard.
@@ -345,10 +347,13 @@ impl Memory {
         fingerprint.place(self.shards.len() as u32) as usize
     }
 
-    /// Removes expired counters. It checks up to `at_most` counters, and each shard at most from where the last sweep
-    /// stopped to its end. Call it every [`SWEEP_PERIOD`] with [`Memory::sweep_share`]; requests wait for it no longer
+    /// Removes expired counters. It checks up to `at_most` counters and empty shards, and each shard at most from where the last sweep
+    /// stopped to its end. Call it every [`Memory::sweep_period`] with [`Memory::sweep_share`]; requests wait for it no longer
     /// than for each other.
     pub fn sweep(&self, now: UnixMicros, at_most: usize) -> usize {
+        if self.counters() == 0 {
+            return 0;
+        }
         let (mut left, mut removed, mut finished) = (at_most, 0, 0);
         while left > 0 && finished < self.shards.len() {
             let number = self.sweep_at.load(Relaxed) % self.shards.len();
@@ -358,11 +363,17 @@ impl Memory {
                 self.sweep_at.store(number + 1, Relaxed);
                 finished += 1;
             }
-            left -= swept.seen;
+            // An empty shard counts as one: a sweep over few counters doesn't go through all shards.
+            left -= swept.seen.max(1);
             removed += swept.removed;
         }
         self.expired.fetch_add(removed as u64, Relaxed);
         removed
+    }
+
+    /// How long to wait before the next [`Memory::sweep`].
+    pub fn sweep_period(&self) -> Micros {
+        if self.counters() <= FEW { SECOND } else { SWEEP_PERIOD }
     }
 
     /// Number of counters to sweep in one [`SWEEP_PERIOD`], so that each is checked about once a minute.

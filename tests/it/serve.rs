@@ -6,6 +6,7 @@ mod compressed;
 mod cores;
 mod health;
 mod hostile;
+mod idle;
 mod late_answers;
 mod lifecycle;
 mod memory_room;

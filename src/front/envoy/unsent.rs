@@ -16,6 +16,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// Bytes of a stream whose answer waits, besides the answer: 1,600 were measured.
@@ -46,6 +47,7 @@ pub struct CoreAnswers {
     /// Number of answers made, by which the connection that has waited longest is found.
     made: AtomicU64,
     connections: Mutex<Vec<Arc<Answers>>>,
+    registered: Notify,
     timeout: Duration,
 }
 
@@ -100,7 +102,7 @@ impl CoreAnswers {
     /// `timeout` is how long an answer may wait.
     pub fn new(timeout: Duration) -> Arc<CoreAnswers> {
         let (step, bytes, made) = Default::default();
-        Arc::new(CoreAnswers { step, bytes, made, connections: Mutex::default(), timeout })
+        Arc::new(CoreAnswers { step, bytes, made, connections: Mutex::default(), registered: Notify::new(), timeout })
     }
 
     /// A connection that is to go by `stop` at the latest.
@@ -114,6 +116,7 @@ impl CoreAnswers {
             over: CancellationToken::new(),
         });
         self.connections.lock().push(Arc::clone(&answers));
+        self.registered.notify_one();
         Registered(answers)
     }
 

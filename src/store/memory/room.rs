@@ -1,7 +1,10 @@
 //! The capacity of the memory store, and each rule's share of it. It counts bytes and decides whether there is room; it
 //! never touches a counter.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 /// Bytes that one counter is counted with, besides its state's heap: 56 of its own, up to 11.4 in an index that is at
 /// worst 7/16 full, its part of a chunk's header and of a chunk's free slots, and what allocators round up. Measured
@@ -10,6 +13,9 @@ pub(super) const COUNTER_BYTES: u64 = 80;
 
 /// Rules are distinguished by 16 bits here; with more rules than that, a few share one allowance.
 const SHARES: usize = 1 << 16;
+
+/// Shares that get their memory together, when the first of them is used: ten rules don't take the memory of all.
+const PART: usize = 1 << 8;
 
 /// Heap of a sliding window with five parts: the least with which it still is one.
 const THIN_HEAP: usize = 64;
@@ -42,7 +48,7 @@ pub(super) struct Room {
     overflow_max: u64,
     /// Bytes of all ordinary counters, and of each share's: sums over the same counters.
     held: AtomicU64,
-    shares: Box<[AtomicU64]>,
+    shares: Box<[OnceLock<Box<[AtomicU64; PART]>>]>,
     overflow: AtomicU64,
     counters: AtomicU64,
 }
@@ -54,7 +60,7 @@ impl Room {
             max: bytes - bytes / 16,
             overflow_max: bytes / 16,
             held: AtomicU64::new(0),
-            shares: (0..SHARES).map(|_| AtomicU64::new(0)).collect(),
+            shares: (0..SHARES / PART).map(|_| OnceLock::new()).collect(),
             overflow: AtomicU64::new(0),
             counters: AtomicU64::new(0),
         }
@@ -67,9 +73,15 @@ impl Room {
         COUNTER_BYTES <= claim.left && (claim.is_alone || claim.own + COUNTER_BYTES <= self.max / 2)
     }
 
+    /// Bytes of a share's counters.
+    fn share(&self, share: Share) -> &AtomicU64 {
+        let (part, place) = (usize::from(share.0) / PART, usize::from(share.0) % PART);
+        &self.shares[part].get_or_init(|| Box::new([const { AtomicU64::new(0) }; PART]))[place]
+    }
+
     /// What a rule has and may get, with `reserve` bytes kept for rules that have next to nothing.
     fn claim(&self, share: Share, reserve: u64) -> Claim {
-        let (held, own) = (self.held.load(Relaxed), self.shares[usize::from(share.0)].load(Relaxed));
+        let (held, own) = (self.held.load(Relaxed), self.share(share).load(Relaxed));
         let reserve = if own < self.max / 64 { 0 } else { reserve };
         Claim { own, is_alone: own >= held, left: (self.max - reserve).saturating_sub(held) }
     }
@@ -131,7 +143,7 @@ impl Room {
         if is_overflow {
             self.overflow.fetch_add(change, Relaxed);
         } else {
-            self.shares[usize::from(share.0)].fetch_add(change, Relaxed);
+            self.share(share).fetch_add(change, Relaxed);
             self.held.fetch_add(change, Relaxed);
         }
     }

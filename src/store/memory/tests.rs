@@ -206,6 +206,20 @@ fn sweep_takes_the_expired_and_only_those_in_as_many_calls_as_it_needs() {
 }
 
 #[test]
+fn few_counters_are_swept_within_a_minute_by_one_sweep_a_second() {
+    let memory = Memory::new(MemorySettings::default());
+    for user in 0..FEW {
+        put(&memory, 1, user, per_minute(10), 3, NOW);
+    }
+    assert_eq!((memory.counters(), memory.sweep_period()), (FEW, SECOND));
+    let later = UnixMicros(NOW.0 + MINUTE.0 + SECOND.0);
+    (0..60).for_each(|_| _ = memory.sweep(later, memory.sweep_share()));
+    assert_eq!(memory.counters(), 0);
+    assert!((0..=FEW).all(|user| put(&memory, 2, user, per_minute(10), 3, later).remaining == 7));
+    assert_eq!(memory.sweep_period(), SWEEP_PERIOD, "there are more than few");
+}
+
+#[test]
 fn sweep_to_the_end_of_each_shard_and_from_its_start_takes_every_expired_counter() {
     let memory = small();
     let created = flood(&memory, 2, 0..15_000);

@@ -32,6 +32,23 @@ fn an_answer_counts_from_its_making_until_its_last_byte_is_dropped() {
     assert!(!end.is_cancelled());
 }
 
+#[tokio::test]
+async fn nothing_steps_where_there_is_no_connection() {
+    use futures_util::FutureExt as _;
+
+    let core = core();
+    assert_eq!(core.in_use().now_or_never(), None);
+    let waiting = tokio::spawn({
+        let core = Arc::clone(&core);
+        async move { core.in_use().await }
+    });
+    let (one, _) = connection(&core);
+    waiting.await.expect("it ends with the first connection");
+    assert_eq!(core.in_use().now_or_never(), Some(()));
+    drop(one);
+    assert_eq!(core.in_use().now_or_never(), None);
+}
+
 #[test]
 fn a_connection_ends_when_one_answer_is_overdue_and_not_while_answers_come_and_go() {
     let core = core();
