@@ -11,7 +11,6 @@ use crate::proto::envoy::{
     service::ratelimit::v3::{RateLimitRequest, RateLimitResponse, rate_limit_response::Code as Overall},
     r#type::v3::RateLimitUnit,
 };
-use bytes::Bytes;
 use http::HeaderMap;
 use tonic::{Code, Status};
 

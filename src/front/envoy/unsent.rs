@@ -120,6 +120,13 @@ impl CoreAnswers {
         Registered(answers)
     }
 
+    /// Waits until there is a connection: without one there is nothing to step for.
+    pub async fn in_use(&self) {
+        while self.connections.lock().is_empty() {
+            self.registered.notified().await;
+        }
+    }
+
     /// Period in which [`CoreAnswers::step`] must be called.
     pub fn pace(&self) -> Duration {
         self.timeout / STEPS

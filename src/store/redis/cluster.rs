@@ -41,8 +41,6 @@ const REFRESH_MIN: Duration = Duration::from_millis(20);
 /// Time between asking one node for the slot map and asking the next.
 const NODE_AFTER: Duration = Duration::from_millis(50);
 
-pub(super) const SLOTS: u16 = 16_384;
-
 /// A lane for each bucket, because one script can only touch one slot; the lanes of a node share its connection.
 pub(super) struct Cluster {
     links: Arc<Links>,

@@ -23,6 +23,7 @@ use super::faults::{self, Extent, failed};
 use super::links::redirected;
 use super::routing::{self, SEVERAL};
 use super::settings::{Address, RedisSettings, Topology};
+use super::slot;
 use crate::store::readings::StoreError;
 use crate::store::redis::tls_errors;
 
