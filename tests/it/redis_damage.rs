@@ -127,7 +127,7 @@ async fn a_damaged_log_begins_afresh_in_a_denied_request_too() {
     }
     // The sum of hits in the oldest entry, behind the header of 41 bytes and the entry's time of 7: there can't be none.
     let key = settings(&server).counter_key(&log.key, &log.limit);
-    let () = redis::cmd("SETRANGE").arg(&key).arg(48).arg(&[0; 6]).query(&mut server.connection()).unwrap();
+    let () = redis::cmd("SETRANGE").arg(&key).arg(48).arg(&[0_u8; 6][..]).query(&mut server.connection()).unwrap();
 
     let full = Ask { limit: Limit { requests: 0, ..limit(Algorithm::FixedWindow) }, ..log };
     for asks in [[log, full], [full, log]] {
