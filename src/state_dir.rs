@@ -125,9 +125,7 @@ pub(crate) fn at(path: &Path, error: io::Error) -> io::Error {
 
 fn head(content: &[u8]) -> Vec<u8> {
     let mut head = CHECKED.to_vec();
-    for byte in Sha256::digest(content) {
-        head.extend_from_slice(format!("{byte:02x}").as_bytes());
-    }
+    head.extend_from_slice(hex::encode(Sha256::digest(content)).as_bytes());
     head.push(b'\n');
     head
 }

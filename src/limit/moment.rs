@@ -4,7 +4,13 @@
 #[cfg(test)]
 mod tests;
 
-use prost_types::Timestamp;
+use std::borrow::Cow;
+
+use jiff::{
+    Timestamp,
+    fmt::temporal::{DateTimePrinter, Pieces},
+    tz::Offset,
+};
 
 use crate::limit::UnixMicros;
 
@@ -12,18 +18,70 @@ use crate::limit::UnixMicros;
 /// means never.
 const LAST: u64 = (1 << 53) - 1;
 
-/// Reads `2027-01-01`, `2027-01-01T08:30:00Z` or `2027-01-01T08:30:00.25+02:00`. The error is for people, and doesn't
-/// repeat the text.
+/// A year of which every moment is after [`LAST`], whatever its offset.
+const YEAR_AFTER_LAST: i16 = 2257;
+
+/// No offset is as long, in seconds.
+const DAY: u32 = 86_400;
+
+/// Bytes of `2027-01-01T08:30:00`.
+const WITH_SECONDS: usize = 19;
+
+const FORM: &str = "write it as 2027-01-01 or 2027-01-01T08:30:00Z";
+
+/// `2027-01-01`, `2027-01-01T08:30:00Z`, `2027-01-01T08:30:00.25+02:00`. The error is for people, without the text.
 pub fn parse(text: &str) -> Result<UnixMicros, &'static str> {
-    let Timestamp { seconds, nanos } =
-        text.trim().parse().map_err(|_| "write it as 2027-01-01 or 2027-01-01T08:30:00Z")?;
-    let seconds = u64::try_from(seconds).map_err(|_| "it is before 1970")?;
-    let micros = seconds.saturating_mul(1_000_000).saturating_add(nanos as u64 / 1_000);
-    Ok(UnixMicros(micros.min(LAST)))
+    let text = usual(text.trim());
+    let pieces = Some(&*text).filter(|text| is_rfc_3339(text)).and_then(|text| Pieces::parse(text).ok()).ok_or(FORM)?;
+    let offset = pieces.to_numeric_offset().unwrap_or(Offset::UTC);
+    if offset.seconds().unsigned_abs() >= DAY {
+        return Err(FORM);
+    }
+    if pieces.date().year() >= YEAR_AFTER_LAST {
+        return Ok(UnixMicros(LAST));
+    }
+    let time = pieces.date().to_datetime(pieces.time().unwrap_or_default());
+    let at = offset.to_timestamp(time).map_err(|_| FORM)?;
+    if at < Timestamp::UNIX_EPOCH {
+        return Err("it is before 1970");
+    }
+    Ok(UnixMicros(at.as_microsecond().unsigned_abs().min(LAST)))
 }
 
-/// The moment as text in UTC, with a fraction only if there is one: [`parse`] reads it back.
+/// Dates and times have other forms, which would be read too: weeks, no separators, no seconds, names of time zones.
+fn is_rfc_3339(text: &str) -> bool {
+    let text = text.as_bytes();
+    let has = |at: usize, byte: u8| text.get(at) == Some(&byte);
+    let is_date = text.first().is_some_and(u8::is_ascii_digit) && has(4, b'-') && has(7, b'-');
+    is_date && (text.len() == 10 || has(13, b':') && has(16, b':')) && !text.iter().any(|byte| b"[,".contains(byte))
+}
+
+/// Some programs put a blank before the offset, or write a fraction longer than nanoseconds.
+fn usual(text: &str) -> Cow<'_, str> {
+    const NANOS: usize = 9;
+    let mut usual = Cow::Borrowed(text);
+    if let Some((time, offset)) = text.rsplit_once(' ').filter(|(time, _)| time.len() >= WITH_SECONDS)
+        && offset.starts_with(['+', '-', 'Z', 'z'])
+    {
+        usual = Cow::Owned(format!("{time}{offset}"));
+    }
+    if let Some((whole, fraction)) = usual.split_once('.') {
+        let digits = fraction.bytes().take_while(u8::is_ascii_digit).count();
+        if digits > NANOS {
+            usual = Cow::Owned(format!("{whole}.{}{}", &fraction[..NANOS], &fraction[digits..]));
+        }
+    }
+    usual
+}
+
+/// In UTC, with a fraction only where there is one, of milliseconds or microseconds: [`parse`] reads it back. The last
+/// moment that has a form is at the end of the year 9999.
 pub fn text(moment: UnixMicros) -> String {
-    let (seconds, nanos) = ((moment.0 / 1_000_000) as i64, (moment.0 % 1_000_000) as i32 * 1_000);
-    Timestamp { seconds, nanos }.to_string()
+    let at = i64::try_from(moment.0).ok().and_then(|micros| Timestamp::from_microsecond(micros).ok());
+    let digits = match moment.0 {
+        whole if whole.is_multiple_of(1_000_000) => 0,
+        millis if millis.is_multiple_of(1_000) => 3,
+        _ => 6,
+    };
+    DateTimePrinter::new().precision(Some(digits)).timestamp_to_string(&at.unwrap_or(Timestamp::MAX))
 }

@@ -2,6 +2,8 @@
 
 use std::{net::Ipv6Addr, path::PathBuf, time::Duration};
 
+use percent_encoding::percent_decode_str;
+
 use crate::store::redis::{Address, Auth, Names, RedisSettings, Tls, Topology};
 
 const PORT: u16 = 6379;
@@ -269,23 +271,7 @@ fn is_ipv6(host: &str) -> bool {
 
 /// Decodes `%40` and the like; anything that isn't an escape stays as it is.
 fn decoded(text: &str) -> String {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let escaped = (*first == b'%').then(|| after.get(..2)).flatten();
-        let byte = escaped.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
-        match byte {
-            Some(byte) => {
-                out.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                out.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@ use std::{collections::BTreeSet, sync::LazyLock};
 use clap::Args as _;
 
 use super::{Flags, VARIABLES};
-use crate::rules::edits;
 
 /// Prefixes of variables that are meant for this program, or for the one that it replaces.
 const OURS: [&str; 8] = ["REDIS_", "GRPC_", "LIMIT_", "CONFIG_", "XDS_", "MEMCACHE_", "USE_", "TOLLGATE_"];
@@ -127,7 +126,7 @@ fn meant(name: &str) -> Option<&'static str> {
         return None;
     }
     let near = KNOWN.iter().filter(|known| !known.ends_with('*') && may_be_near(name, known));
-    let near = near.map(|known| (edits(name, known), known));
+    let near = near.map(|known| (strsim::osa_distance(name, known), known));
     near.min().filter(|(changes, _)| *changes <= NEAR).map(|(_, known)| known.as_str())
 }
 

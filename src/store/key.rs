@@ -1,7 +1,6 @@
 //! The key of a counter as text: readable in `redis-cli`, escaped so that no two counters share one, and versioned. It
 //! knows nothing of connections or of the value under the key.
 
-use std::fmt::Write as _;
 use std::hash::Hasher as _;
 
 use sha2::{Digest as _, Sha256};
@@ -128,11 +127,9 @@ fn write_part(out: &mut Vec<u8>, text: &str) {
     write_escaped(out, &bytes[..PART_SHOWN]);
     // No escape begins with `%~`, so no short part can be spelled like a long one.
     out.extend_from_slice(b"%~");
-    let mut hex = String::with_capacity(64);
-    for byte in Sha256::digest(bytes) {
-        write!(hex, "{byte:02x}").expect("a String takes every write");
-    }
-    out.extend_from_slice(hex.as_bytes());
+    let mut digits = [0; 64];
+    hex::encode_to_slice(Sha256::digest(bytes), &mut digits).expect("two digits for each byte");
+    out.extend_from_slice(&digits);
 }
 
 /// Separators, braces (Redis reads them as a hash tag), blanks and control characters go as `%` and two digits.

@@ -44,7 +44,7 @@ fn shown((domain, entry): (Box<str>, run_time::AuditEntry)) -> AuditEntry {
 
 /// A page token has the position of the next page; in hexadecimal digits, so that nobody depends on its form.
 pub(super) fn write_token(place: &str) -> String {
-    place.bytes().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(place)
 }
 
 /// Reads a page token; `None` for the first page.
@@ -52,13 +52,7 @@ pub(super) fn read_token(token: &str) -> Result<Option<String>, ApiError> {
     if token.is_empty() {
         return Ok(None);
     }
-    let digit = |digit: &u8| char::from(*digit).to_digit(16);
-    let byte = |pair: &[u8]| match pair {
-        [high, low] => u8::try_from(digit(high)? * 16 + digit(low)?).ok(),
-        _ => None,
-    };
-    let bytes: Option<Vec<u8>> = token.as_bytes().chunks(2).map(byte).collect();
-    bytes.and_then(|bytes| String::from_utf8(bytes).ok()).map(Some).ok_or_else(bad_token)
+    hex::decode(token).ok().and_then(|bytes| String::from_utf8(bytes).ok()).map(Some).ok_or_else(bad_token)
 }
 
 fn bad_token() -> ApiError {

@@ -163,23 +163,13 @@ fn token(line: &str) -> Result<Token, String> {
     if name.is_empty() || name.len() > 64 || !name.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c)) {
         return Err("the name must be 1 to 64 letters, digits, `-`, `.` or `_`".into());
     }
-    let digest = hex(digest.trim())
-        .ok_or_else(|| format!("the second part of `{name}` isn't the SHA-256 of a token, 64 hexadecimal digits"))?;
+    let mut bytes = [0; 32];
+    hex::decode_to_slice(digest.trim(), &mut bytes)
+        .map_err(|_| format!("the second part of `{name}` isn't the SHA-256 of a token, 64 hexadecimal digits"))?;
     let scopes: Vec<&str> = scopes.split(',').map(str::trim).filter(|scope| !scope.is_empty()).collect();
     if scopes.is_empty() {
         return Err(format!("`{name}` has no scope, so it may nothing"));
     }
     let grants: Vec<Grant> = scopes.into_iter().map(Grant::parse).collect::<Result<_, _>>()?;
-    Ok(Token { digest, name: name.into(), grants: grants.into() })
-}
-
-fn hex(text: &str) -> Option<[u8; 32]> {
-    if text.len() != 64 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return None;
-    }
-    let mut bytes = [0; 32];
-    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-    }
-    Some(bytes)
+    Ok(Token { digest: bytes, name: name.into(), grants: grants.into() })
 }

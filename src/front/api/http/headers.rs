@@ -7,6 +7,7 @@ mod tests;
 use std::fmt::Write;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use percent_encoding::{CONTROLS, utf8_percent_encode};
 
 use crate::{
     front::api::{
@@ -86,18 +87,6 @@ fn policy(policy: &Policy) -> String {
 
 /// The limit's id as a string of structured fields, which are ASCII: what isn't is percent-encoded.
 fn name(policy: &Policy) -> String {
-    let mut text = String::from("\"");
-    for byte in policy.limit_id.bytes() {
-        match byte {
-            b'"' | b'\\' => {
-                text.push('\\');
-                text.push(char::from(byte));
-            }
-            b' '..=b'~' => text.push(char::from(byte)),
-            _ => {
-                let _ = write!(text, "%{byte:02X}");
-            }
-        }
-    }
-    text + "\""
+    let ascii = utf8_percent_encode(&policy.limit_id, CONTROLS).to_string();
+    format!("\"{}\"", ascii.replace('\\', r"\\").replace('"', r#"\""#))
 }
