@@ -9,6 +9,9 @@ mod json;
 mod load;
 mod metadata;
 mod name;
+mod node;
+mod overrides_from;
+mod pen;
 mod problem;
 mod quota;
 pub mod rows;
@@ -31,8 +34,8 @@ use sha2::{Digest as _, Sha256};
 pub use cases::{
     Case, CaseDescriptor, CaseFile, CaseRequest, Expected, ExpectedLimit, ExpectedStatus, Remaining, START, Wait,
 };
-pub(crate) use fields::edits;
-pub use load::load;
+pub(crate) use json::stopped as json_stopped;
+pub use load::{load, load_values};
 pub(crate) use name::{domain_prefix, override_id};
 pub use problem::{Problem, Problems, Severity};
 pub use shortcuts::Shortcuts;
@@ -134,6 +137,7 @@ pub struct Rule {
     /// The `domain.k1_v1.k2` of envoyproxy/ratelimit, as in the file: the key of its metrics and of `/rlconfig`.
     pub metric_key: Box<str>,
     pub file: Arc<PathBuf>,
+    /// 0 where there is no text: a control plane's.
     pub line: u32,
     /// How overrides of descriptors that end here are looked up; `None` if no override can apply.
     pub(crate) probes: Option<Box<[rows::Probe]>>,
@@ -227,7 +231,7 @@ impl Rules {
             hash.update(domain.hash);
         }
         let by_name = domains.iter().enumerate().map(|(index, domain)| (domain.name.clone(), index as u32)).collect();
-        let hash = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>().into();
+        let hash = hex::encode(&hash.finalize()[..8]).into();
         Rules { domains, by_name, hash }
     }
 

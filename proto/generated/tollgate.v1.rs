@@ -42,7 +42,10 @@ pub struct CheckRequest {
     pub descriptors: ::prost::alloc::vec::Vec<Descriptor>,
     /// The cost, 1 if left out; 0 looks without counting.
     #[prost(uint32, optional, tag = "3")]
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "crate::front::api::json::hits::deserialize",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub hits: ::core::option::Option<u32>,
     #[prost(string, optional, tag = "4")]
     #[serde(skip_serializing_if = "Option::is_none")]

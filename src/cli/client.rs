@@ -109,11 +109,5 @@ pub(super) fn refused(status: &Status, has_token: bool) -> anyhow::Error {
         tonic::Code::Unauthenticated if !has_token => " (give a token: --token-file FILE, or TOLLGATE_TOKEN)",
         _ => "",
     };
-    anyhow::anyhow!("{}{hint}", words(status))
-}
-
-/// A refusal without the place in the form that an override takes on its way, which its author never saw.
-pub(super) fn words(status: &Status) -> &str {
-    let placed = status.message().strip_prefix("override, line ").and_then(|rest| rest.split_once(": "));
-    placed.map_or(status.message(), |(_, what)| what)
+    anyhow::anyhow!("{}{hint}", status.message())
 }

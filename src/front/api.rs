@@ -25,6 +25,7 @@ pub use explain::look;
 pub use grpc::service as grpc_service;
 pub(crate) use http::authorization;
 pub use http::router;
+pub(crate) use json::{Misread, read as read_json};
 pub(crate) use override_id::made as made_override_id;
 pub use pb::*;
 pub use problem::{ApiError, Fault, faults};
@@ -125,7 +126,7 @@ impl Api {
         snapshot: &Snapshot,
         request: SetOverrideRequest,
     ) -> Result<SetOverrideResponse, ApiError> {
-        names::new_override_id(&request.id)?;
+        override_id::check_new(&request.id)?;
         names::spec(request.spec.as_ref())?;
         overrides::set(self, snapshot, caller, request).await
     }
@@ -154,7 +155,7 @@ impl Api {
         mut request: GetOverrideRequest,
     ) -> Result<Override, ApiError> {
         let (_, snapshot) = self.admit(authorization, Scope::OverridesRead, &mut request.domain)?;
-        names::override_id(&request.id)?;
+        override_id::check(&request.id)?;
         overrides::get(self, &snapshot, request).await
     }
 
@@ -176,7 +177,7 @@ impl Api {
         mut request: DeleteOverrideRequest,
     ) -> Result<DeleteOverrideResponse, ApiError> {
         let (caller, snapshot) = self.admit(authorization, Scope::OverridesWrite, &mut request.domain)?;
-        names::override_id(&request.id)?;
+        override_id::check(&request.id)?;
         names::words("reason", &request.reason)?;
         overrides::delete(self, &snapshot, &caller, request).await
     }

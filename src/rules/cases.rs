@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::{
     Rules, Source,
-    fields::nearest,
-    form::Said,
+    fields::{Said, nearest},
+    node::Place,
     problem::{Problems, Report},
-    yaml::Place,
 };
 use crate::limit::{Code, Descriptor, Micros, Origin, Request, SECOND, Unit, UnixMicros, written::Written};
 
@@ -144,7 +143,7 @@ impl CaseFile {
     pub fn read(source: Source) -> (Option<CaseFile>, Problems) {
         let mut report = Report::default();
         let file = read::file(&source, &mut report);
-        let problems = report.finish(std::slice::from_ref(&source));
+        let problems = report.finish(std::iter::once(source.text()));
         let file = file.filter(|_| !problems.has_errors());
         (file.map(|(rules, cases)| CaseFile { source, rules, cases }), problems)
     }
@@ -179,7 +178,7 @@ impl CaseFile {
         }
         match report.errors() {
             0 => Ok(found),
-            _ => Err(report.finish(std::slice::from_ref(&self.source))),
+            _ => Err(report.finish(std::iter::once(self.source.text()))),
         }
     }
 }

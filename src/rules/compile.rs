@@ -5,20 +5,17 @@ use std::{path::PathBuf, sync::Arc};
 
 use super::{
     Level, LevelValue, Rule, Source, Sources,
-    fields::{DESCRIPTOR, Fields, LIMIT, Pen},
+    fields::{DESCRIPTOR, Fields, LIMIT},
     form::Form,
     metadata, name,
+    node::{Node, Place, Value},
+    overrides_from::is_override_file,
+    pen::Pen,
     problem::Report,
+    rows::{Table, bind::Target, builder::Builder, read::Context},
     source,
     terms::Around,
     tree::{Pattern, Tree},
-    yaml::{Node, Place, Value},
-};
-use crate::rules::rows::{
-    Table,
-    builder::Builder,
-    files::is_override_file,
-    read::{Context, Target},
 };
 
 /// Descriptors below descriptors.
@@ -103,6 +100,8 @@ impl<'c> Compiler<'c> {
     /// When all files are taken in.
     pub(super) fn finish(mut self) -> Compiled<'c> {
         let overrides = self.overrides.finish(&mut self.rules, self.report);
+        let report = &*self.report;
+        self.rules.iter_mut().filter(|rule| !report.has_lines(&rule.file)).for_each(|rule| rule.line = 0);
         Compiled { rules: self.rules, tree: self.tree, overrides, override_files: self.override_files }
     }
 
@@ -287,9 +286,10 @@ impl<'c> Compiler<'c> {
         let Some(before) = before else { return true };
         let value = level.value.text().map_or(" without a value".to_owned(), |value| format!(" with value `{value}`"));
         let before = &self.rules[before as usize];
+        let first = Place { line: before.line, ..Place::default() };
         let place = match Arc::ptr_eq(&before.file, file) {
-            true => format!("line {}", before.line),
-            false => format!("{}:{}", before.file.display(), before.line),
+            true => self.report.beside(file, first),
+            false => self.report.elsewhere(&before.file, first),
         };
         let what = format!("key `{}`{value} is here a second time: first in {place}", level.key);
         self.pen(file).error(at, what);

@@ -1,17 +1,22 @@
 //! Reads maps of a rule file: which keys a map may have, the problems of others, and the values of fields as text,
 //! numbers, booleans and words. It doesn't know what fields mean together.
 
-use std::path::Path;
-
 use smallvec::SmallVec;
 
 use super::{
-    problem::{Problem, Report},
+    node::{Node, Place, Value},
+    pen::Pen,
     scalar::{Plain, Unusable},
-    yaml::{Node, Place, Value},
 };
 
-/// The keys that a map may have, and what the map is called in messages.
+/// A value and where it is said.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Said<V> {
+    pub(super) value: V,
+    pub(super) at: Place,
+}
+
+/// The keys that a map may have, and what it is called.
 pub(super) struct Shape {
     pub(super) what: &'static str,
     pub(super) keys: &'static [&'static str],
@@ -144,23 +149,8 @@ impl<'n, 't> Fields<'n, 't> {
     }
 }
 
-/// Reads nodes of one file and reports its problems. Checks of rule files, override rows and test cases are methods of
-/// it.
-pub(super) struct Pen<'r> {
-    pub(super) report: &'r mut Report,
-    pub(super) path: &'r Path,
-}
-
 impl Pen<'_> {
-    pub(super) fn error(&mut self, at: Place, what: impl Into<String>) -> &mut Problem {
-        self.report.error(self.path, at, what)
-    }
-
-    pub(super) fn warn(&mut self, at: Place, what: impl Into<String>) -> &mut Problem {
-        self.report.warn(self.path, at, what)
-    }
-
-    /// Reads a map and reports every key that doesn't belong in it.
+    /// Takes a map apart and reports every key that doesn't belong in it.
     pub(super) fn fields<'n, 't>(&mut self, node: &'n Node<'t>, shape: &Shape) -> Option<Fields<'n, 't>> {
         self.fields_or(node, shape, Self::misfit)
     }
@@ -197,9 +187,9 @@ impl Pen<'_> {
     fn keep<'n, 't>(&mut self, fields: &mut Fields<'n, 't>, known: &'static str, at: Place, value: &'n Node<'t>) {
         match fields.found.iter_mut().find(|(earlier, ..)| *earlier == known) {
             Some(earlier) => {
-                let line = earlier.1.line;
+                let lost = self.beside(earlier.1);
                 *earlier = (known, at, value);
-                self.warn(at, format!("`{known}` is written twice; what line {line} says is lost"));
+                self.warn(at, format!("`{known}` is written twice; what {lost} says is lost"));
             }
             None => fields.found.push((known, at, value)),
         }
@@ -353,29 +343,7 @@ pub(super) fn nearest<'w>(said: &str, words: &[&'w str]) -> Option<&'w str> {
     if said.len() > 64 {
         return None;
     }
-    let (changes, word) = words.iter().map(|word| (edits(&said, word), *word)).min_by_key(|(changes, _)| *changes)?;
+    let (changes, word) =
+        words.iter().map(|word| (strsim::osa_distance(&said, word), *word)).min_by_key(|(changes, _)| *changes)?;
     (changes <= (word.len() / 3).max(1)).then_some(word)
-}
-
-/// How many letters are put in, left out, replaced, or swapped with their neighbour.
-pub(crate) fn edits(one: &str, other: &str) -> usize {
-    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
-    let width = other.len() + 1;
-    let mut table = vec![0; (one.len() + 1) * width];
-    for i in 0..=one.len() {
-        for j in 0..=other.len() {
-            let at = |i: usize, j: usize| i * width + j;
-            table[at(i, j)] = if i == 0 || j == 0 {
-                i + j
-            } else {
-                let replaced = table[at(i - 1, j - 1)] + usize::from(one[i - 1] != other[j - 1]);
-                let mut least = replaced.min(table[at(i - 1, j)] + 1).min(table[at(i, j - 1)] + 1);
-                if i > 1 && j > 1 && one[i - 1] == other[j - 2] && one[i - 2] == other[j - 1] {
-                    least = least.min(table[at(i - 2, j - 2)] + 1);
-                }
-                least
-            };
-        }
-    }
-    table[table.len() - 1]
 }

@@ -1,27 +1,20 @@
 //! Limits as they are written: one or a list, each in any of its forms, completed by its tier. It knows nothing of
 //! descriptors, of where a limit applies, or of the defaults around it.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use crate::limit::{Algorithm, CountDenied, FailurePolicy, SUB_WINDOWS_MAX};
 
 use super::{
-    fields::{BESIDE_UNLIMITED, Fields, LIMIT, Pen, REPLACED, Shape},
+    fields::{BESIDE_UNLIMITED, Fields, LIMIT, REPLACED, Said, Shape, nearest},
+    node::{Node, Place, Value},
+    pen::Pen,
     quota::{Quota, Span, short_quota},
     scalar::Plain,
-    tiers::Tiers,
-    yaml::{Node, Place, Value},
 };
 
 /// Limits that one rule may have: each costs every request a counter.
 pub(super) const LIMITS_MAX: usize = 32;
-
-/// A value and where it is said.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Said<V> {
-    pub(super) value: V,
-    pub(super) at: Place,
-}
 
 /// What a limit may leave to what stands around it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -46,6 +39,30 @@ pub(super) struct Form {
     pub(super) enforce: bool,
     /// It is a tier as that stands, and was checked there.
     pub(super) is_checked: bool,
+}
+
+/// The tiers of a domain, by name: what its limits may refer to.
+#[derive(Default)]
+pub(super) struct Tiers {
+    pub(super) by_name: BTreeMap<Box<str>, Tier>,
+}
+
+/// A limit that others refer to, and where it stands.
+pub(super) struct Tier {
+    /// `None`: it has a mistake, which is reported.
+    pub(super) form: Option<Form>,
+    pub(super) path: Arc<PathBuf>,
+    pub(super) at: Place,
+}
+
+impl Tiers {
+    pub(super) fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.by_name.keys().map(|name| &**name).collect()
+    }
 }
 
 impl Pen<'_> {
@@ -90,14 +107,29 @@ impl Pen<'_> {
             let name = name_in_list(form, position);
             let earlier = (0..position).find(|earlier| name_in_list(&forms[*earlier], *earlier) == name);
             if let Some(earlier) = earlier {
-                let line = forms[earlier].at.line;
-                self.error(form.at, format!("this rule has a limit `{name}` already, in line {line}"))
+                let place = self.beside(forms[earlier].at);
+                self.error(form.at, format!("this rule has a limit `{name}` already, in {place}"))
                     .hint("limits of one rule must have different names; one without a name is called by its number");
             }
             if form.replaces.iter().any(|replaced| forms.iter().any(|other| other.name == *replaced)) {
                 self.error(form.at, "a limit can't replace one of its own rule");
             }
         }
+    }
+
+    /// What the tier that a limit names says, as if it stood there.
+    pub(super) fn tier(&mut self, node: &Node<'_>, tiers: &Tiers) -> Option<Form> {
+        let name = self.text(node)?;
+        if let Some(tier) = tiers.by_name.get(name) {
+            return tier.form.as_ref().map(|form| form.moved_to(node.at));
+        }
+        let problem = self.error(node.at, format!("there is no tier `{name}`"));
+        match nearest(name, &tiers.names()) {
+            Some(meant) => problem.hint(format!("did you mean `{meant}`?")),
+            None if tiers.len() == 0 => problem.hint("tiers stand under `tiers`, beside `domain`"),
+            None => problem.hint(format!("the domain has {}", tiers.names().join(", "))),
+        }
+        None
     }
 
     fn short_form(&mut self, node: &Node<'_>) -> Option<Form> {
@@ -250,6 +282,27 @@ impl Form {
             replaces: Vec::new(),
             enforce: true,
             is_checked: false,
+        }
+    }
+}
+
+impl Form {
+    fn moved_to(&self, at: Place) -> Form {
+        fn moved<V: Copy>(said: Option<Said<V>>, at: Place) -> Option<Said<V>> {
+            said.map(|said| Said { at, ..said })
+        }
+        let Manner { algorithm, sub_windows, count_denied, on_store_failure } = self.manner;
+        Form {
+            at,
+            quota: self.quota.map(|quota| Quota { requests: Said { at, ..quota.requests }, ..quota }),
+            manner: Manner {
+                algorithm: moved(algorithm, at),
+                sub_windows: moved(sub_windows, at),
+                count_denied: moved(count_denied, at),
+                on_store_failure: moved(on_store_failure, at),
+            },
+            burst: moved(self.burst, at),
+            ..self.clone()
         }
     }
 }

@@ -1,117 +1,204 @@
-//! JSON text to the same tree of nodes. JSON is nearly YAML, but its strings may hold characters that YAML refuses (DEL, C1
-//! controls, a byte order mark), halves of characters as escapes, and keys of any length.
+//! JSON to the tree that rule files are read into. Text is read by `serde_json`, whose raw values tell where each node
+//! stands; values that are no text any more have the path of their field for a place. Knows nothing of rules.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
-use serde::de::IgnoredAny;
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Value as Json, value::RawValue};
 
-use super::yaml::{self, Document, Node, Place};
+use super::node::{DEPTH_MAX, Document, Fault, FieldPaths, Node, Place, Step};
 
 #[cfg(test)]
 mod tests;
 
-/// What is nested deeper is left to YAML, which says so.
-const DEPTH_MAX: u8 = 64;
-
-/// Reads a text that begins at some line of a file. What is no JSON is read as YAML, which allows more and says what is
-/// wrong with the rest.
-pub(super) fn parse_from(text: &str, line: u32) -> Document<'_> {
-    let is_json = serde_json::from_str::<IgnoredAny>(text).is_ok();
-    let root = Reader { rest: text, line, column: 1 }.node(0).filter(|_| is_json);
-    match root {
-        Some(root) => Document { root: Some(root), ..Document::default() },
-        None => yaml::parse_from(text, line),
+/// Reads a text that begins at some line of a file.
+pub(super) fn parse(text: &str, line: u32) -> Document<'_> {
+    let mut reader = Reader { text, first_line: line, at: 0, place: Place { line, column: 1, width: 1 } };
+    match reader.root() {
+        Ok(root) => Document { root: Some(root), ..Document::default() },
+        Err(fault) => Document { faults: vec![fault], ..Document::default() },
     }
 }
 
-/// Of a text that is JSON: what it finds is where it should be.
+/// Where `serde_json` stopped, and why in its words, without the place. Both count from 1, columns in characters; column 0
+/// is before the first.
+pub(crate) fn stopped(text: &[u8], error: &serde_json::Error) -> (u32, u32, String) {
+    let (line, column) = (error.line(), error.column());
+    let bytes = text.split(|byte| *byte == b'\n').nth(line.saturating_sub(1)).unwrap_or_default();
+    let begins_character = |byte: &&u8| !matches!(byte, 0x80..=0xbf);
+    let characters = bytes.iter().take(column).filter(begins_character).count();
+    let said = error.to_string();
+    let what = said.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&said);
+    (line.max(1) as u32, characters as u32, what.to_owned())
+}
+
 struct Reader<'t> {
-    rest: &'t str,
-    line: u32,
-    column: u32,
+    text: &'t str,
+    first_line: u32,
+    /// How far places are known: the byte, and where it stands. Nodes are come upon in the order of the text.
+    at: usize,
+    place: Place,
 }
 
 impl<'t> Reader<'t> {
-    fn node(&mut self, depth: u8) -> Option<Node<'t>> {
-        self.skip_blanks();
-        let at = Place { line: self.line, column: self.column, width: 1 };
-        match self.rest.bytes().next().filter(|_| depth < DEPTH_MAX)? {
-            b'{' => {
-                let mut entries = Vec::new();
-                while self.goes_on(b'}')? {
-                    let key = self.node(depth + 1)?;
-                    self.skip_blanks();
-                    self.take(1);
-                    entries.push((key, self.node(depth + 1)?));
+    fn root(&mut self) -> Result<Node<'t>, Fault> {
+        let text = self.text.trim_matches([' ', '\n', '\t', '\r']);
+        // What a collection holds is read anyway, and its syntax with it.
+        if !text.starts_with(['{', '[']) {
+            self.read::<&RawValue>(text)?;
+        }
+        self.node(text, 1)
+    }
+
+    /// `raw` is a part of the text: the whole, or one whose syntax is known to be right.
+    fn node(&mut self, raw: &'t str, depth: u16) -> Result<Node<'t>, Fault> {
+        let at = self.place(raw);
+        match raw.bytes().next() {
+            Some(b'{' | b'[') if depth > DEPTH_MAX => Err(too_deep(at)),
+            Some(b'{') => {
+                let Within(parts) = self.read(raw)?;
+                let mut entries = Vec::with_capacity(parts.len() / 2);
+                for part in parts.chunks_exact(2) {
+                    entries.push((self.node(part[0].get(), depth + 1)?, self.node(part[1].get(), depth + 1)?));
                 }
-                Some(Node::map(at, entries))
+                Ok(Node::map(at, entries))
             }
-            b'[' => {
-                let mut items = Vec::new();
-                while self.goes_on(b']')? {
-                    items.push(self.node(depth + 1)?);
-                }
-                Some(Node::list(at, items))
+            Some(b'[') => {
+                let Within(parts) = self.read(raw)?;
+                let items = parts.iter().map(|part| self.node(part.get(), depth + 1));
+                Ok(Node::list(at, items.collect::<Result<_, _>>()?))
             }
-            b'"' => {
-                let text = self.take(string_length(self.rest)?);
-                let width = self.column - at.column;
-                let inner = text.get(1..text.len() - 1)?;
-                let is_plain = !inner.contains('\\');
-                let text = if is_plain { Cow::Borrowed(inner) } else { Cow::Owned(serde_json::from_str(text).ok()?) };
-                Some(Node::scalar(Place { width, ..at }, text, false))
-            }
-            _ => {
-                let ends = |character: char| character.is_ascii_whitespace() || ",]}".contains(character);
-                let text = self.take(self.rest.find(ends).unwrap_or(self.rest.len()));
-                Some(Node::scalar(Place { width: self.column - at.column, ..at }, Cow::Borrowed(text), true))
+            first => {
+                let at = Place { width: raw.chars().count() as u32, ..at };
+                let quoted = first == Some(b'"');
+                let text = match raw.get(1..raw.len() - 1).filter(|_| quoted) {
+                    None => Cow::Borrowed(raw),
+                    Some(inner) if !inner.contains('\\') => Cow::Borrowed(inner),
+                    Some(_) => Cow::Owned(self.read(raw)?),
+                };
+                Ok(Node::scalar(at, text, !quoted))
             }
         }
     }
 
-    /// Takes the bracket or the comma that stands here; whether an item follows.
-    fn goes_on(&mut self, end: u8) -> Option<bool> {
-        self.skip_blanks();
-        let here = self.rest.bytes().next()?;
-        if here != end {
-            self.take(1);
-            self.skip_blanks();
-        }
-        let is_end = self.rest.bytes().next()? == end;
-        if is_end {
-            self.take(1);
-        }
-        Some(!is_end)
+    fn read<T: Deserialize<'t>>(&self, raw: &'t str) -> Result<T, Fault> {
+        serde_json::from_str(raw).map_err(|error| self.fault(raw, &error))
     }
 
-    fn skip_blanks(&mut self) {
-        let blanks = self.rest.bytes().take_while(u8::is_ascii_whitespace).count();
-        self.take(blanks);
-    }
-
-    fn take(&mut self, bytes: usize) -> &'t str {
-        let (taken, rest) = self.rest.split_at_checked(bytes).unwrap_or((self.rest, ""));
-        for character in taken.chars() {
-            if character == '\n' {
-                (self.line, self.column) = (self.line + 1, 1);
-            } else {
-                self.column += 1;
+    /// Where a part of the text begins.
+    fn place(&mut self, part: &str) -> Place {
+        let begin = self.offset(part);
+        for byte in &self.text.as_bytes()[self.at..begin] {
+            match byte {
+                b'\n' => (self.place.line, self.place.column) = (self.place.line + 1, 1),
+                0x80..=0xbf => {}
+                _ => self.place.column += 1,
             }
         }
-        self.rest = rest;
-        taken
+        self.at = begin;
+        self.place
+    }
+
+    fn offset(&self, part: &str) -> usize {
+        part.as_ptr().addr() - self.text.as_ptr().addr()
+    }
+
+    fn fault(&self, part: &str, error: &serde_json::Error) -> Fault {
+        let (line, column, what) = stopped(part.as_bytes(), error);
+        let before = &self.text[..self.offset(part)];
+        let lines = before.bytes().filter(|byte| *byte == b'\n').count() as u32;
+        let column = match line {
+            1 => before.rsplit('\n').next().unwrap_or_default().chars().count() as u32 + column,
+            _ => column,
+        };
+        let at = Place { line: self.first_line + lines + line - 1, column: column.max(1), width: 1 };
+        Fault { at, hint: hint(&what), what: format!("not JSON: {what}") }
     }
 }
 
-/// The bytes of the string that a text begins with, quotes included.
-fn string_length(text: &str) -> Option<usize> {
-    let mut bytes = text.bytes().enumerate().skip(1);
-    while let Some((at, byte)) = bytes.next() {
-        match byte {
-            b'"' => return Some(at + 1),
-            b'\\' => drop(bytes.next()),
-            _ => {}
+fn too_deep(at: Place) -> Fault {
+    Fault::new(at, format!("nested deeper than {DEPTH_MAX} levels"))
+}
+
+/// For what YAML would take.
+fn hint(what: &str) -> Option<&'static str> {
+    match what {
+        "key must be a string" | "expected value" | "expected ident" => {
+            Some("keys and text stand in double quotes; numbers, true, false and null in none")
         }
+        _ => None,
     }
-    None
+}
+
+/// What a list holds; or a map, of which each key is followed by its value.
+struct Within<'t>(Vec<&'t RawValue>);
+
+impl<'t> Deserialize<'t> for Within<'t> {
+    fn deserialize<D: Deserializer<'t>>(from: D) -> Result<Within<'t>, D::Error> {
+        struct Parts;
+        impl<'t> Visitor<'t> for Parts {
+            type Value = Within<'t>;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("an object or a list")
+            }
+
+            fn visit_map<A: MapAccess<'t>>(self, mut map: A) -> Result<Within<'t>, A::Error> {
+                let mut parts = Vec::new();
+                while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
+                    parts.extend([key, value]);
+                }
+                Ok(Within(parts))
+            }
+
+            fn visit_seq<A: SeqAccess<'t>>(self, mut list: A) -> Result<Within<'t>, A::Error> {
+                let mut parts = Vec::new();
+                while let Some(item) = list.next_element()? {
+                    parts.push(item);
+                }
+                Ok(Within(parts))
+            }
+        }
+        from.deserialize_any(Parts)
+    }
+}
+
+/// A value as a tree whose places are the paths of fields.
+pub(super) fn tree(value: &Json) -> (Document<'_>, FieldPaths) {
+    let mut fields = FieldPaths::default();
+    let root = fields.add(Place::default(), Step::Root);
+    let document = match node(value, root, &mut fields, 1) {
+        Ok(root) => Document { root: Some(root), ..Document::default() },
+        Err(fault) => Document { faults: vec![fault], ..Document::default() },
+    };
+    (document, fields)
+}
+
+fn node<'v>(value: &'v Json, at: Place, fields: &mut FieldPaths, depth: u16) -> Result<Node<'v>, Fault> {
+    if depth > DEPTH_MAX && (value.is_array() || value.is_object()) {
+        return Err(too_deep(at));
+    }
+    Ok(match value {
+        Json::Null => Node::scalar(at, Cow::Borrowed("null"), true),
+        Json::Bool(said) => Node::scalar(at, Cow::Borrowed(if *said { "true" } else { "false" }), true),
+        Json::Number(number) => Node::scalar(at, Cow::Owned(number.to_string()), true),
+        Json::String(text) => Node::scalar(at, Cow::Borrowed(text), false),
+        Json::Array(items) => {
+            let mut nodes = Vec::with_capacity(items.len());
+            for (index, item) in items.iter().enumerate() {
+                let at = fields.add(at, Step::Item(index));
+                nodes.push(node(item, at, fields, depth + 1)?);
+            }
+            Node::list(at, nodes)
+        }
+        Json::Object(map) => {
+            let mut nodes = Vec::with_capacity(map.len());
+            for (key, value) in map {
+                let at = fields.add(at, Step::Key(Box::from(&**key)));
+                let key = Node::scalar(at, Cow::Borrowed(key.as_str()), false);
+                nodes.push((key, node(value, at, fields, depth + 1)?));
+            }
+            Node::map(at, nodes)
+        }
+    })
 }

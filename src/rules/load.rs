@@ -1,21 +1,27 @@
 //! Makes rules of a set of files: the outermost level of each file, which files make a domain, and which domains keep
 //! their last rules because the new ones are broken.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use sha2::{Digest as _, Sha256};
 
 use super::{
     Defaults, Domain, DomainIndex, FileNames, Load, Rules, Source, Sources,
     compile::{Compiled, Compiler, Room},
-    fields::{DEFAULTS, FILE, Pen},
-    form::{Manner, Said},
+    fields::{DEFAULTS, FILE, Said},
+    form::{Manner, Tiers},
+    json,
+    node::{Document, Node, Place, Value},
+    pen::Pen,
     problem::Report,
     shortcuts::{self, Shortcuts},
     source,
     terms::Around,
-    tiers::Tiers,
-    yaml::{self, Document, Node, Place, Value},
+    yaml,
 };
 
 /// What one file says at its outermost level.
@@ -51,12 +57,38 @@ pub fn load(sources: &Sources, defaults: &Defaults, last: Option<&Rules>) -> Loa
         report.error(path, Place::default(), source::unreadable(why));
     }
     warn_of_unread(sources, &mut report);
-    let groups = group(&drafts, &sources.unreadable, last);
+    let (rules, kept) = compile_all(&drafts, sources, defaults, last, &mut report);
+    Load { rules, problems: report.finish(sources.all().map(Source::text)), kept }
+}
 
-    let bytes: usize = sources.files.iter().map(|source| source.bytes.len()).sum();
+/// The same for rules that come as values, each with what problems call it: a control plane's. What they say is what a
+/// file would say; problems have the path of their field, such as `descriptors[1].rate_limit.unit`.
+pub fn load_values(values: &[(PathBuf, serde_json::Value)], defaults: &Defaults) -> Load {
+    let mut report = Report::default();
+    let texts: Vec<String> = values.iter().map(|(_, value)| value.to_string()).collect();
+    let mut drafts = Vec::with_capacity(values.len());
+    for ((path, value), text) in values.iter().zip(&texts) {
+        let (document, fields) = json::tree(value);
+        report.has_fields(path, fields);
+        drafts.push(read_draft(path, text.as_bytes(), &mut report, |pen, draft| pen.outermost(document, draft)));
+    }
+    let (rules, kept) = compile_all(&drafts, &Sources::default(), defaults, None, &mut report);
+    Load { rules, problems: report.finish(std::iter::empty()).with_fields(), kept }
+}
+
+/// The domains of some files, and which of them go on with what they had.
+fn compile_all(
+    drafts: &[Draft<'_>],
+    sources: &Sources,
+    defaults: &Defaults,
+    last: Option<&Rules>,
+    report: &mut Report,
+) -> (Rules, Vec<Box<str>>) {
+    let groups = group(drafts, &sources.unreadable, last);
+    let bytes: usize = drafts.iter().map(|draft| draft.bytes.len()).sum();
     let (mut domains, mut kept, mut room) = (Vec::new(), Vec::new(), Room::new(bytes));
     for (name, group) in groups {
-        let domain = compile(&name, &group.drafts, sources, (defaults, room), &mut report);
+        let domain = compile(&name, &group.drafts, sources, (defaults, room), report);
         match domain.filter(|_| !group.broken) {
             Some(domain) => {
                 room = room.less(&domain.rules);
@@ -71,7 +103,7 @@ pub fn load(sources: &Sources, defaults: &Defaults, last: Option<&Rules>) -> Loa
             }
         }
     }
-    Load { rules: Rules::new(domains), problems: report.finish(sources.all()), kept }
+    (Rules::new(domains), kept)
 }
 
 /// Aliases of all files together may unfold to what those of one may: a set may have very many files.
@@ -129,10 +161,30 @@ fn group<'d, 's>(
 }
 
 fn draft<'s>(source: &'s Source, names: FileNames, report: &mut Report) -> Draft<'s> {
+    let draft = read_draft(&source.path, &source.bytes, report, |pen, draft| {
+        if let Some(text) = pen.utf8(&source.bytes) {
+            pen.outermost(yaml::parse(text), draft);
+        }
+    });
+    if !draft.sound && names == FileNames::Any && !source::is_yaml(&source.path) {
+        let what = "it is read as rules whatever its name is, as all files of the RUNTIME_* directory are";
+        report
+            .warn(&source.path, Place::default(), what)
+            .hint("keep what isn't rules elsewhere, or use TOLLGATE_RULES");
+    }
+    draft
+}
+
+fn read_draft<'s>(
+    path: &Path,
+    bytes: &'s [u8],
+    report: &mut Report,
+    read: impl FnOnce(&mut Pen<'_>, &mut Draft<'s>),
+) -> Draft<'s> {
     let errors = report.errors();
     let mut draft = Draft {
-        path: Arc::new(source.path.clone()),
-        bytes: &source.bytes,
+        path: Arc::new(path.to_owned()),
+        bytes,
         domain: None,
         manner: Manner::default(),
         tiers: None,
@@ -143,56 +195,13 @@ fn draft<'s>(source: &'s Source, names: FileNames, report: &mut Report) -> Draft
         bytes_unfolded: 0,
         sound: true,
     };
-    let mut pen = Pen { report, path: &source.path };
-    if let Some(text) = pen.utf8(&source.bytes) {
-        pen.outermost(text, &mut draft);
-    }
+    read(&mut Pen { report, path }, &mut draft);
     draft.sound = report.errors() == errors;
-    if !draft.sound && names == FileNames::Any && !source::is_yaml(&source.path) {
-        let what = "it is read as rules whatever its name is, as all files of the RUNTIME_* directory are";
-        report
-            .warn(&source.path, Place::default(), what)
-            .hint("keep what isn't rules elsewhere, or use TOLLGATE_RULES");
-    }
     draft
 }
 
 impl Pen<'_> {
-    pub(super) fn utf8<'s>(&mut self, bytes: &'s [u8]) -> Option<&'s str> {
-        match std::str::from_utf8(bytes) {
-            Ok(text) => Some(text.strip_prefix('\u{feff}').unwrap_or(text)),
-            Err(error) => {
-                let good = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
-                let line = good.bytes().filter(|byte| *byte == b'\n').count() + 1;
-                let column = good.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-                let at = Place { line: line as u32, column: column as u32, width: 1 };
-                self.error(at, "this isn't UTF-8 text").hint("rule files are YAML in UTF-8");
-                None
-            }
-        }
-    }
-
-    pub(super) fn faults(&mut self, faults: Vec<yaml::Fault>) {
-        for fault in faults {
-            let problem = self.error(fault.at, fault.what);
-            if let Some(hint) = fault.hint {
-                problem.hint(hint);
-            }
-        }
-    }
-
-    /// What a document holds, if it is YAML at all.
-    pub(super) fn document<'s>(&mut self, document: Document<'s>) -> Option<Node<'s>> {
-        if let Some(at) = document.second.filter(|_| document.faults.is_empty()) {
-            self.warn(at, "a second document begins here, and is ignored").hint("put it in a file of its own");
-        }
-        let is_sound = document.faults.is_empty();
-        self.faults(document.faults);
-        document.root.filter(|_| is_sound)
-    }
-
-    fn outermost<'s>(&mut self, text: &'s str, draft: &mut Draft<'s>) {
-        let document = yaml::parse(text);
+    fn outermost<'s>(&mut self, document: Document<'s>, draft: &mut Draft<'s>) {
         if !document.faults.is_empty() {
             draft.domain = document.root.as_ref().and_then(domain_of_a_broken_file);
         }
@@ -291,7 +300,7 @@ fn refuse_second_files(name: &str, drafts: &[&Draft<'_>], report: &mut Report) {
     let said = |draft: &Draft<'_>| draft.domain.as_ref().map_or(Place::default(), |domain| domain.at);
     let Some((first, others)) = drafts.split_first() else { return };
     for other in others {
-        let place = format!("{}:{}", first.path.display(), said(first).line);
+        let place = report.elsewhere(&first.path, said(first));
         let what = format!("domain `{name}` has another file already: {place}");
         report.error(&other.path, said(other), what).hint("MERGE_DOMAIN_CONFIG makes one domain of several files");
     }
@@ -316,7 +325,7 @@ fn common<V: Copy + PartialEq>(
     let mut said = drafts.iter().filter_map(|draft| Some((draft, of(&draft.manner)?)));
     let (first, value) = said.next()?;
     for (other, differs) in said.filter(|(_, other)| other.value != value.value) {
-        let place = format!("{}:{}", first.path.display(), value.at.line);
+        let place = report.elsewhere(&first.path, value.at);
         let what = format!("`{key}` holds for the whole domain, and differs from {place}");
         report.error(&other.path, differs.at, what);
     }

@@ -3,8 +3,8 @@
 use serde_json::{Map, Value as Json};
 
 use super::{
+    node::{Node, Value},
     scalar::{Plain, Unusable},
-    yaml::{Node, Value},
 };
 
 /// Keys become text, whatever they are; numbers that JSON can't hold too.

@@ -3,6 +3,7 @@
 
 use std::{
     borrow::Cow,
+    collections::HashMap,
     fmt::Write as _,
     path::{Path, PathBuf},
 };
@@ -10,7 +11,7 @@ use std::{
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::Serialize;
 
-use super::{source::Source, yaml::Place};
+use super::node::{FieldPaths, Place};
 use crate::visible;
 
 /// Number of problems that are kept; beyond it they are only counted. Nobody reads on, and a set may have a million
@@ -29,7 +30,8 @@ pub enum Severity {
     Warning,
 }
 
-/// One problem. Lines and columns count from 1, columns in characters; 0 means the file as a whole.
+/// One thing that is wrong. Lines and columns count from 1, columns in characters; 0 means the file as a whole, or that it
+/// has no lines.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
     pub path: PathBuf,
@@ -39,7 +41,10 @@ pub struct Problem {
     pub what: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// The line of the file, or the part of it around the column if it is long.
+    /// Where it is in what was no text, such as `limit.unit`; empty for the whole of it. `None`: see line and column.
+    #[serde(skip)]
+    pub field: Option<String>,
+    /// The line as it stands in the file, or the part of it around the column if it is long.
     pub source_line: String,
     /// Position of the mistake in `source_line`, in bytes.
     #[serde(skip)]
@@ -84,9 +89,14 @@ impl Problems {
         self.problems.push(problem);
     }
 
-    /// Replaces words in all messages: files that were made of something else have other words for their locations.
-    pub(crate) fn reword(&mut self, reword: impl Fn(&mut Problem)) {
-        self.problems.iter_mut().for_each(reword);
+    /// Puts the field of each problem before what is said of it, for those who read only that.
+    pub(super) fn with_fields(mut self) -> Problems {
+        for problem in &mut self.problems {
+            if let Some(field) = problem.field.as_deref().filter(|field| !field.is_empty()) {
+                problem.what = format!("{field}: {}", problem.what);
+            }
+        }
+        self
     }
 
     /// Number of errors and warnings besides those that are listed.
@@ -142,6 +152,7 @@ impl Problem {
             severity,
             what: seen(what),
             hint: None,
+            field: None,
             source_line: String::new(),
             mark: 0..0,
             width: at.width,
@@ -190,7 +201,15 @@ impl Problem {
         format!("::{kind} file={file},line={},col={}::{}", self.line.max(1), self.column.max(1), escape(&text))
     }
 
-    /// Copies the part of the line around `at`, the byte of the mistake.
+    /// In the place of a line that nobody ever saw.
+    fn put_field(&mut self, fields: &FieldPaths) {
+        if self.line > 0 {
+            self.field = Some(seen(fields.of(Place { line: self.line, ..Place::default() })));
+        }
+        (self.line, self.column) = (0, 0);
+    }
+
+    /// Takes over what its line says around `at`, the byte where the mistake stands.
     fn quote(&mut self, line: &str, at: usize) {
         let is_short = line.char_indices().nth(EXCERPT_MAX).is_none();
         let begin = match is_short {
@@ -242,11 +261,20 @@ impl std::fmt::Display for Problem {
     }
 }
 
-/// Collects the problems of a set while it is read.
+/// The text of a file, for the lines that problems stand on.
+#[derive(Clone, Copy)]
+pub(super) struct Text<'t> {
+    pub(super) path: &'t Path,
+    pub(super) bytes: &'t [u8],
+}
+
+/// Collects problems while a set is read.
 #[derive(Default)]
 pub(super) struct Report {
     errors: Kept,
     warnings: Kept,
+    /// Of what was no text, by its path: what its places mean.
+    fields: HashMap<PathBuf, FieldPaths>,
 }
 
 /// The first problems of one severity, and how many came after them. Warnings are kept on their own, so that they can't
@@ -283,13 +311,39 @@ impl Report {
         self.warnings.put(Problem::new(path, at, Severity::Warning, what.into()))
     }
 
-    /// Number of errors so far; comparing it before and after tells whether something was sound.
+    /// From now on places in `path` are those of a tree that was no text.
+    pub(super) fn has_fields(&mut self, path: &Path, fields: FieldPaths) {
+        self.fields.insert(path.to_owned(), fields);
+    }
+
+    /// Whether the places of a file are lines of a text.
+    pub(super) fn has_lines(&self, path: &Path) -> bool {
+        self.fields.is_empty() || !self.fields.contains_key(path)
+    }
+
+    /// What a message calls a place beside the one that it is about: `line 3`, or the path of a field.
+    pub(super) fn beside(&self, path: &Path, at: Place) -> String {
+        match self.fields.get(path) {
+            Some(fields) => fields.of(at),
+            None => format!("line {}", at.line),
+        }
+    }
+
+    /// The same for a place in another file: `api.yaml:3`.
+    pub(super) fn elsewhere(&self, path: &Path, at: Place) -> String {
+        match self.fields.get(path) {
+            Some(fields) => format!("{}: {}", path.display(), fields.of(at)),
+            None => format!("{}:{}", path.display(), at.line),
+        }
+    }
+
+    /// Errors so far: whether something was sound is told by comparing.
     pub(super) fn errors(&self) -> usize {
         self.errors.count
     }
 
-    /// The problems sorted and without repetitions (what an alias repeats is one mistake), with their source lines.
-    pub(super) fn finish<'s>(self, sources: impl IntoIterator<Item = &'s Source> + Clone) -> Problems {
+    /// Sorted, without repetitions (what an alias repeats is one mistake), with the lines they stand on.
+    pub(super) fn finish<'t>(self, texts: impl Iterator<Item = Text<'t>> + Clone) -> Problems {
         let ((mut problems, errors), (warnings, more)) = (self.errors.finish(), self.warnings.finish());
         problems.extend(warnings);
         problems.sort_by(|one, other| {
@@ -297,10 +351,12 @@ impl Report {
         });
         problems.dedup();
         for of_file in problems.chunk_by_mut(|one, other| one.path == other.path) {
-            let Some(source) = sources.clone().into_iter().find(|source| source.path == of_file[0].path) else {
+            if let Some(fields) = self.fields.get(&of_file[0].path) {
+                of_file.iter_mut().for_each(|problem| problem.put_field(fields));
                 continue;
-            };
-            let text = String::from_utf8_lossy(&source.bytes);
+            }
+            let Some(text) = texts.clone().find(|text| text.path == of_file[0].path) else { continue };
+            let text = String::from_utf8_lossy(text.bytes);
             quote_lines(text.strip_prefix('\u{feff}').unwrap_or(&text), of_file);
         }
         Problems { problems, more: errors + more }

@@ -4,8 +4,8 @@
 use crate::limit::{Micros, SECOND, Unit, WINDOW_MAX};
 
 use super::{
-    fields::{Fields, LIMIT, Pen, nearest},
-    form::Said,
+    fields::{Fields, LIMIT, Said, nearest},
+    pen::Pen,
 };
 
 #[derive(Clone, Copy, Debug)]

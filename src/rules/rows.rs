@@ -2,7 +2,9 @@
 //! that finds it, whose look-ups neither allocate nor take longer with more rows. It knows nothing of files' formats,
 //! and gets the time as an argument.
 
+pub(super) mod bind;
 pub(super) mod builder;
+pub(crate) mod columns;
 pub(crate) mod csv;
 pub(super) mod files;
 mod heads;

@@ -7,10 +7,10 @@ mod tests;
 use std::path::Path;
 
 use super::{
-    fields::{Pen, SHORTCUTS},
-    form::Said,
+    fields::{SHORTCUTS, Said},
+    node::{Node, Value},
+    pen::Pen,
     problem::Report,
-    yaml::{Node, Value},
 };
 
 /// The keys of one descriptor. The first stands for the user, the second for the endpoint or the action.
@@ -95,7 +95,7 @@ pub(super) fn common<'s>(
 ) -> Shortcuts {
     let Some((first, shortcuts)) = said.next() else { return Shortcuts::default() };
     for (path, other) in said.filter(|(_, other)| other.value != shortcuts.value) {
-        let place = format!("{}:{}", first.display(), shortcuts.at.line);
+        let place = report.elsewhere(first, shortcuts.at);
         report.error(path, other.at, format!("`shortcuts` holds for the whole domain, and differs from {place}"));
     }
     shortcuts.value.clone()

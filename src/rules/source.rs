@@ -9,11 +9,11 @@ use std::{
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    problem::{Problems, Report},
-    yaml::Place,
+    node::Place,
+    overrides_from::{is_override_file, names_of_files},
+    problem::{Problems, Report, Text},
 };
 use crate::limit::UnixMicros;
-use crate::rules::rows::files::{is_override_file, names_of_files};
 
 /// Largest size of a rule file in bytes.
 const FILE_MAX: u64 = 64 << 20;
@@ -37,6 +37,11 @@ pub struct Source {
 impl Source {
     pub fn read(path: &Path) -> io::Result<Source> {
         Ok(Source { path: path.to_owned(), bytes: read(path, FILE_MAX)? })
+    }
+
+    /// For the lines that problems stand on.
+    pub(super) fn text(&self) -> Text<'_> {
+        Text { path: &self.path, bytes: &self.bytes }
     }
 }
 
@@ -97,7 +102,7 @@ impl From<DotFiles> for Selection {
 impl Sources {
     /// Reads files, and directories with all below them. A file that is named itself is read whatever its name is, except
     /// test cases: `rules/*.yaml` names them too. Files of overrides are read because rule files name them, wherever they
-    /// are. The errors are paths that can't be read themselves; what can't be read below them is for [`super::load`].
+    /// are. The errors are paths that can't be read themselves; what can't be read below them is told when they are loaded.
     pub fn read(paths: &[PathBuf], selection: impl Into<Selection>) -> Result<Sources, Problems> {
         let selection = selection.into();
         let sources = Sources { names: selection.names, ..Sources::default() };
@@ -111,7 +116,7 @@ impl Sources {
             }
         }
         if report.errors() > 0 {
-            return Err(report.finish(&[]));
+            return Err(report.finish(std::iter::empty()));
         }
         let mut sources = reader.sources;
         sources.files.sort_by(|one, other| one.path.cmp(&other.path));

@@ -9,10 +9,10 @@ use crate::limit::{Algorithm, CountDenied, FailurePolicy, Limit, SLIDING_LOG_MAX
 
 use super::{
     Defaults, RuleLimit,
-    fields::Pen,
-    form::{Form, Manner, Said, name_in_list},
+    fields::Said,
+    form::{Form, Manner, Tiers, name_in_list},
+    pen::Pen,
     quota::Quota,
-    tiers::Tiers,
 };
 
 /// The defaults of a domain's limits, and its tiers.

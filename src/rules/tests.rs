@@ -6,7 +6,7 @@ mod files;
 mod forms;
 mod lists;
 mod matching;
-mod reading;
+pub(crate) mod reading;
 mod tiers;
 
 use std::path::Path;

@@ -1,37 +1,14 @@
 //! The tiers of a domain: named limits that rules and overrides refer to.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 use super::{
-    fields::{Pen, TIER, nearest},
-    form::{Form, Manner, Said},
-    quota::Quota,
+    fields::{Said, TIER},
+    form::{Form, Manner, Tier, Tiers},
+    node::{Node, Place, Value},
+    pen::Pen,
     terms::{self, Around},
-    yaml::{Node, Place, Value},
 };
-
-/// The tiers, by name.
-#[derive(Default)]
-pub(super) struct Tiers {
-    by_name: BTreeMap<Box<str>, Tier>,
-}
-
-struct Tier {
-    /// The limit; `None` if it has a mistake, which is reported.
-    form: Option<Form>,
-    path: Arc<PathBuf>,
-    at: Place,
-}
-
-impl Tiers {
-    pub(super) fn len(&self) -> usize {
-        self.by_name.len()
-    }
-
-    fn names(&self) -> Vec<&str> {
-        self.by_name.keys().map(|name| &**name).collect()
-    }
-}
 
 impl Pen<'_> {
     /// Adds the tiers of one file.
@@ -60,26 +37,12 @@ impl Pen<'_> {
     fn clash(&mut self, name: &str, at: Place, path: &Arc<PathBuf>, form: Option<&Form>, before: &Tier) {
         let Tier { form: earlier, path: its_path, at: its_at } = before;
         if Arc::ptr_eq(path, its_path) {
-            self.error(at, format!("tier `{name}` is here a second time: first in line {}", its_at.line));
+            let first = self.beside(*its_at);
+            self.error(at, format!("tier `{name}` is here a second time: first in {first}"));
         } else if form.zip(earlier.as_ref()).is_some_and(|(one, other)| words(one) != words(other)) {
-            let place = format!("{}:{}", its_path.display(), its_at.line);
+            let place = self.report.elsewhere(its_path, *its_at);
             self.error(at, format!("tier `{name}` holds for the whole domain, and differs from {place}"));
         }
-    }
-
-    /// The limit of a tier, as if it were written where it is used.
-    pub(super) fn tier(&mut self, node: &Node<'_>, tiers: &Tiers) -> Option<Form> {
-        let name = self.text(node)?;
-        if let Some(tier) = tiers.by_name.get(name) {
-            return tier.form.as_ref().map(|form| form.moved_to(node.at));
-        }
-        let problem = self.error(node.at, format!("there is no tier `{name}`"));
-        match nearest(name, &tiers.names()) {
-            Some(meant) => problem.hint(format!("did you mean `{meant}`?")),
-            None if tiers.len() == 0 => problem.hint("tiers stand under `tiers`, beside `domain`"),
-            None => problem.hint(format!("the domain has {}", tiers.names().join(", "))),
-        }
-        None
     }
 }
 
@@ -93,25 +56,4 @@ fn words(form: &Form) -> impl PartialEq {
 
 fn value<V>(said: Option<Said<V>>) -> Option<V> {
     said.map(|said| said.value)
-}
-
-impl Form {
-    fn moved_to(&self, at: Place) -> Form {
-        fn moved<V: Copy>(said: Option<Said<V>>, at: Place) -> Option<Said<V>> {
-            said.map(|said| Said { at, ..said })
-        }
-        let Manner { algorithm, sub_windows, count_denied, on_store_failure } = self.manner;
-        Form {
-            at,
-            quota: self.quota.map(|quota| Quota { requests: Said { at, ..quota.requests }, ..quota }),
-            manner: Manner {
-                algorithm: moved(algorithm, at),
-                sub_windows: moved(sub_windows, at),
-                count_denied: moved(count_denied, at),
-                on_store_failure: moved(on_store_failure, at),
-            },
-            burst: moved(self.burst, at),
-            ..self.clone()
-        }
-    }
 }

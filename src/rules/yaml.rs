@@ -1,12 +1,11 @@
 //! Reads YAML to a tree of nodes with their locations. It reads the first document only, as envoyproxy/ratelimit does,
 //! expands aliases and merge keys, and bounds depth and size. It knows nothing of rules.
 
-use std::{borrow::Cow, collections::HashMap, rc::Rc};
+use std::{borrow::Cow, collections::HashMap};
 
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, StrInput};
 
-/// Collections within collections. Descriptors take two levels each, so this is more than their own bound needs.
-const DEPTH_MAX: u16 = 128;
+use super::node::{DEPTH_MAX, Document, Fault, Node, Place, Size, Value};
 
 /// Nodes that aliases may unfold to, besides two per byte of text: a text without aliases has less than one per byte.
 const ALIAS_ROOM: u64 = 250_000;
@@ -16,129 +15,8 @@ pub(super) const ALIAS_BYTES: u64 = 8 << 20;
 
 const UNFOLDED: &str = "its aliases unfold to more than this file may hold";
 
-/// Where a node stands; both count from 1. The width is that of its text on its first line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
-    pub(super) line: u32,
-    pub(super) column: u32,
-    pub(super) width: u32,
-}
-
-/// Cheap to clone: aliases share what their anchor holds.
-#[derive(Clone, Debug)]
-pub(super) struct Node<'t> {
-    pub(super) at: Place,
-    pub(super) value: Value<'t>,
-    size: Size,
-    depth: u16,
-}
-
-/// What a node comes to with aliases unfolded.
-#[derive(Clone, Copy, Debug, Default)]
-struct Size {
-    /// Itself included.
-    nodes: u64,
-    /// Of text.
-    bytes: u64,
-}
-
-impl Size {
-    /// Of a collection.
-    fn of<'n, 't: 'n>(within: impl Iterator<Item = &'n Node<'t>>) -> Size {
-        within.fold(Size { nodes: 1, bytes: 0 }, |sum, node| Size {
-            nodes: sum.nodes.saturating_add(node.size.nodes),
-            bytes: sum.bytes.saturating_add(node.size.bytes),
-        })
-    }
-}
-
-#[derive(Clone, Debug)]
-pub(super) enum Value<'t> {
-    /// `plain`: without quotes, so that it may mean a number, a boolean or null.
-    Scalar {
-        text: Cow<'t, str>,
-        plain: bool,
-    },
-    List(Rc<Vec<Node<'t>>>),
-    Map(Rc<Vec<(Node<'t>, Node<'t>)>>),
-}
-
-/// Something that is wrong with the text as YAML.
-#[derive(Debug)]
-pub(super) struct Fault {
-    pub(super) at: Place,
-    pub(super) what: String,
-    pub(super) hint: Option<&'static str>,
-}
-
-impl Fault {
-    fn new(at: Place, what: impl Into<String>) -> Fault {
-        Fault { at, what: what.into(), hint: None }
-    }
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Document<'t> {
-    /// The first document; of a broken one, the entries of its outermost map that were complete.
-    pub(super) root: Option<Node<'t>>,
-    /// `root` can't be trusted.
-    pub(super) faults: Vec<Fault>,
-    /// Where a further document begins, which nobody reads.
-    pub(super) second: Option<Place>,
-}
-
-impl<'t> Node<'t> {
-    pub(super) fn scalar(at: Place, text: Cow<'t, str>, plain: bool) -> Node<'t> {
-        let size = Size { nodes: 1, bytes: text.len() as u64 };
-        Node { at, value: Value::Scalar { text, plain }, size, depth: 0 }
-    }
-
-    pub(super) fn list(at: Place, items: Vec<Node<'t>>) -> Node<'t> {
-        let size = Size::of(items.iter());
-        let depth = 1 + items.iter().map(|item| item.depth).max().unwrap_or(0);
-        Node { at, value: Value::List(Rc::new(items)), size, depth }
-    }
-
-    pub(super) fn map(at: Place, entries: Vec<(Node<'t>, Node<'t>)>) -> Node<'t> {
-        let size = Size::of(entries.iter().flat_map(|(key, value)| [key, value]));
-        let depth = 1 + entries.iter().map(|(key, value)| key.depth.max(value.depth)).max().unwrap_or(0);
-        Node { at, value: Value::Map(Rc::new(entries)), size, depth }
-    }
-
-    /// Bytes of text within, with aliases unfolded.
-    pub(super) fn bytes(&self) -> u64 {
-        self.size.bytes
-    }
-
-    pub(super) fn is_null(&self) -> bool {
-        match &self.value {
-            Value::Scalar { text, plain: true } => matches!(&**text, "" | "~" | "null" | "Null" | "NULL"),
-            _ => false,
-        }
-    }
-
-    /// What it is, for messages.
-    pub(super) fn kind(&self) -> &'static str {
-        match &self.value {
-            Value::Scalar { .. } if self.is_null() => "nothing",
-            Value::Scalar { .. } => "a value",
-            Value::List(_) => "a list",
-            Value::Map(_) => "a map",
-        }
-    }
-
-    fn is_merge_key(&self) -> bool {
-        matches!(&self.value, Value::Scalar { text, plain: true } if text == "<<")
-    }
-}
-
 /// Reads the first document of a text.
 pub(super) fn parse(text: &str) -> Document<'_> {
-    parse_from(text, 1)
-}
-
-/// The same for a text that begins at some line of a file.
-pub(super) fn parse_from(text: &str, line: u32) -> Document<'_> {
     let options = granit_parser::options! {
         emit_unresolved_aliases: true,
         flow_nesting_limit: usize::from(DEPTH_MAX),
@@ -151,7 +29,6 @@ pub(super) fn parse_from(text: &str, line: u32) -> Document<'_> {
         document: Document::default(),
         room: Size { nodes: ALIAS_ROOM + 2 * text.len() as u64, bytes: ALIAS_BYTES + 2 * text.len() as u64 },
         bytes_aliased: 0,
-        lines_before: line - 1,
     };
     if let Err(fault) = builder.first_document() {
         builder.document.faults.push(fault);
@@ -176,18 +53,13 @@ struct Builder<'t> {
     room: Size,
     /// Of text, that aliases unfolded to so far.
     bytes_aliased: u64,
-    lines_before: u32,
 }
 
 impl<'t> Builder<'t> {
     fn next(&mut self) -> Result<(Event<'t>, Span), Fault> {
         match self.parser.next_event() {
             Some(Ok(event)) => Ok(event),
-            Some(Err(error)) => {
-                let mut fault = fault(&error);
-                fault.at.line += self.lines_before;
-                Err(fault)
-            }
+            Some(Err(error)) => Err(fault(&error)),
             None => Ok((Event::StreamEnd, Span::default())),
         }
     }
@@ -202,13 +74,13 @@ impl<'t> Builder<'t> {
         }
         // What comes after isn't read, so that its errors are none either.
         if let Some(Ok((Event::DocumentStart(..), span))) = self.parser.peek() {
-            self.document.second = Some(place(*span, self.lines_before));
+            self.document.second = Some(place(*span));
         }
         Ok(())
     }
 
     fn take(&mut self, event: Event<'t>, span: Span) -> Result<(), Fault> {
-        let at = place(span, self.lines_before);
+        let at = place(span);
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let is_text = tag.is_some_and(|tag| tag.is_yaml_core_schema_tag("str"));
@@ -315,13 +187,9 @@ fn same_text(one: &Node<'_>, other: &Node<'_>) -> bool {
     }
 }
 
-fn place(span: Span, lines_before: u32) -> Place {
+fn place(span: Span) -> Place {
     let width = if span.start.line() == span.end.line() { span.end.col().saturating_sub(span.start.col()) } else { 1 };
-    Place {
-        line: span.start.line() as u32 + lines_before,
-        column: span.start.col() as u32 + 1,
-        width: width.max(1) as u32,
-    }
+    Place { line: span.start.line() as u32, column: span.start.col() as u32 + 1, width: width.max(1) as u32 }
 }
 
 fn fault(error: &ScanError) -> Fault {

@@ -103,6 +103,9 @@ fn json(message: &str, field: &FieldDescriptorProto) -> Option<String> {
             format!("with = \"{forms}::entries\", skip_serializing_if = \"Vec::is_empty\"")
         }
         (".tollgate.v1.Limit", ..) => format!("with = \"{forms}::limits\", skip_serializing_if = \"Vec::is_empty\""),
+        (_, "hits", ..) if message == "CheckRequest" => {
+            format!("deserialize_with = \"{forms}::hits::deserialize\", skip_serializing_if = \"Option::is_none\"")
+        }
         (_, "count_denied", ..) => {
             format!("with = \"{forms}::count_denied\", skip_serializing_if = \"String::is_empty\"")
         }

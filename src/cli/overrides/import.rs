@@ -15,7 +15,7 @@ use tonic::{Code, Status};
 
 use super::table::{self, Row, Wrong};
 use crate::{
-    cli::client::{Service, refused, words},
+    cli::client::{Service, refused},
     front::api::SetOverrideRequest,
     visible,
 };
@@ -109,7 +109,7 @@ async fn put(service: &Service, domain: &str, rows: &[Row], dry_run: bool) -> an
     while let Some(answer) = answers.next().await {
         match answer {
             Some((line, status)) if is_of_the_row(&status) => {
-                wrong.push(Wrong { line, column: 1, what: words(&status).to_owned() });
+                wrong.push(Wrong { line, column: 1, what: status.message().to_owned() });
             }
             Some((line, status)) => {
                 let changed = if dry_run { "nothing was changed".to_owned() } else { AGAIN.to_owned() };

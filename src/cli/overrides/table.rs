@@ -1,5 +1,6 @@
 //! Overrides as rows of files: CSV with the columns of override files, besides `id` and `rule`; or NDJSON.
 
+mod object;
 #[cfg(test)]
 mod tests;
 
@@ -9,12 +10,16 @@ use std::{
 };
 
 use anyhow::bail;
+use object::Object;
 use serde::Serialize;
 
 use crate::{
-    front::api::{Entry, Limit, Override, OverrideSpec, made_override_id},
+    front::api::{Entry, Limit, Misread, Override, OverrideSpec, made_override_id, read_json},
     limit::written,
-    rules::rows::csv,
+    rules::rows::{
+        columns::{Column, Purpose, columns, misses_columns},
+        csv,
+    },
     visible,
 };
 
@@ -32,63 +37,40 @@ pub(super) struct Wrong {
     pub(super) what: String,
 }
 
-const COLUMNS: [&str; 12] = [
-    "id",
-    "rule",
-    "limit",
-    "requests_per_unit",
-    "unit",
-    "unit_multiplier",
-    "algorithm",
-    "burst",
-    "tier",
-    "expires",
-    "reason",
-    "owner",
-];
+impl From<csv::Broken> for Wrong {
+    fn from(broken: csv::Broken) -> Wrong {
+        let (line, column) = broken.line_column();
+        let hint = broken.hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
+        Wrong { line, column, what: broken.what.into_owned() + &hint }
+    }
+}
 
 /// `domain` is the one that the rows are for, as far as it is known.
 pub(super) fn read_csv(text: &str, domain: &str) -> Result<Vec<Row>, Vec<Wrong>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let (mut reader, mut cells, mut wrong) = (csv::Reader::new(text), Vec::new(), Vec::new());
-    let broken = |broken: csv::Broken| {
-        let (line, column) = broken.line_column();
-        Wrong { line, column, what: format!("{} ({})", broken.what, broken.hint) }
-    };
+    let (mut reader, mut cells) = (csv::Reader::new(text), Vec::new());
     match reader.next(&mut cells) {
         Ok(true) => {}
         Ok(false) => return Err(vec![Wrong { line: 1, column: 1, what: "the file is empty".to_owned() }]),
-        Err(error) => return Err(vec![broken(error)]),
+        Err(broken) => return Err(vec![broken.into()]),
     }
-    let mut header: Vec<String> = Vec::new();
-    for cell in &cells {
-        let (line, column) = cell.line_column(text);
-        let is_known =
-            COLUMNS.contains(&&*cell.text) || cell.text.strip_prefix("match.").is_some_and(|k| !k.is_empty());
-        if !is_known {
-            let what = format!("there is no column `{}`: there are match.<key>, {}", cell.text, COLUMNS.join(", "));
-            wrong.push(Wrong { line, column, what });
-        }
-        if !cell.text.starts_with("match.") && header.iter().any(|earlier| *earlier == cell.text) {
-            wrong.push(Wrong { line, column, what: format!("column `{}` is here a second time", cell.text) });
-        }
-        header.push(cell.text.to_string());
+    let (columns, broken) = columns(&cells, text, Purpose::Import);
+    if !broken.is_empty() {
+        return Err(broken.into_iter().map(Wrong::from).collect());
     }
-    if !wrong.is_empty() {
-        return Err(wrong);
-    }
-    let (mut rows, mut ids) = (Vec::new(), HashMap::new());
+    let columns: Vec<Column<'_>> = columns.into_iter().flatten().collect();
+    let (mut rows, mut ids, mut wrong) = (Vec::new(), HashMap::new(), Vec::new());
     loop {
         match reader.next(&mut cells) {
             Ok(true) => {}
             Ok(false) => break,
-            Err(error) => {
-                wrong.push(broken(error));
+            Err(broken) => {
+                wrong.push(broken.into());
                 break;
             }
         }
         let before = wrong.len();
-        let row = row(text, &header, &cells, &mut wrong);
+        let row = row(text, &columns, &cells, &mut wrong);
         if wrong.len() == before {
             keep(domain, row, &mut rows, &mut ids, &mut wrong);
         }
@@ -96,42 +78,30 @@ pub(super) fn read_csv(text: &str, domain: &str) -> Result<Vec<Row>, Vec<Wrong>>
     if wrong.is_empty() { Ok(rows) } else { Err(wrong) }
 }
 
-fn row(text: &str, header: &[String], cells: &[csv::Cell<'_>], wrong: &mut Vec<Wrong>) -> Row {
+fn row(text: &str, columns: &[Column<'_>], cells: &[csv::Cell<'_>], wrong: &mut Vec<Wrong>) -> Row {
     let line = cells[0].line();
     let mut row = Row { line, id: String::new(), spec: OverrideSpec::default() };
-    if cells.len() != header.len() {
-        let what = format!("{} cells, where the first line has {}", cells.len(), header.len());
-        wrong.push(Wrong { line, column: 1, what });
+    if let Some(broken) = misses_columns(cells, text, columns) {
+        wrong.push(broken.into());
         return row;
     }
     let mut limit = Limit::default();
-    for (name, cell) in header.iter().zip(cells).filter(|(_, cell)| !cell.text.is_empty()) {
+    for (column, cell) in columns.iter().zip(cells).filter(|(_, cell)| !cell.text.is_empty()) {
         let said = unmarked(&cell.text).to_owned();
-        let mut number = || {
-            let number = said.parse().ok();
-            if number.is_none() {
-                let (line, column) = cell.line_column(text);
-                wrong.push(Wrong { line, column, what: format!("`{name}` must be a whole number, not `{said}`") });
+        match column {
+            Column::Match(key) => row.spec.r#match.push(Entry { key: key.to_string(), value: said }),
+            Column::Id => row.id = said,
+            Column::Rule => row.spec.rule = said,
+            Column::Limit => limit.short = said,
+            Column::Part(part) => {
+                if let Err(what) = put_part(&mut limit, part, said) {
+                    let (line, column) = cell.line_column(text);
+                    wrong.push(Wrong { line, column, what });
+                }
             }
-            number
-        };
-        match name.as_str() {
-            "requests_per_unit" => limit.requests_per_unit = number(),
-            "unit_multiplier" => limit.unit_multiplier = number(),
-            "burst" => limit.burst = number(),
-            "id" => row.id = said,
-            "rule" => row.spec.rule = said,
-            "limit" => limit.short = said,
-            "unit" => limit.unit = said,
-            "algorithm" => limit.algorithm = said,
-            "tier" => limit.tier = said,
-            "expires" => row.spec.expires = said,
-            "reason" => row.spec.reason = said,
-            "owner" => row.spec.owner = said,
-            name => {
-                let key = name.strip_prefix("match.").unwrap_or(name).to_owned();
-                row.spec.r#match.push(Entry { key, value: said });
-            }
+            Column::Expires => row.spec.expires = said,
+            Column::Reason => row.spec.reason = said,
+            Column::Owner => row.spec.owner = said,
         }
     }
     if row.spec.r#match.is_empty() {
@@ -142,6 +112,23 @@ fn row(text: &str, header: &[String], cells: &[csv::Cell<'_>], wrong: &mut Vec<W
     }
     row.spec.limit = vec![limit];
     row
+}
+
+fn put_part(limit: &mut Limit, part: &str, said: String) -> Result<(), String> {
+    match part {
+        "unit" => limit.unit = said,
+        "algorithm" => limit.algorithm = said,
+        "tier" => limit.tier = said,
+        number => {
+            let field = match number {
+                "requests_per_unit" => &mut limit.requests_per_unit,
+                "unit_multiplier" => &mut limit.unit_multiplier,
+                _ => &mut limit.burst,
+            };
+            *field = Some(said.parse().map_err(|_| format!("`{number}` must be a whole number, not `{said}`"))?);
+        }
+    }
+    Ok(())
 }
 
 /// With its id; one that another row has is wrong, for one would replace the other.
@@ -161,20 +148,11 @@ fn keep(domain: &str, mut row: Row, rows: &mut Vec<Row>, ids: &mut HashMap<Strin
 /// An object on each line: what `spec` has, besides `id`.
 pub(super) fn read_ndjson(text: &str, domain: &str) -> Result<Vec<Row>, Vec<Wrong>> {
     let (mut rows, mut ids, mut wrong) = (Vec::new(), HashMap::new(), Vec::new());
-    for (line, text) in (1..).zip(text.strip_prefix('\u{feff}').unwrap_or(text).lines()) {
-        if text.trim().is_empty() {
-            continue;
-        }
-        let read = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).and_then(|mut fields| {
-            let id = fields.remove("id").map(serde_json::from_value).transpose()?.unwrap_or_default();
-            Ok(Row { line, id, spec: serde_json::from_value(fields.into())? })
-        });
-        match read {
-            Ok(row) => keep(domain, row, &mut rows, &mut ids, &mut wrong),
-            Err(error) => {
-                let column = u32::try_from(error.column().max(1)).unwrap_or(1);
-                wrong.push(Wrong { line, column, what: error.to_string() });
-            }
+    let lines = (1..).zip(text.strip_prefix('\u{feff}').unwrap_or(text).lines());
+    for (line, text) in lines.filter(|(_, text)| !text.trim().is_empty()) {
+        match read_json::<Object>(text.as_bytes()) {
+            Ok(Object { id, spec }) => keep(domain, Row { line, id, spec }, &mut rows, &mut ids, &mut wrong),
+            Err(Misread { column, what, .. }) => wrong.push(Wrong { line, column: column.max(1), what }),
         }
     }
     if wrong.is_empty() { Ok(rows) } else { Err(wrong) }
@@ -197,46 +175,57 @@ pub(super) fn csv(overrides: &[Override], safe: bool) -> anyhow::Result<String> 
         overrides.iter().map(|it| (&*it.id, it.spec.clone().unwrap_or_default())).collect();
     let keys: BTreeSet<&str> =
         specs.iter().flat_map(|(_, spec)| spec.r#match.iter().map(|entry| &*entry.key)).collect();
-    let names = keys.iter().map(|key| format!("match.{key}")).chain(COLUMNS.map(str::to_owned));
-    let mut out = line_of(names, safe);
+    let columns = keys.into_iter().map(|key| Column::Match(key.into())).chain(Column::all(Purpose::Import));
+    let columns: Vec<Column<'_>> = columns.collect();
+    let mut out = line_of(columns.iter().map(|column| column.name().into_owned()), safe);
     for (id, spec) in &specs {
-        let room = Limit {
-            short: String::new(),
-            tier: String::new(),
-            requests_per_unit: None,
-            unit: String::new(),
-            unit_multiplier: None,
-            algorithm: String::new(),
-            burst: None,
-            ..spec.limit.first().cloned().unwrap_or_default()
-        };
-        let distinct: BTreeSet<&str> = spec.r#match.iter().map(|entry| &*entry.key).collect();
-        if spec.limit.len() != 1 || room != Limit::default() || distinct.len() != spec.r#match.len() {
-            bail!("`{id}` says more than a row of CSV has room for: export with --ndjson");
+        match spec.limit.as_slice() {
+            [limit] if has_room(spec, limit) => {
+                out += &line_of(columns.iter().map(|column| cell(id, spec, limit, column)), safe);
+            }
+            _ => bail!("`{id}` says more than a row of CSV has room for: export with --ndjson"),
         }
-        let limit = &spec.limit[0];
-        let value = |key: &&str| {
-            let entry = spec.r#match.iter().find(|entry| entry.key == **key);
-            entry.map(|entry| entry.value.clone()).unwrap_or_default()
-        };
-        let number = |number: Option<u32>| number.map(|number| number.to_string()).unwrap_or_default();
-        let others = [
-            (*id).to_owned(),
-            spec.rule.clone(),
-            limit.short.clone(),
-            number(limit.requests_per_unit),
-            limit.unit.clone(),
-            number(limit.unit_multiplier),
-            limit.algorithm.clone(),
-            number(limit.burst),
-            limit.tier.clone(),
-            spec.expires.clone(),
-            spec.reason.clone(),
-            spec.owner.clone(),
-        ];
-        out += &line_of(keys.iter().map(value).chain(others), safe);
     }
     Ok(out)
+}
+
+/// Whether the columns say all that an override does.
+fn has_room(spec: &OverrideSpec, limit: &Limit) -> bool {
+    let rest = Limit {
+        short: String::new(),
+        tier: String::new(),
+        requests_per_unit: None,
+        unit: String::new(),
+        unit_multiplier: None,
+        algorithm: String::new(),
+        burst: None,
+        ..limit.clone()
+    };
+    let distinct: BTreeSet<&str> = spec.r#match.iter().map(|entry| &*entry.key).collect();
+    rest == Limit::default() && distinct.len() == spec.r#match.len()
+}
+
+/// What a column says of an override: [`row`] reads it back.
+fn cell(id: &str, spec: &OverrideSpec, limit: &Limit, column: &Column<'_>) -> String {
+    let number = |number: Option<u32>| number.map(|number| number.to_string()).unwrap_or_default();
+    match column {
+        Column::Match(key) => {
+            let entry = spec.r#match.iter().find(|entry| entry.key == **key);
+            entry.map(|entry| entry.value.clone()).unwrap_or_default()
+        }
+        Column::Id => id.to_owned(),
+        Column::Rule => spec.rule.clone(),
+        Column::Limit => limit.short.clone(),
+        Column::Part("requests_per_unit") => number(limit.requests_per_unit),
+        Column::Part("unit") => limit.unit.clone(),
+        Column::Part("unit_multiplier") => number(limit.unit_multiplier),
+        Column::Part("algorithm") => limit.algorithm.clone(),
+        Column::Part("tier") => limit.tier.clone(),
+        Column::Part(_) => number(limit.burst),
+        Column::Expires => spec.expires.clone(),
+        Column::Reason => spec.reason.clone(),
+        Column::Owner => spec.owner.clone(),
+    }
 }
 
 /// Before a cell that a spreadsheet would take for a formula, and off again when it is read.

@@ -1,8 +1,93 @@
-//! JSON forms that are friendlier than their messages: entries as a map, limits as rule files write them. What is
-//! written is read again; what is read may also be in the message's own form.
+//! Messages as JSON: how their text is read, and forms that are friendlier than the messages: entries as a map, limits as
+//! rule files write them. What is written is read again; what is read may also be in the message's own form.
 
 #[cfg(test)]
 mod tests;
+
+use serde::de::DeserializeOwned;
+
+use crate::rules::json_stopped;
+
+/// Why a text isn't the JSON that is wanted, and where: both count from 1, columns in characters.
+pub(crate) struct Misread {
+    pub(crate) line: u32,
+    pub(crate) column: u32,
+    pub(crate) what: String,
+}
+
+/// Reads one message. A byte order mark before it, as some editors write it, is none of its text.
+pub(crate) fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, Misread> {
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    serde_json::from_slice(text).map_err(|error| {
+        let (line, column, what) = json_stopped(text, &error);
+        Misread { line, column, what: in_words(&what) }
+    })
+}
+
+/// What a parser expected in the words of JSON, for it says that in Rust's.
+fn in_words(what: &str) -> String {
+    let Some((found, expected)) = what.rsplit_once(", expected ") else { return what.to_owned() };
+    let expected = match expected {
+        "u32" => "a whole number from 0 to 4294967295",
+        "u64" => "a whole number from 0 to 18446744073709551615",
+        "i32" => "a whole number from -2147483648 to 2147483647",
+        "i64" => "a whole number from -9223372036854775808 to 9223372036854775807",
+        "f32" | "f64" => "a number",
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        "a map" => "an object",
+        other if other.starts_with("struct ") => "an object",
+        _ => return what.to_owned(),
+    };
+    let found =
+        ["invalid type: ", "invalid value: "].iter().find_map(|start| found.strip_prefix(start)).unwrap_or(found);
+    let found = match found.split_once(' ') {
+        None if found == "map" => "an object",
+        None if found == "sequence" => "a list",
+        _ => found,
+    };
+    format!("expected {expected}, not {found}")
+}
+
+/// The hits of a whole check. Those of a descriptor may be negative; these may not, and who sends such is told that.
+pub(super) mod hits {
+    use std::fmt;
+
+    use serde::{
+        Deserialize, Deserializer,
+        de::{Error, Unexpected, Visitor},
+    };
+
+    struct Hits(u32);
+
+    impl<'de> Deserialize<'de> for Hits {
+        fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Hits, D::Error> {
+            struct Number;
+            impl Visitor<'_> for Number {
+                type Value = Hits;
+
+                fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    out.write_str("u32")
+                }
+
+                fn visit_u64<E: Error>(self, hits: u64) -> Result<Hits, E> {
+                    let small = u32::try_from(hits).map(Hits);
+                    small.map_err(|_| E::invalid_value(Unexpected::Unsigned(hits), &self))
+                }
+
+                fn visit_i64<E: Error>(self, hits: i64) -> Result<Hits, E> {
+                    let wanted = format!("`hits` of a check must be a whole number from 0 to {}", u32::MAX);
+                    Err(E::custom(format!("{wanted}, not {hits}: only those of a descriptor may give back")))
+                }
+            }
+            from.deserialize_u32(Number)
+        }
+    }
+
+    pub(in crate::front::api) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+        Ok(Option::<Hits>::deserialize(from)?.map(|Hits(hits)| hits))
+    }
+}
 
 /// Entries: `{"user": "alice"}`, or `[{"key": "user", "value": "alice"}]` where a key occurs twice.
 pub(super) mod entries {

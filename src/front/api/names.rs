@@ -5,9 +5,6 @@ mod tests;
 
 use super::{Entry, OverrideSpec, problem::ApiError};
 
-/// Bytes of an override's id.
-pub(super) const ID_MAX: usize = 128;
-
 /// Bytes of a user, endpoint or action, and of a key or value that an override or a reset names.
 pub(super) const VALUE_MAX: usize = 4_096;
 
@@ -25,24 +22,6 @@ const PAGE_MAX: u32 = 1_000;
 
 /// Bytes of a page token: those that are given out are shorter.
 const PAGE_TOKEN_MAX: usize = 1_024;
-
-pub(super) fn override_id(id: &str) -> Result<(), ApiError> {
-    let is_good = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:@".contains(&byte);
-    if (1..=ID_MAX).contains(&id.len()) && id.bytes().all(is_good) {
-        return Ok(());
-    }
-    let what = format!("`{}` is no id of an override", shown(id));
-    Err(ApiError::invalid("id", what, format!("1 to {ID_MAX} letters, digits and -._~:@")))
-}
-
-/// The id of an override that is to be: not one that a path of HTTP can't name, since `.` and `..` are steps there.
-pub(super) fn new_override_id(id: &str) -> Result<(), ApiError> {
-    if [".", ".."].contains(&id) {
-        let what = format!("`{id}` is a step in a path, so over HTTP nobody could read or delete it");
-        return Err(ApiError::invalid("id", what, "choose another, such as one with a letter"));
-    }
-    override_id(id)
-}
 
 /// What an override must have and may not exceed; what it means is read against the rules.
 pub(super) fn spec(spec: Option<&OverrideSpec>) -> Result<(), ApiError> {

@@ -1,6 +1,6 @@
-//! Makes ids of overrides whose author chose none: the one maker for the command line, the library and examples/node.
-//! The same match always has the same id, so that setting it again replaces the override. It knows nothing of what is
-//! stored.
+//! Ids of overrides: what an id may be, and the one that an override has whose author chose none, for the command line,
+//! the library and examples/node alike. The same override has the same id, so that whoever sets it again replaces it. Knows
+//! nothing of what is stored.
 
 #[cfg(test)]
 mod tests;
@@ -9,11 +9,33 @@ use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Entry, OverrideSpec, names::ID_MAX};
+use super::{Entry, OverrideSpec, names::shown, problem::ApiError};
 use crate::rules::domain_prefix;
+
+/// Bytes of an id.
+const ID_MAX: usize = 128;
 
 /// Characters of a longer id that can be read.
 const READABLE: usize = 80;
+
+/// Whether an override may have this id.
+pub(super) fn check(id: &str) -> Result<(), ApiError> {
+    let is_allowed = |byte: u8| is_good(byte) || b"~:".contains(&byte);
+    if (1..=ID_MAX).contains(&id.len()) && id.bytes().all(is_allowed) {
+        return Ok(());
+    }
+    let what = format!("`{}` is no id of an override", shown(id));
+    Err(ApiError::invalid("id", what, format!("1 to {ID_MAX} letters, digits and -._~:@")))
+}
+
+/// The same for an override that is to be: not an id that a path of HTTP can't name, since `.` and `..` are steps there.
+pub(super) fn check_new(id: &str) -> Result<(), ApiError> {
+    if [".", ".."].contains(&id) {
+        let what = format!("`{id}` is a step in a path, so over HTTP nobody could read or delete it");
+        return Err(ApiError::invalid("id", what, "choose another, such as one with a letter"));
+    }
+    check(id)
+}
 
 /// The id of what `spec` says in `domain`, which may be left empty where no rule is named with its domain.
 ///
@@ -72,7 +94,7 @@ fn digested(rule: &str, entries: &[Entry]) -> String {
         hash.update((text.len() as u64).to_le_bytes());
         hash.update(text);
     }
-    let digest: String = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let digest = hex::encode(&hash.finalize()[..16]);
     let whole = [rule, &joined(entries)].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("~");
     let readable: String =
         whole.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(READABLE).collect();

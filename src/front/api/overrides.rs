@@ -143,8 +143,7 @@ fn record(
     let written = serde_json::to_value(&spec).map_err(|error| ApiError::Unavailable(error.to_string()))?;
     let loaded = snapshot.rules.domain(domain);
     let rules = loaded.map(|index| snapshot.rules.of(index)).ok_or_else(|| ApiError::NotFound(domain.to_owned()))?;
-    let row = rules.read_override(&written.to_string());
-    let row = row.map_err(|problems| ApiError::Invalid(faults("override", &problems)))?;
+    let row = rules.read_override(&written).map_err(|problems| ApiError::Invalid(faults(&problems)))?;
     if let Some(expires) = row.expires.filter(|expires| *expires <= wall) {
         let what = format!("`{}` is past: it would never have an effect", moment::text(expires));
         return Err(ApiError::invalid("expires", what, "send a later moment, or `for`"));

@@ -78,11 +78,10 @@ impl ApiError {
     }
 }
 
-/// Errors of an override or a limit that is written as in a rule file. Lines and columns are those of its own text,
-/// `within` the request.
-pub fn faults(within: &str, problems: &Problems) -> Vec<Fault> {
+/// Errors of an override as its domain's rules find them, each at its field.
+pub fn faults(problems: &Problems) -> Vec<Fault> {
     let fault = |problem: &crate::rules::Problem| Fault {
-        place: format!("{within}, line {}, column {}", problem.line.max(1), problem.column.max(1)),
+        place: problem.field.clone().filter(|field| !field.is_empty()).unwrap_or_else(|| "override".into()),
         what: problem.what.clone(),
         hint: problem.hint.clone(),
     };

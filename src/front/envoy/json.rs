@@ -25,9 +25,9 @@ pub enum JsonError {
     TooMany(DecideError),
 }
 
-/// Bytes that are no text are escaped, as over gRPC.
+/// Bytes that are no text are escaped, as over gRPC. A byte order mark before the body is none of it.
 pub fn json_request(body: &[u8]) -> Result<RateLimitRequest, JsonError> {
-    let body = &*escape::json(body);
+    let body = &*escape::json(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body));
     amount::check_json(body).map_err(JsonError::TooMany)?;
     let wrong = |error: &dyn std::fmt::Display| JsonError::Malformed(error.to_string());
     let mut reader = serde_json::Deserializer::from_slice(body);

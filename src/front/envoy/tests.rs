@@ -108,6 +108,13 @@ fn json_is_taken_in_both_spellings_and_unknown_fields_are_refused() {
 }
 
 #[test]
+fn a_byte_order_mark_before_a_body_is_none_of_it() {
+    let body = br#"{"domain": "api", "descriptors": [{"entries": [{"key": "user", "value": "a"}]}]}"#;
+    let marked = [b"\xef\xbb\xbf", &body[..]].concat();
+    assert_eq!(json_request(&marked).expect("well formed"), json_request(body).expect("well formed"));
+}
+
+#[test]
 fn json_numbers_enums_and_nulls_are_taken_in_every_form_that_proto3_allows() {
     let bodies = [
         r#"{"domain":"api","descriptors":[{"entries":[{"key":"user","value":"alice"}],"limit":{"requestsPerUnit":3,"unit":"HOUR"},"hitsAddend":"5000000000"}]}"#,

@@ -16,7 +16,10 @@ pub(crate) fn in_words(domain: &str, found: Found<'_>, steps: &[Step<'_>]) -> St
     match found {
         Found::UnknownDomain => format!("there is no domain {domain}"),
         Found::Rule { rule, .. } => {
-            let place = format!("{}:{}", rule.file.display(), rule.line);
+            let place = match rule.line {
+                0 => rule.file.display().to_string(),
+                line => format!("{}:{line}", rule.file.display()),
+            };
             format!("{} meets {} ({place})", path(steps), rule.id)
         }
         Found::NoMatch => match steps.split_last() {

@@ -10,12 +10,13 @@ use crate::{
     },
     rules::{
         Source,
-        fields::{Fields, Pen, Shape},
-        form::Said,
+        fields::{Fields, Said, Shape},
+        node::{Node, Place, Value},
+        pen::Pen,
         problem::Report,
         quota::{duration, short_quota},
         scalar::Plain,
-        yaml::{self, Node, Place, Value},
+        yaml,
     },
 };
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     limit::UnixMicros,
-    rules::{Rule, problem::Report, yaml::Place},
+    rules::{Rule, node::Place, problem::Report},
 };
 
 /// Collects the rows of a domain.
@@ -150,7 +150,8 @@ impl Table {
 
     fn complain(&self, row: u32, earlier: u32, report: &mut Report) {
         let (row, earlier) = (self.row(row), self.row(earlier));
-        let what = format!("`{row}` is here a second time: first in line {}", earlier.place().line);
+        let first = report.beside(earlier.place().path, earlier.at());
+        let what = format!("`{row}` is here a second time: first in {first}");
         report.error(row.place().path, row.at(), what);
     }
 
@@ -160,8 +161,8 @@ impl Table {
             return;
         }
         let (winner, beaten) = (self.row(winner), self.row(beaten));
-        let place = beaten.place();
-        let what = format!("`{winner}` stands in {}:{} too; this row wins", place.path.display(), place.line);
+        let place = report.elsewhere(beaten.place().path, beaten.at());
+        let what = format!("`{winner}` stands in {place} too; this row wins");
         report.warn(winner.place().path, winner.at(), what).hint("the file that is named later wins");
     }
 

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use crate::rules::yaml::Place;
+use crate::rules::node::Place;
 
 /// A cell of a record. Blanks around a cell without quotes are dropped.
 #[derive(Clone, Debug)]
@@ -20,8 +20,8 @@ pub(crate) struct Cell<'t> {
 #[derive(Debug)]
 pub(crate) struct Broken {
     pub(super) at: Place,
-    pub(crate) what: &'static str,
-    pub(crate) hint: &'static str,
+    pub(crate) what: Cow<'static, str>,
+    pub(crate) hint: Option<Cow<'static, str>>,
 }
 
 /// Reads the records of a text one after the other.
@@ -138,7 +138,8 @@ impl<'t> Reader<'t> {
     }
 
     fn broken(&self, at: usize, what: &'static str, hint: &'static str) -> Broken {
-        Broken { at: place(self.text, self.line, self.line_start, at, 1), what, hint }
+        let at = place(self.text, self.line, self.line_start, at, 1);
+        Broken { at, what: what.into(), hint: Some(hint.into()) }
     }
 }
 

@@ -17,76 +17,27 @@
 //! columns 0 and 1 (bits 0b11) and in 1 (0b10). These are two shapes, `tenant` + `user` and `user` alone, and `5/s` is
 //! read once.
 
-use std::{borrow::Cow, collections::HashMap, path::Path, rc::Rc};
+use std::{borrow::Cow, collections::HashMap, rc::Rc};
 
 use smallvec::SmallVec;
 
 use super::{
+    bind::{Part, Target},
     builder::{Builder, Rest},
-    csv::{Cell, Reader},
-    read::{Context, Part, Target},
+    columns::{Column, PARTS, Purpose, columns, header, misses_columns},
+    csv::{Broken, Cell, Reader},
+    read::Context,
 };
 use crate::{
     limit::UnixMicros,
     rules::{
-        fields::{Pen, nearest},
         json,
-        yaml::{self, Node, Place, Value},
+        node::{Node, Place},
+        overrides_from::Format,
+        pen::Pen,
+        yaml,
     },
 };
-
-/// The format of a file, by its name.
-#[derive(Clone, Copy)]
-enum Format {
-    Csv,
-    Ndjson,
-    Yaml,
-}
-
-impl Format {
-    fn of(path: &Path) -> Option<Format> {
-        match path.extension()?.to_str()? {
-            "csv" => Some(Format::Csv),
-            "ndjson" | "jsonl" => Some(Format::Ndjson),
-            "yaml" | "yml" => Some(Format::Yaml),
-            _ => None,
-        }
-    }
-}
-
-/// Whether a file may be named in `overrides_from`.
-pub(crate) fn is_override_file(path: &Path) -> bool {
-    Format::of(path).is_some()
-}
-
-/// The names in a rule file's `overrides_from`, as far as a broken file can be read: its mistakes are reported when it
-/// is loaded.
-pub(crate) fn names_of_files(bytes: &[u8]) -> Vec<String> {
-    let Ok(text) = std::str::from_utf8(bytes) else { return Vec::new() };
-    // Few files name any, and the others needn't be parsed twice.
-    if !text.contains("overrides_from") {
-        return Vec::new();
-    }
-    let mut names = Vec::new();
-    if let Some(root) = yaml::parse(text.strip_prefix('\u{feff}').unwrap_or(text)).root {
-        collect_names(&root, &mut names);
-    }
-    names
-}
-
-fn collect_names(node: &Node<'_>, names: &mut Vec<String>) {
-    let Value::Map(entries) = &node.value else { return };
-    for (key, value) in entries.iter() {
-        let (Value::Scalar { text: key, .. }, Value::List(items)) = (&key.value, &value.value) else { continue };
-        for item in items.iter() {
-            match (&**key, &item.value) {
-                ("overrides_from", Value::Scalar { text, .. }) => names.push(text.to_string()),
-                ("descriptors", _) => collect_names(item, names),
-                _ => {}
-            }
-        }
-    }
-}
 
 const FIRST_LINE: Place = Place { line: 1, column: 1, width: 1 };
 
@@ -122,9 +73,7 @@ impl Pen<'_> {
                     .hint(r#"write it as `{"match": {"user": "alice"}, "limit": "5/s"}`"#);
                 continue;
             }
-            let mut document = json::parse_from(object, line);
-            document.faults.iter_mut().for_each(|fault| fault.what = fault.what.replacen("not YAML", "not JSON", 1));
-            let Some(node) = self.document(document) else { continue };
+            let Some(node) = self.document(json::parse(object, line)) else { continue };
             if let Some(row) = self.row(&node, context, builder) {
                 builder.add_row((origin, node.at), &row);
             }
@@ -139,7 +88,7 @@ impl Pen<'_> {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(broken) => {
-                    self.error(broken.at, broken.what).hint(broken.hint);
+                    self.broken(broken);
                     return;
                 }
             }
@@ -152,41 +101,31 @@ impl Pen<'_> {
             }
         }
         if table.is_none() {
-            self.error(FIRST_LINE, "the file is empty: its first line must name the columns").hint(HEADER);
+            self.error(FIRST_LINE, "the file is empty: its first line must name the columns")
+                .hint(header(Purpose::Rules));
         }
     }
 
     fn header<'t>(&mut self, cells: &[Cell<'t>], text: &'t str, target: Target<'_>) -> Option<Vec<Column<'t>>> {
         let errors = self.report.errors();
-        if cells.len() > COLUMNS_MAX {
-            self.error(FIRST_LINE, format!("{} columns are more than {COLUMNS_MAX}", cells.len()));
-            return None;
-        }
-        let mut columns = Vec::with_capacity(cells.len());
-        for cell in cells {
-            let column = Column::of(cell.text.clone());
-            match &column {
-                None => self.unknown_column(cell, text),
-                Some(Column::Match(key)) if cells.len() == 1 && key.contains(';') => self.unknown_column(cell, text),
-                // A key that occurs twice in a rule's path has two columns.
-                Some(Column::Match(key)) => drop(self.check_key(key, target, cell.place(text))),
-                Some(column) if columns.contains(column) => {
-                    self.error(cell.place(text), format!("column `{}` is here a second time", cell.text));
-                }
-                Some(_) => {}
+        let (columns, broken) = columns(cells, text, Purpose::Rules);
+        broken.into_iter().for_each(|broken| self.broken(broken));
+        for (column, cell) in columns.iter().zip(cells) {
+            if let Some(Column::Match(key)) = column {
+                self.check_key(key, target, cell.place(text));
             }
-            columns.extend(column);
         }
         if self.report.errors() > errors {
             return None;
         }
+        let columns: Vec<Column<'_>> = columns.into_iter().flatten().collect();
         let has = |is: fn(&Column<'_>) -> bool| columns.iter().any(is);
         if !has(|column| matches!(column, Column::Match(_))) {
-            self.error(FIRST_LINE, "no column says whom a row is for").hint(HEADER);
+            self.error(FIRST_LINE, "no column says whom a row is for").hint(header(Purpose::Rules));
         }
         match (has(|column| *column == Column::Limit), has(|column| matches!(column, Column::Part(_)))) {
             (false, false) => {
-                self.error(FIRST_LINE, "no column says what a row grants").hint(HEADER);
+                self.error(FIRST_LINE, "no column says what a row grants").hint(header(Purpose::Rules));
             }
             (true, true) => {
                 self.error(FIRST_LINE, "`limit` and the columns of its parts are of different forms")
@@ -197,56 +136,15 @@ impl Pen<'_> {
         (self.report.errors() == errors).then_some(columns)
     }
 
-    fn unknown_column(&mut self, cell: &Cell<'_>, text: &str) {
-        let problem = self.error(cell.place(text), format!("unknown column `{}`", cell.text));
-        let names: Vec<&str> = PLAIN.iter().chain(&PARTS).copied().collect();
-        match nearest(&cell.text, &names) {
-            Some(meant) => problem.hint(format!("did you mean `{meant}`?")),
-            None if cell.text.contains(';') => problem.hint("cells are separated by commas"),
-            None => problem.hint(HEADER),
+    fn broken(&mut self, broken: Broken) {
+        let problem = self.error(broken.at, broken.what);
+        if let Some(hint) = broken.hint {
+            problem.hint(hint);
         }
     }
 }
 
-const HEADER: &str = "the first line is such as `match.user,limit,expires,reason,owner`";
-
-/// Columns of the parts of a limit, in place of the column `limit`.
-const PARTS: [&str; 6] = ["requests_per_unit", "unit", "unit_multiplier", "algorithm", "burst", "tier"];
-
-const PLAIN: [&str; 4] = ["limit", "expires", "reason", "owner"];
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Column<'t> {
-    Match(Cow<'t, str>),
-    Limit,
-    Part(&'static str),
-    Expires,
-    Reason,
-    Owner,
-}
-
-impl<'t> Column<'t> {
-    fn of(name: Cow<'t, str>) -> Option<Column<'t>> {
-        Some(match &*name {
-            "limit" => Column::Limit,
-            "expires" => Column::Expires,
-            "reason" => Column::Reason,
-            "owner" => Column::Owner,
-            text => match PARTS.into_iter().find(|part| *part == text) {
-                Some(part) => Column::Part(part),
-                None => {
-                    text.strip_prefix("match.")?;
-                    Column::Match(match name {
-                        Cow::Borrowed(text) => Cow::Borrowed(&text["match.".len()..]),
-                        Cow::Owned(text) => Cow::Owned(text["match.".len()..].to_owned()),
-                    })
-                }
-            },
-        })
-    }
-}
-
-/// Makes rows of a CSV file's records. What records have in common is read once: a million of them have few different
+/// A CSV file's records on their way to rows. What records have in common is worked out once: a million of them name few
 /// limits, moments and shapes.
 struct Records<'r, 't> {
     columns: Rc<[Column<'t>]>,
@@ -259,9 +157,6 @@ struct Records<'r, 't> {
     shapes: HashMap<(u64, SmallVec<[u8; 8]>), u32>,
 }
 
-/// Largest number of columns: which of them have a value is one bit for each.
-const COLUMNS_MAX: usize = 64;
-
 impl<'r, 't> Records<'r, 't> {
     fn new(columns: Vec<Column<'t>>, text: &'t str, context: &'r Context<'r>, origin: u32) -> Records<'r, 't> {
         let (grants, ends, shapes) = (HashMap::new(), HashMap::new(), HashMap::new());
@@ -270,7 +165,8 @@ impl<'r, 't> Records<'r, 't> {
 
     fn add(&mut self, pen: &mut Pen<'_>, cells: &[Cell<'t>], builder: &mut Builder) {
         let errors = pen.report.errors();
-        if !self.has_every_column(pen, cells) {
+        if let Some(broken) = misses_columns(cells, self.text, &self.columns) {
+            pen.broken(broken);
             return;
         }
         let columns = Rc::clone(&self.columns);
@@ -287,7 +183,7 @@ impl<'r, 't> Records<'r, 't> {
                 Column::Reason => reason = &cell.text,
                 Column::Owner => owner = &cell.text,
                 Column::Expires => expires = Some(cell),
-                Column::Limit | Column::Part(_) => {}
+                Column::Limit | Column::Part(_) | Column::Id | Column::Rule => {}
             }
         }
         let grant = self.grant(pen, cells, builder);
@@ -315,17 +211,6 @@ impl<'r, 't> Records<'r, 't> {
         }
     }
 
-    fn has_every_column(&self, pen: &mut Pen<'_>, cells: &[Cell<'_>]) -> bool {
-        let (has, wants) = (cells.len(), self.columns.len());
-        if has != wants {
-            let at = cells[wants.min(has - 1)].place(self.text);
-            let plural = if has == 1 { "" } else { "s" };
-            pen.error(at, format!("this row has {has} cell{plural}, and the first line names {wants} columns"))
-                .hint("write an empty cell where there is nothing to say; text with a comma must be in quotes");
-        }
-        has == wants
-    }
-
     fn end(&mut self, pen: &mut Pen<'_>, cell: &Cell<'_>) -> Option<UnixMicros> {
         if let Some(Some(end)) = self.ends.get(&*cell.text)
             && *end > self.context.read_at
@@ -346,8 +231,8 @@ impl<'r, 't> Records<'r, 't> {
         if let Some(grant) = self.grants.get(&*all) {
             return Some(*grant);
         }
-        let word = |name: &str| words().find(|(column, _)| column.is_part(name)).map(|(_, cell)| cell);
-        let is_missing = |name: &str| word(name).is_none_or(|cell| cell.text.is_empty());
+        let word = |name| words().find(|(column, _)| **column == Column::Part(name)).map(|(_, cell)| cell);
+        let is_missing = |name| word(name).is_none_or(|cell| cell.text.is_empty());
         let node = match words().find(|(column, _)| **column == Column::Limit) {
             Some((_, cell)) if cell.text.is_empty() => {
                 pen.error(cell.place(self.text), "`limit` is empty").hint("write it as `30/5m`, `5/s` or `unlimited`");
@@ -364,10 +249,7 @@ impl<'r, 't> Records<'r, 't> {
                 let written = words().filter(|(_, cell)| !cell.text.is_empty());
                 let entries = written.map(|(column, cell)| {
                     let at = cell.place(self.text);
-                    (
-                        Node::scalar(at, Cow::Borrowed(column.name()), false),
-                        Node::scalar(at, Cow::Borrowed(&*cell.text), true),
-                    )
+                    (Node::scalar(at, column.name(), false), Node::scalar(at, Cow::Borrowed(&*cell.text), true))
                 });
                 Node::map(cells[0].place(self.text), entries.collect())
             }
@@ -376,18 +258,5 @@ impl<'r, 't> Records<'r, 't> {
         let number = builder.grant(grant);
         self.grants.insert(all.into(), number);
         Some(number)
-    }
-}
-
-impl Column<'_> {
-    fn is_part(&self, name: &str) -> bool {
-        matches!(self, Column::Part(part) if *part == name)
-    }
-
-    fn name(&self) -> &'static str {
-        match self {
-            Column::Part(part) => part,
-            _ => "limit",
-        }
     }
 }

@@ -1,64 +1,29 @@
-//! Reads one override row from its node tree, wherever it is written: in a file, inline in the rules, or in a call of
-//! the API. All are checked by the same code. Every mistake of a row is reported with its location; a row is only
-//! returned if there was none.
-//!
-//! A row goes through these steps, each of which may report problems:
-//!
-//! 1. its fields: `match` and `limit`, and optionally `expires`, `reason` and `owner` (the API's also `rule`);
-//! 2. its match: keys and values, as a map or as a list of entries;
-//! 3. its limits: one or several, or unlimited, with defaults and tiers of the domain;
-//! 4. the order of its match. For one rule that is the order of the rule's path, and each key gets its position there;
-//!    for the domain it is the alphabet;
-//! 5. its shape, which is the keys in that order and, for one rule, the rule and the positions. A new shape must fit
-//!    some rule, in at most [`FITS_MAX`] ways.
-//!
-//! Invariants: (1) a row names at least one key, and each value has 1 to [`VALUE_MAX`] bytes; (2) values are in the
-//! order of the shape's keys; (3) in a row for one rule, each value can get to its level of the path: `region: eu` is
-//! refused where the path says `region: us`.
-//!
-//! Example: the rule's path is `tenant`, `user`, and the row is `{match: {user: alice, tenant: acme}, limit: 5/s}`.
-//! Written entry 1 is `tenant`, at position 0, and entry 0 is `user`, at position 1: the order is [1, 0], the positions
-//! are [0, 1], and the row is the shape `tenant`, `user` with the values `acme`, `alice` and a limit of 5 per second.
+//! Rows as they are written: one map of YAML or of JSON each. Files, inline rows and the API come through
+//! here, so that all are checked alike.
 
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use smallvec::SmallVec;
 
 use super::{
-    Grant, Row, Scope, Shape,
+    Grant, Row,
+    bind::{Part, Target},
     builder::Builder,
-    shape::{FITS_MAX, Positions, fits, meets},
 };
 use crate::{
     limit::{UnixMicros, moment},
     rules::{
-        Domain, Level, Problems, Rule, Source,
-        fields::{ENTRY, Fields, GRANT, OVERRIDE, Pen, RUN_TIME_OVERRIDE, nearest},
+        Domain, Problems, Rule,
+        fields::{ENTRY, Fields, GRANT, OVERRIDE, RUN_TIME_OVERRIDE},
         json, name,
+        node::{Node, Place, Value},
+        pen::Pen,
         problem::Report,
         terms::Around,
-        yaml::{Node, Place, Value},
     },
 };
 
-/// Longest value of a match in bytes: rows stay in memory.
-pub(super) const VALUE_MAX: usize = 128 << 10;
-
-/// The rule or rules that a row is for.
-#[derive(Clone, Copy)]
-pub(crate) enum Target<'r> {
-    Rule {
-        id: &'r Arc<str>,
-        path: &'r [Arc<Level>],
-    },
-    /// Every rule that has its keys.
-    Domain {
-        rules: &'r [Rule],
-        keys: &'r BTreeSet<&'r str>,
-    },
-}
-
-/// What rows are checked against, and the time at which they are read.
+/// What rows are checked against, and the time they are read at.
 #[derive(Clone, Copy)]
 pub(crate) struct Context<'c> {
     pub(crate) domain: &'c str,
@@ -68,22 +33,7 @@ pub(crate) struct Context<'c> {
     pub(crate) read_at: UnixMicros,
 }
 
-/// A part of a row's match, for the location of a problem.
-#[derive(Clone, Copy)]
-pub(crate) enum Part {
-    Row,
-    Key(usize),
-    Value(usize),
-}
-
-/// The order of a match: `order[n]` is the position, as written, of the entry that comes at `n` in the shape.
-pub(crate) struct Bound {
-    pub(crate) order: SmallVec<[u8; 8]>,
-    /// Positions in a rule's path; none if the row is for the domain.
-    pub(crate) positions: Option<Positions>,
-}
-
-/// An entry of `match`, and the locations of its key and value.
+/// An entry of `match` and its places.
 struct Named<'n> {
     key: &'n str,
     value: &'n str,
@@ -231,203 +181,29 @@ impl Pen<'_> {
             }
         }
     }
-
-    /// Finds the order of a match for its rule or for the domain.
-    pub(crate) fn bind(
-        &mut self,
-        named: &[(&str, &str)],
-        target: Target<'_>,
-        place: &dyn Fn(Part) -> Place,
-    ) -> Option<Bound> {
-        if named.is_empty() {
-            self.error(place(Part::Row), "this override names no key: it would be for everybody")
-                .hint("change the rule's own limit instead");
-            return None;
-        }
-        let mut is_sound = true;
-        for (index, (key, value)) in named.iter().enumerate() {
-            let what = match value.len() {
-                0 => format!("the value of `{key}` is empty"),
-                length if length > VALUE_MAX => format!("a value of {length} bytes is longer than {VALUE_MAX}"),
-                _ => continue,
-            };
-            self.error(place(Part::Value(index)), what).hint("leave the key out to match any value");
-            is_sound = false;
-        }
-        let bound = match target {
-            Target::Rule { path, .. } => self.bind_to_path(named, target, path, place)?,
-            Target::Domain { keys, .. } => self.bind_to_domain(named, target, keys, place)?,
-        };
-        is_sound.then_some(bound)
-    }
-
-    fn bind_to_domain(
-        &mut self,
-        named: &[(&str, &str)],
-        target: Target<'_>,
-        keys: &BTreeSet<&str>,
-        place: &dyn Fn(Part) -> Place,
-    ) -> Option<Bound> {
-        let mut is_sound = true;
-        for (index, (key, _)) in named.iter().enumerate().filter(|(_, (key, _))| !keys.contains(key)) {
-            is_sound &= self.check_key(key, target, place(Part::Key(index)));
-        }
-        let mut order: SmallVec<[u8; 8]> = (0..named.len() as u8).collect();
-        order.sort_by_key(|index| named[usize::from(*index)].0);
-        is_sound.then_some(Bound { order, positions: None })
-    }
-
-    fn bind_to_path(
-        &mut self,
-        named: &[(&str, &str)],
-        target: Target<'_>,
-        path: &[Arc<Level>],
-        place: &dyn Fn(Part) -> Place,
-    ) -> Option<Bound> {
-        let mut found: SmallVec<[(u8, u8); 8]> = SmallVec::new();
-        for (index, (key, _)) in named.iter().enumerate() {
-            if !path.iter().any(|level| *level.key == **key) {
-                self.check_key(key, target, place(Part::Key(index)));
-                return None;
-            }
-            let alike = named.iter().take(index).filter(|(other, _)| other == key).count();
-            let position = self.position(named, index, alike, path, place)?;
-            found.push((position, index as u8));
-        }
-        found.sort_unstable();
-        let (positions, order) = found.into_iter().unzip();
-        Some(Bound { order, positions: Some(positions) })
-    }
-
-    /// The position in the rule's path of the entry `index`, which is number `alike` of the entries with its key.
-    fn position(
-        &mut self,
-        named: &[(&str, &str)],
-        index: usize,
-        alike: usize,
-        path: &[Arc<Level>],
-        place: &dyn Fn(Part) -> Place,
-    ) -> Option<u8> {
-        let (key, value) = named[index];
-        let at: SmallVec<[usize; 4]> = (0..path.len()).filter(|position| *path[*position].key == *key).collect();
-        let of_key = named.iter().filter(|(other, _)| *other == key).count();
-        if of_key > at.len() {
-            let what = format!("`{key}` is named {of_key} times, and stands {} in the rule's path", times(at.len()));
-            self.error(place(Part::Key(index)), what);
-            return None;
-        }
-        let fitting: SmallVec<[usize; 4]> =
-            at.iter().copied().filter(|position| meets(&path[*position], value)).collect();
-        let chosen = match fitting.as_slice() {
-            _ if of_key == at.len() => Some(at[alike]).filter(|position| meets(&path[*position], value)),
-            [] => None,
-            [only] => Some(*only),
-            _ => {
-                let what = format!("`{key}` stands {} in the rule's path: which one is meant?", times(at.len()));
-                self.error(place(Part::Key(index)), what).hint("name them all, in their order");
-                return None;
-            }
-        };
-        if chosen.is_none() {
-            let own = path[at[alike.min(at.len() - 1)]].value.text().unwrap_or_default();
-            let what = format!("`{key}` is `{own}` in this rule: `{value}` never gets here");
-            self.error(place(Part::Value(index)), what);
-        }
-        chosen.map(|position| position as u8)
-    }
-
-    /// Whether a row may name a key; reports it if not.
-    pub(crate) fn check_key(&mut self, key: &str, target: Target<'_>, at: Place) -> bool {
-        let (names, what): (Vec<&str>, _) = match target {
-            Target::Rule { path, .. } => (path.iter().map(|level| &*level.key).collect(), "this rule's path has no"),
-            Target::Domain { keys, .. } => (keys.iter().copied().collect(), "no rule of this domain has the"),
-        };
-        if names.contains(&key) {
-            return true;
-        }
-        let problem = self.error(at, format!("{what} key `{key}`"));
-        match nearest(key, &names) {
-            Some(meant) => problem.hint(format!("did you mean `{meant}`?")),
-            None if names.len() <= 20 => problem.hint(format!("it may name {}", names.join(", "))),
-            None => {}
-        }
-        false
-    }
-
-    /// Reports a shape that fits no rule, or fits one in too many ways.
-    pub(crate) fn check_shape(&mut self, shape: &Shape, target: Target<'_>, at: Place) {
-        let Target::Domain { rules, .. } = target else { return };
-        let ways = |rule: &Rule| fits(&shape.keys, &rule.path).len();
-        let most = rules.iter().map(ways).max().unwrap_or(0);
-        let keys = shape.keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(" and ");
-        if most == 0 {
-            self.error(at, format!("no rule has {keys} in one descriptor: this override would never apply"));
-        } else if most > FITS_MAX {
-            self.error(at, format!("{keys} can be found in a rule's path in more than {FITS_MAX} ways"));
-        }
-    }
 }
 
-impl Target<'_> {
-    pub(crate) fn shape(&self, named: &[(&str, &str)], bound: &Bound) -> Shape {
-        let keys = bound.order.iter().map(|index| named[usize::from(*index)].0.into()).collect();
-        let scope = match (self, &bound.positions) {
-            (Target::Rule { id, .. }, Some(positions)) => {
-                Scope::Rule { id: Arc::clone(id), positions: positions.clone() }
-            }
-            _ => Scope::Domain,
-        };
-        Shape { scope, keys }
-    }
-}
-
-fn times(number: usize) -> String {
-    match number {
-        1 => "once".to_owned(),
-        2 => "twice".to_owned(),
-        number => format!("{number} times"),
-    }
-}
-
-/// The file name in problems of the API.
+/// What problems call an override that the API is given.
 const WRITTEN: &str = "override";
 
 impl Domain {
     /// Reads one override as the API and the command line write it: a JSON object with `match`, `limit` and, if need be,
     /// `rule`, `expires`, `reason` and `owner`, checked as a row of a file is. With a `rule` (an id, with or without the
     /// domain) it is for that rule alone, else for every rule that has its keys. An `expires` in the past is no error
-    /// here: who asks knows what time it is.
-    pub fn read_override(&self, written: &str) -> Result<Row, Problems> {
-        let mut report = Report::default();
-        let path = Path::new(WRITTEN);
-        let document = json::parse_from(written, 1);
-        let mut pen = Pen { report: &mut report, path };
-        for fault in &document.faults {
-            pen.error(fault.at, fault.what.clone());
-        }
-        let row = document.root.filter(|_| document.faults.is_empty()).and_then(|root| self.row(&mut pen, &root));
-        let source = Source { path: path.to_owned(), bytes: written.as_bytes().to_vec() };
-        match row.filter(|_| report.errors() == 0) {
-            Some(row) => Ok(row),
-            None => Err(report.finish(&[source])),
-        }
+    /// here: who asks knows what time it is. Problems have the path of their field, such as `limit.unit`.
+    pub fn read_override(&self, written: &serde_json::Value) -> Result<Row, Problems> {
+        read_value(written, |pen, root| self.override_at(pen, root))
     }
 
-    /// Reads the limits of an override, its `limit` as JSON: for rows that were checked when they were written, but
-    /// whose tier or defaults may have changed since.
-    pub fn read_grant(&self, written: &str) -> Result<Grant, Problems> {
-        let mut report = Report::default();
-        let path = Path::new(WRITTEN);
-        let document = json::parse_from(written, 1);
-        let mut pen = Pen { report: &mut report, path };
+    /// Reads what an override grants, its `limit`: for rows that were checked when they were written, but whose tier or
+    /// defaults may have changed since.
+    pub fn read_grant(&self, limit: &serde_json::Value) -> Result<Grant, Problems> {
         let target = Target::Domain { rules: &[], keys: &BTreeSet::new() };
         let context = Context { domain: &self.name, target, around: &self.around, read_at: UnixMicros(0) };
-        let grant = document.root.filter(|_| document.faults.is_empty()).and_then(|root| pen.grant(&root, &context));
-        let source = Source { path: path.to_owned(), bytes: written.as_bytes().to_vec() };
-        grant.ok_or_else(|| report.finish(&[source]))
+        read_value(limit, |pen, root| pen.grant(root, &context))
     }
 
-    fn row(&self, pen: &mut Pen<'_>, root: &Node<'_>) -> Option<Row> {
+    pub(super) fn override_at(&self, pen: &mut Pen<'_>, root: &Node<'_>) -> Option<Row> {
         let fields = pen.fields(root, &RUN_TIME_OVERRIDE)?;
         let keys: BTreeSet<&str> =
             self.rules.iter().flat_map(|rule| rule.path.iter().map(|level| &*level.key)).collect();
@@ -451,4 +227,18 @@ impl Domain {
         let whole = format!("{}/{id}", name::rule_id(&self.name, &[]));
         self.rules.iter().find(|rule| *rule.id == *id || *rule.id == *whole)
     }
+}
+
+/// What `read` makes of a value, unless it finds an error.
+fn read_value<T>(
+    value: &serde_json::Value,
+    read: impl FnOnce(&mut Pen<'_>, &Node<'_>) -> Option<T>,
+) -> Result<T, Problems> {
+    let (mut report, path) = (Report::default(), Path::new(WRITTEN));
+    let (root, fields) = json::tree(value);
+    report.has_fields(path, fields);
+    let mut pen = Pen { report: &mut report, path };
+    let found = pen.document(root).and_then(|root| read(&mut pen, &root));
+    let is_sound = report.errors() == 0;
+    found.filter(|_| is_sound).ok_or_else(|| report.finish(std::iter::empty()))
 }

@@ -4,7 +4,7 @@
 #[cfg(test)]
 mod tests;
 
-use crate::{limit::UnixMicros, rules::yaml::Place};
+use crate::{limit::UnixMicros, rules::node::Place};
 
 /// No row.
 pub(super) const NONE: u32 = u32::MAX;

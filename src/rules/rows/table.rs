@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     limit::{Entry, UnixMicros},
-    rules::yaml::Place,
+    rules::node::Place,
 };
 
 /// The override rows of a domain. Immutable; a reload makes a new table.

@@ -285,7 +285,7 @@ descriptors:
 }
 
 /// Any tree of what JSON and YAML have in common. Fractions have a point in whatever form they are written.
-fn trees() -> impl Strategy<Value = serde_json::Value> {
+pub(crate) fn trees() -> impl Strategy<Value = serde_json::Value> {
     let leaf = prop_oneof![
         Just(serde_json::Value::Null),
         any::<bool>().prop_map(serde_json::Value::from),

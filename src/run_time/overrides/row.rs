@@ -3,6 +3,8 @@
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
+use serde_json::Value;
+
 use super::record::Record;
 use crate::{
     limit::{UnixMicros, moment},
@@ -70,7 +72,8 @@ impl Reader {
         let mut renewed = Reader::new(domain);
         let mut differs = self.domain.is_none() || self.grants.len() >= GRANTS_MAX / 2;
         for (limit, read) in &self.grants {
-            differs |= renewed.grant(limit) != Some(read.clone());
+            let limit = serde_json::from_str(limit).expect("it was written as JSON");
+            differs |= renewed.grant(&limit) != Some(read.clone());
         }
         (renewed, differs)
     }
@@ -99,7 +102,7 @@ impl Reader {
             Some(text) => Some(moment::parse(text).ok()?),
             None => None,
         };
-        let (grant, warning) = match self.grant(&record.written["limit"].to_string()) {
+        let (grant, warning) = match self.grant(&record.written["limit"]) {
             Some(Read::As(grant)) => (grant, None),
             Some(Read::Not(why)) => (self.kept(name, record)?, Some(why)),
             None => (self.kept(name, record)?, None),
@@ -108,9 +111,10 @@ impl Reader {
         Some((expires, Some(Matches { shape: Arc::new(shape), values, hash }), grant, warning))
     }
 
-    fn grant(&mut self, limit: &str) -> Option<Read> {
+    fn grant(&mut self, limit: &Value) -> Option<Read> {
         let domain = self.domain.as_ref()?;
-        if let Some(read) = self.grants.get(limit) {
+        let written = limit.to_string();
+        if let Some(read) = self.grants.get(&*written) {
             return Some(read.clone());
         }
         if self.grants.len() >= GRANTS_MAX {
@@ -124,7 +128,7 @@ impl Reader {
                 Read::Not(Arc::from(format!("its limit can't be read any more, so its last numbers hold: {what}")))
             }
         };
-        self.grants.insert(limit.into(), read.clone());
+        self.grants.insert(written.into(), read.clone());
         Some(read)
     }
 

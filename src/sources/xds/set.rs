@@ -12,8 +12,8 @@ use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 use tracing::{error, warn};
 
-use super::render::Rendered;
-use crate::rules::{self, Defaults, Load, Problems, Rules, Severity, Sources};
+use super::render::rendered;
+use crate::rules::{self, Defaults, Load, Problems, Rules, Severity};
 
 pub(super) const TYPE_URL: &str = "type.googleapis.com/ratelimit.config.ratelimit.v3.RateLimitConfig";
 
@@ -53,7 +53,7 @@ pub(super) fn load(response: &DiscoveryResponse, defaults: &Defaults) -> Load {
     let (mut configs, mut undecodable) = (Vec::with_capacity(response.resources.len()), Problems::default());
     for (index, resource) in response.resources.iter().enumerate() {
         match decode(resource) {
-            Ok(config) => configs.push(Rendered::new(&config)),
+            Ok(config) => configs.push(rendered(&config)),
             Err(why) => {
                 let what = format!("it can't be decoded: {why}");
                 undecodable.refuse(Path::new(&format!("xds:resources[{index}]")), &what, &format!("send a {TYPE_URL}"));
@@ -63,16 +63,9 @@ pub(super) fn load(response: &DiscoveryResponse, defaults: &Defaults) -> Load {
     if undecodable.has_errors() {
         return Load { rules: Rules::default(), problems: undecodable, kept: Vec::new() };
     }
-    let mut files: Vec<_> = configs.iter().map(|config| config.source.clone()).collect();
     // Messages come in any order, and replicas with the same rules must agree that they are the same.
-    files.sort_by(|one, other| one.path.cmp(&other.path));
-    let mut load = rules::load(&Sources { files, ..Sources::default() }, defaults, None);
-    load.problems.reword(|problem| {
-        if let Some(config) = configs.iter().find(|config| config.source.path == problem.path) {
-            config.reword(problem);
-        }
-    });
-    load
+    configs.sort_by(|(one, _), (other, _)| one.cmp(other));
+    rules::load_values(&configs, defaults)
 }
 
 fn decode(resource: &Any) -> Result<RateLimitConfig, String> {

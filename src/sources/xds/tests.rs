@@ -2,9 +2,10 @@ use std::time::Duration;
 
 use crate::proto::ratelimit::config::ratelimit::v3::{RateLimitConfig, RateLimitDescriptor, RateLimitPolicy};
 
+use serde_json::json;
 use tokio::time::Instant;
 
-use super::{backoff::Backoff, refusal::Pace, render::Rendered};
+use super::{backoff::Backoff, refusal::Pace, render::rendered};
 use crate::settings::XdsBackoff;
 
 fn waits(jitter: f64) -> Backoff {
@@ -71,22 +72,18 @@ fn a_message_becomes_the_file_that_says_the_same_and_leaves_out_what_is_not_set(
         ..RateLimitDescriptor::default()
     };
     let config = RateLimitConfig { name: "eg/http".into(), domain: "http".into(), descriptors: vec![route] };
-    let rendered = Rendered::new(&config);
-    assert_eq!(rendered.source.path.to_str(), Some("xds:eg/http"));
-    let expected = r#"domain: "http"
-descriptors:
-  - key: "route"
-    shadow_mode: true
-    descriptors:
-      - key: "path"
-        value: "/a \"b\""
-        rate_limit:
-          requests_per_unit: 5
-          unit: MINUTE
-      - key: "path"
-        rate_limit:
-          requests_per_unit: 0
-          unit: "99"
-"#;
-    assert_eq!(std::str::from_utf8(&rendered.source.bytes), Ok(expected));
+    let (path, value) = rendered(&config);
+    assert_eq!(path.to_str(), Some("xds:eg/http"));
+    let expected = json!({
+        "domain": "http",
+        "descriptors": [{
+            "key": "route",
+            "shadow_mode": true,
+            "descriptors": [
+                {"key": "path", "value": "/a \"b\"", "rate_limit": {"requests_per_unit": 5, "unit": "MINUTE"}},
+                {"key": "path", "rate_limit": {"requests_per_unit": 0, "unit": "99"}},
+            ],
+        }],
+    });
+    assert_eq!(value, expected);
 }

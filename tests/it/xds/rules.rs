@@ -90,7 +90,7 @@ async fn a_set_with_an_error_is_refused_whole_with_every_mistake_and_the_old_rul
     let expected = [
         "xds:default/eg/two: descriptors[0].rate_limit",
         "a limit must have a `unit`",
-        "xds:default/eg/two: descriptors[0].descriptors[0]: a descriptor's `key` must not be empty",
+        "xds:default/eg/two: descriptors[0].descriptors[0].key: a descriptor's `key` must not be empty",
         "xds:default/eg/two: descriptors[1]: key `user` without a value is here a second time: first in descriptors[0]",
     ];
     for expected in expected {

@@ -39,8 +39,39 @@ fn every_wrong_row_is_told_with_its_place() {
             (2, 7, "`requests_per_unit` must be a whole number, not `ten`".to_owned()),
             (3, 1, "it matches nothing: no match.<key> has a value".to_owned()),
             (4, 1, "it has no limit".to_owned()),
-            (5, 1, "2 cells, where the first line has 3".to_owned()),
+            (
+                5,
+                5,
+                "this row has 2 cells, and the first line names 3 columns (write an empty cell where there is nothing \
+                 to say; text with a comma must be in quotes)"
+                    .to_owned()
+            ),
             (7, 1, "`user:al` is here a second time: first in line 6".to_owned()),
+        ]
+    );
+}
+
+#[test]
+fn every_wrong_line_is_told_with_its_place_and_in_words_of_json() {
+    let text = "\u{feff}{\"match\": {\"user\": \"é\"}, \"limit\": \"5/s\", \"id\": \"e\"}\n\n\
+                {\"match\": {\"user\": \"é\"}, \"limit\": {\"requests\": -5}}\n{match: {user: a}}\n\
+                {\"match\": {\"user\": \"é\"}, \"limits\": \"5/s\"}\n{\"id\": 5}\n[]\n\
+                {\"match\": {\"user\": \"b\"}, \"limit\": \"5/s\", \"id\": \"e\"}\n";
+    let Err(wrong) = read_ndjson(text, "api") else { panic!("it is wrong") };
+    let told: Vec<(u32, u32, &str)> = wrong.iter().map(|it| (it.line, it.column, &*it.what)).collect();
+    assert_eq!(
+        told,
+        [
+            (3, 49, "expected a whole number from 0 to 4294967295, not integer `-5`"),
+            (4, 2, "key must be a string"),
+            (
+                5,
+                33,
+                "unknown field `limits`, expected one of `match`, `rule`, `limit`, `expires`, `for`, `reason`, `owner`"
+            ),
+            (6, 8, "invalid type: integer `5`, expected a string"),
+            (7, 1, "expected an object, not a list"),
+            (8, 1, "`e` is here a second time: first in line 1"),
         ]
     );
 }

@@ -11,7 +11,10 @@ use axum::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::front::api::problem::{self, ApiError};
+use crate::front::api::{
+    json::{self, Misread},
+    problem::{self, ApiError},
+};
 
 /// The answer to a request that can't be read: a call's error, or HTTP's own.
 pub(super) enum Refusal {
@@ -37,41 +40,13 @@ impl IntoResponse for Refusal {
 /// The body's JSON: one message, all of whose fields are known.
 pub(super) fn read<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Refusal> {
     let body = body.map_err(|rejection| Refusal::Http(rejection.status(), rejection.body_text()))?;
-    serde_json::from_slice(&body).map_err(|error| {
-        let place = format!("body, line {}, column {}", error.line(), error.column());
-        let said = error.to_string();
-        // The location is a field of its own.
-        let what = said.rsplit_once(" at line ").map_or(said.as_str(), |(what, _)| what);
-        ApiError::invalid(place, in_words(what), "/v1/openapi.json says what a body may have").into()
+    json::read(&body).map_err(|Misread { line, column, what }| {
+        let place = format!("body, line {line}, column {column}");
+        ApiError::invalid(place, what, "/v1/openapi.json says what a body may have").into()
     })
 }
 
-/// The parser's expectation in the words of JSON; it uses those of Rust.
-fn in_words(what: &str) -> String {
-    let Some((found, expected)) = what.rsplit_once(", expected ") else { return what.to_owned() };
-    let expected = match expected {
-        "u32" => "a whole number from 0 to 4294967295",
-        "u64" => "a whole number from 0 to 18446744073709551615",
-        "i32" => "a whole number from -2147483648 to 2147483647",
-        "i64" => "a whole number from -9223372036854775808 to 9223372036854775807",
-        "f32" | "f64" => "a number",
-        "a boolean" => "true or false",
-        "a sequence" => "a list",
-        "a map" => "an object",
-        other if other.starts_with("struct ") => "an object",
-        _ => return what.to_owned(),
-    };
-    let found =
-        ["invalid type: ", "invalid value: "].iter().find_map(|start| found.strip_prefix(start)).unwrap_or(found);
-    let found = match found.split_once(' ') {
-        None if found == "map" => "an object",
-        None if found == "sequence" => "a list",
-        _ => found,
-    };
-    format!("expected {expected}, not {found}")
-}
-
-/// As [`in_words`], of parameters, whose values are text.
+/// What a parser expected in other words than Rust's, of parameters, whose values are text.
 fn parameter_in_words(what: &str) -> String {
     const WORDS: [(&str, &str); 5] = [
         ("invalid digit found in string", "expected a whole number, at least 0"),

@@ -52,5 +52,15 @@ fn ids_tell_different_overrides_apart_and_have_room() {
     ];
     let ids: BTreeSet<String> = all.iter().map(|(rule, pairs)| id(rule, pairs)).collect();
     assert_eq!(ids.len(), all.len(), "{ids:?}");
-    assert!(ids.iter().all(|id| crate::front::api::names::new_override_id(id).is_ok()), "{ids:?}");
+    assert!(ids.iter().all(|id| check_new(id).is_ok()), "{ids:?}");
+}
+
+#[test]
+fn ids_are_short_and_plain() {
+    for id in ["a", "user:alice@example.com", "Z-9._~", &"x".repeat(ID_MAX)] {
+        assert!(check(id).is_ok(), "{id}");
+    }
+    for id in ["", "a b", "a/b", "é", "a\n", &"x".repeat(ID_MAX + 1)] {
+        assert!(check(id).is_err(), "{id}");
+    }
 }

@@ -40,7 +40,7 @@ fn what_is_broken_is_told_at_its_place() {
     ];
     for (text, line, column, what) in table {
         let broken = read(text).expect_err("it is broken");
-        assert_eq!((broken.at.line, broken.at.column, broken.what), (line, column, what), "{text:?}");
+        assert_eq!((broken.at.line, broken.at.column, &*broken.what), (line, column, what), "{text:?}");
     }
 }
 

@@ -119,6 +119,13 @@ fn a_mistake_in_the_other_formats_is_told_at_its_place() {
         ("o.ndjson", format!("{good_row}\n[]\n"), "o.ndjson:2:1: each line must be a JSON object"),
         ("o.ndjson", format!("\n{}\n", good_row.replace("5/s", "5")), "o.ndjson:2:35: `5` is no limit"),
         ("o.ndjson", good_row.replace("\"}", "\""), "o.ndjson:1:"),
+        (
+            "o.ndjson",
+            format!("{good_row}\n{{match: {{user: b}}, limit: 5/s}}\n"),
+            "o.ndjson:2:2: not JSON: key must be a string (keys and text stand in double quotes;",
+        ),
+        ("o.ndjson", good_row.replace("\"a\"", "b"), "o.ndjson:1:20: not JSON: expected value"),
+        ("o.ndjson", format!("{good_row} # for alice"), "o.ndjson:1:42: not JSON: trailing characters"),
         ("o.yaml", "a: b\n".to_owned(), "o.yaml:1:1: overrides must be a list, not a map"),
         (
             "o.yaml",

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     limit::{FailurePolicy, moment},
-    rules::rows::read::VALUE_MAX,
+    rules::{Problems, json, pen::Pen, problem::Report, rows::bind::VALUE_MAX},
 };
 
 const RULES: &str = "domain: d
@@ -21,17 +21,45 @@ descriptors:
   descriptors: [{key: k, descriptors: [{key: k}]}]
 ";
 
-/// What is said of an override as the API writes it.
-fn refused(json: &str) -> Vec<String> {
+/// An override of the API as text, which has lines and columns; or what is wrong with it.
+fn written(json: &str) -> Result<Row, Problems> {
     let rules = good(RULES, &[]);
-    let problems = rules.domains()[0].read_override(json).expect_err("it is refused");
+    let (mut report, path) = (Report::default(), Path::new("override"));
+    let mut pen = Pen { report: &mut report, path };
+    let root = pen.document(json::parse(json, 1));
+    let row = root.and_then(|root| rules.domains()[0].override_at(&mut pen, &root));
+    let is_sound = report.errors() == 0;
+    row.filter(|_| is_sound).ok_or_else(|| report.finish(std::iter::empty()))
+}
+
+/// What is said of an override.
+fn refused(json: &str) -> Vec<String> {
+    let problems = written(json).expect_err("it is refused");
     problems.iter().map(|problem| format!("{}:{} {}", problem.line, problem.column, problem.what)).collect()
 }
 
 #[track_caller]
 fn read(json: &str) -> Row {
+    written(json).unwrap_or_else(|problems| panic!("{}", problems.render()))
+}
+
+#[test]
+fn an_override_that_is_a_value_is_read_as_its_text_and_its_mistakes_have_the_path_of_their_field() {
     let rules = good(RULES, &[]);
-    rules.domains()[0].read_override(json).unwrap_or_else(|problems| panic!("{}", problems.render()))
+    let of_value = |json: &str| rules.domains()[0].read_override(&serde_json::from_str(json).expect("JSON"));
+    let good = r#"{"match": {"user": "alice"}, "limit": ["5/s", {"tier": "gold"}], "expires": "2027-01-01"}"#;
+    assert_eq!(of_value(good).ok(), Some(read(good)));
+    for (json, field) in [
+        (r#"{"limit": "5/s"}"#, ""),
+        (r#"{"match": {"usr": "a"}, "limit": "5/s"}"#, "match.usr"),
+        (r#"{"match": [{"key": "user", "value": ""}], "limit": "5/s"}"#, "match[0].value"),
+        (r#"{"match": {"user": "a"}, "limit": ["5/s", {"name": "x", "tier": "glod"}]}"#, "limit[1].tier"),
+        (r#"{"match": {"user": "a"}, "limit": "5/s", "rule": "usr"}"#, "rule"),
+    ] {
+        let problems = of_value(json).expect_err("it is refused");
+        let [problem] = problems.iter().as_slice() else { panic!("one problem: {json}") };
+        assert_eq!((problem.field.as_deref(), problem.line, problem.column), (Some(field), 0, 0), "{json}");
+    }
 }
 
 #[test]
@@ -119,7 +147,7 @@ fn a_mistake_is_told_at_its_place() {
     for (json, expected) in table {
         assert_eq!(refused(json), [expected], "{json}");
     }
-    assert!(refused(r#"{"match": {"user": "a"}, "limit": "5/s""#)[0].contains("not YAML"));
+    assert!(refused(r#"{"match": {"user": "a"}, "limit": "5/s""#)[0].contains("not JSON"));
     let long = "x".repeat(VALUE_MAX + 1);
     let said = refused(&format!(r#"{{"match": {{"user": "{long}"}}, "limit": "5/s"}}"#));
     assert_eq!(said, ["1:20 a value of 131073 bytes is longer than 131072"]);

@@ -1,0 +1,62 @@
+//! What rule files name in `overrides_from`: which files may be named there, and which ones a rule file names, so that they
+//! are read with it. Reads none of them itself.
+
+use std::path::Path;
+
+use super::{
+    node::{Node, Value},
+    yaml,
+};
+
+/// How a file is written, told by its name.
+#[derive(Clone, Copy)]
+pub(super) enum Format {
+    Csv,
+    Ndjson,
+    Yaml,
+}
+
+impl Format {
+    pub(super) fn of(path: &Path) -> Option<Format> {
+        match path.extension()?.to_str()? {
+            "csv" => Some(Format::Csv),
+            "ndjson" | "jsonl" => Some(Format::Ndjson),
+            "yaml" | "yml" => Some(Format::Yaml),
+            _ => None,
+        }
+    }
+}
+
+/// Whether a file may be named in `overrides_from`.
+pub(super) fn is_override_file(path: &Path) -> bool {
+    Format::of(path).is_some()
+}
+
+/// What a rule file names in `overrides_from`. Of a file that isn't sound as much as can be told: its mistakes are told
+/// when it is loaded.
+pub(super) fn names_of_files(bytes: &[u8]) -> Vec<String> {
+    let Ok(text) = std::str::from_utf8(bytes) else { return Vec::new() };
+    // Few files name any, and the others needn't be taken apart twice.
+    if !text.contains("overrides_from") {
+        return Vec::new();
+    }
+    let mut names = Vec::new();
+    if let Some(root) = yaml::parse(text.strip_prefix('\u{feff}').unwrap_or(text)).root {
+        collect_names(&root, &mut names);
+    }
+    names
+}
+
+fn collect_names(node: &Node<'_>, names: &mut Vec<String>) {
+    let Value::Map(entries) = &node.value else { return };
+    for (key, value) in entries.iter() {
+        let (Value::Scalar { text: key, .. }, Value::List(items)) = (&key.value, &value.value) else { continue };
+        for item in items.iter() {
+            match (&**key, &item.value) {
+                ("overrides_from", Value::Scalar { text, .. }) => names.push(text.to_string()),
+                ("descriptors", _) => collect_names(item, names),
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Where the entries of a row's match belong: in a rule's path, or anywhere in its domain; and whether any rule ever asks
+//! for them. Knows nothing of how rows are written.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use smallvec::SmallVec;
+
+use super::{
+    Scope, Shape,
+    shape::{FITS_MAX, Positions, fits, meets},
+};
+use crate::rules::{Level, Rule, fields::nearest, node::Place, pen::Pen};
+
+/// Longest value that a row names, in bytes: rows are kept for as long as they hold.
+pub(super) const VALUE_MAX: usize = 128 << 10;
+
+/// Which rules a row is for.
+#[derive(Clone, Copy)]
+pub(crate) enum Target<'r> {
+    Rule {
+        id: &'r Arc<str>,
+        path: &'r [Arc<Level>],
+    },
+    /// Any rule that has its keys.
+    Domain {
+        rules: &'r [Rule],
+        keys: &'r BTreeSet<&'r str>,
+    },
+}
+
+/// A part of a row's match.
+#[derive(Clone, Copy)]
+pub(crate) enum Part {
+    Row,
+    Key(usize),
+    Value(usize),
+}
+
+/// A match in the order of its shape: which of the entries as they were written comes where.
+pub(crate) struct Bound {
+    pub(crate) order: SmallVec<[u8; 8]>,
+    /// In a rule's path; none where no rule is named.
+    pub(crate) positions: Option<Positions>,
+}
+
+impl Pen<'_> {
+    /// Finds where the entries of a match belong.
+    pub(crate) fn bind(
+        &mut self,
+        named: &[(&str, &str)],
+        target: Target<'_>,
+        place: &dyn Fn(Part) -> Place,
+    ) -> Option<Bound> {
+        if named.is_empty() {
+            self.error(place(Part::Row), "this override names no key: it would be for everybody")
+                .hint("change the rule's own limit instead");
+            return None;
+        }
+        let mut is_sound = true;
+        for (index, (key, value)) in named.iter().enumerate() {
+            let what = match value.len() {
+                0 => format!("the value of `{key}` is empty"),
+                length if length > VALUE_MAX => format!("a value of {length} bytes is longer than {VALUE_MAX}"),
+                _ => continue,
+            };
+            self.error(place(Part::Value(index)), what).hint("leave the key out to match any value");
+            is_sound = false;
+        }
+        let bound = match target {
+            Target::Rule { path, .. } => self.bind_to_path(named, target, path, place)?,
+            Target::Domain { keys, .. } => self.bind_to_domain(named, target, keys, place)?,
+        };
+        is_sound.then_some(bound)
+    }
+
+    fn bind_to_domain(
+        &mut self,
+        named: &[(&str, &str)],
+        target: Target<'_>,
+        keys: &BTreeSet<&str>,
+        place: &dyn Fn(Part) -> Place,
+    ) -> Option<Bound> {
+        let mut is_sound = true;
+        for (index, (key, _)) in named.iter().enumerate().filter(|(_, (key, _))| !keys.contains(key)) {
+            is_sound &= self.check_key(key, target, place(Part::Key(index)));
+        }
+        let mut order: SmallVec<[u8; 8]> = (0..named.len() as u8).collect();
+        order.sort_by_key(|index| named[usize::from(*index)].0);
+        is_sound.then_some(Bound { order, positions: None })
+    }
+
+    fn bind_to_path(
+        &mut self,
+        named: &[(&str, &str)],
+        target: Target<'_>,
+        path: &[Arc<Level>],
+        place: &dyn Fn(Part) -> Place,
+    ) -> Option<Bound> {
+        let mut found: SmallVec<[(u8, u8); 8]> = SmallVec::new();
+        for (index, (key, _)) in named.iter().enumerate() {
+            if !path.iter().any(|level| *level.key == **key) {
+                self.check_key(key, target, place(Part::Key(index)));
+                return None;
+            }
+            let alike = named.iter().take(index).filter(|(other, _)| other == key).count();
+            let position = self.position(named, index, alike, path, place)?;
+            found.push((position, index as u8));
+        }
+        found.sort_unstable();
+        let (positions, order) = found.into_iter().unzip();
+        Some(Bound { order, positions: Some(positions) })
+    }
+
+    /// Where the entry `index` belongs, which is the `alike`th of its key.
+    fn position(
+        &mut self,
+        named: &[(&str, &str)],
+        index: usize,
+        alike: usize,
+        path: &[Arc<Level>],
+        place: &dyn Fn(Part) -> Place,
+    ) -> Option<u8> {
+        let (key, value) = named[index];
+        let at: SmallVec<[usize; 4]> = (0..path.len()).filter(|position| *path[*position].key == *key).collect();
+        let of_key = named.iter().filter(|(other, _)| *other == key).count();
+        if of_key > at.len() {
+            let what = format!("`{key}` is named {of_key} times, and stands {} in the rule's path", times(at.len()));
+            self.error(place(Part::Key(index)), what);
+            return None;
+        }
+        let fitting: SmallVec<[usize; 4]> =
+            at.iter().copied().filter(|position| meets(&path[*position], value)).collect();
+        let chosen = match fitting.as_slice() {
+            _ if of_key == at.len() => Some(at[alike]).filter(|position| meets(&path[*position], value)),
+            [] => None,
+            [only] => Some(*only),
+            _ => {
+                let what = format!("`{key}` stands {} in the rule's path: which one is meant?", times(at.len()));
+                self.error(place(Part::Key(index)), what).hint("name them all, in their order");
+                return None;
+            }
+        };
+        if chosen.is_none() {
+            let own = path[at[alike.min(at.len() - 1)]].value.text().unwrap_or_default();
+            let what = format!("`{key}` is `{own}` in this rule: `{value}` never gets here");
+            self.error(place(Part::Value(index)), what);
+        }
+        chosen.map(|position| position as u8)
+    }
+
+    /// Whether a row may name a key; else that is told.
+    pub(crate) fn check_key(&mut self, key: &str, target: Target<'_>, at: Place) -> bool {
+        let (names, what): (Vec<&str>, _) = match target {
+            Target::Rule { path, .. } => (path.iter().map(|level| &*level.key).collect(), "this rule's path has no"),
+            Target::Domain { keys, .. } => (keys.iter().copied().collect(), "no rule of this domain has the"),
+        };
+        if names.contains(&key) {
+            return true;
+        }
+        let problem = self.error(at, format!("{what} key `{key}`"));
+        match nearest(key, &names) {
+            Some(meant) => problem.hint(format!("did you mean `{meant}`?")),
+            None if names.len() <= 20 => problem.hint(format!("it may name {}", names.join(", "))),
+            None => {}
+        }
+        false
+    }
+
+    /// Whether any rule will ever ask for such rows.
+    pub(crate) fn check_shape(&mut self, shape: &Shape, target: Target<'_>, at: Place) {
+        let Target::Domain { rules, .. } = target else { return };
+        let ways = |rule: &Rule| fits(&shape.keys, &rule.path).len();
+        let most = rules.iter().map(ways).max().unwrap_or(0);
+        let keys = shape.keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(" and ");
+        if most == 0 {
+            self.error(at, format!("no rule has {keys} in one descriptor: this override would never apply"));
+        } else if most > FITS_MAX {
+            self.error(at, format!("{keys} can be found in a rule's path in more than {FITS_MAX} ways"));
+        }
+    }
+}
+
+impl Target<'_> {
+    pub(crate) fn shape(&self, named: &[(&str, &str)], bound: &Bound) -> Shape {
+        let keys = bound.order.iter().map(|index| named[usize::from(*index)].0.into()).collect();
+        let scope = match (self, &bound.positions) {
+            (Target::Rule { id, .. }, Some(positions)) => {
+                Scope::Rule { id: Arc::clone(id), positions: positions.clone() }
+            }
+            _ => Scope::Domain,
+        };
+        Shape { scope, keys }
+    }
+}
+
+fn times(number: usize) -> String {
+    match number {
+        1 => "once".to_owned(),
+        2 => "twice".to_owned(),
+        number => format!("{number} times"),
+    }
+}
