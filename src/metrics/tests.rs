@@ -2,7 +2,7 @@ use std::{path::PathBuf, time::Duration};
 
 use super::*;
 use crate::{
-    limit::{Algorithm, Cost, Entry, Limit, Unit, UnixMicros},
+    limit::{Algorithm, Cost, Entry, FailurePolicy, Limit, Unit, UnixMicros},
     rules::{self, Defaults, Rules, Source, Sources},
     store::{
         Ask, Gate, Key, Role, Store,
@@ -57,6 +57,37 @@ fn a_limit_that_stays_over_a_reload_keeps_its_numbers_and_one_that_goes_takes_th
         "{text}"
     );
     assert!(!text.contains("api/path"), "{text}");
+}
+
+#[test]
+fn a_request_that_began_before_a_reload_puts_no_series_of_a_limit_that_went_back_on_the_page() {
+    let first = loaded(RULES);
+    let meters = Meters::new(&first, None);
+    let second = loaded(&RULES.replace("key: path", "key: method"));
+    let after = Meters::new(&second, Some((&first, &meters)));
+    let domain = first.domain("api").expect("loaded");
+    for rule in first.domains()[0].rules() {
+        meters.count(domain, rule, Some(0), Outcome::Ok);
+        meters.count_degraded(domain, Some((rule, Some(0))), FailurePolicy::Open);
+    }
+    let text = rendered(&Metrics::default(), second, after);
+    let degraded = r#"tollgate_degraded_decisions_total{policy="open",domain="api",limit="api/user"} 1"#;
+    assert!(text.contains(degraded), "{text}");
+    assert!(!text.contains("api/path"), "{text}");
+}
+
+#[test]
+fn the_table_has_each_name_once_and_what_prometheus_and_markdown_take() {
+    let is_word = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let mut names = std::collections::HashSet::new();
+    for row in &table::TABLE {
+        assert!(names.insert(row.name), "{} is there twice", row.name);
+        assert!(row.section == table::Section::EnvoyproxyNamed || is_word(row.name), "{}", row.name);
+        assert!(row.labels.iter().all(|label| is_word(label)), "{}", row.name);
+        assert!(row.help.ends_with('.') && !row.help.contains(['|', '\n']), "{}: {}", row.name, row.help);
+        let is_total = row.kind == table::Kind::Counter;
+        assert!(row.name.starts_with("ratelimit_") || row.name.ends_with("_total") == is_total, "{}", row.name);
+    }
 }
 
 #[test]
