@@ -1,13 +1,19 @@
 //! The files of the state directory: how each is written so that a crash, a second writer or a planted link can't spoil
-//! it, and how damage is seen when it is read. Knows nothing of what the files say.
+//! it, and how damage is seen when it is read; and whose the directory is. Knows nothing of what the files say, and imports
+//! nothing of the crate.
+//!
+//! Every file is its owner's alone (mode 0600, the directory 0700). What is written is synced before anybody is told that it
+//! is kept, and so is the directory where a name is new in it: else a crash could take the file with the name.
 
+mod journal;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    error::Error,
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     hash::Hasher,
-    io::{self, BufWriter, Write as _},
+    io::{self, BufWriter, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -15,6 +21,11 @@ use std::{
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use siphasher::sip::SipHasher13;
+
+pub(crate) use self::journal::Journal;
+
+/// The file that is locked for as long as a process holds the directory.
+const LOCK: &str = "lock";
 
 /// What temporary files end with.
 const TEMPORARY: &str = ".new";
@@ -31,12 +42,71 @@ const SUM: &str = r#","sum":""#;
 const SUM_LENGTH: usize = SUM.len() + 16 + r#""}"#.len();
 
 /// Makes the directory, for its owner alone, if it isn't there.
-pub(crate) fn make(directory: &Path) -> io::Result<()> {
+fn make(directory: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| at(directory, error))
 }
 
+/// A directory that this process holds. The lock goes with the open file, so that it ends with the process however that ends.
+pub(crate) struct DirectoryLock {
+    _lock: File,
+}
+
+/// Takes the directory for this process, and makes it if it isn't there. `None`: another process holds it.
+pub(crate) fn lock(directory: &Path) -> io::Result<Option<DirectoryLock>> {
+    make(directory)?;
+    let path = directory.join(LOCK);
+    let lock =
+        options(&path)?.create(true).truncate(false).write(true).open(&path).map_err(|error| at(&path, error))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(DirectoryLock { _lock: lock })),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(at(&path, error)),
+    }
+}
+
+/// Opens a file to be read. `None` where there is none.
+pub(crate) fn open(path: &Path) -> io::Result<Option<File>> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(at(path, error)),
+    }
+}
+
+/// All of a file. `None` where there is none.
+fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let Some(mut file) = open(path)? else { return Ok(None) };
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(|error| at(path, error))?;
+    Ok(Some(bytes))
+}
+
+/// Opens a file to be appended to, and makes it if it isn't there.
+fn append(path: &Path) -> io::Result<File> {
+    let is_new = !path.exists();
+    let file = options(path)?.create(true).append(true).open(path).map_err(|error| at(path, error))?;
+    if is_new {
+        sync_directory(path).map_err(|error| at(path, error))?;
+    }
+    Ok(file)
+}
+
+/// Gives a file another name, such as one that is damaged.
+pub(crate) fn rename(path: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(path, to).and_then(|()| sync_directory(to)).map_err(|error| at(path, error))
+}
+
+fn directory(of: &Path) -> &Path {
+    of.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Has the names of a file's directory on the disk.
+fn sync_directory(of: &Path) -> io::Result<()> {
+    File::open(directory(of))?.sync_all()
+}
+
 /// How a state file is opened or made: for its owner alone. The error, where it is a link, which may lead anywhere.
-pub(crate) fn options(path: &Path) -> io::Result<OpenOptions> {
+fn options(path: &Path) -> io::Result<OpenOptions> {
     if path.is_symlink() {
         return Err(at(path, io::Error::other("it is a link, and files of the state directory are none")));
     }
@@ -52,11 +122,10 @@ pub(crate) fn replace<T>(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<T>,
 ) -> io::Result<(File, T)> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let temporary = {
         // What was just made and isn't locked yet must not be swept away.
         let _making = MAKING.lock();
-        sweep(directory, path);
+        sweep(path);
         Temporary::new(path)?
     };
     let failed = |error| at(&temporary.path, error);
@@ -65,14 +134,42 @@ pub(crate) fn replace<T>(
     let file = out.into_inner().map_err(|error| failed(error.into_error()))?;
     file.sync_all().map_err(failed)?;
     fs::rename(&temporary.path, path).map_err(failed)?;
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
+    sync_directory(path).map_err(failed)?;
     // Only temporary files are locked.
     let _ = file.unlock();
     Ok((file, written))
 }
 
+/// A file that is written anew as a whole each time, with a checksum.
+#[derive(Clone, Debug)]
+pub(crate) struct CheckedFile {
+    path: PathBuf,
+}
+
+impl CheckedFile {
+    pub(crate) fn new(directory: &Path, name: &str) -> CheckedFile {
+        CheckedFile { path: directory.join(name) }
+    }
+
+    /// Makes the directory too, if it isn't there.
+    pub(crate) fn save(&self, content: &[u8]) -> io::Result<()> {
+        make(directory(&self.path))?;
+        replace_checked(&self.path, content)
+    }
+
+    /// What `parse` makes of the content; `None` where nothing was saved. The error names the file, also where it is
+    /// `parse`'s.
+    pub(crate) fn load<T, E: Into<Box<dyn Error + Send + Sync>>>(
+        &self,
+        parse: impl FnOnce(&[u8]) -> Result<T, E>,
+    ) -> io::Result<Option<T>> {
+        let Some(content) = read_checked(&self.path)? else { return Ok(None) };
+        parse(&content).map(Some).map_err(|error| at(&self.path, io::Error::other(error)))
+    }
+}
+
 /// Writes a file anew as [`replace`] does, with a checksum.
-pub(crate) fn replace_checked(path: &Path, content: &[u8]) -> io::Result<()> {
+fn replace_checked(path: &Path, content: &[u8]) -> io::Result<()> {
     let head = head(content);
     replace(path, |out| {
         out.write_all(&head)?;
@@ -83,12 +180,8 @@ pub(crate) fn replace_checked(path: &Path, content: &[u8]) -> io::Result<()> {
 
 /// What [`replace_checked`] wrote, or a version of Tollgate that wrote no checksums. `None` where there is no file; an
 /// error where it can't be read or is damaged.
-pub(crate) fn read_checked(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let mut bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(at(path, error)),
-    };
+fn read_checked(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let Some(mut bytes) = read(path)? else { return Ok(None) };
     if !bytes.starts_with(CHECKED) {
         return Ok(Some(bytes));
     }
@@ -100,13 +193,13 @@ pub(crate) fn read_checked(path: &Path) -> io::Result<Option<Vec<u8>>> {
 }
 
 /// A JSON object on a line, with a checksum of it as its last field, which versions that knew none pass over.
-pub(crate) fn line(object: &str) -> String {
+fn line(object: &str) -> String {
     let fields = object.strip_suffix('}').expect("it is an object that has fields");
     format!("{fields}{SUM}{:016x}\"}}\n", sum(fields))
 }
 
 /// What [`line`] made a line of, or the line itself where it has no checksum. The error, where the checksum is wrong.
-pub(crate) fn unline(line: &[u8]) -> Result<Vec<u8>, &'static str> {
+fn unline(line: &[u8]) -> Result<Vec<u8>, &'static str> {
     let whole = line.strip_suffix(b"\n").unwrap_or(line);
     let split = whole.len().checked_sub(SUM_LENGTH).map(|middle| whole.split_at(middle));
     let Some((fields, tail)) = split.filter(|(_, tail)| tail.starts_with(SUM.as_bytes())) else {
@@ -165,9 +258,9 @@ fn prefix(of: &Path) -> String {
 }
 
 /// Removes the temporary files of a state file that a crash left there. One that can't be removed takes room, and no more.
-fn sweep(directory: &Path, of: &Path) {
+fn sweep(of: &Path) {
     let prefix = prefix(of);
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+    for entry in fs::read_dir(directory(of)).into_iter().flatten().flatten() {
         let path = entry.path();
         let name = path.file_name().unwrap_or_default().as_encoded_bytes();
         if name.starts_with(prefix.as_bytes()) && name.ends_with(TEMPORARY.as_bytes()) && is_left(&path) {

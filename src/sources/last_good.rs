@@ -15,14 +15,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     rules::{self, Defaults, Rules, Source, Sources},
-    state_dir,
+    state_dir::CheckedFile,
 };
 
 const FILE: &str = "rules.json";
 
 #[derive(Clone)]
 pub(super) struct LastGood {
-    directory: PathBuf,
+    file: CheckedFile,
     /// The newest version that was saved. Held while one is, so that an older one is never written after it.
     saved: Arc<Mutex<u64>>,
 }
@@ -39,7 +39,7 @@ struct Kept {
 
 impl LastGood {
     pub(super) fn new(directory: &Path) -> LastGood {
-        LastGood { directory: directory.to_owned(), saved: Arc::default() }
+        LastGood { file: CheckedFile::new(directory, FILE), saved: Arc::default() }
     }
 
     /// Keeps the files of `rules`, unless a later version was kept. Files that changed since they were loaded are left for
@@ -63,27 +63,28 @@ impl LastGood {
         let files = sources.files.into_iter().map(|source| kept(source, false));
         let files = files.chain(sources.overrides.into_iter().map(|source| kept(source, true)));
         let kept = files.collect::<io::Result<Vec<_>>>()?;
-        state_dir::make(&self.directory)?;
-        state_dir::replace_checked(&self.directory.join(FILE), &serde_json::to_vec(&kept)?)?;
+        self.file.save(&serde_json::to_vec(&kept)?)?;
         *saved = version;
         Ok(())
     }
 
     /// What was kept, if anything was; the error says why it can't be used.
     pub(super) fn load(&self, defaults: &Defaults) -> io::Result<Option<Rules>> {
-        let path = self.directory.join(FILE);
-        let Some(bytes) = state_dir::read_checked(&path)? else { return Ok(None) };
-        let failed = |why: String| state_dir::at(&path, io::Error::other(why));
-        let kept: Vec<Kept> = serde_json::from_slice(&bytes).map_err(|error| failed(error.to_string()))?;
-        let (overrides, files): (Vec<Kept>, Vec<Kept>) = kept.into_iter().partition(|kept| kept.overrides);
-        let sources = |kept: Vec<Kept>| {
-            kept.into_iter().map(|kept| Source { path: kept.path, bytes: kept.text.into_bytes() }).collect()
-        };
-        let sources = Sources { files: sources(files), overrides: sources(overrides), ..Sources::default() };
-        let load = rules::load(&sources, defaults, None);
-        match load.problems.errors().next() {
-            None => Ok(Some(load.rules)),
-            Some(problem) => Err(failed(format!("its rules have errors: {problem}"))),
-        }
+        self.file.load(|content| rules_of(content, defaults))
+    }
+}
+
+/// The files, read as any others are. The error is why they can't be used.
+fn rules_of(content: &[u8], defaults: &Defaults) -> Result<Rules, String> {
+    let kept: Vec<Kept> = serde_json::from_slice(content).map_err(|error| error.to_string())?;
+    let (overrides, files): (Vec<Kept>, Vec<Kept>) = kept.into_iter().partition(|kept| kept.overrides);
+    let sources = |kept: Vec<Kept>| {
+        kept.into_iter().map(|kept| Source { path: kept.path, bytes: kept.text.into_bytes() }).collect()
+    };
+    let sources = Sources { files: sources(files), overrides: sources(overrides), ..Sources::default() };
+    let load = rules::load(&sources, defaults, None);
+    match load.problems.errors().next() {
+        None => Ok(load.rules),
+        Some(problem) => Err(format!("its rules have errors: {problem}")),
     }
 }

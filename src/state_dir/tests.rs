@@ -1,4 +1,9 @@
-use std::{os::unix::fs::PermissionsExt, thread};
+use std::{
+    env,
+    os::unix::{fs::PermissionsExt, process::ExitStatusExt},
+    process::{Command, Output, abort},
+    thread,
+};
 
 use super::*;
 
@@ -108,4 +113,107 @@ fn files_and_lines_of_versions_without_checksums_are_read() {
     fs::write(&path, "[]").expect("the directory is ours");
     assert_eq!(read_checked(&path).expect("it can be read").as_deref(), Some(&b"[]"[..]));
     assert_eq!(unline(b"{\"id\":\"a\"}\n"), Ok(b"{\"id\":\"a\"}\n".to_vec()));
+}
+
+/// The directory of a test that was begun again by [`again`].
+const DIRECTORY: &str = "TOLLGATE_TEST_STATE_DIRECTORY";
+
+/// Runs a test of this file in a process of its own, after the shell's `limits`.
+fn again(test: &str, limits: &str, directory: &Path) -> Output {
+    let script = format!("{limits}; exec \"$0\" --exact --nocapture state_dir::tests::{test}");
+    let this = env::current_exe().expect("it runs");
+    Command::new("sh").args(["-c", &script]).arg(this).env(DIRECTORY, directory).output().expect("there is a shell")
+}
+
+#[test]
+fn a_crash_before_the_rename_leaves_the_file_before_and_the_next_write_sweeps_up() {
+    if let Some(directory) = env::var_os(DIRECTORY) {
+        let path = Path::new(&directory).join("counters");
+        let crash = |out: &mut BufWriter<File>| -> io::Result<()> {
+            out.write_all(b"half")?;
+            out.flush()?;
+            abort()
+        };
+        replace(&path, crash).map(drop).expect_err("it doesn't come back");
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("counters");
+    replace_checked(&path, b"1").expect("the directory is ours");
+    let test = "a_crash_before_the_rename_leaves_the_file_before_and_the_next_write_sweeps_up";
+    let ended = again(test, "ulimit -c 0", directory.path());
+    assert_eq!(ended.status.signal(), Some(6), "{ended:?}");
+    let left = names(directory.path());
+    assert!(left.len() == 2 && left[0] == "counters" && left[1].ends_with(TEMPORARY), "{left:?}");
+    assert_eq!(fs::read(directory.path().join(&left[1])).expect("it is there"), b"half");
+    assert_eq!(read_checked(&path).expect("it can be read").as_deref(), Some(&b"1"[..]));
+    replace_checked(&path, b"2").expect("the directory is ours");
+    assert_eq!(names(directory.path()), ["counters"]);
+    assert_eq!(read_checked(&path).expect("it can be read").as_deref(), Some(&b"2"[..]));
+}
+
+/// A full disk takes a part of what is written, and then nothing: so does one on which no file may be longer than this.
+const FULL: &str = "trap '' XFSZ; ulimit -f 8";
+
+#[test]
+fn a_full_disk_leaves_every_file_as_it_was_and_is_an_error_that_names_it() {
+    let Some(directory) = env::var_os(DIRECTORY) else {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let ended =
+            again("a_full_disk_leaves_every_file_as_it_was_and_is_an_error_that_names_it", FULL, directory.path());
+        let said = String::from_utf8_lossy(&ended.stdout);
+        assert!(ended.status.success() && said.contains("1 passed"), "{ended:?}");
+        return;
+    };
+    let directory = Path::new(&directory);
+    let path = directory.join("rules.json");
+    let file = CheckedFile::new(directory, "rules.json");
+    file.save(b"1").expect("there is room");
+    let error = file.save(&[b'x'; 1 << 20]).expect_err("there is no room").to_string();
+    assert!(error.starts_with(&format!("{}.", path.display())), "{error}");
+    assert_eq!(file.load(|content| Ok::<_, io::Error>(content.to_vec())).expect("it is whole"), Some(b"1".to_vec()));
+    assert_eq!(names(directory), ["rules.json"]);
+
+    // Half a line came to the disk, and must not be there for the next one to stand behind.
+    let path = directory.join("overrides.ndjson");
+    let (mut journal, _) = Journal::open::<Line>(path.clone()).expect("there is room");
+    let long = Line { id: "x".repeat(700) };
+    let kept = (0..).take_while(|_| journal.append(&long).is_ok()).count();
+    let error = journal.append(&long).expect_err("there is still no room").to_string();
+    assert!(error.starts_with(&format!("{}: ", path.display())), "{error}");
+    journal.append(&Line { id: "y".to_owned() }).expect("there is room for a short one");
+    let (_, lines) = Journal::open::<Line>(path).expect("it can be read");
+    assert_eq!((lines.len(), &*lines[kept].id), (kept + 1, "y"));
+    assert_eq!(names(directory), ["overrides.ndjson", "rules.json"], "nothing was damaged");
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Line {
+    id: String,
+}
+
+/// Nobody may make files in `/sys`, not even root.
+#[test]
+fn a_directory_that_cannot_be_written_is_an_error_that_names_the_file() {
+    let there = Path::new("/sys");
+    let errors = [
+        ("/sys/rules.json.", CheckedFile::new(there, "rules.json").save(b"1").err()),
+        ("/sys/overrides.ndjson: ", Journal::open::<Line>(there.join("overrides.ndjson")).err()),
+        ("/sys/lock: ", lock(there).err()),
+        ("/sys/tollgate: ", lock(&there.join("tollgate")).err()),
+    ];
+    for (named, error) in errors {
+        let error = error.expect("nobody may").to_string();
+        assert!(error.starts_with(named), "{error}");
+    }
+}
+
+#[test]
+fn a_directory_is_one_holders_at_a_time() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let directory = directory.path().join("state");
+    let first = lock(&directory).expect("the directory is ours");
+    assert!(first.is_some() && lock(&directory).expect("it can be asked for").is_none());
+    assert_eq!(directory.metadata().expect("it was made").permissions().mode() & 0o777, 0o700);
+    drop(first);
+    assert!(lock(&directory).expect("the directory is ours").is_some());
 }

@@ -1,27 +1,19 @@
-//! Run-time overrides of a single process: in memory, and in a journal if there is a state directory. It knows how the
-//! files are written and read back; `row` knows what a record means.
+//! Run-time overrides of a single process: in memory, and where there is a state directory in a journal there. Knows what
+//! the lines of the files are; what a record says is the business of `row`.
 //!
-//! The journal `overrides.ndjson` has a line for each write; the last line of an id counts. A write is appended and
-//! synced before it is answered, and the journal is rewritten once most of it is history. `audit.ndjson` has a line for
-//! each audit entry, likewise. Each line has a checksum.
+//! The journal `overrides.ndjson` has a line for each write, the last of an id counts. It is kept before a write is
+//! answered, and written anew as a whole once most of it is history. `audit.ndjson` has a line for each audit entry,
+//! likewise.
 
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::VecDeque,
-    fs::{self, File},
-    io::{self, Write as _},
-    path::{Path, PathBuf},
-};
+use std::{collections::VecDeque, io, path::Path};
 
 use serde::{Deserialize, Serialize};
 
 use crate::run_time::audit::{self, AuditEntry};
-use crate::{
-    limit::UnixMicros,
-    state_dir::{self, at},
-};
+use crate::{limit::UnixMicros, state_dir::Journal};
 
 const OVERRIDES: &str = "overrides.ndjson";
 const AUDIT: &str = "audit.ndjson";
@@ -55,14 +47,6 @@ pub(in crate::run_time) struct Local {
     audit_file: Option<Journal>,
     audit: VecDeque<Noted>,
     last_version: u64,
-}
-
-/// A file of lines.
-struct Journal {
-    path: PathBuf,
-    file: File,
-    bytes: u64,
-    lines: usize,
 }
 
 impl Local {
@@ -101,7 +85,7 @@ impl Local {
 
     /// Whether most of the journal is history, given how many rows there are.
     pub(super) fn is_long(&self, rows: usize) -> bool {
-        self.journal.as_ref().is_some_and(|journal| journal.lines > 2 * rows + HISTORY_MAX)
+        self.journal.as_ref().is_some_and(|journal| journal.lines() > 2 * rows + HISTORY_MAX)
     }
 
     /// Rewrites the journal, with these rows alone.
@@ -125,7 +109,7 @@ impl Local {
             self.audit.pop_front();
         }
         if let Some(file) = &mut self.audit_file
-            && file.lines > 2 * audit::KEPT
+            && file.lines() > 2 * audit::KEPT
             && let Err(error) = file.rewrite(self.audit.iter().cloned())
         {
             tracing::error!(%error, "the audit file can't be rewritten");
@@ -151,72 +135,5 @@ impl Local {
             Some((noted.domain.clone(), AuditEntry::read(noted.id.clone(), &noted.draft, before, after)?))
         };
         entries.filter_map(entry).take(count).collect()
-    }
-}
-
-impl Journal {
-    /// Opens or creates a file and reads its lines. A last line that was cut off by a crash was never answered, and is
-    /// dropped. Anything else that can't be read is damage: the file is copied aside, and begins anew with the lines
-    /// that can be read, so that the same damage isn't reported again.
-    fn open<T: Serialize + for<'de> Deserialize<'de>>(path: PathBuf) -> io::Result<(Journal, Vec<T>)> {
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(at(&path, error)),
-        };
-        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        let (mut lines, mut damaged) = (Vec::new(), Vec::new());
-        for (number, line) in (1..).zip(bytes.split_inclusive(|byte| *byte == b'\n')) {
-            let Ok(object) = state_dir::unline(line) else {
-                damaged.push(number);
-                continue;
-            };
-            match serde_json::from_slice::<T>(&object) {
-                Ok(read) if line.ends_with(b"\n") => lines.push(read),
-                Err(error) if line.ends_with(b"\n") || !error.is_eof() => damaged.push(number),
-                // The last, cut off.
-                Ok(_) | Err(_) => {}
-            }
-        }
-        let file = state_dir::options(&path)?.create(true).append(true).open(&path);
-        let file = file.map_err(|error| at(&path, error))?;
-        let mut journal = Journal { path, file, bytes: whole as u64, lines: lines.len() };
-        if let Some(first) = damaged.first() {
-            let aside = journal.path.with_extension("ndjson.damaged");
-            state_dir::replace(&aside, |out| out.write_all(&bytes))?;
-            tracing::error!(file = %journal.path.display(), lines = damaged.len(), first, copy = %aside.display(),
-                "lines can't be read and are left out; the file was copied aside as it was");
-            journal.rewrite(lines.iter())?;
-        } else {
-            journal.file.set_len(whole as u64).map_err(|error| at(&journal.path, error))?;
-        }
-        Ok((journal, lines))
-    }
-
-    fn append(&mut self, line: &impl Serialize) -> io::Result<()> {
-        let text = state_dir::line(&serde_json::to_string(line)?);
-        let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
-        if let Err(error) = written {
-            // Half a line would damage the line after it.
-            self.file.set_len(self.bytes).map_err(|error| at(&self.path, error))?;
-            return Err(at(&self.path, error));
-        }
-        self.bytes += text.len() as u64;
-        self.lines += 1;
-        Ok(())
-    }
-
-    fn rewrite(&mut self, lines: impl Iterator<Item = impl Serialize>) -> io::Result<()> {
-        let (file, (bytes, count)) = state_dir::replace(&self.path, |out| {
-            let (mut bytes, mut count) = (0, 0);
-            for line in lines {
-                let text = state_dir::line(&serde_json::to_string(&line)?);
-                out.write_all(text.as_bytes())?;
-                (bytes, count) = (bytes + text.len() as u64, count + 1);
-            }
-            Ok((bytes, count))
-        })?;
-        (self.file, self.bytes, self.lines) = (file, bytes, count);
-        Ok(())
     }
 }

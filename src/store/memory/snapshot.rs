@@ -6,7 +6,7 @@
 //! hence its mode 0600.
 
 use std::{
-    fs::{self, File, TryLockError},
+    fs::File,
     hash::Hasher,
     io::{self, BufReader, Read, Write},
     ops::Range,
@@ -25,7 +25,7 @@ use super::{
 use crate::{
     algorithm::State,
     limit::{Algorithm, UnixMicros},
-    state_dir,
+    state_dir::{self, DirectoryLock},
 };
 
 #[cfg(test)]
@@ -33,7 +33,6 @@ mod tests;
 
 const MAGIC: &[u8] = b"tollgate counters 1\n";
 const FILE: &str = "counters";
-const LOCK: &str = "lock";
 /// A state is longer only in a damaged file: the longest log has 10,001 entries of 11 bytes.
 const STATE_MAX: u32 = 1 << 20;
 /// Snapshots take at most this part of a core, so the interval grows with what there is to write.
@@ -54,8 +53,7 @@ pub enum SnapshotError {
 /// A state directory, held by this process for as long as this lives.
 pub struct Snapshots {
     directory: PathBuf,
-    /// The lock goes with the open file, so that it ends with the process however that ends.
-    _lock: File,
+    _lock: DirectoryLock,
 }
 
 /// What was found at the start.
@@ -76,14 +74,7 @@ struct Damage(&'static str);
 impl Snapshots {
     /// Takes the directory, and makes it if it isn't there.
     pub fn open(directory: &Path) -> Result<Snapshots, SnapshotError> {
-        state_dir::make(directory)?;
-        let path = directory.join(LOCK);
-        let lock = state_dir::options(&path)?.create(true).truncate(false).write(true).open(&path);
-        let lock = lock.map_err(|error| state_dir::at(&path, error))?;
-        lock.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => SnapshotError::InUse(directory.to_owned()),
-            TryLockError::Error(error) => state_dir::at(&path, error).into(),
-        })?;
+        let lock = state_dir::lock(directory)?.ok_or_else(|| SnapshotError::InUse(directory.to_owned()))?;
         Ok(Snapshots { directory: directory.to_owned(), _lock: lock })
     }
 
@@ -91,15 +82,8 @@ impl Snapshots {
     /// nothing of it is used: half of the counts would look like all of them.
     pub fn load(&self, settings: MemorySettings, now: UnixMicros) -> Result<(Memory, Loaded), SnapshotError> {
         let path = self.directory.join(FILE);
-        let failed = |error| state_dir::at(&path, error);
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok((Memory::new(settings), Loaded::default()));
-            }
-            Err(error) => return Err(failed(error).into()),
-        };
-        match read(file, settings, now).map_err(failed)? {
+        let Some(file) = state_dir::open(&path)? else { return Ok((Memory::new(settings), Loaded::default())) };
+        match read(file, settings, now).map_err(|error| state_dir::at(&path, error))? {
             Ok((memory, loaded)) => {
                 if loaded.left_out > 0 {
                     tracing::warn!(left_out = loaded.left_out, "the snapshot has more counters than there is room for");
@@ -108,8 +92,8 @@ impl Snapshots {
             }
             Err(Damage(why)) => {
                 let aside = self.directory.join(format!("{FILE}.damaged-{}", now.0));
-                fs::rename(&path, &aside).map_err(failed)?;
-                tracing::error!(file = %aside.display(), error = why, "the snapshot is damaged and was set aside: all counters start empty");
+                state_dir::rename(&path, &aside)?;
+                tracing::error!(snapshot = %aside.display(), why, "the snapshot is damaged and was set aside: all counts begin anew");
                 Ok((Memory::new(settings), Loaded { set_aside: true, ..Loaded::default() }))
             }
         }

@@ -1,6 +1,6 @@
 //! Snapshots: what comes back, what doesn't, who may, and what happens to a damaged one.
 
-use std::os::unix::fs::PermissionsExt;
+use std::{fs, os::unix::fs::PermissionsExt};
 
 use super::*;
 use crate::{
