@@ -15,8 +15,8 @@ use tokio_rustls::TlsConnector;
 
 use self::trust::ServerVerifier;
 pub(crate) use self::{
-    channel::{channel, endpoint, explain, server_name},
-    files::identity,
+    channel::{channel, connect, endpoint, explain, server_name},
+    files::{identity, read},
     trust::client_verifier,
 };
 use crate::blocking::blocking;
@@ -63,7 +63,7 @@ impl Client {
         let mut config = match &self.identity {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => {
-                let identity = identity((&files::read(certificate)?, certificate), (&files::read(key)?, key))?;
+                let identity = identity((&read(certificate)?, certificate), (&read(key)?, key))?;
                 builder.with_client_cert_resolver(identity)
             }
         };

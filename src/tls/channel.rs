@@ -1,4 +1,4 @@
-//! A gRPC channel with the same TLS as every other connection. It knows no services.
+//! Connections to servers, and gRPC channels, whose TLS is that of every other connection. Knows no services.
 
 use std::{error::Error, io, time::Duration};
 
@@ -39,6 +39,14 @@ pub(crate) async fn channel(endpoint: Endpoint, client: Option<Client>) -> Resul
         async move { dial(&uri, name, connector, keepalive).await.map(TokioIo::new) }
     });
     endpoint.connect_with_connector(dial).await.map_err(|error| explain(&error))
+}
+
+/// A connection to the server of an address, and nothing spoken on it yet. The error is why not; where a file is at fault it
+/// is named.
+pub(crate) async fn connect(uri: &Uri, client: Client) -> Result<TlsStream<TcpStream>, String> {
+    let name = client.name.clone();
+    let connector = connector(client).await?;
+    dial(uri, name, connector, None).await.map_err(|error| explain(&error))
 }
 
 async fn dial(

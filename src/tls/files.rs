@@ -14,7 +14,8 @@ use super::provider;
 /// The object identifier of the curve P-521 (secp521r1), as DER has it.
 const P521: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23];
 
-pub(super) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+/// The error names the file.
+pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("can't read {}", path.display()))
 }
 

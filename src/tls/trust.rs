@@ -101,6 +101,33 @@ fn of_the_system() -> anyhow::Result<(RootCertStore, Trusted)> {
     Ok((roots, Trusted::default()))
 }
 
+/// What the verifiers of servers and of clients have in common: a signature of a handshake is checked as webpki checks it.
+macro_rules! signatures_as_of_authorities {
+    () => {
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signature: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            self.of_authorities.verify_tls12_signature(message, certificate, signature)
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signature: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            self.of_authorities.verify_tls13_signature(message, certificate, signature)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            self.of_authorities.supported_verify_schemes()
+        }
+    };
+}
+
 impl ServerCertVerifier for ServerVerifier {
     fn verify_server_cert(
         &self,
@@ -124,35 +151,19 @@ impl ServerCertVerifier for ServerVerifier {
         }
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.of_authorities.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.of_authorities.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.of_authorities.supported_verify_schemes()
-    }
+    signatures_as_of_authorities!();
 }
 
-/// Verifies clients' certificates by exactly the authorities of this file: the system's would admit anybody who has a
-/// domain.
-pub(crate) fn client_verifier(ca: &[u8], path: &Path) -> anyhow::Result<Arc<dyn ClientCertVerifier>> {
+/// Clients are held to exactly the authorities of this file, because the system's would let in anybody who has a domain; and,
+/// where there is a `name`, to certificates that have it.
+pub(crate) fn client_verifier(
+    ca: &[u8],
+    path: &Path,
+    name: Option<&str>,
+) -> anyhow::Result<Arc<dyn ClientCertVerifier>> {
     let (roots, trusted) = named(ca, path)?;
     let of_authorities = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build()?;
-    Ok(Arc::new(ClientVerifier { of_authorities, trusted }))
+    Ok(Arc::new(ClientVerifier { of_authorities, trusted, name: name.map(Into::into) }))
 }
 
 /// Verifies a client's certificate.
@@ -160,6 +171,7 @@ pub(crate) fn client_verifier(ca: &[u8], path: &Path) -> anyhow::Result<Arc<dyn 
 struct ClientVerifier {
     of_authorities: Arc<dyn ClientCertVerifier>,
     trusted: Trusted,
+    name: Option<Box<str>>,
 }
 
 impl ClientCertVerifier for ClientVerifier {
@@ -173,34 +185,24 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        match self.of_authorities.verify_client_cert(client, intermediates, now) {
-            Ok(verified) => Ok(verified),
-            Err(error) if self.trusted.has_alone(client, &error) => Ok(ClientCertVerified::assertion()),
-            Err(error) => Err(explained(error, (client, intermediates), &self.trusted)),
+        let verified = match self.of_authorities.verify_client_cert(client, intermediates, now) {
+            Ok(verified) => verified,
+            Err(error) if self.trusted.has_alone(client, &error) => ClientCertVerified::assertion(),
+            Err(error) => return Err(explained(error, (client, intermediates), &self.trusted)),
+        };
+        match &self.name {
+            Some(name) if !has_name(client, name) => Err(Error::InvalidCertificate(CertificateError::NotValidForName)),
+            _ => Ok(verified),
         }
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.of_authorities.verify_tls12_signature(message, certificate, signature)
-    }
+    signatures_as_of_authorities!();
+}
 
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.of_authorities.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.of_authorities.supported_verify_schemes()
-    }
+/// As envoyproxy/ratelimit: the very name, and no wildcard that covers it.
+fn has_name(certificate: &CertificateDer<'_>, name: &str) -> bool {
+    let certificate = webpki::EndEntityCert::try_from(certificate);
+    certificate.is_ok_and(|certificate| certificate.valid_dns_names().any(|valid| valid == name))
 }
 
 /// Whether the error is that a presented certificate calls itself an authority.

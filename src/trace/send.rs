@@ -219,16 +219,13 @@ async fn channel(destination: &Destination) -> Result<Channel, String> {
 }
 
 async fn connection(destination: &Destination) -> Result<Http, String> {
-    let is_tls = is_tls(destination);
-    let host = destination.uri.host().unwrap_or("localhost").trim_matches(['[', ']']);
-    let port = destination.uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-    let stream = TcpStream::connect((host, port)).await.map_err(|error| explain(&error))?;
-    if !is_tls {
-        return handshake(stream).await;
+    let uri = &destination.uri;
+    if is_tls(destination) {
+        return handshake(tls::connect(uri, client(destination, None)).await?).await;
     }
-    let connector = tls::connector(client(destination, None)).await?;
-    let name = tls::server_name(host).map_err(|error| explain(&error))?;
-    handshake(connector.connect(name, stream).await.map_err(|error| explain(&error))?).await
+    let host = uri.host().unwrap_or("localhost").trim_matches(['[', ']']);
+    let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(80))).await;
+    handshake(stream.map_err(|error| explain(&error))?).await
 }
 
 fn client(destination: &Destination, protocol: Option<&'static [u8]>) -> tls::Client {

@@ -3,7 +3,6 @@
 
 use std::{
     convert::Infallible,
-    fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -12,12 +11,7 @@ use std::{
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use rustls::{
-    DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme,
-    client::danger::HandshakeSignatureValid,
-    pki_types::{CertificateDer, UnixTime},
-    server::danger::{ClientCertVerified, ClientCertVerifier},
-};
+use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time,
@@ -30,7 +24,7 @@ use crate::{
     blocking::try_blocking,
     metrics::Metrics,
     settings::TlsSettings,
-    tls::{client_verifier, identity, provider},
+    tls::{client_verifier, identity, provider, read},
 };
 
 /// How often the files are looked at: three small reads, which see every kind of swap.
@@ -138,13 +132,11 @@ impl Reload {
 
 impl Files {
     fn read(settings: &TlsSettings) -> anyhow::Result<Files> {
-        let read = |variable: &str, path: &PathBuf| {
-            std::fs::read(path).with_context(|| format!("{variable}: can't read {}", path.display()))
-        };
+        let named = |variable, path: &PathBuf| read(path).context(variable);
         Ok(Files {
-            certificate: read(settings.names.certificate, &settings.certificate)?,
-            key: read(settings.names.key, &settings.key)?,
-            client_ca: settings.client_ca.as_ref().map(|path| read(settings.names.client_ca, path)).transpose()?,
+            certificate: named(settings.names.certificate, &settings.certificate)?,
+            key: named(settings.names.key, &settings.key)?,
+            client_ca: settings.client_ca.as_ref().map(|path| named(settings.names.client_ca, path)).transpose()?,
         })
     }
 }
@@ -152,7 +144,11 @@ impl Files {
 fn config(files: &Files, settings: &TlsSettings) -> anyhow::Result<ServerConfig> {
     let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
     let builder = match &files.client_ca {
-        Some(ca) => builder.with_client_cert_verifier(verifier(ca, settings).context(settings.names.client_ca)?),
+        Some(ca) => {
+            let path = settings.client_ca.as_deref().unwrap_or(Path::new(""));
+            let verifier = client_verifier(ca, path, settings.client_san.as_deref());
+            builder.with_client_cert_verifier(verifier.context(settings.names.client_ca)?)
+        }
         None => builder.with_no_client_auth(),
     };
     let names = settings.names;
@@ -162,66 +158,4 @@ fn config(files: &Files, settings: &TlsSettings) -> anyhow::Result<ServerConfig>
     let mut config = builder.with_cert_resolver(identity);
     config.alpn_protocols = vec![names.protocol.to_vec()];
     Ok(config)
-}
-
-fn verifier(ca: &[u8], settings: &TlsSettings) -> anyhow::Result<Arc<dyn ClientCertVerifier>> {
-    let of_ca = client_verifier(ca, settings.client_ca.as_deref().unwrap_or(Path::new("")))?;
-    Ok(match &settings.client_san {
-        Some(san) => Arc::new(Named { of_ca, san: san.clone() }),
-        None => of_ca,
-    })
-}
-
-/// A client of the authority, and of this name.
-struct Named {
-    of_ca: Arc<dyn ClientCertVerifier>,
-    san: String,
-}
-
-impl fmt::Debug for Named {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Named").field("san", &self.san).finish_non_exhaustive()
-    }
-}
-
-impl ClientCertVerifier for Named {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.of_ca.root_hint_subjects()
-    }
-
-    fn verify_client_cert(
-        &self,
-        client: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        let verified = self.of_ca.verify_client_cert(client, intermediates, now)?;
-        let other = || rustls::Error::InvalidCertificate(rustls::CertificateError::NotValidForName);
-        let certificate = webpki::EndEntityCert::try_from(client).map_err(|_| other())?;
-        // As the reference: the very name, and no wildcard that covers it.
-        let is_named = certificate.valid_dns_names().any(|name| name == self.san);
-        if is_named { Ok(verified) } else { Err(other()) }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.of_ca.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.of_ca.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.of_ca.supported_verify_schemes()
-    }
 }
