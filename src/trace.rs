@@ -5,7 +5,7 @@
 
 mod context;
 mod export;
-mod otlp;
+mod message;
 mod sample;
 mod send;
 #[cfg(test)]
@@ -81,6 +81,11 @@ type Attributes = Vec<(&'static str, Value)>;
 
 /// A span: a part of a request's work. It is sent when it is dropped, so that one that is cut short is sent too.
 pub struct Span {
+    record: Record,
+}
+
+/// What is told of a span.
+struct Record {
     trace: Arc<Trace>,
     id: u64,
     /// Id of the parent span; 0 if there is none.
@@ -89,6 +94,8 @@ pub struct Span {
     name: &'static str,
     kind: Kind,
     began: Instant,
+    /// `began` until it is over.
+    ended: Instant,
     attributes: Attributes,
     error: Option<String>,
 }
@@ -152,7 +159,7 @@ impl Tracer {
         let parent = parent.map_or(0, |Parent { span_id, .. }| span_id);
         let trace = Trace { tracer: Arc::clone(self), id, state, began: (clock::now().0 * 1_000, began) };
         let mut span = Span::new(Arc::new(trace), new_span_id(), parent, name, Kind::Server, began);
-        span.is_parent_remote = parent != 0;
+        span.record.is_parent_remote = parent != 0;
         Some(span)
     }
 
@@ -178,60 +185,68 @@ fn new_span_id() -> u64 {
 
 impl Span {
     fn new(trace: Arc<Trace>, id: u64, parent: u64, name: &'static str, kind: Kind, began: Instant) -> Span {
-        let attributes = Attributes::new();
-        Span { trace, id, parent, is_parent_remote: false, name, kind, began, attributes, error: None }
+        let (ended, attributes) = (began, Attributes::new());
+        Span {
+            record: Record {
+                trace,
+                id,
+                parent,
+                is_parent_remote: false,
+                name,
+                kind,
+                began,
+                ended,
+                attributes,
+                error: None,
+            },
+        }
     }
 
     /// Begins a child of this span.
     pub fn child(&self, name: &'static str, kind: Kind) -> Span {
-        Span::new(Arc::clone(&self.trace), new_span_id(), self.id, name, kind, clock::instant())
+        Span::new(Arc::clone(&self.record.trace), new_span_id(), self.record.id, name, kind, clock::instant())
     }
 
     pub fn set_int(&mut self, key: &'static str, value: i64) {
-        self.attributes.push((key, Value::Int(value)));
+        self.record.attributes.push((key, Value::Int(value)));
     }
 
     pub fn set_text(&mut self, key: &'static str, value: impl Into<String>) {
         let mut value = value.into();
         cut(&mut value, self.text_bytes_max());
-        self.attributes.push((key, Value::Text(value)));
+        self.record.attributes.push((key, Value::Text(value)));
     }
 
     /// Longest text in bytes: longer ones are cut.
     pub fn text_bytes_max(&self) -> usize {
-        self.trace.tracer.text_bytes_max
+        self.record.trace.tracer.text_bytes_max
     }
 
     /// Marks the span as failed.
     pub fn fail(&mut self, why: impl Into<String>) {
-        self.error = Some(why.into());
+        self.record.error = Some(why.into());
     }
 
     /// Runs `work` in this span: spans that are made meanwhile are its children, and notes are its attributes.
     pub async fn around<T>(&mut self, work: impl Future<Output = T>) -> T {
         let notes = Arc::default();
-        let (trace, notes_of) = (Arc::clone(&self.trace), Arc::clone(&notes));
-        let done = HERE.scope(Here { trace, span: self.id, store: new_span_id(), notes }, work).await;
-        self.attributes.append(&mut notes_of.lock());
+        let (trace, notes_of) = (Arc::clone(&self.record.trace), Arc::clone(&notes));
+        let done = HERE.scope(Here { trace, span: self.record.id, store: new_span_id(), notes }, work).await;
+        self.record.attributes.append(&mut notes_of.lock());
         done
     }
 }
 
 impl Drop for Span {
     fn drop(&mut self) {
-        let finished = Finished {
-            trace: Arc::clone(&self.trace),
-            id: self.id,
-            parent: self.parent,
-            is_parent_remote: self.is_parent_remote,
-            name: self.name,
-            kind: self.kind,
-            began: self.began,
+        let over = Record {
+            trace: Arc::clone(&self.record.trace),
             ended: clock::instant(),
-            attributes: std::mem::take(&mut self.attributes),
-            error: self.error.take(),
+            attributes: std::mem::take(&mut self.record.attributes),
+            error: self.record.error.take(),
+            ..self.record
         };
-        self.trace.tracer.outbox.put(finished);
+        self.record.trace.tracer.outbox.put(over);
     }
 }
 
@@ -256,21 +271,7 @@ impl Here {
     }
 }
 
-/// A finished span.
-struct Finished {
-    trace: Arc<Trace>,
-    id: u64,
-    parent: u64,
-    is_parent_remote: bool,
-    name: &'static str,
-    kind: Kind,
-    began: Instant,
-    ended: Instant,
-    attributes: Attributes,
-    error: Option<String>,
-}
-
-/// Cuts a text at the end of a character.
+/// At a character's end.
 fn cut(text: &mut String, bytes_max: usize) {
     if text.len() > bytes_max {
         let end = (0..=bytes_max).rev().find(|end| text.is_char_boundary(*end));

@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTracePartialSuccess;
 use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
@@ -19,8 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    Finished, TraceSettings,
-    otlp::{self, ExportRequest},
+    Record, TraceSettings, message,
     send::{Failure, Sender},
 };
 
@@ -41,7 +42,7 @@ pub struct Counts {
 
 /// The queue of spans.
 pub(super) struct Outbox {
-    waiting: Mutex<VecDeque<Finished>>,
+    waiting: Mutex<VecDeque<Record>>,
     is_batch: Notify,
     queue_max: usize,
     batch_max: usize,
@@ -58,7 +59,7 @@ impl Outbox {
         &self.counts
     }
 
-    pub(super) fn put(&self, span: Finished) {
+    pub(super) fn put(&self, span: Record) {
         let waiting = {
             let mut waiting = self.waiting.lock();
             if waiting.len() >= self.queue_max {
@@ -73,7 +74,7 @@ impl Outbox {
         }
     }
 
-    fn take(&self) -> Vec<Finished> {
+    fn take(&self) -> Vec<Record> {
         let mut waiting = self.waiting.lock();
         let some = waiting.len().min(self.batch_max);
         waiting.drain(..some).collect()
@@ -86,8 +87,8 @@ pub struct Exporter {
     sender: Sender,
     resource: Vec<(String, String)>,
     delay: Duration,
-    /// A message that couldn't be sent yet, and its number of spans.
-    unsent: Option<(ExportRequest, u64)>,
+    /// The message that couldn't be sent yet, and how many spans are in it.
+    unsent: Option<(Bytes, u64)>,
     is_away: bool,
     has_refused: bool,
     wait: Duration,
@@ -139,11 +140,11 @@ impl Exporter {
                 if batch.is_empty() {
                     return;
                 }
-                self.unsent = Some((otlp::request(&self.resource, &batch), batch.len() as u64));
+                let spans = batch.len() as u64;
+                self.unsent = Some((message::encode(&self.resource, batch), spans));
             }
-            let Some((request, spans)) = &self.unsent else { return };
-            let spans = *spans;
-            match self.sender.send(request).await {
+            let Some((message, spans)) = self.unsent.clone() else { return };
+            match self.sender.send(message).await {
                 Ok(refused) => self.arrived(spans, refused.as_ref()),
                 Err(Failure::Refused(why)) => self.refused(spans, &why),
                 Err(Failure::Away(why)) => {
@@ -168,8 +169,8 @@ impl Exporter {
         }
     }
 
-    /// Counts spans that arrived; the collector may still have refused some.
-    fn arrived(&mut self, spans: u64, refused: Option<&otlp::PartialSuccess>) {
+    /// The collector may still have refused some.
+    fn arrived(&mut self, spans: u64, refused: Option<&ExportTracePartialSuccess>) {
         let rejected = refused.map_or(0, |refused| u64::try_from(refused.rejected_spans).unwrap_or(0)).min(spans);
         self.outbox.counts.sent.fetch_add(spans - rejected, Relaxed);
         if let Some(refused) = refused.filter(|_| rejected > 0) {

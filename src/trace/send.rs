@@ -3,7 +3,7 @@
 
 use std::{io::Write as _, path::PathBuf, time::Duration};
 
-use bytes::Bytes;
+use bytes::{BufMut as _, Bytes};
 use flate2::{Compression, write::GzEncoder};
 use http::{
     HeaderMap, Request, StatusCode, Uri,
@@ -13,6 +13,7 @@ use http::{
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use opentelemetry_proto::tonic::collector::trace::v1::{ExportTracePartialSuccess, ExportTraceServiceResponse};
 use prost::Message;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -20,9 +21,14 @@ use tokio::{
     task::JoinHandle,
     time,
 };
-use tonic::{Code, Status, codec::CompressionEncoding, metadata::MetadataMap, transport::Channel};
+use tonic::{
+    Code, Status,
+    codec::{Codec, CompressionEncoding, EncodeBuf, Encoder},
+    metadata::MetadataMap,
+    transport::Channel,
+};
+use tonic_prost::ProstDecoder;
 
-use super::otlp::{ExportRequest, ExportResponse, PartialSuccess};
 use crate::tls::{self, explain};
 
 /// The collector.
@@ -84,7 +90,7 @@ const ANSWER_BYTES_MAX: usize = 64 << 10;
 
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
-type Answer = Result<Option<PartialSuccess>, Failure>;
+type Answer = Result<Option<ExportTracePartialSuccess>, Failure>;
 
 impl Sender {
     pub(super) fn new(destination: Destination) -> Sender {
@@ -97,9 +103,9 @@ impl Sender {
         &self.to
     }
 
-    pub(super) async fn send(&mut self, request: &ExportRequest) -> Answer {
+    pub(super) async fn send(&mut self, message: Bytes) -> Answer {
         let timeout = self.destination.timeout;
-        let answer = match time::timeout(timeout, self.try_send(request)).await {
+        let answer = match time::timeout(timeout, self.try_send(message)).await {
             Ok(answer) => answer,
             Err(_) => Err(Failure::Away(format!("no answer within {timeout:?}"))),
         };
@@ -109,15 +115,15 @@ impl Sender {
         answer
     }
 
-    async fn try_send(&mut self, request: &ExportRequest) -> Answer {
+    async fn try_send(&mut self, message: Bytes) -> Answer {
         let is_gone = matches!(&self.link, Some(Link::Http(http)) if http.requests.is_closed());
         if self.link.is_none() || is_gone {
             self.link = None;
             self.link = Some(Link::open(&self.destination).await.map_err(Failure::Away)?);
         }
         match self.link.as_mut().expect("it was opened") {
-            Link::Grpc(channel) => over_grpc(channel.clone(), request.clone(), &self.destination).await,
-            Link::Http(http) => over_http(&mut http.requests, request, &self.destination).await,
+            Link::Grpc(channel) => over_grpc(channel.clone(), message, &self.destination).await,
+            Link::Http(http) => over_http(&mut http.requests, message, &self.destination).await,
         }
     }
 }
@@ -132,22 +138,49 @@ impl Link {
     }
 }
 
-async fn over_grpc(channel: Channel, request: ExportRequest, destination: &Destination) -> Answer {
+async fn over_grpc(channel: Channel, message: Bytes, destination: &Destination) -> Answer {
     let mut client = tonic::client::Grpc::new(channel);
     if destination.gzip {
         client = client.send_compressed(CompressionEncoding::Gzip);
     }
     client.ready().await.map_err(|error| Failure::Away(explain(&error)))?;
-    let mut request = tonic::Request::new(request);
+    let mut request = tonic::Request::new(message);
     *request.metadata_mut() = MetadataMap::from_headers(destination.headers.clone());
-    let codec = tonic_prost::ProstCodec::<ExportRequest, ExportResponse>::default();
-    match client.unary(request, PathAndQuery::from_static(EXPORT), codec).await {
+    match client.unary(request, PathAndQuery::from_static(EXPORT), Encoded).await {
         Ok(response) => Ok(response.into_inner().partial_success),
         Err(status) => Err(judge(&status)),
     }
 }
 
-/// The protocol says which errors are worth another attempt; errors of the transport have a cause, and are.
+/// Sends messages that are encoded already, and reads answers.
+struct Encoded;
+
+impl Codec for Encoded {
+    type Encode = Bytes;
+    type Decode = ExportTraceServiceResponse;
+    type Encoder = Encoded;
+    type Decoder = ProstDecoder<ExportTraceServiceResponse>;
+
+    fn encoder(&mut self) -> Encoded {
+        Encoded
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        ProstDecoder::default()
+    }
+}
+
+impl Encoder for Encoded {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, message: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put(message);
+        Ok(())
+    }
+}
+
+/// As the protocol says which errors are worth another try; those of the transport have a cause, and are.
 fn judge(status: &Status) -> Failure {
     let why = format!("{:?}: {}", status.code(), status.message());
     match status.code() {
@@ -163,14 +196,10 @@ fn judge(status: &Status) -> Failure {
     }
 }
 
-async fn over_http(
-    requests: &mut SendRequest<Full<Bytes>>,
-    request: &ExportRequest,
-    destination: &Destination,
-) -> Answer {
+async fn over_http(requests: &mut SendRequest<Full<Bytes>>, message: Bytes, destination: &Destination) -> Answer {
     let away = |error: hyper::Error| Failure::Away(explain(&error));
     requests.ready().await.map_err(away)?;
-    let response = requests.send_request(http_request(request, destination)).await.map_err(away)?;
+    let response = requests.send_request(http_request(message, destination)).await.map_err(away)?;
     let status = response.status();
     // The body is read to its end, because otherwise the connection couldn't be used again.
     let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
@@ -178,7 +207,7 @@ async fn over_http(
     match status {
         // A body that isn't such a message reports no refused spans.
         status if status.is_success() => {
-            Ok(ExportResponse::decode(body).ok().and_then(|response| response.partial_success))
+            Ok(ExportTraceServiceResponse::decode(body).ok().and_then(|response| response.partial_success))
         }
         StatusCode::TOO_MANY_REQUESTS
         | StatusCode::BAD_GATEWAY
@@ -188,8 +217,8 @@ async fn over_http(
     }
 }
 
-fn http_request(message: &ExportRequest, destination: &Destination) -> Request<Full<Bytes>> {
-    let mut body = message.encode_to_vec();
+fn http_request(message: Bytes, destination: &Destination) -> Request<Full<Bytes>> {
+    let mut body = message;
     let mut request = Request::new(Full::default());
     *request.method_mut() = http::Method::POST;
     let path = destination.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
@@ -205,7 +234,7 @@ fn http_request(message: &ExportRequest, destination: &Destination) -> Request<F
     if destination.gzip {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
         encoder.write_all(&body).expect("memory takes every byte");
-        body = encoder.finish().expect("memory takes every byte");
+        body = encoder.finish().expect("memory takes every byte").into();
         headers.insert(CONTENT_ENCODING, http::HeaderValue::from_static("gzip"));
     }
     *request.body_mut() = Full::from(body);

@@ -1,4 +1,5 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
+use prost::Message;
 
 use super::*;
 
@@ -152,5 +153,41 @@ fn long_texts_are_cut_at_a_characters_end() {
     let (tracer, _exporter) = Tracer::new(&settings(Sampler { heeds_parent: true, ratio: 1.0 }));
     let mut span = tracer.begin(&HeaderMap::new(), "a request").expect("all are followed");
     span.set_text("key", "1234567é8");
-    assert_eq!(span.attributes, [("key", Value::Text("1234567".to_owned()))]);
+    assert_eq!(span.record.attributes, [("key", Value::Text("1234567".to_owned()))]);
+}
+
+/// The bytes that collectors get, by the field numbers of `opentelemetry/proto/trace/v1/trace.proto`.
+#[test]
+fn a_span_is_written_as_the_protocol_numbers_its_fields() {
+    let (tracer, _exporter) = Tracer::new(&settings(Sampler { heeds_parent: true, ratio: 1.0 }));
+    let began = clock::instant();
+    let trace = Arc::new(Trace { tracer, id: 0x0102, state: "a=b".to_owned(), began: (1_000_000, began) });
+    let finished = |is_part: bool| Record {
+        trace: Arc::clone(&trace),
+        id: 0x0304,
+        parent: if is_part { 0x0506 } else { 0 },
+        is_parent_remote: is_part,
+        name: "ask",
+        kind: if is_part { Kind::Client } else { Kind::Server },
+        began,
+        ended: began + std::time::Duration::from_nanos(7),
+        attributes: vec![("t", Value::Text("x".to_owned())), ("i", Value::Int(0)), ("e", Value::Text(String::new()))],
+        error: is_part.then(|| "no".to_owned()),
+    };
+    let ids = [b"\x0a\x10".as_slice(), &[0; 14], b"\x01\x02\x12\x08", &[0; 6], b"\x03\x04"].concat();
+    let times = [b"\x39".as_slice(), &1_000_000u64.to_le_bytes(), b"\x41", &1_000_007u64.to_le_bytes()].concat();
+    let attributes =
+        b"\x4a\x08\x0a\x01t\x12\x03\x0a\x01x\x4a\x07\x0a\x01i\x12\x02\x18\x00\x4a\x07\x0a\x01e\x12\x02\x0a\x00";
+    let parent = [b"\x1a\x03a=b\x22\x08".as_slice(), &[0; 6], b"\x05\x06"].concat();
+    let expected = [
+        &ids,
+        &parent,
+        &b"\x2a\x03ask\x30\x03"[..],
+        &times,
+        attributes,
+        b"\x7a\x06\x12\x02no\x18\x02\x85\x01\x01\x03\x00\x00",
+    ];
+    assert_eq!(message::span(finished(true)).encode_to_vec(), expected.concat());
+    let expected = [&ids, &b"\x1a\x03a=b\x2a\x03ask\x30\x02"[..], &times, attributes, b"\x85\x01\x01\x01\x00\x00"];
+    assert_eq!(message::span(finished(false)).encode_to_vec(), expected.concat());
 }
