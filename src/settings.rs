@@ -261,7 +261,7 @@ fn rules(flags: &Flags, read: &mut Reader) -> RulesSettings {
         any_name,
         ignore_dotfiles: read.or("RUNTIME_IGNOREDOTFILES", &flags.runtime_ignoredotfiles, false, parse::boolean),
         merge_domains: read.or("MERGE_DOMAIN_CONFIG", &flags.merge_domain_config, false, parse::boolean),
-        poll: read.or("TOLLGATE_RULES_POLL", &flags.rules_poll, Duration::from_secs(30), parse::duration),
+        poll: read.or("TOLLGATE_RULES_POLL", &flags.rules_poll, Duration::from_secs(30), parse::some_time),
         allow_empty: read.or("TOLLGATE_ALLOW_EMPTY_RULES", &flags.allow_empty_rules, false, parse::boolean),
         control_plane,
         force_start: read.or(
@@ -315,7 +315,7 @@ fn decisions(flags: &Flags, read: &mut Reader) -> DecisionSettings {
             "TOLLGATE_STORE_TIMEOUT",
             &flags.store_timeout,
             Duration::from_millis(10),
-            parse::duration,
+            parse::some_time,
         ),
     }
 }

@@ -56,10 +56,12 @@ pub(super) fn overload(flags: &Flags, read: &mut Reader) -> OverloadSettings {
             let of_peer = |text: &str| parse::at_least(1)(text).map(|number| usize::try_from(number).ok());
             read.or("TOLLGATE_MAX_CONNECTIONS_PER_PEER", &flags.max_connections_per_peer, None, of_peer)
         },
-        client_timeout: read.or("TOLLGATE_CLIENT_TIMEOUT", &flags.client_timeout, Duration::from_secs(10), |text| {
-            parse::duration(text)
-                .and_then(|time| if time.is_zero() { Err("expected more than 0".into()) } else { Ok(time) })
-        }),
+        client_timeout: read.or(
+            "TOLLGATE_CLIENT_TIMEOUT",
+            &flags.client_timeout,
+            Duration::from_secs(10),
+            parse::some_time,
+        ),
         grpc_ping_interval: read.or(
             "TOLLGATE_GRPC_PING_INTERVAL",
             &flags.grpc_ping_interval,

@@ -50,7 +50,15 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(total).map_err(|_| wrong())
 }
 
-/// Reads a Go integer: `12`, `-3`, `0x1f`, `0b11`, `0o17` or `017`, with `_` between digits if it has such a prefix.
+/// A duration of something that can't be done in no time, and for which 0 doesn't mean "never" either.
+pub(super) fn some_time(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("expected more than 0, such as 10ms, 30s or 1h30m".into()),
+        some => Ok(some),
+    }
+}
+
+/// A Go integer: `12`, `-3`, `0x1f`, `0b11`, `0o17` or `017`, with `_` between digits where it has such a prefix.
 pub(super) fn int(text: &str) -> Result<i64, String> {
     let wrong = || "expected a whole number".to_string();
     let (is_negative, digits) = match text.strip_prefix('-') {

@@ -2,8 +2,7 @@
 
 use std::{net::Ipv6Addr, path::PathBuf, time::Duration};
 
-use percent_encoding::percent_decode_str;
-
+use super::partners::idle;
 use crate::store::redis::{Address, Auth, Names, RedisSettings, Tls, Topology};
 
 const PORT: u16 = 6379;
@@ -19,7 +18,8 @@ pub(super) struct RedisFlags {
     pub(super) auth: Option<String>,
     pub(super) auth_file: Option<PathBuf>,
     pub(super) sentinel_auth: Option<String>,
-    pub(super) tls: bool,
+    /// `None` where nothing says so.
+    pub(super) tls: Option<bool>,
     pub(super) tls_cacert: Option<PathBuf>,
     pub(super) tls_client_cert: Option<PathBuf>,
     pub(super) tls_client_key: Option<PathBuf>,
@@ -63,7 +63,7 @@ pub(super) fn redis_settings(flags: &RedisFlags) -> Result<RedisSettings, String
         key_file: flags.tls_client_key.clone(),
         any_host_name: flags.tls_skip_hostname_verification,
     };
-    let is_secret = flags.tls || url.tls == Some(true);
+    let is_secret = flags.tls == Some(true) || url.tls == Some(true);
     if is_secret && topology.has_socket() {
         let prefix = flags.prefix;
         return Err(format!(
@@ -85,7 +85,29 @@ pub(super) fn redis_settings(flags: &RedisFlags) -> Result<RedisSettings, String
     })
 }
 
-/// The source of user and password, for the message that Redis refuses them.
+/// What of these flags does nothing because another comes first, a line each; never with a password in it.
+pub(super) fn outdone(flags: &RedisFlags) -> Vec<String> {
+    // A URL that can't be read is refused by name.
+    let Ok((_, url)) = topology(flags) else { return Vec::new() };
+    let variable = |name: &str| format!("{}_{name}", flags.prefix);
+    let mut lines = Vec::new();
+    if flags.tls == Some(false) && url.tls == Some(true) {
+        lines
+            .push(idle(&[format!("{}=false", variable("TLS"))], &format!("{} begins with rediss://", variable("URL"))));
+    }
+    let first = match (&flags.auth_file, &flags.auth) {
+        (Some(_), _) => Some("AUTH_FILE"),
+        (None, Some(_)) => Some("AUTH"),
+        (None, None) => None,
+    };
+    if let Some(first) = first.filter(|_| url.has_password()) {
+        let password = format!("the password in {}", variable("URL"));
+        lines.push(idle(&[password], &format!("{} is set, and comes first", variable(first))));
+    }
+    lines
+}
+
+/// Whose user and password they are, for the message that Redis refuses them.
 const OF_URL: &str = "REDIS_URL (where % , @ / and ? of a password are written %25 %2C %40 %2F and %3F)";
 const OF_USER: &str = "REDIS_AUTH (what stands before its first colon is the user: a password that has a colon is written \
     default:PASSWORD)";

@@ -113,7 +113,12 @@ pub(super) fn stats(flags: &Flags, read: &mut Reader) -> StatsSettings {
         host: set(&stats.statsd_host).unwrap_or("localhost").to_string(),
         port: read.or("STATSD_PORT", &stats.statsd_port, 8125, parse::port),
         udp: read.or("STATSD_PROTOCOL", &stats.statsd_protocol, false, parse::word(PROTOCOLS)),
-        flush_interval: read.or("STATS_FLUSH_INTERVAL", &stats.stats_flush_interval, Duration::from_secs(10), interval),
+        flush_interval: read.or(
+            "STATS_FLUSH_INTERVAL",
+            &stats.stats_flush_interval,
+            Duration::from_secs(10),
+            parse::some_time,
+        ),
         tags,
         mogrifiers: Vec::new(),
     }
@@ -205,11 +210,6 @@ fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
         Ok((key.trim().to_string(), value.to_string()))
     };
     text.split(',').filter(|text| !text.is_empty()).map(pair).collect()
-}
-
-fn interval(text: &str) -> Result<Duration, String> {
-    let some = parse::duration(text)?;
-    if some.is_zero() { Err("expected a duration such as 10s".into()) } else { Ok(some) }
 }
 
 fn ratio(text: &str) -> Result<f32, String> {

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use super::{
     Flags, Reader, denials, parse,
     partners::{self, Partner, idle},
-    redis_url::{RedisFlags, RedisKind, SocketType, redis_settings},
+    redis_url::{RedisFlags, RedisKind, SocketType, outdone, redis_settings},
     set,
 };
 use crate::store::{
@@ -76,6 +76,7 @@ fn resolved(flags: RedisFlags, read: &mut Reader) -> Option<RedisSettings> {
     if flags.url.is_empty() {
         return None;
     }
+    read.idle.extend(outdone(&flags));
     redis_settings(&flags).map_err(|what| read.wrong.push(what)).ok()
 }
 
@@ -183,8 +184,8 @@ impl Place<'_> {
             auth: text(self.auth),
             auth_file: path(self.auth_file),
             sentinel_auth: text(self.sentinel_auth),
-            tls: read.or(&variable("TLS"), self.tls, false, parse::boolean),
-            connect_timeout: read.or(&variable("TIMEOUT"), self.timeout, Duration::from_secs(10), parse::duration),
+            tls: read.or(&variable("TLS"), self.tls, None, |text| parse::boolean(text).map(Some)),
+            connect_timeout: read.or(&variable("TIMEOUT"), self.timeout, Duration::from_secs(10), parse::some_time),
             ..common
         }
     }

@@ -369,3 +369,63 @@ fn a_core_is_not_kept_busy_for_a_redis_that_is_far() {
     let invalid = Settings::resolve(&flags("11ms")).expect_err("it is too long").to_string();
     assert!(invalid.contains("TOLLGATE_REDIS_BUSY_POLL") && invalid.contains("at most 10ms"), "{invalid}");
 }
+
+#[test]
+fn a_time_of_nothing_is_refused_where_it_means_neither_never_nor_at_once() {
+    let zero = || text("0s");
+    let flags = Flags {
+        store_timeout: zero(),
+        rules_poll: text("0"),
+        redis_url: text("redis:6379"),
+        redis_timeout: zero(),
+        redis_persecond: text("true"),
+        redis_persecond_url: text("redis:6380"),
+        redis_persecond_timeout: zero(),
+        ..Flags::default()
+    };
+    let Invalid(wrong) = Settings::resolve(&flags).expect_err("four settings are wrong");
+    let variables = ["TOLLGATE_RULES_POLL", "TOLLGATE_STORE_TIMEOUT", "REDIS_TIMEOUT", "REDIS_PERSECOND_TIMEOUT"];
+    assert_eq!(wrong.len(), variables.len(), "{wrong:#?}");
+    for variable in variables {
+        let line = wrong.iter().find(|line| line.starts_with(&format!("{variable} ")));
+        assert!(line.is_some_and(|line| line.contains("expected more than 0, such as 10ms")), "{variable}: {wrong:#?}");
+    }
+    // Here it has a meaning: it never ends, and it ends at once.
+    let settings = resolved(|flags| (flags.grpc_max_connection_age, flags.shutdown_timeout) = (zero(), zero()));
+    assert!(settings.listeners.max_connection_age.is_zero() && settings.process.shutdown_timeout.is_zero());
+}
+
+#[test]
+fn of_two_settings_that_contradict_each_other_a_line_says_which_comes_first() {
+    let given = |tls: &str, auth: &str, file: &str, url: &str| Flags {
+        redis_url: text(url),
+        redis_tls: text(tls),
+        redis_auth: text(auth),
+        redis_auth_file: text(file),
+        ..Flags::default()
+    };
+    let tls = "REDIS_TLS=false does nothing here: REDIS_URL begins with rediss://";
+    let auth = "the password in REDIS_URL does nothing here: REDIS_AUTH is set, and comes first";
+    let file = "the password in REDIS_URL does nothing here: REDIS_AUTH_FILE is set, and comes first";
+    let cases = [
+        (given("off", "", "", "rediss://redis"), vec![tls], true),
+        (given("", "", "", "rediss://redis"), vec![], true),
+        (given("on", "", "", "redis://redis"), vec![], true),
+        (given("off", "", "", "redis://redis"), vec![], false),
+        (given("", "other", "", "redis://:hunter2@redis"), vec![auth], false),
+        (given("", "", "/run/auth", "redis://:hunter2@redis"), vec![file], false),
+        (given("off", "other", "", "rediss://:hunter2@redis"), vec![tls, auth], true),
+        (given("", "other", "", "redis://redis"), vec![], false),
+    ];
+    for (flags, lines, is_secret) in cases {
+        let mut read = Reader::default();
+        let settings = Settings::resolve_with(&flags, &mut read);
+        assert_eq!(
+            (read.idle, read.wrong.len()),
+            (lines.into_iter().map(str::to_owned).collect(), 0),
+            "{:?}",
+            flags.redis_url
+        );
+        assert_eq!(settings.store.redis.expect("it has an address").tls.is_some(), is_secret, "{:?}", flags.redis_url);
+    }
+}

@@ -158,11 +158,8 @@ fn tls(flags: &Flags, read: &mut Reader) -> Option<XdsTls> {
 
 fn backoff(flags: &Flags, read: &mut Reader) -> XdsBackoff {
     let seconds = Duration::from_secs;
-    // At least a moment: without any wait an absent control plane would be called in a loop.
-    let wait = |text: &str| match parse::duration(text) {
-        Ok(Duration::ZERO) => Err("expected more than 0".into()),
-        read => read,
-    };
+    // Without any wait a control plane that is away would be called in a loop.
+    let wait = parse::some_time;
     let share = |text: &str| match text.parse::<f64>() {
         Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
         _ => Err("expected a number from 0 to 1".into()),
