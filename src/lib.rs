@@ -5,47 +5,54 @@
 //! A request goes one way, and each step hands plain values to the next:
 //!
 //! ```text
-//! RateLimitRequest → service ─ words → rules.find → plan → store.apply → judge → service → RateLimitResponse
-//!                    (borders)         (which limit)       (algorithm::step, here or as Lua)   (borders)
+//! RateLimitRequest → front ─ words → rules.find → plan → store.apply → judge → front → RateLimitResponse
+//!                    (borders)       (which limit)       (algorithm::step, here or as Lua)   (borders)
 //! ```
 //!
 //! [`limiter::Limiter::decide`] is that line in code, on one screen.
 //!
 //! # The rooms, in reading order
 //!
-//! | room | owns |
-//! |---|---|
-//! | [`limit`] | the words of a decision, and their units |
-//! | `visible` | text of others, made fit for a terminal |
-//! | [`moment`] | moments as text: how `expires` and the like are written |
-//! | [`algorithm`] | the pure step of each algorithm, and how a counter's state is packed |
-//! | [`rules`] | rule files: reading, every check, the tree that descriptors are matched against |
-//! | [`store`] | counters: what a store is asked, how a request is settled all or nothing, memory and Redis |
-//! | [`metrics`] | every metric and its name |
-//! | [`overrides`] | limits that are set at run time: where they are kept, how replicas keep up, how a decision finds them |
-//! | [`limiter`] | the line: match, plan, apply, judge; and what is answered when the store can't |
-//! | [`explain`] | why a request is answered as it is |
-//! | `escape` | bytes that clients send in the place of text: how they become text, and are shown |
-//! | [`service`] | Envoy's protobuf and its JSON, to words and back |
-//! | [`api`] | Tollgate's own calls, over HTTP and gRPC: checks in plain words, overrides, resets, explanations, the audit |
-//! | [`reload`] | when rules on disk are read again, and when what was read is trusted |
-//! | [`xds`] | rules from a control plane instead: the discovery client |
-//! | [`trace`] | which requests are followed, their spans, and the way to a collector |
-//! | [`health`], [`http`], [`admin`] | probes, `/json`, `/rules`, `/metrics` |
-//! | `tls` | certificates and keys from files, and whom a connection trusts |
-//! | [`settings`] | flags and environment, every mistake at once |
-//! | [`serve`] | the process: bind, threads, tasks, drain |
-//! | [`cli`] | the subcommands: printing and exit codes |
-//! | [`proto`] | the messages that Envoy and control planes exchange with us, generated from `proto/` |
-//! | `state_dir` | the files of the state directory: written whole, and damage seen |
-//! | `blocking` | the one way off the threads that answer |
-//! | [`clock`] | the one place that reads clocks |
+//! Each room may import only the rooms that its row names, and none imports one that stands below it. A test reads this
+//! table and holds every path of `src/` to it.
+//!
+//! | room | owns | may import |
+//! |---|---|---|
+//! | [`proto`] | the messages that Envoy and control planes exchange with us, generated from `proto/` | |
+//! | [`limit`] | the words of a decision with their units, and how moments are written | |
+//! | `visible` | text of others, made fit for a terminal | |
+//! | `blocking` | the one way off the event loop for work that blocks | |
+//! | `state_dir` | the files of the state directory: written whole, and damage seen | |
+//! | [`clock`] | the one place that reads clocks | `limit` |
+//! | `tls` | certificates and keys from files, and whom a connection trusts | `blocking` |
+//! | [`algorithm`] | the pure step of each algorithm, and how a counter's state is packed | `limit` |
+//! | [`rules`] | rule files: reading, every check, the tree that descriptors are matched against | `limit`, `visible` |
+//! | [`trace`] | which requests are sampled, their spans, and the way to a collector | `clock`, `tls` |
+//! | [`store`] | counters: what a store is asked, how a request is settled all or nothing, memory and Redis | `algorithm`, `clock`, `limit`, `state_dir`, `tls`, `trace` |
+//! | [`settings`] | flags and environment, every mistake at once | `limit`, `store`, `trace` |
+//! | [`run_time`] | what changes while it runs, on all replicas: overrides, resets, their audit | `algorithm`, `blocking`, `clock`, `limit`, `rules`, `state_dir`, `store` |
+//! | [`metrics`] | every metric and its name | `clock`, `limit`, `rules`, `run_time`, `store`, `trace` |
+//! | [`limiter`] | the line: match, plan, apply, judge; what is answered when the store can't; why a request is answered as it is | `algorithm`, `clock`, `limit`, `metrics`, `rules`, `run_time`, `store`, `trace` |
+//! | [`sources`] | where rules come from, when they are trusted, how they are swapped | `blocking`, `clock`, `limiter`, `metrics`, `proto`, `rules`, `run_time`, `settings`, `state_dir`, `tls` |
+//! | [`front`] | who asks, in which protocol: to the limiter's words and back | `algorithm`, `blocking`, `clock`, `limit`, `limiter`, `metrics`, `proto`, `rules`, `run_time`, `settings`, `store`, `trace` |
+//! | [`serve`] | the process: phases, threads, listeners, drain | `blocking`, `clock`, `front`, `limit`, `limiter`, `metrics`, `run_time`, `settings`, `sources`, `store`, `tls`, `trace` |
+//! | [`cli`] | the subcommands: printing and exit codes | `clock`, `front`, `limit`, `limiter`, `metrics`, `proto`, `rules`, `serve`, `settings`, `sources`, `store`, `tls`, `visible` |
+//! | `fuzz` | the entry points of the fuzz targets; only with the feature `fuzzing` | `front`, `limit`, `limiter`, `metrics`, `rules`, `run_time`, `settings`, `store` |
 //!
 //! # What is not there
 //!
-//! Only `service`, `api`, `http`, `xds` and the subcommands that are clients know protobuf. `algorithm`, `rules` and the
-//! settling of a request never await, log or read a clock. Only `store::redis` and `overrides` know Redis. `limiter` knows neither tonic nor YAML.
-//! Nothing on a request's path waits for a connection to be made, and no lock is held across an await.
+//! | only these | name | as |
+//! |---|---|---|
+//! | `proto`, `front`, `sources::xds`, `trace`, `cli` | protobuf | `prost`, `prost_types`, `prost_reflect`, `opentelemetry_proto`, `crate::proto` |
+//! | `front`, `serve`, `sources::xds`, `tls`, `trace`, `cli` | gRPC | `tonic`, `tonic_health`, `tonic_reflection` |
+//! | `store::redis`, `run_time` | the protocol of Redis | `redis` |
+//! | `rules` | YAML | `granit_parser` |
+//! | `clock` | clocks | `std::time::SystemTime`, `std::time::UNIX_EPOCH` |
+//! | `metrics` | the registry of metrics | `metrics`, `metrics_util`, `metrics_exporter_prometheus` |
+//! | `settings`, `cli` | the command line | `clap` |
+//!
+//! `algorithm`, `rules` and the settling of a request never await, log or read a clock. Nothing on a request's path waits
+//! for a connection to be made, and no lock is held across an await.
 
 pub mod algorithm;
 mod blocking;

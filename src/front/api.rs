@@ -14,6 +14,7 @@ mod json;
 mod names;
 mod override_id;
 mod overrides;
+mod page;
 mod problem;
 
 use std::{sync::Arc, time::Duration};

@@ -12,12 +12,32 @@ use metrics::GaugeFn;
 use metrics_util::{Hashable, KeyHasher, registry::Registry};
 
 use super::{
-    meters::Outcome,
     page::{Page, Value},
     recorder::{Cells, Count, level},
     table::Metric,
 };
 use crate::limit::FailurePolicy;
+
+/// What a limit's answer came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Ok,
+    OverLimit,
+    /// It would have been refused, but the limit isn't enforced: `shadow_mode` or `enforce: false`.
+    Shadow,
+}
+
+impl Outcome {
+    pub(super) const ALL: [Outcome; 3] = [Outcome::Ok, Outcome::OverLimit, Outcome::Shadow];
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Outcome::Ok => "ok",
+            Outcome::OverLimit => "over_limit",
+            Outcome::Shadow => "shadow",
+        }
+    }
+}
 
 /// The series of the rules in force. Handed from one set of rules to the next, so that a limit which stays goes on.
 pub(super) struct RuleSeries(Registry<SeriesKey, Cells>);

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    limits::{Owner, RuleSeries, Series},
+    limits::{Outcome, Owner, RuleSeries, Series},
     page::Page,
     recorder::Count,
 };
@@ -23,27 +23,6 @@ use crate::{
     limit::{FailurePolicy, UnixMicros},
     rules::{Domain, DomainIndex, Rule, Rules, override_id},
 };
-
-/// What a limit's answer came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    Ok,
-    OverLimit,
-    /// It would have been refused, but the limit isn't enforced: `shadow_mode` or `enforce: false`.
-    Shadow,
-}
-
-impl Outcome {
-    pub(super) const ALL: [Outcome; 3] = [Outcome::Ok, Outcome::OverLimit, Outcome::Shadow];
-
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Outcome::Ok => "ok",
-            Outcome::OverLimit => "over_limit",
-            Outcome::Shadow => "shadow",
-        }
-    }
-}
 
 /// The counters of one limit.
 #[derive(Clone)]

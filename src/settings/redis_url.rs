@@ -2,6 +2,8 @@
 
 use std::{net::Ipv6Addr, path::PathBuf, time::Duration};
 
+use percent_encoding::percent_decode_str;
+
 use super::partners::idle;
 use crate::store::redis::{Address, Auth, Names, RedisSettings, Tls, Topology};
 

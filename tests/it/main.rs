@@ -3,6 +3,7 @@
 mod accuracy;
 mod alerts;
 mod api;
+mod architecture;
 mod bench;
 mod cases;
 mod certificates;

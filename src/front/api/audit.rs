@@ -1,6 +1,9 @@
 //! Lists the audit. It knows nothing of gRPC or HTTP.
 
-use super::{Api, ApiError, AuditEntry, ListAuditRequest, ListAuditResponse, OverrideSpec, overrides};
+use super::{
+    Api, ApiError, AuditEntry, ListAuditRequest, ListAuditResponse, OverrideSpec, overrides,
+    page::{bad_token, read_token, write_token},
+};
 use crate::{limit::moment, run_time::overrides as run_time};
 
 /// Newest first; `page_size` is 1 to 1,000. The caller may see that domain, or all where none is named.
@@ -40,21 +43,4 @@ fn shown((domain, entry): (Box<str>, run_time::AuditEntry)) -> AuditEntry {
         after: spec(entry.after),
         reason: entry.reason,
     }
-}
-
-/// A page token has the position of the next page; in hexadecimal digits, so that nobody depends on its form.
-pub(super) fn write_token(place: &str) -> String {
-    hex::encode(place)
-}
-
-/// Reads a page token; `None` for the first page.
-pub(super) fn read_token(token: &str) -> Result<Option<String>, ApiError> {
-    if token.is_empty() {
-        return Ok(None);
-    }
-    hex::decode(token).ok().and_then(|bytes| String::from_utf8(bytes).ok()).map(Some).ok_or_else(bad_token)
-}
-
-fn bad_token() -> ApiError {
-    ApiError::invalid("page_token", "it isn't one that was given out", "send the answer's next_page_token as it came")
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     Api, ApiError, Caller, DeleteOverrideRequest, DeleteOverrideResponse, GetOverrideRequest, LimitNumbers,
     ListOverridesRequest, ListOverridesResponse, Override, OverrideSpec, SetOverrideRequest, SetOverrideResponse,
-    audit, faults, names,
+    faults, names, page,
 };
 use crate::{
     clock,
@@ -63,13 +63,13 @@ pub(super) async fn list(
     request: ListOverridesRequest,
 ) -> Result<ListOverridesResponse, ApiError> {
     let run_time = run_time(api)?;
-    let after = audit::read_token(&request.page_token)?;
+    let after = page::read_token(&request.page_token)?;
     let filter = Filter { key: &request.key, value_prefix: &request.value_prefix };
     let page = run_time.overrides.list(&request.domain, filter, after.as_deref(), request.page_size as usize);
     let wall = run_time.overrides.wall(clock::now());
     Ok(ListOverridesResponse {
         overrides: page.rows.iter().map(|row| shown(run_time, &request.domain, row, wall)).collect(),
-        next_page_token: page.next.as_deref().map(audit::write_token).unwrap_or_default(),
+        next_page_token: page.next.as_deref().map(page::write_token).unwrap_or_default(),
     })
 }
 

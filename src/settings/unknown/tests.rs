@@ -6,7 +6,8 @@ use super::*;
 
 /// What [`meant`] says of likenesses, without comparing sets of letters.
 fn nearest(name: &str) -> Option<&'static str> {
-    let near = KNOWN.iter().filter(|known| !known.ends_with('*')).map(|known| (strsim::osa_distance(name, known), known));
+    let near =
+        KNOWN.iter().filter(|known| !known.ends_with('*')).map(|known| (strsim::osa_distance(name, known), known));
     near.min().filter(|(changes, _)| *changes <= NEAR).map(|(_, known)| known.as_str())
 }
 
