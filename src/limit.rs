@@ -31,7 +31,7 @@ pub const COUNTERS_MAX: usize = 256;
 /// Descriptors that one request may have. Those without a limit touch no counter, but have to be stored and answered.
 pub const DESCRIPTORS_MAX: usize = 1_024;
 
-/// Entries that all descriptors of one request may have together.
+/// Most entries of all descriptors of one request together.
 pub const ENTRIES_MAX: usize = 16 * DESCRIPTORS_MAX;
 
 impl Micros {

@@ -63,7 +63,7 @@ pub(super) struct ExplainArgs {
     api: bool,
     #[command(flatten)]
     service: ServiceArgs,
-    /// Ask no service: explain these rule files, with counters that are empty
+    /// Explain these rule files without a service, with empty counters
     #[arg(long, value_name = "PATH", conflicts_with = "api")]
     rules: Vec<PathBuf>,
     /// With --rules: merge files that name the same domain instead of refusing them

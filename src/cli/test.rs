@@ -36,7 +36,7 @@ pub(super) struct TestArgs {
     /// Rules to test, whatever the cases say [default: what a file of cases says, else the directory that it is in]
     #[arg(long, value_name = "PATH")]
     rules: Vec<PathBuf>,
-    /// Only cases whose names hold this text
+    /// Only cases whose names contain this text
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
     /// Print one object with every case

@@ -91,7 +91,7 @@ impl Places {
         Places { taken: AtomicUsize::new(0), number }
     }
 
-    /// A place, if one is free.
+    /// A permit, if one is free.
     pub(crate) fn enter(&self) -> Option<Place<'_>> {
         let place = Place(self);
         (self.taken.fetch_add(1, Relaxed) < self.number).then_some(place)

@@ -1,5 +1,5 @@
-//! Envoy's border: protobuf in, the limiter's words in between, protobuf out. The only place but `bench` and `call`
-//! that knows the rate limit service's messages.
+//! The rate limit service: converts Envoy's protobuf to the limiter's types and back. Apart from `bench` and `call` the
+//! only place that knows these messages.
 
 mod amount;
 mod guard;
@@ -129,7 +129,7 @@ impl RateLimit {
         self.response(request, self.decider().decide_without_store(&words, why, arrived))
     }
 
-    /// Decides one request, if nothing has to be waited for.
+    /// Decides one request, if that needs no waiting.
     fn answer_now(&self, request: &RateLimitRequest, head: Head) -> Option<Result<RateLimitResponse, Status>> {
         if self.limiter.is_remote() {
             return None;

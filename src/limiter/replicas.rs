@@ -38,8 +38,7 @@ impl Replicas {
         let seen = self.expected.unwrap_or_else(|| self.seen.load(Relaxed));
         if seen == 0 && !self.said.swap(true, Relaxed) {
             tracing::warn!(
-                "no replica has been seen in Redis, so each gives out whole limits while it counts for itself; \
-                 TOLLGATE_EXPECTED_REPLICAS says how many share them"
+                "the number of replicas is unknown (none was seen in Redis), so in fallback mode each replica admits whole limits; set TOLLGATE_EXPECTED_REPLICAS to divide them"
             );
         }
         seen.max(1)

@@ -143,7 +143,7 @@ impl Refusals {
             reason = reason.name(),
             peer,
             more_since_the_last_line = left_out,
-            "a call was refused before any limit was asked, so that Envoy may let its request pass: {}",
+            "a call was rejected before any limit was checked, so Envoy may let its request pass: {}",
             reason.advice()
         );
     }

@@ -9,7 +9,7 @@ use super::{
     scalar::{Plain, Unusable},
 };
 
-/// A value and where it is said.
+/// A value with its location in the file.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Said<V> {
     pub(super) value: V,

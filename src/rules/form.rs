@@ -16,7 +16,7 @@ use super::{
 /// Limits that one rule may have: each costs every request a counter.
 pub(super) const LIMITS_MAX: usize = 32;
 
-/// What a limit may leave to what stands around it.
+/// Values that a limit may leave to the defaults of its domain.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Manner {
     pub(super) algorithm: Option<Said<Algorithm>>,

@@ -9,7 +9,8 @@ use super::{
     problem::{Problem, Report},
 };
 
-/// Writes down the problems of one file.
+/// Reads values from the nodes of one file and reports its problems. Each module of `rules` adds the checks of its own
+/// fields to it.
 pub(super) struct Pen<'r> {
     pub(super) report: &'r mut Report,
     pub(super) path: &'r Path,

@@ -84,14 +84,14 @@ impl Reload {
     }
 
     fn take(&mut self, tokens: Tokens) {
-        info!(file = %self.file.display(), tokens = tokens.len(), "new API tokens are in use");
+        info!(file = %self.file.display(), tokens = tokens.len(), "reloaded API tokens");
         self.tokens.store(Arc::new(tokens));
         self.told.clear();
     }
 
     fn keep(&mut self, error: String) {
         if error != self.told {
-            warn!(file = %self.file.display(), error, "the new API tokens can't be used; the last good ones stay");
+            warn!(file = %self.file.display(), error, "can't use the new API tokens: the last good ones stay in force");
             self.told = error;
         }
     }

@@ -120,7 +120,7 @@ fn announce(backend: &Backend, settings: &StoreSettings) {
     // Counting in memory is right for one replica; in a fleet each would give out the whole limit.
     if settings.kind == StoreKind::Memory && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
         warn!(
-            "counting in memory inside Kubernetes: each replica gives out the whole limit; set REDIS_URL to share it"
+            "counters are in memory inside Kubernetes, so each replica admits the whole limit; set REDIS_URL to share limits"
         );
     }
 }

@@ -17,7 +17,7 @@ pub(super) fn raise(bounds: &OverloadSettings) {
     let allowed = match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(allowed) => allowed,
         Err(error) => {
-            warn!(%error, "the limit of open files can't be raised");
+            warn!(%error, "can't raise the limit of open files");
             // Without either nothing can be compared.
             let Ok((soft, _)) = Resource::NOFILE.get() else { return };
             soft
@@ -29,7 +29,7 @@ pub(super) fn raise(bounds: &OverloadSettings) {
         warn!(
             allowed,
             wanted,
-            "fewer files may be open than connections: beyond that none is accepted; raise the hard limit (ulimit -Hn, \
+            "the limit of open files is below the limit of connections, so not all of them can be accepted; raise the hard limit (ulimit -Hn, \
              LimitNOFILE) or lower TOLLGATE_MAX_GRPC_CONNECTIONS and TOLLGATE_MAX_HTTP_CONNECTIONS"
         );
     }

@@ -31,7 +31,7 @@ pub(super) async fn keep(snapshots: Arc<Snapshots>, memory: Arc<Memory>, stop: C
         pause = Snapshots::pause(began.elapsed());
         match &saved {
             Ok(counters) if last => info!(counters, "counters are saved"),
-            Ok(_) if failing => info!("counters are saved again"),
+            Ok(_) if failing => info!("counters can be saved again"),
             Ok(_) => {}
             Err(error) if last || !failing => {
                 warn!(%error, "counters can't be saved: after a restart they would start empty")

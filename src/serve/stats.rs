@@ -58,7 +58,7 @@ fn heed_mapper(path: &Path) {
                 warn!(
                     file = %path.display(),
                     name,
-                    "PROMETHEUS_MAPPER_YAML: the mapping is not applied; names are those of envoyproxy/ratelimit's own"
+                    "PROMETHEUS_MAPPER_YAML: the mapping is not applied; metrics have the names of envoyproxy/ratelimit's default mapping"
                 );
             }
         }

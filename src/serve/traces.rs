@@ -19,7 +19,7 @@ pub(super) fn start(settings: Option<&TraceSettings>, metrics: &Metrics, tasks: 
         Protocol::Grpc => "grpc",
         Protocol::Http => "http",
     };
-    info!(collector = %settings.destination.uri, protocol, ratio = settings.sampler.ratio, "requests are traced");
+    info!(collector = %settings.destination.uri, protocol, ratio = settings.sampler.ratio, "tracing is on");
     tasks.spawn_to_finish("sending spans", exporter.run(tasks.stopping().clone()));
     Some(tracer)
 }

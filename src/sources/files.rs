@@ -1,6 +1,5 @@
-//! Rules that change on disk while they are in force: when to read them again, and when what was read can be trusted.
-//! Owns the watch on the file system. Knows nothing of what is done with the rules, and never takes away rules that it
-//! has nothing better for.
+//! Reloads rule files: when to read them again, and when a read can be trusted (two equal reads 100 ms apart). Owns the
+//! file system watch. Doesn't know what is done with the rules, and never removes rules without a valid replacement.
 
 #[cfg(test)]
 mod tests;
@@ -58,7 +57,7 @@ pub struct Reloader {
     unwatched: Option<String>,
 }
 
-/// What one look at the files found.
+/// The result of reading the files once.
 struct Found {
     sources: Result<Sources, Problems>,
     digest: [u8; 32],
@@ -122,7 +121,7 @@ impl Reloader {
             return None;
         }
         let Some(found) = self.settle(glance).await else {
-            warn!("rule files keep changing; they are read when they stand still");
+            warn!("rule files keep changing: waiting until they are stable");
             return None;
         };
         self.seen = found.digest;
@@ -202,7 +201,7 @@ impl Reloader {
             warn!(more = new.len() - LOGGED_MAX, "further problems in rule files");
         }
         if problems.is_empty() && !self.told.is_empty() {
-            info!("rule files have no problems any more");
+            info!("all problems in rule files are solved");
         }
         self.told = problems.clone();
     }

@@ -127,7 +127,7 @@ fn without_rules(
     for problem in &problems {
         error!("{problem}");
     }
-    warn!("no rules yet: every request gets an error until rules without errors are there");
+    warn!("no rules yet: every request gets an error until valid rules are loaded");
     let nothing = Load { rules: Rules::default(), problems, kept: Vec::new() };
     let defaults = again.defaults;
     let reloader = Reloader::new(again, sources, &nothing);
@@ -149,7 +149,7 @@ fn first(sources: &Sources, defaults: &Defaults, last_good: Option<&LastGood>) -
         None | Some(Ok(None)) => return Err(load.problems),
         Some(Ok(Some(last))) => last,
         Some(Err(error)) => {
-            warn!(%error, "the last good rules of the state directory can't be used");
+            warn!(%error, "can't use the last good rules in the state directory");
             return Err(load.problems);
         }
     };
@@ -157,7 +157,7 @@ fn first(sources: &Sources, defaults: &Defaults, last_good: Option<&LastGood>) -
     for problem in &load.problems {
         warn!("{problem}");
     }
-    warn!(kept = ?load.kept, "rules have errors; their domains start with the last good ones of the state directory");
+    warn!(kept = ?load.kept, "some rules have errors: their domains start with the last good rules of the state directory");
     Ok(load)
 }
 
@@ -233,7 +233,7 @@ impl Publisher {
             let rules::Count { files, domains, rules, overrides, .. } = count;
             info!(rules_version = version, files, domains, rules, overrides, "rules reloaded");
         } else {
-            warn!(rules_version = version, kept = ?load.kept, "rules have errors; their domains keep the last good ones");
+            warn!(rules_version = version, kept = ?load.kept, "some rules have errors: their domains keep the last good rules");
         }
         self.metrics.reloaded(version, count.domains, complete, Duration::from_micros(clock::now().0));
         let Load { rules, problems, kept } = load;
@@ -254,7 +254,7 @@ impl Publisher {
         let (snapshot, defaults) = (self.snapshot.load_full(), self.defaults);
         in_background(move || {
             if let Err(error) = last_good.save(snapshot.version, &snapshot.rules, &defaults) {
-                warn!(%error, "the rules can't be kept in the state directory");
+                warn!(%error, "can't save the rules to the state directory");
             }
         });
     }

@@ -94,7 +94,7 @@ impl Client {
                 Err(why) => (why, self.settings.backoff.connect),
             };
             let wait = self.waits.next(first_wait);
-            warn!(server, error = why, ?wait, "no control plane: the rules stay as they are until it is back");
+            warn!(server, error = why, ?wait, "not connected to the control plane: the current rules stay in force");
             time::sleep(wait).await;
         }
     }
@@ -110,7 +110,7 @@ impl Client {
                 set::tell(&load.problems);
                 warn!(
                     rules_version = version,
-                    "the control plane's rules that were kept have errors, and are not used"
+                    "the saved rules of the control plane have errors and are not used"
                 );
             }
             Ok(Some((load, version))) => {
@@ -121,7 +121,7 @@ impl Client {
                 self.rules = load.rules.clone();
                 on(load).await;
             }
-            Err(error) => warn!(%error, "the control plane's rules that were kept can't be read"),
+            Err(error) => warn!(%error, "can't read the saved rules of the control plane"),
         }
     }
 
@@ -129,7 +129,7 @@ impl Client {
     async fn keep_set(&self, set: DiscoveryResponse) {
         let Some(kept) = self.kept.clone() else { return };
         if let Err(error) = blocking(move || kept.save(&set)).await {
-            warn!(%error, "the control plane's rules can't be kept in the state directory");
+            warn!(%error, "can't save the control plane's rules to the state directory");
         }
     }
 
@@ -226,7 +226,7 @@ impl Client {
                         Answer::Nack(request) => held = Some(Held { request, until: self.pace.next(Instant::now()) }),
                     }
                 }
-                Ok(Some(response)) => debug!(response.type_url, "the control plane sent what wasn't asked for"),
+                Ok(Some(response)) => debug!(response.type_url, "the control plane sent a resource type that was not requested"),
                 Ok(None) => return None,
                 Err(status) => return Some(status),
             }
@@ -247,7 +247,7 @@ impl Client {
         let (load, response) = blocking(move || (load(&response, &defaults), response)).await;
         set::tell(&load.problems);
         if load.problems.has_errors() {
-            warn!(rules_version = version, "the control plane's rules have errors and are refused, all of them");
+            warn!(rules_version = version, "the control plane's rules have errors: the whole set is rejected (NACK)");
             let refused = Refused::new(&response, load.problems.clone());
             let request = self.nack(&version, nonce, refused.text(), is_repeated);
             self.refused = Some(refused);

@@ -36,7 +36,7 @@ impl Journal {
             let aside = journal.path.with_extension("ndjson.damaged");
             replace(&aside, |out| out.write_all(&bytes))?;
             tracing::error!(file = %journal.path.display(), lines = damaged.len(), first, copy = %aside.display(),
-                "lines can't be read and are left out; the file was copied aside as it was");
+                "skipped damaged lines; the file was first copied as it was");
             journal.rewrite(lines.iter())?;
         } else {
             journal.drop_part()?;

@@ -128,7 +128,7 @@ impl Exporter {
         }
         if time::timeout(LAST_PATIENCE, self.send_all()).await.is_err() || self.unsent.is_some() {
             let unsent = self.unsent.as_ref().map_or(0, |(_, spans)| *spans) + self.outbox.waiting.lock().len() as u64;
-            warn!(spans = unsent, "the last spans are lost: nobody took them in time");
+            warn!(spans = unsent, "the last spans were dropped: the collector didn't take them in time");
         }
     }
 
@@ -153,7 +153,7 @@ impl Exporter {
                         warn!(
                             collector = to,
                             error = why,
-                            "spans can't be sent; they are tried again, and what doesn't fit is dropped"
+                            "can't send spans: retrying; spans beyond the queue's limit are dropped"
                         );
                         self.wait = WAIT_FIRST;
                     } else {
@@ -182,7 +182,7 @@ impl Exporter {
     fn refused(&mut self, spans: u64, why: &str) {
         self.outbox.counts.dropped.fetch_add(spans, Relaxed);
         if !std::mem::replace(&mut self.has_refused, true) {
-            warn!(collector = self.sender.to(), spans, error = why, "the collector refused spans; this is said once");
+            warn!(collector = self.sender.to(), spans, error = why, "the collector refused spans (logged once)");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What a caller brings besides its question: limits of its own, and hits that it gives back. Who may bring which, how many
-//! new counters they may begin, and what is written down. Envoy's own service doesn't come through here: its routes are
+//! Limits that a caller sends with its check, and hits that it gives back: who may send them, how many new counters
+//! they may create, and what the audit records. Envoy's own service doesn't come through here: its routes are
 //! configured by whoever runs it.
 
 #[cfg(test)]

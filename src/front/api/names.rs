@@ -1,4 +1,4 @@
-//! Bounds on what callers choose: ids, words, pages. Everything is bounded before it is kept or compared.
+//! Limits on the size of what callers send: ids, texts, pages. Checked before anything is stored or compared.
 
 #[cfg(test)]
 mod tests;

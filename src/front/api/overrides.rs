@@ -208,14 +208,14 @@ impl From<OverridesError> for ApiError {
                 ApiError::Unavailable("Redis gave no answer: look whether it was done, and try again".into())
             }
             OverridesError::Store(StoreError::Refused(why)) => {
-                tracing::error!(error = why, "Redis refused a write of run-time overrides");
+                tracing::error!(error = why, "Redis refused to write a run-time override");
                 ApiError::Unavailable("Redis refused: nothing was changed, and the log says why".into())
             }
             OverridesError::Store(_) => {
                 ApiError::Unavailable("Redis can't be reached: nothing was changed, try again".into())
             }
             OverridesError::Disk(why) => {
-                tracing::error!(error = why, "a run-time override can't be kept in the state directory");
+                tracing::error!(error = why, "can't write a run-time override to the state directory");
                 ApiError::Unavailable("it can't be kept, so nothing was changed; the log says why".into())
             }
         }

@@ -1,5 +1,5 @@
-//! What the requests of one core may hold while they wait, for their own bodies or for the store: a number of places, and
-//! bytes of bodies in parts. A request that is answered at once takes no place. Knows nothing of what is asked.
+//! Admission control: limits how many requests of one core may wait, for their bodies or for the store, and how many
+//! bytes of partial bodies they hold. A request that is answered at once needs no permit. Knows nothing of rate limits.
 
 use std::{
     net::SocketAddr,

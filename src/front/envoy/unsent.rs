@@ -1,6 +1,6 @@
-//! Answers that are ready and that their clients have not taken: what they hold is bounded for each connection and each core,
-//! and so is how long they may. An answer counts from the moment it is made until its last byte is on its way, or its
-//! stream is gone. Knows connections as numbers and tokens, not as sockets.
+//! Answers that clients have not read yet: their bytes are limited for each connection and each core, and so is their
+//! age. An answer counts from the moment it is made until its last byte is on its way, or its stream is gone. Knows
+//! connections as numbers and tokens, not as sockets.
 
 #[cfg(test)]
 mod tests;

@@ -209,7 +209,7 @@ impl Named {
         }
         if !self.is_full.swap(true, Relaxed) {
             let series = self.keys_max * COUNTERS.len();
-            warn!(series, "no more metric series for values of requests: the rest is counted as `other`");
+            warn!(series, "the maximum of metric series with request values is reached: further values are counted as `other`");
         }
         self.others.fetch_add(u64::from(!is_long), Relaxed);
         let other = SeriesKey::other(domain);

@@ -75,13 +75,13 @@ impl Sink {
             Ok(()) => {
                 self.sent = Arc::clone(totals);
                 if std::mem::take(&mut self.is_away) {
-                    info!(sink = self.name, host, port, "the metrics server is back");
+                    info!(sink = self.name, host, port, "metrics are sent again");
                 }
             }
             Err(error) => {
                 self.connection = None;
                 if !std::mem::replace(&mut self.is_away, true) {
-                    warn!(sink = self.name, host, port, %error, "metrics can't be sent; they are tried again");
+                    warn!(sink = self.name, host, port, %error, "can't send metrics: retrying");
                 }
             }
         }

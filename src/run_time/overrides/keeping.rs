@@ -211,7 +211,7 @@ async fn keep_up(sync: DomainSync, wake: Arc<Notify>) {
                     sync.overrides.up_to_date(&sync.domain);
                 }
                 Err(error) if !said => {
-                    warn!(domain = &*sync.domain, %error, "run-time overrides can't be read: the last known stay in force");
+                    warn!(domain = &*sync.domain, %error, "can't read run-time overrides from Redis: the last known ones stay in force");
                     said = true;
                 }
                 Err(_) => {}

@@ -102,7 +102,7 @@ impl Local {
         if let Some(file) = &mut self.audit_file
             && let Err(error) = file.append(&noted)
         {
-            tracing::error!(%error, "an audit entry can't be kept in the state directory");
+            tracing::error!(%error, "can't write an audit entry to the state directory");
         }
         self.audit.push_back(noted);
         if self.audit.len() > audit::KEPT {

@@ -175,7 +175,7 @@ impl DomainSync {
         warn!(
             domain = &*self.domain,
             overrides = rows,
-            "Redis has lost run-time overrides: those known here stay in force and are written back"
+            "Redis has lost run-time overrides: this replica keeps its copy in force and writes it back"
         );
         let (there, stale) = self.compare(known).await?;
         let deleted = self.deleted(meta, known).await?;

@@ -36,7 +36,7 @@ impl Overrides {
             }
             Home::Local(local) => {
                 if !self.is_kept() && !self.said_unkept.swap(true, Relaxed) {
-                    warn!("run-time overrides are kept in memory only: TOLLGATE_STATE_DIR keeps them over a restart");
+                    warn!("run-time overrides are in memory only and end with this process; set TOLLGATE_STATE_DIR to keep them");
                 }
                 let line = Line {
                     domain: wish.domain.into(),

@@ -1,5 +1,5 @@
-//! An end to what a slow client may hold: its body must come in time, and it must take what it asked for. Wraps bodies and
-//! streams, and knows nothing of what they carry.
+//! Timeouts for slow clients: a body must arrive in time, and answers must be read. Wraps bodies and streams, and
+//! doesn't know their contents.
 
 use std::{
     io,
@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// A wait that begins when there is something to wait for, and ends with it.
+/// A timer that runs only while something is waited for.
 struct Wait {
     patience: Duration,
     until: Option<Pin<Box<Sleep>>>,

@@ -1,6 +1,6 @@
-//! The places of one listener: how many connections may be open, and how many of one peer. Where there is none, the
-//! connection that has been idle longest makes room, so that sockets which say nothing keep nobody out; and a few places
-//! more are for probes alone. Knows peers as addresses, and nothing of what they say.
+//! Limits the open connections of one listener, in total and per peer. At the limit the connection that has been idle
+//! longest is closed, so that silent sockets keep nobody out; a few more connections are admitted for probes alone.
+//! Knows peers as addresses, and nothing of their requests.
 
 #[cfg(test)]
 mod tests;

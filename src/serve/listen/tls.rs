@@ -117,12 +117,12 @@ impl Reload {
             Ok(config) => {
                 self.tls.config.store(Arc::new(config));
                 self.told.clear();
-                info!("new certificates are in use; connections stay");
+                info!("reloaded certificates: new connections use them");
             }
             Err(error) => {
                 let error = format!("{error:#}");
                 if error != self.told {
-                    warn!(error, "the new certificates can't be used; the last good ones stay");
+                    warn!(error, "can't use the new certificates: the last good ones stay in force");
                     self.told = error;
                 }
             }

@@ -1,5 +1,5 @@
-//! The last set that was accepted, kept in the state directory: what a start goes on with while the control plane is
-//! away. Holds the set as it came, so that it is checked again like any other.
+//! The last accepted set, saved in the state directory: a start uses it while the control plane is unreachable. Saved
+//! as received, so that it is checked again like any other.
 
 use std::{io, path::Path};
 

@@ -28,7 +28,7 @@ impl Refused {
         Refused { version: response.version_info.clone(), digest: digest(response), problems }
     }
 
-    /// Whether a response brings the same set again.
+    /// Whether a response contains the set that was refused last.
     pub(super) fn is_again(&self, response: &DiscoveryResponse) -> bool {
         self.digest == digest(response)
     }

@@ -38,7 +38,7 @@ impl Breakers {
             Open { breakers: Arc::clone(self), redis: redis.to_string(), tally: Arc::clone(tally), did_answer: false };
         if open.is_first() {
             let redis = &open.redis;
-            tracing::warn!(%redis, cause, "circuit breaker open: failure policies answer until this Redis does");
+            tracing::warn!(%redis, cause, "circuit breaker open: failure policies decide until this Redis answers");
         }
         open
     }

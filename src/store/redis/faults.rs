@@ -148,7 +148,7 @@ impl Faults {
         }
         let code = class.code;
         if is_cluster && matches!(code, "MOVED" | "ASK" | "TRYAGAIN") {
-            tracing::info!(%redis, code, %error, "a slot of the Cluster moves: it is followed, nothing has to be done");
+            tracing::info!(%redis, code, %error, "a Cluster slot is moving: requests follow it, no action is needed");
         } else {
             let advice = names.in_message(class.advice);
             tracing::warn!(%redis, code, %error, "Redis answers with an error: {advice}");

@@ -26,7 +26,7 @@ use crate::trace;
 
 pub(super) type Answer = Result<Readings, Failure>;
 
-/// Why a request was not decided.
+/// Why a request has no answer.
 #[derive(Debug)]
 pub(super) enum Failure {
     Store(StoreError),

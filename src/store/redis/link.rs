@@ -363,7 +363,7 @@ impl Keeper {
             let heard = connection.listen(&self.settings.refunds_channel()).await;
             self.denials.listens(heard.is_ok());
             if let Err(error) = heard {
-                tracing::warn!(redis = %self.target, %error, "can't hear of refunds, so denials are not remembered");
+                tracing::warn!(redis = %self.target, %error, "can't subscribe to refunds: the denial cache is off");
             }
             wire.is_listening = true;
         }
@@ -407,7 +407,7 @@ impl Keeper {
         let differs = theirs != ours;
         if differs {
             self.tally.mismatches.add(1);
-            tracing::warn!(ours, theirs, "another replica makes its keys otherwise: they count apart from ours");
+            tracing::warn!(ours, theirs, "another replica builds its Redis keys differently: it doesn't share counters with this one");
         }
         *self.tally.mismatch.lock() = differs.then_some(Mismatch { ours, theirs });
         Ok(())

@@ -60,7 +60,7 @@ impl Presence {
                 if !self.said && error.code() == Some("NOPERM") {
                     tracing::warn!(
                         %error,
-                        "can't see how many replicas there are: allow this user EVAL and sorted sets on {}*, or set TOLLGATE_EXPECTED_REPLICAS",
+                        "can't count the replicas: allow this user EVAL and sorted sets on {}*, or set TOLLGATE_EXPECTED_REPLICAS",
                         self.key(),
                     );
                     self.said = true;

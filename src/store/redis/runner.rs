@@ -321,14 +321,14 @@ impl Runner {
             tracing::warn!(
                 key = key.as_deref(),
                 count = verdict.damaged,
-                "a counter held something else: begun afresh"
+                "a counter's value was damaged: it begins at zero"
             );
         }
         if verdict.ahead > 0 {
             self.tally.set_back.add(verdict.ahead);
             // After a failover to a Redis with another clock, each batch finds such counters.
             if self.tally.set_back_said.is_due(clock::now()) {
-                tracing::warn!(count = verdict.ahead, "counters were ahead of Redis' clock: their time was set back");
+                tracing::warn!(count = verdict.ahead, "counters were ahead of Redis' clock (it was set back): their time was moved to now");
             }
         }
     }
