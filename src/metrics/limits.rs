@@ -176,9 +176,10 @@ impl RuleSeries {
             0 => {}
             count => all.push((key.clone(), Value::Count(count))),
         });
-        self.0.visit_gauges(|key, cell| all.push((key.clone(), Value::Level(level(cell)))));
         for (key, value) in all {
             page.put(key.series.metric(), key.labels(), value);
         }
+        // Those are registered when rules are loaded, never by a request.
+        self.0.visit_gauges(|key, cell| page.put(key.series.metric(), key.labels(), Value::Level(level(cell))));
     }
 }

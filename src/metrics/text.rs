@@ -23,7 +23,7 @@ pub(super) fn row(out: &mut String, name: &str, labels: &str, value: impl Displa
 
 /// `one="value",other="value"`.
 pub(super) fn labels<'l>(labels: impl IntoIterator<Item = (&'l str, &'l str)>) -> String {
-    let mut text = String::new();
+    let mut text = String::with_capacity(64);
     for (label, value) in labels {
         let comma = if text.is_empty() { "" } else { "," };
         let _ = write!(text, "{comma}{label}=\"{}\"", sanitize_label_value(value));
