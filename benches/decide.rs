@@ -70,7 +70,7 @@ fn deciding(c: &mut Criterion) {
             domain: "api",
             descriptors: descriptors.iter().cloned().collect(),
             hits: 1,
-            own: None,
+            caller_limit: None,
             origin: Origin::Envoy,
         };
         let decided = limiter.decide_now(black_box(&request), NOW).expect("the memory store answers at once");

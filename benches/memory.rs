@@ -10,7 +10,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use tollgate::{
     limit::{Algorithm, Cost, Entry, Limit, Micros, SECOND, UnixMicros},
     store::{
-        Ask, Gate, Key, Role,
+        CounterCheck, Gate, Key, Role,
         memory::{Memory, MemorySettings},
     },
 };
@@ -31,9 +31,9 @@ impl Bench {
         Bench { memory, clock: AtomicU64::new(START) }
     }
 
-    fn apply(&self, asks: &[Ask<'_>]) {
+    fn apply(&self, checks: &[CounterCheck<'_>]) {
         let now = UnixMicros(self.clock.fetch_add(1, Relaxed));
-        black_box(self.memory.apply(black_box(asks), Gate::default(), now));
+        black_box(self.memory.apply(black_box(checks), Gate::default(), now));
     }
 
     /// One user's counter, as a rule on key `user` asks for it.
@@ -52,9 +52,9 @@ fn per_hour(requests: u32, algorithm: Algorithm) -> Limit {
     Limit::new(requests, Micros(3_600 * SECOND.0), algorithm)
 }
 
-fn ask<'a>(entries: &'a [Entry<'a>], limit: Limit) -> Ask<'a> {
+fn ask<'a>(entries: &'a [Entry<'a>], limit: Limit) -> CounterCheck<'a> {
     let key = Key { domain: "api", entries, shared: &[], limit_name: "", variable: 0 };
-    Ask { key, rule: 1, limit, cost: Cost { hits: 1, charge_denied: false }, role: Role::Enforced }
+    CounterCheck { key, rule: 1, limit, cost: Cost { hits: 1, charge_denied: false }, role: Role::Enforced }
 }
 
 /// Times `decide`, after saying how often it allocates.

@@ -16,7 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tollgate::{
     limit::{Algorithm, Cost, Entry, Limit, Micros, SECOND, UnixMicros},
     store::{
-        Ask, Gate, Key, Role,
+        CounterCheck, Gate, Key, Role,
         redis::{Address, Redis, RedisSettings, Topology},
     },
 };
@@ -95,8 +95,8 @@ impl Logs<'_> {
     async fn put(&mut self, paces: u64) -> anyhow::Result<()> {
         self.now += paces * WINDOW.0 / u64::from(self.limit.requests);
         let entries: Vec<[Entry<'_>; 1]> = self.users.iter().map(|user| [Entry { key: "user", value: user }]).collect();
-        let asks: Vec<Ask<'_>> = entries.iter().map(|entries| ask(entries, self.limit)).collect();
-        let answer = self.store.apply_at(&asks, Gate::default(), UnixMicros(self.now), soon()).await?;
+        let checks: Vec<CounterCheck<'_>> = entries.iter().map(|entries| ask(entries, self.limit)).collect();
+        let answer = self.store.apply_at(&checks, Gate::default(), UnixMicros(self.now), soon()).await?;
         let admitted = answer.iter().all(|reading| reading.admitted);
         ensure!(admitted == (paces > 0), "a full log admits when its oldest hit has left, and not before");
         Ok(())
@@ -127,8 +127,8 @@ impl Logs<'_> {
     }
 }
 
-fn ask<'a>(entries: &'a [Entry<'a>], limit: Limit) -> Ask<'a> {
-    Ask {
+fn ask<'a>(entries: &'a [Entry<'a>], limit: Limit) -> CounterCheck<'a> {
+    CounterCheck {
         key: Key { domain: "log_bounds", entries, shared: &[], limit_name: "", variable: 0 },
         rule: 0,
         limit,

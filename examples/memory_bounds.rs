@@ -15,7 +15,7 @@ use tollgate::{
     clock,
     limit::{Algorithm, Cost, Entry, Limit, Micros, Reading, SECOND, UnixMicros},
     store::{
-        Ask, Gate, Key, Role,
+        CounterCheck, Gate, Key, Role,
         memory::{Memory, MemorySettings, snapshot::Snapshots},
     },
 };
@@ -50,7 +50,7 @@ fn put(memory: &Memory, rule: u32, user: u64, hits: i64, now: UnixMicros) -> Rea
     let key = Key { domain: &domain, entries: &entries, shared: &[], limit_name: "", variable: 0 };
     let limit = Limit::new(10, Micros(3_600 * SECOND.0), Algorithm::SlidingWindow);
     let cost = Cost { hits, charge_denied: false };
-    memory.apply(&[Ask { key, rule, limit, cost, role: Role::Enforced }], Gate::default(), now)[0]
+    memory.apply(&[CounterCheck { key, rule, limit, cost, role: Role::Enforced }], Gate::default(), now)[0]
 }
 
 /// A snapshot as a server leaves it that was asked once about `tenant=t,user=u0` and so on, of domain `bench`, by limits
@@ -64,7 +64,7 @@ fn fill(users: u64, directory: &Path) {
         let key = Key { domain: "bench", entries: &entries, shared: &[], limit_name: "", variable: 0 };
         let limit = Limit::new(1_000_000, Micros(3_600 * SECOND.0), Algorithm::SlidingWindow);
         let cost = Cost { hits: 1, charge_denied: false };
-        memory.apply(&[Ask { key, rule: 1, limit, cost, role: Role::Enforced }], Gate::default(), now);
+        memory.apply(&[CounterCheck { key, rule: 1, limit, cost, role: Role::Enforced }], Gate::default(), now);
     }
     let snapshots = Snapshots::open(directory).expect("nobody else uses the directory");
     let counters = snapshots.save(&memory).expect("there is space");

@@ -14,8 +14,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tollgate::{
     clock,
     rules::{self, Defaults, Source, Sources},
-    run_time::overrides::{Condition, Overrides, Wish},
-    store::redis::{Address, RedisSettings, Side, Topology},
+    run_time::overrides::{ChangeRequest, Condition, Overrides},
+    store::redis::{Address, CommandConnection, RedisSettings, Topology},
 };
 
 const DOMAIN: &str = "api";
@@ -42,7 +42,7 @@ async fn main() -> anyhow::Result<()> {
     let settings = RedisSettings::new(topology);
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let channel = Some(Overrides::channel(&settings));
-    let (side, heard) = Side::start(Arc::new(settings), channel, &tasks, stop.clone());
+    let (side, heard) = CommandConnection::start(Arc::new(settings), channel, &tasks, stop.clone());
     let overrides = Arc::new(Overrides::in_redis(side));
     let files = vec![Source { path: "api.yaml".into(), bytes: RULES.as_bytes().to_vec() }];
     overrides.prepare(&rules::load(&Sources { files, ..Sources::default() }, &Defaults::default(), None).rules);
@@ -56,9 +56,9 @@ async fn main() -> anyhow::Result<()> {
 
     let record = record(0);
     let (record, condition) = (Some(record.as_str()), Condition::None);
-    let wish = Wish { domain: DOMAIN, id: "one-more", record, condition, token: "example", reason: "" };
+    let change = ChangeRequest { domain: DOMAIN, id: "one-more", record, condition, token: "example", reason: "" };
     let begun = clock::instant();
-    overrides.write(&wish, clock::now()).await?;
+    overrides.write(&change, clock::now()).await?;
     println!("one write      {:>9.2} ms", begun.elapsed().as_secs_f64() * 1e3);
     slow(&mut redis, "reading, writing")?;
 

@@ -14,8 +14,8 @@
 //!   (of a bucket that takes longer than a window to fill: twice that). `reset` is measured from `now` in every case.
 
 mod bucket;
+mod contents;
 mod fixed;
-mod held;
 mod layout;
 mod log;
 mod oldest;
@@ -26,7 +26,7 @@ mod sliding;
 mod tests;
 mod thin;
 
-pub use held::{Held, Part};
+pub use contents::{CounterContents, HitGroup};
 
 use crate::limit::{Algorithm, Cost, HITS_MAX, Limit, Reading, UnixMicros, WINDOW_MAX};
 
@@ -43,8 +43,8 @@ pub enum State {
         /// The newest sub-window: `floor(time / sub-window)`.
         index: u64,
         /// Hits of the sub-windows before it: the sum of `pairs`.
-        older: u64,
-        pairs: Option<Box<sliding::Pairs>>,
+        older_hits: u64,
+        older_counts: Option<Box<sliding::SubWindowCounts>>,
         /// Hits of the newest sub-window.
         count: u32,
         /// How many sub-windows before `index` the oldest pair is; 0 without pairs.
@@ -64,7 +64,7 @@ const _: () = assert!(size_of::<State>() <= 32);
 /// Decides `cost` at `now`. The returned state is charged if the cost was admitted (or with `charge_denied`), else it
 /// is as before. A state of another algorithm counts as empty: the key names the algorithm, so a store never has one.
 pub fn step(limit: &Limit, state: State, cost: Cost, now: UnixMicros) -> (State, Reading) {
-    put(limit, state, cost, None, now)
+    apply_cost(limit, state, cost, None, now)
 }
 
 /// Takes back `hits` that were charged at `charged` (see [`charged_at`]), as if they had never been charged: from the
@@ -72,10 +72,10 @@ pub fn step(limit: &Limit, state: State, cost: Cost, now: UnixMicros) -> (State,
 /// newer hits are taken instead. A bucket has no such places: its level falls by the hits, but not below zero.
 pub fn undo(limit: &Limit, state: State, hits: i64, charged: UnixMicros, now: UnixMicros) -> (State, Reading) {
     let back = Cost { hits: -hits.clamp(0, HITS_MAX), charge_denied: false };
-    put(limit, state, back, Some(charged.0), now)
+    apply_cost(limit, state, back, Some(charged.0), now)
 }
 
-fn put(limit: &Limit, state: State, cost: Cost, charged: Option<u64>, now: UnixMicros) -> (State, Reading) {
+fn apply_cost(limit: &Limit, state: State, cost: Cost, charged: Option<u64>, now: UnixMicros) -> (State, Reading) {
     let cost = Cost { hits: cost.hits.clamp(-HITS_MAX, HITS_MAX), ..cost };
     let now = now.0.min(NOW_MAX);
     match limit.algorithm {
@@ -103,7 +103,7 @@ pub fn charged_at(limit: &Limit, reading: &Reading, now: UnixMicros) -> UnixMicr
 /// of them before it charges any, and a copy of a log or of sub-window counts would cost more than the decision.
 pub fn admits(limit: &Limit, state: &State, cost: Cost, now: UnixMicros) -> bool {
     let known = match state {
-        State::Sliding { pairs: Some(_), .. } => sliding::used(limit, state, now.0.min(NOW_MAX)),
+        State::Sliding { older_counts: Some(_), .. } => sliding::used(limit, state, now.0.min(NOW_MAX)),
         State::Log { sum, log } => log::used(limit, *sum, log, now.0.min(NOW_MAX)),
         _ => None,
     };
@@ -132,7 +132,9 @@ impl State {
     pub fn expires(&self, limit: &Limit) -> UnixMicros {
         UnixMicros(match self {
             State::Empty => 0,
-            State::Sliding { index, pairs, count, .. } => sliding::expires(limit, *index, pairs.as_deref(), *count),
+            State::Sliding { index, older_counts: counts, count, .. } => {
+                sliding::expires(limit, *index, counts.as_deref(), *count)
+            }
             State::Fixed { index, .. } => fixed::expires(limit, *index),
             State::Log { log, .. } => log.newest() + limit.window.0,
             State::Bucket { level, at } => bucket::expires(limit, *level, *at),
@@ -140,14 +142,14 @@ impl State {
     }
 
     /// The contents at `now`: the hits that count, when they came and when they leave, as a look at `now` reads them.
-    pub fn held(&self, limit: &Limit, now: UnixMicros) -> Held {
-        held::held(self, limit, now.0.min(NOW_MAX))
+    pub fn contents(&self, limit: &Limit, now: UnixMicros) -> CounterContents {
+        contents::contents(self, limit, now.0.min(NOW_MAX))
     }
 
     /// Bytes of this state on the heap, besides its own 32.
     pub fn heap_bytes(&self) -> usize {
         match self {
-            State::Sliding { pairs: Some(pairs), .. } => pairs.heap_bytes(),
+            State::Sliding { older_counts: Some(counts), .. } => counts.heap_bytes(),
             State::Log { log, .. } => log.heap_bytes(),
             _ => 0,
         }

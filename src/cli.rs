@@ -1,6 +1,5 @@
 //! The command line: one function per subcommand, printing and exit codes. Uses the library as anyone would.
 
-mod alone;
 mod bench;
 mod call;
 mod check;
@@ -8,6 +7,7 @@ mod client;
 mod completions;
 pub(crate) mod envoyproxy_tools;
 mod explain;
+mod offline;
 mod overrides;
 mod serve;
 mod test;
@@ -98,19 +98,19 @@ fn run_command(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<ExitC
 }
 
 /// Why the command line wasn't taken: help that was asked for, or everything that is wrong with it.
-enum Refusal {
+enum UsageError {
     Clap(clap::Error),
     Wrong { lines: Vec<String>, usage: String },
 }
 
-impl Refusal {
+impl UsageError {
     fn print(self) -> ExitCode {
         match self {
-            Refusal::Clap(error) => {
+            UsageError::Clap(error) => {
                 let _ = error.print();
                 ExitCode::from(error.exit_code() as u8)
             }
-            Refusal::Wrong { lines, usage } => {
+            UsageError::Wrong { lines, usage } => {
                 eprintln!("tollgate: {}\n\n{usage}\n\nFor more, try '--help'.", lines.join("\n"));
                 ExitCode::from(2)
             }
@@ -120,7 +120,7 @@ impl Refusal {
 
 /// clap stops at the first argument that it doesn't know; this goes on without it until all are found, and looks at
 /// the settings' values besides.
-fn parse(mut args: Vec<OsString>) -> Result<Cli, Refusal> {
+fn parse(mut args: Vec<OsString>) -> Result<Cli, UsageError> {
     let mut wrong = Vec::new();
     loop {
         match Cli::command().try_get_matches_from(&args).and_then(|found| read(&found)) {
@@ -134,7 +134,7 @@ fn parse(mut args: Vec<OsString>) -> Result<Cli, Refusal> {
                     wrong.push(line);
                     args.drain(found);
                 }
-                None if wrong.is_empty() => return Err(Refusal::Clap(error)),
+                None if wrong.is_empty() => return Err(UsageError::Clap(error)),
                 None => return Err(refuse(wrong)),
             },
         }
@@ -190,6 +190,6 @@ fn switch(text: &str) -> Result<bool, String> {
     if text.is_empty() { Ok(false) } else { settings::boolean(text) }
 }
 
-fn refuse(lines: Vec<String>) -> Refusal {
-    Refusal::Wrong { lines, usage: Cli::command().render_usage().to_string() }
+fn refuse(lines: Vec<String>) -> UsageError {
+    UsageError::Wrong { lines, usage: Cli::command().render_usage().to_string() }
 }

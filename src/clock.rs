@@ -4,7 +4,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::limit::UnixMicros;
 
-pub(crate) mod paced;
+pub(crate) mod log_throttle;
 
 /// The wall clock. A clock set before 1970 counts as 1970: the algorithms bear a clock that is wrong.
 #[expect(clippy::disallowed_methods, reason = "this is the place that the ban sends everyone to")]

@@ -18,23 +18,23 @@ use tower::ServiceExt;
 
 use crate::{
     front::{
-        api::{self, Api, Guard, OwnLimits, Tokens},
-        envoy::{self, Caller, Head, RateLimit},
+        api::{self, Api, Authenticator, CallerLimits, Tokens},
+        envoy::{self, CallContext, ClientConnection, RateLimit},
     },
     limit::{Entry, UnixMicros},
-    limiter::{Budgets, Degraded, Limiter, Modes, Snapshot},
+    limiter::{Budgets, Fallback, Limiter, Modes, Snapshot},
     metrics::{Meters, Metrics},
-    rules::{self, Defaults, Load, Source, Sources},
+    rules::{self, Defaults, LoadedRules, Source, Sources},
     run_time::{
         RunTime,
         overrides::Overrides,
-        reset::{Home, Resets},
+        reset::{CounterStores, Resets},
     },
     settings::{OverloadSettings, ResponseSettings},
     store::{
         Store,
+        deferred::DeferredCharges,
         memory::{Memory, MemorySettings},
-        owed::Owed,
     },
 };
 
@@ -72,14 +72,15 @@ pub fn grpc_request(bytes: &[u8]) {
         .header("content-type", "application/grpc")
         .body(Full::new(Bytes::copy_from_slice(bytes)))
         .expect("a request of constants");
-    let answered = with_service(|service| service.call(service.take(request), &Caller::apart()).now_or_never());
+    let answered =
+        with_service(|service| service.call(service.take(request), &ClientConnection::detached()).now_or_never());
     assert!(answered.is_some(), "a decision in memory waits for nothing");
 }
 
 /// A body of `/json`, and the answer as JSON.
 pub fn json(bytes: &[u8]) {
     let Ok(request) = envoy::json_request(bytes) else { return };
-    let answered = with_service(|service| service.answer(&request, Head::default()).now_or_never());
+    let answered = with_service(|service| service.answer(&request, CallContext::default()).now_or_never());
     if let Ok(response) = answered.expect("a decision in memory waits for nothing") {
         let body = envoy::json_response(&response);
         serde_json::from_slice::<serde_json::Value>(&body).expect("what is answered is JSON");
@@ -132,7 +133,7 @@ pub fn redis_reply(bytes: &[u8]) {
     crate::store::redis::fuzz::reply(bytes);
 }
 
-fn load(bytes: &[u8], overrides: Vec<Source>) -> Load {
+fn load(bytes: &[u8], overrides: Vec<Source>) -> LoadedRules {
     let file = Source { path: PathBuf::from("api.yaml"), bytes: bytes.to_vec() };
     rules::load(&Sources { files: vec![file], overrides, ..Sources::default() }, &Defaults::default(), None)
 }
@@ -148,18 +149,18 @@ fn new_api() -> (Runtime, Router) {
     let token = format!("fuzz:{:x}:*", Sha256::digest("fuzz"));
     let tokens = Arc::new(ArcSwap::from_pointee(Tokens::parse(&token).expect("a line as it should be")));
     let limiter = new_limiter();
-    let overrides = Arc::new(Overrides::here(None).expect("in memory it can't fail"));
+    let overrides = Arc::new(Overrides::in_process(None).expect("in memory it can't fail"));
     overrides.prepare(&limiter.snapshot().rules);
     let fallback = Arc::new(Memory::new(MemorySettings::default()));
-    let owed = Arc::new(Owed::new(UnixMicros(0)));
-    let resets = Resets { home: Home::Memory(Arc::clone(&fallback)), fallback, owed };
+    let deferred = Arc::new(DeferredCharges::new(UnixMicros(0)));
+    let resets = Resets { stores: CounterStores::Memory(Arc::clone(&fallback)), fallback, deferred };
     let api = Api {
         limiter: limiter.with_run_time(RunTime { overrides, resets }),
         store_timeout: Duration::from_secs(1),
         default_domain: None,
-        own_limits: OwnLimits::new(Duration::from_secs(3_600), 100),
-        guard: Guard::new(Some(tokens), false),
-        waiting: Arc::new(envoy::Guard::new(&bounds())),
+        caller_limits: CallerLimits::new(Duration::from_secs(3_600), 100),
+        authenticator: Authenticator::new(Some(tokens), false),
+        admission: Arc::new(envoy::AdmissionControl::new(&bounds())),
     };
     (runtime, api::router(Arc::new(api)))
 }
@@ -189,12 +190,13 @@ fn new_limiter() -> Limiter {
     assert!(!load.problems.has_errors(), "{:?}", load.problems);
     let meters = Meters::new(&load.rules, None);
     let budgets = Budgets::new(&load.rules, None);
-    let (rules, problems, kept) = (load.rules, load.problems, load.kept);
-    let snapshot = Snapshot { version: 1, rules, meters, budgets, problems, kept, loaded_at: UnixMicros(0) };
+    let (rules, problems, kept) = (load.rules, load.problems, load.kept_domains);
+    let snapshot =
+        Snapshot { version: 1, rules, meters, budgets, problems, kept_domains: kept, loaded_at: UnixMicros(0) };
     let memory = || Arc::new(Memory::new(MemorySettings { max_bytes: 16 << 20 }));
     let modes = Modes { notes: true, ..Modes::default() };
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
-    let degraded = Arc::new(Degraded::new(memory(), 1));
+    let degraded = Arc::new(Fallback::new(memory(), 1));
     let metrics = Arc::new(Metrics::default());
     Limiter::new(snapshot, Store::Memory(memory()), degraded, modes, metrics)
 }

@@ -295,7 +295,7 @@ pub struct Request<'a> {
     pub hits: i64,
     /// A limit of the caller's own. It applies to the last descriptor in place of any rule, under a key that no rule
     /// has: the key of its first entry is empty.
-    pub own: Option<&'a Limit>,
+    pub caller_limit: Option<&'a Limit>,
     pub origin: Origin,
 }
 

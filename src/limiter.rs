@@ -4,8 +4,8 @@
 
 mod budgets;
 mod decision;
-mod degraded;
 pub(crate) mod explain;
+mod fallback;
 mod judge;
 mod modes;
 mod notes;
@@ -25,10 +25,12 @@ use std::{
 
 use arc_swap::{ArcSwap, Guard};
 
-pub use crate::limiter::explain::{Applies, CounterLook, DescriptorLook, HeldAt, Look, Overriding};
-pub use budgets::{Budgets, Kind, Learned, Requested};
+pub use crate::limiter::explain::{
+    Applies, ContentsAt, CounterExplanation, DescriptorExplanation, Explanation, OverrideExplanation,
+};
+pub use budgets::{Budgets, Learned, RequestedBudgets, RequestedKind};
 pub use decision::{DecideError, Decision, Note, Notes, ShownLimit, Status};
-pub use degraded::Degraded;
+pub use fallback::Fallback;
 pub use modes::Modes;
 pub use replicas::Replicas;
 pub use reset::{ResetCounter, ResetError};
@@ -37,13 +39,13 @@ pub use snapshot::Snapshot;
 use crate::{
     clock,
     limit::{Code, FailurePolicy, Reading, Request, UnixMicros},
-    metrics::{Meters, Metrics, Outcome, Tally},
+    metrics::{HitCounts, LimitOutcome, Meters, Metrics},
     run_time::RunTime,
     store::{Deadline, Readings, Role, Store, StoreError},
     trace,
 };
-use degraded::Policies;
-use plan::{Plan, Planned};
+use fallback::Policies;
+use plan::{Plan, PlannedDescriptor};
 use snapshot::InForce;
 
 /// Decides requests. Cheap to clone; each core has one with its own way to the store.
@@ -51,7 +53,7 @@ use snapshot::InForce;
 pub struct Limiter {
     snapshot: Arc<ArcSwap<Snapshot>>,
     store: Store,
-    degraded: Arc<Degraded>,
+    fallback: Arc<Fallback>,
     modes: Modes,
     metrics: Arc<Metrics>,
     run_time: Option<RunTime>,
@@ -61,11 +63,11 @@ impl Limiter {
     pub fn new(
         snapshot: Arc<ArcSwap<Snapshot>>,
         store: Store,
-        degraded: Arc<Degraded>,
+        fallback: Arc<Fallback>,
         modes: Modes,
         metrics: Arc<Metrics>,
     ) -> Limiter {
-        Limiter { snapshot, store, degraded, modes, metrics, run_time: None }
+        Limiter { snapshot, store, fallback, modes, metrics, run_time: None }
     }
 
     /// This limiter, with run-time overrides and resets.
@@ -98,15 +100,15 @@ impl Limiter {
         self.fill(&mut plan, &in_force, request, now)?;
         let snapshot = in_force.snapshot();
         let asked = clock::instant();
-        let answer = self.store.apply(&plan.asks, plan.gate, now, deadline).await;
+        let answer = self.store.apply(&plan.checks, plan.gate, now, deadline).await;
         self.metrics.store.record(asked.elapsed());
-        if let Some(here) = trace::here() {
-            traced::asked(&here, &self.store, &plan.asks, asked, answer.as_ref().err());
+        if let Some(trace) = trace::current() {
+            traced::trace_store_call(&trace, &self.store, &plan.checks, asked, answer.as_ref().err());
         }
         let is_overdue = matches!(answer, Err(StoreError::Timeout(_)));
         let (readings, policies) = match answer {
             Ok(readings) => (readings, Policies::new()),
-            Err(error) => self.stand_in(request, &plan, snapshot, error, now)?,
+            Err(error) => self.answer_by_policy(request, &plan, snapshot, error, now)?,
         };
         let decision = self.conclude(request, &plan, snapshot, &readings, &policies);
         if is_overdue && decision.overall == Code::Ok {
@@ -125,12 +127,12 @@ impl Limiter {
         let in_force = self.in_force();
         let mut plan = Plan::new(self.modes);
         self.fill(&mut plan, &in_force, request, now)?;
-        let (readings, policies) = self.stand_in(request, &plan, in_force.snapshot(), why, now)?;
+        let (readings, policies) = self.answer_by_policy(request, &plan, in_force.snapshot(), why, now)?;
         Ok(self.conclude(request, &plan, in_force.snapshot(), &readings, &policies))
     }
 
     /// Answers by the limits' failure policies; with the store's error, if that is the policy.
-    fn stand_in(
+    fn answer_by_policy(
         &self,
         request: &Request<'_>,
         plan: &Plan<'_>,
@@ -139,12 +141,12 @@ impl Limiter {
         now: UnixMicros,
     ) -> Result<(Readings, Policies), StoreError> {
         self.metrics.store_failed(&error);
-        self.degraded.answer(plan, self.modes.on_store_failure, error, now).inspect_err(|_| {
-            if let Some(index) = degraded::failing(plan, self.modes.on_store_failure) {
-                count_degraded(plan, index, FailurePolicy::Error, &snapshot.meters);
+        self.fallback.answer(plan, self.modes.on_store_failure, error, now).inspect_err(|_| {
+            if let Some(index) = fallback::failing(plan, self.modes.on_store_failure) {
+                count_policy_answer(plan, index, FailurePolicy::Error, &snapshot.meters);
             }
             if self.metrics.reference.near_ratio().is_some() {
-                self.count_hits(request, plan, &snapshot.meters, |_, hits| (0, Tally::failed(hits)));
+                self.count_hits(request, plan, &snapshot.meters, |_, hits| (0, HitCounts::failed(hits)));
                 if self.store.is_remote() && self.metrics.reference.has_local_cache() {
                     self.count_lookups(plan, |_| false);
                 }
@@ -164,7 +166,7 @@ impl Limiter {
         }
         #[cfg(test)]
         tests::panic_if_asked_to(request);
-        let readings = memory.apply(&plan.asks, plan.gate, now);
+        let readings = memory.apply(&plan.checks, plan.gate, now);
         Some(Ok(self.conclude(request, &plan, in_force.snapshot(), &readings, &Policies::new())))
     }
 
@@ -202,30 +204,32 @@ impl Limiter {
         policies: &Policies,
     ) -> Decision {
         let mut decision = judge::judge(plan, readings, policies);
-        if self.modes.notes || trace::is_followed() {
+        if self.modes.notes || trace::is_sampled() {
             decision.notes = Some(Box::new(Notes::of(request, plan, readings, snapshot.version)));
         }
         self.metrics.decided(decision.overall);
         let meters = &snapshot.meters;
-        if let Some(policy) = decision.degraded {
-            count_degraded(plan, judge::deciding(plan, readings), policy, meters);
+        if let Some(policy) = decision.failure_policy {
+            count_policy_answer(plan, judge::deciding_check(plan, readings), policy, meters);
         }
         self.count(request, plan, readings, meters);
         if let Some(near_ratio) = self.metrics.reference.near_ratio() {
             let has_local_cache = self.store.is_remote() && self.metrics.reference.has_local_cache();
-            let is_remembered = readings.remembered && has_local_cache;
+            let is_from_cache = readings.is_from_cache && has_local_cache;
             if has_local_cache {
                 let is_found =
-                    |asks: &Range<usize>| is_remembered && readings[asks.clone()].iter().any(|of| !of.admitted);
+                    |checks: &Range<usize>| is_from_cache && readings[checks.clone()].iter().any(|of| !of.admitted);
                 self.count_lookups(plan, is_found);
             }
-            self.count_hits(request, plan, meters, |asks, hits| {
-                let told = judge::told(&plan.asks[asks.clone()], &readings[asks.clone()]);
-                let (ask, reading) = (&plan.asks[asks.start + told], readings[asks.start + told]);
+            self.count_hits(request, plan, meters, |checks, hits| {
+                let reported = judge::reported_check(&plan.checks[checks.clone()], &readings[checks.clone()]);
+                let (check, reading) = (&plan.checks[checks.start + reported], readings[checks.start + reported]);
                 match policies.is_empty() {
-                    true if is_remembered => (told, Tally::of(ask, reading, hits, near_ratio).remembered()),
-                    true => (told, Tally::of(ask, reading, hits, near_ratio)),
-                    false => (told, Tally::unread(ask, reading, hits)),
+                    true if is_from_cache => {
+                        (reported, HitCounts::of(check, reading, hits, near_ratio).answered_from_cache())
+                    }
+                    true => (reported, HitCounts::of(check, reading, hits, near_ratio)),
+                    false => (reported, HitCounts::without_reading(check, reading, hits)),
                 }
             });
             if plan.gate.never_deny && judge::would_deny(plan, readings) {
@@ -246,7 +250,7 @@ impl Limiter {
     }
 
     /// A limiter with this one's connection to the store, whose decisions carry notes.
-    pub fn noting(&self) -> Limiter {
+    pub fn with_notes(&self) -> Limiter {
         Limiter { modes: Modes { notes: true, ..self.modes }, ..self.clone() }
     }
 
@@ -266,27 +270,27 @@ impl Limiter {
     }
 
     fn count(&self, request: &Request<'_>, plan: &Plan<'_>, readings: &[Reading], meters: &Meters) {
-        let outcome = |index: usize| match (readings[index].admitted, plan.asks[index].role) {
-            (true, _) => Outcome::Ok,
-            (false, Role::Shadow) => Outcome::Shadow,
-            (false, Role::Enforced | Role::Quota) => Outcome::OverLimit,
+        let outcome = |index: usize| match (readings[index].admitted, plan.checks[index].role) {
+            (true, _) => LimitOutcome::Ok,
+            (false, Role::Shadow) => LimitOutcome::Shadow,
+            (false, Role::Enforced | Role::Quota) => LimitOutcome::OverLimit,
         };
         for (descriptor, planned) in request.descriptors.iter().zip(&plan.descriptors) {
             match planned {
-                Planned::Ruled { domain, rule, counted, asks } => {
-                    for (place, index) in counted.places().zip(asks.clone()) {
+                PlannedDescriptor::Ruled { domain, rule, applied: counted, checks } => {
+                    for (place, index) in counted.rule_positions().zip(checks.clone()) {
                         meters.count(*domain, rule, place, outcome(index));
                     }
                 }
-                Planned::Requested { domain, asks } => {
-                    meters.count_requested(*domain, outcome(asks.start));
+                PlannedDescriptor::Requested { domain, checks } => {
+                    meters.count_requested(*domain, outcome(checks.start));
                     if descriptor.limit.is_some_and(|(requests, _)| plan::outgrows_log(requests, self.modes)) {
                         self.metrics.log_fallback();
                     }
                 }
-                Planned::NoMatch => self.metrics.unmatched.count(request.domain, &descriptor.entries),
-                Planned::UnknownDomain => self.metrics.unknown_domain(request.domain),
-                Planned::Free | Planned::Unlimited(_) => {}
+                PlannedDescriptor::NoMatch => self.metrics.unmatched.count(request.domain, &descriptor.entries),
+                PlannedDescriptor::UnknownDomain => self.metrics.unknown_domain(request.domain),
+                PlannedDescriptor::NoLimit | PlannedDescriptor::Unlimited(_) => {}
             }
         }
     }
@@ -296,38 +300,38 @@ impl Limiter {
     fn count_lookups(&self, plan: &Plan<'_>, is_found: impl Fn(&Range<usize>) -> bool) {
         let (mut lookups, mut hits) = (0, 0);
         for planned in &plan.descriptors {
-            if let Planned::Ruled { asks, .. } | Planned::Requested { asks, .. } = planned {
+            if let PlannedDescriptor::Ruled { checks, .. } | PlannedDescriptor::Requested { checks, .. } = planned {
                 lookups += 1;
-                hits += u64::from(is_found(asks));
+                hits += u64::from(is_found(checks));
             }
         }
         self.metrics.reference.looked_up(lookups, hits);
     }
 
     /// Counts hits as envoyproxy/ratelimit does, whose rules have one limit: of several limits, the one that the status
-    /// reports counts. `tally` gets a descriptor's checks and their hits, and returns which check it counted.
+    /// reports counts. `counts` gets a descriptor's checks and their hits, and returns which check it counted.
     fn count_hits(
         &self,
         request: &Request<'_>,
         plan: &Plan<'_>,
         meters: &Meters,
-        tally: impl Fn(&Range<usize>, i64) -> (usize, Tally),
+        counts: impl Fn(&Range<usize>, i64) -> (usize, HitCounts),
     ) {
         let reference = &self.metrics.reference;
         for (descriptor, planned) in request.descriptors.iter().zip(&plan.descriptors) {
             let hits = request.hits_of(descriptor);
             match planned {
-                Planned::Ruled { domain, rule, counted, asks } => {
-                    let (told, tally) = tally(asks, hits);
-                    let place = counted.places().nth(told).flatten();
+                PlannedDescriptor::Ruled { domain, rule, applied: counted, checks } => {
+                    let (reported, counts) = counts(checks, hits);
+                    let place = counted.rule_positions().nth(reported).flatten();
                     let domain = (*domain, request.domain);
-                    reference.ruled(meters, domain, (rule, place), &descriptor.entries, tally);
+                    reference.ruled(meters, domain, (rule, place), &descriptor.entries, counts);
                 }
-                Planned::Requested { asks, .. } if request.own.is_some() => {
-                    reference.own(request.domain, &descriptor.entries, tally(asks, hits).1);
+                PlannedDescriptor::Requested { checks, .. } if request.caller_limit.is_some() => {
+                    reference.own(request.domain, &descriptor.entries, counts(checks, hits).1);
                 }
-                Planned::Requested { asks, .. } => {
-                    reference.requested(request.domain, &descriptor.entries, tally(asks, hits).1);
+                PlannedDescriptor::Requested { checks, .. } => {
+                    reference.requested(request.domain, &descriptor.entries, counts(checks, hits).1);
                 }
                 _ => {}
             }
@@ -336,14 +340,20 @@ impl Limiter {
 }
 
 /// Counts a request that was decided by the failure policy of one limit, that of the check at `index`.
-fn count_degraded(plan: &Plan<'_>, index: usize, policy: FailurePolicy, meters: &Meters) {
-    match plan.descriptors.iter().find(|planned| planned.asks().contains(&index)) {
-        Some(Planned::Ruled { domain, rule, counted, asks }) => {
-            let place = counted.places().nth(index - asks.start).flatten();
+fn count_policy_answer(plan: &Plan<'_>, index: usize, policy: FailurePolicy, meters: &Meters) {
+    match plan.descriptors.iter().find(|planned| planned.checks().contains(&index)) {
+        Some(PlannedDescriptor::Ruled { domain, rule, applied: counted, checks }) => {
+            let place = counted.rule_positions().nth(index - checks.start).flatten();
             meters.count_degraded(*domain, Some((rule, place)), policy);
         }
-        Some(Planned::Requested { domain, .. }) => meters.count_degraded(*domain, None, policy),
+        Some(PlannedDescriptor::Requested { domain, .. }) => meters.count_degraded(*domain, None, policy),
         // These have no checks.
-        Some(Planned::UnknownDomain | Planned::NoMatch | Planned::Free | Planned::Unlimited(_)) | None => {}
+        Some(
+            PlannedDescriptor::UnknownDomain
+            | PlannedDescriptor::NoMatch
+            | PlannedDescriptor::NoLimit
+            | PlannedDescriptor::Unlimited(_),
+        )
+        | None => {}
     }
 }

@@ -29,15 +29,15 @@ use std::{
 use metrics::{Counter, Gauge};
 use parking_lot::Mutex;
 
+pub use crate::metrics::envoyproxy::hit_counts::HitCounts;
 pub use crate::metrics::envoyproxy::reference::{Reference, ReferenceSettings};
-pub use crate::metrics::envoyproxy::sink::{Protocol, Sink, flush};
+pub use crate::metrics::envoyproxy::sink::{Sink, SinkProtocol, flush};
 pub use crate::metrics::envoyproxy::statsd::{Dialect, Rewriting};
-pub use crate::metrics::envoyproxy::tally::Tally;
-pub use crate::metrics::envoyproxy::totals::Totals;
-pub use clients::{Clients, Surface};
-pub use handshakes::{Handshake, Handshakes};
+pub use crate::metrics::envoyproxy::totals::StatsdTotals;
+pub use clients::{Clients, ListenerKind};
+pub use handshakes::{HandshakeFailure, HandshakeFailures};
 pub use latency::Latency;
-pub use limits::Outcome;
+pub use limits::LimitOutcome;
 pub use meters::Meters;
 pub(crate) use meters::requested_id;
 pub use page::reference_document;
@@ -78,7 +78,7 @@ pub struct Metrics {
     log_fallbacks: Counter,
     refused_checks: [Counter; 4],
     without_unit: Counter,
-    pub handshakes: Handshakes,
+    pub handshakes: HandshakeFailures,
     pub refusals: Refusals,
     /// From a request's arrival to its answer.
     pub decision: Arc<Latency>,
@@ -130,7 +130,7 @@ impl Metrics {
             log_fallbacks: counter(Metric::SlidingLogFallbacks),
             refused_checks: recorder.counters(Metric::RefusedChecks, RefusedCheck::ALL.map(RefusedCheck::name)),
             without_unit: counter(Metric::LimitsWithoutUnit),
-            handshakes: Handshakes::new(&recorder),
+            handshakes: HandshakeFailures::new(&recorder),
             refusals: Refusals::new(&recorder),
             decision: recorder.latency(Metric::DecisionDuration),
             store: recorder.latency(Metric::StoreDuration),

@@ -4,7 +4,6 @@
 mod cases;
 mod compile;
 mod fields;
-mod form;
 mod json;
 mod load;
 mod metadata;
@@ -13,7 +12,7 @@ mod node;
 mod overrides_from;
 mod pen;
 mod problem;
-mod quota;
+mod rate;
 pub mod rows;
 mod scalar;
 mod shortcuts;
@@ -23,6 +22,7 @@ mod terms;
 mod tests;
 mod tiers;
 mod tree;
+mod written_limit;
 mod yaml;
 
 use std::{path::PathBuf, sync::Arc};
@@ -32,15 +32,16 @@ use hashbrown::HashMap;
 use sha2::{Digest as _, Sha256};
 
 pub use cases::{
-    Case, CaseDescriptor, CaseFile, CaseRequest, Expected, ExpectedLimit, ExpectedStatus, Remaining, START, Wait,
+    Case, CaseDescriptor, CaseFile, CaseRequest, Expected, ExpectedLimit, ExpectedStatus, ExpectedWait, Remaining,
+    START,
 };
 pub(crate) use json::stopped as json_stopped;
 pub use load::{load, load_values};
-pub(crate) use name::{domain_prefix, override_id};
+pub(crate) use name::{domain_prefix, override_limit_id};
 pub use problem::{Problem, Problems, Severity};
 pub use shortcuts::Shortcuts;
 pub use source::{DotFiles, FileNames, Selection, Source, Sources};
-use tree::Met;
+use tree::LevelMatch;
 pub use tree::Pattern;
 
 use crate::limit::{Algorithm, CountDenied, Entry, FailurePolicy, Limit, Micros, UnixMicros};
@@ -56,11 +57,11 @@ pub struct Defaults {
 
 /// The result of loading a set of files. Each domain succeeds or fails on its own: one with an error in any of its
 /// files keeps all the rules that it had, or is absent if it had none; the others are new.
-pub struct Load {
+pub struct LoadedRules {
     pub rules: Rules,
     pub problems: Problems,
     /// Domains that keep their last good rules.
-    pub kept: Vec<Box<str>>,
+    pub kept_domains: Vec<Box<str>>,
 }
 
 /// Everything a decision needs of the rules, immutable; reload swaps the whole.
@@ -78,7 +79,7 @@ pub struct DomainIndex(pub u32);
 
 /// Numbers of domains, rules and limits, for the start-up line, `check` and metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Count {
+pub struct RuleCounts {
     pub files: usize,
     pub domains: usize,
     pub rules: usize,
@@ -95,9 +96,9 @@ pub struct Domain {
     /// The rules in declaration order, parents before children; [`Rule::index`] is the position.
     rules: Vec<Rule>,
     tree: tree::Tree,
-    overrides: rows::Table,
+    overrides: rows::OverrideTable,
     /// Defaults and tiers of the domain. Overrides that come later are read with them.
-    around: terms::Around,
+    defaults: terms::DomainDefaults,
     shortcuts: Shortcuts,
     /// SHA-256 of its files' bytes.
     hash: [u8; 32],
@@ -168,7 +169,7 @@ pub struct RuleLimit {
     /// The id, which is the same in metrics, JSON, explain and API: `api/user/endpoint=/checkout#hourly`.
     pub id: Arc<str>,
     /// Hash of the id, so it is the same over reloads. A full memory store divides its capacity by it
-    /// ([`crate::store::Ask::rule`]).
+    /// ([`crate::store::CounterCheck::rule`]).
     pub id_hash: u32,
     pub limit: Limit,
     pub name: Option<Box<str>>,
@@ -186,7 +187,7 @@ pub struct RuleLimit {
 
 /// What a descriptor matches.
 #[derive(Clone, Copy)]
-pub enum Found<'r> {
+pub enum RuleMatch<'r> {
     UnknownDomain,
     NoMatch,
     Rule { domain: DomainIndex, rule: &'r Rule },
@@ -194,14 +195,14 @@ pub enum Found<'r> {
 
 /// One entry on the way to a rule, for `explain`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step<'a> {
+pub struct WalkStep<'a> {
     pub entry: Entry<'a>,
-    pub how: How,
+    pub how: StepMatch,
 }
 
 /// What an entry matches at its level.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum How {
+pub enum StepMatch {
     /// A rule for this very value.
     Exact,
     /// The first pattern, in declaration order, that matches.
@@ -219,7 +220,7 @@ pub enum How {
 /// Reads a length of time as rule files write it: `30s`, `5m`, `1h30m`, `7d`, at most ten years. The error is for
 /// people.
 pub fn duration(text: &str) -> Result<Micros, String> {
-    quota::duration(text)
+    rate::duration(text)
 }
 
 impl Rules {
@@ -238,44 +239,51 @@ impl Rules {
     /// The rule that a descriptor's entries match. The depth must be the rule's; the deepest match counts, and matching
     /// never tries a second way.
     #[inline(always)]
-    pub fn find(&self, domain: &str, entries: &[Entry<'_>]) -> Found<'_> {
+    pub fn find(&self, domain: &str, entries: &[Entry<'_>]) -> RuleMatch<'_> {
         self.walk(domain, entries, |_, _| ())
     }
 
     /// The same walk as [`Rules::find`], with a note of each step.
-    pub fn explain<'a>(&self, domain: &str, entries: &[Entry<'a>]) -> (Found<'_>, Vec<Step<'a>>) {
+    pub fn explain<'a>(&self, domain: &str, entries: &[Entry<'a>]) -> (RuleMatch<'_>, Vec<WalkStep<'a>>) {
         let mut steps = Vec::with_capacity(entries.len());
-        let found = self.walk(domain, entries, |at: usize, met: Option<&Met<'_>>| {
+        let found = self.walk(domain, entries, |at: usize, met: Option<&LevelMatch<'_>>| {
             let how = match met {
-                Some(Met::Exact(_)) => How::Exact,
-                Some(Met::Pattern(pattern, _)) => How::Pattern(pattern.text().into()),
-                Some(Met::KeyOnly(_)) => How::KeyOnly,
-                Some(Met::UnknownValue) => How::UnknownValue,
-                Some(Met::UnknownKey) => How::UnknownKey,
-                None => How::TooDeep,
+                Some(LevelMatch::Exact(_)) => StepMatch::Exact,
+                Some(LevelMatch::Pattern(pattern, _)) => StepMatch::Pattern(pattern.text().into()),
+                Some(LevelMatch::KeyOnly(_)) => StepMatch::KeyOnly,
+                Some(LevelMatch::UnknownValue) => StepMatch::UnknownValue,
+                Some(LevelMatch::UnknownKey) => StepMatch::UnknownKey,
+                None => StepMatch::TooDeep,
             };
-            steps.push(Step { entry: entries[at], how });
+            steps.push(WalkStep { entry: entries[at], how });
         });
         (found, steps)
     }
 
     // Inlined so that the result stays in registers: everything that follows waits for it.
     #[inline(always)]
-    fn walk(&self, domain: &str, entries: &[Entry<'_>], mut note: impl FnMut(usize, Option<&Met<'_>>)) -> Found<'_> {
-        let Some(index) = self.domain(domain) else { return Found::UnknownDomain };
+    fn walk(
+        &self,
+        domain: &str,
+        entries: &[Entry<'_>],
+        mut note: impl FnMut(usize, Option<&LevelMatch<'_>>),
+    ) -> RuleMatch<'_> {
+        let Some(index) = self.domain(domain) else { return RuleMatch::UnknownDomain };
         let domain = &self.domains[index.0 as usize];
         let mut at = None;
         for (position, entry) in entries.iter().enumerate() {
             let met = domain.tree.step(at, entry.key, entry.value);
             note(position, met.as_ref());
             match met {
-                Some(Met::Exact(rule) | Met::Pattern(_, rule) | Met::KeyOnly(rule)) => at = Some(rule),
-                _ => return Found::NoMatch,
+                Some(LevelMatch::Exact(rule) | LevelMatch::Pattern(_, rule) | LevelMatch::KeyOnly(rule)) => {
+                    at = Some(rule)
+                }
+                _ => return RuleMatch::NoMatch,
             }
         }
         match at {
-            Some(rule) => Found::Rule { domain: index, rule: &domain.rules[rule as usize] },
-            None => Found::NoMatch,
+            Some(rule) => RuleMatch::Rule { domain: index, rule: &domain.rules[rule as usize] },
+            None => RuleMatch::NoMatch,
         }
     }
 
@@ -335,8 +343,8 @@ impl Rules {
         self.domains.iter().flat_map(|domain| &domain.files)
     }
 
-    pub fn count(&self) -> Count {
-        Count {
+    pub fn count(&self) -> RuleCounts {
+        RuleCounts {
             files: self.files().count(),
             domains: self.domains.len(),
             rules: self.domains.iter().map(|domain| domain.rules.len()).sum(),
@@ -374,11 +382,11 @@ impl Domain {
     }
 
     pub fn tiers(&self) -> usize {
-        self.around.tiers.len()
+        self.defaults.tiers.len()
     }
 
     /// The overrides in its files.
-    pub fn overrides(&self) -> &rows::Table {
+    pub fn overrides(&self) -> &rows::OverrideTable {
         &self.overrides
     }
 

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use self::{
     lifecycle::Lifecycle,
     limiting::Limiting,
-    listen::{bind::Bound, places::Places},
+    listen::{bind::BoundListeners, connection_limit::ConnectionLimit},
     phase::Phase,
     rule_source::RuleSource,
     surfaces::Surfaces,
@@ -58,14 +58,15 @@ pub async fn serve(settings: Settings, stop: CancellationToken, reload: Arc<Noti
     let limiting = limiting.traced(settings.traces.as_ref(), &lifecycle.support);
 
     Phase::Listeners.begin();
-    let bound = Bound::open(&settings.listeners, &metrics).await?;
+    let bound = BoundListeners::open(&settings.listeners, &metrics).await?;
     let surfaces = Surfaces::start(&settings, &limiting, bound, reload, &lifecycle).await?;
     lifecycle.support.spawn("reload", rules.feeding);
 
     Phase::Ready.begin();
-    let places = Places::new(settings.overload.grpc_connections_max, settings.overload.peer_connections_max);
+    let connection_limit =
+        ConnectionLimit::new(settings.overload.grpc_connections_max, settings.overload.peer_connections_max);
     let served = tokio::select! {
-        never = surfaces.grpc.deal(&surfaces.cores, &places, &metrics) => match never {},
+        never = surfaces.grpc.distribute(&surfaces.cores, &connection_limit, &metrics) => match never {},
         ended_early = lifecycle.ended_early() => Err(ended_early),
         () = until_drained(&settings, &surfaces, &stop) => Ok(()),
     };

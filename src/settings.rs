@@ -40,7 +40,7 @@ pub use responses::{LimitHeaders, ResponseSettings};
 pub use stats::{Mogrifier, StatsFlags, StatsSettings};
 pub use store::{StoreKind, StoreSettings};
 pub use tls::{HttpTlsFlags, TlsNames, TlsSettings};
-pub use variables::{DIFFERENT_DEFAULTS, Environment, Fate, Kind, VARIABLES, Variable};
+pub use variables::{DIFFERENT_DEFAULTS, Environment, Fate, VARIABLES, ValueKind, Variable};
 pub use xds::{XdsBackoff, XdsSettings, XdsTls};
 
 use crate::{
@@ -153,7 +153,7 @@ pub struct Findings {
 impl Settings {
     /// Checks every flag and variable, and starts nothing.
     pub fn findings(flags: &Flags, environment: &Environment) -> Findings {
-        let mut read = Reader::default();
+        let mut read = SettingsReader::default();
         Settings::read_with(flags, environment, &mut read);
         Findings { wrong: read.wrong, idle: read.idle }
     }
@@ -161,12 +161,12 @@ impl Settings {
     /// Reads every flag, and reports all that are wrong, together with wrong variables of the `environment`. Also
     /// returns lines about variables that are set without effect, and about secrets that others on the machine see.
     pub fn read(flags: &Flags, environment: &Environment) -> Result<(Settings, Vec<String>), Invalid> {
-        let mut read = Reader::default();
+        let mut read = SettingsReader::default();
         let settings = Settings::read_with(flags, environment, &mut read);
         read.finish(settings)
     }
 
-    fn read_with(flags: &Flags, environment: &Environment, read: &mut Reader) -> Settings {
+    fn read_with(flags: &Flags, environment: &Environment, read: &mut SettingsReader) -> Settings {
         let mut settings = Settings::resolve_with(flags, read);
         variables::notices(environment, read);
         read.idle.extend(flags.secrets_in_arguments.iter().cloned());
@@ -178,12 +178,12 @@ impl Settings {
 
     /// Reads every flag, and reports all that are wrong.
     pub fn resolve(flags: &Flags) -> Result<Settings, Invalid> {
-        let mut read = Reader::default();
+        let mut read = SettingsReader::default();
         let settings = Settings::resolve_with(flags, &mut read);
         read.finish(settings).map(|(settings, _)| settings)
     }
 
-    fn resolve_with(flags: &Flags, read: &mut Reader) -> Settings {
+    fn resolve_with(flags: &Flags, read: &mut SettingsReader) -> Settings {
         let settings = Settings {
             rules: rules(flags, read),
             decisions: decisions(flags, read),
@@ -202,7 +202,7 @@ impl Settings {
     }
 
     /// Reports two TCP listeners on one address, with both names: they would fail one after the other at bind.
-    fn conflicts(&self, read: &mut Reader) {
+    fn conflicts(&self, read: &mut SettingsReader) {
         let listeners = &self.listeners;
         let grpc = listeners.grpc_uds.is_none().then_some(("GRPC_PORT", listeners.grpc));
         let all = [
@@ -220,7 +220,7 @@ impl Settings {
     }
 }
 
-fn rules(flags: &Flags, read: &mut Reader) -> RulesSettings {
+fn rules(flags: &Flags, read: &mut SettingsReader) -> RulesSettings {
     // Every swap of a symlink above the rules is noticed, so the setting has no effect; but a value that can't be read
     // is reported.
     read.or("RUNTIME_WATCH_ROOT", &flags.runtime_watch_root, true, parse::boolean);
@@ -274,9 +274,9 @@ fn rules(flags: &Flags, read: &mut Reader) -> RulesSettings {
 }
 
 /// The defaults that TOLLGATE_COMPAT chooses together.
-type Manner = (Algorithm, CountDenied, FailurePolicy);
+type CompatDefaults = (Algorithm, CountDenied, FailurePolicy);
 
-fn decisions(flags: &Flags, read: &mut Reader) -> DecisionSettings {
+fn decisions(flags: &Flags, read: &mut SettingsReader) -> DecisionSettings {
     let algorithm = |text: &str| {
         Algorithm::parse(text)
             .ok_or_else(|| format!("expected one of {}", Algorithm::ALL.map(Algorithm::name).join(", ")))
@@ -293,8 +293,8 @@ fn decisions(flags: &Flags, read: &mut Reader) -> DecisionSettings {
         ("local", FailurePolicy::Local),
         ("error", FailurePolicy::Error),
     ];
-    const OURS: Manner = (Algorithm::SlidingWindow, CountDenied::Auto, FailurePolicy::Local);
-    const COMPAT: &[(&str, Manner)] =
+    const OURS: CompatDefaults = (Algorithm::SlidingWindow, CountDenied::Auto, FailurePolicy::Local);
+    const COMPAT: &[(&str, CompatDefaults)] =
         &[("envoyproxy", (Algorithm::FixedWindow, CountDenied::Always, FailurePolicy::Error))];
     let (manner, when, policy) = read.or("TOLLGATE_COMPAT", &flags.compat, OURS, parse::word(COMPAT));
     let when = if stops_at_the_limit(flags, read) { CountDenied::Never } else { when };
@@ -321,7 +321,7 @@ fn decisions(flags: &Flags, read: &mut Reader) -> DecisionSettings {
 }
 
 /// Whether envoyproxy/ratelimit would count no denied hits: it counts them unless it is configured otherwise.
-fn stops_at_the_limit(flags: &Flags, read: &mut Reader) -> bool {
+fn stops_at_the_limit(flags: &Flags, read: &mut SettingsReader) -> bool {
     const SWITCH: &str = "STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT";
     let given = &flags.stop_cache_key_increment_when_overlimit;
     let is_on = read.or(SWITCH, given, false, parse::boolean);
@@ -338,7 +338,7 @@ fn stops_at_the_limit(flags: &Flags, read: &mut Reader) -> bool {
     false
 }
 
-fn listeners(flags: &Flags, read: &mut Reader) -> ListenerSettings {
+fn listeners(flags: &Flags, read: &mut SettingsReader) -> ListenerSettings {
     let mut address = |host: (&'static str, &Option<String>, [u8; 4]), port: (&'static str, &Option<String>, u16)| {
         let ip = read.or(host.0, host.1, IpAddr::from(host.2), parse::host);
         SocketAddr::new(ip, read.or(port.0, port.1, port.2, parse::port))
@@ -376,7 +376,7 @@ fn listeners(flags: &Flags, read: &mut Reader) -> ListenerSettings {
     }
 }
 
-fn health(flags: &Flags, read: &mut Reader) -> HealthSettings {
+fn health(flags: &Flags, read: &mut SettingsReader) -> HealthSettings {
     let mut condition = |variable, flag| read.or(variable, flag, false, parse::boolean);
     HealthSettings {
         needs_rules: condition(
@@ -390,7 +390,7 @@ fn health(flags: &Flags, read: &mut Reader) -> HealthSettings {
     }
 }
 
-fn process(flags: &Flags, read: &mut Reader) -> ProcessSettings {
+fn process(flags: &Flags, read: &mut SettingsReader) -> ProcessSettings {
     use ::tracing::Level;
     // The levels of envoyproxy/ratelimit; its two above error are for its own end.
     const LEVELS: &[(&str, Level)] = &[
@@ -431,13 +431,13 @@ fn without_line_end(text: &str) -> &str {
 
 /// Reads settings: collects what can't be read, and goes on with the default.
 #[derive(Default)]
-struct Reader {
+struct SettingsReader {
     wrong: Vec<String>,
     /// Lines about settings that can be read and have no effect.
     idle: Vec<String>,
 }
 
-impl Reader {
+impl SettingsReader {
     /// All that was wrong as an error, else the settings with the lines about those without effect.
     fn finish(self, settings: Settings) -> Result<(Settings, Vec<String>), Invalid> {
         if self.wrong.is_empty() { Ok((settings, self.idle)) } else { Err(Invalid(self.wrong)) }

@@ -2,22 +2,22 @@
 //! costs, but not rules, protobuf or failure policies.
 
 mod counter_check;
+pub mod deferred;
 pub mod key;
 pub mod memory;
-pub mod owed;
-mod parts;
 mod partwise;
 mod readings;
 pub mod redis;
 pub mod settle;
 pub mod split;
+mod sub_requests;
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
 pub(crate) use self::counter_check::refusing;
-pub use self::counter_check::{Ask, Deadline, Gate, Key, Role, denied};
+pub use self::counter_check::{CounterCheck, Deadline, Gate, Key, Role, denied};
 use self::memory::Memory;
 pub use self::readings::{Readings, StoreError};
 use self::redis::Redis;
@@ -38,40 +38,45 @@ impl Store {
     /// Redis decides by its own clock, and answers by `deadline`.
     pub async fn apply(
         &self,
-        asks: &[Ask<'_>],
+        checks: &[CounterCheck<'_>],
         gate: Gate,
         now: UnixMicros,
         deadline: impl Into<Deadline>,
     ) -> Result<Readings, StoreError> {
         match self {
-            Store::Memory(memory) => Ok(memory.apply(asks, gate, now)),
-            Store::Redis(redis) => redis.apply(asks, gate, deadline).await,
+            Store::Memory(memory) => Ok(memory.apply(checks, gate, now)),
+            Store::Redis(redis) => redis.apply(checks, gate, deadline).await,
             // Boxed, because its future holds several of the other's.
-            Store::Split(split) => Box::pin(split.apply(asks, gate, deadline)).await,
+            Store::Split(split) => Box::pin(split.apply(checks, gate, deadline)).await,
         }
     }
 
     /// Reads how every check would be answered, and charges nothing. A check that would be admitted reports its counter
     /// as it is now; one that would be refused reports when its cost would be admitted.
-    pub async fn look(&self, asks: &[Ask<'_>], now: UnixMicros, deadline: Instant) -> Result<Readings, StoreError> {
+    pub async fn peek(
+        &self,
+        checks: &[CounterCheck<'_>],
+        now: UnixMicros,
+        deadline: Instant,
+    ) -> Result<Readings, StoreError> {
         match self {
-            Store::Memory(memory) => Ok(memory.look(asks, now)),
-            Store::Redis(redis) => redis.look(asks, deadline).await,
-            Store::Split(split) => split.look(asks, deadline).await,
+            Store::Memory(memory) => Ok(memory.peek(checks, now)),
+            Store::Redis(redis) => redis.peek(checks, deadline).await,
+            Store::Split(split) => split.peek(checks, deadline).await,
         }
     }
 
     /// Name of a counter, which is its key in Redis. The memory store has only fingerprints, so there it is the key
     /// that it would have in Redis.
-    pub fn counter_name(&self, ask: &Ask<'_>) -> String {
+    pub fn counter_name(&self, check: &CounterCheck<'_>) -> String {
         let key = match self {
             Store::Memory(_) => {
                 let mut out = Vec::new();
-                key::write(&mut out, "", key::bucket(&ask.key, key::BUCKETS), &ask.key, &ask.limit);
+                key::write(&mut out, "", key::bucket(&check.key, key::BUCKETS), &check.key, &check.limit);
                 out
             }
-            Store::Redis(redis) => redis.counter_key(ask),
-            Store::Split(split) => split.of(ask).counter_key(ask),
+            Store::Redis(redis) => redis.counter_key(check),
+            Store::Split(split) => split.of(check).counter_key(check),
         };
         String::from_utf8_lossy(&key).into_owned()
     }
@@ -97,8 +102,8 @@ impl Store {
     pub fn clock_ahead_us(&self) -> i64 {
         match self {
             Store::Memory(_) => 0,
-            Store::Redis(redis) => redis.tally().clock_ahead_us.get(),
-            Store::Split(split) => split.main.tally().clock_ahead_us.get(),
+            Store::Redis(redis) => redis.stats().clock_ahead_us.get(),
+            Store::Split(split) => split.main.stats().clock_ahead_us.get(),
         }
     }
 

@@ -24,12 +24,12 @@ use crate::blocking::blocking;
 /// The TLS of a client connection. The files are read again for each connection, so that a renewed certificate needs no
 /// restart.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Client {
+pub(crate) struct ClientTls {
     /// The only authorities that are trusted; `None` is the system's.
     pub ca: Option<PathBuf>,
     /// Certificate and key of this client.
     pub identity: Option<(PathBuf, PathBuf)>,
-    pub names: Names,
+    pub hostname: HostnameCheck,
     /// The name that the server's certificate must have, if it isn't its host.
     pub name: Option<String>,
     /// The protocol for ALPN, if it must be named: [`HTTP2`] for gRPC.
@@ -41,21 +41,21 @@ pub(crate) const HTTP2: &[u8] = b"h2";
 
 /// Whether a server's certificate must have the name that it was called by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Names {
+pub(crate) enum HostnameCheck {
     #[default]
     Checked,
     Any,
 }
 
 /// Reads the files, on a thread that answers no requests. The error says what is wrong, and names the file.
-pub(crate) async fn connector(client: Client) -> Result<TlsConnector, String> {
+pub(crate) async fn connector(client: ClientTls) -> Result<TlsConnector, String> {
     let config = blocking(move || client.config()).await.map_err(|error| format!("{error:#}"))?;
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-impl Client {
+impl ClientTls {
     fn config(&self) -> anyhow::Result<ClientConfig> {
-        let verifier = ServerVerifier::new(self.ca.as_deref(), self.names)?;
+        let verifier = ServerVerifier::new(self.ca.as_deref(), self.hostname)?;
         let builder = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .dangerous()

@@ -1,7 +1,7 @@
 //! Traces: which requests are sampled, the attributes of their spans, and when a span ends. It knows neither requests nor
 //! how a span reaches the collector. For a request that isn't sampled, nothing is formatted, allocated or read.
 //!
-//! A sampled request has a [`Here`] in its task, so that functions need no argument for tracing.
+//! A sampled request has a [`TraceContext`] in its task, so that functions need no argument for tracing.
 
 mod context;
 mod export;
@@ -18,13 +18,13 @@ use parking_lot::Mutex;
 
 pub use self::{
     context::Propagators,
-    export::{Counts, Exporter},
+    export::{Exporter, UnmatchedCounts},
     sample::Sampler,
-    send::{Destination, Protocol},
+    send::{Destination, OtlpProtocol},
 };
 use self::{
-    context::{Parent, Sampled},
-    export::Outbox,
+    context::{CallerTrace, ParentSpan},
+    export::SpanQueue,
 };
 use crate::clock;
 
@@ -51,7 +51,7 @@ pub struct Tracer {
     sampler: Sampler,
     propagators: Propagators,
     text_bytes_max: usize,
-    outbox: Arc<Outbox>,
+    queue: Arc<SpanQueue>,
 }
 
 /// What the spans of one request share.
@@ -65,19 +65,19 @@ struct Trace {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum SpanKind {
     Internal,
     Server,
     Client,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum Value {
+pub enum AttributeValue {
     Text(String),
     Int(i64),
 }
 
-type Attributes = Vec<(&'static str, Value)>;
+type Attributes = Vec<(&'static str, AttributeValue)>;
 
 /// A span: a part of a request's work. It is sent when it is dropped, so that one that is cut short is sent too.
 pub struct Span {
@@ -92,7 +92,7 @@ struct Record {
     parent: u64,
     is_parent_remote: bool,
     name: &'static str,
-    kind: Kind,
+    kind: SpanKind,
     began: Instant,
     /// `began` until it is over.
     ended: Instant,
@@ -102,7 +102,7 @@ struct Record {
 
 /// The current trace context of a task. Cheap to clone.
 #[derive(Clone)]
-pub struct Here {
+pub struct TraceContext {
     trace: Arc<Trace>,
     /// Id of the span that new spans belong to.
     span: u64,
@@ -112,27 +112,27 @@ pub struct Here {
 }
 
 tokio::task_local! {
-    static HERE: Here;
+    static HERE: TraceContext;
 }
 
 /// Current trace context, if the request is sampled.
-pub fn here() -> Option<Here> {
-    HERE.try_with(Here::clone).ok()
+pub fn current() -> Option<TraceContext> {
+    HERE.try_with(TraceContext::clone).ok()
 }
 
 /// Whether this task's request is sampled.
-pub fn is_followed() -> bool {
+pub fn is_sampled() -> bool {
     HERE.try_with(|_| ()).is_ok()
 }
 
 impl Tracer {
     pub fn new(settings: &TraceSettings) -> (Arc<Tracer>, Exporter) {
-        let outbox = Arc::new(Outbox::new(settings.queue_max, settings.batch_max));
+        let outbox = Arc::new(SpanQueue::new(settings.queue_max, settings.batch_max));
         let tracer = Tracer {
             sampler: settings.sampler,
             propagators: settings.propagators,
             text_bytes_max: settings.text_bytes_max,
-            outbox: Arc::clone(&outbox),
+            queue: Arc::clone(&outbox),
         };
         (Arc::new(tracer), Exporter::new(outbox, settings))
     }
@@ -144,27 +144,27 @@ impl Tracer {
         let (id, parent) = match parent {
             None => {
                 let id = new_id();
-                self.sampler.follows(None, id).then_some((id, None))?
+                self.sampler.samples(None, id).then_some((id, None))?
             }
-            Some(Sampled::Without(decision)) => {
+            Some(CallerTrace::Without(decision)) => {
                 let id = new_id();
-                self.sampler.follows(decision, id).then_some((id, None))?
+                self.sampler.samples(decision, id).then_some((id, None))?
             }
-            Some(Sampled::By(parent)) => {
-                self.sampler.follows(parent.sampled, parent.trace_id).then_some((parent.trace_id, Some(parent)))?
+            Some(CallerTrace::By(parent)) => {
+                self.sampler.samples(parent.sampled, parent.trace_id).then_some((parent.trace_id, Some(parent)))?
             }
         };
         let began = clock::instant();
         let state = parent.as_ref().map_or_else(String::new, |parent| context::state(parent, headers));
-        let parent = parent.map_or(0, |Parent { span_id, .. }| span_id);
+        let parent = parent.map_or(0, |ParentSpan { span_id, .. }| span_id);
         let trace = Trace { tracer: Arc::clone(self), id, state, began: (clock::now().0 * 1_000, began) };
-        let mut span = Span::new(Arc::new(trace), new_span_id(), parent, name, Kind::Server, began);
+        let mut span = Span::new(Arc::new(trace), new_span_id(), parent, name, SpanKind::Server, began);
         span.record.is_parent_remote = parent != 0;
         Some(span)
     }
 
-    pub fn counts(&self) -> &Counts {
-        self.outbox.counts()
+    pub fn counts(&self) -> &UnmatchedCounts {
+        self.queue.counts()
     }
 }
 
@@ -184,7 +184,7 @@ fn new_span_id() -> u64 {
 }
 
 impl Span {
-    fn new(trace: Arc<Trace>, id: u64, parent: u64, name: &'static str, kind: Kind, began: Instant) -> Span {
+    fn new(trace: Arc<Trace>, id: u64, parent: u64, name: &'static str, kind: SpanKind, began: Instant) -> Span {
         let (ended, attributes) = (began, Attributes::new());
         Span {
             record: Record {
@@ -203,18 +203,18 @@ impl Span {
     }
 
     /// Begins a child of this span.
-    pub fn child(&self, name: &'static str, kind: Kind) -> Span {
+    pub fn child(&self, name: &'static str, kind: SpanKind) -> Span {
         Span::new(Arc::clone(&self.record.trace), new_span_id(), self.record.id, name, kind, clock::instant())
     }
 
     pub fn set_int(&mut self, key: &'static str, value: i64) {
-        self.record.attributes.push((key, Value::Int(value)));
+        self.record.attributes.push((key, AttributeValue::Int(value)));
     }
 
     pub fn set_text(&mut self, key: &'static str, value: impl Into<String>) {
         let mut value = value.into();
         cut(&mut value, self.text_bytes_max());
-        self.record.attributes.push((key, Value::Text(value)));
+        self.record.attributes.push((key, AttributeValue::Text(value)));
     }
 
     /// Longest text in bytes: longer ones are cut.
@@ -231,7 +231,7 @@ impl Span {
     pub async fn around<T>(&mut self, work: impl Future<Output = T>) -> T {
         let notes = Arc::default();
         let (trace, notes_of) = (Arc::clone(&self.record.trace), Arc::clone(&notes));
-        let done = HERE.scope(Here { trace, span: self.record.id, store: new_span_id(), notes }, work).await;
+        let done = HERE.scope(TraceContext { trace, span: self.record.id, store: new_span_id(), notes }, work).await;
         self.record.attributes.append(&mut notes_of.lock());
         done
     }
@@ -246,28 +246,28 @@ impl Drop for Span {
             error: self.record.error.take(),
             ..self.record
         };
-        self.record.trace.tracer.outbox.put(over);
+        self.record.trace.tracer.queue.put(over);
     }
 }
 
-impl Here {
+impl TraceContext {
     /// Adds an attribute to the current span.
     pub fn note_text(&self, key: &'static str, value: &str) {
-        self.notes.lock().push((key, Value::Text(value.to_owned())));
+        self.notes.lock().push((key, AttributeValue::Text(value.to_owned())));
     }
 
     pub fn note_int(&self, key: &'static str, value: i64) {
-        self.notes.lock().push((key, Value::Int(value)));
+        self.notes.lock().push((key, AttributeValue::Int(value)));
     }
 
     /// Adds the span of a call of the store, which began at `began` and ends now.
-    pub fn store_asked(&self, name: &'static str, began: Instant) -> Span {
-        Span::new(Arc::clone(&self.trace), self.store, self.span, name, Kind::Client, began)
+    pub fn store_span(&self, name: &'static str, began: Instant) -> Span {
+        Span::new(Arc::clone(&self.trace), self.store, self.span, name, SpanKind::Client, began)
     }
 
     /// A child of the span of the store's call: it began at `began`, and ends when it is dropped.
-    pub fn store_part(&self, name: &'static str, began: Instant) -> Span {
-        Span::new(Arc::clone(&self.trace), new_span_id(), self.store, name, Kind::Client, began)
+    pub fn store_child_span(&self, name: &'static str, began: Instant) -> Span {
+        Span::new(Arc::clone(&self.trace), new_span_id(), self.store, name, SpanKind::Client, began)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tollgate::{
     limit::UnixMicros,
-    limiter::{Budgets, Degraded, Limiter, Modes, Snapshot},
+    limiter::{Budgets, Fallback, Limiter, Modes, Snapshot},
     metrics::{Meters, Metrics},
     rules::{Problems, Rules},
     store::{
@@ -18,7 +18,7 @@ use tollgate::{
 /// And where its rules can be swapped.
 pub(crate) fn limiter(rules: Rules, counters: Arc<Memory>) -> (Limiter, Arc<ArcSwap<Snapshot>>) {
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot(rules)));
-    let (degraded, metrics) = (Arc::new(Degraded::new(memory(), 1)), Arc::new(Metrics::default()));
+    let (degraded, metrics) = (Arc::new(Fallback::new(memory(), 1)), Arc::new(Metrics::default()));
     (Limiter::new(Arc::clone(&snapshot), Store::Memory(counters), degraded, Modes::default(), metrics), snapshot)
 }
 
@@ -30,5 +30,5 @@ pub(crate) fn snapshot(rules: Rules) -> Snapshot {
     let meters = Meters::new(&rules, None);
     let budgets = Budgets::new(&rules, None);
     let loaded_at = UnixMicros(1_800_000_000_000_000);
-    Snapshot { version: 1, rules, meters, budgets, problems: Problems::default(), kept: Vec::new(), loaded_at }
+    Snapshot { version: 1, rules, meters, budgets, problems: Problems::default(), kept_domains: Vec::new(), loaded_at }
 }

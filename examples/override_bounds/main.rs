@@ -93,7 +93,7 @@ fn ask(limiter: &Limiter, user: &str) {
         domain: "api",
         descriptors: [descriptor].into_iter().collect(),
         hits: 1,
-        own: None,
+        caller_limit: None,
         origin: Origin::Envoy,
     };
     black_box(limiter.decide_now(black_box(&request), NOW).expect("it counts in memory").expect("well formed"));

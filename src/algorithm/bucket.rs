@@ -30,7 +30,7 @@ pub(super) fn step(limit: &Limit, state: State, cost: Cost, now: u64) -> (State,
     let (requests, burst) = (u64::from(limit.requests), u64::from(limit.burst));
     let deepest = (burst + requests) * UNIT;
     let (mut level, mut at) = match state {
-        State::Bucket { level, at } if at > now => (level, held(limit, level.min(deepest), at, now)),
+        State::Bucket { level, at } if at > now => (level, effective_time(limit, level.min(deepest), at, now)),
         State::Bucket { level, at } => (level, at),
         _ => (0, now),
     };
@@ -70,7 +70,7 @@ pub(super) fn step(limit: &Limit, state: State, cost: Cost, now: u64) -> (State,
 
 /// The time that a state with time `at`, ahead of `now`, keeps: its own if that is at most a window ahead, else now;
 /// but not so late that its debt, and with it the wait of any client, is more than a window from now.
-fn held(limit: &Limit, level: u64, at: u64, now: u64) -> u64 {
+fn effective_time(limit: &Limit, level: u64, at: u64, now: u64) -> u64 {
     if at > now + limit.window.0 {
         return now;
     }
@@ -92,7 +92,7 @@ pub(super) fn expires(limit: &Limit, level: u64, at: u64) -> u64 {
 }
 
 /// Units in use at `now`.
-pub(super) fn units_held(limit: &Limit, level: u64, at: u64, now: u64) -> u64 {
+pub(super) fn units_in_use(limit: &Limit, level: u64, at: u64, now: u64) -> u64 {
     let deepest = (u64::from(limit.burst) + u64::from(limit.requests)) * UNIT;
     level.min(deepest).saturating_sub(drained(limit, now.saturating_sub(at)))
 }

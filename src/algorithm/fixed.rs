@@ -3,7 +3,7 @@
 //!
 //! Arithmetic, the same in Lua: `index = floor(now / window)`, the window ends at `(index + 1) * window`.
 
-use super::{Part, State};
+use super::{HitGroup, State};
 use crate::limit::{Cost, Limit, Micros, Reading, UnixMicros};
 
 #[cfg(test)]
@@ -57,9 +57,9 @@ pub(super) fn expires(limit: &Limit, index: u64) -> u64 {
 }
 
 /// The hits of the window, if it counts at `now`.
-pub(super) fn parts_held(limit: &Limit, index: u64, hits: u64, now: u64) -> Vec<Part> {
+pub(super) fn hit_groups(limit: &Limit, index: u64, hits: u64, now: u64) -> Vec<HitGroup> {
     let since = index.saturating_mul(length(limit));
-    let part = Part { hits, since: UnixMicros(since), until: UnixMicros(expires(limit, index)) };
+    let part = HitGroup { hits, since: UnixMicros(since), until: UnixMicros(expires(limit, index)) };
     if part.until.0 > now { vec![part] } else { Vec::new() }
 }
 

@@ -18,7 +18,7 @@
 use super::{
     State,
     log::{ENTRY, Log},
-    sliding::{PAIR, Pairs},
+    sliding::{COUNT_BYTES, SubWindowCounts},
 };
 use crate::limit::{Algorithm, SUB_WINDOWS_MAX};
 
@@ -39,14 +39,14 @@ pub(super) fn encode(state: &State, out: &mut Vec<u8>) {
     let mut put = |value: u64, bytes: usize| out.extend_from_slice(&value.to_le_bytes()[..bytes]);
     match state {
         State::Empty => {}
-        State::Sliding { index, older, pairs, count, oldest } => {
-            let pairs = pairs.as_ref().map_or(&[][..], |pairs| pairs.packed());
+        State::Sliding { index, older_hits: older, older_counts: counts, count, oldest } => {
+            let counts = counts.as_ref().map_or(&[][..], |counts| counts.packed());
             put(*index, 7);
             put(u64::from(*count), 4);
             put(*older, 5);
             put(u64::from(*oldest), 1);
-            put((pairs.len() / PAIR) as u64, 1);
-            out.extend_from_slice(pairs);
+            put((counts.len() / COUNT_BYTES) as u64, 1);
+            out.extend_from_slice(counts);
         }
         State::Fixed { index, count } => {
             put(*index, 7);
@@ -67,7 +67,7 @@ pub(super) fn encode(state: &State, out: &mut Vec<u8>) {
 }
 
 pub(super) fn decode(bytes: &[u8], algorithm: Algorithm) -> Option<State> {
-    let mut rest = Reader(bytes);
+    let mut rest = ByteReader(bytes);
     if bytes.is_empty() {
         return Some(State::Empty);
     }
@@ -80,24 +80,28 @@ pub(super) fn decode(bytes: &[u8], algorithm: Algorithm) -> Option<State> {
     }
 }
 
-fn sliding(mut rest: Reader<'_>) -> Option<State> {
+fn sliding(mut rest: ByteReader<'_>) -> Option<State> {
     let index = rest.number(7).filter(|index| *index < WHOLE_MAX)?;
     let count = rest.number(4)? as u32;
     let older = rest.number(5)?;
     let oldest = rest.number(1)? as u8;
-    let pairs = rest.number(1)? as usize;
-    if oldest > SUB_WINDOWS_MAX || u64::from(oldest) > index || pairs > usize::from(oldest) {
+    let counts = rest.number(1)? as usize;
+    if oldest > SUB_WINDOWS_MAX || u64::from(oldest) > index || counts > usize::from(oldest) {
         return None;
     }
-    if pairs == 0 {
+    if counts == 0 {
         let empty = older == 0 && oldest == 0;
-        let state = if count == 0 { State::Empty } else { State::Sliding { index, older, pairs: None, count, oldest } };
+        let state = if count == 0 {
+            State::Empty
+        } else {
+            State::Sliding { index, older_hits: older, older_counts: None, count, oldest }
+        };
         return empty.then_some(state);
     }
-    let pairs = Pairs::from_packed(rest.bytes(pairs * PAIR)?);
+    let counts = SubWindowCounts::from_packed(rest.bytes(counts * COUNT_BYTES)?);
     // Oldest first, each newer than the one before, none as new as the current sub-window, none without hits.
     let (mut next, mut sum) = (index - u64::from(oldest), 0);
-    for (nth, (p, count)) in pairs.iter(index).enumerate() {
+    for (nth, (p, count)) in counts.iter(index).enumerate() {
         let in_order = if nth == 0 { p == next } else { p >= next };
         if !in_order || p >= index || count == 0 {
             return None;
@@ -105,16 +109,22 @@ fn sliding(mut rest: Reader<'_>) -> Option<State> {
         next = p + 1;
         sum += count;
     }
-    (sum == older).then(|| State::Sliding { index, older, pairs: Some(Box::new(pairs)), count, oldest })
+    (sum == older).then(|| State::Sliding {
+        index,
+        older_hits: older,
+        older_counts: Some(Box::new(counts)),
+        count,
+        oldest,
+    })
 }
 
-fn fixed(mut rest: Reader<'_>) -> Option<State> {
+fn fixed(mut rest: ByteReader<'_>) -> Option<State> {
     let index = rest.number(7).filter(|index| *index < WHOLE_MAX)?;
     let count = rest.number(7).filter(|count| *count < WHOLE_MAX)?;
     Some(if count == 0 { State::Empty } else { State::Fixed { index, count } })
 }
 
-fn log(mut rest: Reader<'_>) -> Option<State> {
+fn log(mut rest: ByteReader<'_>) -> Option<State> {
     let newest = rest.number(7).filter(|newest| *newest < WHOLE_MAX)?;
     let sum = rest.number(6)?;
     let dead = rest.number(4)? as usize;
@@ -136,16 +146,16 @@ fn log(mut rest: Reader<'_>) -> Option<State> {
     (total == sum && log.newest() == newest).then(|| State::Log { sum, log: Box::new(log) })
 }
 
-fn bucket(mut rest: Reader<'_>) -> Option<State> {
+fn bucket(mut rest: ByteReader<'_>) -> Option<State> {
     let level = rest.number(7).filter(|level| *level < WHOLE_MAX)?;
     let at = rest.number(7).filter(|at| *at < WHOLE_MAX)?;
     Some(if level == 0 { State::Empty } else { State::Bucket { level, at } })
 }
 
 /// The bytes that are left to read; a read returns `None` if there are too few.
-struct Reader<'a>(&'a [u8]);
+struct ByteReader<'a>(&'a [u8]);
 
-impl<'a> Reader<'a> {
+impl<'a> ByteReader<'a> {
     fn bytes(&mut self, n: usize) -> Option<&'a [u8]> {
         let (head, tail) = self.0.split_at_checked(n)?;
         self.0 = tail;

@@ -5,7 +5,7 @@
 //! `requests + 1` entries are kept: denied hits that are charged can make more, and then the oldest two become one, at
 //! the later one's time. Until that time the newer entries alone exceed the limit, so every answer stays the same.
 
-use super::{Part, State, oldest::take_oldest};
+use super::{HitGroup, State, oldest::remove_oldest};
 use crate::limit::{Cost, Limit, Micros, Reading, UnixMicros};
 
 #[cfg(test)]
@@ -47,13 +47,13 @@ pub(super) fn step(limit: &Limit, state: State, cost: Cost, charged: Option<u64>
     let before = used;
     if hits != 0 && (admitted || charge_denied) {
         let entries = log.get_or_insert_default();
-        entries.cut(expired);
+        entries.drop_oldest(expired);
         used = match charged {
-            Some(time) => used - entries.take_from(time, hits.unsigned_abs()),
-            None if hits < 0 => used - entries.take(hits.unsigned_abs()),
+            Some(time) => used - entries.remove_at(time, hits.unsigned_abs()),
+            None if hits < 0 => used - entries.remove_oldest(hits.unsigned_abs()),
             None => used + entries.push(current, hits),
         };
-        used -= entries.settle(limit.requests);
+        used -= entries.compact(limit.requests);
         (sum, skip) = (used, 0);
     }
 
@@ -84,9 +84,9 @@ pub(super) fn used(limit: &Limit, sum: u64, log: &Log, now: u64) -> Option<u64> 
 }
 
 /// The entries that count at `now`, oldest first.
-pub(super) fn parts_held(limit: &Limit, log: &Log, now: u64) -> Vec<Part> {
+pub(super) fn hit_groups(limit: &Limit, log: &Log, now: u64) -> Vec<HitGroup> {
     let (expired, _) = log.expired(log.newest().max(now), limit.window.0);
-    let part = |(time, hits)| Part { hits, since: UnixMicros(time), until: UnixMicros(time + limit.window.0) };
+    let part = |(time, hits)| HitGroup { hits, since: UnixMicros(time), until: UnixMicros(time + limit.window.0) };
     log.iter().skip(expired).map(part).collect()
 }
 
@@ -129,7 +129,7 @@ impl Log {
         .map_or_else(|| self.newest(), |(time, _)| time)
     }
 
-    fn cut(&mut self, entries: usize) {
+    fn drop_oldest(&mut self, entries: usize) {
         self.start += entries * ENTRY;
     }
 
@@ -146,17 +146,17 @@ impl Log {
     }
 
     /// Removes up to `hits` from the oldest entries; returns how many there were.
-    fn take(&mut self, hits: u64) -> u64 {
-        let (taken, emptied) = take_oldest(&mut self.bytes[self.start..], ENTRY, hits);
-        self.cut(emptied);
+    fn remove_oldest(&mut self, hits: u64) -> u64 {
+        let (taken, emptied) = remove_oldest(&mut self.bytes[self.start..], ENTRY, hits);
+        self.drop_oldest(emptied);
         taken
     }
 
     /// Removes up to `hits` from the entry of that time; returns how many there were.
-    fn take_from(&mut self, time: u64, hits: u64) -> u64 {
+    fn remove_at(&mut self, time: u64, hits: u64) -> u64 {
         let Some(nth) = self.iter().position(|(at, _)| at == time) else { return 0 };
         let begin = self.start + nth * ENTRY;
-        let (taken, emptied) = take_oldest(&mut self.bytes[begin..begin + ENTRY], ENTRY, hits);
+        let (taken, emptied) = remove_oldest(&mut self.bytes[begin..begin + ENTRY], ENTRY, hits);
         if emptied > 0 {
             self.bytes.drain(begin..begin + ENTRY);
         }
@@ -165,12 +165,12 @@ impl Log {
 
     /// Keeps the log small: no more entries than can matter, and more live bytes than dead ones. Returns the hits that
     /// did not fit where two entries became one (both past 2^32 together).
-    fn settle(&mut self, requests: u32) -> u64 {
+    fn compact(&mut self, requests: u32) -> u64 {
         let mut lost = 0;
         let entries = self.packed().len() / ENTRY;
         if entries > requests as usize + 1 && entries > 1 {
             let oldest = hits_of(&self.packed()[..ENTRY]);
-            self.cut(1);
+            self.drop_oldest(1);
             let start = self.start;
             lost = u64::from(oldest) - add_hits(&mut self.bytes[start..], oldest);
         }

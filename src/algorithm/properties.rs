@@ -139,8 +139,8 @@ proptest! {
             if counter.hit(now, event.hits).admitted {
                 ledger.note(&limit, now, event.hits);
             }
-            let held = ledger.held(now, limit.window.0);
-            prop_assert!(held <= u64::from(limit.requests), "{held} hits in the window that ends at {now}");
+            let contents = ledger.held(now, limit.window.0);
+            prop_assert!(contents <= u64::from(limit.requests), "{contents} hits in the window that ends at {now}");
         }
     }
 

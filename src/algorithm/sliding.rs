@@ -7,25 +7,25 @@
 //! - A sub-window `p` leaves at `(p + N + 1) * sub`.
 //! - Counts are u32 and saturate, at which point no limit admits a hit.
 
-use super::{Part, State, oldest::take_oldest};
+use super::{HitGroup, State, oldest::remove_oldest};
 use crate::limit::{Cost, Limit, Micros, Reading, SUB_WINDOWS_MAX, UnixMicros};
 
 #[cfg(test)]
 mod tests;
 
 /// A pair is packed as in Redis: index mod 256, then the count, little endian.
-pub(super) const PAIR: usize = 5;
+pub(super) const COUNT_BYTES: usize = 5;
 
 /// The older sub-windows that have hits, oldest first. In the packed form, so that encoding is copying; their index is
 /// kept mod 256, so that turning to the next sub-window rewrites none of them (N is at most 64).
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Pairs(Vec<u8>);
+pub struct SubWindowCounts(Vec<u8>);
 
 /// A state unpacked into its fields, to work on.
 struct Window {
     index: u64,
-    older: u64,
-    pairs: Option<Box<Pairs>>,
+    older_hits: u64,
+    older_counts: Option<Box<SubWindowCounts>>,
     count: u32,
     oldest: u8,
 }
@@ -33,7 +33,7 @@ struct Window {
 /// Decides a cost. With `charged`, negative hits take back a charge of that time.
 pub(super) fn step(limit: &Limit, state: State, cost: Cost, charged: Option<u64>, now: u64) -> (State, Reading) {
     let Cost { hits, charge_denied } = cost;
-    let (n, sub) = parts(limit);
+    let (n, sub) = sub_windows(limit);
     let requests = u64::from(limit.requests);
     let now_index = now / sub;
     let mut window = Window::of(state, now_index);
@@ -53,7 +53,7 @@ pub(super) fn step(limit: &Limit, state: State, cost: Cost, charged: Option<u64>
             Some(time) => window.take_from(time / sub, hits.unsigned_abs()),
             None => window.charge(hits),
         }
-        used = window.older + u64::from(window.count);
+        used = window.older_hits + u64::from(window.count);
     }
 
     let remaining = requests.saturating_sub(if admitted { used } else { before });
@@ -74,24 +74,24 @@ pub(super) fn step(limit: &Limit, state: State, cost: Cost, charged: Option<u64>
 
 /// Time in µs from a sub-window's begin for which its hits count.
 pub(super) fn life(limit: &Limit) -> u64 {
-    let (n, sub) = parts(limit);
+    let (n, sub) = sub_windows(limit);
     (n + 1) * sub
 }
 
 pub(super) fn is_ahead(limit: &Limit, index: u64, now: u64) -> bool {
-    let (n, sub) = parts(limit);
+    let (n, sub) = sub_windows(limit);
     index >= now / sub + n
 }
 
-pub(super) fn expires(limit: &Limit, index: u64, pairs: Option<&Pairs>, count: u32) -> u64 {
-    let (n, sub) = parts(limit);
-    (newest(index, pairs, count) + n + 1).saturating_mul(sub)
+pub(super) fn expires(limit: &Limit, index: u64, counts: Option<&SubWindowCounts>, count: u32) -> u64 {
+    let (n, sub) = sub_windows(limit);
+    (newest(index, counts, count) + n + 1).saturating_mul(sub)
 }
 
 /// Hits that count at `now`, without taking the state; `None` if it would have to be shifted first.
 pub(super) fn used(limit: &Limit, state: &State, now: u64) -> Option<u64> {
-    let State::Sliding { index, older, pairs, count, oldest } = state else { return None };
-    let (n, sub) = parts(limit);
+    let State::Sliding { index, older_hits: older, older_counts: counts, count, oldest } = state else { return None };
+    let (n, sub) = sub_windows(limit);
     let (index, at) = (*index, (now / sub).max(*index));
     if index >= now / sub + n {
         return None;
@@ -100,29 +100,29 @@ pub(super) fn used(limit: &Limit, state: &State, now: u64) -> Option<u64> {
         return Some(older + u64::from(*count));
     }
     let newest = [(index, u64::from(*count))];
-    let parts = pairs.iter().flat_map(|pairs| pairs.iter(index)).chain(newest);
+    let parts = counts.iter().flat_map(|counts| counts.iter(index)).chain(newest);
     Some(parts.filter(|(p, _)| p + n >= at).map(|(_, count)| count).sum())
 }
 
 /// The sub-windows that count at `now`, oldest first.
-pub(super) fn parts_held(limit: &Limit, state: State, now: u64) -> Vec<Part> {
-    let (n, sub) = parts(limit);
+pub(super) fn hit_groups(limit: &Limit, state: State, now: u64) -> Vec<HitGroup> {
+    let (n, sub) = sub_windows(limit);
     let window = Window::of(state, now / sub);
     let index = window.index.max(now / sub);
-    let live = window.parts().filter(|(p, _)| p + n >= index);
-    live.map(|(p, hits)| Part { hits, since: UnixMicros(p * sub), until: UnixMicros((p + n + 1) * sub) }).collect()
+    let live = window.sub_window_counts().filter(|(p, _)| p + n >= index);
+    live.map(|(p, hits)| HitGroup { hits, since: UnixMicros(p * sub), until: UnixMicros((p + n + 1) * sub) }).collect()
 }
 
 /// Number of sub-windows, N, and the length of one in µs.
-fn parts(limit: &Limit) -> (u64, u64) {
+fn sub_windows(limit: &Limit) -> (u64, u64) {
     let n = u64::from(limit.sub_windows.clamp(1, SUB_WINDOWS_MAX));
     (n, limit.window.0.max(1).div_ceil(n))
 }
 
 /// The newest sub-window with hits: a refund can leave the current one without.
-fn newest(index: u64, pairs: Option<&Pairs>, count: u32) -> u64 {
-    match pairs {
-        Some(pairs) if count == 0 => pairs.iter(index).next_back().map_or(index, |(p, _)| p),
+fn newest(index: u64, counts: Option<&SubWindowCounts>, count: u32) -> u64 {
+    match counts {
+        Some(counts) if count == 0 => counts.iter(index).next_back().map_or(index, |(p, _)| p),
         _ => index,
     }
 }
@@ -130,29 +130,35 @@ fn newest(index: u64, pairs: Option<&Pairs>, count: u32) -> u64 {
 impl Window {
     fn of(state: State, now_index: u64) -> Window {
         match state {
-            State::Sliding { index, older, pairs, count, oldest } => Window { index, older, pairs, count, oldest },
-            _ => Window { index: now_index, older: 0, pairs: None, count: 0, oldest: 0 },
+            State::Sliding { index, older_hits: older, older_counts: counts, count, oldest } => {
+                Window { index, older_hits: older, older_counts: counts, count, oldest }
+            }
+            _ => Window { index: now_index, older_hits: 0, older_counts: None, count: 0, oldest: 0 },
         }
     }
 
     fn into_state(self) -> State {
-        let Window { index, older, pairs, count, oldest } = self;
-        if older == 0 && count == 0 { State::Empty } else { State::Sliding { index, older, pairs, count, oldest } }
+        let Window { index, older_hits: older, older_counts: counts, count, oldest } = self;
+        if older == 0 && count == 0 {
+            State::Empty
+        } else {
+            State::Sliding { index, older_hits: older, older_counts: counts, count, oldest }
+        }
     }
 
     /// Every sub-window that has hits, oldest first.
-    fn parts(&self) -> impl Iterator<Item = (u64, u64)> {
-        let pairs = self.pairs.iter().flat_map(|pairs| pairs.iter(self.index));
-        pairs.chain([(self.index, u64::from(self.count))]).filter(|part| part.1 > 0)
+    fn sub_window_counts(&self) -> impl Iterator<Item = (u64, u64)> {
+        let counts = self.older_counts.iter().flat_map(|counts| counts.iter(self.index));
+        counts.chain([(self.index, u64::from(self.count))]).filter(|part| part.1 > 0)
     }
 
     /// Hits that count at `index`. Touches no pair unless one of them expires.
     fn used(&self, index: u64, n: u64) -> u64 {
         let turned = index - self.index;
         if turned + u64::from(self.oldest) <= n {
-            return self.older + u64::from(self.count);
+            return self.older_hits + u64::from(self.count);
         }
-        self.parts().filter(|(p, _)| p + n >= index).map(|(_, count)| count).sum()
+        self.sub_window_counts().filter(|(p, _)| p + n >= index).map(|(_, count)| count).sum()
     }
 
     /// The sub-window with which, oldest first, at least `need` hits have left. The first is known without the pairs.
@@ -162,7 +168,7 @@ impl Window {
             return oldest;
         }
         let mut left = 0;
-        let live = self.parts().filter(|(p, _)| p + n >= index);
+        let live = self.sub_window_counts().filter(|(p, _)| p + n >= index);
         let mut last = self.index;
         for (p, count) in live {
             last = p;
@@ -175,7 +181,7 @@ impl Window {
     }
 
     fn newest(&self) -> u64 {
-        newest(self.index, self.pairs.as_deref(), self.count)
+        newest(self.index, self.older_counts.as_deref(), self.count)
     }
 
     /// Makes `index` the current sub-window: the one before becomes a pair, those that expired go.
@@ -187,13 +193,13 @@ impl Window {
             *self = Window::of(State::Empty, index);
             return;
         }
-        if let Some(pairs) = &mut self.pairs {
-            let expired = pairs.iter(self.index).take_while(|(p, _)| p + n < index).count();
-            self.older -= pairs.cut(expired);
+        if let Some(counts) = &mut self.older_counts {
+            let expired = counts.iter(self.index).take_while(|(p, _)| p + n < index).count();
+            self.older_hits -= counts.drop_oldest(expired);
         }
         if self.count > 0 {
-            self.pairs.get_or_insert_default().push(self.index, self.count);
-            self.older += u64::from(self.count);
+            self.older_counts.get_or_insert_default().push(self.index, self.count);
+            self.older_hits += u64::from(self.count);
             self.count = 0;
         }
         self.index = index;
@@ -207,9 +213,9 @@ impl Window {
             return;
         }
         let mut back = hits.unsigned_abs();
-        if let Some(pairs) = &mut self.pairs {
-            let taken = pairs.take(back);
-            self.older -= taken;
+        if let Some(counts) = &mut self.older_counts {
+            let taken = counts.remove_oldest(back);
+            self.older_hits -= taken;
             back -= taken;
         }
         self.count -= u32::try_from(back).unwrap_or(u32::MAX).min(self.count);
@@ -220,17 +226,17 @@ impl Window {
     fn take_from(&mut self, p: u64, hits: u64) {
         if p == self.index {
             self.count -= u32::try_from(hits).unwrap_or(u32::MAX).min(self.count);
-        } else if let Some(pairs) = &mut self.pairs {
-            let found = pairs.iter(self.index).position(|(index, _)| index == p);
-            self.older -= found.map_or(0, |nth| pairs.take_from(nth, hits));
+        } else if let Some(counts) = &mut self.older_counts {
+            let found = counts.iter(self.index).position(|(index, _)| index == p);
+            self.older_hits -= found.map_or(0, |nth| counts.remove_at(nth, hits));
             self.settle();
         }
     }
 
     /// After pairs were removed: frees the memory of the last one, and notes which is the oldest now.
     fn settle(&mut self) {
-        self.pairs = self.pairs.take().filter(|pairs| !pairs.0.is_empty());
-        let first = self.pairs.as_ref().and_then(|pairs| pairs.iter(self.index).next());
+        self.older_counts = self.older_counts.take().filter(|counts| !counts.0.is_empty());
+        let first = self.older_counts.as_ref().and_then(|counts| counts.iter(self.index).next());
         self.oldest = first.map_or(0, |(p, _)| (self.index - p) as u8);
     }
 
@@ -238,17 +244,20 @@ impl Window {
     fn shift_to(&mut self, index: u64) {
         // A sub-window before the epoch would have no index; hits there go to the epoch's first.
         let index = index.max(u64::from(self.oldest));
-        if let Some(pairs) = &mut self.pairs {
+        if let Some(counts) = &mut self.older_counts {
             let by = (self.index - index) as u8;
-            pairs.0.chunks_exact_mut(PAIR).for_each(|pair| pair[0] = pair[0].wrapping_sub(by));
+            counts
+                .0
+                .chunks_exact_mut(COUNT_BYTES)
+                .for_each(|packed_count| packed_count[0] = packed_count[0].wrapping_sub(by));
         }
         self.index = index;
     }
 }
 
-impl Pairs {
-    pub(super) fn from_packed(bytes: &[u8]) -> Pairs {
-        Pairs(bytes.to_vec())
+impl SubWindowCounts {
+    pub(super) fn from_packed(bytes: &[u8]) -> SubWindowCounts {
+        SubWindowCounts(bytes.to_vec())
     }
 
     pub(super) fn packed(&self) -> &[u8] {
@@ -257,48 +266,53 @@ impl Pairs {
 
     /// Absolute index and count, oldest first, seen from the current sub-window.
     pub(super) fn iter(&self, index: u64) -> impl DoubleEndedIterator<Item = (u64, u64)> {
-        self.0.chunks_exact(PAIR).map(move |pair| {
-            let before = (index as u8).wrapping_sub(pair[0]);
-            (index.saturating_sub(u64::from(before)), u64::from(count_of(pair)))
+        self.0.chunks_exact(COUNT_BYTES).map(move |packed_count| {
+            let before = (index as u8).wrapping_sub(packed_count[0]);
+            (index.saturating_sub(u64::from(before)), u64::from(count_of(packed_count)))
         })
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
-        size_of::<Pairs>() + self.0.capacity()
+        size_of::<SubWindowCounts>() + self.0.capacity()
     }
 
     fn push(&mut self, index: u64, count: u32) {
-        if self.0.capacity() - self.0.len() < PAIR {
+        if self.0.capacity() - self.0.len() < COUNT_BYTES {
             // By four, not doubling: there are at most 64, and there may be millions of these.
-            self.0.reserve_exact(4 * PAIR);
+            self.0.reserve_exact(4 * COUNT_BYTES);
         }
         self.0.push(index as u8);
         self.0.extend_from_slice(&count.to_le_bytes());
     }
 
     /// Cuts off the oldest `pairs`; returns their sum.
-    fn cut(&mut self, pairs: usize) -> u64 {
-        self.0.drain(..pairs * PAIR).as_slice().chunks_exact(PAIR).map(|pair| u64::from(count_of(pair))).sum()
+    fn drop_oldest(&mut self, counts: usize) -> u64 {
+        self.0
+            .drain(..counts * COUNT_BYTES)
+            .as_slice()
+            .chunks_exact(COUNT_BYTES)
+            .map(|packed_count| u64::from(count_of(packed_count)))
+            .sum()
     }
 
     /// Removes up to `hits` from the oldest; returns how many there were.
-    fn take(&mut self, hits: u64) -> u64 {
-        let (taken, emptied) = take_oldest(&mut self.0, PAIR, hits);
-        self.cut(emptied);
+    fn remove_oldest(&mut self, hits: u64) -> u64 {
+        let (taken, emptied) = remove_oldest(&mut self.0, COUNT_BYTES, hits);
+        self.drop_oldest(emptied);
         taken
     }
 
     /// Removes up to `hits` from one of the pairs; returns how many there were.
-    fn take_from(&mut self, nth: usize, hits: u64) -> u64 {
-        let pair = nth * PAIR..(nth + 1) * PAIR;
-        let (taken, emptied) = take_oldest(&mut self.0[pair.clone()], PAIR, hits);
+    fn remove_at(&mut self, nth: usize, hits: u64) -> u64 {
+        let packed_count = nth * COUNT_BYTES..(nth + 1) * COUNT_BYTES;
+        let (taken, emptied) = remove_oldest(&mut self.0[packed_count.clone()], COUNT_BYTES, hits);
         if emptied > 0 {
-            self.0.drain(pair);
+            self.0.drain(packed_count);
         }
         taken
     }
 }
 
-fn count_of(pair: &[u8]) -> u32 {
-    u32::from_le_bytes([pair[1], pair[2], pair[3], pair[4]])
+fn count_of(packed_count: &[u8]) -> u32 {
+    u32::from_le_bytes([packed_count[1], packed_count[2], packed_count[3], packed_count[4]])
 }

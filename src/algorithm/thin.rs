@@ -5,7 +5,7 @@
 use super::{
     State,
     log::{ENTRY, Log},
-    sliding::{PAIR, Pairs},
+    sliding::{COUNT_BYTES, SubWindowCounts},
 };
 use crate::limit::{Limit, SUB_WINDOWS_MAX};
 
@@ -19,19 +19,19 @@ const LOG_PARTS: u64 = 32;
 
 pub(super) fn thinned(state: State, limit: &Limit, heap: usize) -> State {
     match state {
-        State::Sliding { index, older, pairs: Some(pairs), count, oldest } => {
+        State::Sliding { index, older_hits: older, older_counts: Some(counts), count, oldest } => {
             let part = u64::from(limit.sub_windows.clamp(1, SUB_WINDOWS_MAX)).div_ceil(SLIDING_PARTS);
-            let merged = merge(pairs.iter(index), part);
-            let bytes: Vec<u8> = merged.iter().flat_map(|&(p, count)| packed::<PAIR, 1>(p, count)).collect();
-            let thin = Pairs::from_packed(&bytes);
+            let merged = merge(counts.iter(index), part);
+            let bytes: Vec<u8> = merged.iter().flat_map(|&(p, count)| packed::<COUNT_BYTES, 1>(p, count)).collect();
+            let thin = SubWindowCounts::from_packed(&bytes);
             if thin.heap_bytes() > heap {
                 let count = u64::from(count) + older;
-                return State::Sliding { index, older: 0, pairs: None, count: clamped(count), oldest: 0 };
+                return State::Sliding { index, older_hits: 0, older_counts: None, count: clamped(count), oldest: 0 };
             }
             // Merging moves the oldest pair forward, and saturates where no limit admits a hit.
             let oldest = merged.first().map_or(oldest, |&(p, _)| (index - p) as u8);
             let older = merged.iter().map(|&(_, count)| u64::from(count)).sum();
-            State::Sliding { index, older, pairs: Some(Box::new(thin)), count, oldest }
+            State::Sliding { index, older_hits: older, older_counts: Some(Box::new(thin)), count, oldest }
         }
         State::Log { sum, log } => {
             let log_of = |entries: &[(u64, u32)]| {

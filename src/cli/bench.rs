@@ -17,8 +17,8 @@ use serde::Serialize;
 use tokio::{runtime, time};
 
 use self::{
-    load::{Load, Totals, zipf_sums},
-    wire::Questions,
+    load::{BenchTotals, LoadGenerator, zipf_sums},
+    wire::EncodedRequests,
 };
 
 #[derive(Args, Clone)]
@@ -74,7 +74,7 @@ fn number(text: &str, least: f64, most: f64) -> Result<f64, String> {
 
 /// What was measured. Times are in milliseconds.
 #[derive(Serialize)]
-struct Report {
+struct BenchReport {
     loop_kind: &'static str,
     seconds: f64,
     requests_per_second: f64,
@@ -94,10 +94,10 @@ struct Report {
 }
 
 pub(super) fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
-    let questions = Questions::new(&args.addr, &args.domain, &args.descriptors, args.keys)?;
-    let zipf_sums = zipf_sums(questions.keys(), args.zipf);
-    let load = Arc::new(Load {
-        questions,
+    let requests = EncodedRequests::new(&args.addr, &args.domain, &args.descriptors, args.keys)?;
+    let zipf_sums = zipf_sums(requests.keys(), args.zipf);
+    let load = Arc::new(LoadGenerator {
+        requests,
         connections: usize::from(args.connections),
         inflight: usize::from(args.inflight),
         rate: args.rate,
@@ -108,7 +108,7 @@ pub(super) fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
     });
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let totals = runtime.block_on(async {
-        let totals = Totals::default();
+        let totals = BenchTotals::default();
         tokio::select! {
             ran = load.run(&totals) => ran.map(|()| totals),
             never = progress(&totals) => match never {},
@@ -124,7 +124,7 @@ pub(super) fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// One line that is written over each second, where somebody is looking.
-async fn progress(totals: &Totals) -> std::convert::Infallible {
+async fn progress(totals: &BenchTotals) -> std::convert::Infallible {
     let mut seconds = time::interval(Duration::from_secs(1));
     let mut last = 0;
     loop {
@@ -138,10 +138,10 @@ async fn progress(totals: &Totals) -> std::convert::Infallible {
     }
 }
 
-fn report(args: &BenchArgs, totals: &Totals) -> Report {
+fn report(args: &BenchArgs, totals: &BenchTotals) -> BenchReport {
     let seen = totals.seen();
     let ms = |quantile: f64| seen.times_us.value_at_quantile(quantile) as f64 / 1e3;
-    Report {
+    BenchReport {
         loop_kind: if args.rate.is_some() { "open" } else { "closed" },
         seconds: args.seconds,
         requests_per_second: ((seen.ok + seen.over_limit) as f64 / args.seconds).round(),
@@ -158,7 +158,7 @@ fn report(args: &BenchArgs, totals: &Totals) -> Report {
     }
 }
 
-fn print(report: &Report) {
+fn print(report: &BenchReport) {
     if std::io::stderr().is_terminal() {
         eprintln!();
     }

@@ -51,7 +51,7 @@ pub(super) struct CallArgs {
 pub(super) fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let descriptors = args.descriptors.clone();
-    let response = runtime.block_on(ask(&args))?;
+    let response = runtime.block_on(send_request(&args))?;
     if args.json {
         let json = String::from_utf8(json_response(&response)).context("JSON is UTF-8")?;
         println!("{}", visible::json(&json));
@@ -61,7 +61,7 @@ pub(super) fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
     Ok(if response.overall_code() == Code::OverLimit { ExitCode::from(3) } else { ExitCode::SUCCESS })
 }
 
-async fn ask(args: &CallArgs) -> anyhow::Result<RateLimitResponse> {
+async fn send_request(args: &CallArgs) -> anyhow::Result<RateLimitResponse> {
     let timeout = Duration::from_millis(args.timeout_ms);
     let endpoint = Endpoint::from_shared(format!("http://{}", args.addr))
         .with_context(|| format!("'{}' is no address such as 127.0.0.1:8081", args.addr))?
@@ -101,6 +101,7 @@ fn in_words(status: &DescriptorStatus) -> String {
 
 /// `k=v,k=v`.
 pub(super) fn descriptor(text: &str) -> Result<RateLimitDescriptor, String> {
-    let entries = written::entries(text)?.into_iter().map(|written| Entry { key: written.key, value: written.value });
+    let entries =
+        written::parse_entries(text)?.into_iter().map(|written| Entry { key: written.key, value: written.value });
     Ok(RateLimitDescriptor { entries: entries.collect(), ..RateLimitDescriptor::default() })
 }

@@ -15,7 +15,7 @@ use super::switch;
 use crate::{
     clock,
     limit::{Algorithm, CountDenied},
-    rules::{self, Count, Defaults, DotFiles, FileNames, Load, Problems, Rules, Selection, Sources},
+    rules::{self, Defaults, DotFiles, FileNames, LoadedRules, Problems, RuleCounts, Rules, Selection, Sources},
     visible,
 };
 
@@ -34,8 +34,8 @@ pub(super) struct CheckArgs {
     #[arg(value_name = "PATH", default_value = "config")]
     paths: Vec<PathBuf>,
     /// How problems are printed
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    format: OutputFormat,
     /// Merge files that name the same domain instead of refusing them
     #[arg(long, env = "MERGE_DOMAIN_CONFIG", value_parser = switch)]
     merge_domain_config: bool,
@@ -51,7 +51,7 @@ pub(super) struct CheckArgs {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-pub(super) enum Format {
+pub(super) enum OutputFormat {
     /// For people, with the line that each problem stands on
     Text,
     /// One object with all problems
@@ -62,23 +62,23 @@ pub(super) enum Format {
 
 /// The answer as JSON.
 #[derive(Serialize)]
-struct Answer<'a> {
+struct CheckReport<'a> {
     ok: bool,
     #[serde(flatten)]
     problems: &'a Problems,
     #[serde(flatten)]
-    count: Count,
+    count: RuleCounts,
 }
 
 pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let (problems, rules) = check(args);
     let text = match args.format {
-        Format::Text => for_people(&problems, &rules),
-        Format::Json => {
-            let answer = Answer { ok: !problems.has_errors(), problems: &problems, count: rules.count() };
+        OutputFormat::Text => for_people(&problems, &rules),
+        OutputFormat::Json => {
+            let answer = CheckReport { ok: !problems.has_errors(), problems: &problems, count: rules.count() };
             visible::json(&serde_json::to_string_pretty(&answer)?).into_owned() + "\n"
         }
-        Format::Github => problems.iter().map(|problem| problem.github() + "\n").collect(),
+        OutputFormat::Github => problems.iter().map(|problem| problem.github() + "\n").collect(),
     };
     print(&text)?;
     Ok(if problems.has_errors() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -109,7 +109,7 @@ fn check(args: &CheckArgs) -> (Problems, Rules) {
         count_denied: CountDenied::default(),
         merge_domains: args.merge_domain_config,
     };
-    let Load { problems, rules, .. } = rules::load(&sources, &defaults, None);
+    let LoadedRules { problems, rules, .. } = rules::load(&sources, &defaults, None);
     (problems, rules)
 }
 
@@ -119,7 +119,7 @@ fn for_people(problems: &Problems, rules: &Rules) -> String {
     if errors > 0 {
         text.push_str(&plural(errors, "error"));
     } else {
-        let Count { files, domains, rules, tiers, overrides } = rules.count();
+        let RuleCounts { files, domains, rules, tiers, overrides } = rules.count();
         let (files, domains, rules) = (plural(files, "file"), plural(domains, "domain"), plural(rules, "rule"));
         text.push_str(&format!("ok: {files}, {domains}, {rules}"));
         for (count, what) in [(tiers, "tier"), (overrides, "override")].into_iter().filter(|(count, _)| *count > 0) {

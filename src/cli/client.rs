@@ -49,10 +49,10 @@ impl ServiceArgs {
         if uri.scheme() != Some(&Scheme::HTTPS) && self.cacert.is_some() {
             bail!("--addr: https:// is needed beside --cacert: without it {} is spoken to in the clear", self.addr);
         }
-        let client = (uri.scheme() == Some(&Scheme::HTTPS)).then(|| tls::Client {
+        let client = (uri.scheme() == Some(&Scheme::HTTPS)).then(|| tls::ClientTls {
             ca: self.cacert.clone(),
             protocol: Some(tls::HTTP2),
-            ..tls::Client::default()
+            ..tls::ClientTls::default()
         });
         let endpoint = tls::endpoint(uri).connect_timeout(timeout).timeout(timeout);
         let channel = tls::channel(endpoint, client).await.map_err(anyhow::Error::msg);

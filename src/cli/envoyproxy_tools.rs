@@ -16,7 +16,7 @@ enum Takes {
     Switch,
 }
 
-type Tool = fn(&Given) -> anyhow::Result<ExitCode>;
+type Tool = fn(&GoFlags) -> anyhow::Result<ExitCode>;
 
 type Flag = (&'static str, Takes, &'static str);
 
@@ -29,7 +29,7 @@ pub(super) fn run(args: &[OsString]) -> Option<anyhow::Result<ExitCode>> {
         _ => return None,
     };
     let args: Vec<String> = args[1..].iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
-    Some(match Given::read(&args, flags) {
+    Some(match GoFlags::read(&args, flags) {
         Ok(given) => tool(&given),
         Err(wrong) => {
             eprintln!("{wrong}Usage of {name}:");
@@ -42,12 +42,12 @@ pub(super) fn run(args: &[OsString]) -> Option<anyhow::Result<ExitCode>> {
 }
 
 /// The flags as given: each with its values, in order.
-struct Given(BTreeMap<&'static str, Vec<String>>);
+struct GoFlags(BTreeMap<&'static str, Vec<String>>);
 
-impl Given {
+impl GoFlags {
     /// The error is what to say before the usage; nothing where only help was asked for.
-    fn read(args: &[String], flags: &[Flag]) -> Result<Given, String> {
-        let mut given = Given(BTreeMap::new());
+    fn read(args: &[String], flags: &[Flag]) -> Result<GoFlags, String> {
+        let mut given = GoFlags(BTreeMap::new());
         let mut rest = args.iter();
         while let Some(arg) = rest.next() {
             let Some(flag) = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-')).filter(|flag| !flag.is_empty())

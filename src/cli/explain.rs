@@ -19,15 +19,15 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, runtime, time};
 
 use super::{
-    alone::{self, DecisionArgs},
     client::{ServiceArgs, refused},
+    offline::{self, DecisionArgs},
 };
 use crate::{
     clock,
     front::api::{self, CheckRequest, ExplainResponse},
     limit::{
         self,
-        written::{self, Written},
+        written::{self, OwnedEntry},
     },
     rules::{self, DotFiles, Rules, Sources},
     serve,
@@ -47,8 +47,8 @@ pub(super) struct ExplainArgs {
     #[arg(long, default_value = "")]
     domain: String,
     /// An entry of the descriptor; several in their order
-    #[arg(long = "entry", value_name = "K=V", value_parser = written::entry, required_unless_present = "descriptors")]
-    entries: Vec<Written>,
+    #[arg(long = "entry", value_name = "K=V", value_parser = written::parse_entry, required_unless_present = "descriptors")]
+    entries: Vec<OwnedEntry>,
     /// A whole descriptor; may be given several times, for one request
     #[arg(long = "descriptor", value_name = "K=V,K=V")]
     descriptors: Vec<String>,
@@ -78,7 +78,7 @@ pub(super) struct ExplainArgs {
 
 pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    let descriptors = args.asked()?;
+    let descriptors = args.parsed_descriptors()?;
     let answer = runtime.block_on(async {
         if !args.rules.is_empty() {
             args.offline(&descriptors).await
@@ -101,9 +101,9 @@ pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
 }
 
 impl ExplainArgs {
-    fn asked(&self) -> anyhow::Result<Vec<Vec<Written>>> {
+    fn parsed_descriptors(&self) -> anyhow::Result<Vec<Vec<OwnedEntry>>> {
         let own = Some(self.entries.clone()).filter(|entries| !entries.is_empty()).into_iter().map(Ok);
-        let others = self.descriptors.iter().map(|text| written::entries(text).map_err(anyhow::Error::msg));
+        let others = self.descriptors.iter().map(|text| written::parse_entries(text).map_err(anyhow::Error::msg));
         own.chain(others).collect()
     }
 
@@ -111,10 +111,10 @@ impl ExplainArgs {
         self.service.patience()
     }
 
-    async fn by_admin(&self, descriptors: &[Vec<Written>]) -> anyhow::Result<ExplainResponse> {
+    async fn by_admin(&self, descriptors: &[Vec<OwnedEntry>]) -> anyhow::Result<ExplainResponse> {
         let mut query = format!("hits={}&domain={}", self.hits, escaped(&self.domain));
         for entries in descriptors {
-            let text = written::text(entries.iter().map(Written::entry));
+            let text = written::write_entries(entries.iter().map(OwnedEntry::entry));
             query += &format!("&descriptor={}", escaped(&text));
         }
         let asking = get(self.admin, format!("/explain?{query}"));
@@ -129,11 +129,11 @@ impl ExplainArgs {
         Ok(serde_json::from_slice(&body)?)
     }
 
-    async fn by_api(&self, descriptors: &[Vec<Written>]) -> anyhow::Result<ExplainResponse> {
+    async fn by_api(&self, descriptors: &[Vec<OwnedEntry>]) -> anyhow::Result<ExplainResponse> {
         let service = self.service.connect().await?;
-        let entry = |entry: &Written| api::Entry { key: entry.key.clone(), value: entry.value.clone() };
+        let entry = |entry: &OwnedEntry| api::Entry { key: entry.key.clone(), value: entry.value.clone() };
         let descriptor =
-            |entries: &Vec<Written>| api::Descriptor { entries: entries.iter().map(entry).collect(), hits: None };
+            |entries: &Vec<OwnedEntry>| api::Descriptor { entries: entries.iter().map(entry).collect(), hits: None };
         let request = CheckRequest {
             domain: self.domain.clone(),
             descriptors: descriptors.iter().map(descriptor).collect(),
@@ -144,7 +144,7 @@ impl ExplainArgs {
         Ok(answer.map_err(|status| refused(&status, service.has_token()))?.into_inner())
     }
 
-    async fn offline(&self, descriptors: &[Vec<Written>]) -> anyhow::Result<ExplainResponse> {
+    async fn offline(&self, descriptors: &[Vec<OwnedEntry>]) -> anyhow::Result<ExplainResponse> {
         let settings = self.decisions.settings(self.merge_domain_config)?;
         let sources = Sources::read(&self.rules, DotFiles::Read)?;
         sources.require_rules()?;
@@ -154,16 +154,16 @@ impl ExplainArgs {
         }
         let domain = self.domain_of(&load.rules)?;
         let now = clock::now();
-        let limiter = alone::limiter(load.rules, serve::modes(&settings.decisions, true), now);
+        let limiter = offline::limiter(load.rules, serve::modes(&settings.decisions, true), now);
         let descriptors = descriptors.iter().map(|entries| limit::Descriptor {
-            entries: entries.iter().map(Written::entry).collect(),
+            entries: entries.iter().map(OwnedEntry::entry).collect(),
             hits: (self.hits == 0).then_some(0),
             ..limit::Descriptor::default()
         });
         let hits = i64::from(self.hits);
         let request =
             limit::Request { domain: &domain, descriptors: descriptors.collect(), hits, ..limit::Request::default() };
-        Ok(api::look(&limiter, &request, now, self.patience()).await?)
+        Ok(api::explain_request(&limiter, &request, now, self.patience()).await?)
     }
 
     fn domain_of(&self, rules: &Rules) -> anyhow::Result<String> {

@@ -19,7 +19,7 @@ use crate::{
         DeleteOverrideRequest, Entry, GetOverrideRequest, Limit, ListOverridesRequest, Override, OverrideSpec,
         SetOverrideRequest, made_override_id,
     },
-    limit::written::{self, Written},
+    limit::written::{self, OwnedEntry},
     visible,
 };
 
@@ -35,11 +35,11 @@ const PAGE: u32 = 1_000;
     The token is read from --token-file or the variable TOLLGATE_TOKEN. Exit code: 0 done, 1 not.")]
 pub(super) struct OverridesArgs {
     #[command(subcommand)]
-    action: Action,
+    action: OverridesCommand,
 }
 
 #[derive(Args)]
-struct Common {
+struct CommonArgs {
     /// Domain of the rules [default: the service's, or the only one]
     #[arg(long, default_value = "")]
     domain: String,
@@ -51,14 +51,14 @@ struct Common {
 }
 
 #[derive(Subcommand)]
-enum Action {
+enum OverridesCommand {
     /// Show one override
     #[command(after_help = "Example:\n  \
         tollgate overrides get --domain api user:alice")]
     Get {
         id: String,
         #[command(flatten)]
-        common: Common,
+        common: CommonArgs,
     },
     /// Create or replace one override
     Set(Box<SetArgs>),
@@ -74,7 +74,7 @@ enum Action {
         #[arg(long, default_value = "", requires = "key")]
         value_prefix: String,
         #[command(flatten)]
-        common: Common,
+        common: CommonArgs,
     },
     /// Delete one override
     #[command(after_help = "Example:\n  \
@@ -88,7 +88,7 @@ enum Action {
         #[arg(long)]
         dry_run: bool,
         #[command(flatten)]
-        common: Common,
+        common: CommonArgs,
     },
     /// Create or replace overrides from a file, all of which is checked before anything is changed
     #[command(after_help = "Examples:\n  \
@@ -101,7 +101,7 @@ enum Action {
         #[arg(long)]
         dry_run: bool,
         #[command(flatten)]
-        common: Common,
+        common: CommonArgs,
     },
     /// Print all overrides as a file that import takes
     #[command(after_help = "Examples:\n  \
@@ -115,7 +115,7 @@ enum Action {
         #[arg(long, value_name = "BOOL", num_args = 0..=1, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
         safe: bool,
         #[command(flatten)]
-        common: Common,
+        common: CommonArgs,
     },
 }
 
@@ -128,8 +128,8 @@ struct SetArgs {
     /// 1 to 128 letters, digits and -._~:@, not . or .. [default: made of what it matches]
     id: Option<String>,
     /// A key and its value; several for more
-    #[arg(long = "match", value_name = "K=V", required = true, value_parser = written::entry)]
-    matches: Vec<Written>,
+    #[arg(long = "match", value_name = "K=V", required = true, value_parser = written::parse_entry)]
+    matches: Vec<OwnedEntry>,
     /// Such as 300/m, 30/5m or unlimited
     #[arg(long, required_unless_present = "tier", conflicts_with = "tier")]
     limit: Option<String>,
@@ -159,38 +159,38 @@ struct SetArgs {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
-    common: Common,
+    common: CommonArgs,
 }
 
 pub(super) fn run(args: OverridesArgs) -> anyhow::Result<ExitCode> {
     runtime::Builder::new_current_thread().enable_all().build()?.block_on(act(args.action))
 }
 
-async fn act(action: Action) -> anyhow::Result<ExitCode> {
+async fn act(action: OverridesCommand) -> anyhow::Result<ExitCode> {
     match action {
-        Action::Get { id, common } => {
+        OverridesCommand::Get { id, common } => {
             let service = common.service.connect().await?;
             let request = service.call(GetOverrideRequest { domain: common.domain, id });
             let found = service.client().get_override(request).await;
             show(&[found.map_err(|status| refused(&status, service.has_token()))?.into_inner()], common.json)?;
         }
-        Action::Set(args) => set(*args).await?,
-        Action::List { key, value_prefix, common } => {
+        OverridesCommand::Set(args) => set(*args).await?,
+        OverridesCommand::List { key, value_prefix, common } => {
             let service = common.service.connect().await?;
             show(&all(&service, &common.domain, &key, &value_prefix).await?, common.json)?;
         }
-        Action::Delete { id, reason, dry_run, common } => {
+        OverridesCommand::Delete { id, reason, dry_run, common } => {
             let service = common.service.connect().await?;
             let request = DeleteOverrideRequest { domain: common.domain, id, dry_run, reason, ..Default::default() };
             let deleted = service.client().delete_override(service.call(request)).await;
             let deleted = deleted.map_err(|status| refused(&status, service.has_token()))?.into_inner().deleted;
             show(deleted.as_slice(), common.json)?;
         }
-        Action::Import { file, dry_run, common } => {
+        OverridesCommand::Import { file, dry_run, common } => {
             let service = common.service.connect().await?;
             return import::import(&service, &common.domain, &file, dry_run, common.json).await;
         }
-        Action::Export { ndjson, safe, common } => {
+        OverridesCommand::Export { ndjson, safe, common } => {
             let service = common.service.connect().await?;
             let overrides = all(&service, &common.domain, "", "").await?;
             let file = if ndjson { table::ndjson(&overrides)? } else { table::csv(&overrides, safe)? };
@@ -204,7 +204,7 @@ async fn act(action: Action) -> anyhow::Result<ExitCode> {
 async fn set(args: SetArgs) -> anyhow::Result<()> {
     let limit =
         Limit { short: args.limit.unwrap_or_default(), tier: args.tier.unwrap_or_default(), ..Limit::default() };
-    let matches = args.matches.into_iter().map(|Written { key, value }| Entry { key, value });
+    let matches = args.matches.into_iter().map(|OwnedEntry { key, value }| Entry { key, value });
     let spec = OverrideSpec {
         r#match: matches.collect(),
         rule: args.rule,

@@ -40,7 +40,7 @@ pub(super) fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
         let signals = Signals::catch()?;
         tokio::select! {
             served = serve::serve(settings, stop.clone(), Arc::clone(&reload)) => served.map(|()| ExitCode::SUCCESS),
-            () = signals.heed(&stop, &reload) => Ok(ExitCode::FAILURE),
+            () = signals.handle(&stop, &reload) => Ok(ExitCode::FAILURE),
         }
     });
     // What blocks, such as a file system or a name server that hangs, is not waited for.
@@ -68,7 +68,7 @@ impl Signals {
 
     /// Turns signals into their meaning: SIGTERM and SIGINT stop, SIGHUP reloads. Ends with the second that stops: whoever
     /// sends it does not want to wait.
-    async fn heed(mut self, stop: &CancellationToken, reload: &Notify) {
+    async fn handle(mut self, stop: &CancellationToken, reload: &Notify) {
         loop {
             let signal = tokio::select! {
                 _ = self.terminate.recv() => "SIGTERM",

@@ -13,8 +13,8 @@ use std::{
 use anyhow::{Context, bail};
 use clap::Args;
 
-use self::play::Stage;
-use super::{alone::DecisionArgs, switch};
+use self::play::CaseRunner;
+use super::{offline::DecisionArgs, switch};
 use crate::{
     rules::{self, Case, CaseFile, DotFiles, Problems, Rules, Source, Sources},
     serve,
@@ -60,7 +60,7 @@ impl TestArgs {
 
 pub(super) fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
     let settings = args.decisions.settings(args.merge_domain_config)?;
-    let (mut results, mut loaded) = (print::Results::default(), Loaded::default());
+    let (mut results, mut loaded) = (print::Results::default(), RulesCache::default());
     for path in case_files(args)? {
         let source = Source::read(&path).with_context(|| format!("{} can't be read", path.display()))?;
         let (file, problems) = CaseFile::read(source);
@@ -74,12 +74,12 @@ pub(super) fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
                 continue;
             }
         };
-        let stage = Stage::new(Arc::clone(&rules), serve::modes(&settings.decisions, true));
+        let stage = CaseRunner::new(Arc::clone(&rules), serve::modes(&settings.decisions, true));
         match file.domains(&rules) {
             Ok(cases) => cases
                 .into_iter()
                 .filter(|(case, _)| is_wanted(args, case))
-                .for_each(|(case, domain)| results.case(file.path(), case, stage.play(case, domain))),
+                .for_each(|(case, domain)| results.case(file.path(), case, stage.run(case, domain))),
             Err(problems) => results.problems(problems),
         }
     }
@@ -132,9 +132,9 @@ fn rules_of(args: &TestArgs, file: &CaseFile) -> Vec<PathBuf> {
 
 /// Rules by the paths that they were read from: files of cases in one directory share them.
 #[derive(Default)]
-struct Loaded(Vec<(Vec<PathBuf>, Option<Arc<Rules>>)>);
+struct RulesCache(Vec<(Vec<PathBuf>, Option<Arc<Rules>>)>);
 
-impl Loaded {
+impl RulesCache {
     /// Rules without errors. What is wrong with them is told once; after that an error says nothing.
     fn rules(&mut self, paths: Vec<PathBuf>, dot_files: DotFiles, settings: &Settings) -> Result<Arc<Rules>, Problems> {
         if let Some((_, rules)) = self.0.iter().find(|(known, _)| *known == paths) {

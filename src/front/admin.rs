@@ -26,22 +26,27 @@ use crate::{
     metrics::Metrics,
     rules::{
         Domain, DomainIndex, Problem, Rule, RuleLimit,
-        rows::{RowRef, Table},
+        rows::{OverrideTable, RowRef},
     },
 };
 
-pub use explain::Explaining;
-pub use hosts::Hosts;
+pub use explain::Explainer;
+pub use hosts::AllowedHosts;
 
 #[derive(Clone)]
-struct Served {
+struct AdminState {
     snapshot: Arc<ArcSwap<Snapshot>>,
     reload: Arc<Notify>,
 }
 
 /// The router of the admin listener. `reload` is notified when a request asks for the rules to be read again. Only
 /// requests to an address, `localhost` or one of the `hosts` are answered, and none that a page of another site makes.
-pub fn router(snapshot: Arc<ArcSwap<Snapshot>>, reload: Arc<Notify>, explaining: Explaining, hosts: Hosts) -> Router {
+pub fn router(
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    reload: Arc<Notify>,
+    explaining: Explainer,
+    hosts: AllowedHosts,
+) -> Router {
     let explained = Router::new().route("/explain", get(explain::explain)).with_state(Arc::new(explaining));
     Router::new()
         .route("/", get(async || INDEX))
@@ -49,9 +54,9 @@ pub fn router(snapshot: Arc<ArcSwap<Snapshot>>, reload: Arc<Notify>, explaining:
         .route("/rlconfig", get(rlconfig))
         .route("/-/reload", post(ask_for_reload))
         .fallback(async || (StatusCode::NOT_FOUND, INDEX))
-        .with_state(Served { snapshot, reload })
+        .with_state(AdminState { snapshot, reload })
         .merge(explained)
-        .layer(middleware::from_fn_with_state(hosts, hosts::guard))
+        .layer(middleware::from_fn_with_state(hosts, hosts::reject_foreign_requests))
 }
 
 /// `/metrics`, on a listener of its own.
@@ -70,7 +75,7 @@ const INDEX: &str = "/-/reload: POST reads the rules again\n\
                      /rlconfig: the limits in force, a line each\n\
                      /rules: the rules in force and the problems of those that aren't, as JSON\n";
 
-async fn ask_for_reload(State(served): State<Served>) -> impl IntoResponse {
+async fn ask_for_reload(State(served): State<AdminState>) -> impl IntoResponse {
     served.reload.notify_one();
     (StatusCode::ACCEPTED, "the rules are read again; /rules tells how it went\n")
 }
@@ -137,7 +142,7 @@ struct LimitView<'a> {
 }
 
 /// Not on the thread that answers probes, because it goes through every rule.
-async fn rules(State(served): State<Served>) -> impl IntoResponse {
+async fn rules(State(served): State<AdminState>) -> impl IntoResponse {
     let snapshot = served.snapshot.load_full();
     ([("content-type", "application/json")], blocking(move || rules_view(&snapshot)).await)
 }
@@ -173,20 +178,20 @@ fn domain_view<'a>((index, domain): (DomainIndex, &'a Domain), snapshot: &'a Sna
     });
     DomainView {
         domain: domain.name(),
-        kept: snapshot.kept.iter().any(|kept| **kept == *domain.name()),
+        kept: snapshot.kept_domains.iter().any(|kept| **kept == *domain.name()),
         limits: limits.collect(),
         tiers: domain.tiers(),
         overrides: overrides_view(domain.overrides(), now),
     }
 }
 
-fn overrides_view(table: &Table, now: UnixMicros) -> OverridesView {
+fn overrides_view(table: &OverrideTable, now: UnixMicros) -> OverridesView {
     let expired = table.expired(now);
     let rows = table.rows().filter(|row| row.is_expired(now)).take(expired.min(EXPIRED_MAX));
     let view = |row: RowRef<'_>| ExpiredView {
         r#match: row.to_string(),
-        expires: row.expires().map(moment::text).unwrap_or_default(),
-        place: format!("{}:{}", row.place().path.display(), row.place().line),
+        expires: row.expires().map(moment::write).unwrap_or_default(),
+        place: format!("{}:{}", row.location().path.display(), row.location().line),
     };
     OverridesView { rows: table.len(), expired, expired_rows: rows.map(view).collect() }
 }
@@ -202,13 +207,13 @@ fn limit_view<'a>(rule: &'a Rule, limit: &'a RuleLimit, budget_since: Option<Uni
         enforced: limit.enforce && !rule.shadow_mode,
         count_denied: limit.count_denied.name(),
         budget: limit.count_denied.is_budget(budget_since),
-        budget_since: budget_since.map(moment::text),
+        budget_since: budget_since.map(moment::write),
         place: format!("{}:{}", rule.file.display(), rule.line),
     }
 }
 
 /// The reference's text, but sorted.
-async fn rlconfig(State(served): State<Served>) -> String {
+async fn rlconfig(State(served): State<AdminState>) -> String {
     let snapshot = served.snapshot.load_full();
     blocking(move || rlconfig_lines(&snapshot)).await
 }

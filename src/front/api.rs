@@ -4,14 +4,14 @@
 
 mod audit;
 mod auth;
-mod brought;
+mod bounds;
+mod caller_limits;
 mod check;
 mod counters;
 mod explain;
 mod grpc;
 mod http;
 mod json;
-mod names;
 mod override_id;
 mod overrides;
 mod page;
@@ -19,17 +19,17 @@ mod problem;
 
 use std::{sync::Arc, time::Duration};
 
-pub use auth::{Caller, Guard, Scope, Tokens, TokensError};
-pub use brought::OwnLimits;
-pub use check::{Asked, Checked};
-pub use explain::look;
+pub use auth::{Authenticator, Caller, Scope, Tokens, TokensError};
+pub use caller_limits::CallerLimits;
+pub use check::{CheckAnswer, ParsedCheck};
+pub use explain::explain_request;
 pub use grpc::service as grpc_service;
 pub(crate) use http::authorization;
 pub use http::router;
 pub(crate) use json::{Misread, read as read_json};
-pub(crate) use override_id::made as made_override_id;
+pub(crate) use override_id::make as made_override_id;
 pub use pb::*;
-pub use problem::{ApiError, Fault, faults};
+pub use problem::{ApiError, InvalidField, invalid_fields};
 
 use crate::{
     clock,
@@ -48,43 +48,43 @@ pub struct Api {
     /// Makes notes, so that answers can name their limit.
     pub limiter: Limiter,
     /// Bounds the checks that wait for the store; further ones are answered without it.
-    pub waiting: Arc<envoy::Guard>,
+    pub admission: Arc<envoy::AdmissionControl>,
     /// Longest time that a check waits for the store.
     pub store_timeout: Duration,
     pub default_domain: Option<Box<str>>,
-    pub guard: Guard,
+    pub authenticator: Authenticator,
     /// Bounds on limits that callers bring without a token.
-    pub own_limits: OwnLimits,
+    pub caller_limits: CallerLimits,
 }
 
 /// The calls. `authorization` is the text of that header or metadata, if it came with one.
 impl Api {
-    pub async fn check(&self, authorization: Option<&str>, request: CheckRequest) -> Result<Checked, ApiError> {
+    pub async fn check(&self, authorization: Option<&str>, request: CheckRequest) -> Result<CheckAnswer, ApiError> {
         let arrived = clock::instant();
         let snapshot = self.limiter.snapshot();
-        if !self.guard.checks_are_open() {
-            let caller = self.guard.identify(authorization)?;
+        if !self.authenticator.checks_are_open() {
+            let caller = self.authenticator.authenticate(authorization)?;
             self.domain_for(&caller, Scope::Check, &request.domain, &snapshot)?;
         }
         let asked = check::read(self, &snapshot, request)?;
-        let words = asked.words();
+        let words = asked.to_request();
         self.permit(authorization, &words).await?;
         check::check(self, &words, arrived).await
     }
 
     /// As [`Api::check`], for the program that embeds this one.
-    pub(crate) async fn check_here(&self, request: CheckRequest) -> Result<Checked, ApiError> {
+    pub(crate) async fn check_embedded(&self, request: CheckRequest) -> Result<CheckAnswer, ApiError> {
         let arrived = clock::instant();
         let asked = check::read(self, &self.limiter.snapshot(), request)?;
-        check::check(self, &asked.words(), arrived).await
+        check::check(self, &asked.to_request(), arrived).await
     }
 
     /// Whether a caller may check, for checks that don't come through here.
     pub fn may_check(&self, authorization: Option<&str>, domain: &str) -> Result<(), ApiError> {
-        if self.guard.checks_are_open() {
+        if self.authenticator.checks_are_open() {
             return Ok(());
         }
-        self.guard.identify(authorization)?.needs(Scope::Check, Some(domain))
+        self.authenticator.authenticate(authorization)?.require(Scope::Check, Some(domain))
     }
 
     pub async fn explain(
@@ -92,7 +92,7 @@ impl Api {
         authorization: Option<&str>,
         request: CheckRequest,
     ) -> Result<ExplainResponse, ApiError> {
-        let caller = self.guard.identify(authorization)?;
+        let caller = self.authenticator.authenticate(authorization)?;
         let snapshot = self.limiter.snapshot();
         self.domain_for(&caller, Scope::Explain, &request.domain, &snapshot)?;
         explain::explain(self, &snapshot, request).await
@@ -109,16 +109,16 @@ impl Api {
 
     /// As [`Api::set_override`], for the program that embeds this one. Without an id it gets the one that is made of
     /// its match.
-    pub(crate) async fn set_override_here(
+    pub(crate) async fn set_override_embedded(
         &self,
         mut request: SetOverrideRequest,
     ) -> Result<SetOverrideResponse, ApiError> {
         let snapshot = self.limiter.snapshot();
         request.domain = self.domain(&request.domain, &snapshot)?.to_owned();
         if let Some(spec) = request.spec.as_ref().filter(|_| request.id.is_empty()) {
-            request.id = override_id::made(&request.domain, spec);
+            request.id = override_id::make(&request.domain, spec);
         }
-        self.set_override_as(&Caller::here(), &snapshot, request).await
+        self.set_override_as(&Caller::embedding_program(), &snapshot, request).await
     }
 
     async fn set_override_as(
@@ -128,7 +128,7 @@ impl Api {
         request: SetOverrideRequest,
     ) -> Result<SetOverrideResponse, ApiError> {
         override_id::check_new(&request.id)?;
-        names::spec(request.spec.as_ref())?;
+        bounds::check_spec(request.spec.as_ref())?;
         overrides::set(self, snapshot, caller, request).await
     }
 
@@ -166,9 +166,9 @@ impl Api {
         mut request: ListOverridesRequest,
     ) -> Result<ListOverridesResponse, ApiError> {
         let (_, snapshot) = self.admit(authorization, Scope::OverridesRead, &mut request.domain)?;
-        request.page_size = names::page_size(request.page_size)?;
-        names::page_token(&request.page_token)?;
-        names::filter(&request.key, &request.value_prefix)?;
+        request.page_size = bounds::page_size(request.page_size)?;
+        bounds::check_page_token(&request.page_token)?;
+        bounds::check_filter(&request.key, &request.value_prefix)?;
         overrides::list(self, &snapshot, request).await
     }
 
@@ -179,7 +179,7 @@ impl Api {
     ) -> Result<DeleteOverrideResponse, ApiError> {
         let (caller, snapshot) = self.admit(authorization, Scope::OverridesWrite, &mut request.domain)?;
         override_id::check(&request.id)?;
-        names::words("reason", &request.reason)?;
+        bounds::check_words("reason", &request.reason)?;
         overrides::delete(self, &snapshot, &caller, request).await
     }
 
@@ -198,10 +198,10 @@ impl Api {
         authorization: Option<&str>,
         mut request: ListAuditRequest,
     ) -> Result<ListAuditResponse, ApiError> {
-        let caller = self.guard.identify(authorization)?;
-        caller.needs(Scope::AuditRead, Some(&*request.domain).filter(|domain| !domain.is_empty()))?;
-        request.page_size = names::page_size(request.page_size)?;
-        names::page_token(&request.page_token)?;
+        let caller = self.authenticator.authenticate(authorization)?;
+        caller.require(Scope::AuditRead, Some(&*request.domain).filter(|domain| !domain.is_empty()))?;
+        request.page_size = bounds::page_size(request.page_size)?;
+        bounds::check_page_token(&request.page_token)?;
         audit::list(self, request).await
     }
 
@@ -212,7 +212,7 @@ impl Api {
         scope: Scope,
         domain: &mut String,
     ) -> Result<(Caller, Arc<Snapshot>), ApiError> {
-        let caller = self.guard.identify(authorization)?;
+        let caller = self.authenticator.authenticate(authorization)?;
         let snapshot = self.limiter.snapshot();
         *domain = self.domain_for(&caller, scope, domain, &snapshot)?.to_owned();
         Ok((caller, snapshot))
@@ -229,9 +229,9 @@ impl Api {
     ) -> Result<&'a str, ApiError> {
         let meant = self.meant(named, snapshot)?;
         if named.is_empty() {
-            caller.needs_in_unnamed(scope, meant)?;
+            caller.require_in_unnamed(scope, meant)?;
         } else {
-            caller.needs(scope, Some(meant))?;
+            caller.require(scope, Some(meant))?;
         }
         self.loaded(meant, snapshot)
     }
@@ -262,7 +262,7 @@ impl Api {
             Some(_) => Ok(domain),
             None => {
                 self.limiter.metrics().unknown_domain(domain);
-                Err(ApiError::NotFound(format!("no rule file is for domain `{}`", names::shown(domain))))
+                Err(ApiError::NotFound(format!("no rule file is for domain `{}`", bounds::shown(domain))))
             }
         }
     }

@@ -24,18 +24,18 @@ const ANSWER_TAKES: Duration = Duration::from_millis(5);
 pub(super) struct Decider<'a> {
     pub(super) limiter: &'a Limiter,
     /// For requests that wait for the store.
-    pub(super) places: &'a Places,
+    pub(super) permits: &'a Permits,
     pub(super) store_timeout: Duration,
 }
 
 /// A number of places for requests that wait.
-pub(crate) struct Places {
-    taken: AtomicUsize,
-    number: usize,
+pub(crate) struct Permits {
+    in_use: AtomicUsize,
+    total: usize,
 }
 
 /// Of one request, until it is dropped.
-pub(crate) struct Place<'g>(&'g Places);
+pub(crate) struct Permit<'g>(&'g Permits);
 
 impl Decider<'_> {
     /// Decides a request that `arrived`, if nothing has to be waited for; else `None`.
@@ -53,7 +53,7 @@ impl Decider<'_> {
         arrived: Instant,
         allowed: Option<Duration>,
     ) -> Result<Decision, DecideError> {
-        let Some(_place) = self.places.enter() else {
+        let Some(_place) = self.permits.acquire() else {
             self.limiter.metrics().shed();
             return self.decide_without_store(request, StoreError::Overloaded, arrived);
         };
@@ -86,21 +86,21 @@ impl Decider<'_> {
     }
 }
 
-impl Places {
-    pub(super) fn new(number: usize) -> Places {
-        Places { taken: AtomicUsize::new(0), number }
+impl Permits {
+    pub(super) fn new(total: usize) -> Permits {
+        Permits { in_use: AtomicUsize::new(0), total }
     }
 
     /// A permit, if one is free.
-    pub(crate) fn enter(&self) -> Option<Place<'_>> {
-        let place = Place(self);
-        (self.taken.fetch_add(1, Relaxed) < self.number).then_some(place)
+    pub(crate) fn acquire(&self) -> Option<Permit<'_>> {
+        let permit = Permit(self);
+        (self.in_use.fetch_add(1, Relaxed) < self.total).then_some(permit)
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Relaxed);
+        self.0.in_use.fetch_sub(1, Relaxed);
     }
 }
 

@@ -1,19 +1,19 @@
 //! The rate limit service: converts Envoy's protobuf to the limiter's types and back. Apart from `bench` and `call` the
 //! only place that knows these messages.
 
-mod amount;
-mod guard;
+mod admission;
+mod convert;
 mod gzip;
 mod headers;
 mod json;
 mod lenient;
 mod metadata;
+mod size;
 #[cfg(test)]
 mod tests;
 mod traced;
 mod unary;
 mod unsent;
-mod words;
 
 use std::{
     panic::{self, AssertUnwindSafe},
@@ -25,10 +25,10 @@ use crate::proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitRes
 use futures_util::FutureExt;
 use tonic::Status;
 
-pub use guard::{Caller, Guard};
+pub use admission::{AdmissionControl, ClientConnection};
 pub use json::{FILE_DESCRIPTORS, JsonError, json_request, json_response};
-pub use unary::{Call, OtherReply, Reply};
-pub use unsent::{Answers, CoreAnswers, Registered};
+pub use unary::{Call, OtherBody, ResponseBody};
+pub use unsent::{ConnectionAnswers, CoreAnswers, RegisteredConnection};
 
 use super::decider::Decider;
 use crate::{
@@ -50,10 +50,10 @@ pub const OWN_TOOLS: &str = "tollgate/";
 /// What is known about a request besides its message. By default it isn't from a caller of the rate limit service, and
 /// waits for as long as it takes.
 #[derive(Clone, Copy, Default)]
-pub struct Head {
+pub struct CallContext {
     pub origin: Origin,
     /// How long the caller waits, if it says so.
-    pub allowed: Option<Duration>,
+    pub patience: Option<Duration>,
 }
 
 /// `envoy.service.ratelimit.v3.RateLimitService`, one per core.
@@ -63,7 +63,7 @@ pub struct RateLimit {
     store_timeout: Duration,
     /// What answers carry besides the decision, if anything.
     extras: Option<Arc<ResponseSettings>>,
-    guard: Arc<Guard>,
+    admission: Arc<AdmissionControl>,
     /// Traces sampled requests, if tracing is on.
     tracer: Option<Arc<Tracer>>,
 }
@@ -76,8 +76,8 @@ impl RateLimit {
         bounds: &OverloadSettings,
     ) -> RateLimit {
         let extras = (!responses.is_plain()).then(|| Arc::new(responses.clone()));
-        let guard = Arc::new(Guard::new(bounds));
-        RateLimit { limiter, store_timeout, extras, guard, tracer: None }
+        let admission = Arc::new(AdmissionControl::new(bounds));
+        RateLimit { limiter, store_timeout, extras, admission, tracer: None }
     }
 
     /// The limiter that decides.
@@ -86,34 +86,42 @@ impl RateLimit {
     }
 
     /// The bound of requests that wait, for other requests to the same store.
-    pub fn guard(&self) -> Arc<Guard> {
-        Arc::clone(&self.guard)
+    pub fn admission(&self) -> Arc<AdmissionControl> {
+        Arc::clone(&self.admission)
     }
 
     /// Decides one request.
-    pub async fn answer(&self, request: &RateLimitRequest, head: Head) -> Result<RateLimitResponse, Status> {
-        match self.caught_now(request, head) {
+    pub async fn answer(&self, request: &RateLimitRequest, context: CallContext) -> Result<RateLimitResponse, Status> {
+        match self.answer_now_catching(request, context) {
             Some(answer) => answer,
-            None => self.caught_later(request, head).await,
+            None => self.answer_later_catching(request, context).await,
         }
     }
 
     /// As [`RateLimit::answer_now`]. A panic would end the connection, and with it every other request on it.
-    fn caught_now(&self, request: &RateLimitRequest, head: Head) -> Option<Result<RateLimitResponse, Status>> {
-        let answered = panic::catch_unwind(AssertUnwindSafe(|| self.answer_now(request, head)));
-        answered.unwrap_or_else(|_| Some(self.after_panic(request, head)))
+    fn answer_now_catching(
+        &self,
+        request: &RateLimitRequest,
+        context: CallContext,
+    ) -> Option<Result<RateLimitResponse, Status>> {
+        let answered = panic::catch_unwind(AssertUnwindSafe(|| self.answer_now(request, context)));
+        answered.unwrap_or_else(|_| Some(self.after_panic(request, context)))
     }
 
     /// As [`RateLimit::answer_later`], likewise.
-    async fn caught_later(&self, request: &RateLimitRequest, head: Head) -> Result<RateLimitResponse, Status> {
-        let answered = AssertUnwindSafe(self.answer_later(request, head)).catch_unwind().await;
-        answered.unwrap_or_else(|_| self.after_panic(request, head))
+    async fn answer_later_catching(
+        &self,
+        request: &RateLimitRequest,
+        context: CallContext,
+    ) -> Result<RateLimitResponse, Status> {
+        let answered = AssertUnwindSafe(self.answer_later(request, context)).catch_unwind().await;
+        answered.unwrap_or_else(|_| self.after_panic(request, context))
     }
 
     /// Answers by the failure policies of the limits after a decision has panicked; with an error, if even that panics.
-    fn after_panic(&self, request: &RateLimitRequest, head: Head) -> Result<RateLimitResponse, Status> {
+    fn after_panic(&self, request: &RateLimitRequest, context: CallContext) -> Result<RateLimitResponse, Status> {
         self.limiter.metrics().panicked();
-        let by_policy = || self.answer_without_store((request, head.origin), StoreError::Defect, clock::instant());
+        let by_policy = || self.answer_without_store((request, context.origin), StoreError::Defect, clock::instant());
         panic::catch_unwind(AssertUnwindSafe(by_policy))
             .unwrap_or_else(|_| Err(DecideError::from(StoreError::Defect).into()))
     }
@@ -124,36 +132,44 @@ impl RateLimit {
         why: StoreError,
         arrived: Instant,
     ) -> Result<RateLimitResponse, Status> {
-        let mut words = limit::Request { origin, ..limit::Request::default() };
-        self.read(request, &mut words);
-        self.response(request, self.decider().decide_without_store(&words, why, arrived))
+        let mut limit_request = limit::Request { origin, ..limit::Request::default() };
+        self.read(request, &mut limit_request);
+        self.response(request, self.decider().decide_without_store(&limit_request, why, arrived))
     }
 
     /// Decides one request, if that needs no waiting.
-    fn answer_now(&self, request: &RateLimitRequest, head: Head) -> Option<Result<RateLimitResponse, Status>> {
+    fn answer_now(
+        &self,
+        request: &RateLimitRequest,
+        context: CallContext,
+    ) -> Option<Result<RateLimitResponse, Status>> {
         if self.limiter.is_remote() {
             return None;
         }
         let arrived = clock::instant();
-        let mut words = limit::Request { origin: head.origin, ..limit::Request::default() };
-        self.read(request, &mut words);
-        Some(self.response(request, self.decider().decide_now(&words, arrived)?))
+        let mut limit_request = limit::Request { origin: context.origin, ..limit::Request::default() };
+        self.read(request, &mut limit_request);
+        Some(self.response(request, self.decider().decide_now(&limit_request, arrived)?))
     }
 
-    async fn answer_later(&self, request: &RateLimitRequest, head: Head) -> Result<RateLimitResponse, Status> {
+    async fn answer_later(
+        &self,
+        request: &RateLimitRequest,
+        context: CallContext,
+    ) -> Result<RateLimitResponse, Status> {
         let arrived = clock::instant();
-        let mut words = limit::Request { origin: head.origin, ..limit::Request::default() };
-        self.read(request, &mut words);
-        let decided = self.decider().decide_later(&words, arrived, head.allowed).await;
+        let mut limit_request = limit::Request { origin: context.origin, ..limit::Request::default() };
+        self.read(request, &mut limit_request);
+        let decided = self.decider().decide_later(&limit_request, arrived, context.patience).await;
         self.response(request, decided)
     }
 
     fn decider(&self) -> Decider<'_> {
-        Decider { limiter: &self.limiter, places: &self.guard.store, store_timeout: self.store_timeout }
+        Decider { limiter: &self.limiter, permits: &self.admission.store_permits, store_timeout: self.store_timeout }
     }
 
-    fn read<'r>(&self, request: &'r RateLimitRequest, words: &mut limit::Request<'r>) {
-        match words::read(request, words) {
+    fn read<'r>(&self, request: &'r RateLimitRequest, limit_request: &mut limit::Request<'r>) {
+        match convert::read_into(request, limit_request) {
             0 => {}
             limits => self.limiter.metrics().without_unit(limits),
         }
@@ -166,22 +182,22 @@ impl RateLimit {
     ) -> Result<RateLimitResponse, Status> {
         let decision = decided?;
         if let Some(notes) = &decision.notes
-            && let Some(here) = trace::here()
+            && let Some(trace) = trace::current()
         {
-            metadata::note(&here, &decision, notes);
+            metadata::note(&trace, &decision, notes);
         }
         Ok(match &self.extras {
-            None => words::response(decision),
-            Some(extras) => dressed(request, decision, extras),
+            None => convert::response(decision),
+            Some(extras) => with_extras(request, decision, extras),
         })
     }
 }
 
 /// A message as the limiter's request.
-pub fn words(message: &RateLimitRequest) -> limit::Request<'_> {
-    let mut words = limit::Request::default();
-    words::read(message, &mut words);
-    words
+pub fn to_request(message: &RateLimitRequest) -> limit::Request<'_> {
+    let mut limit_request = limit::Request::default();
+    convert::read_into(message, &mut limit_request);
+    limit_request
 }
 
 /// A request has more bytes than [`MESSAGE_BYTES_MAX`].
@@ -190,12 +206,12 @@ fn too_long() -> Status {
 }
 
 /// A response with what its settings add.
-fn dressed(request: &RateLimitRequest, decision: Decision, extras: &ResponseSettings) -> RateLimitResponse {
+fn with_extras(request: &RateLimitRequest, decision: Decision, extras: &ResponseSettings) -> RateLimitResponse {
     let response_headers_to_add = headers::headers(&decision, extras);
     // A sampled request has notes even without this.
     let notes = decision.notes.as_ref().filter(|_| extras.dynamic_metadata);
     let dynamic_metadata = notes.map(|notes| metadata::metadata(request, &decision, notes));
-    RateLimitResponse { response_headers_to_add, dynamic_metadata, ..words::response(decision) }
+    RateLimitResponse { response_headers_to_add, dynamic_metadata, ..convert::response(decision) }
 }
 
 /// The error that the caller gets. A store that fails is UNAVAILABLE, not UNKNOWN, so that Envoy's `failure_mode_deny`

@@ -29,7 +29,7 @@ use crate::{
 const SERVICES: [&str; 2] = ["", "ratelimit"];
 
 /// How soon gRPC health follows the conditions: sooner than any probe comes.
-const LOOK: Duration = Duration::from_millis(100);
+const CHECK_PERIOD: Duration = Duration::from_millis(100);
 
 /// Longest time that a start waits for overrides to be read: Redis may be away, and rules without overrides are better
 /// than no service.
@@ -41,7 +41,7 @@ pub struct Health {
     has_overrides: AtomicBool,
     draining: AtomicBool,
     /// The status that gRPC health has now.
-    told_fit: AtomicBool,
+    reported_fit: AtomicBool,
     reporter: HealthReporter,
     store: Store,
     overrides: Arc<Overrides>,
@@ -75,11 +75,11 @@ impl Health {
         (snapshot, metrics): (Arc<ArcSwap<Snapshot>>, Arc<Metrics>),
         settings: HealthSettings,
     ) -> Health {
-        let [has_overrides, draining, told_fit] = [false; 3].map(AtomicBool::new);
+        let [has_overrides, draining, reported_fit] = [false; 3].map(AtomicBool::new);
         let began = clock::instant();
         #[rustfmt::skip]
         let health = Health {
-            began, has_overrides, draining, told_fit, reporter, store, overrides, metrics, snapshot, settings,
+            began, has_overrides, draining, reported_fit, reporter, store, overrides, metrics, snapshot, settings,
         };
         health.report(health.is_fit()).await;
         health
@@ -126,9 +126,9 @@ impl Health {
     /// Keeps the status of gRPC health up to date. Never ends.
     pub async fn watch(&self) -> Infallible {
         while !self.is_settled() {
-            time::sleep(LOOK).await;
+            time::sleep(CHECK_PERIOD).await;
             let fit = self.is_fit();
-            if fit != self.told_fit.load(Relaxed) {
+            if fit != self.reported_fit.load(Relaxed) {
                 self.report(fit).await;
                 let Readiness { store_answers, overrides_read, rules_loaded, .. } = self.readiness();
                 match fit {
@@ -145,11 +145,11 @@ impl Health {
     fn is_settled(&self) -> bool {
         let keeps_answering = matches!(self.store, Store::Memory(_)) || !self.settings.needs_store_connection;
         let keeps_fit = keeps_answering && !self.settings.needs_rules && self.has_overrides();
-        keeps_fit && self.is_fit() == self.told_fit.load(Relaxed)
+        keeps_fit && self.is_fit() == self.reported_fit.load(Relaxed)
     }
 
     async fn report(&self, fit: bool) {
-        self.told_fit.store(fit, Relaxed);
+        self.reported_fit.store(fit, Relaxed);
         let status = if fit { ServingStatus::Serving } else { ServingStatus::NotServing };
         for service in SERVICES {
             self.reporter.set_service_status(service, status).await;

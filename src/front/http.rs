@@ -16,14 +16,14 @@ use axum::{
 use crate::{
     front::{
         api::{self, Api, ApiError},
-        envoy::{Head, MESSAGE_BYTES_MAX, RateLimit, json_request, json_response, words},
+        envoy::{CallContext, MESSAGE_BYTES_MAX, RateLimit, json_request, json_response, to_request},
         health::Health,
     },
-    trace::{Kind, Span},
+    trace::{Span, SpanKind},
 };
 
 #[derive(Clone)]
-struct Served {
+struct HttpState {
     health: Arc<Health>,
     service: RateLimit,
     api: Arc<Api>,
@@ -37,16 +37,16 @@ pub fn router(health: Arc<Health>, service: RateLimit, api: Arc<Api>) -> Router 
         .route("/readyz", get(readyz))
         .route("/json", any(json))
         .layer(DefaultBodyLimit::max(MESSAGE_BYTES_MAX))
-        .with_state(Served { health, service, api })
+        .with_state(HttpState { health, service, api })
         .merge(v1)
 }
 
 /// As envoyproxy/ratelimit: 200 `OK`, or 500 with an empty body.
-async fn healthcheck(State(served): State<Served>) -> Response {
+async fn healthcheck(State(served): State<HttpState>) -> Response {
     if served.health.is_fit() { "OK".into_response() } else { StatusCode::INTERNAL_SERVER_ERROR.into_response() }
 }
 
-async fn readyz(State(served): State<Served>) -> Response {
+async fn readyz(State(served): State<HttpState>) -> Response {
     let readiness = served.health.readiness();
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(readiness)).into_response()
@@ -54,8 +54,8 @@ async fn readyz(State(served): State<Served>) -> Response {
 
 /// As envoyproxy/ratelimit: 200 for OK, 429 for OVER_LIMIT, 400 for a request that can't be decided; but 503 if the
 /// store failed, so that a caller can distinguish its own mistake from a failure here.
-async fn json(State(served): State<Served>, headers: HeaderMap, body: Bytes) -> Response {
-    let mut span = served.service.follow(&headers, "/json");
+async fn json(State(served): State<HttpState>, headers: HeaderMap, body: Bytes) -> Response {
+    let mut span = served.service.start_span(&headers, "/json");
     let response = answer(&served, &headers, &body, span.as_ref()).await;
     if let Some(span) = &mut span {
         span.set_int("http.response.status_code", response.status().as_u16().into());
@@ -64,15 +64,15 @@ async fn json(State(served): State<Served>, headers: HeaderMap, body: Bytes) -> 
 }
 
 /// Limits and refunds of a request need the same tokens as those of a check.
-async fn permit(served: &Served, headers: &HeaderMap, request: &RateLimitRequest) -> Result<(), ApiError> {
+async fn permit(served: &HttpState, headers: &HeaderMap, request: &RateLimitRequest) -> Result<(), ApiError> {
     // Most requests have none.
     if request.descriptors.iter().all(|it| it.limit.is_none() && !it.is_negative_hits) {
         return Ok(());
     }
-    served.api.permit(api::authorization(headers), &words(request)).await
+    served.api.permit(api::authorization(headers), &to_request(request)).await
 }
 
-async fn answer(served: &Served, headers: &HeaderMap, body: &[u8], span: Option<&Span>) -> Response {
+async fn answer(served: &HttpState, headers: &HeaderMap, body: &[u8], span: Option<&Span>) -> Response {
     let request = match json_request(body) {
         Ok(request) => request,
         Err(error) => {
@@ -88,12 +88,12 @@ async fn answer(served: &Served, headers: &HeaderMap, body: &[u8], span: Option<
         return refused.into_response();
     }
     let answer = match span {
-        None => served.service.answer(&request, Head::default()).await,
-        Some(span) => served.service.answer_followed(&request, Head::default(), span).await,
+        None => served.service.answer(&request, CallContext::default()).await,
+        Some(span) => served.service.answer_traced(&request, CallContext::default(), span).await,
     };
     match answer {
         Ok(response) => {
-            let rest = span.map(|span| span.child("NewJsonHandler Remaining Execution", Kind::Internal));
+            let rest = span.map(|span| span.child("NewJsonHandler Remaining Execution", SpanKind::Internal));
             let body = json_response(&response);
             if let Some(mut rest) = rest {
                 rest.set_text("response", String::from_utf8_lossy(&body));

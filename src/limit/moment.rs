@@ -76,7 +76,7 @@ fn usual(text: &str) -> Cow<'_, str> {
 
 /// In UTC, with a fraction only where there is one, of milliseconds or microseconds: [`parse`] reads it back. The last
 /// moment that has a form is at the end of the year 9999.
-pub fn text(moment: UnixMicros) -> String {
+pub fn write(moment: UnixMicros) -> String {
     let at = i64::try_from(moment.0).ok().and_then(|micros| Timestamp::from_microsecond(micros).ok());
     let digits = match moment.0 {
         whole if whole.is_multiple_of(1_000_000) => 0,

@@ -40,12 +40,12 @@ const WAYS: usize = 4;
 #[derive(Default)]
 pub struct Budgets {
     /// The learned limits of each domain, by [`DomainIndex`].
-    domains: Vec<OfDomain>,
-    requested: Arc<Requested>,
+    domains: Vec<DomainBudgets>,
+    requested: Arc<RequestedBudgets>,
 }
 
 #[derive(Default)]
-struct OfDomain {
+struct DomainBudgets {
     /// Position of each rule's first entry, by [`Rule::index`].
     begins: Vec<u32>,
     /// One entry for each limit of a rule, and one more for limits of overrides that replace none of them.
@@ -105,7 +105,7 @@ impl Budgets {
     pub fn new(rules: &Rules, last: Option<(&Rules, &Budgets)>) -> Budgets {
         let old = last.map(|(rules, budgets)| budgets.by_id(rules)).unwrap_or_default();
         let of_domain = |domain: &Arc<Domain>| {
-            let mut all = OfDomain::default();
+            let mut all = DomainBudgets::default();
             for rule in domain.rules() {
                 all.begins.push(all.limits.len() as u32);
                 all.limits.extend(ids(rule).map(|id| old.get(&id).map_or_else(Learned::default, |it| (*it).clone())));
@@ -124,7 +124,7 @@ impl Budgets {
     }
 
     /// What was learned of limits that come with requests.
-    pub fn requested(&self) -> &Requested {
+    pub fn requested(&self) -> &RequestedBudgets {
         &self.requested
     }
 
@@ -146,10 +146,10 @@ fn ids(rule: &Rule) -> impl Iterator<Item = (bool, &str)> {
 
 /// What was learned of limits that come with requests, by their kind. There is no list of such limits, so there is
 /// space for a fixed number of kinds, and a new kind replaces the one that was used longest ago.
-pub struct Requested(Box<[Slot]>);
+pub struct RequestedBudgets(Box<[KindSlot]>);
 
 #[derive(Default)]
-struct Slot {
+struct KindSlot {
     /// The kind in the upper half; in the lower the second since the epoch when Envoy last used it as a budget; 0 in a
     /// free slot.
     shown: AtomicU64,
@@ -159,31 +159,31 @@ struct Slot {
 
 /// A kind of limits that come with requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kind(u64);
+pub struct RequestedKind(u64);
 
-impl Default for Requested {
-    fn default() -> Requested {
-        Requested((0..KINDS).map(|_| Slot::default()).collect())
+impl Default for RequestedBudgets {
+    fn default() -> RequestedBudgets {
+        RequestedBudgets((0..KINDS).map(|_| KindSlot::default()).collect())
     }
 }
 
-impl Kind {
+impl RequestedKind {
     /// The kind of limits that Envoy uses in the same way: those of one domain with the same keys and the same unit.
     /// Values differ from client to client, except for those that Envoy takes from its configuration.
-    pub fn of(domain: &str, entries: &[Entry<'_>], unit: Unit) -> Kind {
+    pub fn of(domain: &str, entries: &[Entry<'_>], unit: Unit) -> RequestedKind {
         const CONFIGURED: [&str; 3] = ["generic_key", "header_match", "query_match"];
         let mut kind = FixedState::default().hash_one((domain, unit));
         for Entry { key, value } in entries {
             let value = if CONFIGURED.contains(key) { Some(value) } else { None };
             kind = FixedState::with_seed(kind).hash_one((key, value));
         }
-        Kind(kind)
+        RequestedKind(kind)
     }
 }
 
-impl Requested {
+impl RequestedBudgets {
     /// As [`Learned::note`].
-    pub(super) fn note(&self, kind: Kind, now: UnixMicros) {
+    pub(super) fn note(&self, kind: RequestedKind, now: UnixMicros) {
         let (tag, second) = (tag(kind), second(now));
         let slots = self.slots(kind);
         let known = slots.iter().find(|slot| slot.shown.load(Relaxed) >> 32 == tag);
@@ -198,26 +198,26 @@ impl Requested {
         slot.shown.store(tag << 32 | second, Relaxed);
     }
 
-    pub(super) fn is_budget(&self, kind: Kind, now: UnixMicros) -> bool {
+    pub(super) fn is_budget(&self, kind: RequestedKind, now: UnixMicros) -> bool {
         self.since(kind, now).is_some()
     }
 
     /// As [`Learned::since`].
-    pub fn since(&self, kind: Kind, now: UnixMicros) -> Option<UnixMicros> {
+    pub fn since(&self, kind: RequestedKind, now: UnixMicros) -> Option<UnixMicros> {
         let second = second(now);
         let known = self.slots(kind).iter().find(|slot| slot.shown.load(Relaxed) >> 32 == tag(kind))?;
         let holds = age(known, second) * 1_000_000 < HOLDS;
         holds.then(|| UnixMicros(known.since.load(Relaxed) * 1_000_000))
     }
 
-    fn slots(&self, kind: Kind) -> &[Slot] {
+    fn slots(&self, kind: RequestedKind) -> &[KindSlot] {
         let first = kind.0 as usize % (KINDS / WAYS) * WAYS;
         &self.0[first..first + WAYS]
     }
 }
 
 /// The hash of a kind; never 0, which marks a free slot.
-fn tag(kind: Kind) -> u64 {
+fn tag(kind: RequestedKind) -> u64 {
     (kind.0 >> 32).max(1)
 }
 
@@ -227,6 +227,6 @@ fn second(now: UnixMicros) -> u64 {
 }
 
 /// The time between two seconds, whichever is later.
-fn age(slot: &Slot, second: u64) -> u64 {
+fn age(slot: &KindSlot, second: u64) -> u64 {
     (slot.shown.load(Relaxed) & u64::from(u32::MAX)).abs_diff(second)
 }

@@ -16,7 +16,7 @@ pub struct Decision {
     /// The answers to the descriptors, in their order.
     pub statuses: SmallVec<[Status; 3]>,
     /// The failure policy that answered, if the store failed.
-    pub degraded: Option<FailurePolicy>,
+    pub failure_policy: Option<FailurePolicy>,
     /// What the decision rested on; only there if the limiter makes notes.
     pub notes: Option<Box<Notes>>,
 }

@@ -9,22 +9,22 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::{
-    DecideError, Decision, Kind, Limiter, Notes, Snapshot,
-    degraded::Policies,
+    DecideError, Decision, Limiter, Notes, RequestedKind, Snapshot,
+    fallback::Policies,
     judge,
-    plan::{Overridden, Plan, Planned},
+    plan::{AppliedOverride, Plan, PlannedDescriptor},
 };
 use crate::{
-    algorithm::{Held, State},
+    algorithm::{CounterContents, State},
     limit::{CountDenied, Descriptor, FailurePolicy, Limit, Reading, Request, UnixMicros},
     metrics::requested_id,
     rules::rows::RowRef,
-    run_time::overrides::{Record, Row},
-    store::{Ask, Readings, Role, Store, StoreError},
+    run_time::overrides::{Record, ResolvedOverride},
+    store::{CounterCheck, Readings, Role, Store, StoreError},
 };
 
 /// How a request would be answered, and why.
-pub struct Look {
+pub struct Explanation {
     /// The rules that the explanation rests on.
     pub snapshot: Arc<Snapshot>,
     /// The time by which overrides have ended or not.
@@ -32,15 +32,15 @@ pub struct Look {
     /// The decision, with notes. Its numbers are those before the request: its cost isn't subtracted.
     pub decision: Result<Decision, StoreError>,
     /// The explanations of the descriptors, in their order.
-    pub descriptors: Vec<DescriptorLook>,
+    pub descriptors: Vec<DescriptorExplanation>,
 }
 
-pub struct DescriptorLook {
+pub struct DescriptorExplanation {
     pub applies: Applies,
     /// The override that applies in place of the rule's limits.
-    pub overridden: Option<Overriding>,
+    pub overridden: Option<OverrideExplanation>,
     /// The counters of the descriptor, in the order of their checks.
-    pub counters: Vec<CounterLook>,
+    pub counters: Vec<CounterExplanation>,
 }
 
 /// What limits a descriptor.
@@ -58,12 +58,12 @@ pub enum Applies {
 
 /// An override that applies.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Overriding {
+pub struct OverrideExplanation {
     /// Id of a run-time override; empty for one in a file.
     pub id: String,
     pub matches: Vec<(String, String)>,
     /// File and line of an override in a file; empty for a run-time override.
-    pub place: String,
+    pub location: String,
     pub expires: Option<UnixMicros>,
     pub reason: String,
     pub owner: String,
@@ -72,7 +72,7 @@ pub struct Overriding {
 }
 
 /// One counter of the request.
-pub struct CounterLook {
+pub struct CounterExplanation {
     pub limit_id: Arc<str>,
     pub name: Option<Box<str>>,
     /// The tier that gives the limit the numbers which it doesn't have itself.
@@ -90,10 +90,10 @@ pub struct CounterLook {
     /// The reading; `None` if the store failed.
     pub reading: Option<Reading>,
     /// The counter's contents; `None` if the store failed or they could not be read.
-    pub held: Option<HeldAt>,
+    pub contents: Option<ContentsAt>,
 }
 
-impl CounterLook {
+impl CounterExplanation {
     /// Whether the limit is a budget, see [`CountDenied::is_budget`].
     pub fn is_budget(&self) -> Option<bool> {
         self.count_denied.is_budget(self.budget_since)
@@ -102,44 +102,49 @@ impl CounterLook {
 
 /// What a counter holds, and when that was read.
 #[derive(Clone, Debug, PartialEq)]
-pub struct HeldAt {
-    pub held: Held,
+pub struct ContentsAt {
+    pub contents: CounterContents,
     /// The time of the reading, by the clock that decides the counter.
     pub at: UnixMicros,
 }
 
 impl Limiter {
     /// Explains how `request` would be answered at `now`. Counts nothing, not even in metrics.
-    pub async fn look(&self, request: &Request<'_>, now: UnixMicros, deadline: Instant) -> Result<Look, DecideError> {
-        self.look_with(request, now, async |asks| {
-            let readings = self.store.look(asks, now, deadline).await?;
+    pub async fn explain(
+        &self,
+        request: &Request<'_>,
+        now: UnixMicros,
+        deadline: Instant,
+    ) -> Result<Explanation, DecideError> {
+        self.explain_with(request, now, async |checks| {
+            let readings = self.store.peek(checks, now, deadline).await?;
             // Only if the store answered, so that a store that fails isn't waited for a second time.
-            Ok((readings, self.held(asks, now).await))
+            Ok((readings, self.contents(checks, now).await))
         })
         .await
     }
 
     /// Explains how `request` would be answered if the store had failed with `why`. The store isn't called.
-    pub async fn look_without_store(
+    pub async fn explain_without_store(
         &self,
         request: &Request<'_>,
         why: StoreError,
         now: UnixMicros,
-    ) -> Result<Look, DecideError> {
-        self.look_with(request, now, async |_| Err(why)).await
+    ) -> Result<Explanation, DecideError> {
+        self.explain_with(request, now, async |_| Err(why)).await
     }
 
-    async fn look_with(
+    async fn explain_with(
         &self,
         request: &Request<'_>,
         now: UnixMicros,
-        ask: impl AsyncFnOnce(&[Ask<'_>]) -> Result<(Readings, Vec<Option<HeldAt>>), StoreError>,
-    ) -> Result<Look, DecideError> {
+        check: impl AsyncFnOnce(&[CounterCheck<'_>]) -> Result<(Readings, Vec<Option<ContentsAt>>), StoreError>,
+    ) -> Result<Explanation, DecideError> {
         let in_force = self.in_force_to_keep();
         let mut plan = Plan::new(self.modes);
         self.fill(&mut plan, &in_force, request, now)?;
         let snapshot = in_force.snapshot();
-        let answer = ask(&plan.asks).await;
+        let answer = check(&plan.checks).await;
         let decision = answer.as_ref().map_err(Clone::clone).map(|(readings, _)| {
             let mut decision = judge::judge(&plan, readings, &Policies::new());
             decision.notes = Some(Box::new(Notes::of(request, &plan, readings, snapshot.version)));
@@ -152,21 +157,26 @@ impl Limiter {
             });
         let descriptors = descriptors.collect();
         drop(plan);
-        Ok(Look { wall: self.wall(now), decision, descriptors, snapshot: in_force.into_snapshot() })
+        Ok(Explanation { wall: self.wall(now), decision, descriptors, snapshot: in_force.into_snapshot() })
     }
 
     /// The contents of each check's counter. In Redis they are read over the connection for resets, so that no decision
     /// waits for them.
-    async fn held(&self, asks: &[Ask<'_>], now: UnixMicros) -> Vec<Option<HeldAt>> {
-        let told = |ask: &Ask<'_>, state: State, at| Some(HeldAt { held: state.held(&ask.limit, at), at });
+    async fn contents(&self, checks: &[CounterCheck<'_>], now: UnixMicros) -> Vec<Option<ContentsAt>> {
+        let reported = |check: &CounterCheck<'_>, state: State, at| {
+            Some(ContentsAt { contents: state.contents(&check.limit, at), at })
+        };
         match (&self.store, &self.run_time) {
-            (Store::Memory(memory), _) => asks.iter().map(|ask| told(ask, memory.state(ask, now), now)).collect(),
-            (_, Some(run_time)) => {
-                let read =
-                    async |ask| run_time.resets.state(ask, now).await.map_or(None, |(state, at)| told(ask, state, at));
-                join_all(asks.iter().map(read)).await
+            (Store::Memory(memory), _) => {
+                checks.iter().map(|check| reported(check, memory.state(check, now), now)).collect()
             }
-            (_, None) => vec![None; asks.len()],
+            (_, Some(run_time)) => {
+                let read = async |check| {
+                    run_time.resets.state(check, now).await.map_or(None, |(state, at)| reported(check, state, at))
+                };
+                join_all(checks.iter().map(read)).await
+            }
+            (_, None) => vec![None; checks.len()],
         }
     }
 
@@ -174,66 +184,69 @@ impl Limiter {
         &self,
         (request, asked): (&Request<'_>, &Descriptor<'_>),
         plan: &Plan<'_>,
-        planned: &Planned<'_>,
+        planned: &PlannedDescriptor<'_>,
         (snapshot, now): (&Snapshot, UnixMicros),
-        seen: Option<&(Readings, Vec<Option<HeldAt>>)>,
-    ) -> DescriptorLook {
+        seen: Option<&(Readings, Vec<Option<ContentsAt>>)>,
+    ) -> DescriptorExplanation {
         let default = self.modes.on_store_failure;
         let count_denied = self.modes.count_denied;
         let of_requested = || {
-            let kind = Kind::of(request.domain, &asked.entries, asked.limit?.1);
+            let kind = RequestedKind::of(request.domain, &asked.entries, asked.limit?.1);
             snapshot.budgets.requested().since(kind, now)
         };
         let counter = |index: usize| {
-            let ask = &plan.asks[index];
-            CounterLook {
+            let check = &plan.checks[index];
+            CounterExplanation {
                 limit_id: requested_id(request.domain).into(),
                 name: None,
                 tier: None,
-                limit: ask.limit,
+                limit: check.limit,
                 enforce: true,
-                role: ask.role,
-                key: self.store.counter_name(ask),
+                role: check.role,
+                key: self.store.counter_name(check),
                 on_store_failure: default,
                 count_denied,
                 budget_since: None,
                 reading: seen.map(|(readings, _)| readings[index]),
-                held: seen.and_then(|(_, held)| held[index].clone()),
+                contents: seen.and_then(|(_, held)| held[index].clone()),
             }
         };
-        let none = |applies, row: Option<Overridden<'_>>| DescriptorLook {
+        let none = |applies, row: Option<AppliedOverride<'_>>| DescriptorExplanation {
             applies,
-            overridden: row.map(Overriding::of_any),
+            overridden: row.map(OverrideExplanation::of_any),
             counters: Vec::new(),
         };
         match planned {
-            Planned::UnknownDomain | Planned::NoMatch => none(Applies::Nothing, None),
-            Planned::Free => none(Applies::NoLimit, None),
-            Planned::Unlimited(row) => none(Applies::Unlimited, *row),
-            Planned::Requested { asks, .. } => DescriptorLook {
+            PlannedDescriptor::UnknownDomain | PlannedDescriptor::NoMatch => none(Applies::Nothing, None),
+            PlannedDescriptor::NoLimit => none(Applies::NoLimit, None),
+            PlannedDescriptor::Unlimited(row) => none(Applies::Unlimited, *row),
+            PlannedDescriptor::Requested { checks, .. } => DescriptorExplanation {
                 applies: Applies::Requested,
                 overridden: None,
-                counters: asks
+                counters: checks
                     .clone()
-                    .map(|index| CounterLook { budget_since: since(count_denied, of_requested), ..counter(index) })
+                    .map(|index| CounterExplanation {
+                        budget_since: since(count_denied, of_requested),
+                        ..counter(index)
+                    })
                     .collect(),
             },
-            Planned::Ruled { domain, rule, counted, asks } => {
-                let limits = counted.limits().zip(counted.policies(default)).zip(counted.places());
-                let limits = limits.enumerate().zip(asks.clone());
-                let counters = limits.map(|((nth, ((limit, on_store_failure), place)), index)| CounterLook {
+            PlannedDescriptor::Ruled { domain, rule, applied: counted, checks } => {
+                let limits = counted.limits().zip(counted.policies(default)).zip(counted.rule_positions());
+                let limits = limits.enumerate().zip(checks.clone());
+                let counters = limits.map(|((nth, ((limit, on_store_failure), place)), index)| CounterExplanation {
                     count_denied: limit.count_denied,
                     budget_since: since(limit.count_denied, || snapshot.budgets.of(*domain, rule, place).since(now)),
-                    limit_id: counted.known_as(nth).map_or_else(|| Arc::clone(&limit.id), |own| Arc::clone(&own.id)),
+                    limit_id: counted.counted_as(nth).map_or_else(|| Arc::clone(&limit.id), |own| Arc::clone(&own.id)),
                     name: limit.name.clone(),
                     tier: limit.tier.clone(),
                     enforce: limit.enforce,
                     on_store_failure,
                     ..counter(index)
                 });
-                DescriptorLook {
+                DescriptorExplanation {
                     applies: Applies::Limits,
-                    overridden: counted.row.map(Overriding::of_any),
+                    overridden: counted.overridden_by.map(OverrideExplanation::of_any),
                     counters: counters.collect(),
                 }
             }
@@ -246,23 +259,23 @@ fn since(when: CountDenied, learned: impl FnOnce() -> Option<UnixMicros>) -> Opt
     if when == CountDenied::Auto { learned() } else { None }
 }
 
-impl Overriding {
-    fn of_any(row: Overridden<'_>) -> Overriding {
+impl OverrideExplanation {
+    fn of_any(row: AppliedOverride<'_>) -> OverrideExplanation {
         match row {
-            Overridden::OnDisk(row) => Overriding::of(row),
-            Overridden::RunTime(row) => Overriding::set(row),
+            AppliedOverride::InFile(row) => OverrideExplanation::of(row),
+            AppliedOverride::RunTime(row) => OverrideExplanation::set(row),
         }
     }
 
-    fn set(row: &Row) -> Overriding {
+    fn set(row: &ResolvedOverride) -> OverrideExplanation {
         let matches = row.matches.iter().flat_map(|matches| matches.shape.keys.iter().zip(&matches.values));
         let record: Option<Record> = serde_json::from_str(&row.record).ok();
         let text =
             |key: &str| record.as_ref().and_then(|record| record.written[key].as_str()).unwrap_or_default().to_owned();
-        Overriding {
+        OverrideExplanation {
             id: row.id.to_string(),
             matches: matches.map(|(key, value)| (key.to_string(), value.to_string())).collect(),
-            place: String::new(),
+            location: String::new(),
             expires: row.expires,
             reason: text("reason"),
             owner: text("owner"),
@@ -270,12 +283,12 @@ impl Overriding {
         }
     }
 
-    pub fn of(row: RowRef<'_>) -> Overriding {
-        let place = row.place();
-        Overriding {
+    pub fn of(row: RowRef<'_>) -> OverrideExplanation {
+        let place = row.location();
+        OverrideExplanation {
             id: String::new(),
             matches: row.matches().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
-            place: format!("{}:{}", place.path.display(), place.line),
+            location: format!("{}:{}", place.path.display(), place.line),
             expires: row.expires(),
             reason: row.reason().to_owned(),
             owner: row.owner().to_owned(),

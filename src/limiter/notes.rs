@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{
     decision::{Note, Notes},
     judge,
-    plan::{Overridden, Plan, Planned},
+    plan::{AppliedOverride, Plan, PlannedDescriptor},
 };
 use crate::{
     limit::{Reading, Request},
@@ -15,20 +15,22 @@ use crate::{
 
 impl Notes {
     pub(super) fn of(request: &Request<'_>, plan: &Plan<'_>, readings: &[Reading], rules_version: u64) -> Notes {
-        let note = |planned: &Planned<'_>| match planned {
-            Planned::UnknownDomain | Planned::NoMatch | Planned::Free => Note::default(),
-            Planned::Unlimited(row) => Note { overridden: row.map(text), ..Note::default() },
-            Planned::Requested { asks, .. } => Note {
+        let note = |planned: &PlannedDescriptor<'_>| match planned {
+            PlannedDescriptor::UnknownDomain | PlannedDescriptor::NoMatch | PlannedDescriptor::NoLimit => {
+                Note::default()
+            }
+            PlannedDescriptor::Unlimited(row) => Note { overridden: row.map(text), ..Note::default() },
+            PlannedDescriptor::Requested { checks, .. } => Note {
                 limit_id: Some(requested_id(request.domain).into()),
-                window: Some(plan.asks[asks.start].limit.window),
+                window: Some(plan.checks[checks.start].limit.window),
                 requested: true,
                 ..Note::default()
             },
-            Planned::Ruled { rule, counted, asks, .. } => {
-                let told = judge::told(&plan.asks[asks.clone()], &readings[asks.clone()]);
-                let limit_id = counted.known_as(told).map(|limit| Arc::clone(&limit.id));
-                let window = Some(plan.asks[asks.start + told].limit.window);
-                let overridden = counted.row.map(text);
+            PlannedDescriptor::Ruled { rule, applied: counted, checks, .. } => {
+                let reported = judge::reported_check(&plan.checks[checks.clone()], &readings[checks.clone()]);
+                let limit_id = counted.counted_as(reported).map(|limit| Arc::clone(&limit.id));
+                let window = Some(plan.checks[checks.start + reported].limit.window);
+                let overridden = counted.overridden_by.map(text);
                 Note { limit_id, window, overridden, requested: false, metadata: rule.metadata.clone() }
             }
         };
@@ -36,9 +38,9 @@ impl Notes {
     }
 }
 
-fn text(row: Overridden<'_>) -> Box<str> {
+fn text(row: AppliedOverride<'_>) -> Box<str> {
     match row {
-        Overridden::OnDisk(row) => row.to_string().into(),
-        Overridden::RunTime(row) => row.to_string().into(),
+        AppliedOverride::InFile(row) => row.to_string().into(),
+        AppliedOverride::RunTime(row) => row.to_string().into(),
     }
 }

@@ -30,7 +30,7 @@ use std::ops::Range;
 use smallvec::SmallVec;
 
 use super::{
-    budgets::{Budgets, Kind, Learned},
+    budgets::{Budgets, Learned, RequestedKind},
     decision::DecideError,
     modes::Modes,
 };
@@ -40,11 +40,11 @@ use crate::{
         Request, SLIDING_LOG_MAX, Unit, UnixMicros,
     },
     rules::{
-        DomainIndex, Found, Rule, RuleLimit, Rules,
-        rows::{Grant, RowRef},
+        DomainIndex, Rule, RuleLimit, RuleMatch, Rules,
+        rows::{OverrideLimits, RowRef},
     },
-    run_time::overrides::{Look, Row},
-    store::{Ask, Gate, Key, Role},
+    run_time::overrides::{OverrideLookup, ResolvedOverride},
+    store::{CounterCheck, Gate, Key, Role},
 };
 
 /// The rule number under which limits that come with requests share the capacity of a full memory store.
@@ -52,10 +52,10 @@ const REQUESTED: u32 = u32::MAX;
 
 /// What a request is matched against, and when.
 #[derive(Clone, Copy)]
-pub(super) struct By<'a> {
+pub(super) struct PlanInputs<'a> {
     pub rules: &'a Rules,
     /// Finds the domain's run-time overrides, if it has any.
-    pub look: Option<&'a Look>,
+    pub overrides: Option<&'a OverrideLookup>,
     pub budgets: &'a Budgets,
     pub now: UnixMicros,
 }
@@ -63,71 +63,71 @@ pub(super) struct By<'a> {
 /// A request that was matched against the rules: its counter checks, and what each descriptor's checks are for.
 pub(super) struct Plan<'a> {
     /// What each descriptor matched, in order.
-    pub descriptors: SmallVec<[Planned<'a>; 3]>,
+    pub descriptors: SmallVec<[PlannedDescriptor<'a>; 3]>,
     /// The counter checks of all descriptors, in order.
-    pub asks: SmallVec<[Ask<'a>; 3]>,
+    pub checks: SmallVec<[CounterCheck<'a>; 3]>,
     pub gate: Gate,
 }
 
-/// What one descriptor was matched to. The ranges are positions in [`Plan::asks`].
-pub(super) enum Planned<'a> {
+/// What one descriptor was matched to. The ranges are positions in [`Plan::checks`].
+pub(super) enum PlannedDescriptor<'a> {
     UnknownDomain,
     NoMatch,
     /// A rule without a limit, or one replaced by another descriptor's rule.
-    Free,
+    NoLimit,
     /// Unlimited by the rule itself, or by an override.
-    Unlimited(Option<Overridden<'a>>),
+    Unlimited(Option<AppliedOverride<'a>>),
     /// A rule's or an override's limits, with one check for each that applies.
     Ruled {
         domain: DomainIndex,
         rule: &'a Rule,
-        counted: Counted<'a>,
-        asks: Range<usize>,
+        applied: AppliedLimits<'a>,
+        checks: Range<usize>,
     },
     /// The request brought its own limit.
     Requested {
         domain: DomainIndex,
-        asks: Range<usize>,
+        checks: Range<usize>,
     },
 }
 
 /// The override that takes the place of a rule's limits.
 #[derive(Clone, Copy)]
-pub(super) enum Overridden<'a> {
-    OnDisk(RowRef<'a>),
-    RunTime(&'a Row),
+pub(super) enum AppliedOverride<'a> {
+    InFile(RowRef<'a>),
+    RunTime(&'a ResolvedOverride),
 }
 
 /// The limits that apply to a descriptor in a request: those of its rule, or of an override in their place.
 #[derive(Clone, Copy)]
-pub(super) struct Counted<'a> {
+pub(super) struct AppliedLimits<'a> {
     rule: &'a Rule,
     limits: &'a [RuleLimit],
     /// Bit `n` is set if the limit at position `n` is replaced by another rule of the request.
     replaced: u32,
     /// The override that the limits come from, if they do.
-    pub row: Option<Overridden<'a>>,
+    pub overridden_by: Option<AppliedOverride<'a>>,
 }
 
-impl<'a> Counted<'a> {
+impl<'a> AppliedLimits<'a> {
     /// The limit of each check, in order.
     pub(super) fn limits(self) -> impl Iterator<Item = &'a RuleLimit> {
         let stays = move |(position, _): &(usize, &RuleLimit)| self.replaced & (1 << position) == 0;
         self.limits.iter().enumerate().filter(stays).map(|(_, limit)| limit)
     }
 
-    pub(super) fn limit(self, ask: usize) -> Option<&'a RuleLimit> {
-        self.limits().nth(ask)
+    pub(super) fn limit(self, check: usize) -> Option<&'a RuleLimit> {
+        self.limits().nth(check)
     }
 
     /// For each check the position of its limit in the rule. For an override's limit this is the limit that it
     /// replaces, if it is clear which.
-    pub(super) fn places(self) -> impl Iterator<Item = Option<usize>> {
-        self.limits().map(move |limit| self.place(limit))
+    pub(super) fn rule_positions(self) -> impl Iterator<Item = Option<usize>> {
+        self.limits().map(move |limit| self.rule_position(limit))
     }
 
-    fn place(self, limit: &RuleLimit) -> Option<usize> {
-        match self.row {
+    fn rule_position(self, limit: &RuleLimit) -> Option<usize> {
+        match self.overridden_by {
             None => self.limits.iter().position(|own| std::ptr::eq(own, limit)),
             Some(_) if self.limits.len() == 1 && self.rule.limits.len() == 1 => Some(0),
             Some(_) => limit
@@ -139,9 +139,9 @@ impl<'a> Counted<'a> {
 
     /// The limit whose id is reported for a check: the rule's limit that it is, or that it replaces; else the override's
     /// own.
-    pub(super) fn known_as(self, ask: usize) -> Option<&'a RuleLimit> {
-        let limit = self.limit(ask)?;
-        Some(self.place(limit).map_or(limit, |place| &self.rule.limits[place]))
+    pub(super) fn counted_as(self, check: usize) -> Option<&'a RuleLimit> {
+        let limit = self.limit(check)?;
+        Some(self.rule_position(limit).map_or(limit, |place| &self.rule.limits[place]))
     }
 
     /// The failure policy of each check, in order.
@@ -150,11 +150,14 @@ impl<'a> Counted<'a> {
     }
 }
 
-impl Planned<'_> {
-    pub(super) fn asks(&self) -> Range<usize> {
+impl PlannedDescriptor<'_> {
+    pub(super) fn checks(&self) -> Range<usize> {
         match self {
-            Planned::Ruled { asks, .. } | Planned::Requested { asks, .. } => asks.clone(),
-            Planned::UnknownDomain | Planned::NoMatch | Planned::Free | Planned::Unlimited(_) => 0..0,
+            PlannedDescriptor::Ruled { checks, .. } | PlannedDescriptor::Requested { checks, .. } => checks.clone(),
+            PlannedDescriptor::UnknownDomain
+            | PlannedDescriptor::NoMatch
+            | PlannedDescriptor::NoLimit
+            | PlannedDescriptor::Unlimited(_) => 0..0,
         }
     }
 }
@@ -163,7 +166,7 @@ impl<'a> Plan<'a> {
     /// An empty plan.
     pub(super) fn new(modes: Modes) -> Plan<'a> {
         let gate = Gate { quota_open: false, never_deny: modes.shadow };
-        Plan { descriptors: SmallVec::new(), asks: SmallVec::new(), gate }
+        Plan { descriptors: SmallVec::new(), checks: SmallVec::new(), gate }
     }
 
     /// Fills the plan. `wall` returns the time by which overrides end; it is only called if an override that ends would
@@ -172,12 +175,12 @@ impl<'a> Plan<'a> {
     pub(super) fn fill(
         &mut self,
         request: &'a Request<'_>,
-        by: By<'a>,
+        by: PlanInputs<'a>,
         modes: Modes,
         wall: impl Fn() -> UnixMicros + Copy,
     ) -> Result<(), DecideError> {
         check(request)?;
-        let mut found: SmallVec<[Found<'a>; 4]> = SmallVec::new();
+        let mut found: SmallVec<[RuleMatch<'a>; 4]> = SmallVec::new();
         for descriptor in &request.descriptors {
             found.push(by.rules.find(request.domain, &descriptor.entries));
         }
@@ -186,9 +189,11 @@ impl<'a> Plan<'a> {
             // Global QUOTA_MODE counts a descriptor without a limit as a quota that is never used up. So does a quota
             // rule that is also in shadow mode, and therefore never refuses (reference §3, M23 and M24).
             let open = match &planned {
-                Planned::UnknownDomain | Planned::NoMatch | Planned::Free => modes.quota,
-                Planned::Ruled { rule, .. } => rule.shadow_mode && (rule.quota_mode || modes.quota),
-                Planned::Unlimited(_) | Planned::Requested { .. } => false,
+                PlannedDescriptor::UnknownDomain | PlannedDescriptor::NoMatch | PlannedDescriptor::NoLimit => {
+                    modes.quota
+                }
+                PlannedDescriptor::Ruled { rule, .. } => rule.shadow_mode && (rule.quota_mode || modes.quota),
+                PlannedDescriptor::Unlimited(_) | PlannedDescriptor::Requested { .. } => false,
             };
             self.gate.quota_open |= open;
             self.descriptors.push(planned);
@@ -199,63 +204,66 @@ impl<'a> Plan<'a> {
     fn add(
         &mut self,
         request: &'a Request<'_>,
-        (descriptor, found): (&'a Descriptor<'_>, Found<'a>),
-        all: &[Found<'a>],
-        by: By<'a>,
+        (descriptor, found): (&'a Descriptor<'_>, RuleMatch<'a>),
+        all: &[RuleMatch<'a>],
+        by: PlanInputs<'a>,
         modes: Modes,
         wall: impl Fn() -> UnixMicros + Copy,
-    ) -> Planned<'a> {
-        let By { rules, look, .. } = by;
-        let start = self.asks.len();
-        if let Some(limit) = request.own.filter(|_| self.descriptors.len() + 1 == request.descriptors.len()) {
-            let Some(domain) = rules.domain(request.domain) else { return Planned::UnknownDomain };
-            self.asks.push(own_ask(request, descriptor, *limit, modes));
-            return Planned::Requested { domain, asks: start..start + 1 };
+    ) -> PlannedDescriptor<'a> {
+        let PlanInputs { rules, overrides: lookup, .. } = by;
+        let start = self.checks.len();
+        if let Some(limit) = request.caller_limit.filter(|_| self.descriptors.len() + 1 == request.descriptors.len()) {
+            let Some(domain) = rules.domain(request.domain) else { return PlannedDescriptor::UnknownDomain };
+            self.checks.push(caller_check(request, descriptor, *limit, modes));
+            return PlannedDescriptor::Requested { domain, checks: start..start + 1 };
         }
-        let set = match (look, found) {
-            (Some(look), Found::Rule { domain, rule }) => look.find(rules.of(domain), rule, &descriptor.entries, wall),
+        let set = match (lookup, found) {
+            (Some(lookup), RuleMatch::Rule { domain, rule }) => {
+                lookup.find(rules.of(domain), rule, &descriptor.entries, wall)
+            }
             _ => None,
         };
         if let (Some((requests, unit)), None) = (descriptor.limit, set) {
             // A limit that comes with the request beats every rule, but only in a domain that is known.
-            let Some(domain) = rules.domain(request.domain) else { return Planned::UnknownDomain };
+            let Some(domain) = rules.domain(request.domain) else { return PlannedDescriptor::UnknownDomain };
             // If a rule counts the same entries in the same window, both have the same counter, so it must get the same
             // bucket.
-            let variable = if let Found::Rule { rule, .. } = found { rule.variable } else { 0 };
-            self.asks.push(requested_ask((request, descriptor), (requests, unit), variable, by, modes));
-            return Planned::Requested { domain, asks: start..start + 1 };
+            let variable = if let RuleMatch::Rule { rule, .. } = found { rule.variable } else { 0 };
+            self.checks.push(requested_check((request, descriptor), (requests, unit), variable, by, modes));
+            return PlannedDescriptor::Requested { domain, checks: start..start + 1 };
         }
         match found {
-            Found::Rule { domain, rule } => {
+            RuleMatch::Rule { domain, rule } => {
                 let on_disk = || {
                     let (row, probe) = rules.override_of(domain, rule, &descriptor.entries, wall)?;
-                    Some((row.grant(), probe, Overridden::OnDisk(row)))
+                    Some((row.limits(), probe, AppliedOverride::InFile(row)))
                 };
-                let set = set.map(|(row, probe)| (&*row.grant, probe, Overridden::RunTime(row)));
+                let set = set.map(|(row, probe)| (&*row.limits, probe, AppliedOverride::RunTime(row)));
                 let (limits, shared, row) = match set.or_else(on_disk) {
-                    None if rule.unlimited => return Planned::Unlimited(None),
+                    None if rule.unlimited => return PlannedDescriptor::Unlimited(None),
                     None => (rule.limits.as_slice(), rule.shared.as_slice(), None),
-                    Some((Grant::Unlimited, _, row)) => return Planned::Unlimited(Some(row)),
-                    Some((Grant::Limits(limits), probe, row)) => {
+                    Some((OverrideLimits::Unlimited, _, row)) => return PlannedDescriptor::Unlimited(Some(row)),
+                    Some((OverrideLimits::Limits(limits), probe, row)) => {
                         (limits.as_slice(), probe.shared.as_deref().unwrap_or(&rule.shared), Some(row))
                     }
                 };
-                let counted = Counted { rule, limits, replaced: replaced(rule, limits, request, all), row };
+                let counted =
+                    AppliedLimits { rule, limits, replaced: replaced(rule, limits, request, all), overridden_by: row };
                 for limit in counted.limits() {
-                    let place = counted.place(limit);
+                    let place = counted.rule_position(limit);
                     let learned = by.budgets.of(domain, rule, place);
                     let when = limit.count_denied;
                     let charge_denied = charges_denied(when, (request, descriptor), (learned, by.now));
                     let cost = cost(request, descriptor, charge_denied);
-                    self.asks.push(ruled_ask((request, descriptor), (rule, shared), (limit, place), cost, modes));
+                    self.checks.push(rule_check((request, descriptor), (rule, shared), (limit, place), cost, modes));
                 }
-                match start..self.asks.len() {
-                    asks if asks.is_empty() => Planned::Free,
-                    asks => Planned::Ruled { domain, rule, counted, asks },
+                match start..self.checks.len() {
+                    checks if checks.is_empty() => PlannedDescriptor::NoLimit,
+                    checks => PlannedDescriptor::Ruled { domain, rule, applied: counted, checks },
                 }
             }
-            Found::UnknownDomain => Planned::UnknownDomain,
-            Found::NoMatch => Planned::NoMatch,
+            RuleMatch::UnknownDomain => PlannedDescriptor::UnknownDomain,
+            RuleMatch::NoMatch => PlannedDescriptor::NoMatch,
         }
     }
 }
@@ -279,10 +287,10 @@ fn check(request: &Request<'_>) -> Result<(), DecideError> {
 
 /// The limits, as bits by position, that another rule of the request names in its `replaces`. Mutual replacement
 /// removes both. A rule that is beaten by the request's own limit replaces nothing.
-fn replaced(rule: &Rule, limits: &[RuleLimit], request: &Request<'_>, all: &[Found<'_>]) -> u32 {
+fn replaced(rule: &Rule, limits: &[RuleLimit], request: &Request<'_>, all: &[RuleMatch<'_>]) -> u32 {
     let mut replaced = 0;
     for (descriptor, found) in request.descriptors.iter().zip(all) {
-        let Found::Rule { rule: by, .. } = found else { continue };
+        let RuleMatch::Rule { rule: by, .. } = found else { continue };
         if by.replaces.is_empty() || descriptor.limit.is_some() {
             continue;
         }
@@ -318,13 +326,13 @@ fn shows_budget(request: &Request<'_>, descriptor: &Descriptor<'_>) -> bool {
 }
 
 #[inline]
-fn ruled_ask<'a>(
+fn rule_check<'a>(
     (request, descriptor): (&'a Request<'_>, &'a Descriptor<'_>),
     (rule, shared): (&'a Rule, &'a [Option<Box<str>>]),
     (limit, place): (&'a RuleLimit, Option<usize>),
     cost: Cost,
     modes: Modes,
-) -> Ask<'a> {
+) -> CounterCheck<'a> {
     let role = if rule.shadow_mode || !limit.enforce {
         Role::Shadow
     } else if rule.quota_mode || modes.quota {
@@ -332,7 +340,7 @@ fn ruled_ask<'a>(
     } else {
         Role::Enforced
     };
-    Ask {
+    CounterCheck {
         key: Key {
             domain: request.domain,
             entries: &descriptor.entries,
@@ -353,15 +361,15 @@ pub(super) fn outgrows_log(requests: u32, modes: Modes) -> bool {
     modes.algorithm == Algorithm::SlidingLog && requests > SLIDING_LOG_MAX
 }
 
-fn requested_ask<'a>(
+fn requested_check<'a>(
     (request, descriptor): (&'a Request<'_>, &'a Descriptor<'_>),
     (requests, unit): (u32, Unit),
     variable: usize,
-    by: By<'_>,
+    by: PlanInputs<'_>,
     modes: Modes,
-) -> Ask<'a> {
+) -> CounterCheck<'a> {
     let (requested, now) = (by.budgets.requested(), by.now);
-    let kind = || Kind::of(request.domain, &descriptor.entries, unit);
+    let kind = || RequestedKind::of(request.domain, &descriptor.entries, unit);
     if modes.count_denied == CountDenied::Auto && shows_budget(request, descriptor) {
         requested.note(kind(), now);
     }
@@ -369,7 +377,7 @@ fn requested_ask<'a>(
     let charge_denied = modes.count_denied.charges(request.origin, descriptor.hits, is_budget);
     // The request can't know the default algorithm, so it is decided by a sliding window instead of being refused.
     let algorithm = if outgrows_log(requests, modes) { Algorithm::SlidingWindow } else { modes.algorithm };
-    Ask {
+    CounterCheck {
         key: Key { domain: request.domain, entries: &descriptor.entries, shared: &[], limit_name: "", variable },
         limit: Limit::new(requests, unit.window(), algorithm),
         cost: cost(request, descriptor, charge_denied),
@@ -380,13 +388,18 @@ fn requested_ask<'a>(
 
 /// The check of the caller's own limit. Its counter can't be anybody else's: neither the empty key of the first entry
 /// nor this limit name can be written in rules, and Envoy's requests can't have both.
-fn own_ask<'a>(request: &'a Request<'_>, descriptor: &'a Descriptor<'_>, limit: Limit, modes: Modes) -> Ask<'a> {
+fn caller_check<'a>(
+    request: &'a Request<'_>,
+    descriptor: &'a Descriptor<'_>,
+    limit: Limit,
+    modes: Modes,
+) -> CounterCheck<'a> {
     let key =
         Key { domain: request.domain, entries: &descriptor.entries, shared: &[], limit_name: "check", variable: 1 };
     // Only the API's requests have one.
     let charge_denied = modes.count_denied.charges(Origin::Api, descriptor.hits, || false);
     let cost = cost(request, descriptor, charge_denied);
-    Ask { key, limit, cost, role: if modes.quota { Role::Quota } else { Role::Enforced }, rule: REQUESTED }
+    CounterCheck { key, limit, cost, role: if modes.quota { Role::Quota } else { Role::Enforced }, rule: REQUESTED }
 }
 
 fn cost(request: &Request<'_>, descriptor: &Descriptor<'_>, charge_denied: bool) -> Cost {

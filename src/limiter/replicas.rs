@@ -15,7 +15,7 @@ pub struct Replicas {
     /// The largest of the last counts; 0 before the first.
     seen: AtomicU32,
     last: Mutex<([u32; COUNTS], usize)>,
-    said: AtomicBool,
+    is_warned: AtomicBool,
 }
 
 impl Replicas {
@@ -25,7 +25,7 @@ impl Replicas {
     }
 
     /// Notes that so many replicas were alive just now.
-    pub fn saw(&self, replicas: u32) {
+    pub fn observe(&self, replicas: u32) {
         let mut last = self.last.lock();
         let (counts, next) = &mut *last;
         counts[*next % COUNTS] = replicas;
@@ -34,9 +34,9 @@ impl Replicas {
     }
 
     /// Number of replicas, at least 1. If none were counted yet it is 1, and the log says so once.
-    pub fn number(&self) -> u32 {
+    pub fn count(&self) -> u32 {
         let seen = self.expected.unwrap_or_else(|| self.seen.load(Relaxed));
-        if seen == 0 && !self.said.swap(true, Relaxed) {
+        if seen == 0 && !self.is_warned.swap(true, Relaxed) {
             tracing::warn!(
                 "the number of replicas is unknown (none was seen in Redis), so in fallback mode each replica admits whole limits; set TOLLGATE_EXPECTED_REPLICAS to divide them"
             );

@@ -6,14 +6,14 @@ use smallvec::SmallVec;
 
 use super::{
     DecideError, Limiter,
-    plan::{Plan, Planned},
+    plan::{Plan, PlannedDescriptor},
     snapshot::InForce,
 };
 use crate::{
     limit::{Request, UnixMicros},
     metrics::requested_id,
     run_time::{RunTime, overrides::OverridesError, reset::Author},
-    store::Ask,
+    store::CounterCheck,
 };
 
 /// Why nothing, or not all of it, began afresh.
@@ -51,31 +51,33 @@ impl Limiter {
         // By the rules alone: far in the future every override has ended.
         rules_alone.fill(&mut by_rule, (request, now), self.modes, || UnixMicros(u64::MAX - 1))?;
         let mut counters: Vec<ResetCounter> = Vec::new();
-        let mut asks: SmallVec<[Ask<'_>; 4]> = SmallVec::new();
-        for (limit_id, ask) in limits(&in_force, request).into_iter().chain(limits(&by_rule, request)) {
-            let key = self.store.counter_name(&ask);
+        let mut checks: SmallVec<[CounterCheck<'_>; 4]> = SmallVec::new();
+        for (limit_id, check) in limits(&in_force, request).into_iter().chain(limits(&by_rule, request)) {
+            let key = self.store.counter_name(&check);
             if only.is_none_or(|only| *only == *limit_id) && counters.iter().all(|known| known.key != key) {
                 counters.push(ResetCounter { limit_id, key });
-                asks.push(ask);
+                checks.push(check);
             }
         }
-        if let Some(author) = author.filter(|_| !asks.is_empty()) {
-            run_time.reset(request.domain, &asks, author, now).await?;
+        if let Some(author) = author.filter(|_| !checks.is_empty()) {
+            run_time.reset(request.domain, &checks, author, now).await?;
         }
         Ok(counters)
     }
 }
 
 /// Each ask with the id of its limit.
-fn limits<'a>(plan: &Plan<'a>, request: &Request<'_>) -> Vec<(Arc<str>, Ask<'a>)> {
+fn limits<'a>(plan: &Plan<'a>, request: &Request<'_>) -> Vec<(Arc<str>, CounterCheck<'a>)> {
     let mut limits = Vec::new();
     for planned in &plan.descriptors {
-        for (nth, ask) in plan.asks[planned.asks()].iter().enumerate() {
+        for (nth, check) in plan.checks[planned.checks()].iter().enumerate() {
             let id = match planned {
-                Planned::Ruled { counted, .. } => counted.known_as(nth).map(|limit| Arc::clone(&limit.id)),
+                PlannedDescriptor::Ruled { applied: counted, .. } => {
+                    counted.counted_as(nth).map(|limit| Arc::clone(&limit.id))
+                }
                 _ => Some(requested_id(request.domain).into()),
             };
-            limits.extend(id.map(|id| (id, *ask)));
+            limits.extend(id.map(|id| (id, *check)));
         }
     }
     limits

@@ -9,7 +9,7 @@ use super::{
     budgets::Budgets,
     decision::DecideError,
     modes::Modes,
-    plan::{By, Plan},
+    plan::{Plan, PlanInputs},
 };
 use crate::{
     limit::{Request, UnixMicros},
@@ -27,10 +27,10 @@ pub struct Snapshot {
     pub meters: Meters,
     /// Which of their limits are budgets.
     pub budgets: Budgets,
-    /// Problems of the files as they are now. Domains with errors are in `kept`.
+    /// Problems of the files as they are now. Domains with errors are in `kept_domains`.
     pub problems: Problems,
     /// Domains that keep their last good rules.
-    pub kept: Vec<Box<str>>,
+    pub kept_domains: Vec<Box<str>>,
     pub loaded_at: UnixMicros,
 }
 
@@ -54,7 +54,7 @@ impl InForce<Arc<Snapshot>> {
     pub(super) fn to_keep(snapshot: &ArcSwap<Snapshot>, run_time: Option<&RunTime>) -> Self {
         let snapshot = snapshot.load_full();
         // As above.
-        InForce { snapshot, view: run_time.map(|run_time| run_time.overrides.view_to_keep()) }
+        InForce { snapshot, view: run_time.map(|run_time| run_time.overrides.view_across_await()) }
     }
 
     pub(super) fn into_snapshot(self) -> Arc<Snapshot> {
@@ -81,12 +81,12 @@ impl<S: Deref<Target: Borrow<Snapshot>>> InForce<S> {
         modes: Modes,
         wall: impl Fn() -> UnixMicros + Copy,
     ) -> Result<(), DecideError> {
-        let look = self.view.as_ref().and_then(|view| view.domain(request.domain));
+        let lookup = self.view.as_ref().and_then(|view| view.domain(request.domain));
         let Snapshot { version, rules, budgets, .. } = self.snapshot();
         // Before any rules are loaded nothing can be decided: an answer would admit what the rules refuse.
         if *version == 0 {
             return Err(DecideError::NoRules);
         }
-        plan.fill(request, By { rules, look, budgets, now }, modes, wall)
+        plan.fill(request, PlanInputs { rules, overrides: lookup, budgets, now }, modes, wall)
     }
 }

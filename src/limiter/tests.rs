@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use smallvec::smallvec;
 use tokio::time::Instant;
 
-use super::{plan::By, *};
+use super::{plan::PlanInputs, *};
 use crate::{
     limit::{
         Algorithm, Code, CountDenied, DESCRIPTORS_MAX, Descriptor, ENTRIES_MAX, Entry, HITS_MAX, Limit, Micros, Origin,
@@ -45,12 +45,12 @@ fn asked_with(yaml: &str, modes: Modes, defaults: Defaults) -> Asked {
     assert!(!load.problems.has_errors(), "{:?}", load.problems);
     let meters = Meters::new(&load.rules, None);
     let budgets = Budgets::new(&load.rules, None);
-    let (rules, problems, kept) = (load.rules, load.problems, load.kept);
-    let snapshot = Snapshot { version: 1, rules, meters, budgets, problems, kept, loaded_at: NOW };
+    let (rules, problems, kept) = (load.rules, load.problems, load.kept_domains);
+    let snapshot = Snapshot { version: 1, rules, meters, budgets, problems, kept_domains: kept, loaded_at: NOW };
     let memory = || Arc::new(Memory::new(MemorySettings::default()));
     let store = Store::Memory(memory());
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
-    let degraded = Arc::new(Degraded::new(memory(), 1));
+    let degraded = Arc::new(Fallback::new(memory(), 1));
     Asked { limiter: Limiter::new(snapshot, store, degraded, modes, Arc::new(Metrics::default())) }
 }
 
@@ -62,14 +62,14 @@ fn descriptor(text: &str) -> Descriptor<'_> {
 /// A request of Envoy's for one hit.
 fn request_for<'a>(domain: &'a str, descriptors: &[&'a str]) -> Request<'a> {
     let descriptors = descriptors.iter().map(|text| descriptor(text)).collect();
-    Request { domain, descriptors, hits: 1, own: None, origin: Origin::Envoy }
+    Request { domain, descriptors, hits: 1, caller_limit: None, origin: Origin::Envoy }
 }
 
 /// A request matched by the rules alone.
 fn planned<'r>(snapshot: &'r Snapshot, request: &'r Request<'_>, modes: Modes) -> Plan<'r> {
     let mut plan = Plan::new(modes);
     let Snapshot { rules, budgets, .. } = snapshot;
-    plan.fill(request, By { rules, look: None, budgets, now: NOW }, modes, || NOW).expect("well formed");
+    plan.fill(request, PlanInputs { rules, overrides: None, budgets, now: NOW }, modes, || NOW).expect("well formed");
     plan
 }
 
@@ -95,8 +95,13 @@ impl Asked {
     }
 
     fn ask_at(&self, descriptor: Descriptor<'_>, now: UnixMicros) -> Decision {
-        let request =
-            Request { domain: "api", descriptors: smallvec![descriptor], hits: 1, own: None, origin: Origin::Envoy };
+        let request = Request {
+            domain: "api",
+            descriptors: smallvec![descriptor],
+            hits: 1,
+            caller_limit: None,
+            origin: Origin::Envoy,
+        };
         let decided = self.limiter.decide_now(&request, now).expect("it counts in memory");
         decided.expect("well formed")
     }
@@ -161,7 +166,7 @@ fn a_limit_in_the_request_beats_the_rule_but_not_in_an_unknown_domain() {
     let asked = asked(USERS, MODES);
     let with_limit = |domain| {
         let descriptor = Descriptor { limit: Some((1, Unit::Day)), ..descriptor("user=root") };
-        Request { domain, descriptors: smallvec![descriptor], hits: 1, own: None, origin: Origin::Envoy }
+        Request { domain, descriptors: smallvec![descriptor], hits: 1, caller_limit: None, origin: Origin::Envoy }
     };
     let answers = [0, 1].map(|_| asked.request(&with_limit("api")).expect("well formed"));
     assert_eq!(answers.each_ref().map(|a| a.overall), [Code::Ok, Code::OverLimit]);
@@ -207,10 +212,10 @@ descriptors:
     );
     let own = Descriptor { limit: Some((9, Unit::Minute)), ..descriptor("vip=gold,id=7") };
     let descriptors = smallvec![descriptor("user=alice"), own, descriptor("vip=gold,id=7")];
-    let request = Request { domain: "api", descriptors, hits: 1, own: None, origin: Origin::Envoy };
+    let request = Request { domain: "api", descriptors, hits: 1, caller_limit: None, origin: Origin::Envoy };
     let snapshot = asked.limiter.snapshot();
     let plan = planned(&snapshot, &request, MODES);
-    let keys = plan.asks.iter().map(|ask| (ask.key.shared.iter().flatten().count(), ask.key.variable));
+    let keys = plan.checks.iter().map(|check| (check.key.shared.iter().flatten().count(), check.key.variable));
     assert_eq!(
         keys.collect::<Vec<_>>(),
         [(0, 1), (0, 1)],
@@ -274,7 +279,7 @@ fn requests_that_say_too_little_or_too_much_are_refused() {
             domain,
             descriptors: descriptors.iter().cloned().collect(),
             hits: 1,
-            own: None,
+            caller_limit: None,
             origin: Origin::Envoy,
         })
     }
@@ -299,8 +304,8 @@ fn before_there_are_rules_every_request_is_an_error_and_none_passes() {
     let load = rules::load(&Sources::default(), &Defaults::default(), None);
     let meters = Meters::new(&load.rules, None);
     let budgets = Budgets::new(&load.rules, None);
-    let (rules, problems, kept) = (load.rules, load.problems, load.kept);
-    let nothing = Snapshot { version: 0, rules, meters, budgets, problems, kept, loaded_at: NOW };
+    let (rules, problems, kept) = (load.rules, load.problems, load.kept_domains);
+    let nothing = Snapshot { version: 0, rules, meters, budgets, problems, kept_domains: kept, loaded_at: NOW };
     limiter.snapshot = Arc::new(ArcSwap::from_pointee(nothing));
     let request = request_for("api", &["user=alice"]);
     let decided = Asked { limiter }.request(&request);
@@ -341,7 +346,7 @@ descriptors:
                 domain: "api",
                 descriptors: smallvec![looks],
                 hits: 1,
-                own: None,
+                caller_limit: None,
                 origin: Origin::Envoy,
             })
             .expect("decided");
@@ -366,9 +371,9 @@ descriptors:
         let snapshot = asked.limiter.snapshot();
         let request = Request { hits: 0, ..request_for("api", &["user=alice"]) };
         let mut plan = planned(&snapshot, &request, MODES);
-        plan.asks.iter_mut().for_each(|ask| ask.cost.hits = 0);
+        plan.checks.iter_mut().for_each(|check| check.cost.hits = 0);
         let Store::Memory(memory) = &asked.limiter.store else { panic!("it counts in memory") };
-        let remaining: Vec<u64> = memory.apply(&plan.asks, plan.gate, NOW).iter().map(|it| it.remaining).collect();
+        let remaining: Vec<u64> = memory.apply(&plan.checks, plan.gate, NOW).iter().map(|it| it.remaining).collect();
         assert_eq!(remaining, [0, 1, 0], "two passed, whatever was refused");
     }
 
@@ -379,7 +384,9 @@ descriptors:
         let names = |descriptors: &[&'static str]| {
             let request = request_for("api", descriptors);
             let plan = planned(&snapshot, &request, MODES);
-            let Planned::Ruled { counted, .. } = &plan.descriptors[0] else { return vec!["free".to_owned()] };
+            let PlannedDescriptor::Ruled { applied: counted, .. } = &plan.descriptors[0] else {
+                return vec!["free".to_owned()];
+            };
             counted.limits().map(|limit| limit.id.to_string()).collect::<Vec<_>>()
         };
         assert_eq!(names(&["user=a", "vip=1"]), ["api/user#short", "api/user#candidate"]);

@@ -7,27 +7,27 @@ use super::{recorder::Recorder, table::Metric};
 
 /// A listener, as metrics and the log name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Surface {
+pub enum ListenerKind {
     Grpc,
     Http,
     Admin,
     Metrics,
 }
 
-impl Surface {
-    const ALL: [Surface; 4] = [Surface::Grpc, Surface::Http, Surface::Admin, Surface::Metrics];
+impl ListenerKind {
+    const ALL: [ListenerKind; 4] = [ListenerKind::Grpc, ListenerKind::Http, ListenerKind::Admin, ListenerKind::Metrics];
 
     pub const fn name(self) -> &'static str {
         match self {
-            Surface::Grpc => "grpc",
-            Surface::Http => "http",
-            Surface::Admin => "admin",
-            Surface::Metrics => "metrics",
+            ListenerKind::Grpc => "grpc",
+            ListenerKind::Http => "http",
+            ListenerKind::Admin => "admin",
+            ListenerKind::Metrics => "metrics",
         }
     }
 }
 
-/// By listener, in the order of [`Surface::ALL`].
+/// By listener, in the order of [`ListenerKind::ALL`].
 pub struct Clients {
     refused: [Counter; 4],
     slow: [Counter; 4],
@@ -36,7 +36,7 @@ pub struct Clients {
 
 impl Clients {
     pub(super) fn new(recorder: &Recorder) -> Clients {
-        let counters = |metric| recorder.counters(metric, Surface::ALL.map(Surface::name));
+        let counters = |metric| recorder.counters(metric, ListenerKind::ALL.map(ListenerKind::name));
         Clients {
             refused: counters(Metric::RefusedConnections),
             slow: counters(Metric::SlowClients),
@@ -45,17 +45,17 @@ impl Clients {
     }
 
     /// A connection came beyond the bound.
-    pub fn refused(&self, at: Surface) {
+    pub fn refused(&self, at: ListenerKind) {
         self.refused[at as usize].increment(1);
     }
 
     /// A client did not send or take in time what it had to.
-    pub fn slow(&self, at: Surface) {
+    pub fn slow(&self, at: ListenerKind) {
         self.slow[at as usize].increment(1);
     }
 
     /// A client broke the protocol, or used it against us: resets in bulk, headers without end.
-    pub fn broken(&self, at: Surface) {
+    pub fn broken(&self, at: ListenerKind) {
         self.broken[at as usize].increment(1);
     }
 }

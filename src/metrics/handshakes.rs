@@ -6,7 +6,7 @@ use super::{recorder::Recorder, table::Metric};
 
 /// Why a client did not get through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Handshake {
+pub enum HandshakeFailure {
     UnknownAuthority,
     Expired,
     WrongName,
@@ -18,40 +18,42 @@ pub enum Handshake {
     Other,
 }
 
-impl Handshake {
-    pub const ALL: [Handshake; 8] = [
-        Handshake::UnknownAuthority,
-        Handshake::Expired,
-        Handshake::WrongName,
-        Handshake::NoCertificate,
-        Handshake::Refused,
-        Handshake::NotTls,
-        Handshake::Timeout,
-        Handshake::Other,
+impl HandshakeFailure {
+    pub const ALL: [HandshakeFailure; 8] = [
+        HandshakeFailure::UnknownAuthority,
+        HandshakeFailure::Expired,
+        HandshakeFailure::WrongName,
+        HandshakeFailure::NoCertificate,
+        HandshakeFailure::Refused,
+        HandshakeFailure::NotTls,
+        HandshakeFailure::Timeout,
+        HandshakeFailure::Other,
     ];
 
     fn name(self) -> &'static str {
         match self {
-            Handshake::UnknownAuthority => "unknown_authority",
-            Handshake::Expired => "expired",
-            Handshake::WrongName => "wrong_name",
-            Handshake::NoCertificate => "no_certificate",
-            Handshake::Refused => "refused_by_client",
-            Handshake::NotTls => "not_tls",
-            Handshake::Timeout => "timeout",
-            Handshake::Other => "other",
+            HandshakeFailure::UnknownAuthority => "unknown_authority",
+            HandshakeFailure::Expired => "expired",
+            HandshakeFailure::WrongName => "wrong_name",
+            HandshakeFailure::NoCertificate => "no_certificate",
+            HandshakeFailure::Refused => "refused_by_client",
+            HandshakeFailure::NotTls => "not_tls",
+            HandshakeFailure::Timeout => "timeout",
+            HandshakeFailure::Other => "other",
         }
     }
 }
 
-pub struct Handshakes([Counter; Handshake::ALL.len()]);
+pub struct HandshakeFailures([Counter; HandshakeFailure::ALL.len()]);
 
-impl Handshakes {
-    pub(super) fn new(recorder: &Recorder) -> Handshakes {
-        Handshakes(recorder.counters(Metric::TlsHandshakeFailures, Handshake::ALL.map(Handshake::name)))
+impl HandshakeFailures {
+    pub(super) fn new(recorder: &Recorder) -> HandshakeFailures {
+        HandshakeFailures(
+            recorder.counters(Metric::TlsHandshakeFailures, HandshakeFailure::ALL.map(HandshakeFailure::name)),
+        )
     }
 
-    pub fn failed(&self, reason: Handshake) {
+    pub fn failed(&self, reason: HandshakeFailure) {
         self.0[reason as usize].increment(1);
     }
 }

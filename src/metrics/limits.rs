@@ -20,21 +20,21 @@ use crate::limit::FailurePolicy;
 
 /// What a limit's answer came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum LimitOutcome {
     Ok,
     OverLimit,
     /// It would have been refused, but the limit isn't enforced: `shadow_mode` or `enforce: false`.
     Shadow,
 }
 
-impl Outcome {
-    pub(super) const ALL: [Outcome; 3] = [Outcome::Ok, Outcome::OverLimit, Outcome::Shadow];
+impl LimitOutcome {
+    pub(super) const ALL: [LimitOutcome; 3] = [LimitOutcome::Ok, LimitOutcome::OverLimit, LimitOutcome::Shadow];
 
     pub(super) const fn name(self) -> &'static str {
         match self {
-            Outcome::Ok => "ok",
-            Outcome::OverLimit => "over_limit",
-            Outcome::Shadow => "shadow",
+            LimitOutcome::Ok => "ok",
+            LimitOutcome::OverLimit => "over_limit",
+            LimitOutcome::Shadow => "shadow",
         }
     }
 }
@@ -68,7 +68,7 @@ impl Owner {
 /// Which of an owner's series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Series {
-    Decisions(Outcome),
+    Decisions(LimitOutcome),
     Degraded(FailurePolicy),
     LimitRequests,
     FileRows,

@@ -11,17 +11,17 @@ use std::{
 };
 
 use super::{
-    limits::{Outcome, Owner, RuleSeries, Series},
+    limits::{LimitOutcome, Owner, RuleSeries, Series},
     page::Page,
     recorder::Count,
 };
 use crate::metrics::envoyproxy::{
-    named,
-    tally::{COUNTERS, Hits, Tally},
+    detailed,
+    hit_counts::{COUNTERS, HitCounters, HitCounts},
 };
 use crate::{
     limit::{FailurePolicy, UnixMicros},
-    rules::{Domain, DomainIndex, Rule, Rules, override_id},
+    rules::{Domain, DomainIndex, Rule, Rules, override_limit_id},
 };
 
 /// The counters of one limit.
@@ -36,7 +36,7 @@ struct Meter {
 struct Rest {
     owner: Arc<Owner>,
     /// As envoyproxy/ratelimit counts them.
-    hits: Hits,
+    hits: HitCounters,
     /// Requests that its policy decided in the store's place, by policy: registered by the first, since most limits never
     /// see an outage.
     degraded: OnceLock<Box<[Count; 4]>>,
@@ -47,12 +47,13 @@ struct Rest {
 impl Meter {
     fn new(series: &RuleSeries, owner: Owner) -> Meter {
         let owner = Arc::new(owner);
-        let decisions = Outcome::ALL.map(|outcome| series.count(&owner, Series::Decisions(outcome)));
-        let rest = Rest { owner, hits: Hits::default(), degraded: OnceLock::new(), is_retired: AtomicBool::new(false) };
+        let decisions = LimitOutcome::ALL.map(|outcome| series.count(&owner, Series::Decisions(outcome)));
+        let rest =
+            Rest { owner, hits: HitCounters::default(), degraded: OnceLock::new(), is_retired: AtomicBool::new(false) };
         Meter { decisions, rest: Arc::new(rest) }
     }
 
-    fn count(&self, outcome: Outcome) {
+    fn count(&self, outcome: LimitOutcome) {
         self.decisions[outcome as usize].add(1);
     }
 
@@ -74,7 +75,7 @@ impl Meter {
     fn retire(&self, series: &RuleSeries) {
         let Rest { owner, is_retired, .. } = &*self.rest;
         is_retired.store(true, SeqCst);
-        Outcome::ALL.iter().for_each(|outcome| series.remove(owner, Series::Decisions(*outcome)));
+        LimitOutcome::ALL.iter().for_each(|outcome| series.remove(owner, Series::Decisions(*outcome)));
         FailurePolicy::ALL.iter().for_each(|policy| series.remove(owner, Series::Degraded(*policy)));
         series.remove(owner, Series::LimitRequests);
     }
@@ -103,7 +104,7 @@ struct RuleMeters {
     /// By position of the limit.
     limits: Box<[Meter]>,
     /// Its hits are counted under names that carry values of requests.
-    is_named: bool,
+    is_detailed: bool,
 }
 
 /// The id under which limits that came with requests are counted.
@@ -123,12 +124,12 @@ impl Meters {
             let name: Arc<str> = domain.name().into();
             let rules = domain.rules().iter().map(|rule| RuleMeters {
                 limits: rule.limits.iter().map(|limit| meter(&name, &limit.id)).collect(),
-                is_named: named::is_named(rule),
+                is_detailed: detailed::is_detailed(rule),
             });
             DomainMeters {
                 rules: rules.collect(),
                 requested: meter(&name, &requested_id(&name).into()),
-                overridden: meter(&name, &override_id(&name).into()),
+                overridden: meter(&name, &override_limit_id(&name).into()),
                 owner: Arc::new(Owner::new(&name, &"".into())),
             }
         };
@@ -182,7 +183,7 @@ impl Meters {
     }
 
     /// `limit` is the position of the rule's limit that decided, or whose place an override takes.
-    pub fn count(&self, domain: DomainIndex, rule: &Rule, limit: Option<usize>, outcome: Outcome) {
+    pub fn count(&self, domain: DomainIndex, rule: &Rule, limit: Option<usize>, outcome: LimitOutcome) {
         match limit {
             Some(limit) => self.of(domain, rule).limits[limit].count(outcome),
             None => self.domains[domain.0 as usize].overridden.count(outcome),
@@ -190,11 +191,11 @@ impl Meters {
     }
 
     /// Adds to a limit's hits; `false` if those are counted under names of their own, or nowhere yet.
-    pub(super) fn add(&self, domain: DomainIndex, rule: &Rule, limit: Option<usize>, tally: Tally) -> bool {
+    pub(super) fn add(&self, domain: DomainIndex, rule: &Rule, limit: Option<usize>, counts: HitCounts) -> bool {
         let meters = self.of(domain, rule);
         // All limits of a rule have one name there.
-        match meters.limits.get(limit.unwrap_or(0)).filter(|_| !meters.is_named) {
-            Some(meter) => meter.rest.hits.add(tally),
+        match meters.limits.get(limit.unwrap_or(0)).filter(|_| !meters.is_detailed) {
+            Some(meter) => meter.rest.hits.add(counts),
             None => return false,
         }
         true
@@ -204,7 +205,7 @@ impl Meters {
         &self.domains[domain.0 as usize].rules[rule.index as usize]
     }
 
-    pub fn count_requested(&self, domain: DomainIndex, outcome: Outcome) {
+    pub fn count_requested(&self, domain: DomainIndex, outcome: LimitOutcome) {
         self.domains[domain.0 as usize].requested.count(outcome);
     }
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 use super::{recorder::Recorder, table::Metric};
 use crate::{
     limit::UnixMicros,
-    run_time::overrides::{Overrides, Shown},
+    run_time::overrides::{DomainStats, Overrides},
 };
 
 /// A metric, and where its number is.
-type OfDomain = (Metric, fn(&Shown) -> u64);
+type OfDomain = (Metric, fn(&DomainStats) -> u64);
 
 const OF_DOMAINS: [OfDomain; 3] = [
     (Metric::RunTimeOverrides, |shown| shown.rows as u64),

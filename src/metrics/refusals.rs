@@ -7,7 +7,7 @@ use metrics::Counter;
 use tracing::warn;
 
 use super::{recorder::Recorder, table::Metric};
-use crate::clock::{self, paced::PacedEvents};
+use crate::clock::{self, log_throttle::PacedEvents};
 
 /// Why a stream, or a connection for all that it would have brought, was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

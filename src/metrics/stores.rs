@@ -4,9 +4,9 @@
 use super::{recorder::Recorder, table::Metric};
 use crate::store::{
     Store,
+    deferred::DeferredOutcome,
     memory::Memory,
-    owed::Outcome,
-    redis::{Count, Redis, Tally},
+    redis::{Redis, RedisStats, StatCounter},
 };
 
 /// A number that envoyproxy/ratelimit has too.
@@ -62,12 +62,12 @@ pub(super) fn reference(stores: &[Store], local_cache: Option<(u64, u64)>) -> Ve
             continue;
         }
         let active = all.iter().map(|redis| redis.connections()).sum();
-        let made: u64 = all.iter().map(|redis| redis.tally().connects.get()).sum();
+        let made: u64 = all.iter().map(|redis| redis.stats().connects.get()).sum();
         put(&names, &[active, made, made.saturating_sub(active)]);
     }
     let all: Vec<&Redis> = main.into_iter().chain(per_second).collect();
     if let Some((lookups, hits)) = local_cache.filter(|_| !all.is_empty()) {
-        let entries = all.iter().map(|redis| redis.denials()).sum();
+        let entries = all.iter().map(|redis| redis.cached_denials()).sum();
         put(&LOCAL_CACHE, &[hits, lookups - hits, lookups, entries]);
     }
     numbers
@@ -93,10 +93,10 @@ pub(super) fn show(recorder: &Recorder, stores: &[Store]) {
         .collect();
     if let Some(first) = redis.first() {
         // All cores share one.
-        let owed = first.owed();
-        recorder.show_level(Metric::OwedCounters, &[], owed.counters() as f64);
-        for outcome in Outcome::ALL {
-            recorder.show_count(Metric::OwedHits, &[outcome.name()], owed.hits(outcome));
+        let deferred = first.deferred();
+        recorder.show_level(Metric::OwedCounters, &[], deferred.counters() as f64);
+        for outcome in DeferredOutcome::ALL {
+            recorder.show_count(Metric::OwedHits, &[outcome.name()], deferred.hits(outcome));
         }
         show_redis(recorder, &redis);
     }
@@ -113,35 +113,35 @@ fn show_memory(recorder: &Recorder, memory: &Memory) {
 
 fn show_redis(recorder: &Recorder, redis: &[&Redis]) {
     for (metric, count) in REDIS {
-        recorder.show_count(metric, &[], redis.iter().map(|redis| count(redis.tally()).get()).sum());
+        recorder.show_count(metric, &[], redis.iter().map(|redis| count(redis.stats()).get()).sum());
     }
-    let open = redis.iter().map(|redis| redis.tally().breakers_open.get()).sum::<i64>().max(0);
+    let open = redis.iter().map(|redis| redis.stats().breakers_open.get()).sum::<i64>().max(0);
     recorder.show_level(Metric::RedisBreakersOpen, &[], open as f64);
     let up = redis.iter().filter(|redis| redis.is_up()).count();
     recorder.show_level(Metric::RedisConnections, &[], up as f64);
 }
 
 /// A metric, and where a core has counted for it.
-type OfCore = (Metric, fn(&Tally) -> &Count);
+type OfCore = (Metric, fn(&RedisStats) -> &StatCounter);
 
 const REDIS: [OfCore; 19] = [
-    (Metric::RedisBatches, |tally| &tally.batches),
-    (Metric::RedisBatchCounters, |tally| &tally.counters),
-    (Metric::RedisBatchRequests, |tally| &tally.requests),
-    (Metric::RedisMergedRequests, |tally| &tally.merged),
-    (Metric::RedisDeniedAgain, |tally| &tally.denied_again),
-    (Metric::RedisTimeouts, |tally| &tally.timeouts),
-    (Metric::RedisUnreachable, |tally| &tally.unreachable),
-    (Metric::RedisRefused, |tally| &tally.refused),
-    (Metric::RedisOverloaded, |tally| &tally.overloaded),
-    (Metric::RedisDamagedCounters, |tally| &tally.damaged),
-    (Metric::RedisSetBackCounters, |tally| &tally.set_back),
-    (Metric::RedisLateBatches, |tally| &tally.late),
-    (Metric::RedisRefunds, |tally| &tally.refunds),
-    (Metric::RedisRefundsFailed, |tally| &tally.refunds_failed),
-    (Metric::RedisEvictedKeys, |tally| &tally.evicted),
-    (Metric::RedisLayoutMismatches, |tally| &tally.mismatches),
-    (Metric::RedisBreakerOpens, |tally| &tally.breaker_opens),
-    (Metric::RedisConnects, |tally| &tally.connects),
-    (Metric::RedisConnectFailures, |tally| &tally.connect_failures),
+    (Metric::RedisBatches, |stats| &stats.batches),
+    (Metric::RedisBatchCounters, |stats| &stats.counters),
+    (Metric::RedisBatchRequests, |stats| &stats.requests),
+    (Metric::RedisMergedRequests, |stats| &stats.merged),
+    (Metric::RedisDeniedAgain, |stats| &stats.denied_from_cache),
+    (Metric::RedisTimeouts, |stats| &stats.timeouts),
+    (Metric::RedisUnreachable, |stats| &stats.unreachable),
+    (Metric::RedisRefused, |stats| &stats.refused),
+    (Metric::RedisOverloaded, |stats| &stats.overloaded),
+    (Metric::RedisDamagedCounters, |stats| &stats.damaged),
+    (Metric::RedisSetBackCounters, |stats| &stats.set_back),
+    (Metric::RedisLateBatches, |stats| &stats.late),
+    (Metric::RedisRefunds, |stats| &stats.refunds),
+    (Metric::RedisRefundsFailed, |stats| &stats.refunds_failed),
+    (Metric::RedisEvictedKeys, |stats| &stats.evicted),
+    (Metric::RedisLayoutMismatches, |stats| &stats.mismatches),
+    (Metric::RedisBreakerOpens, |stats| &stats.breaker_opens),
+    (Metric::RedisConnects, |stats| &stats.connects),
+    (Metric::RedisConnectFailures, |stats| &stats.connect_failures),
 ];

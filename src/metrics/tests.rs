@@ -5,7 +5,7 @@ use crate::{
     limit::{Algorithm, Cost, Entry, FailurePolicy, Limit, Unit, UnixMicros},
     rules::{self, Defaults, Rules, Source, Sources},
     store::{
-        Ask, Gate, Key, Role, Store,
+        CounterCheck, Gate, Key, Role, Store,
         memory::{Memory, MemorySettings},
     },
 };
@@ -47,7 +47,7 @@ fn a_limit_that_stays_over_a_reload_keeps_its_numbers_and_one_that_goes_takes_th
     let meters = Meters::new(&first, None);
     let domain = first.domain("api").expect("loaded");
     for rule in first.domains()[0].rules() {
-        meters.count(domain, rule, Some(0), Outcome::OverLimit);
+        meters.count(domain, rule, Some(0), LimitOutcome::OverLimit);
     }
     let second = loaded(&RULES.replace("key: path", "key: method"));
     let after = Meters::new(&second, Some((&first, &meters)));
@@ -67,7 +67,7 @@ fn a_request_that_began_before_a_reload_puts_no_series_of_a_limit_that_went_back
     let after = Meters::new(&second, Some((&first, &meters)));
     let domain = first.domain("api").expect("loaded");
     for rule in first.domains()[0].rules() {
-        meters.count(domain, rule, Some(0), Outcome::Ok);
+        meters.count(domain, rule, Some(0), LimitOutcome::Ok);
         meters.count_degraded(domain, Some((rule, Some(0))), FailurePolicy::Open);
     }
     let text = rendered(&Metrics::default(), second, after);
@@ -126,7 +126,7 @@ fn the_memory_store_tells_of_counters_made_coarser_and_of_clocks_set_back() {
     let memory = Memory::new(MemorySettings { max_bytes: 1 << 20 });
     let hit = |user: u64, now| {
         let (user, hits) = (user.to_string(), 1);
-        let ask = Ask {
+        let check = CounterCheck {
             key: Key {
                 domain: "api",
                 entries: &[Entry { key: "user", value: &user }],
@@ -139,7 +139,7 @@ fn the_memory_store_tells_of_counters_made_coarser_and_of_clocks_set_back() {
             cost: Cost { hits, charge_denied: false },
             role: Role::Enforced,
         };
-        memory.apply(&[ask], Gate::default(), UnixMicros(now));
+        memory.apply(&[check], Gate::default(), UnixMicros(now));
     };
     // Each hit of a log takes room, and the later ones find none.
     let begin = 1_800_000_000_000_000;

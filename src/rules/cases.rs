@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use super::{
     Rules, Source,
-    fields::{Said, nearest},
-    node::Place,
-    problem::{Problems, Report},
+    fields::{Located, nearest},
+    node::Location,
+    problem::{ProblemCollector, Problems},
 };
-use crate::limit::{Code, Descriptor, Micros, Origin, Request, SECOND, Unit, UnixMicros, written::Written};
+use crate::limit::{Code, Descriptor, Micros, Origin, Request, SECOND, Unit, UnixMicros, written::OwnedEntry};
 
 /// Cases begin here unless they say otherwise: 2026-01-01T00:00:00Z, where every unit up to the week begins.
 pub const START: UnixMicros = UnixMicros(1_767_225_600_000_000);
@@ -30,8 +30,8 @@ pub struct CaseFile {
 pub struct Case {
     pub name: String,
     pub line: u32,
-    domain: Option<Said<String>>,
-    at: Place,
+    domain: Option<Located<String>>,
+    at: Location,
     pub start: UnixMicros,
     pub requests: Vec<CaseRequest>,
 }
@@ -52,7 +52,7 @@ pub struct CaseRequest {
 
 #[derive(Debug)]
 pub struct CaseDescriptor {
-    pub entries: Vec<Written>,
+    pub entries: Vec<OwnedEntry>,
     pub hits: Option<i64>,
     pub limit: Option<(u32, Unit)>,
 }
@@ -65,7 +65,7 @@ pub struct Expected {
     /// How many of all times pass.
     pub admitted: Option<u32>,
     /// The last time, as are the following: the longest wait of what refuses.
-    pub retry_after: Option<Wait>,
+    pub retry_after: Option<ExpectedWait>,
     /// One per descriptor, or none at all.
     pub descriptors: Vec<ExpectedStatus>,
 }
@@ -75,7 +75,7 @@ pub struct ExpectedStatus {
     pub answer: Option<Code>,
     pub remaining: Option<Remaining>,
     pub limit: Option<ExpectedLimit>,
-    pub reset: Option<Wait>,
+    pub reset: Option<ExpectedWait>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,10 +94,10 @@ pub enum ExpectedLimit {
 /// A wait as it is written: whole seconds mean the number that clients see, which is rounded up; others mean exactly
 /// that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wait(pub Micros);
+pub struct ExpectedWait(pub Micros);
 
-impl Wait {
-    pub fn is(self, wait: Micros) -> bool {
+impl ExpectedWait {
+    pub fn matches(self, wait: Micros) -> bool {
         self.as_written(wait) == self.0
     }
 
@@ -125,11 +125,17 @@ impl CaseRequest {
     /// As the limiter is asked.
     pub fn request<'a>(&'a self, domain: &'a str) -> Request<'a> {
         let descriptors = self.descriptors.iter().map(|it| Descriptor {
-            entries: it.entries.iter().map(Written::entry).collect(),
+            entries: it.entries.iter().map(OwnedEntry::entry).collect(),
             hits: it.hits,
             limit: it.limit,
         });
-        Request { domain, descriptors: descriptors.collect(), hits: self.hits, own: None, origin: Origin::Envoy }
+        Request {
+            domain,
+            descriptors: descriptors.collect(),
+            hits: self.hits,
+            caller_limit: None,
+            origin: Origin::Envoy,
+        }
     }
 
     /// When it is made the last time.
@@ -141,7 +147,7 @@ impl CaseRequest {
 impl CaseFile {
     /// Reads a file of cases. `None` if it has errors.
     pub fn read(source: Source) -> (Option<CaseFile>, Problems) {
-        let mut report = Report::default();
+        let mut report = ProblemCollector::default();
         let file = read::file(&source, &mut report);
         let problems = report.finish(std::iter::once(source.text()));
         let file = file.filter(|_| !problems.has_errors());
@@ -155,7 +161,7 @@ impl CaseFile {
     /// Each case with its domain, which it may leave out where the rules have one. Else the problems: a domain that
     /// isn't there lets everything pass, and is more likely misspelled than meant.
     pub fn domains<'c>(&'c self, rules: &'c Rules) -> Result<Vec<(&'c Case, &'c str)>, Problems> {
-        let mut report = Report::default();
+        let mut report = ProblemCollector::default();
         let names: Vec<&str> = rules.domains().iter().map(|domain| domain.name()).collect();
         let mut found = Vec::new();
         for case in &self.cases {

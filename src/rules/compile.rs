@@ -6,16 +6,16 @@ use std::{path::PathBuf, sync::Arc};
 use super::{
     Level, LevelValue, Rule, Source, Sources,
     fields::{DESCRIPTOR, Fields, LIMIT},
-    form::Form,
     metadata, name,
-    node::{Node, Place, Value},
+    node::{Location, Node, NodeValue},
     overrides_from::is_override_file,
-    pen::Pen,
-    problem::Report,
-    rows::{Table, bind::Target, builder::Builder, read::Context},
+    pen::NodeReader,
+    problem::ProblemCollector,
+    rows::{OverrideTable, bind::RowTarget, builder::TableBuilder, read::RowContext},
     source,
-    terms::Around,
+    terms::DomainDefaults,
     tree::{Pattern, Tree},
+    written_limit::WrittenLimit,
 };
 
 /// Descriptors below descriptors.
@@ -30,33 +30,33 @@ const ID_BYTES_MAX: usize = 16 << 20;
 
 /// How much there may still be of what files unfold to.
 #[derive(Clone, Copy)]
-pub(super) struct Room {
+pub(super) struct ExpansionBudget {
     rules: usize,
     id_bytes: usize,
 }
 
-impl Room {
+impl ExpansionBudget {
     /// For files of so many bytes.
-    pub(super) fn new(bytes: usize) -> Room {
-        Room { rules: RULES_MAX, id_bytes: ID_BYTES_MAX.saturating_add(bytes.saturating_mul(8)) }
+    pub(super) fn new(bytes: usize) -> ExpansionBudget {
+        ExpansionBudget { rules: RULES_MAX, id_bytes: ID_BYTES_MAX.saturating_add(bytes.saturating_mul(8)) }
     }
 
     /// What is left beside these rules.
-    pub(super) fn less(self, rules: &[Rule]) -> Room {
+    pub(super) fn less(self, rules: &[Rule]) -> ExpansionBudget {
         let id_bytes: usize = rules.iter().map(|rule| rule.id.len()).sum();
-        Room { rules: self.rules - rules.len(), id_bytes: self.id_bytes.saturating_sub(id_bytes) }
+        ExpansionBudget { rules: self.rules - rules.len(), id_bytes: self.id_bytes.saturating_sub(id_bytes) }
     }
 }
 
 pub(super) struct Compiler<'c> {
-    report: &'c mut Report,
+    report: &'c mut ProblemCollector,
     domain: &'c str,
-    around: &'c Around,
+    defaults: &'c DomainDefaults,
     sources: &'c Sources,
-    room: Room,
+    budget: ExpansionBudget,
     rules: Vec<Rule>,
     tree: Tree,
-    overrides: Builder,
+    overrides: TableBuilder,
     override_files: Vec<&'c Source>,
 }
 
@@ -64,35 +64,35 @@ pub(super) struct Compiler<'c> {
 pub(super) struct Compiled<'c> {
     pub(super) rules: Vec<Rule>,
     pub(super) tree: Tree,
-    pub(super) overrides: Table,
+    pub(super) overrides: OverrideTable,
     /// In the order in which they are named.
     pub(super) override_files: Vec<&'c Source>,
 }
 
 /// The rule that descriptors stand below.
 #[derive(Clone, Copy)]
-struct Parent<'p> {
+struct ParentRule<'p> {
     rule: Option<u32>,
     path: &'p [Arc<Level>],
 }
 
 impl<'c> Compiler<'c> {
     pub(super) fn new(
-        report: &'c mut Report,
+        report: &'c mut ProblemCollector,
         domain: &'c str,
-        around: &'c Around,
+        defaults: &'c DomainDefaults,
         sources: &'c Sources,
-        room: Room,
+        budget: ExpansionBudget,
     ) -> Compiler<'c> {
         Compiler {
             report,
             domain,
-            around,
+            defaults,
             sources,
-            room,
+            budget,
             rules: Vec::new(),
             tree: Tree::default(),
-            overrides: Builder::default(),
+            overrides: TableBuilder::default(),
             override_files: Vec::new(),
         }
     }
@@ -107,66 +107,73 @@ impl<'c> Compiler<'c> {
 
     /// Takes in the descriptors of one file.
     pub(super) fn file(&mut self, path: &Arc<PathBuf>, descriptors: &Node<'_>) {
-        self.descriptors(path, descriptors, Parent { rule: None, path: &[] });
+        self.descriptors(path, descriptors, ParentRule { rule: None, path: &[] });
     }
 
-    fn pen<'p>(&'p mut self, path: &'p Arc<PathBuf>) -> Pen<'p> {
-        Pen { report: self.report, path }
+    fn reader<'p>(&'p mut self, path: &'p Arc<PathBuf>) -> NodeReader<'p> {
+        NodeReader { report: self.report, path }
     }
 
-    fn descriptors(&mut self, file: &Arc<PathBuf>, node: &Node<'_>, parent: Parent<'_>) {
-        let Value::List(items) = &node.value else {
+    fn descriptors(&mut self, file: &Arc<PathBuf>, node: &Node<'_>, parent: ParentRule<'_>) {
+        let NodeValue::List(items) = &node.value else {
             let what = format!("`descriptors` must be a list, not {}", node.kind());
-            self.pen(file).error(node.at, what).hint("begin each descriptor with `- key:`");
+            self.reader(file).error(node.at, what).hint("begin each descriptor with `- key:`");
             return;
         };
         if parent.path.len() == NESTING_MAX {
             let what = format!("descriptors are nested deeper than {NESTING_MAX}");
-            self.pen(file).error(node.at, what);
+            self.reader(file).error(node.at, what);
             return;
         }
         for item in items.iter() {
-            if self.room.rules == 0 {
-                self.pen(file).error(item.at, format!("more than {RULES_MAX} rules"));
+            if self.budget.rules == 0 {
+                self.reader(file).error(item.at, format!("more than {RULES_MAX} rules"));
                 return;
             }
-            if self.room.id_bytes == 0 {
+            if self.budget.id_bytes == 0 {
                 return;
             }
             self.descriptor(file, item, parent);
         }
     }
 
-    fn descriptor(&mut self, file: &Arc<PathBuf>, node: &Node<'_>, parent: Parent<'_>) {
-        let around = self.around;
-        let mut pen = self.pen(file);
-        let Some(fields) = pen.fields(node, &DESCRIPTOR) else { return };
-        let level = Arc::new(pen.level(&fields));
-        let forms =
-            fields.get("rate_limit").and_then(|node| pen.forms(node, &LIMIT, &around.tiers)).unwrap_or_default();
-        let policy = pen.on_store_failure(&fields).or(around.manner.on_store_failure).map(|said| said.value);
-        let flag = |pen: &mut Pen<'_>, key| fields.get(key).and_then(|node| pen.boolean(node, key)).unwrap_or(false);
-        let (shadow_mode, quota_mode) = (flag(&mut pen, "shadow_mode"), flag(&mut pen, "quota_mode"));
-        let detailed_metric = flag(&mut pen, "detailed_metric");
-        let metadata = fields.get("metadata").and_then(|node| pen.metadata(node));
+    fn descriptor(&mut self, file: &Arc<PathBuf>, node: &Node<'_>, parent: ParentRule<'_>) {
+        let domain_defaults = self.defaults;
+        let mut reader = self.reader(file);
+        let Some(fields) = reader.fields(node, &DESCRIPTOR) else { return };
+        let level = Arc::new(reader.level(&fields));
+        let forms = fields
+            .get("rate_limit")
+            .and_then(|node| reader.written_limits(node, &LIMIT, &domain_defaults.tiers))
+            .unwrap_or_default();
+        let policy =
+            reader.on_store_failure(&fields).or(domain_defaults.limits.on_store_failure).map(|located| located.value);
+        let flag = |reader: &mut NodeReader<'_>, key| {
+            fields.get(key).and_then(|node| reader.boolean(node, key)).unwrap_or(false)
+        };
+        let (shadow_mode, quota_mode) = (flag(&mut reader, "shadow_mode"), flag(&mut reader, "quota_mode"));
+        let detailed_metric = flag(&mut reader, "detailed_metric");
+        let metadata = fields.get("metadata").and_then(|node| reader.metadata(node));
 
         let path: Box<[Arc<Level>]> = parent.path.iter().chain([&level]).cloned().collect();
         let id: Arc<str> = name::rule_id(self.domain, &path).into();
-        let Some(id_bytes) = self.room.id_bytes.checked_sub(id.len()).filter(|left| *left > 0) else {
+        let Some(id_bytes) = self.budget.id_bytes.checked_sub(id.len()).filter(|left| *left > 0) else {
             // Said once: there is no room for any further one.
-            self.room.id_bytes = 0;
+            self.budget.id_bytes = 0;
             let what = "the ids of all rules together are too long: each holds all keys and values above it";
-            self.pen(file).error(fields.at, what).hint("shorten the keys and values that have many rules below them");
+            self.reader(file)
+                .error(fields.at, what)
+                .hint("shorten the keys and values that have many rules below them");
             return;
         };
         if !self.insert(file, fields.at, parent, &level) {
             return;
         }
-        self.room = Room { rules: self.room.rules - 1, id_bytes };
+        self.budget = ExpansionBudget { rules: self.budget.rules - 1, id_bytes };
         let limit_id = |name: &str| if name.is_empty() { Arc::clone(&id) } else { name::limit_id(&id, name).into() };
-        let limits = self.pen(file).limits(&forms, around, limit_id, policy);
+        let limits = self.reader(file).limits(&forms, domain_defaults, limit_id, policy);
         let (name, unlimited) = match forms.as_slice() {
-            [single] => (single.name.clone(), single.quota.is_none()),
+            [single] => (single.name.clone(), single.rate.is_none()),
             _ => (Box::default(), false),
         };
         let index = self.rules.len() as u32;
@@ -188,16 +195,16 @@ impl<'c> Compiler<'c> {
             path: path.clone(),
             probes: None,
             name,
-            replaces: forms.into_iter().flat_map(|form: Form| form.replaces).collect(),
+            replaces: forms.into_iter().flat_map(|written: WrittenLimit| written.replaces).collect(),
         });
         let (inline, files) = (fields.get("overrides"), fields.get("overrides_from"));
         if inline.or(files).is_some() {
             let rule = &self.rules[index as usize];
             let (id, path) = (Arc::clone(&rule.id), rule.path.clone());
-            self.overrides(file, inline, files, Target::Rule { id: &id, path: &path });
+            self.overrides(file, inline, files, RowTarget::Rule { id: &id, path: &path });
         }
         if let Some(below) = fields.get("descriptors") {
-            self.descriptors(file, below, Parent { rule: Some(index), path: &path });
+            self.descriptors(file, below, ParentRule { rule: Some(index), path: &path });
         }
     }
 
@@ -213,7 +220,7 @@ impl<'c> Compiler<'c> {
         }
         let rules = std::mem::take(&mut self.rules);
         let keys = rules.iter().flat_map(|rule| rule.path.iter().map(|level| &*level.key)).collect();
-        self.overrides(file, inline, files, Target::Domain { rules: &rules, keys: &keys });
+        self.overrides(file, inline, files, RowTarget::Domain { rules: &rules, keys: &keys });
         self.rules = rules;
     }
 
@@ -222,40 +229,41 @@ impl<'c> Compiler<'c> {
         file: &Arc<PathBuf>,
         inline: Option<&Node<'_>>,
         files: Option<&Node<'_>>,
-        target: Target<'_>,
+        target: RowTarget<'_>,
     ) {
         let read_at = self.sources.read_at;
-        let context = Context { domain: self.domain, target, around: self.around, read_at };
+        let context = RowContext { domain: self.domain, target, defaults: self.defaults, read_at };
         for (path, source) in files.map(|node| self.named_files(file, node)).unwrap_or_default() {
             let origin = self.overrides.origin(&path, false);
-            let mut pen = Pen { report: self.report, path: &path };
-            pen.override_file(&source.bytes, &context, (origin, &mut self.overrides));
+            let mut reader = NodeReader { report: self.report, path: &path };
+            reader.override_file(&source.bytes, &context, (origin, &mut self.overrides));
         }
         if let Some(inline) = inline {
             let origin = self.overrides.origin(file, true);
-            Pen { report: self.report, path: file }.rows(inline, &context, (origin, &mut self.overrides));
+            NodeReader { report: self.report, path: file }.rows(inline, &context, (origin, &mut self.overrides));
         }
     }
 
     /// The files that `overrides_from` names. Files that can't be used are reported where they are named.
     fn named_files(&mut self, file: &Arc<PathBuf>, node: &Node<'_>) -> Vec<(Arc<PathBuf>, &'c Source)> {
-        let Value::List(items) = &node.value else {
+        let NodeValue::List(items) = &node.value else {
             let what = format!("`overrides_from` must be a list, not {}", node.kind());
-            self.pen(file).error(node.at, what).hint("write it as `overrides_from: [users.csv]`");
+            self.reader(file).error(node.at, what).hint("write it as `overrides_from: [users.csv]`");
             return Vec::new();
         };
         let mut found: Vec<(Arc<PathBuf>, &Source)> = Vec::new();
         for item in items.iter() {
             let sources = self.sources;
-            let mut pen = self.pen(file);
-            let Some(name) = pen.text(item) else { continue };
+            let mut reader = self.reader(file);
+            let Some(name) = reader.text(item) else { continue };
             let path = source::beside(file, name);
             if found.iter().any(|(earlier, _)| **earlier == path) {
-                pen.error(item.at, format!("`{name}` is named twice"));
+                reader.error(item.at, format!("`{name}` is named twice"));
                 continue;
             }
             if !is_override_file(&path) {
-                pen.error(item.at, format!("`{name}` can't be told by its name"))
+                reader
+                    .error(item.at, format!("`{name}` can't be told by its name"))
                     .hint("overrides are read from files named `.csv`, `.ndjson` or `.yaml`");
                 continue;
             }
@@ -267,7 +275,8 @@ impl<'c> Compiler<'c> {
                     found.push((Arc::new(path), source));
                 }
                 Err(why) => {
-                    pen.error(item.at, format!("`{name}` {}", source::unreadable(why)))
+                    reader
+                        .error(item.at, format!("`{name}` {}", source::unreadable(why)))
                         .hint("the path is taken from this file's directory");
                 }
             }
@@ -277,7 +286,7 @@ impl<'c> Compiler<'c> {
 
     /// Whether it is the first of its key and value there. What is below a second one isn't looked at: a list of aliases
     /// may repeat one without an end.
-    fn insert(&mut self, file: &Arc<PathBuf>, at: Place, parent: Parent<'_>, level: &Level) -> bool {
+    fn insert(&mut self, file: &Arc<PathBuf>, at: Location, parent: ParentRule<'_>, level: &Level) -> bool {
         // A level without a key is refused already, and isn't a second one where another has none either.
         let before = match &*level.key {
             "" => self.tree.insert(parent.rule, &format!("\0{}", self.rules.len()), &level.value),
@@ -286,18 +295,18 @@ impl<'c> Compiler<'c> {
         let Some(before) = before else { return true };
         let value = level.value.text().map_or(" without a value".to_owned(), |value| format!(" with value `{value}`"));
         let before = &self.rules[before as usize];
-        let first = Place { line: before.line, ..Place::default() };
-        let place = match Arc::ptr_eq(&before.file, file) {
+        let first = Location { line: before.line, ..Location::default() };
+        let location = match Arc::ptr_eq(&before.file, file) {
             true => self.report.beside(file, first),
             false => self.report.elsewhere(&before.file, first),
         };
-        let what = format!("key `{}`{value} is here a second time: first in {place}", level.key);
-        self.pen(file).error(at, what);
+        let what = format!("key `{}`{value} is here a second time: first in {location}", level.key);
+        self.reader(file).error(at, what);
         false
     }
 }
 
-impl Pen<'_> {
+impl NodeReader<'_> {
     fn level(&mut self, fields: &Fields<'_, '_>) -> Level {
         let value = fields.get("value").and_then(|node| self.text(node)).unwrap_or_default();
         let key = match fields.get("key") {
@@ -312,7 +321,7 @@ impl Pen<'_> {
         let mut flag = |key| fields.get(key).and_then(|node| self.boolean(node, key)).unwrap_or(false);
         let (share_threshold, value_to_metric) = (flag("share_threshold"), flag("value_to_metric"));
         if share_threshold && !value.contains('*') {
-            let at = fields.place("share_threshold");
+            let at = fields.location("share_threshold");
             self.error(at, "`share_threshold` needs a value with `*` in it")
                 .hint("values that match the pattern share one counter; without one there is nothing to share");
         }
@@ -342,8 +351,8 @@ impl Pen<'_> {
 
     fn metadata(&mut self, node: &Node<'_>) -> Option<serde_json::Value> {
         match &node.value {
-            Value::Map(entries) if entries.is_empty() => None,
-            Value::Map(_) => Some(metadata::to_json(node)),
+            NodeValue::Map(entries) if entries.is_empty() => None,
+            NodeValue::Map(_) => Some(metadata::to_json(node)),
             _ => {
                 self.error(node.at, format!("`metadata` must be a map, not {}", node.kind()));
                 None

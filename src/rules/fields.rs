@@ -4,33 +4,33 @@
 use smallvec::SmallVec;
 
 use super::{
-    node::{Node, Place, Value},
-    pen::Pen,
+    node::{Location, Node, NodeValue},
+    pen::NodeReader,
     scalar::{Plain, Unusable},
 };
 
 /// A value with its location in the file.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Said<V> {
+pub(super) struct Located<V> {
     pub(super) value: V,
-    pub(super) at: Place,
+    pub(super) at: Location,
 }
 
 /// The keys that a map may have, and what it is called.
-pub(super) struct Shape {
+pub(super) struct MapSchema {
     pub(super) what: &'static str,
     pub(super) keys: &'static [&'static str],
 }
 
-pub(super) const FILE: Shape = Shape {
+pub(super) const FILE: MapSchema = MapSchema {
     what: "a rule file",
     keys: &["domain", "defaults", "tiers", "shortcuts", "descriptors", "overrides", "overrides_from"],
 };
 
-pub(super) const DEFAULTS: Shape =
-    Shape { what: "`defaults`", keys: &["algorithm", "sub_windows", "count_denied", "on_store_failure"] };
+pub(super) const DEFAULTS: MapSchema =
+    MapSchema { what: "`defaults`", keys: &["algorithm", "sub_windows", "count_denied", "on_store_failure"] };
 
-pub(super) const DESCRIPTOR: Shape = Shape {
+pub(super) const DESCRIPTOR: MapSchema = MapSchema {
     what: "a descriptor",
     keys: &[
         "key",
@@ -69,33 +69,33 @@ const OF_LIMITS: [&str; 16] = [
     "replaces",
 ];
 
-pub(super) const LIMIT: Shape = Shape { what: "`rate_limit`", keys: &OF_LIMITS };
+pub(super) const LIMIT: MapSchema = MapSchema { what: "`rate_limit`", keys: &OF_LIMITS };
 
 /// A tier is a limit without a place of its own: whoever uses it gives it a name, and says what it replaces.
-pub(super) const TIER: Shape = Shape { what: "a tier", keys: OF_LIMITS.split_at(13).0 };
+pub(super) const TIER: MapSchema = MapSchema { what: "a tier", keys: OF_LIMITS.split_at(13).0 };
 
 /// The limit of an override; the rule's `replaces` stays.
-pub(super) const GRANT: Shape = Shape { what: "`limit`", keys: OF_LIMITS.split_at(15).0 };
+pub(super) const OVERRIDE_LIMIT: MapSchema = MapSchema { what: "`limit`", keys: OF_LIMITS.split_at(15).0 };
 
 /// The keys that are allowed together with `unlimited`.
 pub(super) const BESIDE_UNLIMITED: [&str; 5] =
     ["unlimited", "requests_per_unit", "on_store_failure", "name", "replaces"];
 
-pub(super) const OVERRIDE: Shape =
-    Shape { what: "an override", keys: &["match", "limit", "expires", "reason", "owner"] };
+pub(super) const OVERRIDE: MapSchema =
+    MapSchema { what: "an override", keys: &["match", "limit", "expires", "reason", "owner"] };
 
 /// An override as the API gets it, where it isn't below a rule.
-pub(super) const RUN_TIME_OVERRIDE: Shape =
-    Shape { what: "an override", keys: &["match", "rule", "limit", "expires", "reason", "owner"] };
+pub(super) const RUN_TIME_OVERRIDE: MapSchema =
+    MapSchema { what: "an override", keys: &["match", "rule", "limit", "expires", "reason", "owner"] };
 
-pub(super) const ENTRY: Shape = Shape { what: "an entry of `match`", keys: &["key", "value"] };
+pub(super) const ENTRY: MapSchema = MapSchema { what: "an entry of `match`", keys: &["key", "value"] };
 
-pub(super) const REPLACED: Shape = Shape { what: "an entry of `replaces`", keys: &["name"] };
+pub(super) const REPLACED: MapSchema = MapSchema { what: "an entry of `replaces`", keys: &["name"] };
 
-/// Not in [`SHAPES`]: `user` is a word that any rule may have, so elsewhere it isn't a misplaced shortcut.
-pub(super) const SHORTCUTS: Shape = Shape { what: "`shortcuts`", keys: &["user", "endpoint", "action"] };
+/// Not in [`SCHEMAS`]: `user` is a word that any rule may have, so elsewhere it isn't a misplaced shortcut.
+pub(super) const SHORTCUTS: MapSchema = MapSchema { what: "`shortcuts`", keys: &["user", "endpoint", "action"] };
 
-const SHAPES: [&Shape; 6] = [&FILE, &DEFAULTS, &DESCRIPTOR, &LIMIT, &REPLACED, &OVERRIDE];
+const SCHEMAS: [&MapSchema; 6] = [&FILE, &DEFAULTS, &DESCRIPTOR, &LIMIT, &REPLACED, &OVERRIDE];
 
 /// Keys that envoyproxy/ratelimit allows anywhere, and ignores where they mean nothing.
 const REFERENCE_KEYS: [&str; 16] = [
@@ -119,12 +119,12 @@ const REFERENCE_KEYS: [&str; 16] = [
 
 /// A map's known keys and their values.
 pub(super) struct Fields<'n, 't> {
-    pub(super) at: Place,
+    pub(super) at: Location,
     /// What the map is called in messages.
     pub(super) what: &'static str,
     /// Whether all keys are known. If one isn't, it may be the misspelled key that seems to be missing.
     pub(super) all_known: bool,
-    found: SmallVec<[(&'static str, Place, &'n Node<'t>); 8]>,
+    found: SmallVec<[(&'static str, Location, &'n Node<'t>); 8]>,
 }
 
 impl<'n, 't> Fields<'n, 't> {
@@ -139,7 +139,7 @@ impl<'n, 't> Fields<'n, 't> {
     }
 
     /// Location of a key, else of the map.
-    pub(super) fn place(&self, key: &str) -> Place {
+    pub(super) fn location(&self, key: &str) -> Location {
         self.found.iter().find(|(known, ..)| *known == key).map_or(self.at, |(_, at, _)| *at)
     }
 
@@ -149,25 +149,25 @@ impl<'n, 't> Fields<'n, 't> {
     }
 }
 
-impl Pen<'_> {
+impl NodeReader<'_> {
     /// Takes a map apart and reports every key that doesn't belong in it.
-    pub(super) fn fields<'n, 't>(&mut self, node: &'n Node<'t>, shape: &Shape) -> Option<Fields<'n, 't>> {
-        self.fields_or(node, shape, Self::misfit)
+    pub(super) fn fields<'n, 't>(&mut self, node: &'n Node<'t>, shape: &MapSchema) -> Option<Fields<'n, 't>> {
+        self.fields_or(node, shape, Self::report_misplaced)
     }
 
-    /// As [`Pen::fields`], for maps that aren't in a rule file: a key that belongs elsewhere in a rule file is just
+    /// As [`NodeReader::fields`], for maps that aren't in a rule file: a key that belongs elsewhere in a rule file is just
     /// unknown.
-    pub(super) fn own_fields<'n, 't>(&mut self, node: &'n Node<'t>, shape: &Shape) -> Option<Fields<'n, 't>> {
-        self.fields_or(node, shape, |pen, key, at, _, shape| pen.unknown(key, at, shape))
+    pub(super) fn own_fields<'n, 't>(&mut self, node: &'n Node<'t>, shape: &MapSchema) -> Option<Fields<'n, 't>> {
+        self.fields_or(node, shape, |reader, key, at, _, shape| reader.unknown(key, at, shape))
     }
 
     fn fields_or<'n, 't>(
         &mut self,
         node: &'n Node<'t>,
-        shape: &Shape,
-        misfit: impl Fn(&mut Self, &str, Place, &Node<'t>, &Shape),
+        shape: &MapSchema,
+        misfit: impl Fn(&mut Self, &str, Location, &Node<'t>, &MapSchema),
     ) -> Option<Fields<'n, 't>> {
-        let Value::Map(entries) = &node.value else {
+        let NodeValue::Map(entries) = &node.value else {
             self.error(node.at, format!("{} must be a map, not {}", shape.what, node.kind()));
             return None;
         };
@@ -176,7 +176,7 @@ impl Pen<'_> {
         for (key, value) in entries.iter() {
             let Some(text) = self.key(key) else { continue };
             match shape.keys.iter().find(|known| **known == text) {
-                Some(known) => self.keep(&mut fields, known, key.at, value),
+                Some(known) => self.add_field(&mut fields, known, key.at, value),
                 None => misfit(self, text, key.at, value, shape),
             }
         }
@@ -184,7 +184,13 @@ impl Pen<'_> {
         Some(fields)
     }
 
-    fn keep<'n, 't>(&mut self, fields: &mut Fields<'n, 't>, known: &'static str, at: Place, value: &'n Node<'t>) {
+    fn add_field<'n, 't>(
+        &mut self,
+        fields: &mut Fields<'n, 't>,
+        known: &'static str,
+        at: Location,
+        value: &'n Node<'t>,
+    ) {
         match fields.found.iter_mut().find(|(earlier, ..)| *earlier == known) {
             Some(earlier) => {
                 let lost = self.beside(earlier.1);
@@ -196,7 +202,7 @@ impl Pen<'_> {
     }
 
     pub(super) fn key<'n>(&mut self, key: &'n Node<'_>) -> Option<&'n str> {
-        let Value::Scalar { text, plain } = &key.value else {
+        let NodeValue::Scalar { text, plain } = &key.value else {
             self.error(key.at, format!("a key must be text, not {}", key.kind()));
             return None;
         };
@@ -208,8 +214,8 @@ impl Pen<'_> {
     }
 
     /// Reports a key that its map doesn't have: misspelled, or misplaced.
-    fn misfit(&mut self, key: &str, at: Place, value: &Node<'_>, shape: &Shape) {
-        let home = SHAPES.into_iter().find(|shape| shape.keys.contains(&key));
+    fn report_misplaced(&mut self, key: &str, at: Location, value: &Node<'_>, shape: &MapSchema) {
+        let home = SCHEMAS.into_iter().find(|shape| shape.keys.contains(&key));
         let whose = shape.what;
         match home {
             Some(home) if REFERENCE_KEYS.contains(&key) => {
@@ -231,7 +237,7 @@ impl Pen<'_> {
         }
     }
 
-    fn unknown(&mut self, key: &str, at: Place, shape: &Shape) {
+    fn unknown(&mut self, key: &str, at: Location, shape: &MapSchema) {
         let problem = self.error(at, format!("unknown key `{key}` in {}", shape.what));
         match nearest(key, shape.keys) {
             Some(meant) => problem.hint(format!("did you mean `{meant}`?")),
@@ -242,18 +248,18 @@ impl Pen<'_> {
     /// Below an ignored key there must still be keys of envoyproxy/ratelimit only, as there.
     fn ignored(&mut self, node: &Node<'_>) {
         match &node.value {
-            Value::Scalar { .. } => {
+            NodeValue::Scalar { .. } => {
                 self.text(node);
             }
-            Value::List(items) => {
+            NodeValue::List(items) => {
                 for item in items.iter() {
                     match &item.value {
-                        Value::Map(_) => self.ignored(item),
+                        NodeValue::Map(_) => self.ignored(item),
                         _ => drop(self.error(item.at, format!("this list must hold maps, not {}", item.kind()))),
                     }
                 }
             }
-            Value::Map(entries) => {
+            NodeValue::Map(entries) => {
                 for (key, value) in entries.iter() {
                     let Some(text) = self.key(key) else { continue };
                     match text {
@@ -269,7 +275,7 @@ impl Pen<'_> {
     /// A scalar as it is written. Numbers with a point are refused, as the reference does: whether `1.50` means the
     /// text or the number can't be told.
     pub(super) fn text<'n>(&mut self, node: &'n Node<'_>) -> Option<&'n str> {
-        let Value::Scalar { text, plain } = &node.value else {
+        let NodeValue::Scalar { text, plain } = &node.value else {
             self.error(node.at, format!("this must be text, not {}", node.kind()));
             return None;
         };
@@ -286,8 +292,8 @@ impl Pen<'_> {
 
     /// A whole number from `min` to `max`.
     pub(super) fn number(&mut self, node: &Node<'_>, key: &str, min: u32, max: u32) -> Option<u32> {
-        let said = match &node.value {
-            Value::Scalar { text, plain } => {
+        let located = match &node.value {
+            NodeValue::Scalar { text, plain } => {
                 if *plain
                     && let Plain::Int(number) = Plain::of(text)
                     && let Some(number) = u32::try_from(number).ok().filter(|number| (min..=max).contains(number))
@@ -298,21 +304,21 @@ impl Pen<'_> {
             }
             _ => node.kind().to_owned(),
         };
-        self.error(node.at, format!("`{key}` must be a whole number from {min} to {max}, not {said}"));
+        self.error(node.at, format!("`{key}` must be a whole number from {min} to {max}, not {located}"));
         None
     }
 
     pub(super) fn boolean(&mut self, node: &Node<'_>, key: &str) -> Option<bool> {
-        if let Value::Scalar { text, plain: true } = &node.value
-            && let Plain::Bool(said) = Plain::of(text)
+        if let NodeValue::Scalar { text, plain: true } = &node.value
+            && let Plain::Bool(located) = Plain::of(text)
         {
-            return Some(said);
+            return Some(located);
         }
-        let said = match &node.value {
-            Value::Scalar { text, .. } => format!("`{text}`"),
+        let located = match &node.value {
+            NodeValue::Scalar { text, .. } => format!("`{text}`"),
             _ => node.kind().to_owned(),
         };
-        self.error(node.at, format!("`{key}` must be true or false, not {said}"));
+        self.error(node.at, format!("`{key}` must be true or false, not {located}"));
         None
     }
 
@@ -338,12 +344,12 @@ impl Pen<'_> {
 }
 
 /// The word that was likely meant: the one with the fewest changed letters, if those are few.
-pub(super) fn nearest<'w>(said: &str, words: &[&'w str]) -> Option<&'w str> {
-    let said = said.to_ascii_lowercase().replace('-', "_");
-    if said.len() > 64 {
+pub(super) fn nearest<'w>(located: &str, words: &[&'w str]) -> Option<&'w str> {
+    let located = located.to_ascii_lowercase().replace('-', "_");
+    if located.len() > 64 {
         return None;
     }
     let (changes, word) =
-        words.iter().map(|word| (strsim::osa_distance(&said, word), *word)).min_by_key(|(changes, _)| *changes)?;
+        words.iter().map(|word| (strsim::osa_distance(&located, word), *word)).min_by_key(|(changes, _)| *changes)?;
     (changes <= (word.len() / 3).max(1)).then_some(word)
 }

@@ -6,14 +6,14 @@ use std::{borrow::Cow, fmt};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Value as Json, value::RawValue};
 
-use super::node::{DEPTH_MAX, Document, Fault, FieldPaths, Node, Place, Step};
+use super::node::{DEPTH_MAX, Document, FieldPaths, Location, Node, NodeError, Step};
 
 #[cfg(test)]
 mod tests;
 
 /// Reads a text that begins at some line of a file.
 pub(super) fn parse(text: &str, line: u32) -> Document<'_> {
-    let mut reader = Reader { text, first_line: line, at: 0, place: Place { line, column: 1, width: 1 } };
+    let mut reader = JsonReader { text, first_line: line, at: 0, place: Location { line, column: 1, width: 1 } };
     match reader.root() {
         Ok(root) => Document { root: Some(root), ..Document::default() },
         Err(fault) => Document { faults: vec![fault], ..Document::default() },
@@ -27,21 +27,21 @@ pub(crate) fn stopped(text: &[u8], error: &serde_json::Error) -> (u32, u32, Stri
     let bytes = text.split(|byte| *byte == b'\n').nth(line.saturating_sub(1)).unwrap_or_default();
     let begins_character = |byte: &&u8| !matches!(byte, 0x80..=0xbf);
     let characters = bytes.iter().take(column).filter(begins_character).count();
-    let said = error.to_string();
-    let what = said.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&said);
+    let located = error.to_string();
+    let what = located.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&located);
     (line.max(1) as u32, characters as u32, what.to_owned())
 }
 
-struct Reader<'t> {
+struct JsonReader<'t> {
     text: &'t str,
     first_line: u32,
     /// How far places are known: the byte, and where it stands. Nodes are come upon in the order of the text.
     at: usize,
-    place: Place,
+    place: Location,
 }
 
-impl<'t> Reader<'t> {
-    fn root(&mut self) -> Result<Node<'t>, Fault> {
+impl<'t> JsonReader<'t> {
+    fn root(&mut self) -> Result<Node<'t>, NodeError> {
         let text = self.text.trim_matches([' ', '\n', '\t', '\r']);
         // What a collection holds is read anyway, and its syntax with it.
         if !text.starts_with(['{', '[']) {
@@ -51,7 +51,7 @@ impl<'t> Reader<'t> {
     }
 
     /// `raw` is a part of the text: the whole, or one whose syntax is known to be right.
-    fn node(&mut self, raw: &'t str, depth: u16) -> Result<Node<'t>, Fault> {
+    fn node(&mut self, raw: &'t str, depth: u16) -> Result<Node<'t>, NodeError> {
         let at = self.place(raw);
         match raw.bytes().next() {
             Some(b'{' | b'[') if depth > DEPTH_MAX => Err(too_deep(at)),
@@ -69,7 +69,7 @@ impl<'t> Reader<'t> {
                 Ok(Node::list(at, items.collect::<Result<_, _>>()?))
             }
             first => {
-                let at = Place { width: raw.chars().count() as u32, ..at };
+                let at = Location { width: raw.chars().count() as u32, ..at };
                 let quoted = first == Some(b'"');
                 let text = match raw.get(1..raw.len() - 1).filter(|_| quoted) {
                     None => Cow::Borrowed(raw),
@@ -81,12 +81,12 @@ impl<'t> Reader<'t> {
         }
     }
 
-    fn read<T: Deserialize<'t>>(&self, raw: &'t str) -> Result<T, Fault> {
+    fn read<T: Deserialize<'t>>(&self, raw: &'t str) -> Result<T, NodeError> {
         serde_json::from_str(raw).map_err(|error| self.fault(raw, &error))
     }
 
     /// Where a part of the text begins.
-    fn place(&mut self, part: &str) -> Place {
+    fn place(&mut self, part: &str) -> Location {
         let begin = self.offset(part);
         for byte in &self.text.as_bytes()[self.at..begin] {
             match byte {
@@ -103,7 +103,7 @@ impl<'t> Reader<'t> {
         part.as_ptr().addr() - self.text.as_ptr().addr()
     }
 
-    fn fault(&self, part: &str, error: &serde_json::Error) -> Fault {
+    fn fault(&self, part: &str, error: &serde_json::Error) -> NodeError {
         let (line, column, what) = stopped(part.as_bytes(), error);
         let before = &self.text[..self.offset(part)];
         let lines = before.bytes().filter(|byte| *byte == b'\n').count() as u32;
@@ -111,13 +111,13 @@ impl<'t> Reader<'t> {
             1 => before.rsplit('\n').next().unwrap_or_default().chars().count() as u32 + column,
             _ => column,
         };
-        let at = Place { line: self.first_line + lines + line - 1, column: column.max(1), width: 1 };
-        Fault { at, hint: hint(&what), what: format!("not JSON: {what}") }
+        let at = Location { line: self.first_line + lines + line - 1, column: column.max(1), width: 1 };
+        NodeError { at, hint: hint(&what), what: format!("not JSON: {what}") }
     }
 }
 
-fn too_deep(at: Place) -> Fault {
-    Fault::new(at, format!("nested deeper than {DEPTH_MAX} levels"))
+fn too_deep(at: Location) -> NodeError {
+    NodeError::new(at, format!("nested deeper than {DEPTH_MAX} levels"))
 }
 
 /// For what YAML would take.
@@ -166,7 +166,7 @@ impl<'t> Deserialize<'t> for Within<'t> {
 /// A value as a tree whose places are the paths of fields.
 pub(super) fn tree(value: &Json) -> (Document<'_>, FieldPaths) {
     let mut fields = FieldPaths::default();
-    let root = fields.add(Place::default(), Step::Root);
+    let root = fields.add(Location::default(), Step::Root);
     let document = match node(value, root, &mut fields, 1) {
         Ok(root) => Document { root: Some(root), ..Document::default() },
         Err(fault) => Document { faults: vec![fault], ..Document::default() },
@@ -174,13 +174,13 @@ pub(super) fn tree(value: &Json) -> (Document<'_>, FieldPaths) {
     (document, fields)
 }
 
-fn node<'v>(value: &'v Json, at: Place, fields: &mut FieldPaths, depth: u16) -> Result<Node<'v>, Fault> {
+fn node<'v>(value: &'v Json, at: Location, fields: &mut FieldPaths, depth: u16) -> Result<Node<'v>, NodeError> {
     if depth > DEPTH_MAX && (value.is_array() || value.is_object()) {
         return Err(too_deep(at));
     }
     Ok(match value {
         Json::Null => Node::scalar(at, Cow::Borrowed("null"), true),
-        Json::Bool(said) => Node::scalar(at, Cow::Borrowed(if *said { "true" } else { "false" }), true),
+        Json::Bool(located) => Node::scalar(at, Cow::Borrowed(if *located { "true" } else { "false" }), true),
         Json::Number(number) => Node::scalar(at, Cow::Owned(number.to_string()), true),
         Json::String(text) => Node::scalar(at, Cow::Borrowed(text), false),
         Json::Array(items) => {

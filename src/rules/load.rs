@@ -10,28 +10,28 @@ use std::{
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Defaults, Domain, DomainIndex, FileNames, Load, Rules, Source, Sources,
-    compile::{Compiled, Compiler, Room},
-    fields::{DEFAULTS, FILE, Said},
-    form::{Manner, Tiers},
+    Defaults, Domain, DomainIndex, FileNames, LoadedRules, Rules, Source, Sources,
+    compile::{Compiled, Compiler, ExpansionBudget},
+    fields::{DEFAULTS, FILE, Located},
     json,
-    node::{Document, Node, Place, Value},
-    pen::Pen,
-    problem::Report,
+    node::{Document, Location, Node, NodeValue},
+    pen::NodeReader,
+    problem::ProblemCollector,
     shortcuts::{self, Shortcuts},
     source,
-    terms::Around,
+    terms::DomainDefaults,
+    written_limit::{LimitDefaults, Tiers},
     yaml,
 };
 
 /// What one file says at its outermost level.
-struct Draft<'s> {
+struct RuleFile<'s> {
     path: Arc<PathBuf>,
     bytes: &'s [u8],
-    domain: Option<Said<String>>,
-    manner: Manner,
+    domain: Option<Located<String>>,
+    defaults: LimitDefaults,
     tiers: Option<Node<'s>>,
-    shortcuts: Option<Said<Shortcuts>>,
+    shortcuts: Option<Located<Shortcuts>>,
     descriptors: Option<Node<'s>>,
     overrides: Option<Node<'s>>,
     overrides_from: Option<Node<'s>>,
@@ -42,56 +42,56 @@ struct Draft<'s> {
 
 /// The files of one domain.
 #[derive(Default)]
-struct Group<'d, 's> {
-    drafts: Vec<&'d Draft<'s>>,
+struct DomainFiles<'d, 's> {
+    files: Vec<&'d RuleFile<'s>>,
     broken: bool,
 }
 
 /// Checks and compiles a set of files. `last` is what is in force: domains with errors are taken from it.
-pub fn load(sources: &Sources, defaults: &Defaults, last: Option<&Rules>) -> Load {
-    let mut report = Report::default();
-    let mut drafts: Vec<Draft<'_>> =
+pub fn load(sources: &Sources, defaults: &Defaults, last: Option<&Rules>) -> LoadedRules {
+    let mut report = ProblemCollector::default();
+    let mut drafts: Vec<RuleFile<'_>> =
         sources.files.iter().map(|source| draft(source, sources.names, &mut report)).collect();
     bound_aliases(&mut drafts, &mut report);
     for (path, why) in &sources.unreadable {
-        report.error(path, Place::default(), source::unreadable(why));
+        report.error(path, Location::default(), source::unreadable(why));
     }
     warn_of_unread(sources, &mut report);
     let (rules, kept) = compile_all(&drafts, sources, defaults, last, &mut report);
-    Load { rules, problems: report.finish(sources.all().map(Source::text)), kept }
+    LoadedRules { rules, problems: report.finish(sources.all().map(Source::text)), kept_domains: kept }
 }
 
 /// The same for rules that come as values, each with what problems call it: a control plane's. What they say is what a
 /// file would say; problems have the path of their field, such as `descriptors[1].rate_limit.unit`.
-pub fn load_values(values: &[(PathBuf, serde_json::Value)], defaults: &Defaults) -> Load {
-    let mut report = Report::default();
+pub fn load_values(values: &[(PathBuf, serde_json::Value)], defaults: &Defaults) -> LoadedRules {
+    let mut report = ProblemCollector::default();
     let texts: Vec<String> = values.iter().map(|(_, value)| value.to_string()).collect();
     let mut drafts = Vec::with_capacity(values.len());
     for ((path, value), text) in values.iter().zip(&texts) {
         let (document, fields) = json::tree(value);
         report.has_fields(path, fields);
-        drafts.push(read_draft(path, text.as_bytes(), &mut report, |pen, draft| pen.outermost(document, draft)));
+        drafts.push(read_draft(path, text.as_bytes(), &mut report, |reader, draft| reader.outermost(document, draft)));
     }
     let (rules, kept) = compile_all(&drafts, &Sources::default(), defaults, None, &mut report);
-    Load { rules, problems: report.finish(std::iter::empty()).with_fields(), kept }
+    LoadedRules { rules, problems: report.finish(std::iter::empty()).with_fields(), kept_domains: kept }
 }
 
 /// The domains of some files, and which of them go on with what they had.
 fn compile_all(
-    drafts: &[Draft<'_>],
+    drafts: &[RuleFile<'_>],
     sources: &Sources,
     defaults: &Defaults,
     last: Option<&Rules>,
-    report: &mut Report,
+    report: &mut ProblemCollector,
 ) -> (Rules, Vec<Box<str>>) {
     let groups = group(drafts, &sources.unreadable, last);
     let bytes: usize = drafts.iter().map(|draft| draft.bytes.len()).sum();
-    let (mut domains, mut kept, mut room) = (Vec::new(), Vec::new(), Room::new(bytes));
+    let (mut domains, mut kept, mut budget) = (Vec::new(), Vec::new(), ExpansionBudget::new(bytes));
     for (name, group) in groups {
-        let domain = compile(&name, &group.drafts, sources, (defaults, room), report);
+        let domain = compile(&name, &group.files, sources, (defaults, budget), report);
         match domain.filter(|_| !group.broken) {
             Some(domain) => {
-                room = room.less(&domain.rules);
+                budget = budget.less(&domain.rules);
                 domains.push(Arc::new(domain));
             }
             None => {
@@ -107,46 +107,46 @@ fn compile_all(
 }
 
 /// Aliases of all files together may unfold to what those of one may: a set may have very many files.
-fn bound_aliases(drafts: &mut [Draft<'_>], report: &mut Report) {
-    let mut room = yaml::ALIAS_BYTES;
+fn bound_aliases(drafts: &mut [RuleFile<'_>], report: &mut ProblemCollector) {
+    let mut budget = yaml::ALIAS_BYTES;
     for draft in drafts {
-        room = match room.checked_sub(draft.bytes_unfolded.saturating_sub(2 * draft.bytes.len() as u64)) {
+        budget = match budget.checked_sub(draft.bytes_unfolded.saturating_sub(2 * draft.bytes.len() as u64)) {
             Some(left) => left,
             None => {
                 let what = "its aliases unfold to more than is left beside those of the other files";
-                report.error(&draft.path, Place::default(), what);
+                report.error(&draft.path, Location::default(), what);
                 (draft.sound, draft.descriptors) = (false, None);
-                room
+                budget
             }
         };
     }
 }
 
 /// What isn't read limits nothing, and nobody would see that.
-fn warn_of_unread(sources: &Sources, report: &mut Report) {
+fn warn_of_unread(sources: &Sources, report: &mut ProblemCollector) {
     for path in &sources.skipped {
         let what = "it isn't read: rule files are *.yaml and *.yml";
         report
-            .warn(path, Place::default(), what)
+            .warn(path, Location::default(), what)
             .hint("rename it, or name the file itself where its directory is named");
     }
     for path in &sources.empty {
-        report.warn(path, Place::default(), "no rules were read from it, so nothing is limited by it");
+        report.warn(path, Location::default(), "no rules were read from it, so nothing is limited by it");
     }
 }
 
 /// By domain. A file that is too broken to say its domain speaks for the one that it gave before, and so does one that
 /// can't be read, or whose directory can't.
 fn group<'d, 's>(
-    drafts: &'d [Draft<'s>],
+    drafts: &'d [RuleFile<'s>],
     unreadable: &[(PathBuf, String)],
     last: Option<&Rules>,
-) -> BTreeMap<String, Group<'d, 's>> {
-    let mut groups: BTreeMap<String, Group<'d, 's>> = BTreeMap::new();
+) -> BTreeMap<String, DomainFiles<'d, 's>> {
+    let mut groups: BTreeMap<String, DomainFiles<'d, 's>> = BTreeMap::new();
     for draft in drafts {
         if let Some(domain) = &draft.domain {
             let group = groups.entry(domain.value.clone()).or_default();
-            group.drafts.push(draft);
+            group.files.push(draft);
             group.broken |= !draft.sound;
         }
     }
@@ -160,16 +160,16 @@ fn group<'d, 's>(
     groups
 }
 
-fn draft<'s>(source: &'s Source, names: FileNames, report: &mut Report) -> Draft<'s> {
-    let draft = read_draft(&source.path, &source.bytes, report, |pen, draft| {
-        if let Some(text) = pen.utf8(&source.bytes) {
-            pen.outermost(yaml::parse(text), draft);
+fn draft<'s>(source: &'s Source, names: FileNames, report: &mut ProblemCollector) -> RuleFile<'s> {
+    let draft = read_draft(&source.path, &source.bytes, report, |reader, draft| {
+        if let Some(text) = reader.utf8(&source.bytes) {
+            reader.outermost(yaml::parse(text), draft);
         }
     });
     if !draft.sound && names == FileNames::Any && !source::is_yaml(&source.path) {
         let what = "it is read as rules whatever its name is, as all files of the RUNTIME_* directory are";
         report
-            .warn(&source.path, Place::default(), what)
+            .warn(&source.path, Location::default(), what)
             .hint("keep what isn't rules elsewhere, or use TOLLGATE_RULES");
     }
     draft
@@ -178,15 +178,15 @@ fn draft<'s>(source: &'s Source, names: FileNames, report: &mut Report) -> Draft
 fn read_draft<'s>(
     path: &Path,
     bytes: &'s [u8],
-    report: &mut Report,
-    read: impl FnOnce(&mut Pen<'_>, &mut Draft<'s>),
-) -> Draft<'s> {
+    report: &mut ProblemCollector,
+    read: impl FnOnce(&mut NodeReader<'_>, &mut RuleFile<'s>),
+) -> RuleFile<'s> {
     let errors = report.errors();
-    let mut draft = Draft {
+    let mut draft = RuleFile {
         path: Arc::new(path.to_owned()),
         bytes,
         domain: None,
-        manner: Manner::default(),
+        defaults: LimitDefaults::default(),
         tiers: None,
         shortcuts: None,
         descriptors: None,
@@ -195,13 +195,13 @@ fn read_draft<'s>(
         bytes_unfolded: 0,
         sound: true,
     };
-    read(&mut Pen { report, path }, &mut draft);
+    read(&mut NodeReader { report, path }, &mut draft);
     draft.sound = report.errors() == errors;
     draft
 }
 
-impl Pen<'_> {
-    fn outermost<'s>(&mut self, document: Document<'s>, draft: &mut Draft<'s>) {
+impl NodeReader<'_> {
+    fn outermost<'s>(&mut self, document: Document<'s>, draft: &mut RuleFile<'s>) {
         if !document.faults.is_empty() {
             draft.domain = document.root.as_ref().and_then(domain_of_a_broken_file);
         }
@@ -210,7 +210,7 @@ impl Pen<'_> {
         if !is_sound {
             return;
         }
-        let top = Place { line: 1, column: 1, width: 1 };
+        let top = Location { line: 1, column: 1, width: 1 };
         let Some(root) = root.filter(|root| !root.is_null()) else {
             self.error(top, "the file is empty: it must at least have a `domain`");
             return;
@@ -220,7 +220,7 @@ impl Pen<'_> {
         match fields.get("domain") {
             Some(node) => match self.text(node) {
                 Some("") => drop(self.error(node.at, "`domain` must not be empty")),
-                Some(name) => draft.domain = Some(Said { value: name.to_owned(), at: node.at }),
+                Some(name) => draft.domain = Some(Located { value: name.to_owned(), at: node.at }),
                 None => {}
             },
             None if fields.all_known => drop(self.error(fields.at, "the file must have a `domain`")),
@@ -229,7 +229,7 @@ impl Pen<'_> {
         if let Some(node) = fields.get("defaults")
             && let Some(fields) = self.fields(node, &DEFAULTS)
         {
-            draft.manner = self.manner(&fields);
+            draft.defaults = self.limit_defaults(&fields);
         }
         draft.tiers = fields.get("tiers").cloned();
         draft.shortcuts = fields.get("shortcuts").and_then(|node| self.shortcuts(node));
@@ -240,11 +240,13 @@ impl Pen<'_> {
 }
 
 /// The rest of the file can't be read, but whose rules it was to hold may be known.
-fn domain_of_a_broken_file(root: &Node<'_>) -> Option<Said<String>> {
-    let Value::Map(entries) = &root.value else { return None };
+fn domain_of_a_broken_file(root: &Node<'_>) -> Option<Located<String>> {
+    let NodeValue::Map(entries) = &root.value else { return None };
     entries.iter().find_map(|(key, value)| match (&key.value, &value.value) {
-        (Value::Scalar { text: key, .. }, Value::Scalar { text, .. }) if key == "domain" && !text.is_empty() => {
-            Some(Said { value: text.to_string(), at: value.at })
+        (NodeValue::Scalar { text: key, .. }, NodeValue::Scalar { text, .. })
+            if key == "domain" && !text.is_empty() =>
+        {
+            Some(Located { value: text.to_string(), at: value.at })
         }
         _ => None,
     })
@@ -253,24 +255,25 @@ fn domain_of_a_broken_file(root: &Node<'_>) -> Option<Said<String>> {
 /// `None` if anything is wrong with it.
 fn compile(
     name: &str,
-    drafts: &[&Draft<'_>],
+    drafts: &[&RuleFile<'_>],
     sources: &Sources,
-    (defaults, room): (&Defaults, Room),
-    report: &mut Report,
+    (defaults, budget): (&Defaults, ExpansionBudget),
+    report: &mut ProblemCollector,
 ) -> Option<Domain> {
     let errors = report.errors();
     if !defaults.merge_domains {
         refuse_second_files(name, drafts, report);
     }
-    let mut around = Around { manner: common_manner(drafts, report), process: *defaults, tiers: Tiers::default() };
+    let mut domain_defaults =
+        DomainDefaults { limits: common_defaults(drafts, report), process: *defaults, tiers: Tiers::default() };
     for draft in drafts {
         if let Some(tiers) = &draft.tiers {
-            Pen { report, path: &draft.path }.tiers(&draft.path, tiers, &mut around);
+            NodeReader { report, path: &draft.path }.tiers(&draft.path, tiers, &mut domain_defaults);
         }
     }
-    let said = drafts.iter().filter_map(|draft| Some((&**draft.path, draft.shortcuts.as_ref()?)));
-    let shortcuts = shortcuts::common(said, report);
-    let mut compiler = Compiler::new(report, name, &around, sources, room);
+    let located = drafts.iter().filter_map(|draft| Some((&**draft.path, draft.shortcuts.as_ref()?)));
+    let shortcuts = shortcuts::common(located, report);
+    let mut compiler = Compiler::new(report, name, &domain_defaults, sources, budget);
     for draft in drafts {
         if let Some(descriptors) = &draft.descriptors {
             compiler.file(&draft.path, descriptors);
@@ -283,7 +286,17 @@ fn compile(
     let files: Vec<PathBuf> = drafts.iter().map(|draft| PathBuf::clone(&draft.path)).collect();
     let hash = hash(drafts.iter().map(|draft| draft.bytes).chain(override_files.iter().map(|source| &*source.bytes)));
     let override_files = override_files.into_iter().map(|source| source.path.clone()).collect();
-    let domain = Domain { name: name.into(), files, override_files, rules, tree, overrides, around, shortcuts, hash };
+    let domain = Domain {
+        name: name.into(),
+        files,
+        override_files,
+        rules,
+        tree,
+        overrides,
+        defaults: domain_defaults,
+        shortcuts,
+        hash,
+    };
     (report.errors() == errors && !drafts.is_empty()).then_some(domain)
 }
 
@@ -296,37 +309,37 @@ fn hash<'b>(files: impl Iterator<Item = &'b [u8]>) -> [u8; 32] {
     hash.finalize().into()
 }
 
-fn refuse_second_files(name: &str, drafts: &[&Draft<'_>], report: &mut Report) {
-    let said = |draft: &Draft<'_>| draft.domain.as_ref().map_or(Place::default(), |domain| domain.at);
+fn refuse_second_files(name: &str, drafts: &[&RuleFile<'_>], report: &mut ProblemCollector) {
+    let located = |draft: &RuleFile<'_>| draft.domain.as_ref().map_or(Location::default(), |domain| domain.at);
     let Some((first, others)) = drafts.split_first() else { return };
     for other in others {
-        let place = report.elsewhere(&first.path, said(first));
-        let what = format!("domain `{name}` has another file already: {place}");
-        report.error(&other.path, said(other), what).hint("MERGE_DOMAIN_CONFIG makes one domain of several files");
+        let location = report.elsewhere(&first.path, located(first));
+        let what = format!("domain `{name}` has another file already: {location}");
+        report.error(&other.path, located(other), what).hint("MERGE_DOMAIN_CONFIG makes one domain of several files");
     }
 }
 
 /// The defaults of all files of a domain, which hold for all its files: they must not differ.
-fn common_manner(drafts: &[&Draft<'_>], report: &mut Report) -> Manner {
-    Manner {
-        algorithm: common(drafts, "algorithm", |manner| manner.algorithm, report),
-        sub_windows: common(drafts, "sub_windows", |manner| manner.sub_windows, report),
-        count_denied: common(drafts, "count_denied", |manner| manner.count_denied, report),
-        on_store_failure: common(drafts, "on_store_failure", |manner| manner.on_store_failure, report),
+fn common_defaults(drafts: &[&RuleFile<'_>], report: &mut ProblemCollector) -> LimitDefaults {
+    LimitDefaults {
+        algorithm: common(drafts, "algorithm", |defaults| defaults.algorithm, report),
+        sub_windows: common(drafts, "sub_windows", |defaults| defaults.sub_windows, report),
+        count_denied: common(drafts, "count_denied", |defaults| defaults.count_denied, report),
+        on_store_failure: common(drafts, "on_store_failure", |defaults| defaults.on_store_failure, report),
     }
 }
 
 fn common<V: Copy + PartialEq>(
-    drafts: &[&Draft<'_>],
+    drafts: &[&RuleFile<'_>],
     key: &str,
-    of: impl Fn(&Manner) -> Option<Said<V>>,
-    report: &mut Report,
-) -> Option<Said<V>> {
-    let mut said = drafts.iter().filter_map(|draft| Some((draft, of(&draft.manner)?)));
-    let (first, value) = said.next()?;
-    for (other, differs) in said.filter(|(_, other)| other.value != value.value) {
-        let place = report.elsewhere(&first.path, value.at);
-        let what = format!("`{key}` holds for the whole domain, and differs from {place}");
+    of: impl Fn(&LimitDefaults) -> Option<Located<V>>,
+    report: &mut ProblemCollector,
+) -> Option<Located<V>> {
+    let mut located = drafts.iter().filter_map(|draft| Some((draft, of(&draft.defaults)?)));
+    let (first, value) = located.next()?;
+    for (other, differs) in located.filter(|(_, other)| other.value != value.value) {
+        let location = report.elsewhere(&first.path, value.at);
+        let what = format!("`{key}` holds for the whole domain, and differs from {location}");
         report.error(&other.path, differs.at, what);
     }
     Some(value)

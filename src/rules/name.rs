@@ -36,7 +36,7 @@ pub(super) fn limit_id(rule: &str, name: &str) -> String {
 
 /// The id of limits of overrides that correspond to no limit of the rule: the rule is known only when an override
 /// applies.
-pub(crate) fn override_id(domain: &str) -> String {
+pub(crate) fn override_limit_id(domain: &str) -> String {
     format!("{domain}/(override)")
 }
 

@@ -8,7 +8,7 @@ pub(super) const DEPTH_MAX: u16 = 128;
 
 /// Where a node stands; both count from 1. The width is that of its text on its first line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
+pub(super) struct Location {
     pub(super) line: u32,
     pub(super) column: u32,
     pub(super) width: u32,
@@ -17,8 +17,8 @@ pub(super) struct Place {
 /// Cheap to clone: aliases share what their anchor holds.
 #[derive(Clone, Debug)]
 pub(super) struct Node<'t> {
-    pub(super) at: Place,
-    pub(super) value: Value<'t>,
+    pub(super) at: Location,
+    pub(super) value: NodeValue<'t>,
     pub(super) size: Size,
     pub(super) depth: u16,
 }
@@ -43,7 +43,7 @@ impl Size {
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Value<'t> {
+pub(super) enum NodeValue<'t> {
     /// `plain`: without quotes, so that it may mean a number, a boolean or null.
     Scalar {
         text: Cow<'t, str>,
@@ -55,15 +55,15 @@ pub(super) enum Value<'t> {
 
 /// Something that is wrong with the text as YAML or as JSON.
 #[derive(Debug)]
-pub(super) struct Fault {
-    pub(super) at: Place,
+pub(super) struct NodeError {
+    pub(super) at: Location,
     pub(super) what: String,
     pub(super) hint: Option<&'static str>,
 }
 
-impl Fault {
-    pub(super) fn new(at: Place, what: impl Into<String>) -> Fault {
-        Fault { at, what: what.into(), hint: None }
+impl NodeError {
+    pub(super) fn new(at: Location, what: impl Into<String>) -> NodeError {
+        NodeError { at, what: what.into(), hint: None }
     }
 }
 
@@ -72,27 +72,27 @@ pub(super) struct Document<'t> {
     /// The first document; of a broken one, the entries of its outermost map that were complete.
     pub(super) root: Option<Node<'t>>,
     /// `root` can't be trusted.
-    pub(super) faults: Vec<Fault>,
+    pub(super) faults: Vec<NodeError>,
     /// Where a further document begins, which nobody reads.
-    pub(super) second: Option<Place>,
+    pub(super) second: Option<Location>,
 }
 
 impl<'t> Node<'t> {
-    pub(super) fn scalar(at: Place, text: Cow<'t, str>, plain: bool) -> Node<'t> {
+    pub(super) fn scalar(at: Location, text: Cow<'t, str>, plain: bool) -> Node<'t> {
         let size = Size { nodes: 1, bytes: text.len() as u64 };
-        Node { at, value: Value::Scalar { text, plain }, size, depth: 0 }
+        Node { at, value: NodeValue::Scalar { text, plain }, size, depth: 0 }
     }
 
-    pub(super) fn list(at: Place, items: Vec<Node<'t>>) -> Node<'t> {
+    pub(super) fn list(at: Location, items: Vec<Node<'t>>) -> Node<'t> {
         let size = Size::of(items.iter());
         let depth = 1 + items.iter().map(|item| item.depth).max().unwrap_or(0);
-        Node { at, value: Value::List(Rc::new(items)), size, depth }
+        Node { at, value: NodeValue::List(Rc::new(items)), size, depth }
     }
 
-    pub(super) fn map(at: Place, entries: Vec<(Node<'t>, Node<'t>)>) -> Node<'t> {
+    pub(super) fn map(at: Location, entries: Vec<(Node<'t>, Node<'t>)>) -> Node<'t> {
         let size = Size::of(entries.iter().flat_map(|(key, value)| [key, value]));
         let depth = 1 + entries.iter().map(|(key, value)| key.depth.max(value.depth)).max().unwrap_or(0);
-        Node { at, value: Value::Map(Rc::new(entries)), size, depth }
+        Node { at, value: NodeValue::Map(Rc::new(entries)), size, depth }
     }
 
     /// Bytes of text within, with aliases unfolded.
@@ -102,7 +102,7 @@ impl<'t> Node<'t> {
 
     pub(super) fn is_null(&self) -> bool {
         match &self.value {
-            Value::Scalar { text, plain: true } => matches!(&**text, "" | "~" | "null" | "Null" | "NULL"),
+            NodeValue::Scalar { text, plain: true } => matches!(&**text, "" | "~" | "null" | "Null" | "NULL"),
             _ => false,
         }
     }
@@ -110,15 +110,15 @@ impl<'t> Node<'t> {
     /// What it is, for messages.
     pub(super) fn kind(&self) -> &'static str {
         match &self.value {
-            Value::Scalar { .. } if self.is_null() => "nothing",
-            Value::Scalar { .. } => "a value",
-            Value::List(_) => "a list",
-            Value::Map(_) => "a map",
+            NodeValue::Scalar { .. } if self.is_null() => "nothing",
+            NodeValue::Scalar { .. } => "a value",
+            NodeValue::List(_) => "a list",
+            NodeValue::Map(_) => "a map",
         }
     }
 
     pub(super) fn is_merge_key(&self) -> bool {
-        matches!(&self.value, Value::Scalar { text, plain: true } if text == "<<")
+        matches!(&self.value, NodeValue::Scalar { text, plain: true } if text == "<<")
     }
 }
 
@@ -144,13 +144,13 @@ pub(super) enum Step {
 
 impl FieldPaths {
     /// A place that is in another; the first is the root, and in none.
-    pub(super) fn add(&mut self, within: Place, step: Step) -> Place {
+    pub(super) fn add(&mut self, within: Location, step: Step) -> Location {
         self.fields.push(Field { within: within.line, step });
-        Place { line: self.fields.len() as u32, column: 1, width: 1 }
+        Location { line: self.fields.len() as u32, column: 1, width: 1 }
     }
 
     /// Empty for the root.
-    pub(super) fn of(&self, at: Place) -> String {
+    pub(super) fn of(&self, at: Location) -> String {
         let field = |line: u32| self.fields.get((line as usize).checked_sub(1)?);
         let mut way: Vec<&Step> =
             std::iter::successors(field(at.line), |of| field(of.within)).map(|field| &field.step).collect();

@@ -4,24 +4,24 @@
 use std::path::Path;
 
 use super::{
-    node::{Node, Value},
+    node::{Node, NodeValue},
     yaml,
 };
 
 /// How a file is written, told by its name.
 #[derive(Clone, Copy)]
-pub(super) enum Format {
+pub(super) enum FileFormat {
     Csv,
     Ndjson,
     Yaml,
 }
 
-impl Format {
-    pub(super) fn of(path: &Path) -> Option<Format> {
+impl FileFormat {
+    pub(super) fn of(path: &Path) -> Option<FileFormat> {
         match path.extension()?.to_str()? {
-            "csv" => Some(Format::Csv),
-            "ndjson" | "jsonl" => Some(Format::Ndjson),
-            "yaml" | "yml" => Some(Format::Yaml),
+            "csv" => Some(FileFormat::Csv),
+            "ndjson" | "jsonl" => Some(FileFormat::Ndjson),
+            "yaml" | "yml" => Some(FileFormat::Yaml),
             _ => None,
         }
     }
@@ -29,7 +29,7 @@ impl Format {
 
 /// Whether a file may be named in `overrides_from`.
 pub(super) fn is_override_file(path: &Path) -> bool {
-    Format::of(path).is_some()
+    FileFormat::of(path).is_some()
 }
 
 /// What a rule file names in `overrides_from`. Of a file that isn't sound as much as can be told: its mistakes are told
@@ -48,12 +48,14 @@ pub(super) fn names_of_files(bytes: &[u8]) -> Vec<String> {
 }
 
 fn collect_names(node: &Node<'_>, names: &mut Vec<String>) {
-    let Value::Map(entries) = &node.value else { return };
+    let NodeValue::Map(entries) = &node.value else { return };
     for (key, value) in entries.iter() {
-        let (Value::Scalar { text: key, .. }, Value::List(items)) = (&key.value, &value.value) else { continue };
+        let (NodeValue::Scalar { text: key, .. }, NodeValue::List(items)) = (&key.value, &value.value) else {
+            continue;
+        };
         for item in items.iter() {
             match (&**key, &item.value) {
-                ("overrides_from", Value::Scalar { text, .. }) => names.push(text.to_string()),
+                ("overrides_from", NodeValue::Scalar { text, .. }) => names.push(text.to_string()),
                 ("descriptors", _) => collect_names(item, names),
                 _ => {}
             }

@@ -5,28 +5,28 @@
 use std::path::Path;
 
 use super::{
-    node::{Document, Fault, Node, Place},
-    problem::{Problem, Report},
+    node::{Document, Location, Node, NodeError},
+    problem::{Problem, ProblemCollector},
 };
 
 /// Reads values from the nodes of one file and reports its problems. Each module of `rules` adds the checks of its own
 /// fields to it.
-pub(super) struct Pen<'r> {
-    pub(super) report: &'r mut Report,
+pub(super) struct NodeReader<'r> {
+    pub(super) report: &'r mut ProblemCollector,
     pub(super) path: &'r Path,
 }
 
-impl Pen<'_> {
-    pub(super) fn error(&mut self, at: Place, what: impl Into<String>) -> &mut Problem {
+impl NodeReader<'_> {
+    pub(super) fn error(&mut self, at: Location, what: impl Into<String>) -> &mut Problem {
         self.report.error(self.path, at, what)
     }
 
-    pub(super) fn warn(&mut self, at: Place, what: impl Into<String>) -> &mut Problem {
+    pub(super) fn warn(&mut self, at: Location, what: impl Into<String>) -> &mut Problem {
         self.report.warn(self.path, at, what)
     }
 
     /// What a message calls another place of this file.
-    pub(super) fn beside(&self, at: Place) -> String {
+    pub(super) fn beside(&self, at: Location) -> String {
         self.report.beside(self.path, at)
     }
 
@@ -37,14 +37,14 @@ impl Pen<'_> {
                 let good = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
                 let line = good.bytes().filter(|byte| *byte == b'\n').count() + 1;
                 let column = good.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-                let at = Place { line: line as u32, column: column as u32, width: 1 };
+                let at = Location { line: line as u32, column: column as u32, width: 1 };
                 self.error(at, "this isn't UTF-8 text").hint("rule files are YAML in UTF-8");
                 None
             }
         }
     }
 
-    pub(super) fn faults(&mut self, faults: Vec<Fault>) {
+    pub(super) fn faults(&mut self, faults: Vec<NodeError>) {
         for fault in faults {
             let problem = self.error(fault.at, fault.what);
             if let Some(hint) = fault.hint {

@@ -11,7 +11,7 @@ use std::{
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::Serialize;
 
-use super::node::{FieldPaths, Place};
+use super::node::{FieldPaths, Location};
 use crate::visible;
 
 /// Number of problems that are kept; beyond it they are only counted. Nobody reads on, and a set may have a million
@@ -84,7 +84,7 @@ impl Problems {
 
     /// Adds an error about a path as a whole.
     pub(crate) fn refuse(&mut self, path: &Path, what: &str, hint: &str) {
-        let mut problem = Problem::new(path, Place::default(), Severity::Error, what.to_owned());
+        let mut problem = Problem::new(path, Location::default(), Severity::Error, what.to_owned());
         problem.hint(hint);
         self.problems.push(problem);
     }
@@ -144,7 +144,7 @@ impl std::fmt::Display for Problems {
 impl std::error::Error for Problems {}
 
 impl Problem {
-    fn new(path: &Path, at: Place, severity: Severity, what: String) -> Problem {
+    fn new(path: &Path, at: Location, severity: Severity, what: String) -> Problem {
         Problem {
             path: path.to_owned(),
             line: at.line,
@@ -204,7 +204,7 @@ impl Problem {
     /// In the place of a line that nobody ever saw.
     fn put_field(&mut self, fields: &FieldPaths) {
         if self.line > 0 {
-            self.field = Some(seen(fields.of(Place { line: self.line, ..Place::default() })));
+            self.field = Some(seen(fields.of(Location { line: self.line, ..Location::default() })));
         }
         (self.line, self.column) = (0, 0);
     }
@@ -217,8 +217,8 @@ impl Problem {
             false => line[..at].char_indices().rev().take(EXCERPT_MAX / 2).last().map_or(at, |(byte, _)| byte),
         };
         let before: String = line[begin..at].chars().map(visible).collect();
-        let room = EXCERPT_MAX.saturating_sub(before.chars().count());
-        let after: String = line[at..].chars().take(room).map(visible).collect();
+        let budget = EXCERPT_MAX.saturating_sub(before.chars().count());
+        let after: String = line[at..].chars().take(budget).map(visible).collect();
         let end = after.char_indices().nth(self.width as usize).map_or(after.len(), |(byte, _)| byte);
         self.mark = before.len()..before.len() + end;
         self.source_line = before + &after;
@@ -270,9 +270,9 @@ pub(super) struct Text<'t> {
 
 /// Collects problems while a set is read.
 #[derive(Default)]
-pub(super) struct Report {
-    errors: Kept,
-    warnings: Kept,
+pub(super) struct ProblemCollector {
+    errors: ProblemList,
+    warnings: ProblemList,
     /// Of what was no text, by its path: what its places mean.
     fields: HashMap<PathBuf, FieldPaths>,
 }
@@ -280,12 +280,12 @@ pub(super) struct Report {
 /// The first problems of one severity, and how many came after them. Warnings are kept on their own, so that they can't
 /// crowd out errors.
 #[derive(Default)]
-struct Kept {
+struct ProblemList {
     problems: Vec<Problem>,
     count: usize,
 }
 
-impl Kept {
+impl ProblemList {
     fn put(&mut self, problem: Problem) -> &mut Problem {
         self.count += 1;
         // The last place is for those that come when all others are taken.
@@ -301,13 +301,13 @@ impl Kept {
     }
 }
 
-impl Report {
+impl ProblemCollector {
     /// Adds an error, and returns it so that a hint can be added.
-    pub(super) fn error(&mut self, path: &Path, at: Place, what: impl Into<String>) -> &mut Problem {
+    pub(super) fn error(&mut self, path: &Path, at: Location, what: impl Into<String>) -> &mut Problem {
         self.errors.put(Problem::new(path, at, Severity::Error, what.into()))
     }
 
-    pub(super) fn warn(&mut self, path: &Path, at: Place, what: impl Into<String>) -> &mut Problem {
+    pub(super) fn warn(&mut self, path: &Path, at: Location, what: impl Into<String>) -> &mut Problem {
         self.warnings.put(Problem::new(path, at, Severity::Warning, what.into()))
     }
 
@@ -322,7 +322,7 @@ impl Report {
     }
 
     /// What a message calls a place beside the one that it is about: `line 3`, or the path of a field.
-    pub(super) fn beside(&self, path: &Path, at: Place) -> String {
+    pub(super) fn beside(&self, path: &Path, at: Location) -> String {
         match self.fields.get(path) {
             Some(fields) => fields.of(at),
             None => format!("line {}", at.line),
@@ -330,7 +330,7 @@ impl Report {
     }
 
     /// The same for a place in another file: `api.yaml:3`.
-    pub(super) fn elsewhere(&self, path: &Path, at: Place) -> String {
+    pub(super) fn elsewhere(&self, path: &Path, at: Location) -> String {
         match self.fields.get(path) {
             Some(fields) => format!("{}: {}", path.display(), fields.of(at)),
             None => format!("{}:{}", path.display(), at.line),

@@ -7,10 +7,10 @@ pub(super) mod builder;
 pub(crate) mod columns;
 pub(crate) mod csv;
 pub(super) mod files;
-mod heads;
-mod name;
 pub(super) mod read;
 mod records;
+mod row_index;
+mod row_key;
 mod shape;
 mod table;
 #[cfg(test)]
@@ -20,52 +20,52 @@ use std::{hash::BuildHasher as _, path::Path, sync::Arc};
 
 use foldhash::fast::FixedState;
 
-pub use shape::{Probe, Scope, Shape, hash, probes};
-pub use table::{Candidate, RowRef, Standing, Table};
+pub use shape::{Probe, Shape, ShapeScope, hash, probes};
+pub use table::{Candidate, OverrideTable, RowRef, Standing};
 
 use super::RuleLimit;
 use crate::limit::UnixMicros;
 
 /// What replaces a rule's limits. Rows with equal limits share one value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Grant {
+pub enum OverrideLimits {
     Unlimited,
     /// Limits that must all admit; at least one.
     Limits(Vec<RuleLimit>),
 }
 
-impl Grant {
-    /// Limits whose numbers were resolved before, with ids as [`super::Domain::read_grant`] gives them.
-    pub fn resolved(domain: &str, mut limits: Vec<RuleLimit>) -> Grant {
-        let id: Arc<str> = super::name::override_id(domain).into();
+impl OverrideLimits {
+    /// Limits whose numbers were resolved before, with ids as [`super::Domain::read_override_limits`] gives them.
+    pub fn resolved(domain: &str, mut limits: Vec<RuleLimit>) -> OverrideLimits {
+        let id: Arc<str> = super::name::override_limit_id(domain).into();
         let id_hash = FixedState::default().hash_one(&*id) as u32;
         limits.iter_mut().for_each(|limit| (limit.id, limit.id_hash) = (Arc::clone(&id), id_hash));
-        if limits.is_empty() { Grant::Unlimited } else { Grant::Limits(limits) }
+        if limits.is_empty() { OverrideLimits::Unlimited } else { OverrideLimits::Limits(limits) }
     }
 
     /// The limits; none if it is unlimited.
     pub fn limits(&self) -> &[RuleLimit] {
         match self {
-            Grant::Unlimited => &[],
-            Grant::Limits(limits) => limits,
+            OverrideLimits::Unlimited => &[],
+            OverrideLimits::Limits(limits) => limits,
         }
     }
 }
 
 /// One override that was checked against its domain, as the API and the command line read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
+pub struct OverrideRow {
     pub shape: Shape,
     /// The values of the match, one for each key of `shape`, in their order.
     pub values: Box<[Box<str>]>,
-    pub grant: Arc<Grant>,
+    pub limits: Arc<OverrideLimits>,
     /// When the override ends; from then on it is ignored.
     pub expires: Option<UnixMicros>,
     pub reason: Box<str>,
     pub owner: Box<str>,
 }
 
-impl Row {
+impl OverrideRow {
     /// Key and value of each entry of the match.
     pub fn matches(&self) -> impl Iterator<Item = (&str, &str)> {
         self.shape.keys.iter().zip(&self.values).map(|(key, value)| (&**key, &**value))
@@ -74,7 +74,7 @@ impl Row {
 
 /// Location of a row in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RowPlace<'t> {
+pub struct RowLocation<'t> {
     pub path: &'t Path,
     pub line: u32,
 }

@@ -9,9 +9,9 @@ use std::{
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    node::Place,
+    node::Location,
     overrides_from::{is_override_file, names_of_files},
-    problem::{Problems, Report, Text},
+    problem::{ProblemCollector, Problems, Text},
 };
 use crate::limit::UnixMicros;
 
@@ -106,11 +106,11 @@ impl Sources {
     pub fn read(paths: &[PathBuf], selection: impl Into<Selection>) -> Result<Sources, Problems> {
         let selection = selection.into();
         let sources = Sources { names: selection.names, ..Sources::default() };
-        let (mut reader, mut report) = (Reader { selection, sources }, Report::default());
+        let (mut reader, mut report) = (SourceWalker { selection, sources }, ProblemCollector::default());
         for path in paths {
             let before = reader.sources.files.len();
             if let Err(error) = reader.path(path, 0) {
-                report.error(path, Place::default(), unreadable(&error.to_string()));
+                report.error(path, Location::default(), unreadable(&error.to_string()));
             } else if reader.sources.files.len() == before && path.is_dir() {
                 reader.sources.empty.push(path.clone());
             }
@@ -244,12 +244,12 @@ fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-struct Reader {
+struct SourceWalker {
     selection: Selection,
     sources: Sources,
 }
 
-impl Reader {
+impl SourceWalker {
     fn path(&mut self, path: &Path, depth: usize) -> io::Result<()> {
         let found = std::fs::metadata(path)?;
         if found.is_dir() && depth == DEPTH_MAX {

@@ -9,35 +9,41 @@ use crate::limit::{Algorithm, CountDenied, FailurePolicy, Limit, SLIDING_LOG_MAX
 
 use super::{
     Defaults, RuleLimit,
-    fields::Said,
-    form::{Form, Manner, Tiers, name_in_list},
-    pen::Pen,
-    quota::Quota,
+    fields::Located,
+    pen::NodeReader,
+    rate::Rate,
+    written_limit::{LimitDefaults, Tiers, WrittenLimit, name_in_list},
 };
 
 /// The defaults of a domain's limits, and its tiers.
-pub(super) struct Around {
-    pub(super) manner: Manner,
+pub(super) struct DomainDefaults {
+    pub(super) limits: LimitDefaults,
     pub(super) process: Defaults,
     pub(super) tiers: Tiers,
 }
 
 /// The numbers of a limit; what it leaves out comes from the domain and the process.
-pub(super) fn numbers(form: &Form, quota: Quota, around: &Around) -> Limit {
-    let algorithm = form.manner.algorithm.or(around.manner.algorithm);
-    let algorithm = algorithm.map_or(around.process.algorithm, |said| said.value);
-    let mut limit = Limit::new(quota.requests.value, quota.span.window(), algorithm);
-    let sub_windows = form.manner.sub_windows.or(around.manner.sub_windows);
-    limit.sub_windows = sub_windows.map_or(SUB_WINDOWS_DEFAULT, |said| said.value);
-    limit.burst = form.burst.map_or(limit.burst, |said| said.value);
+pub(super) fn resolved_limit(written: &WrittenLimit, quota: Rate, domain_defaults: &DomainDefaults) -> Limit {
+    let algorithm = written.defaults.algorithm.or(domain_defaults.limits.algorithm);
+    let algorithm = algorithm.map_or(domain_defaults.process.algorithm, |located| located.value);
+    let mut limit = Limit::new(quota.requests.value, quota.window.window(), algorithm);
+    let sub_windows = written.defaults.sub_windows.or(domain_defaults.limits.sub_windows);
+    limit.sub_windows = sub_windows.map_or(SUB_WINDOWS_DEFAULT, |located| located.value);
+    limit.burst = written.burst.map_or(limit.burst, |located| located.value);
     limit
 }
 
-impl Pen<'_> {
+impl NodeReader<'_> {
     /// Reports numbers of a limit that don't fit each other.
-    pub(super) fn check_numbers(&mut self, form: &Form, quota: Quota, limit: Limit, around: &Around) {
+    pub(super) fn check_numbers(
+        &mut self,
+        written: &WrittenLimit,
+        quota: Rate,
+        limit: Limit,
+        domain_defaults: &DomainDefaults,
+    ) {
         let algorithm = limit.algorithm;
-        if let Some(burst) = form.burst.filter(|_| !algorithm.has_burst()) {
+        if let Some(burst) = written.burst.filter(|_| !algorithm.has_burst()) {
             self.error(burst.at, format!("a {} has no burst", algorithm.name()))
                 .hint("add `algorithm: token_bucket` or `leaky_bucket`");
         }
@@ -45,12 +51,12 @@ impl Pen<'_> {
             let what = format!("a sliding_log remembers every hit: at most {SLIDING_LOG_MAX} requests");
             self.error(quota.requests.at, what).hint("use `sliding_window`, which never admits too much either");
         }
-        if let Some(own) = form.manner.sub_windows.filter(|_| algorithm != Algorithm::SlidingWindow) {
+        if let Some(own) = written.defaults.sub_windows.filter(|_| algorithm != Algorithm::SlidingWindow) {
             self.warn(own.at, format!("a {} has no sub-windows: this is ignored", algorithm.name()));
         }
-        let counted = form.manner.count_denied.or(around.manner.count_denied);
+        let counted = written.defaults.count_denied.or(domain_defaults.limits.count_denied);
         if algorithm != Algorithm::FixedWindow
-            && let Some(Said { value: CountDenied::Always, at }) = counted
+            && let Some(Located { value: CountDenied::Always, at }) = counted
         {
             let name = algorithm.name();
             self.warn(at, format!("in a {name}, a client that retries steadily is never admitted again"))
@@ -62,30 +68,30 @@ impl Pen<'_> {
     /// rule has a single one without; `policy` is for those that name none.
     pub(super) fn limits(
         &mut self,
-        forms: &[Form],
-        around: &Around,
+        forms: &[WrittenLimit],
+        domain_defaults: &DomainDefaults,
         id: impl Fn(&str) -> Arc<str>,
         policy: Option<FailurePolicy>,
     ) -> Vec<RuleLimit> {
         let mut limits = Vec::with_capacity(forms.len());
-        for (position, form) in forms.iter().enumerate() {
-            let Some(quota) = form.quota else { continue };
-            let limit = numbers(form, quota, around);
-            if !form.is_checked {
-                self.check_numbers(form, quota, limit, around);
+        for (position, written) in forms.iter().enumerate() {
+            let Some(quota) = written.rate else { continue };
+            let limit = resolved_limit(written, quota, domain_defaults);
+            if !written.is_checked {
+                self.check_numbers(written, quota, limit, domain_defaults);
             }
-            let id = if forms.len() == 1 { id(&form.name) } else { id(&name_in_list(form, position)) };
-            let count_denied = form.manner.count_denied.or(around.manner.count_denied);
+            let id = if forms.len() == 1 { id(&written.name) } else { id(&name_in_list(written, position)) };
+            let count_denied = written.defaults.count_denied.or(domain_defaults.limits.count_denied);
             limits.push(RuleLimit {
                 id_hash: FixedState::default().hash_one(&*id) as u32,
                 id,
                 limit,
-                name: Some(&form.name).filter(|name| !name.is_empty()).cloned(),
-                tier: form.tier.clone(),
+                name: Some(&written.name).filter(|name| !name.is_empty()).cloned(),
+                tier: written.tier.clone(),
                 key_name: Box::default(),
-                enforce: form.enforce,
-                count_denied: count_denied.map_or(around.process.count_denied, |said| said.value),
-                on_store_failure: form.manner.on_store_failure.map(|said| said.value).or(policy),
+                enforce: written.enforce,
+                count_denied: count_denied.map_or(domain_defaults.process.count_denied, |located| located.value),
+                on_store_failure: written.defaults.on_store_failure.map(|located| located.value).or(policy),
             });
         }
         name_keys(forms, &mut limits);
@@ -94,7 +100,7 @@ impl Pen<'_> {
 }
 
 /// Gives names to the counters of limits that would otherwise share one.
-fn name_keys(forms: &[Form], limits: &mut [RuleLimit]) {
+fn name_keys(forms: &[WrittenLimit], limits: &mut [RuleLimit]) {
     for position in 0..limits.len() {
         let own = limits[position].limit;
         let shares = |other: usize| other != position && counts_alike(&own, &limits[other].limit);

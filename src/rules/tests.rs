@@ -18,7 +18,7 @@ fn sources(files: &[(&str, &str)]) -> Sources {
     Sources { files: files.collect(), ..Sources::default() }
 }
 
-fn load_one(text: &str) -> Load {
+fn load_one(text: &str) -> LoadedRules {
     load(&sources(&[("a.yaml", text)]), &Defaults::default(), None)
 }
 
@@ -55,8 +55,8 @@ fn entries<'a>(pairs: &[(&'a str, &'a str)]) -> Vec<Entry<'a>> {
 /// The id of the rule that some entries end at.
 fn found(rules: &Rules, pairs: &[(&str, &str)]) -> Option<String> {
     match rules.find("d", &entries(pairs)) {
-        Found::Rule { rule, .. } => Some(rule.id.to_string()),
-        Found::NoMatch => None,
-        Found::UnknownDomain => panic!("the domain is known"),
+        RuleMatch::Rule { rule, .. } => Some(rule.id.to_string()),
+        RuleMatch::NoMatch => None,
+        RuleMatch::UnknownDomain => panic!("the domain is known"),
     }
 }

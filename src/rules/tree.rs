@@ -62,7 +62,7 @@ struct Values {
 }
 
 /// What one entry matches at its level.
-pub(super) enum Met<'t> {
+pub(super) enum LevelMatch<'t> {
     Exact(u32),
     Pattern(&'t Pattern, u32),
     KeyOnly(u32),
@@ -101,21 +101,21 @@ impl Tree {
     }
 
     /// One step down the tree: `at` is the rule that was reached, none at first. `None` if nothing is below it.
-    pub(super) fn step(&self, at: Option<u32>, key: &str, value: &str) -> Option<Met<'_>> {
+    pub(super) fn step(&self, at: Option<u32>, key: &str, value: &str) -> Option<LevelMatch<'_>> {
         let branch = match at {
             Some(at) => self.below[at as usize].as_deref()?,
             None => &self.root,
         };
-        let Some(values) = branch.keys.get(key) else { return Some(Met::UnknownKey) };
+        let Some(values) = branch.keys.get(key) else { return Some(LevelMatch::UnknownKey) };
         if let Some(index) = values.exact.get(value) {
-            return Some(Met::Exact(*index));
+            return Some(LevelMatch::Exact(*index));
         }
         if let Some((pattern, index)) = values.patterns.iter().find(|(pattern, _)| pattern.matches(value)) {
-            return Some(Met::Pattern(pattern, *index));
+            return Some(LevelMatch::Pattern(pattern, *index));
         }
         Some(match values.any {
-            Some(index) => Met::KeyOnly(index),
-            None => Met::UnknownValue,
+            Some(index) => LevelMatch::KeyOnly(index),
+            None => LevelMatch::UnknownValue,
         })
     }
 }

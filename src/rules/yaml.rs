@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::HashMap};
 
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, StrInput};
 
-use super::node::{DEPTH_MAX, Document, Fault, Node, Place, Size, Value};
+use super::node::{DEPTH_MAX, Document, Location, Node, NodeError, NodeValue, Size};
 
 /// Nodes that aliases may unfold to, besides two per byte of text: a text without aliases has less than one per byte.
 const ALIAS_ROOM: u64 = 250_000;
@@ -22,12 +22,12 @@ pub(super) fn parse(text: &str) -> Document<'_> {
         flow_nesting_limit: usize::from(DEPTH_MAX),
         block_nesting_limit: usize::from(DEPTH_MAX),
     };
-    let mut builder = Builder {
+    let mut builder = TreeBuilder {
         parser: Parser::new_from_str_with_options(text, options),
         open: Vec::new(),
         anchors: HashMap::new(),
         document: Document::default(),
-        room: Size { nodes: ALIAS_ROOM + 2 * text.len() as u64, bytes: ALIAS_BYTES + 2 * text.len() as u64 },
+        budget: Size { nodes: ALIAS_ROOM + 2 * text.len() as u64, bytes: ALIAS_BYTES + 2 * text.len() as u64 },
         bytes_aliased: 0,
     };
     if let Err(fault) = builder.first_document() {
@@ -38,33 +38,33 @@ pub(super) fn parse(text: &str) -> Document<'_> {
 }
 
 /// A collection whose end hasn't come.
-struct Open<'t> {
-    at: Place,
+struct OpenCollection<'t> {
+    at: Location,
     anchor: usize,
     items: Vec<Node<'t>>,
     is_map: bool,
 }
 
-struct Builder<'t> {
+struct TreeBuilder<'t> {
     parser: Parser<'t, StrInput<'t>>,
-    open: Vec<Open<'t>>,
+    open: Vec<OpenCollection<'t>>,
     anchors: HashMap<usize, Node<'t>>,
     document: Document<'t>,
-    room: Size,
+    budget: Size,
     /// Of text, that aliases unfolded to so far.
     bytes_aliased: u64,
 }
 
-impl<'t> Builder<'t> {
-    fn next(&mut self) -> Result<(Event<'t>, Span), Fault> {
+impl<'t> TreeBuilder<'t> {
+    fn next(&mut self) -> Result<(Event<'t>, Span), NodeError> {
         match self.parser.next_event() {
             Some(Ok(event)) => Ok(event),
-            Some(Err(error)) => Err(fault(&error)),
+            Some(Err(error)) => Err(yaml_error(&error)),
             None => Ok((Event::StreamEnd, Span::default())),
         }
     }
 
-    fn first_document(&mut self) -> Result<(), Fault> {
+    fn first_document(&mut self) -> Result<(), NodeError> {
         loop {
             let (event, span) = self.next()?;
             match event {
@@ -74,13 +74,13 @@ impl<'t> Builder<'t> {
         }
         // What comes after isn't read, so that its errors are none either.
         if let Some(Ok((Event::DocumentStart(..), span))) = self.parser.peek() {
-            self.document.second = Some(place(*span));
+            self.document.second = Some(location(*span));
         }
         Ok(())
     }
 
-    fn take(&mut self, event: Event<'t>, span: Span) -> Result<(), Fault> {
-        let at = place(span);
+    fn take(&mut self, event: Event<'t>, span: Span) -> Result<(), NodeError> {
+        let at = location(span);
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let is_text = tag.is_some_and(|tag| tag.is_yaml_core_schema_tag("str"));
@@ -93,40 +93,40 @@ impl<'t> Builder<'t> {
                 Some(node) => {
                     // Before it is copied: a text with an escape is a copy each time.
                     self.bytes_aliased = self.bytes_aliased.saturating_add(node.size.bytes);
-                    if self.bytes_aliased > self.room.bytes {
-                        return Err(Fault::new(at, UNFOLDED));
+                    if self.bytes_aliased > self.budget.bytes {
+                        return Err(NodeError::new(at, UNFOLDED));
                     }
                     let node = node.clone();
                     self.put(node, 0)
                 }
-                None => Err(Fault::new(at, "this alias stands inside what it stands for")),
+                None => Err(NodeError::new(at, "this alias stands inside what it stands for")),
             },
             Event::UnresolvedAlias(name) => {
                 let what = format!("alias `*{name}` has no anchor `&{name}` before it");
-                self.document.faults.push(Fault::new(at, what));
+                self.document.faults.push(NodeError::new(at, what));
                 self.put(Node::scalar(at, Cow::Borrowed("~"), true), 0)
             }
             _ => Ok(()),
         }
     }
 
-    fn begin(&mut self, at: Place, anchor: usize, is_map: bool) -> Result<(), Fault> {
-        self.open.push(Open { at, anchor, items: Vec::new(), is_map });
+    fn begin(&mut self, at: Location, anchor: usize, is_map: bool) -> Result<(), NodeError> {
+        self.open.push(OpenCollection { at, anchor, items: Vec::new(), is_map });
         Ok(())
     }
 
-    fn end(&mut self) -> Result<(), Fault> {
-        let Some(Open { at, anchor, items, is_map }) = self.open.pop() else { return Ok(()) };
+    fn end(&mut self) -> Result<(), NodeError> {
+        let Some(OpenCollection { at, anchor, items, is_map }) = self.open.pop() else { return Ok(()) };
         let node = if is_map { Node::map(at, self.merge(pairs(items))) } else { Node::list(at, items) };
         self.put(node, anchor)
     }
 
-    fn put(&mut self, node: Node<'t>, anchor: usize) -> Result<(), Fault> {
+    fn put(&mut self, node: Node<'t>, anchor: usize) -> Result<(), NodeError> {
         if node.depth > DEPTH_MAX {
-            return Err(Fault::new(node.at, format!("nested deeper than {DEPTH_MAX} levels")));
+            return Err(NodeError::new(node.at, format!("nested deeper than {DEPTH_MAX} levels")));
         }
-        if node.size.nodes > self.room.nodes || node.size.bytes > self.room.bytes {
-            return Err(Fault::new(node.at, UNFOLDED));
+        if node.size.nodes > self.budget.nodes || node.size.bytes > self.budget.bytes {
+            return Err(NodeError::new(node.at, UNFOLDED));
         }
         if anchor > 0 {
             self.anchors.insert(anchor, node.clone());
@@ -146,12 +146,12 @@ impl<'t> Builder<'t> {
         let (merges, mut entries): (Vec<_>, Vec<_>) = entries.into_iter().partition(|(key, _)| key.is_merge_key());
         for (key, value) in merges {
             let sources = match &value.value {
-                Value::List(items) => items.as_slice(),
+                NodeValue::List(items) => items.as_slice(),
                 _ => std::slice::from_ref(&value),
             };
             for source in sources {
-                let Value::Map(inherited) = &source.value else {
-                    self.document.faults.push(Fault::new(key.at, "`<<` takes a map, or a list of maps"));
+                let NodeValue::Map(inherited) = &source.value else {
+                    self.document.faults.push(NodeError::new(key.at, "`<<` takes a map, or a list of maps"));
                     continue;
                 };
                 for (key, value) in inherited.iter() {
@@ -182,19 +182,19 @@ fn pairs(items: Vec<Node<'_>>) -> Vec<(Node<'_>, Node<'_>)> {
 
 fn same_text(one: &Node<'_>, other: &Node<'_>) -> bool {
     match (&one.value, &other.value) {
-        (Value::Scalar { text: one, .. }, Value::Scalar { text: other, .. }) => one == other,
+        (NodeValue::Scalar { text: one, .. }, NodeValue::Scalar { text: other, .. }) => one == other,
         _ => false,
     }
 }
 
-fn place(span: Span) -> Place {
+fn location(span: Span) -> Location {
     let width = if span.start.line() == span.end.line() { span.end.col().saturating_sub(span.start.col()) } else { 1 };
-    Place { line: span.start.line() as u32, column: span.start.col() as u32 + 1, width: width.max(1) as u32 }
+    Location { line: span.start.line() as u32, column: span.start.col() as u32 + 1, width: width.max(1) as u32 }
 }
 
-fn fault(error: &ScanError) -> Fault {
+fn yaml_error(error: &ScanError) -> NodeError {
     let mark = error.marker();
-    let at = Place { line: mark.line() as u32, column: mark.col() as u32 + 1, width: 1 };
+    let at = Location { line: mark.line() as u32, column: mark.col() as u32 + 1, width: 1 };
     let hint = match error.kind() {
         ErrorKind::TabNotAllowed | ErrorKind::TabInBlockIndentation | ErrorKind::TabInIndentation => {
             Some("indent with spaces")
@@ -204,5 +204,5 @@ fn fault(error: &ScanError) -> Fault {
         }
         _ => None,
     };
-    Fault { at, what: format!("not YAML: {}", error.info()), hint }
+    NodeError { at, what: format!("not YAML: {}", error.info()), hint }
 }

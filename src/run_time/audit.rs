@@ -7,7 +7,7 @@ use crate::limit::UnixMicros;
 
 /// Number of entries that are kept: for each domain in Redis, for all domains together in the state directory or in
 /// memory.
-pub(super) const KEPT: usize = 10_000;
+pub(super) const ENTRIES_MAX: usize = 10_000;
 
 /// The entry of one write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct AuditEntry {
     pub at: UnixMicros,
     /// Name of the token that the write was made with.
     pub token: String,
-    pub action: Action,
+    pub action: AuditAction,
     /// The override's id, or the entries whose counters were reset or refunded.
     pub target: String,
     pub reason: String,
@@ -27,7 +27,7 @@ pub struct AuditEntry {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Action {
+pub enum AuditAction {
     #[serde(rename = "override.set")]
     SetOverride,
     #[serde(rename = "override.delete")]
@@ -38,27 +38,27 @@ pub enum Action {
     ReturnHits,
 }
 
-impl Action {
+impl AuditAction {
     pub const fn name(self) -> &'static str {
         match self {
-            Action::SetOverride => "override.set",
-            Action::DeleteOverride => "override.delete",
-            Action::ResetCounter => "counter.reset",
-            Action::ReturnHits => "hits.return",
+            AuditAction::SetOverride => "override.set",
+            AuditAction::DeleteOverride => "override.delete",
+            AuditAction::ResetCounter => "counter.reset",
+            AuditAction::ReturnHits => "hits.return",
         }
     }
 }
 
 /// The part of an entry that is known before it is written.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Draft {
+pub(super) struct AuditDraft {
     pub token: String,
-    pub action: Action,
+    pub action: AuditAction,
     pub target: String,
     pub reason: String,
 }
 
-impl Draft {
+impl AuditDraft {
     pub(super) fn write(&self) -> String {
         serde_json::to_string(self).expect("plain fields have a JSON form")
     }
@@ -67,8 +67,8 @@ impl Draft {
 impl AuditEntry {
     /// Reads an entry; `None` if something else wrote it.
     pub(super) fn read(id: String, draft: &str, before: Option<&str>, after: Option<&str>) -> Option<AuditEntry> {
-        let Draft { token, action, target, reason } = serde_json::from_str(draft).ok()?;
-        let (ms, _) = place(&id)?;
+        let AuditDraft { token, action, target, reason } = serde_json::from_str(draft).ok()?;
+        let (ms, _) = entry_order(&id)?;
         let owned = |record: Option<&str>| record.map(Into::into);
         let at = UnixMicros(ms.saturating_mul(1_000));
         Some(AuditEntry { id, at, token, action, target, reason, before: owned(before), after: owned(after) })
@@ -76,12 +76,12 @@ impl AuditEntry {
 }
 
 /// An id as numbers that can be compared: milliseconds, then a number among the entries of the same millisecond.
-pub(super) fn place(id: &str) -> Option<(u64, u64)> {
+pub(super) fn entry_order(id: &str) -> Option<(u64, u64)> {
     let (ms, number) = id.split_once('-')?;
     Some((ms.parse().ok()?, number.parse().ok()?))
 }
 
 /// The smallest id after this one.
 pub(super) fn following(id: &str) -> Option<String> {
-    place(id).map(|(ms, number)| format!("{ms}-{}", number.saturating_add(1)))
+    entry_order(id).map(|(ms, number)| format!("{ms}-{}", number.saturating_add(1)))
 }

@@ -8,11 +8,11 @@
 //! ```
 
 mod index;
-mod keeping;
 pub(super) mod local;
+mod maintenance;
 mod record;
 mod redis;
-mod row;
+mod resolved;
 mod set;
 mod sync;
 mod write;
@@ -33,26 +33,26 @@ use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
-pub use crate::run_time::audit::{Action, AuditEntry};
-pub use index::Look;
-pub use record::{Bound, Numbers, Record};
-pub use row::{Matches, Row};
-pub use set::{Filter, Page};
+pub use crate::run_time::audit::{AuditAction, AuditEntry};
+pub use index::OverrideLookup;
+pub use record::{Record, RuleBinding, StoredLimit};
+pub use resolved::{ResolvedMatch, ResolvedOverride};
+pub use set::{Filter, OverridePage};
 pub use write::Condition;
 
 use self::{
-    local::{Line, Local},
-    redis::Remote,
-    row::Reader,
-    set::{Change, Set},
+    local::{JournalLine, LocalStorage},
+    redis::RedisStorage,
+    resolved::RecordReader,
+    set::{OverrideSet, SetChange},
 };
-use crate::run_time::clock::Offset;
+use crate::run_time::clock::ClockOffset;
 use crate::{
     limit::UnixMicros,
     rules::{Domain, Rules},
     store::{
         StoreError,
-        redis::{RedisSettings, Side},
+        redis::{CommandConnection, RedisSettings},
     },
 };
 
@@ -86,8 +86,8 @@ pub enum OverridesError {
 
 /// All overrides of all domains, as this replica knows them.
 pub struct Overrides {
-    pub(super) home: Home,
-    sets: Mutex<HashMap<Arc<str>, Set>>,
+    pub(super) storage: Storage,
+    sets: Mutex<HashMap<Arc<str>, OverrideSet>>,
     /// The indexes that decisions use, of domains that have rows.
     published: ArcSwap<Published>,
     /// The rules in force, or, for a moment, about to be.
@@ -97,32 +97,32 @@ pub struct Overrides {
     /// Domains whose rows must be read again, because the rules changed what their limits mean.
     stale: Mutex<Vec<Arc<str>>>,
     is_stale: Notify,
-    clock: Offset,
+    clock: ClockOffset,
     /// For each domain that is kept up to date, how to wake its task.
     wakes: Mutex<HashMap<Arc<str>, Arc<Notify>>>,
     /// Number of times that a domain was brought up to date with Redis.
-    looks: watch::Sender<u64>,
+    syncs: watch::Sender<u64>,
     /// For each domain the last time that it was known to be up to date, by this process' clock; before the first, when
     /// its task began.
     synced: Mutex<HashMap<Arc<str>, UnixMicros>>,
     /// Domains that were read completely since the start.
     read: Mutex<HashSet<Arc<str>>>,
     losses: AtomicU64,
-    said_unkept: AtomicBool,
+    is_loss_logged: AtomicBool,
 }
 
-pub(super) enum Home {
-    Redis(Arc<Remote>),
-    Local(Arc<Mutex<Local>>),
+pub(super) enum Storage {
+    Redis(Arc<RedisStorage>),
+    Local(Arc<Mutex<LocalStorage>>),
 }
 
-type Published = HashMap<Arc<str>, Look>;
+type Published = HashMap<Arc<str>, OverrideLookup>;
 
 /// The overrides of one moment, for a decision.
 pub struct View(Guard<Arc<Published>>);
 
 /// A change that an author asks for.
-pub struct Wish<'a> {
+pub struct ChangeRequest<'a> {
     pub domain: &'a str,
     pub id: &'a str,
     /// `None` deletes.
@@ -135,7 +135,7 @@ pub struct Wish<'a> {
 
 /// The result of a write.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Written {
+pub struct WriteReceipt {
     pub version: u64,
     /// The record before the write.
     pub before: Option<Box<str>>,
@@ -143,7 +143,7 @@ pub struct Written {
 
 /// Numbers of one domain for the metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Shown {
+pub struct DomainStats {
     pub domain: Box<str>,
     pub rows: usize,
     /// How many of these have ended.
@@ -155,7 +155,7 @@ pub struct Shown {
 
 /// How far this process knows a domain.
 #[derive(Clone, Copy, Debug, Default)]
-struct Known {
+struct DomainProgress {
     generation: u64,
     newest: u64,
     rows: usize,
@@ -163,24 +163,24 @@ struct Known {
 
 impl Overrides {
     /// Overrides that are stored in Redis.
-    pub fn in_redis(side: Side) -> Overrides {
-        Overrides::with(Home::Redis(Arc::new(Remote::new(side))))
+    pub fn in_redis(connection: CommandConnection) -> Overrides {
+        Overrides::with(Storage::Redis(Arc::new(RedisStorage::new(connection))))
     }
 
-    /// The channel that `side` must subscribe to.
+    /// The channel that `connection` must subscribe to.
     pub fn channel(settings: &RedisSettings) -> String {
-        Remote::channel(settings)
+        RedisStorage::channel(settings)
     }
 
     /// Overrides that are stored in this process, and in `directory` if there is one.
-    pub fn here(directory: Option<&Path>) -> std::io::Result<Overrides> {
-        let (local, lines) = Local::open(directory)?;
-        let overrides = Overrides::with(Home::Local(Arc::new(Mutex::new(local))));
+    pub fn in_process(directory: Option<&Path>) -> std::io::Result<Overrides> {
+        let (local, lines) = LocalStorage::open(directory)?;
+        let overrides = Overrides::with(Storage::Local(Arc::new(Mutex::new(local))));
         for line in lines {
-            let Line { domain, id, version, record } = line;
+            let JournalLine { domain, id, version, record } = line;
             let change = match record {
-                Some(record) => Change::Put(id, version, record),
-                None => Change::Gone(id, version),
+                Some(record) => SetChange::Put(id, version, record),
+                None => SetChange::Gone(id, version),
             };
             let mut sets = overrides.sets.lock();
             overrides.set(&mut sets, &domain).apply(&domain, vec![change]);
@@ -188,30 +188,30 @@ impl Overrides {
         Ok(overrides)
     }
 
-    fn with(home: Home) -> Overrides {
+    fn with(storage: Storage) -> Overrides {
         Overrides {
-            home,
+            storage,
             sets: Mutex::default(),
             published: ArcSwap::default(),
             rules: ArcSwap::default(),
             domains: watch::Sender::new(Arc::default()),
             stale: Mutex::default(),
             is_stale: Notify::new(),
-            clock: Offset::default(),
+            clock: ClockOffset::default(),
             wakes: Mutex::default(),
-            looks: watch::Sender::new(0),
+            syncs: watch::Sender::new(0),
             synced: Mutex::default(),
             read: Mutex::default(),
             losses: AtomicU64::new(0),
-            said_unkept: AtomicBool::new(false),
+            is_loss_logged: AtomicBool::new(false),
         }
     }
 
     /// Whether the overrides of every domain have been read since the start. Until then rules decide without them.
     pub fn are_read(&self) -> bool {
-        match self.home {
-            Home::Local(_) => true,
-            Home::Redis(_) => {
+        match self.storage {
+            Storage::Local(_) => true,
+            Storage::Redis(_) => {
                 let read = self.read.lock();
                 self.domains.borrow().iter().all(|domain| read.contains(domain))
             }
@@ -224,12 +224,12 @@ impl Overrides {
     }
 
     /// As [`Overrides::view`], for a decision that awaits something.
-    pub fn view_to_keep(&self) -> View {
+    pub fn view_across_await(&self) -> View {
         View(Guard::from_inner(self.published.load_full()))
     }
 
     /// Reads a record as it would apply now.
-    pub fn read(&self, domain: &str, id: &str, version: u64, record: &str) -> Row {
+    pub fn read(&self, domain: &str, id: &str, version: u64, record: &str) -> ResolvedOverride {
         let mut sets = self.sets.lock();
         self.set(&mut sets, domain).reader.row(domain, id.into(), version, record.into())
     }
@@ -274,20 +274,20 @@ impl Overrides {
 
     /// Whether overrides stay over a restart of this process.
     pub fn is_kept(&self) -> bool {
-        match &self.home {
-            Home::Redis(_) => true,
-            Home::Local(local) => local.lock().is_kept(),
+        match &self.storage {
+            Storage::Redis(_) => true,
+            Storage::Local(local) => local.lock().is_kept(),
         }
     }
 
-    pub fn get(&self, domain: &str, id: &str) -> Option<Arc<Row>> {
+    pub fn get(&self, domain: &str, id: &str) -> Option<Arc<ResolvedOverride>> {
         self.sets.lock().get(domain).and_then(|set| set.get(id).cloned())
     }
 
     /// Up to `at_most` rows after the id `after`. There may be fewer even if there are more rows.
-    pub fn list(&self, domain: &str, filter: Filter<'_>, after: Option<&str>, at_most: usize) -> Page {
+    pub fn list(&self, domain: &str, filter: Filter<'_>, after: Option<&str>, at_most: usize) -> OverridePage {
         let sets = self.sets.lock();
-        sets.get(domain).map_or(Page { rows: Vec::new(), next: None }, |set| set.list(filter, after, at_most))
+        sets.get(domain).map_or(OverridePage { rows: Vec::new(), next: None }, |set| set.list(filter, after, at_most))
     }
 
     /// Audit entries of one domain, or of several, before `before` (an id and its domain; `None` for the newest), newest
@@ -307,23 +307,24 @@ impl Overrides {
             };
             let next = after_it.then(|| audit::following(id)).flatten();
             let before = next.as_deref().unwrap_or(id);
-            match &self.home {
-                Home::Redis(remote) => {
+            match &self.storage {
+                Storage::Redis(remote) => {
                     let of_domain = remote.audit(domain, before, at_most).await?;
                     entries.extend(of_domain.into_iter().map(|entry| ((*domain).into(), entry)));
                 }
-                Home::Local(local) => entries.extend(local.lock().audit(domain, before, at_most)),
+                Storage::Local(local) => entries.extend(local.lock().audit(domain, before, at_most)),
             }
         }
-        let order =
-            |(domain, entry): &(Box<str>, AuditEntry)| (std::cmp::Reverse(audit::place(&entry.id)), domain.clone());
+        let order = |(domain, entry): &(Box<str>, AuditEntry)| {
+            (std::cmp::Reverse(audit::entry_order(&entry.id)), domain.clone())
+        };
         entries.sort_by_cached_key(order);
         entries.truncate(at_most);
         Ok(entries)
     }
 
     /// Applies changes to the set, and puts them in force.
-    fn apply(&self, domain: &str, changes: Vec<Change>) {
+    fn apply(&self, domain: &str, changes: Vec<SetChange>) {
         if changes.is_empty() {
             return;
         }
@@ -332,9 +333,9 @@ impl Overrides {
         self.publish(&mut sets, domain);
     }
 
-    fn set<'s>(&self, sets: &'s mut HashMap<Arc<str>, Set>, name: &str) -> &'s mut Set {
+    fn set<'s>(&self, sets: &'s mut HashMap<Arc<str>, OverrideSet>, name: &str) -> &'s mut OverrideSet {
         if !sets.contains_key(name) {
-            sets.insert(name.into(), Set::new(Reader::new(self.rules_of(name))));
+            sets.insert(name.into(), OverrideSet::new(RecordReader::new(self.rules_of(name))));
         }
         sets.get_mut(name).expect("it was just put there")
     }
@@ -345,23 +346,24 @@ impl Overrides {
     }
 
     /// Publishes the indexes. The caller holds the lock, so that the later of two changes is published later.
-    fn publish(&self, sets: &mut HashMap<Arc<str>, Set>, name: &str) {
+    fn publish(&self, sets: &mut HashMap<Arc<str>, OverrideSet>, name: &str) {
         let mut published = Published::clone(&self.published.load());
         published.remove(name);
-        if let Some((name, look)) = look(sets, name) {
+        if let Some((name, look)) = lookup(sets, name) {
             published.insert(name, look);
         }
         self.published.store(Arc::new(published));
     }
 
-    fn publish_all(&self, sets: &mut HashMap<Arc<str>, Set>) {
+    fn publish_all(&self, sets: &mut HashMap<Arc<str>, OverrideSet>) {
         let names: Vec<Arc<str>> = sets.keys().cloned().collect();
-        let looks = names.iter().filter_map(|name| look(sets, name));
+        let looks = names.iter().filter_map(|name| lookup(sets, name));
         self.published.store(Arc::new(looks.collect()));
     }
 
-    fn known(&self, domain: &str) -> Known {
-        let known = |set: &Set| Known { generation: set.generation, newest: set.newest, rows: set.len() };
+    fn known(&self, domain: &str) -> DomainProgress {
+        let known =
+            |set: &OverrideSet| DomainProgress { generation: set.generation, newest: set.newest, rows: set.len() };
         self.sets.lock().get(domain).map(known).unwrap_or_default()
     }
 
@@ -371,21 +373,21 @@ impl Overrides {
         self.set(&mut sets, domain).generation = generation;
     }
 
-    fn rows_after(&self, domain: &str, after: Option<&str>, at_most: usize) -> Vec<Arc<Row>> {
+    fn rows_after(&self, domain: &str, after: Option<&str>, at_most: usize) -> Vec<Arc<ResolvedOverride>> {
         self.sets.lock().get(domain).map_or_else(Vec::new, |set| set.after(after, at_most))
     }
 }
 
-fn look(sets: &mut HashMap<Arc<str>, Set>, name: &str) -> Option<(Arc<str>, Look)> {
+fn lookup(sets: &mut HashMap<Arc<str>, OverrideSet>, name: &str) -> Option<(Arc<str>, OverrideLookup)> {
     let name = Arc::clone(sets.get_key_value(name)?.0);
     let set = sets.get_mut(&name)?;
     let domain = set.reader.domain().cloned()?;
-    Some((name, set.index.look(&domain, set.before.as_ref())?))
+    Some((name, set.index.lookup(&domain, set.before.as_ref())?))
 }
 
 impl View {
     /// The overrides of one domain; `None` if it has none.
-    pub fn domain(&self, name: &str) -> Option<&Look> {
+    pub fn domain(&self, name: &str) -> Option<&OverrideLookup> {
         // Mostly there are no overrides at all.
         if self.0.is_empty() { None } else { self.0.get(name) }
     }

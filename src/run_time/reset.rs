@@ -10,10 +10,10 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::store::{
-    Ask, StoreError,
+    CounterCheck, StoreError,
+    deferred::DeferredCharges,
     memory::Memory,
-    owed::Owed,
-    redis::{Entry, Side},
+    redis::{AuditStreamEntry, CommandConnection},
     split::is_per_second,
 };
 use crate::{algorithm::State, limit::UnixMicros};
@@ -21,55 +21,59 @@ use crate::{algorithm::State, limit::UnixMicros};
 /// The counters' stores, for resets and explanations, which use other connections than decisions.
 #[derive(Clone)]
 pub struct Resets {
-    pub home: Home,
+    pub stores: CounterStores,
     /// The counters of this replica while the store can't be reached.
     pub fallback: Arc<Memory>,
     /// Hits that this replica still has to charge in the store.
-    pub owed: Arc<Owed>,
+    pub deferred: Arc<DeferredCharges>,
 }
 
 #[derive(Clone)]
-pub enum Home {
+pub enum CounterStores {
     Memory(Arc<Memory>),
-    Redis(Side),
+    Redis(CommandConnection),
     /// Two, by the length of a limit's window.
     Split {
-        main: Side,
-        per_second: Side,
+        main: CommandConnection,
+        per_second: CommandConnection,
     },
 }
 
 impl Resets {
     /// Resets the counters of these checks and writes the entry: in one step if they are in one Redis, else the entry
     /// first. After an error some counters may not be reset, with the entry written or not; calling it again is safe.
-    pub async fn reset(&self, asks: &[Ask<'_>], entry: Option<Entry<'_>>) -> Result<(), StoreError> {
-        match &self.home {
-            Home::Memory(memory) => asks.iter().for_each(|ask| memory.reset(ask)),
-            Home::Redis(side) => side.reset(asks, entry).await?,
-            Home::Split { main, per_second } => {
+    pub async fn reset(
+        &self,
+        checks: &[CounterCheck<'_>],
+        entry: Option<AuditStreamEntry<'_>>,
+    ) -> Result<(), StoreError> {
+        match &self.stores {
+            CounterStores::Memory(memory) => checks.iter().for_each(|check| memory.reset(check)),
+            CounterStores::Redis(connection) => connection.reset(checks, entry).await?,
+            CounterStores::Split { main, per_second } => {
                 let of = |wanted| {
-                    let asks = asks.iter().filter(move |ask| is_per_second(&ask.limit) == wanted);
-                    asks.copied().collect::<SmallVec<[Ask<'_>; 4]>>()
+                    let checks = checks.iter().filter(move |check| is_per_second(&check.limit) == wanted);
+                    checks.copied().collect::<SmallVec<[CounterCheck<'_>; 4]>>()
                 };
                 main.reset(&of(false), entry).await?;
                 per_second.reset(&of(true), None).await?;
             }
         }
-        for ask in asks {
-            self.fallback.reset(ask);
-            self.owed.forget(ask);
+        for check in checks {
+            self.fallback.reset(check);
+            self.deferred.forget(check);
         }
         Ok(())
     }
 
     /// The state of a check's counter, and when it was read, by the clock that decides it; for the memory store that is
     /// `now`.
-    pub async fn state(&self, ask: &Ask<'_>, now: UnixMicros) -> Result<(State, UnixMicros), StoreError> {
-        match &self.home {
-            Home::Memory(memory) => Ok((memory.state(ask, now), now)),
-            Home::Redis(side) => side.state(ask).await,
-            Home::Split { per_second, .. } if is_per_second(&ask.limit) => per_second.state(ask).await,
-            Home::Split { main, .. } => main.state(ask).await,
+    pub async fn state(&self, check: &CounterCheck<'_>, now: UnixMicros) -> Result<(State, UnixMicros), StoreError> {
+        match &self.stores {
+            CounterStores::Memory(memory) => Ok((memory.state(check, now), now)),
+            CounterStores::Redis(connection) => connection.state(check).await,
+            CounterStores::Split { per_second, .. } if is_per_second(&check.limit) => per_second.state(check).await,
+            CounterStores::Split { main, .. } => main.state(check).await,
         }
     }
 }

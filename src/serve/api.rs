@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use crate::{
     blocking::try_blocking,
     front::{
-        api::{Api, Guard, OwnLimits, Tokens},
+        api::{Api, Authenticator, CallerLimits, Tokens},
         envoy,
     },
     limiter::Limiter,
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How often the file is looked at: one small read, which sees every kind of swap.
-const LOOK: Duration = Duration::from_secs(1);
+const CHECK_PERIOD: Duration = Duration::from_secs(1);
 
 /// Longer is no token file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -29,48 +29,48 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 pub(super) fn open(
     settings: &Settings,
     limiter: &Limiter,
-    waiting: Arc<envoy::Guard>,
-) -> anyhow::Result<(Arc<Api>, Option<Reload>)> {
-    let reload = settings.api.token_file.as_deref().map(Reload::load).transpose()?;
+    waiting: Arc<envoy::AdmissionControl>,
+) -> anyhow::Result<(Arc<Api>, Option<TokenReloader>)> {
+    let reload = settings.api.token_file.as_deref().map(TokenReloader::load).transpose()?;
     let tokens = reload.as_ref().map(|reload| Arc::clone(&reload.tokens));
     let api = Api {
-        limiter: limiter.noting(),
-        waiting,
+        limiter: limiter.with_notes(),
+        admission: waiting,
         store_timeout: settings.decisions.store_timeout,
         default_domain: settings.api.default_domain.as_deref().map(Box::from),
-        guard: Guard::new(tokens, settings.api.checks_are_open),
-        own_limits: OwnLimits::new(settings.api.check_window_max, settings.api.check_new_counters),
+        authenticator: Authenticator::new(tokens, settings.api.checks_are_open),
+        caller_limits: CallerLimits::new(settings.api.check_window_max, settings.api.check_new_counters),
     };
     Ok((Arc::new(api), reload))
 }
 
 /// Looks at the token file for ever.
-pub(super) struct Reload {
+pub(super) struct TokenReloader {
     file: PathBuf,
     tokens: Arc<ArcSwap<Tokens>>,
     /// Of the last look, good or not, so that each change is tried once.
     text: String,
-    told: String,
+    logged: String,
 }
 
-impl Reload {
-    fn load(file: &Path) -> anyhow::Result<Reload> {
+impl TokenReloader {
+    fn load(file: &Path) -> anyhow::Result<TokenReloader> {
         let named = || format!("TOLLGATE_API_TOKEN_FILE: {}", file.display());
         let text = read(file).with_context(named)?;
         let tokens = Tokens::parse(&text).with_context(named)?;
         info!(file = %file.display(), tokens = tokens.len(), "API tokens are in use");
         let tokens = Arc::new(ArcSwap::from_pointee(tokens));
-        Ok(Reload { file: file.to_owned(), tokens, text, told: String::new() })
+        Ok(TokenReloader { file: file.to_owned(), tokens, text, logged: String::new() })
     }
 
     pub(super) async fn run(mut self) -> Infallible {
         loop {
-            time::sleep(LOOK).await;
+            time::sleep(CHECK_PERIOD).await;
             let file = self.file.clone();
             // A task that is lost to the end of the process has nothing to tell.
             let Ok(text) = try_blocking(move || read(&file)).await else { continue };
             match text {
-                Ok(text) if text == self.text => self.told.clear(),
+                Ok(text) if text == self.text => self.logged.clear(),
                 Ok(text) => {
                     match Tokens::parse(&text) {
                         Ok(tokens) => self.take(tokens),
@@ -86,13 +86,13 @@ impl Reload {
     fn take(&mut self, tokens: Tokens) {
         info!(file = %self.file.display(), tokens = tokens.len(), "reloaded API tokens");
         self.tokens.store(Arc::new(tokens));
-        self.told.clear();
+        self.logged.clear();
     }
 
     fn keep(&mut self, error: String) {
-        if error != self.told {
+        if error != self.logged {
             warn!(file = %self.file.display(), error, "can't use the new API tokens: the last good ones stay in force");
-            self.told = error;
+            self.logged = error;
         }
     }
 }

@@ -13,14 +13,17 @@ use super::{snapshots, tasks::Tasks};
 use crate::{
     clock,
     limit::{Algorithm, SECOND},
-    limiter::{Degraded, Replicas},
+    limiter::{Fallback, Replicas},
     metrics::Metrics,
     settings::{Settings, StoreSettings},
     store::{
         Store,
+        deferred::DeferredCharges,
         memory::{Memory, MemorySettings, SWEEP_PERIOD, snapshot::Snapshots},
-        owed::Owed,
-        redis::{BEAT_PERIOD, Heard, LOOK_PERIOD, Presence, Redis, RedisSettings, Room, Side},
+        redis::{
+            BEAT_PERIOD, ChannelEvent, CommandConnection, EVICTION_CHECK_PERIOD, EvictionWatch, Presence, Redis,
+            RedisSettings,
+        },
         split::Split,
     },
 };
@@ -77,11 +80,16 @@ impl Backend {
         }
     }
 
-    /// Must be called inside the runtime that will ask: the connections to Redis live on it, kept by `tasks`. `owed` is what
+    /// Must be called inside the runtime that will ask: the connections to Redis live on it, kept by `tasks`. `deferred` is what
     /// the whole process is yet to tell it.
-    pub(super) fn open(&self, owed: &Arc<Owed>, tasks: &Tasks) -> Store {
+    pub(super) fn open(&self, deferred: &Arc<DeferredCharges>, tasks: &Tasks) -> Store {
         let start = |settings| {
-            Redis::start_owing(Arc::clone(settings), Arc::clone(owed), tasks.tracker(), tasks.stopping().clone())
+            Redis::start_with_deferred(
+                Arc::clone(settings),
+                Arc::clone(deferred),
+                tasks.tracker(),
+                tasks.stopping().clone(),
+            )
         };
         match self {
             Backend::Memory(memory, _) => Store::Memory(Arc::clone(memory)),
@@ -102,9 +110,9 @@ impl Backend {
 }
 
 /// What answers in the store's place, in `local` memory.
-pub(super) fn stand_in(settings: &Settings, local: &Arc<Memory>) -> Degraded {
+pub(super) fn open_fallback(settings: &Settings, local: &Arc<Memory>) -> Fallback {
     let replicas = Replicas::new(settings.decisions.expected_replicas);
-    Degraded::owing(Arc::clone(local), replicas, Arc::new(Owed::new(clock::now())))
+    Fallback::with_deferred(Arc::clone(local), replicas, Arc::new(DeferredCharges::new(clock::now())))
 }
 
 /// Starts a connection for what isn't a decision, and says what is heard over its `channel`.
@@ -112,30 +120,30 @@ pub(super) fn side(
     redis: &Arc<RedisSettings>,
     channel: Option<String>,
     tasks: &Tasks,
-) -> (Side, UnboundedReceiver<Heard>) {
-    Side::start(Arc::clone(redis), channel, tasks.tracker(), tasks.stopping().clone())
+) -> (CommandConnection, UnboundedReceiver<ChannelEvent>) {
+    CommandConnection::start(Arc::clone(redis), channel, tasks.tracker(), tasks.stopping().clone())
 }
 
 /// Looks now and then whether Redis throws counters out. Once per process: the numbers are Redis' own.
 pub(super) fn watch_evictions(store: Store, tasks: &Tasks) {
-    let mut rooms: Vec<Room> = match store {
+    let mut rooms: Vec<EvictionWatch> = match store {
         Store::Memory(_) => return,
-        Store::Redis(redis) => vec![Room::of(redis)],
-        Store::Split(split) => vec![Room::of(split.main), Room::of(split.per_second)],
+        Store::Redis(redis) => vec![EvictionWatch::of(redis)],
+        Store::Split(split) => vec![EvictionWatch::of(split.main), EvictionWatch::of(split.per_second)],
     };
-    let mut ticks = every(LOOK_PERIOD);
+    let mut ticks = every(EVICTION_CHECK_PERIOD);
     tasks.spawn("the watch for evictions", async move {
         loop {
             ticks.tick().await;
             for room in &mut rooms {
-                room.look().await;
+                room.check().await;
             }
         }
     });
 }
 
 /// Says in Redis that this replica lives, and sees how many do. Once per process.
-pub(super) fn count_replicas(store: Store, degraded: Arc<Degraded>, metrics: Arc<Metrics>, tasks: &Tasks) {
+pub(super) fn count_replicas(store: Store, degraded: Arc<Fallback>, metrics: Arc<Metrics>, tasks: &Tasks) {
     let mut presence = match store {
         Store::Memory(_) => return,
         Store::Redis(redis) => Presence::of(redis),
@@ -148,7 +156,7 @@ pub(super) fn count_replicas(store: Store, degraded: Arc<Degraded>, metrics: Arc
             loop {
                 ticks.tick().await;
                 if let Some(replicas) = presence.beat().await {
-                    degraded.replicas.saw(replicas);
+                    degraded.replicas.observe(replicas);
                     metrics.replicas(replicas);
                 }
             }
@@ -159,18 +167,18 @@ pub(super) fn count_replicas(store: Store, degraded: Arc<Degraded>, metrics: Arc
 }
 
 /// Sweeps expired counters out of memory stores, and debts that nobody asked about, a share at a time.
-pub(super) fn sweep(stores: Vec<Arc<Memory>>, owed: Arc<Owed>, tasks: &Tasks) {
-    let period = |stores: &[Arc<Memory>], owed: &Owed| match owed.counters() {
+pub(super) fn sweep(stores: Vec<Arc<Memory>>, deferred: Arc<DeferredCharges>, tasks: &Tasks) {
+    let period = |stores: &[Arc<Memory>], deferred: &DeferredCharges| match deferred.counters() {
         0 => stores.iter().map(|memory| memory.sweep_period()).min().unwrap_or(SECOND),
         _ => SWEEP_PERIOD,
     };
     tasks.spawn("sweeping", async move {
         loop {
-            time::sleep(Duration::from_micros(period(&stores, &owed).0)).await;
+            time::sleep(Duration::from_micros(period(&stores, &deferred).0)).await;
             stores.iter().for_each(|memory| {
                 memory.sweep(clock::now(), memory.sweep_share());
             });
-            owed.sweep();
+            deferred.sweep();
         }
     });
 }

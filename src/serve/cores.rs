@@ -9,7 +9,7 @@ use tonic::service::Routes;
 
 use super::{
     limiting::Limiting,
-    listen::{connection::Grpc, core::Core, tls::Tls},
+    listen::{connection::GrpcListener, core::Core, tls::ListenerTls},
     tasks::Tasks,
 };
 use crate::{front::envoy::CoreAnswers, settings::Settings};
@@ -19,7 +19,7 @@ use crate::{front::envoy::CoreAnswers, settings::Settings};
 pub(super) fn start(
     settings: &Settings,
     limiting: &Limiting,
-    (others, tls): (&Routes, &Option<Tls>),
+    (others, tls): (&Routes, &Option<ListenerTls>),
     connections: &Tasks,
 ) -> anyhow::Result<Vec<Core>> {
     let number = settings.process.workers.unwrap_or_else(|| available_parallelism().map_or(1, usize::from));
@@ -34,7 +34,7 @@ pub(super) fn start(
             let other_calls = Arc::new(Semaphore::new(bounds.in_flight_max.min(Semaphore::MAX_PERMITS)));
             tasks.spawn("the end of unread answers", end_untaken(Arc::clone(&answers)));
             #[rustfmt::skip]
-            let grpc = Grpc { rate_limit, others, metrics, tls, bounds, answers, other_calls, age, age_grace, stop };
+            let grpc = GrpcListener { rate_limit, others, metrics, tls, bounds, answers, other_calls, age, age_grace, stop };
             Arc::new(grpc)
         };
         // Its tasks are needed until its last connection has ended, which is after all others were asked to stop.

@@ -58,7 +58,7 @@ impl Embedded {
         Phase::Store.begin();
         let limiting = Limiting::open(settings, &rules.publisher, &metrics, &tasks)?;
         let (service, store) = limiting.service(&tasks);
-        let (api, tokens) = api::open(settings, service.limiter(), service.guard())?;
+        let (api, tokens) = api::open(settings, service.limiter(), service.admission())?;
         limiting.keep_counters(store, &tasks);
         tasks.spawn("reload", rules.feeding);
         if let Some(tokens) = tokens {
@@ -108,12 +108,12 @@ impl Embedded {
             ..OverrideSpec::default()
         };
         let request = SetOverrideRequest { spec: Some(spec), ..SetOverrideRequest::default() };
-        self.api.set_override_here(request).await.map(drop)
+        self.api.set_override_embedded(request).await.map(drop)
     }
 
     /// A check in any of its forms.
     pub async fn check(&self, request: CheckRequest) -> Result<CheckResponse, ApiError> {
-        self.api.check_here(request.escaped()).await.map(|checked| checked.answer)
+        self.api.check_embedded(request.escaped()).await.map(|checked| checked.answer)
     }
 
     /// The page that Prometheus would scrape.

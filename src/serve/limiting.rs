@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     front::envoy::RateLimit,
-    limiter::{Degraded, Limiter, Snapshot},
+    limiter::{Fallback, Limiter, Snapshot},
     metrics::{self, Metrics},
     run_time::RunTime,
     settings::{
@@ -37,7 +37,7 @@ pub(super) struct Limiting {
     backend: Backend,
     /// Where this replica counts while the store can't be reached.
     fallback: Arc<Memory>,
-    degraded: Arc<Degraded>,
+    degraded: Arc<Fallback>,
     decisions: DecisionSettings,
     responses: ResponseSettings,
     bounds: OverloadSettings,
@@ -54,8 +54,8 @@ impl Limiting {
         let backend = Backend::new(&settings.store, settings.decisions.algorithm)?;
         announce(&backend, &settings.store);
         let fallback = Arc::new(backend.fallback(&settings.store));
-        let degraded = Arc::new(backend::stand_in(settings, &fallback));
-        let counted = (&fallback, &degraded.owed);
+        let degraded = Arc::new(backend::open_fallback(settings, &fallback));
+        let counted = (&fallback, &degraded.deferred);
         let run_time = run_time::open(&backend, &settings.store, counted, (publisher, metrics), tasks)?;
         Ok(Limiting {
             metrics: Arc::clone(metrics),
@@ -80,20 +80,20 @@ impl Limiting {
     /// A service with its own connection to the store, which `tasks` keep until they stop.
     pub(super) fn service(&self, tasks: &Tasks) -> (RateLimit, Store) {
         let modes = modes(&self.decisions, self.responses.dynamic_metadata);
-        let store = self.backend.open(&self.degraded.owed, tasks);
+        let store = self.backend.open(&self.degraded.deferred, tasks);
         self.metrics.watch(store.clone());
         let (snapshot, degraded) = (Arc::clone(&self.snapshot), Arc::clone(&self.degraded));
         let limiter = Limiter::new(snapshot, store.clone(), degraded, modes, Arc::clone(&self.metrics))
             .with_run_time(self.run_time.clone());
         let service = RateLimit::new(limiter, self.decisions.store_timeout, &self.responses, &self.bounds);
-        (service.traced(self.tracer.clone()), store)
+        (service.with_tracer(self.tracer.clone()), store)
     }
 
     /// Starts what keeps the counters in shape, once for the process: sweeping, saving, and seeing how many replicas there
     /// are.
     pub(super) fn keep_counters(&self, store: Store, tasks: &Tasks) {
         let counted_here = [Some(Arc::clone(&self.fallback)), self.backend.memory()].into_iter().flatten().collect();
-        backend::sweep(counted_here, Arc::clone(&self.degraded.owed), tasks);
+        backend::sweep(counted_here, Arc::clone(&self.degraded.deferred), tasks);
         backend::count_replicas(store, Arc::clone(&self.degraded), Arc::clone(&self.metrics), tasks);
         self.backend.keep(tasks);
     }

@@ -3,11 +3,11 @@
 pub(crate) mod accept;
 pub(crate) mod bind;
 pub(crate) mod connection;
+pub(crate) mod connection_limit;
 pub(crate) mod core;
 pub(crate) mod framing;
 pub(crate) mod handshake;
 pub(crate) mod http_listener;
-pub(crate) mod patience;
-pub(crate) mod places;
 pub(crate) mod preface;
+pub(crate) mod timeouts;
 pub(crate) mod tls;

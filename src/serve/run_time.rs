@@ -14,33 +14,33 @@ use crate::{
     run_time::{
         RunTime,
         overrides::Overrides,
-        reset::{Home, Resets},
+        reset::{CounterStores, Resets},
     },
     settings::StoreSettings,
-    store::{memory::Memory, owed::Owed},
+    store::{deferred::DeferredCharges, memory::Memory},
 };
 
 /// Everything, kept up to date by `tasks`. Rules that come later are shown to it by `publisher`.
 pub(super) fn open(
     backend: &Backend,
     settings: &StoreSettings,
-    (fallback, owed): (&Arc<Memory>, &Arc<Owed>),
+    (fallback, deferred): (&Arc<Memory>, &Arc<DeferredCharges>),
     (publisher, metrics): (&Publisher, &Metrics),
     tasks: &Tasks,
 ) -> anyhow::Result<RunTime> {
     let (overrides, heard, home) = match backend {
         Backend::Memory(memory, _) => {
-            let overrides = Overrides::here(settings.state_dir.as_deref()).context("TOLLGATE_STATE_DIR")?;
-            (overrides, None, Home::Memory(Arc::clone(memory)))
+            let overrides = Overrides::in_process(settings.state_dir.as_deref()).context("TOLLGATE_STATE_DIR")?;
+            (overrides, None, CounterStores::Memory(Arc::clone(memory)))
         }
         Backend::Redis(redis) => {
             let (main, heard) = side(redis, Some(Overrides::channel(redis)), tasks);
-            (Overrides::in_redis(main.clone()), Some(heard), Home::Redis(main))
+            (Overrides::in_redis(main.clone()), Some(heard), CounterStores::Redis(main))
         }
         Backend::Split(redis, per_second) => {
             let (main, heard) = side(redis, Some(Overrides::channel(redis)), tasks);
             let (per_second, _) = side(per_second, None, tasks);
-            (Overrides::in_redis(main.clone()), Some(heard), Home::Split { main, per_second })
+            (Overrides::in_redis(main.clone()), Some(heard), CounterStores::Split { main, per_second })
         }
     };
     let overrides = Arc::new(overrides);
@@ -48,5 +48,8 @@ pub(super) fn open(
     publisher.show_rules_to(&overrides);
     metrics.show_overrides(&overrides);
     tasks.spawn("run-time overrides", Arc::clone(&overrides).run(heard));
-    Ok(RunTime { overrides, resets: Resets { home, fallback: Arc::clone(fallback), owed: Arc::clone(owed) } })
+    Ok(RunTime {
+        overrides,
+        resets: Resets { stores: home, fallback: Arc::clone(fallback), deferred: Arc::clone(deferred) },
+    })
 }

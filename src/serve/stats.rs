@@ -8,14 +8,14 @@ use tracing::warn;
 mod tests;
 
 use crate::{
-    metrics::{Dialect, Protocol, ReferenceSettings, Rewriting, Sink},
+    metrics::{Dialect, ReferenceSettings, Rewriting, Sink, SinkProtocol},
     settings::{Mogrifier, StatsSettings},
 };
 
 /// What is counted. Says what becomes of a mapping.
 pub(super) fn reference(settings: &StatsSettings) -> ReferenceSettings {
     if let Some(path) = &settings.mapper {
-        heed_mapper(path);
+        check_mapper(path);
     }
     ReferenceSettings {
         is_on: settings.on_page || settings.statsd || settings.dog_statsd,
@@ -31,13 +31,13 @@ pub(super) fn reference(settings: &StatsSettings) -> ReferenceSettings {
 pub(super) fn sinks(settings: &StatsSettings) -> Vec<Sink> {
     let address = || (settings.host.clone(), settings.port);
     let statsd = settings.statsd.then(|| {
-        let protocol = if settings.udp { Protocol::Udp } else { Protocol::Tcp };
+        let protocol = if settings.udp { SinkProtocol::Udp } else { SinkProtocol::Tcp };
         Sink::new("statsd", address(), protocol, Dialect::StatsD { tags: settings.tags.clone() })
     });
     let dog_statsd = settings.dog_statsd.then(|| {
         let rewritings = settings.mogrifiers.iter().cloned().map(rewriting).collect();
         let dialect = Dialect::DogStatsD { tags: settings.tags.clone(), rewritings };
-        Sink::new("dogstatsd", address(), Protocol::Udp, dialect)
+        Sink::new("dogstatsd", address(), SinkProtocol::Udp, dialect)
     });
     statsd.into_iter().chain(dog_statsd).collect()
 }
@@ -48,7 +48,7 @@ fn rewriting(mogrifier: Mogrifier) -> Rewriting {
 }
 
 /// The file may be absent: Envoy Gateway names one that is optional.
-fn heed_mapper(path: &Path) {
+fn check_mapper(path: &Path) {
     match fs::read_to_string(path) {
         Err(error) => {
             warn!(file = %path.display(), %error, "PROMETHEUS_MAPPER_YAML: the mapping can't be read; it would not be applied anyway")

@@ -11,18 +11,18 @@ use super::{
     api, cores,
     lifecycle::Lifecycle,
     limiting::Limiting,
-    listen::{accept::Listener, bind::Bound, core::Core, http_listener::HttpListener},
+    listen::{accept::Listener, bind::BoundListeners, core::Core, http_listener::HttpListener},
     tasks::Tasks,
 };
 use crate::{
     front::{
-        admin::{self, Explaining, Hosts},
+        admin::{self, AllowedHosts, Explainer},
         api::{Api, grpc_service},
         envoy::FILE_DESCRIPTORS,
         health::Health,
         http,
     },
-    metrics::Surface,
+    metrics::ListenerKind,
     settings::Settings,
 };
 
@@ -38,13 +38,13 @@ impl Surfaces {
     pub(super) async fn start(
         settings: &Settings,
         limiting: &Limiting,
-        bound: Bound,
+        bound: BoundListeners,
         reload: Arc<Notify>,
         lifecycle: &Lifecycle,
     ) -> anyhow::Result<Surfaces> {
         let Lifecycle { connections, support } = lifecycle;
         let (service, store) = limiting.service(support);
-        let (api, tokens) = api::open(settings, service.limiter(), service.guard())?;
+        let (api, tokens) = api::open(settings, service.limiter(), service.admission())?;
         let (reporter, health_service) = tonic_health::server::health_reporter();
         let others = other_services(health_service, &api)?;
         let cores = cores::start(settings, limiting, (&others, &bound.grpc_tls), connections)?;
@@ -52,8 +52,8 @@ impl Surfaces {
         let seen = (Arc::clone(&limiting.snapshot), Arc::clone(&limiting.metrics));
         let health = Arc::new(Health::new(reporter, ways, seen, settings.health).await);
 
-        let explaining = Explaining { limiter: service.limiter().clone(), patience: settings.decisions.store_timeout };
-        let hosts = Hosts::new(&settings.listeners.admin_hosts);
+        let explaining = Explainer { limiter: service.limiter().clone(), patience: settings.decisions.store_timeout };
+        let hosts = AllowedHosts::new(&settings.listeners.admin_hosts);
         let admin = admin::router(Arc::clone(&limiting.snapshot), reload, explaining, hosts);
         let http = http::router(Arc::clone(&health), service, api);
         let grpc = start_http(settings, limiting, bound, (http, admin), lifecycle);
@@ -74,21 +74,21 @@ impl Surfaces {
 fn start_http(
     settings: &Settings,
     limiting: &Limiting,
-    bound: Bound,
+    bound: BoundListeners,
     (http, admin): (Router, Router),
     Lifecycle { connections, support }: &Lifecycle,
 ) -> Listener {
-    let serve = |surface: Surface, listener, tls, router, tasks: &Tasks| {
+    let serve = |surface: ListenerKind, listener, tls, router, tasks: &Tasks| {
         let (bounds, metrics, stop) = (settings.overload, Arc::clone(&limiting.metrics), tasks.stopping().clone());
         let serving = HttpListener { surface, router, tls, bounds, metrics, stop }.serve(listener);
         tasks.spawn_to_finish(surface.name(), serving);
     };
-    serve(Surface::Http, bound.http, bound.http_tls, http, connections);
-    serve(Surface::Admin, bound.admin, None, admin, support);
+    serve(ListenerKind::Http, bound.http, bound.http_tls, http, connections);
+    serve(ListenerKind::Admin, bound.admin, None, admin, support);
     if let Some(listener) = bound.metrics {
         let (snapshot, metrics) = (Arc::clone(&limiting.snapshot), Arc::clone(&limiting.metrics));
         let router = admin::metrics_router(&settings.listeners.metrics_path, snapshot, metrics);
-        serve(Surface::Metrics, listener, None, router, support);
+        serve(ListenerKind::Metrics, listener, None, router, support);
     }
     for certificates in bound.certificates {
         support.spawn("reading certificates", certificates.run());

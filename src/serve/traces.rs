@@ -7,7 +7,7 @@ use tracing::info;
 use super::tasks::Tasks;
 use crate::{
     metrics::Metrics,
-    trace::{Protocol, TraceSettings, Tracer},
+    trace::{OtlpProtocol, TraceSettings, Tracer},
 };
 
 /// `None` where no request is traced. Spans are sent until the tasks stop, and once more then.
@@ -16,8 +16,8 @@ pub(super) fn start(settings: Option<&TraceSettings>, metrics: &Metrics, tasks: 
     let (tracer, exporter) = Tracer::new(settings);
     metrics.trace(Arc::clone(&tracer));
     let protocol = match settings.destination.protocol {
-        Protocol::Grpc => "grpc",
-        Protocol::Http => "http",
+        OtlpProtocol::Grpc => "grpc",
+        OtlpProtocol::Http => "http",
     };
     info!(collector = %settings.destination.uri, protocol, ratio = settings.sampler.ratio, "tracing is on");
     tasks.spawn_to_finish("sending spans", exporter.run(tasks.stopping().clone()));

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 
-use super::{Flags, Reader, parse, set};
+use super::{Flags, SettingsReader, parse, set};
 
 /// Flags of the calls below `/v1` and of `tollgate.v1.Tollgate`.
 #[derive(Args, Clone, Debug, Default)]
@@ -37,7 +37,7 @@ pub struct ApiSettings {
     pub check_new_counters: u32,
 }
 
-pub(super) fn api(flags: &Flags, read: &mut Reader) -> ApiSettings {
+pub(super) fn api(flags: &Flags, read: &mut SettingsReader) -> ApiSettings {
     const WHAT: &[(&str, bool)] = &[("all-but-checks", true), ("all", false)];
     let flags = &flags.api;
     let token_file = set(&flags.api_token_file).map(PathBuf::from);

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Flags, Reader, parse};
+use super::{Flags, SettingsReader, parse};
 
 /// Flags of remembered denials.
 #[derive(Args, Clone, Debug, Default)]
@@ -12,7 +12,7 @@ pub struct DenialFlags {
     pub denials_max_bytes: Option<String>,
 }
 
-pub(super) fn denials_max_bytes(flags: &Flags, read: &mut Reader) -> usize {
+pub(super) fn denials_max_bytes(flags: &Flags, read: &mut SettingsReader) -> usize {
     let bytes = read.or("TOLLGATE_DENIALS_MAX_BYTES", &flags.denials.denials_max_bytes, 8 << 20, parse::bytes);
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Flags, Reader, parse};
+use super::{Flags, SettingsReader, parse};
 
 /// Flags of the bounds on clients.
 #[derive(Args, Clone, Debug, Default)]
@@ -44,7 +44,7 @@ pub struct OverloadSettings {
     pub grpc_ping_interval: Duration,
 }
 
-pub(super) fn overload(flags: &Flags, read: &mut Reader) -> OverloadSettings {
+pub(super) fn overload(flags: &Flags, read: &mut SettingsReader) -> OverloadSettings {
     let flags = &flags.overload;
     let mut number =
         |variable, text, default| read.or(variable, text, default, parse::at_least(1)).try_into().unwrap_or(usize::MAX);

@@ -1,13 +1,13 @@
 //! Settings that only work together with another one. If that is missing the service doesn't start: half of a pair
 //! would have no effect, and nobody would notice. It knows how to report this, not which settings belong together.
 
-use super::{Reader, parse, set};
+use super::{SettingsReader, parse, set};
 
 /// A setting by its variable, and its text.
-pub(super) type Given<'f> = (&'static str, &'f Option<String>);
+pub(super) type GivenSetting<'f> = (&'static str, &'f Option<String>);
 
 /// A setting that other settings need.
-pub(super) struct Partner<'f> {
+pub(super) struct RequiredSetting<'f> {
     pub(super) variable: &'static str,
     /// The value that is needed.
     pub(super) value: &'static str,
@@ -18,17 +18,21 @@ pub(super) struct Partner<'f> {
     pub(super) without: &'static str,
 }
 
-impl<'f> Partner<'f> {
+impl<'f> RequiredSetting<'f> {
     /// A switch that must be true.
-    pub(super) fn switch(variable: &'static str, given: &'f Option<String>, without: &'static str) -> Partner<'f> {
-        Partner { variable, value: "true", given, is_on: is_true(given), without }
+    pub(super) fn switch(
+        variable: &'static str,
+        given: &'f Option<String>,
+        without: &'static str,
+    ) -> RequiredSetting<'f> {
+        RequiredSetting { variable, value: "true", given, is_on: is_true(given), without }
     }
 }
 
-impl Reader {
+impl SettingsReader {
     /// Refuses the settings `beside` if their partner isn't set. If the partner has another value than the needed one,
     /// that was a choice, so the settings are only reported as without effect.
-    pub(super) fn beside(&mut self, partner: &Partner<'_>, beside: &[String]) {
+    pub(super) fn beside(&mut self, partner: &RequiredSetting<'_>, beside: &[String]) {
         if partner.is_on || beside.is_empty() {
             return;
         }
@@ -43,7 +47,7 @@ impl Reader {
     }
 
     /// Reports the missing one of two settings that only work together.
-    pub(super) fn pair(&mut self, one: Given<'_>, other: Given<'_>) {
+    pub(super) fn pair(&mut self, one: GivenSetting<'_>, other: GivenSetting<'_>) {
         match (set(one.1), set(other.1)) {
             (Some(_), None) => self.missing(other.0, &format!("is needed beside {}", one.0)),
             (None, Some(_)) => self.missing(one.0, &format!("is needed beside {}", other.0)),
@@ -59,12 +63,12 @@ impl Reader {
 }
 
 /// The variables of the settings that are set.
-pub(super) fn names(given: &[Given<'_>]) -> Vec<String> {
+pub(super) fn names(given: &[GivenSetting<'_>]) -> Vec<String> {
     given.iter().filter(|(_, text)| set(text).is_some()).map(|(variable, _)| (*variable).to_owned()).collect()
 }
 
 /// The variables of the switches that are on.
-pub(super) fn switches(given: &[Given<'_>]) -> Vec<String> {
+pub(super) fn switches(given: &[GivenSetting<'_>]) -> Vec<String> {
     given.iter().filter(|(_, text)| is_true(text)).map(|(variable, _)| (*variable).to_owned()).collect()
 }
 

@@ -5,7 +5,7 @@ use std::{net::Ipv6Addr, path::PathBuf, time::Duration};
 use percent_encoding::percent_decode_str;
 
 use super::partners::idle;
-use crate::store::redis::{Address, Auth, Names, RedisSettings, Tls, Topology};
+use crate::store::redis::{Address, Auth, RedisSettings, RedisTls, SettingNames, Topology};
 
 const PORT: u16 = 6379;
 
@@ -59,7 +59,7 @@ pub(super) fn redis_settings(flags: &RedisFlags) -> Result<RedisSettings, String
         (None, None) => (Auth::None, "REDIS_AUTH or REDIS_AUTH_FILE"),
     };
     braces(flags)?;
-    let tls = Tls {
+    let tls = RedisTls {
         ca_file: flags.tls_cacert.clone(),
         certificate_file: flags.tls_client_cert.clone(),
         key_file: flags.tls_client_key.clone(),
@@ -76,7 +76,7 @@ pub(super) fn redis_settings(flags: &RedisFlags) -> Result<RedisSettings, String
         tls: is_secret.then_some(tls),
         auth,
         database: url.database,
-        names: Names { prefix: flags.prefix, auth: whose },
+        names: SettingNames { prefix: flags.prefix, auth: whose },
         key_prefix: flags.key_prefix.clone(),
         buckets: flags.buckets,
         busy_poll: flags.busy_poll,

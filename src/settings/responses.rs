@@ -1,8 +1,8 @@
 //! What answers carry besides the decision: headers and dynamic metadata. It knows their names, not their contents.
 
 use super::{
-    Flags, Reader, parse,
-    partners::{self, Partner},
+    Flags, SettingsReader, parse,
+    partners::{self, RequiredSetting},
 };
 
 /// What answers carry besides the decision. All is off by default, and then costs nothing.
@@ -29,7 +29,7 @@ impl ResponseSettings {
     }
 }
 
-pub(super) fn responses(flags: &Flags, read: &mut Reader) -> ResponseSettings {
+pub(super) fn responses(flags: &Flags, read: &mut SettingsReader) -> ResponseSettings {
     let enabled =
         read.or("LIMIT_RESPONSE_HEADERS_ENABLED", &flags.limit_response_headers_enabled, false, parse::boolean);
     let names = partners::names(&[
@@ -39,7 +39,7 @@ pub(super) fn responses(flags: &Flags, read: &mut Reader) -> ResponseSettings {
     ]);
     let without = "no answer has these headers; false says that none is meant to";
     let switch = "LIMIT_RESPONSE_HEADERS_ENABLED";
-    read.beside(&Partner::switch(switch, &flags.limit_response_headers_enabled, without), &names);
+    read.beside(&RequiredSetting::switch(switch, &flags.limit_response_headers_enabled, without), &names);
     // Read even if they are off, so that a wrong name is reported now and not when they are turned on.
     let mut name = |variable, text, default: &str| read.or(variable, text, default.to_string(), header);
     let headers = LimitHeaders {

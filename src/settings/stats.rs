@@ -6,8 +6,8 @@ use clap::Args;
 use regex::Regex;
 
 use super::{
-    Environment, Flags, Reader, parse,
-    partners::{self, Partner, idle, is_true, listed},
+    Environment, Flags, SettingsReader, parse,
+    partners::{self, RequiredSetting, idle, is_true, listed},
     set,
 };
 
@@ -85,7 +85,7 @@ pub struct Mogrifier {
     pub tags: Vec<(String, String)>,
 }
 
-pub(super) fn stats(flags: &Flags, read: &mut Reader) -> StatsSettings {
+pub(super) fn stats(flags: &Flags, read: &mut SettingsReader) -> StatsSettings {
     let stats = &flags.stats;
     let disabled = read.or("DISABLE_STATS", &stats.disable_stats, false, parse::boolean);
     let mut tags = read.or("EXTRA_TAGS", &stats.extra_tags, Vec::new(), pairs);
@@ -131,11 +131,11 @@ pub(super) fn local_cache(flags: &Flags, environment: &Environment) -> bool {
 }
 
 /// Settings that are only for metrics that are sent need a server to send them to.
-fn partners_of_servers(flags: &Flags, read: &mut Reader) {
+fn partners_of_servers(flags: &Flags, read: &mut SettingsReader) {
     let stats = &flags.stats;
     let (statsd, dog_statsd) = (&stats.use_statsd, &stats.use_dog_statsd);
     let is_sent = is_true(statsd) || is_true(dog_statsd);
-    let server = Partner {
+    let server = RequiredSetting {
         variable: "USE_STATSD",
         value: "true (or USE_DOG_STATSD)",
         given: if set(statsd).is_some() { statsd } else { dog_statsd },
@@ -149,7 +149,7 @@ fn partners_of_servers(flags: &Flags, read: &mut Reader) {
     ];
     read.beside(&server, &partners::names(&address));
     let without = "no name is rewritten; false says that none is meant to be";
-    let dogs = Partner::switch("USE_DOG_STATSD", dog_statsd, without);
+    let dogs = RequiredSetting::switch("USE_DOG_STATSD", dog_statsd, without);
     read.beside(&dogs, &partners::names(&[("USE_DOG_STATSD_MOGRIFIERS", &stats.use_dog_statsd_mogrifiers)]));
     let sending = [("EXTRA_TAGS", &stats.extra_tags), ("STATS_FLUSH_INTERVAL", &stats.stats_flush_interval)];
     let sending = partners::names(&sending);
@@ -164,7 +164,7 @@ fn partners_of_servers(flags: &Flags, read: &mut Reader) {
 }
 
 /// Reads the rewritings that USE_DOG_STATSD_MOGRIFIERS names, and refuses wrong ones.
-pub(super) fn mogrifiers(flags: &Flags, environment: &Environment, read: &mut Reader) -> Vec<Mogrifier> {
+pub(super) fn mogrifiers(flags: &Flags, environment: &Environment, read: &mut SettingsReader) -> Vec<Mogrifier> {
     let names = set(&flags.stats.use_dog_statsd_mogrifiers).into_iter().flat_map(|names| names.split(','));
     let (mut all, mut prefixes) = (Vec::new(), Vec::new());
     for name in names.map(str::trim).filter(|name| !name.is_empty()) {

@@ -3,8 +3,8 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{
-    Flags, Reader, denials, parse,
-    partners::{self, Partner, idle},
+    Flags, SettingsReader, denials, parse,
+    partners::{self, RequiredSetting, idle},
     redis_url::{RedisFlags, RedisKind, SocketType, outdone, redis_settings},
     set,
 };
@@ -32,7 +32,7 @@ pub enum StoreKind {
     Redis,
 }
 
-pub(super) fn store(flags: &Flags, read: &mut Reader) -> StoreSettings {
+pub(super) fn store(flags: &Flags, read: &mut SettingsReader) -> StoreSettings {
     let url = set(&flags.redis_url);
     let (kind, reason) = match set(&flags.backend_type).map(str::to_ascii_lowercase).as_deref() {
         Some("redis") => (StoreKind::Redis, "BACKEND_TYPE is redis"),
@@ -72,7 +72,7 @@ pub(super) fn store(flags: &Flags, read: &mut Reader) -> StoreSettings {
 }
 
 /// Resolves settings that have an address. A missing one is reported by the code that needs it.
-fn resolved(flags: RedisFlags, read: &mut Reader) -> Option<RedisSettings> {
+fn resolved(flags: RedisFlags, read: &mut SettingsReader) -> Option<RedisSettings> {
     if flags.url.is_empty() {
         return None;
     }
@@ -81,7 +81,7 @@ fn resolved(flags: RedisFlags, read: &mut Reader) -> Option<RedisSettings> {
 }
 
 /// Reports settings of Redis while counters are in memory; refuses them if the address may have been forgotten.
-fn without_redis(flags: &Flags, reason: &str, read: &mut Reader) {
+fn without_redis(flags: &Flags, reason: &str, read: &mut SettingsReader) {
     let mut whose = partners::names(&[
         ("REDIS_TYPE", &flags.redis_type),
         ("REDIS_SOCKET_TYPE", &flags.redis_socket_type),
@@ -99,7 +99,7 @@ fn without_redis(flags: &Flags, reason: &str, read: &mut Reader) {
     ]));
     let url = partners::names(&[("REDIS_URL", &flags.redis_url)]);
     if url.is_empty() && set(&flags.backend_type).is_none() {
-        let partner = Partner {
+        let partner = RequiredSetting {
             variable: "REDIS_URL",
             value: "the address of Redis",
             given: &flags.redis_url,
@@ -125,7 +125,7 @@ fn without_redis(flags: &Flags, reason: &str, read: &mut Reader) {
 }
 
 /// Reports certificates if neither Redis uses TLS; they are for both.
-fn certificates(flags: &Flags, stores: [&Option<RedisSettings>; 2], read: &mut Reader) {
+fn certificates(flags: &Flags, stores: [&Option<RedisSettings>; 2], read: &mut SettingsReader) {
     let certificate = ("REDIS_TLS_CLIENT_CERT", &flags.redis_tls_client_cert);
     let key = ("REDIS_TLS_CLIENT_KEY", &flags.redis_tls_client_key);
     read.pair(certificate, key);
@@ -138,7 +138,7 @@ fn certificates(flags: &Flags, stores: [&Option<RedisSettings>; 2], read: &mut R
     if stores[0].is_some() && stores.iter().all(|store| store.as_ref().is_none_or(|store| store.tls.is_none())) {
         let without = "Redis is spoken to in the clear (rediss:// in REDIS_URL is the same); \
             false says that it is meant to be";
-        read.beside(&Partner::switch("REDIS_TLS", &flags.redis_tls, without), &names);
+        read.beside(&RequiredSetting::switch("REDIS_TLS", &flags.redis_tls, without), &names);
     }
     if let [Some(first), Some(second)] = stores
         && first.tls.is_some()
@@ -156,7 +156,7 @@ const KINDS: &[(&str, RedisKind)] =
 const SOCKETS: &[(&str, Option<SocketType>)] = &[("tcp", Some(SocketType::Tcp)), ("unix", Some(SocketType::Unix))];
 
 /// The flags with address and credentials of one Redis; their variables have one prefix.
-struct Place<'f> {
+struct RedisVariables<'f> {
     prefix: &'static str,
     kind: &'f Option<String>,
     url: &'f Option<String>,
@@ -168,9 +168,9 @@ struct Place<'f> {
     timeout: &'f Option<String>,
 }
 
-impl Place<'_> {
+impl RedisVariables<'_> {
     /// Reads the flags of one Redis; what both Redis share comes from `common`.
-    fn read(&self, read: &mut Reader, common: RedisFlags) -> RedisFlags {
+    fn read(&self, read: &mut SettingsReader, common: RedisFlags) -> RedisFlags {
         let variable = |name: &str| format!("{}_{name}", self.prefix);
         let kind = read.or(&variable("TYPE"), self.kind, RedisKind::Single, parse::word(KINDS));
         if set(self.url).is_some() {
@@ -191,8 +191,8 @@ impl Place<'_> {
     }
 }
 
-impl Place<'_> {
-    fn partners(&self, kind: RedisKind, read: &mut Reader) {
+impl RedisVariables<'_> {
+    fn partners(&self, kind: RedisKind, read: &mut SettingsReader) {
         let variable = |name: &str| format!("{}_{name}", self.prefix);
         if set(self.sentinel_auth).is_some() && kind != RedisKind::Sentinel {
             let auth = variable("SENTINEL_AUTH");
@@ -207,8 +207,8 @@ impl Place<'_> {
     }
 }
 
-fn redis(flags: &Flags, read: &mut Reader) -> RedisFlags {
-    let place = Place {
+fn redis(flags: &Flags, read: &mut SettingsReader) -> RedisFlags {
+    let place = RedisVariables {
         prefix: "REDIS",
         kind: &flags.redis_type,
         url: &flags.redis_url,
@@ -248,7 +248,7 @@ fn busy_poll(text: &str) -> Result<Duration, String> {
 }
 
 /// The second Redis. Certificates, key prefix and buckets are those of `main`, as in envoyproxy/ratelimit.
-fn per_second(flags: &Flags, read: &mut Reader, main: &RedisFlags) -> Option<RedisFlags> {
+fn per_second(flags: &Flags, read: &mut SettingsReader, main: &RedisFlags) -> Option<RedisFlags> {
     if !read.or("REDIS_PERSECOND", &flags.redis_persecond, false, parse::boolean) {
         without_per_second(flags, read);
         return None;
@@ -256,7 +256,7 @@ fn per_second(flags: &Flags, read: &mut Reader, main: &RedisFlags) -> Option<Red
     if set(&flags.redis_persecond_url).is_none() {
         read.missing("REDIS_PERSECOND_URL", "is needed where REDIS_PERSECOND is true, e.g. redis:6379");
     }
-    let place = Place {
+    let place = RedisVariables {
         prefix: "REDIS_PERSECOND",
         kind: &flags.redis_persecond_type,
         url: &flags.redis_persecond_url,
@@ -271,7 +271,7 @@ fn per_second(flags: &Flags, read: &mut Reader, main: &RedisFlags) -> Option<Red
 }
 
 /// Reports settings of a second Redis that isn't used.
-fn without_per_second(flags: &Flags, read: &mut Reader) {
+fn without_per_second(flags: &Flags, read: &mut SettingsReader) {
     let mut names = partners::names(&[
         ("REDIS_PERSECOND_URL", &flags.redis_persecond_url),
         ("REDIS_PERSECOND_TYPE", &flags.redis_persecond_type),
@@ -283,7 +283,7 @@ fn without_per_second(flags: &Flags, read: &mut Reader) {
     ]);
     names.extend(partners::switches(&[("REDIS_PERSECOND_TLS", &flags.redis_persecond_tls)]));
     let without = "all limits are counted in the Redis of REDIS_URL; false says that they are meant to be";
-    read.beside(&Partner::switch("REDIS_PERSECOND", &flags.redis_persecond, without), &names);
+    read.beside(&RequiredSetting::switch("REDIS_PERSECOND", &flags.redis_persecond, without), &names);
 }
 
 fn text(text: &Option<String>) -> Option<String> {

@@ -418,7 +418,7 @@ fn of_two_settings_that_contradict_each_other_a_line_says_which_comes_first() {
         (given("", "other", "", "redis://redis"), vec![], false),
     ];
     for (flags, lines, is_secret) in cases {
-        let mut read = Reader::default();
+        let mut read = SettingsReader::default();
         let settings = Settings::resolve_with(&flags, &mut read);
         assert_eq!(
             (read.idle, read.wrong.len()),

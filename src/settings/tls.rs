@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{
-    Flags, Reader, parse,
-    partners::{self, Partner},
+    Flags, SettingsReader, parse,
+    partners::{self, RequiredSetting},
     set,
 };
 
@@ -69,13 +69,13 @@ pub struct TlsSettings {
     pub client_san: Option<String>,
 }
 
-pub(super) fn tls(flags: &Flags, read: &mut Reader) -> Option<TlsSettings> {
+pub(super) fn tls(flags: &Flags, read: &mut SettingsReader) -> Option<TlsSettings> {
     let is_on = read.or("GRPC_SERVER_USE_TLS", &flags.grpc_server_use_tls, false, parse::boolean);
     if !is_on {
         without_tls(flags, read);
         return None;
     }
-    let needed = |read: &mut Reader, variable: &str, flag: &Option<String>| {
+    let needed = |read: &mut SettingsReader, variable: &str, flag: &Option<String>| {
         set(flag).map(PathBuf::from).unwrap_or_else(|| {
             read.missing(variable, "is needed where GRPC_SERVER_USE_TLS is true");
             PathBuf::new()
@@ -90,7 +90,7 @@ pub(super) fn tls(flags: &Flags, read: &mut Reader) -> Option<TlsSettings> {
 
 /// Reports certificates of a listener without TLS. Whoever requires client certificates doesn't want to serve
 /// everybody, so that is refused even if TLS was switched off.
-fn without_tls(flags: &Flags, read: &mut Reader) {
+fn without_tls(flags: &Flags, read: &mut SettingsReader) {
     let of_clients = partners::names(&[
         (GRPC.client_ca, &flags.grpc_client_tls_cacert),
         ("GRPC_SERVER_TLS_CA_CERT", &flags.grpc_server_tls_ca_cert),
@@ -101,7 +101,7 @@ fn without_tls(flags: &Flags, read: &mut Reader) {
     let switch = "GRPC_SERVER_USE_TLS";
     if of_clients.is_empty() {
         let without = "gRPC is served in the clear; false says that it is meant to be";
-        read.beside(&Partner::switch(switch, &flags.grpc_server_use_tls, without), &own);
+        read.beside(&RequiredSetting::switch(switch, &flags.grpc_server_use_tls, without), &own);
     } else {
         let beside = partners::listed(&[of_clients, own].concat());
         let without = "without it gRPC is served in the clear, to anybody";
@@ -112,7 +112,7 @@ fn without_tls(flags: &Flags, read: &mut Reader) {
 }
 
 /// TLS of the HTTP listener: there if it has a certificate.
-pub(super) fn http_tls(flags: &HttpTlsFlags, read: &mut Reader) -> Option<TlsSettings> {
+pub(super) fn http_tls(flags: &HttpTlsFlags, read: &mut SettingsReader) -> Option<TlsSettings> {
     let client_ca = set(&flags.http_client_tls_cacert);
     let (certificate, key) = ((HTTP.certificate, &flags.http_tls_cert), (HTTP.key, &flags.http_tls_key));
     let (Some(certificate), Some(key)) = (set(certificate.1), set(key.1)) else {
@@ -135,7 +135,7 @@ pub(super) fn http_tls(flags: &HttpTlsFlags, read: &mut Reader) -> Option<TlsSet
 }
 
 /// A client's name means nothing without an authority that confirms it.
-fn need_authority(names: &TlsNames, client_ca: Option<&str>, client_san: &Option<String>, read: &mut Reader) {
+fn need_authority(names: &TlsNames, client_ca: Option<&str>, client_san: &Option<String>, read: &mut SettingsReader) {
     if set(client_san).is_some() && client_ca.is_none() {
         read.missing(
             names.client_ca,
@@ -149,7 +149,7 @@ fn settings(
     (certificate, key): (PathBuf, PathBuf),
     client_ca: Option<&str>,
     client_san: &Option<String>,
-    read: &mut Reader,
+    read: &mut SettingsReader,
 ) -> TlsSettings {
     need_authority(names, client_ca, client_san, read);
     let client_san = set(client_san).map(str::to_string);

@@ -8,11 +8,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use percent_encoding::percent_decode_str;
 
 use super::{
-    Environment, Flags, Reader, parse,
-    partners::{self, Partner},
+    Environment, Flags, SettingsReader, parse,
+    partners::{self, RequiredSetting},
     set,
 };
-use crate::trace::{Destination, Propagators, Protocol, Sampler, TraceSettings};
+use crate::trace::{Destination, OtlpProtocol, Propagators, Sampler, TraceSettings};
 
 #[cfg(test)]
 mod tests;
@@ -40,13 +40,13 @@ pub struct TracingFlags {
     pub tracing_sampling_rate: Option<String>,
 }
 
-const PROTOCOLS: &[(&str, Protocol)] = &[("http", Protocol::Http), ("grpc", Protocol::Grpc)];
+const PROTOCOLS: &[(&str, OtlpProtocol)] = &[("http", OtlpProtocol::Http), ("grpc", OtlpProtocol::Grpc)];
 
 /// The settings of traces; `None` if nothing is traced. Wrong OTEL_* variables are only reported if tracing is on.
-pub(super) fn traces(flags: &Flags, environment: &Environment, read: &mut Reader) -> Option<TraceSettings> {
+pub(super) fn traces(flags: &Flags, environment: &Environment, read: &mut SettingsReader) -> Option<TraceSettings> {
     let flags = &flags.tracing;
     let mut is_on = read.or("TRACING_ENABLED", &flags.tracing_enabled, false, parse::boolean);
-    let switch = Partner::switch("TRACING_ENABLED", &flags.tracing_enabled, WITHOUT);
+    let switch = RequiredSetting::switch("TRACING_ENABLED", &flags.tracing_enabled, WITHOUT);
     let beside = [
         ("TRACING_SERVICE_NAME", &flags.tracing_service_name),
         ("TRACING_SERVICE_NAMESPACE", &flags.tracing_service_namespace),
@@ -92,7 +92,7 @@ const ALL: Propagators = Propagators { w3c: true, b3: true, b3_multi: true };
 /// Reads OpenTelemetry's variables.
 struct Otel<'a> {
     environment: &'a Environment,
-    read: &'a mut Reader,
+    read: &'a mut SettingsReader,
 }
 
 impl Otel<'_> {
@@ -124,8 +124,8 @@ impl Otel<'_> {
             _ => Err("expected always_on, always_off, traceidratio, or one of these behind parentbased_".into()),
         });
         match ratio_of_flag {
-            Some(ratio) => Sampler { heeds_parent: true, ratio },
-            None => Sampler { heeds_parent: sampler.0, ratio: sampler.1.unwrap_or(argument) },
+            Some(ratio) => Sampler { respects_parent: true, ratio },
+            None => Sampler { respects_parent: sampler.0, ratio: sampler.1.unwrap_or(argument) },
         }
     }
 
@@ -148,13 +148,13 @@ impl Otel<'_> {
         resource
     }
 
-    fn destination(&mut self, protocol_of_flag: Option<Protocol>) -> Destination {
+    fn destination(&mut self, protocol_of_flag: Option<OtlpProtocol>) -> Destination {
         let protocol = self.exporter("PROTOCOL", |text| match text {
-            "grpc" => Ok(Protocol::Grpc),
-            "http/protobuf" => Ok(Protocol::Http),
+            "grpc" => Ok(OtlpProtocol::Grpc),
+            "http/protobuf" => Ok(OtlpProtocol::Http),
             _ => Err("expected grpc or http/protobuf".into()),
         });
-        let protocol = protocol_of_flag.or(protocol).unwrap_or(Protocol::Http);
+        let protocol = protocol_of_flag.or(protocol).unwrap_or(OtlpProtocol::Http);
         let wrong = self.read.wrong.len();
         let uri = self.uri(protocol);
         let is_read = self.read.wrong.len() == wrong;
@@ -203,18 +203,18 @@ impl Otel<'_> {
 
     /// The address of the collector: the endpoint for traces as it is, or the one for all signals, to which HTTP adds
     /// its path.
-    fn uri(&mut self, protocol: Protocol) -> Uri {
+    fn uri(&mut self, protocol: OtlpProtocol) -> Uri {
         let is_clear = self.exporter("INSECURE", parse::boolean).unwrap_or(false);
         let endpoint = |text: &str| endpoint(text, is_clear);
         if let Some(uri) = self.or("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", None, |text| endpoint(text).map(Some)) {
             return uri;
         }
         let default = match protocol {
-            Protocol::Grpc => Uri::from_static("http://localhost:4317"),
-            Protocol::Http => Uri::from_static("http://localhost:4318"),
+            OtlpProtocol::Grpc => Uri::from_static("http://localhost:4317"),
+            OtlpProtocol::Http => Uri::from_static("http://localhost:4318"),
         };
         let base = self.or("OTEL_EXPORTER_OTLP_ENDPOINT", default, endpoint);
-        if protocol == Protocol::Grpc {
+        if protocol == OtlpProtocol::Grpc {
             return base;
         }
         let text = format!("{}/v1/traces", base.to_string().trim_end_matches('/'));

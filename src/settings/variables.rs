@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::{Reader, parse, unknown, without_line_end};
+use super::{SettingsReader, parse, unknown, without_line_end};
 
 /// The environment, as far as it is text. A variable that is set but empty counts as unset.
 #[derive(Clone, Debug, Default)]
@@ -49,14 +49,14 @@ pub enum Fate {
     /// Read, with the same effect.
     Honoured,
     /// Accepted, so that an environment can be kept, and without effect; the sentence says what replaces it, and why.
-    Replaced(Kind, &'static str),
+    Replaced(ValueKind, &'static str),
     /// A switch that may only be off, because what it turns on doesn't exist here: true is an error with this sentence.
     Refused(&'static str),
 }
 
 /// The kind of value that envoyproxy/ratelimit reads: a wrong one is an error even if the variable has no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ValueKind {
     Text,
     Bool,
     Int,
@@ -64,20 +64,20 @@ pub enum Kind {
     Duration,
 }
 
-impl Kind {
+impl ValueKind {
     fn check(self, text: &str) -> Result<(), String> {
         match self {
-            Kind::Text => Ok(()),
-            Kind::Bool => parse::boolean(text).map(drop),
-            Kind::Int => parse::int(text).map(drop),
-            Kind::Float => text.parse::<f64>().map(drop).map_err(|_| "expected a number".into()),
-            Kind::Duration => parse::duration(text).map(drop),
+            ValueKind::Text => Ok(()),
+            ValueKind::Bool => parse::boolean(text).map(drop),
+            ValueKind::Int => parse::int(text).map(drop),
+            ValueKind::Float => text.parse::<f64>().map(drop).map_err(|_| "expected a number".into()),
+            ValueKind::Duration => parse::duration(text).map(drop),
         }
     }
 }
 
 /// Reports variables that have no effect here: those of envoyproxy/ratelimit, and unknown ones.
-pub(super) fn notices(environment: &Environment, read: &mut Reader) {
+pub(super) fn notices(environment: &Environment, read: &mut SettingsReader) {
     let mut set: Vec<(&String, &String)> = environment.0.iter().collect();
     set.sort();
     for (name, value) in set {
@@ -181,7 +181,7 @@ pub const VARIABLES: &[Variable] = &[
     honoured("DOG_STATSD_MOGRIFIER_*"),
     replaced(
         "DOG_STATSD_MOGRIFIERS*",
-        Kind::Text,
+        ValueKind::Text,
         "envoyproxy/ratelimit doesn't read it either; its documentation means USE_DOG_STATSD_MOGRIFIERS and DOG_STATSD_MOGRIFIER_*",
     ),
     honoured("USE_STATSD"),
@@ -203,12 +203,12 @@ pub const VARIABLES: &[Variable] = &[
     honoured("RUNTIME_WATCH_ROOT"),
     replaced(
         "EXPIRATION_JITTER_MAX_SECONDS",
-        Kind::Int,
+        ValueKind::Int,
         "a counter lives until it means nothing any more, counted from its own hits, so that keys don't expire all at once",
     ),
     replaced(
         "LOCAL_CACHE_SIZE_IN_BYTES",
-        Kind::Int,
+        ValueKind::Int,
         "repeated denials are remembered for up to a second, unless denied hits count; `TOLLGATE_DENIALS_MAX_BYTES` bounds that, and a raised limit acts at once; with TOLLGATE_COMPAT it says whether ratelimit.localcache.* is counted",
     ),
     honoured("NEAR_LIMIT_RATIO"),
@@ -223,50 +223,50 @@ pub const VARIABLES: &[Variable] = &[
     honoured("REDIS_SOCKET_TYPE"),
     honoured("REDIS_TYPE"),
     honoured("REDIS_URL"),
-    replaced("REDIS_POOL_SIZE", Kind::Int, POOL),
+    replaced("REDIS_POOL_SIZE", ValueKind::Int, POOL),
     honoured("REDIS_AUTH"),
     honoured("REDIS_TLS"),
     honoured("REDIS_TLS_CLIENT_CERT"),
     honoured("REDIS_TLS_CLIENT_KEY"),
     honoured("REDIS_TLS_CACERT"),
     honoured("REDIS_TLS_SKIP_HOSTNAME_VERIFICATION"),
-    replaced("REDIS_PIPELINE_WINDOW", Kind::Duration, PIPELINE),
-    replaced("REDIS_PIPELINE_LIMIT", Kind::Int, PIPELINE),
-    replaced("REDIS_CLUSTER_PIPELINE_PARALLELISM", Kind::Int, PARALLEL),
+    replaced("REDIS_PIPELINE_WINDOW", ValueKind::Duration, PIPELINE),
+    replaced("REDIS_PIPELINE_LIMIT", ValueKind::Int, PIPELINE),
+    replaced("REDIS_CLUSTER_PIPELINE_PARALLELISM", ValueKind::Int, PARALLEL),
     honoured("REDIS_PERSECOND"),
     honoured("REDIS_PERSECOND_SOCKET_TYPE"),
     honoured("REDIS_PERSECOND_TYPE"),
     honoured("REDIS_PERSECOND_URL"),
-    replaced("REDIS_PERSECOND_POOL_SIZE", Kind::Int, POOL),
+    replaced("REDIS_PERSECOND_POOL_SIZE", ValueKind::Int, POOL),
     honoured("REDIS_PERSECOND_AUTH"),
     honoured("REDIS_PERSECOND_TLS"),
     honoured("REDIS_SENTINEL_AUTH"),
     honoured("REDIS_PERSECOND_SENTINEL_AUTH"),
-    replaced("REDIS_PERSECOND_PIPELINE_WINDOW", Kind::Duration, PIPELINE),
-    replaced("REDIS_PERSECOND_PIPELINE_LIMIT", Kind::Int, PIPELINE),
-    replaced("REDIS_PERSECOND_CLUSTER_PIPELINE_PARALLELISM", Kind::Int, PARALLEL),
+    replaced("REDIS_PERSECOND_PIPELINE_WINDOW", ValueKind::Duration, PIPELINE),
+    replaced("REDIS_PERSECOND_PIPELINE_LIMIT", ValueKind::Int, PIPELINE),
+    replaced("REDIS_PERSECOND_CLUSTER_PIPELINE_PARALLELISM", ValueKind::Int, PARALLEL),
     honoured("REDIS_HEALTH_CHECK_ACTIVE_CONNECTION"),
     honoured("REDIS_TIMEOUT"),
     honoured("REDIS_PERSECOND_TIMEOUT"),
-    replaced("REDIS_POOL_ON_EMPTY_BEHAVIOR", Kind::Text, NO_POOL),
-    replaced("REDIS_PERSECOND_POOL_ON_EMPTY_BEHAVIOR", Kind::Text, NO_POOL),
-    replaced("REDIS_POOL_ON_EMPTY_WAIT_DURATION", Kind::Text, NO_POOL),
-    replaced("REDIS_PERSECOND_POOL_ON_EMPTY_WAIT_DURATION", Kind::Text, NO_POOL),
-    replaced("REDIS_STARTUP_INITIAL_INTERVAL", Kind::Duration, STARTUP),
-    replaced("REDIS_STARTUP_MAX_INTERVAL", Kind::Duration, STARTUP),
-    replaced("REDIS_STARTUP_MAX_ELAPSED_TIME", Kind::Duration, STARTUP),
-    replaced("MEMCACHE_HOST_PORT", Kind::Text, MEMCACHE),
-    replaced("MEMCACHE_MAX_IDLE_CONNS", Kind::Int, MEMCACHE),
-    replaced("MEMCACHE_SRV", Kind::Text, MEMCACHE),
-    replaced("MEMCACHE_SRV_REFRESH", Kind::Duration, MEMCACHE),
-    replaced("MEMCACHE_TLS", Kind::Bool, MEMCACHE),
-    replaced("MEMCACHE_TLS_CLIENT_CERT", Kind::Text, MEMCACHE),
-    replaced("MEMCACHE_TLS_CLIENT_KEY", Kind::Text, MEMCACHE),
-    replaced("MEMCACHE_TLS_CACERT", Kind::Text, MEMCACHE),
-    replaced("MEMCACHE_TLS_SKIP_HOSTNAME_VERIFICATION", Kind::Bool, MEMCACHE),
+    replaced("REDIS_POOL_ON_EMPTY_BEHAVIOR", ValueKind::Text, NO_POOL),
+    replaced("REDIS_PERSECOND_POOL_ON_EMPTY_BEHAVIOR", ValueKind::Text, NO_POOL),
+    replaced("REDIS_POOL_ON_EMPTY_WAIT_DURATION", ValueKind::Text, NO_POOL),
+    replaced("REDIS_PERSECOND_POOL_ON_EMPTY_WAIT_DURATION", ValueKind::Text, NO_POOL),
+    replaced("REDIS_STARTUP_INITIAL_INTERVAL", ValueKind::Duration, STARTUP),
+    replaced("REDIS_STARTUP_MAX_INTERVAL", ValueKind::Duration, STARTUP),
+    replaced("REDIS_STARTUP_MAX_ELAPSED_TIME", ValueKind::Duration, STARTUP),
+    replaced("MEMCACHE_HOST_PORT", ValueKind::Text, MEMCACHE),
+    replaced("MEMCACHE_MAX_IDLE_CONNS", ValueKind::Int, MEMCACHE),
+    replaced("MEMCACHE_SRV", ValueKind::Text, MEMCACHE),
+    replaced("MEMCACHE_SRV_REFRESH", ValueKind::Duration, MEMCACHE),
+    replaced("MEMCACHE_TLS", ValueKind::Bool, MEMCACHE),
+    replaced("MEMCACHE_TLS_CLIENT_CERT", ValueKind::Text, MEMCACHE),
+    replaced("MEMCACHE_TLS_CLIENT_KEY", ValueKind::Text, MEMCACHE),
+    replaced("MEMCACHE_TLS_CACERT", ValueKind::Text, MEMCACHE),
+    replaced("MEMCACHE_TLS_SKIP_HOSTNAME_VERIFICATION", ValueKind::Bool, MEMCACHE),
     replaced(
         "REDIS_CLOSE_CONNECTION_ON_READONLY_ERROR",
-        Kind::Bool,
+        ValueKind::Bool,
         "it is always so: after READONLY the connection is made anew until it leads to a node that takes writes",
     ),
     Variable { name: "USE_CALENDAR_MONTH_RATE_LIMIT", fate: Fate::Refused(MONTHS) },
@@ -312,14 +312,14 @@ pub const VARIABLES: &[Variable] = &[
     honoured("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY"),
     honoured("OTEL_EXPORTER_OTLP_TRACES_INSECURE"),
     // Platforms set more of these than any program reads.
-    replaced("OTEL_*", Kind::Text, OTEL),
-    replaced("PROJECT_DIR", Kind::Text, "only the tests of envoyproxy/ratelimit read it"),
+    replaced("OTEL_*", ValueKind::Text, OTEL),
+    replaced("PROJECT_DIR", ValueKind::Text, "only the tests of envoyproxy/ratelimit read it"),
 ];
 
 const fn honoured(name: &'static str) -> Variable {
     Variable { name, fate: Fate::Honoured }
 }
 
-const fn replaced(name: &'static str, kind: Kind, sentence: &'static str) -> Variable {
+const fn replaced(name: &'static str, kind: ValueKind, sentence: &'static str) -> Variable {
     Variable { name, fate: Fate::Replaced(kind, sentence) }
 }

@@ -4,8 +4,8 @@
 use std::{fmt, path::PathBuf, time::Duration};
 
 use super::{
-    Flags, Reader, parse,
-    partners::{self, Partner},
+    Flags, SettingsReader, parse,
+    partners::{self, RequiredSetting},
     set,
 };
 
@@ -63,14 +63,14 @@ impl fmt::Debug for XdsSettings {
 }
 
 /// The settings of the control plane; `None` if rules come from files.
-pub(super) fn xds(flags: &Flags, read: &mut Reader) -> Option<XdsSettings> {
+pub(super) fn xds(flags: &Flags, read: &mut SettingsReader) -> Option<XdsSettings> {
     // In the spelling of envoyproxy/ratelimit only: a value with which it doesn't start must not start here with files.
     let is_on = read.or("CONFIG_TYPE", &flags.config_type, false, |text| match text {
         "FILE" => Ok(false),
         "GRPC_XDS_SOTW" => Ok(true),
         _ => Err("expected FILE or GRPC_XDS_SOTW".into()),
     });
-    let partner = Partner {
+    let partner = RequiredSetting {
         variable: "CONFIG_TYPE",
         value: "GRPC_XDS_SOTW",
         given: &flags.config_type,
@@ -135,7 +135,7 @@ fn beside(flags: &Flags) -> Vec<String> {
 /// The default of gRPC's libraries.
 const MESSAGE_BYTES_DEFAULT: usize = 4 << 20;
 
-fn tls(flags: &Flags, read: &mut Reader) -> Option<XdsTls> {
+fn tls(flags: &Flags, read: &mut SettingsReader) -> Option<XdsTls> {
     let is_on = read.or("CONFIG_GRPC_XDS_SERVER_USE_TLS", &flags.config_grpc_xds_server_use_tls, false, parse::boolean);
     let path = |text: &Option<String>| set(text).map(PathBuf::from);
     let certificate = ("CONFIG_GRPC_XDS_CLIENT_TLS_CERT", &flags.config_grpc_xds_client_tls_cert);
@@ -150,13 +150,13 @@ fn tls(flags: &Flags, read: &mut Reader) -> Option<XdsTls> {
     ]);
     let without = "the control plane is spoken to in the clear; false says that it is meant to be";
     let switch = "CONFIG_GRPC_XDS_SERVER_USE_TLS";
-    read.beside(&Partner::switch(switch, &flags.config_grpc_xds_server_use_tls, without), &files);
+    read.beside(&RequiredSetting::switch(switch, &flags.config_grpc_xds_server_use_tls, without), &files);
     let ca = path(&flags.config_grpc_xds_server_tls_cacert);
     let server_name = set(&flags.config_grpc_xds_server_tls_san).map(str::to_owned);
     is_on.then_some(XdsTls { ca, identity, server_name })
 }
 
-fn backoff(flags: &Flags, read: &mut Reader) -> XdsBackoff {
+fn backoff(flags: &Flags, read: &mut SettingsReader) -> XdsBackoff {
     let seconds = Duration::from_secs;
     // Without any wait a control plane that is away would be called in a loop.
     let wait = parse::some_time;

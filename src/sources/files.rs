@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 use crate::{
     blocking::blocking,
     clock,
-    rules::{self, Defaults, Load, Problem, Problems, Rules, Selection, Severity, Sources},
+    rules::{self, Defaults, LoadedRules, Problem, Problems, Rules, Selection, Severity, Sources},
 };
 use watch::Watch;
 
@@ -52,23 +52,23 @@ pub struct Reloader {
     seen: [u8; 32],
     /// Files of overrides that were read with the rules, wherever they are.
     overrides: Vec<PathBuf>,
-    told: Problems,
+    logged: Problems,
     /// Why not all is watched, if so; it is told once.
     unwatched: Option<String>,
 }
 
 /// The result of reading the files once.
-struct Found {
+struct FilesRead {
     sources: Result<Sources, Problems>,
     digest: [u8; 32],
 }
 
 impl Reloader {
     /// `first` is what `sources` were loaded to, and is in force.
-    pub fn new(settings: ReloadSettings, sources: &Sources, first: &Load) -> Reloader {
-        let (rules, told) = (first.rules.clone(), first.problems.clone());
+    pub fn new(settings: ReloadSettings, sources: &Sources, first: &LoadedRules) -> Reloader {
+        let (rules, logged) = (first.rules.clone(), first.problems.clone());
         let overrides = sources.override_paths().cloned().collect();
-        Reloader { settings, rules, seen: sources.digest(), overrides, told, unwatched: None }
+        Reloader { settings, rules, seen: sources.digest(), overrides, logged, unwatched: None }
     }
 
     /// Looks at every change, when `asked`, and once in a while; never ends. `on` gets each set that was tried: rules to
@@ -77,23 +77,23 @@ impl Reloader {
     pub async fn run<F: Future<Output = ()>>(
         mut self,
         asked: Arc<Notify>,
-        mut on: impl FnMut(Load) -> F,
+        mut on: impl FnMut(LoadedRules) -> F,
     ) -> Infallible {
         let changed = Arc::new(Notify::new());
-        let mut is_asked = false;
+        let mut is_requested = false;
         loop {
             // Watched anew before each look: what was watched may be gone, and what happens meanwhile isn't missed.
             let watch = self.watch(&changed).await;
             let watched = self.overrides.clone();
-            if let Some(load) = self.look(is_asked).await {
+            if let Some(load) = self.look(is_requested).await {
                 on(load).await;
             }
             if self.overrides != watched {
                 // What the rules name now isn't watched yet.
-                is_asked = false;
+                is_requested = false;
                 continue;
             }
-            is_asked = tokio::select! {
+            is_requested = tokio::select! {
                 () = changed.notified() => false,
                 () = asked.notified() => true,
                 () = time::sleep(self.settings.poll) => false,
@@ -115,9 +115,9 @@ impl Reloader {
         watch
     }
 
-    async fn look(&mut self, is_asked: bool) -> Option<Load> {
-        let glance = self.glance().await;
-        if glance == self.seen && !is_asked {
+    async fn look(&mut self, is_requested: bool) -> Option<LoadedRules> {
+        let glance = self.digest().await;
+        if glance == self.seen && !is_requested {
             return None;
         }
         let Some(found) = self.settle(glance).await else {
@@ -130,28 +130,28 @@ impl Reloader {
                 self.overrides = sources.override_paths().cloned().collect();
                 self.load(sources).await
             }
-            Err(problems) => self.keep(problems),
+            Err(problems) => self.keep_rules(problems),
         };
-        self.tell(&load.problems);
+        self.log_new_problems(&load.problems);
         self.rules = load.rules.clone();
         Some(load)
     }
 
-    async fn read(&self) -> Found {
+    async fn read(&self) -> FilesRead {
         let (paths, selection) = (self.settings.paths.clone(), self.settings.selection);
-        blocking(move || Found::read(&paths, selection)).await
+        blocking(move || FilesRead::read(&paths, selection)).await
     }
 
     /// The digest of what the files hold. What was read is gone again, before it comes near this thread. Large files of
     /// overrides are read whole too, though size and time are as before: what is looked for here is what no event told of,
     /// as on file systems over a network, and on those a change may leave both as they were.
-    async fn glance(&self) -> [u8; 32] {
+    async fn digest(&self) -> [u8; 32] {
         let (paths, selection) = (self.settings.paths.clone(), self.settings.selection);
-        blocking(move || Found::read(&paths, selection).digest).await
+        blocking(move || FilesRead::read(&paths, selection).digest).await
     }
 
     /// What the files hold once they stand still.
-    async fn settle(&self, mut last: [u8; 32]) -> Option<Found> {
+    async fn settle(&self, mut last: [u8; 32]) -> Option<FilesRead> {
         let mut failed = 0;
         for _ in 0..READS_MAX {
             time::sleep(SETTLED).await;
@@ -168,7 +168,7 @@ impl Reloader {
         None
     }
 
-    async fn load(&self, sources: Sources) -> Load {
+    async fn load(&self, sources: Sources) -> LoadedRules {
         let sources = Sources { read_at: clock::now(), ..sources };
         let (defaults, last) = (self.settings.defaults, self.rules.clone());
         let mut load = blocking(move || rules::load(&sources, &defaults, Some(&last))).await;
@@ -176,21 +176,21 @@ impl Reloader {
         if removes_all && !self.settings.allow_empty {
             let path = self.settings.paths.first().cloned().unwrap_or_default();
             load.problems.refuse(&path, "no domain would be left", "--allow-empty-rules lets all rules be removed");
-            return self.keep(load.problems);
+            return self.keep_rules(load.problems);
         }
         load
     }
 
     /// Everything stays as it is.
-    fn keep(&self, problems: Problems) -> Load {
+    fn keep_rules(&self, problems: Problems) -> LoadedRules {
         let kept = self.rules.domains().iter().map(|domain| domain.name().into()).collect();
-        Load { rules: self.rules.clone(), problems, kept }
+        LoadedRules { rules: self.rules.clone(), problems, kept_domains: kept }
     }
 
     /// Logs the problems that weren't there before.
-    fn tell(&mut self, problems: &Problems) {
+    fn log_new_problems(&mut self, problems: &Problems) {
         let new: Vec<&Problem> =
-            problems.iter().filter(|problem| !self.told.iter().any(|old| old == *problem)).collect();
+            problems.iter().filter(|problem| !self.logged.iter().any(|old| old == *problem)).collect();
         for problem in new.iter().take(LOGGED_MAX) {
             match problem.severity {
                 Severity::Error => error!("{problem}"),
@@ -200,15 +200,15 @@ impl Reloader {
         if new.len() > LOGGED_MAX {
             warn!(more = new.len() - LOGGED_MAX, "further problems in rule files");
         }
-        if problems.is_empty() && !self.told.is_empty() {
+        if problems.is_empty() && !self.logged.is_empty() {
             info!("all problems in rule files are solved");
         }
-        self.told = problems.clone();
+        self.logged = problems.clone();
     }
 }
 
-impl Found {
-    fn read(paths: &[PathBuf], selection: Selection) -> Found {
+impl FilesRead {
+    fn read(paths: &[PathBuf], selection: Selection) -> FilesRead {
         let sources = Sources::read(paths, selection);
         let digest = match &sources {
             Ok(sources) => sources.digest(),
@@ -216,7 +216,7 @@ impl Found {
                 Sources { unreadable: vec![(PathBuf::new(), problems.to_string())], ..Sources::default() }.digest()
             }
         };
-        Found { sources, digest }
+        FilesRead { sources, digest }
     }
 
     fn is_failure(&self) -> bool {

@@ -29,7 +29,7 @@ pub(super) struct LastGood {
 
 /// A file. Text, because what loads without an error is UTF-8.
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct SavedFile {
     path: PathBuf,
     text: String,
     /// It is a file of overrides, which rules name.
@@ -56,14 +56,14 @@ impl LastGood {
         if rules::load(&sources, defaults, None).rules.hash() != rules.hash() {
             return Ok(());
         }
-        let kept = |source: Source, overrides| {
+        let saved_files = |source: Source, overrides| {
             let text = String::from_utf8(source.bytes).map_err(io::Error::other)?;
-            Ok(Kept { path: source.path, text, overrides })
+            Ok(SavedFile { path: source.path, text, overrides })
         };
-        let files = sources.files.into_iter().map(|source| kept(source, false));
-        let files = files.chain(sources.overrides.into_iter().map(|source| kept(source, true)));
-        let kept = files.collect::<io::Result<Vec<_>>>()?;
-        self.file.save(&serde_json::to_vec(&kept)?)?;
+        let files = sources.files.into_iter().map(|source| saved_files(source, false));
+        let files = files.chain(sources.overrides.into_iter().map(|source| saved_files(source, true)));
+        let saved_files = files.collect::<io::Result<Vec<_>>>()?;
+        self.file.save(&serde_json::to_vec(&saved_files)?)?;
         *saved = version;
         Ok(())
     }
@@ -76,10 +76,14 @@ impl LastGood {
 
 /// The files, read as any others are. The error is why they can't be used.
 fn rules_of(content: &[u8], defaults: &Defaults) -> Result<Rules, String> {
-    let kept: Vec<Kept> = serde_json::from_slice(content).map_err(|error| error.to_string())?;
-    let (overrides, files): (Vec<Kept>, Vec<Kept>) = kept.into_iter().partition(|kept| kept.overrides);
-    let sources = |kept: Vec<Kept>| {
-        kept.into_iter().map(|kept| Source { path: kept.path, bytes: kept.text.into_bytes() }).collect()
+    let saved_files: Vec<SavedFile> = serde_json::from_slice(content).map_err(|error| error.to_string())?;
+    let (overrides, files): (Vec<SavedFile>, Vec<SavedFile>) =
+        saved_files.into_iter().partition(|saved_files| saved_files.overrides);
+    let sources = |saved_files: Vec<SavedFile>| {
+        saved_files
+            .into_iter()
+            .map(|saved_files| Source { path: saved_files.path, bytes: saved_files.text.into_bytes() })
+            .collect()
     };
     let sources = Sources { files: sources(files), overrides: sources(overrides), ..Sources::default() };
     let load = rules::load(&sources, defaults, None);

@@ -17,7 +17,7 @@ use crate::{
     clock,
     limiter::{Budgets, Snapshot},
     metrics::{Meters, Metrics},
-    rules::{self, Defaults, DotFiles, FileNames, Load, Problems, Rules, Selection, Sources},
+    rules::{self, Defaults, DotFiles, FileNames, LoadedRules, Problems, Rules, Selection, Sources},
     run_time::overrides::Overrides,
     settings::Settings,
     sources::{
@@ -40,17 +40,19 @@ pub(crate) struct Publisher {
 }
 
 /// What goes on bringing rules.
-pub(crate) enum Feed {
+pub(crate) enum RuleFeed {
     Files(Box<Reloader>),
-    ControlPlane(Box<xds::Client>),
+    ControlPlane(Box<xds::DiscoveryClient>),
 }
 
-impl Feed {
+impl RuleFeed {
     /// Never ends. `asked` asks for files to be read again; a control plane sends by itself.
     pub(crate) async fn run(self, asked: Arc<Notify>, publisher: Publisher) -> Infallible {
         match self {
-            Feed::Files(reloader) => reloader.run(asked, |load| publisher.clone().publish(publisher.whole(load))).await,
-            Feed::ControlPlane(client) => {
+            RuleFeed::Files(reloader) => {
+                reloader.run(asked, |load| publisher.clone().publish(publisher.whole(load))).await
+            }
+            RuleFeed::ControlPlane(client) => {
                 let deaf = async {
                     loop {
                         asked.notified().await;
@@ -58,9 +60,9 @@ impl Feed {
                     }
                 };
                 publisher.metrics.control_plane(false);
-                let on_link = |is_up| publisher.metrics.control_plane(is_up);
+                let on_connection = |is_up| publisher.metrics.control_plane(is_up);
                 tokio::select! {
-                    never = client.run(|load| publisher.clone().publish(load), on_link) => match never {},
+                    never = client.run(|load| publisher.clone().publish(load), on_connection) => match never {},
                     never = deaf => never,
                 }
             }
@@ -70,17 +72,17 @@ impl Feed {
 
 /// Rules to begin with, and what brings the later ones. Files are read here; a control plane's rules come when it
 /// sends them.
-pub(crate) fn open(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<(Publisher, Feed)> {
+pub(crate) fn open(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<(Publisher, RuleFeed)> {
     let Some(control_plane) = &settings.rules.control_plane else {
-        return load(settings, metrics).map(|(publisher, reloader)| (publisher, Feed::Files(Box::new(reloader))));
+        return load(settings, metrics).map(|(publisher, reloader)| (publisher, RuleFeed::Files(Box::new(reloader))));
     };
     info!(server = control_plane.server, tls = control_plane.tls.is_some(), "rules come from a control plane");
     let defaults = reload_settings(settings).defaults;
-    let nothing = Load { rules: Rules::default(), problems: Problems::default(), kept: Vec::new() };
+    let nothing = LoadedRules { rules: Rules::default(), problems: Problems::default(), kept_domains: Vec::new() };
     let publisher = Publisher::new(0, nothing, metrics, None, defaults);
     let state_dir = settings.store.state_dir.as_deref();
-    let client = xds::Client::new(control_plane.clone(), defaults, state_dir);
-    Ok((publisher, Feed::ControlPlane(Box::new(client))))
+    let client = xds::DiscoveryClient::new(control_plane.clone(), defaults, state_dir);
+    Ok((publisher, RuleFeed::ControlPlane(Box::new(client))))
 }
 
 /// Reads the rules for the first time; any error ends the start, with every problem. What is given beside the publisher
@@ -128,7 +130,7 @@ fn without_rules(
         error!("{problem}");
     }
     warn!("no rules yet: every request gets an error until valid rules are loaded");
-    let nothing = Load { rules: Rules::default(), problems, kept: Vec::new() };
+    let nothing = LoadedRules { rules: Rules::default(), problems, kept_domains: Vec::new() };
     let defaults = again.defaults;
     let reloader = Reloader::new(again, sources, &nothing);
     metrics.reloaded(0, 0, false, Duration::from_micros(clock::now().0));
@@ -137,7 +139,7 @@ fn without_rules(
 }
 
 /// Without an error, or with the last good rules of the domains that have one; else the problems.
-fn first(sources: &Sources, defaults: &Defaults, last_good: Option<&LastGood>) -> Result<Load, Problems> {
+fn first(sources: &Sources, defaults: &Defaults, last_good: Option<&LastGood>) -> Result<LoadedRules, Problems> {
     let load = rules::load(sources, defaults, None);
     if !load.problems.has_errors() {
         for warning in &load.problems {
@@ -157,7 +159,7 @@ fn first(sources: &Sources, defaults: &Defaults, last_good: Option<&LastGood>) -
     for problem in &load.problems {
         warn!("{problem}");
     }
-    warn!(kept = ?load.kept, "some rules have errors: their domains start with the last good rules of the state directory");
+    warn!(kept = ?load.kept_domains, "some rules have errors: their domains start with the last good rules of the state directory");
     Ok(load)
 }
 
@@ -177,15 +179,16 @@ fn reload_settings(settings: &Settings) -> ReloadSettings {
 impl Publisher {
     fn new(
         version: u64,
-        load: Load,
+        load: LoadedRules,
         metrics: &Arc<Metrics>,
         last_good: Option<LastGood>,
         defaults: Defaults,
     ) -> Publisher {
         let meters = Meters::new(&load.rules, None);
         let budgets = Budgets::new(&load.rules, None);
-        let Load { rules, problems, kept } = load;
-        let snapshot = Snapshot { version, rules, meters, budgets, problems, kept, loaded_at: clock::now() };
+        let LoadedRules { rules, problems, kept_domains: kept } = load;
+        let snapshot =
+            Snapshot { version, rules, meters, budgets, problems, kept_domains: kept, loaded_at: clock::now() };
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let loaded = watch::Sender::new(version > 0);
         Publisher { snapshot, metrics: Arc::clone(metrics), last_good, defaults, loaded, overrides: Arc::default() }
@@ -205,21 +208,21 @@ impl Publisher {
     }
 
     /// Until a first set without errors nothing is in force: a domain that isn't there yet would let everything pass.
-    fn whole(&self, load: Load) -> Load {
+    fn whole(&self, load: LoadedRules) -> LoadedRules {
         if self.snapshot.load().version == 0 && load.problems.has_errors() {
-            return Load { rules: Rules::default(), kept: Vec::new(), ..load };
+            return LoadedRules { rules: Rules::default(), kept_domains: Vec::new(), ..load };
         }
         load
     }
 
     /// Puts what was loaded in force. The thread that accepts connections and answers probes only waits for it: a hundred
     /// thousand rules take a while to be given their numbers and their overrides.
-    async fn publish(self, load: Load) {
+    async fn publish(self, load: LoadedRules) {
         blocking(move || self.put_in_force(load)).await;
     }
 
     /// Limits that stay go on with their numbers.
-    fn put_in_force(&self, load: Load) {
+    fn put_in_force(&self, load: LoadedRules) {
         let last = self.snapshot.load_full();
         let complete = !load.problems.has_errors();
         // The first rules are a change even if there are none in them.
@@ -230,17 +233,25 @@ impl Publisher {
         let budgets = Budgets::new(&load.rules, Some((&last.rules, &last.budgets)));
         let count = load.rules.count();
         if complete {
-            let rules::Count { files, domains, rules, overrides, .. } = count;
+            let rules::RuleCounts { files, domains, rules, overrides, .. } = count;
             info!(rules_version = version, files, domains, rules, overrides, "rules reloaded");
         } else {
-            warn!(rules_version = version, kept = ?load.kept, "some rules have errors: their domains keep the last good rules");
+            warn!(rules_version = version, kept = ?load.kept_domains, "some rules have errors: their domains keep the last good rules");
         }
         self.metrics.reloaded(version, count.domains, complete, Duration::from_micros(clock::now().0));
-        let Load { rules, problems, kept } = load;
+        let LoadedRules { rules, problems, kept_domains: kept } = load;
         if let Some(overrides) = self.overrides.get() {
             overrides.prepare(&rules);
         }
-        self.snapshot.store(Arc::new(Snapshot { version, rules, meters, budgets, problems, kept, loaded_at }));
+        self.snapshot.store(Arc::new(Snapshot {
+            version,
+            rules,
+            meters,
+            budgets,
+            problems,
+            kept_domains: kept,
+            loaded_at,
+        }));
         retire(last);
         self.loaded.send_replace(version > 0);
         if complete && changed {

@@ -4,9 +4,9 @@
 
 mod backoff;
 mod connect;
-mod kept;
 mod refusal;
 mod render;
+mod saved_set;
 mod set;
 #[cfg(test)]
 mod tests;
@@ -32,14 +32,14 @@ use tracing::{debug, info, warn};
 
 use self::{
     backoff::Backoff,
-    connect::{Connection, Stream, connect},
-    kept::Kept,
-    refusal::{Held, Pace, Refused, due},
+    connect::{DiscoveryConnection, DiscoveryStream, connect},
+    refusal::{DelayedNack, NackPace, RefusedSet, due},
+    saved_set::SavedSet,
     set::{TYPE_URL, load},
 };
 use crate::{
     blocking::blocking,
-    rules::{Defaults, Load, Problems, Rules},
+    rules::{Defaults, LoadedRules, Problems, Rules},
     settings::XdsSettings,
 };
 
@@ -51,7 +51,7 @@ const REFUSED_WITHIN: Duration = Duration::from_secs(1);
 const SILENT_AFTER: Duration = Duration::from_secs(10);
 
 /// Follows what a control plane says.
-pub struct Client {
+pub struct DiscoveryClient {
     settings: XdsSettings,
     defaults: Defaults,
     /// In force: what is refused leaves them as they are.
@@ -59,59 +59,56 @@ pub struct Client {
     /// Of the last set that was accepted on this stream; empty before there is one. A control plane that restarted may
     /// count its versions from 1 again, so one that an earlier stream brought says nothing about what this one has.
     version: String,
-    refused: Option<Refused>,
-    pace: Pace,
-    waits: Backoff,
+    refused: Option<RefusedSet>,
+    pace: NackPace,
+    backoff: Backoff,
     /// Where the last set that was accepted is kept, if anywhere.
-    kept: Option<Kept>,
+    saved_set: Option<SavedSet>,
 }
 
-impl Client {
+impl DiscoveryClient {
     /// With a `state_dir` the last set that was accepted is kept there.
-    pub fn new(settings: XdsSettings, defaults: Defaults, state_dir: Option<&Path>) -> Client {
-        let (waits, kept) = (Backoff::new(settings.backoff), state_dir.map(Kept::new));
-        let (rules, version, pace) = (Rules::default(), String::new(), Pace::default());
-        Client { settings, defaults, rules, version, refused: None, pace, waits, kept }
+    pub fn new(settings: XdsSettings, defaults: Defaults, state_dir: Option<&Path>) -> DiscoveryClient {
+        let (backoff, saved_set) = (Backoff::new(settings.backoff), state_dir.map(SavedSet::new));
+        let (rules, version, pace) = (Rules::default(), String::new(), NackPace::default());
+        DiscoveryClient { settings, defaults, rules, version, refused: None, pace, backoff, saved_set }
     }
 
     /// Connects, again whenever the connection is lost; never ends itself. `on` gets each set that was tried: rules to
-    /// put in force (the same as before where the set was refused) and the problems that it has. `on_link` hears
+    /// put in force (the same as before where the set was refused) and the problems that it has. `on_connection` hears
     /// whether there is a connection. A set is acknowledged when `on` is done with it.
     pub async fn run<F: Future<Output = ()>>(
         mut self,
-        mut on: impl FnMut(Load) -> F,
-        on_link: impl Fn(bool),
+        mut on: impl FnMut(LoadedRules) -> F,
+        on_connection: impl Fn(bool),
     ) -> Infallible {
         let server = self.settings.server.clone();
-        self.begin_with_kept(&mut on).await;
+        self.begin_with_saved_set(&mut on).await;
         loop {
             let (why, first_wait) = match connect(&self.settings).await {
                 Ok(connection) => {
-                    let why = self.use_up(connection, &mut on, &on_link).await;
-                    on_link(false);
+                    let why = self.follow_connection(connection, &mut on, &on_connection).await;
+                    on_connection(false);
                     (why, self.settings.backoff.initial)
                 }
                 Err(why) => (why, self.settings.backoff.connect),
             };
-            let wait = self.waits.next(first_wait);
+            let wait = self.backoff.next(first_wait);
             warn!(server, error = why, ?wait, "not connected to the control plane: the current rules stay in force");
             time::sleep(wait).await;
         }
     }
 
     /// Goes on with what was kept, until the control plane says more.
-    async fn begin_with_kept<F: Future<Output = ()>>(&mut self, on: &mut impl FnMut(Load) -> F) {
-        let Some(kept) = self.kept.clone() else { return };
+    async fn begin_with_saved_set<F: Future<Output = ()>>(&mut self, on: &mut impl FnMut(LoadedRules) -> F) {
+        let Some(saved) = self.saved_set.clone() else { return };
         let defaults = self.defaults;
-        let read = blocking(move || kept.load().map(|set| set.map(|set| (load(&set, &defaults), set.version_info))));
+        let read = blocking(move || saved.load().map(|set| set.map(|set| (load(&set, &defaults), set.version_info))));
         match read.await {
             Ok(None) => {}
             Ok(Some((load, version))) if load.problems.has_errors() => {
-                set::tell(&load.problems);
-                warn!(
-                    rules_version = version,
-                    "the saved rules of the control plane have errors and are not used"
-                );
+                set::log_problems(&load.problems);
+                warn!(rules_version = version, "the saved rules of the control plane have errors and are not used");
             }
             Ok(Some((load, version))) => {
                 info!(
@@ -127,28 +124,28 @@ impl Client {
 
     /// Waits for the disk: an acknowledgement says that a restart has the set too.
     async fn keep_set(&self, set: DiscoveryResponse) {
-        let Some(kept) = self.kept.clone() else { return };
-        if let Err(error) = blocking(move || kept.save(&set)).await {
+        let Some(saved) = self.saved_set.clone() else { return };
+        if let Err(error) = blocking(move || saved.save(&set)).await {
             warn!(%error, "can't save the control plane's rules to the state directory");
         }
     }
 
     /// Follows the one stream of a connection to its end; says why it ended.
-    async fn use_up<F: Future<Output = ()>>(
+    async fn follow_connection<F: Future<Output = ()>>(
         &mut self,
-        connection: Connection,
-        on: &mut impl FnMut(Load) -> F,
-        on_link: &impl Fn(bool),
+        connection: DiscoveryConnection,
+        on: &mut impl FnMut(LoadedRules) -> F,
+        on_connection: &impl Fn(bool),
     ) -> String {
         let began = Instant::now();
         self.version.clear();
-        let ended = match self.begin(connection, began, on_link).await {
+        let ended = match self.begin(connection, began, on_connection).await {
             Ok(stream) => self.follow(stream, began + SILENT_AFTER, on).await,
             Err(status) => Some(status),
         };
         // A control plane has nothing to say as long as nothing changes: a stream that stood was one that works.
         if began.elapsed() >= self.settings.backoff.max {
-            self.waits.reset();
+            self.backoff.reset();
         }
         match ended {
             None => "it ended the stream".to_owned(),
@@ -161,10 +158,15 @@ impl Client {
 
     /// The stream, once the control plane has said that it heard: many do so only with a first set. Until then there is a
     /// connection if none was refused within [`REFUSED_WITHIN`].
-    async fn begin(&self, connection: Connection, began: Instant, on_link: &impl Fn(bool)) -> Result<Stream, Status> {
+    async fn begin(
+        &self,
+        connection: DiscoveryConnection,
+        began: Instant,
+        on_connection: &impl Fn(bool),
+    ) -> Result<DiscoveryStream, Status> {
         let connected = || {
             info!(server = self.settings.server, "connected to the control plane");
-            on_link(true);
+            on_connection(true);
         };
         let mut stream = pin!(connection.stream(self.request()));
         tokio::select! {
@@ -173,13 +175,13 @@ impl Client {
         }
         tokio::select! {
             begun = &mut stream => return begun,
-            () = time::sleep_until(began + SILENT_AFTER) => self.tell_silence(),
+            () = time::sleep_until(began + SILENT_AFTER) => self.log_silence(),
         }
         stream.await
     }
 
     /// A control plane says nothing to a node that it doesn't know, and goes on saying nothing.
-    fn tell_silence(&self) {
+    fn log_silence(&self) {
         if self.version.is_empty() {
             let (server, node) = (&self.settings.server, &self.settings.node_id);
             warn!(
@@ -192,11 +194,11 @@ impl Client {
     /// Answers what comes until the stream ends; gives the error, if it was one.
     async fn follow<F: Future<Output = ()>>(
         &mut self,
-        mut stream: Stream,
+        mut stream: DiscoveryStream,
         silent_at: Instant,
-        on: &mut impl FnMut(Load) -> F,
+        on: &mut impl FnMut(LoadedRules) -> F,
     ) -> Option<Status> {
-        let mut held: Option<Held> = None;
+        let mut held: Option<DelayedNack> = None;
         // Told already where the stream itself was late.
         let mut silent_at = Some(silent_at).filter(|at| *at > Instant::now());
         loop {
@@ -204,11 +206,11 @@ impl Client {
                 response = stream.responses.message() => response,
                 () = at(silent_at) => {
                     silent_at = None;
-                    self.tell_silence();
+                    self.log_silence();
                     continue;
                 }
                 () = due(held.as_ref()) => {
-                    if let Some(Held { request, .. }) = held.take() {
+                    if let Some(DelayedNack { request, .. }) = held.take() {
                         self.pace.sent(Instant::now());
                         send(&stream.requests, request).await;
                     }
@@ -220,13 +222,17 @@ impl Client {
             held = None;
             match response {
                 Ok(Some(response)) if response.type_url == TYPE_URL => {
-                    self.waits.reset();
+                    self.backoff.reset();
                     match self.take(response, on).await {
-                        Answer::Ack(request) => send(&stream.requests, request).await,
-                        Answer::Nack(request) => held = Some(Held { request, until: self.pace.next(Instant::now()) }),
+                        Acknowledgement::Ack(request) => send(&stream.requests, request).await,
+                        Acknowledgement::Nack(request) => {
+                            held = Some(DelayedNack { request, until: self.pace.next(Instant::now()) })
+                        }
                     }
                 }
-                Ok(Some(response)) => debug!(response.type_url, "the control plane sent a resource type that was not requested"),
+                Ok(Some(response)) => {
+                    debug!(response.type_url, "the control plane sent a resource type that was not requested")
+                }
                 Ok(None) => return None,
                 Err(status) => return Some(status),
             }
@@ -236,23 +242,23 @@ impl Client {
     async fn take<F: Future<Output = ()>>(
         &mut self,
         response: DiscoveryResponse,
-        on: &mut impl FnMut(Load) -> F,
-    ) -> Answer {
+        on: &mut impl FnMut(LoadedRules) -> F,
+    ) -> Acknowledgement {
         let (version, nonce) = (response.version_info.clone(), response.nonce.clone());
         let is_repeated = self.refused.as_ref().is_some_and(|refused| refused.has_version(&version));
-        if let Some(refused) = self.refused.as_ref().filter(|refused| refused.is_again(&response)) {
-            return Answer::Nack(self.nack(&version, nonce, refused.text(), is_repeated));
+        if let Some(refused) = self.refused.as_ref().filter(|refused| refused.is_same_set(&response)) {
+            return Acknowledgement::Nack(self.nack(&version, nonce, refused.text(), is_repeated));
         }
         let defaults = self.defaults;
         let (load, response) = blocking(move || (load(&response, &defaults), response)).await;
-        set::tell(&load.problems);
+        set::log_problems(&load.problems);
         if load.problems.has_errors() {
             warn!(rules_version = version, "the control plane's rules have errors: the whole set is rejected (NACK)");
-            let refused = Refused::new(&response, load.problems.clone());
+            let refused = RefusedSet::new(&response, load.problems.clone());
             let request = self.nack(&version, nonce, refused.text(), is_repeated);
             self.refused = Some(refused);
-            on(self.keep(load.problems)).await;
-            return Answer::Nack(request);
+            on(self.keep_rules(load.problems)).await;
+            return Acknowledgement::Nack(request);
         }
         if load.rules.domains().is_empty() && !self.rules.domains().is_empty() {
             warn!(rules_version = version, "the control plane removed every domain: nothing is limited any more");
@@ -262,13 +268,13 @@ impl Client {
         self.version = version;
         on(load).await;
         self.keep_set(response).await;
-        Answer::Ack(DiscoveryRequest { response_nonce: nonce, ..self.request() })
+        Acknowledgement::Ack(DiscoveryRequest { response_nonce: nonce, ..self.request() })
     }
 
     /// Everything stays as it is.
-    fn keep(&self, problems: Problems) -> Load {
-        let kept = self.rules.domains().iter().map(|domain| domain.name().into()).collect();
-        Load { rules: self.rules.clone(), problems, kept }
+    fn keep_rules(&self, problems: Problems) -> LoadedRules {
+        let saved = self.rules.domains().iter().map(|domain| domain.name().into()).collect();
+        LoadedRules { rules: self.rules.clone(), problems, kept_domains: saved }
     }
 
     /// Names the version in force, but of a version that is refused again that one: go-control-plane sends at once what
@@ -297,7 +303,7 @@ impl Client {
 }
 
 /// What is sent back for a response.
-enum Answer {
+enum Acknowledgement {
     Ack(DiscoveryRequest),
     /// As soon as the pace of refusals allows it, which is at once for the first ones.
     Nack(DiscoveryRequest),

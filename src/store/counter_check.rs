@@ -37,7 +37,7 @@ pub enum Role {
 /// then delays the counter's hash until all earlier writes are done.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-pub struct Ask<'a> {
+pub struct CounterCheck<'a> {
     pub key: Key<'a>,
     pub limit: Limit,
     pub cost: Cost,
@@ -89,15 +89,15 @@ impl From<Instant> for Deadline {
 }
 
 /// The check with a cost that charges nothing in a request that is denied, whether or not it is refused.
-pub(super) fn uncharged<'a>(ask: &Ask<'a>) -> Ask<'a> {
-    Ask { cost: Cost { charge_denied: false, ..ask.cost }, ..*ask }
+pub(super) fn uncharged<'a>(check: &CounterCheck<'a>) -> CounterCheck<'a> {
+    CounterCheck { cost: Cost { charge_denied: false, ..check.cost }, ..*check }
 }
 
 /// A check of a limit of 0, which denies the request that it is added to, so that of its other checks only those with
 /// `charge_denied` are charged. It has the place of `beside`, one of these checks, so that one script can decide them
 /// all.
-pub(crate) fn refusing<'a>(beside: &Ask<'a>) -> Ask<'a> {
-    Ask {
+pub(crate) fn refusing<'a>(beside: &CounterCheck<'a>) -> CounterCheck<'a> {
+    CounterCheck {
         key: Key { limit_name: "denied elsewhere", ..beside.key },
         limit: Limit { requests: 0, burst: 0, ..beside.limit },
         cost: Cost { hits: 1, charge_denied: false },

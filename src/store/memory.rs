@@ -6,9 +6,9 @@
 //!
 //! | slot | when | what is written back |
 //! |---|---|---|
-//! | `At` | the counter exists, or there is no room and an overflow counter exists | its state |
+//! | `Existing` | the counter exists, or there is no room and an overflow counter exists | its state |
 //! | `New` | there is none | a new counter, if something was charged; without room, a new overflow counter |
-//! | `Aside` | there is none, and the request only looks or gives back | nothing |
+//! | `Temporary` | there is none, and the request only looks or gives back | nothing |
 //!
 //! When the store is full, new keys share the *overflow counters* of their rule: a few thousand, each for the keys that
 //! it is chosen for by fingerprint. They refuse too early, never too late. A counter that finds room again begins with a
@@ -23,10 +23,10 @@
 //! rule. The other 480 MiB hold 6,291,456 counters of 80 bytes, if their states need no heap. A rule that isn't alone
 //! gets at most half of that, and the last eighth is for rules that hold less than 1/64.
 
+mod capacity;
 pub(in crate::store) mod fingerprint;
 #[cfg(test)]
 mod model;
-mod room;
 mod shard;
 pub mod snapshot;
 #[cfg(test)]
@@ -38,16 +38,16 @@ use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
 use self::{
+    capacity::{Capacity, ShareId},
     fingerprint::{Fingerprint, HashKeys},
-    room::{Room, Share},
     shard::{Counter, LockedShard, Shard},
 };
-use super::counter_check::{Ask, Gate, refusing, uncharged};
+use super::counter_check::{CounterCheck, Gate, refusing, uncharged};
 use super::readings::Readings;
 use super::settle::settle;
 use crate::{
     algorithm::{State, step},
-    clock::paced::Paced,
+    clock::log_throttle::LogThrottle,
     limit::{Micros, SECOND, UnixMicros},
 };
 
@@ -88,7 +88,7 @@ const FEW: u64 = 16 * SWEEP_PER_LOCK as u64;
 pub struct Memory {
     keys: HashKeys,
     shards: Box<[LockedShard]>,
-    room: Room,
+    capacity: Capacity,
     /// Overflow counters of one rule. There are at least as many as shards, because each lies in the shard of the
     /// counters that it replaces.
     overflow_places: u32,
@@ -98,32 +98,32 @@ pub struct Memory {
     expired: AtomicU64,
     thinned: AtomicU64,
     clock_steps: AtomicU64,
-    overflow_said: Paced,
-    clock_said: Paced,
+    overflow_log: LogThrottle,
+    clock_log: LogThrottle,
 }
 
 /// A counter of a request, which one or several of its checks are for.
-struct Seat {
+struct RequestCounter {
     fingerprint: Fingerprint,
     /// Position of its shard's lock among the locks of the request.
     guard: usize,
     /// Position of one of its checks.
-    ask: usize,
+    check: usize,
     heap_before: usize,
-    place: Place,
+    slot: CounterSlot,
 }
 
 /// Where a request's counter is. `like` is the overflow counter whose state a new counter begins with.
-enum Place {
-    At(usize),
+enum CounterSlot {
+    Existing(usize),
     /// Inserted once something is charged.
     New {
         is_overflow: bool,
-        like: Option<usize>,
+        seed: Option<usize>,
     },
     /// Not in the store: only read, and never written back.
-    Aside {
-        like: Option<usize>,
+    Temporary {
+        seed: Option<usize>,
     },
 }
 
@@ -135,63 +135,63 @@ impl Memory {
     fn with_keys(settings: MemorySettings, keys: HashKeys) -> Memory {
         let wanted = (settings.max_bytes / SHARD_BYTES).clamp(u64::from(*SHARDS.start()), u64::from(*SHARDS.end()));
         let shards = (wanted as u32).next_power_of_two();
-        let room = Room::new(settings.max_bytes);
+        let capacity = Capacity::new(settings.max_bytes);
         Memory {
             keys,
             shards: (0..shards).map(|_| LockedShard::default()).collect(),
-            overflow_places: room.overflow_places(OVERFLOW_PLACES).max(shards),
-            room,
+            overflow_places: capacity.overflow_places(OVERFLOW_PLACES).max(shards),
+            capacity,
             sweep_at: AtomicUsize::new(0),
             overflow_hits: AtomicU64::new(0),
             expired: AtomicU64::new(0),
             thinned: AtomicU64::new(0),
             clock_steps: AtomicU64::new(0),
-            overflow_said: Paced::default(),
-            clock_said: Paced::default(),
+            overflow_log: LogThrottle::default(),
+            clock_log: LogThrottle::default(),
         }
     }
 
     /// Decides the checks of one request in one atomic step and charges what [`settle`] decides. Returns one reading
     /// for each check, in order.
-    pub fn apply(&self, asks: &[Ask<'_>], gate: Gate, now: UnixMicros) -> Readings {
-        if let [ask] = asks {
-            let fingerprint = self.keys.counter(ask);
+    pub fn apply(&self, checks: &[CounterCheck<'_>], gate: Gate, now: UnixMicros) -> Readings {
+        if let [check] = checks {
+            let fingerprint = self.keys.counter(check);
             let mut shard = self.shards[self.shard_of(fingerprint)].lock();
-            if let Some(place) = shard.find(fingerprint) {
+            if let Some(slot) = shard.find(fingerprint) {
                 // What `settle` would do, without its bookkeeping: a lone refusal has nothing to take back.
-                let counter = shard.at_mut(place);
-                self.note_clock(counter, ask, now);
+                let counter = shard.at_mut(slot);
+                self.note_clock(counter, check, now);
                 let state = std::mem::take(&mut counter.state);
                 let heap_before = state.heap_bytes();
-                let (state, reading) = step(&ask.limit, state, ask.cost, now);
-                self.put(counter, state, heap_before, ask);
+                let (state, reading) = step(&check.limit, state, check.cost, now);
+                self.put(counter, state, heap_before, check);
                 return reading.into();
             }
         }
-        self.apply_all(asks, gate, now)
+        self.apply_all(checks, gate, now)
     }
 
-    /// As [`super::Store::look`].
-    pub fn look(&self, asks: &[Ask<'_>], now: UnixMicros) -> Readings {
-        let mut all: SmallVec<[Ask<'_>; 4]> = asks.iter().map(uncharged).collect();
-        if let Some(last) = asks.last() {
+    /// As [`super::Store::peek`].
+    pub fn peek(&self, checks: &[CounterCheck<'_>], now: UnixMicros) -> Readings {
+        let mut all: SmallVec<[CounterCheck<'_>; 4]> = checks.iter().map(uncharged).collect();
+        if let Some(last) = checks.last() {
             all.push(refusing(last));
         }
         let mut readings = self.apply(&all, Gate::default(), now);
-        readings.truncate(asks.len());
+        readings.truncate(checks.len());
         readings
     }
 
-    fn apply_all(&self, asks: &[Ask<'_>], gate: Gate, now: UnixMicros) -> Readings {
-        let prints: SmallVec<[Fingerprint; 4]> = asks.iter().map(|ask| self.keys.counter(ask)).collect();
-        let mut order: SmallVec<[usize; 4]> = (0..asks.len()).collect();
+    fn apply_all(&self, checks: &[CounterCheck<'_>], gate: Gate, now: UnixMicros) -> Readings {
+        let prints: SmallVec<[Fingerprint; 4]> = checks.iter().map(|check| self.keys.counter(check)).collect();
+        let mut order: SmallVec<[usize; 4]> = (0..checks.len()).collect();
         // Order of fingerprints is order of shards, so two requests never wait for each other in a circle.
-        order.sort_unstable_by_key(|&ask| prints[ask]);
+        order.sort_unstable_by_key(|&check| prints[check]);
 
         let mut guards: SmallVec<[MutexGuard<'_, Shard>; 4]> = SmallVec::new();
-        let mut seats: SmallVec<[Seat; 4]> = SmallVec::new();
+        let mut seats: SmallVec<[RequestCounter; 4]> = SmallVec::new();
         let mut states: SmallVec<[State; 4]> = SmallVec::new();
-        let mut slots: SmallVec<[usize; 4]> = smallvec::smallvec![0; asks.len()];
+        let mut slots: SmallVec<[usize; 4]> = smallvec::smallvec![0; checks.len()];
         let mut locked = usize::MAX;
         for same in order.chunk_by(|&one, &other| prints[one] == prints[other]) {
             let fingerprint = prints[same[0]];
@@ -201,33 +201,39 @@ impl Memory {
                 locked = number;
             }
             let guard = guards.len() - 1;
-            let charges = same.iter().any(|&ask| asks[ask].cost.hits > 0);
-            let (found, place) = self.place(&asks[same[0]], fingerprint, charges, &guards[guard], now);
+            let charges = same.iter().any(|&check| checks[check].cost.hits > 0);
+            let (found, slot) = self.slot_for(&checks[same[0]], fingerprint, charges, &guards[guard], now);
             // Checks of several counters may end at one overflow counter. The slots of this shard are the last ones.
-            let of_shard = seats.iter().rposition(|seat| seat.guard != guard).map_or(0, |before| before + 1);
-            let in_shard = seats[of_shard..].iter().position(|seat| seat.fingerprint == found);
+            let of_shard = seats.iter().rposition(|requested| requested.guard != guard).map_or(0, |before| before + 1);
+            let in_shard = seats[of_shard..].iter().position(|requested| requested.fingerprint == found);
             let known = in_shard.map(|at| of_shard + at);
             let slot = known.unwrap_or_else(|| {
-                if let Place::At(at) = place {
-                    self.note_clock(guards[guard].at(at), &asks[same[0]], now);
+                if let CounterSlot::Existing(at) = slot {
+                    self.note_clock(guards[guard].at(at), &checks[same[0]], now);
                 }
-                let state = place.take_state(&mut guards[guard]);
-                seats.push(Seat { fingerprint: found, guard, ask: same[0], heap_before: state.heap_bytes(), place });
+                let state = slot.take_state(&mut guards[guard]);
+                seats.push(RequestCounter {
+                    fingerprint: found,
+                    guard,
+                    check: same[0],
+                    heap_before: state.heap_bytes(),
+                    slot,
+                });
                 states.push(state);
                 seats.len() - 1
             });
-            same.iter().for_each(|&ask| slots[ask] = slot);
+            same.iter().for_each(|&check| slots[check] = slot);
         }
 
-        let readings = settle(asks, &slots, &mut states, gate, now);
+        let readings = settle(checks, &slots, &mut states, gate, now);
         let mut has_created = false;
-        for (seat, state) in seats.into_iter().zip(states) {
-            has_created |= self.write_back(&asks[seat.ask], &mut guards[seat.guard], seat, state);
+        for (requested, state) in seats.into_iter().zip(states) {
+            has_created |= self.write_back(&checks[requested.check], &mut guards[requested.guard], requested, state);
         }
         if has_created {
             // Last, because sweeping moves counters.
             for guard in &mut guards {
-                let swept = guard.sweep(now, SWEEP_PER_CREATION, &self.room);
+                let swept = guard.sweep(now, SWEEP_PER_CREATION, &self.capacity);
                 self.expired.fetch_add(swept.removed as u64, Relaxed);
             }
         }
@@ -236,19 +242,19 @@ impl Memory {
 
     /// Finds the counter that decides a check, or decides which one is to be created, and returns its fingerprint and
     /// where it is.
-    fn place(
+    fn slot_for(
         &self,
-        ask: &Ask<'_>,
+        check: &CounterCheck<'_>,
         own: Fingerprint,
         charges: bool,
         shard: &Shard,
         now: UnixMicros,
-    ) -> (Fingerprint, Place) {
+    ) -> (Fingerprint, CounterSlot) {
         if let Some(at) = shard.find(own) {
-            return (own, Place::At(at));
+            return (own, CounterSlot::Existing(at));
         }
         let among = self.overflow_places;
-        let overflow = || [self.keys.rule_overflow(ask, own, among), self.keys.common_overflow(ask, own, among)];
+        let overflow = || [self.keys.rule_overflow(check, own, among), self.keys.common_overflow(check, own, among)];
         // As long as the overflow counter that counted for this key isn't empty, the key's own counter begins with its
         // state, so that the key never gains hits.
         let stand_in = if shard.has_overflow() {
@@ -259,62 +265,65 @@ impl Memory {
         let like = stand_in.map(|(_, at)| at);
         if !charges {
             // A refund doesn't go to a counter that others share, because it would take back their hits.
-            return (own, Place::Aside { like });
+            return (own, CounterSlot::Temporary { seed: like });
         }
-        if self.room.admits(Share::of(ask.rule)) {
-            return (own, Place::New { is_overflow: false, like });
+        if self.capacity.admits(ShareId::of(check.rule)) {
+            return (own, CounterSlot::New { is_overflow: false, seed: like });
         }
         self.note_overflow(now);
         if let Some((print, at)) = stand_in {
-            return (print, Place::At(at));
+            return (print, CounterSlot::Existing(at));
         }
         let [of_rule, common] = overflow();
-        let print = if self.room.admits_overflow() { of_rule } else { common };
-        (print, Place::New { is_overflow: true, like: None })
+        let print = if self.capacity.admits_overflow() { of_rule } else { common };
+        (print, CounterSlot::New { is_overflow: true, seed: None })
     }
 
     /// Writes a state back. Returns whether a counter was created.
-    fn write_back(&self, ask: &Ask<'_>, shard: &mut Shard, seat: Seat, state: State) -> bool {
-        match seat.place {
-            Place::At(at) => self.put(shard.at_mut(at), state, seat.heap_before, ask),
+    fn write_back(&self, check: &CounterCheck<'_>, shard: &mut Shard, requested: RequestCounter, state: State) -> bool {
+        match requested.slot {
+            CounterSlot::Existing(at) => self.put(shard.at_mut(at), state, requested.heap_before, check),
             // If nothing was charged, no counter is created: it would mean the same.
-            Place::New { is_overflow, .. } if state != State::Empty => {
-                let share = Share::of(ask.rule);
-                shard.insert(Counter::new(seat.fingerprint, share, is_overflow, state, &ask.limit), &self.room);
+            CounterSlot::New { is_overflow, .. } if state != State::Empty => {
+                let share = ShareId::of(check.rule);
+                shard.insert(
+                    Counter::new(requested.fingerprint, share, is_overflow, state, &check.limit),
+                    &self.capacity,
+                );
                 return true;
             }
-            Place::New { .. } | Place::Aside { .. } => {}
+            CounterSlot::New { .. } | CounterSlot::Temporary { .. } => {}
         }
         false
     }
 
-    fn put(&self, counter: &mut Counter, state: State, heap_before: usize, ask: &Ask<'_>) {
-        if counter.put(state, heap_before, &ask.limit, &self.room) {
+    fn put(&self, counter: &mut Counter, state: State, heap_before: usize, check: &CounterCheck<'_>) {
+        if counter.put(state, heap_before, &check.limit, &self.capacity) {
             self.thinned.fetch_add(1, Relaxed);
         }
     }
 
     /// Resets the counter of a check. Hits of its key in an overflow counter stay, because others share that.
-    pub fn reset(&self, ask: &Ask<'_>) {
-        let fingerprint = self.keys.counter(ask);
-        self.shards[self.shard_of(fingerprint)].lock().remove_one(fingerprint, &self.room);
+    pub fn reset(&self, check: &CounterCheck<'_>) {
+        let fingerprint = self.keys.counter(check);
+        self.shards[self.shard_of(fingerprint)].lock().remove_one(fingerprint, &self.capacity);
     }
 
     /// The state by which a check would be decided at `now`: that of its own counter, or of the overflow counter that
     /// counts for it.
-    pub fn state(&self, ask: &Ask<'_>, now: UnixMicros) -> State {
-        let own = self.keys.counter(ask);
+    pub fn state(&self, check: &CounterCheck<'_>, now: UnixMicros) -> State {
+        let own = self.keys.counter(check);
         let shard = self.shards[self.shard_of(own)].lock();
-        let found = match self.place(ask, own, false, &shard, now).1 {
-            Place::At(at) => Some(at),
-            Place::New { like, .. } | Place::Aside { like } => like,
+        let found = match self.slot_for(check, own, false, &shard, now).1 {
+            CounterSlot::Existing(at) => Some(at),
+            CounterSlot::New { seed: like, .. } | CounterSlot::Temporary { seed: like } => like,
         };
         found.map_or(State::Empty, |at| shard.at(at).state.clone())
     }
 
     fn note_overflow(&self, now: UnixMicros) {
         self.overflow_hits.fetch_add(1, Relaxed);
-        if self.overflow_said.is_due(now) {
+        if self.overflow_log.is_due(now) {
             tracing::warn!(
                 counters = self.counters(),
                 bytes = self.bytes(),
@@ -324,21 +333,21 @@ impl Memory {
         }
     }
 
-    fn note_clock(&self, counter: &Counter, ask: &Ask<'_>, now: UnixMicros) {
-        if !counter.is_ahead(&ask.limit, now) {
+    fn note_clock(&self, counter: &Counter, check: &CounterCheck<'_>, now: UnixMicros) {
+        if !counter.is_ahead(&check.limit, now) {
             return;
         }
         self.clock_steps.fetch_add(1, Relaxed);
-        if self.clock_said.is_due(now) {
+        if self.clock_log.is_due(now) {
             tracing::warn!("the clock was set back by more than a window: counters keep their counts, as of now");
         }
     }
 
     /// Inserts a counter of a snapshot, if it fits.
     fn restore(&self, counter: Counter) -> bool {
-        let has_room = self.room.has_room(counter.is_overflow, counter.state.heap_bytes());
+        let has_room = self.capacity.has_capacity(counter.is_overflow, counter.state.heap_bytes());
         if has_room {
-            self.shards[self.shard_of(counter.fingerprint)].lock().insert(counter, &self.room);
+            self.shards[self.shard_of(counter.fingerprint)].lock().insert(counter, &self.capacity);
         }
         has_room
     }
@@ -358,7 +367,7 @@ impl Memory {
         while left > 0 && finished < self.shards.len() {
             let number = self.sweep_at.load(Relaxed) % self.shards.len();
             let mut shard = self.shards[number].lock();
-            let swept = shard.sweep(now, left.min(SWEEP_PER_LOCK), &self.room);
+            let swept = shard.sweep(now, left.min(SWEEP_PER_LOCK), &self.capacity);
             if swept.is_at_end {
                 self.sweep_at.store(number + 1, Relaxed);
                 finished += 1;
@@ -383,12 +392,12 @@ impl Memory {
 
     /// Number of counters now, with overflow counters, and with expired ones that wait for the sweep.
     pub fn counters(&self) -> u64 {
-        self.room.counters()
+        self.capacity.counters()
     }
 
     /// Bytes that the counters take, with their heap.
     pub fn bytes(&self) -> u64 {
-        self.room.bytes()
+        self.capacity.bytes()
     }
 
     /// Number of checks that an overflow counter decided, because the key's own counter found no room, since the start.
@@ -412,11 +421,11 @@ impl Memory {
     }
 }
 
-impl Place {
+impl CounterSlot {
     fn take_state(&self, shard: &mut Shard) -> State {
         match *self {
-            Place::At(at) => std::mem::take(&mut shard.at_mut(at).state),
-            Place::New { like, .. } | Place::Aside { like } => {
+            CounterSlot::Existing(at) => std::mem::take(&mut shard.at_mut(at).state),
+            CounterSlot::New { seed: like, .. } | CounterSlot::Temporary { seed: like } => {
                 like.map_or(State::Empty, |at| shard.at(at).state.clone())
             }
         }

@@ -7,9 +7,9 @@ use smallvec::SmallVec;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-use super::counter_check::{Ask, Gate, Role, denied};
-use super::parts::{Charge, Part, Phase, REFUND_PATIENCE, parts};
+use super::counter_check::{CounterCheck, Gate, Role, denied};
 use super::readings::Readings;
+use super::sub_requests::{Charge, DecisionPhase, REFUND_PATIENCE, SubRequest, sub_requests};
 use crate::limit::{Cost, Reading, UnixMicros};
 
 /// Who decides the parts of a request: the two Redis of a split store, or the lanes of one Redis.
@@ -26,7 +26,7 @@ pub(super) trait PartDecider: Sync {
     fn decide(
         &self,
         place: Self::Place,
-        asks: SmallVec<[Ask<'_>; 4]>,
+        checks: SmallVec<[CounterCheck<'_>; 4]>,
         gate: Gate,
         is_denied: bool,
         one_by_one: bool,
@@ -46,7 +46,7 @@ pub(super) type Refund = JoinHandle<Option<(Reading, UnixMicros)>>;
 /// A request on its way through its parts. Dropped before its end it charges nothing.
 pub(super) struct PartwiseDecision<'a, P: PartDecider> {
     decider: &'a P,
-    asks: &'a [Ask<'a>],
+    checks: &'a [CounterCheck<'a>],
     gate: Gate,
     /// Each part must be answered until then.
     deadline: Instant,
@@ -55,7 +55,7 @@ pub(super) struct PartwiseDecision<'a, P: PartDecider> {
     charged: Vec<Charge>,
     is_denied: bool,
     /// The part that denied was answered from the denial cache.
-    is_remembered: bool,
+    is_from_cache: bool,
     /// A slot is moving, so each script gets one ask.
     one_by_one: bool,
 }
@@ -64,46 +64,46 @@ impl<'a, P: PartDecider> PartwiseDecision<'a, P> {
     /// `one_by_one` keeps even the asks of one place apart, for a request that met a slot which moves.
     pub(super) fn new(
         decider: &'a P,
-        (asks, gate): (&'a [Ask<'a>], Gate),
+        (checks, gate): (&'a [CounterCheck<'a>], Gate),
         deadline: Instant,
         one_by_one: bool,
     ) -> PartwiseDecision<'a, P> {
         PartwiseDecision {
             decider,
-            asks,
+            checks,
             gate,
             deadline,
-            readings: vec![None; asks.len()],
+            readings: vec![None; checks.len()],
             charged: Vec::new(),
             is_denied: false,
-            is_remembered: false,
+            is_from_cache: false,
             one_by_one,
         }
     }
 
     pub(super) async fn run(mut self) -> Result<Readings, P::Failure> {
-        let parts = parts(self.asks, |nth| self.decider.place(nth), self.one_by_one);
-        for phase in Phase::ALL {
+        let parts = sub_requests(self.checks, |nth| self.decider.place(nth), self.one_by_one);
+        for phase in DecisionPhase::ALL {
             for part in parts.iter().filter(|part| part.phase == phase) {
                 self.take(part).await?;
             }
-            if phase == Phase::Quota && self.quotas_deny() {
+            if phase == DecisionPhase::Quota && self.quotas_deny() {
                 self.deny().await;
             }
         }
         self.charged.clear();
         let all = std::mem::take(&mut self.readings).into_iter();
         let mut readings = Readings::with_times(all.map(|reading| reading.expect("every ask is in a part")));
-        readings.remembered = self.is_remembered;
+        readings.is_from_cache = self.is_from_cache;
         Ok(readings)
     }
 
-    async fn take(&mut self, part: &Part<P::Place>) -> Result<(), P::Failure> {
+    async fn take(&mut self, part: &SubRequest<P::Place>) -> Result<(), P::Failure> {
         match self.take_at_once(part).await {
             Err(failure) if !self.one_by_one && P::is_moving(&failure) => {
                 self.one_by_one = true;
-                for &nth in &part.asks {
-                    self.take_at_once(&Part { asks: SmallVec::from_slice(&[nth]), ..*part }).await?;
+                for &nth in &part.checks {
+                    self.take_at_once(&SubRequest { checks: SmallVec::from_slice(&[nth]), ..*part }).await?;
                 }
                 Ok(())
             }
@@ -111,30 +111,31 @@ impl<'a, P: PartDecider> PartwiseDecision<'a, P> {
         }
     }
 
-    async fn take_at_once(&mut self, part: &Part<P::Place>) -> Result<(), P::Failure> {
-        let asks: SmallVec<[Ask<'_>; 4]> = part.asks.iter().map(|&nth| self.asks[nth]).collect();
+    async fn take_at_once(&mut self, part: &SubRequest<P::Place>) -> Result<(), P::Failure> {
+        let checks: SmallVec<[CounterCheck<'_>; 4]> = part.checks.iter().map(|&nth| self.checks[nth]).collect();
         // Whether the quotas deny is decided over all sub-requests; here each quota is charged if it admits.
         let gate = Gate { quota_open: true, ..self.gate };
         let begun = Instant::now();
-        let readings = self.decider.decide(part.place, asks, gate, self.is_denied, self.one_by_one).await?;
+        let readings = self.decider.decide(part.place, checks, gate, self.is_denied, self.one_by_one).await?;
         let refused = readings.iter().any(|reading| !reading.admitted);
-        let denies = part.phase == Phase::Enforced && refused && !self.gate.never_deny;
-        for (place, (&nth, reading)) in part.asks.iter().zip(&readings).enumerate() {
+        let denies = part.phase == DecisionPhase::Enforced && refused && !self.gate.never_deny;
+        for (place, (&nth, reading)) in part.checks.iter().zip(&readings).enumerate() {
             let at = readings.time(place);
             self.readings[nth] = Some((*reading, at));
-            let ask = (nth, &self.asks[nth]);
-            self.charged.extend(Charge::of(ask, reading, (begun, at), !denies && !self.is_denied));
+            let check = (nth, &self.checks[nth]);
+            self.charged.extend(Charge::of(check, reading, (begun, at), !denies && !self.is_denied));
         }
         if denies && !self.is_denied {
-            self.is_remembered = readings.remembered;
+            self.is_from_cache = readings.is_from_cache;
             self.deny().await;
         }
         Ok(())
     }
 
     fn quotas_deny(&self) -> bool {
-        let answers = self.asks.iter().zip(&self.readings).filter(|(ask, _)| ask.role == Role::Quota);
-        let answers = answers.map(|(ask, reading)| (ask.role, reading.is_some_and(|(reading, _)| reading.admitted)));
+        let answers = self.checks.iter().zip(&self.readings).filter(|(check, _)| check.role == Role::Quota);
+        let answers =
+            answers.map(|(check, reading)| (check.role, reading.is_some_and(|(reading, _)| reading.admitted)));
         !self.is_denied && denied(self.gate, answers)
     }
 
@@ -151,9 +152,9 @@ impl<'a, P: PartDecider> PartwiseDecision<'a, P> {
     /// Puts the refunds of all charges on their way whose cost `is_given_back`.
     fn give_back(&mut self, is_given_back: impl Fn(Cost) -> bool) -> Vec<(usize, Refund)> {
         let until = self.deadline.max(Instant::now() + REFUND_PATIENCE);
-        let (asks, decider) = (self.asks, self.decider);
-        let charges = self.charged.extract_if(.., |charge| is_given_back(asks[charge.nth].cost));
-        let charges = charges.filter(|charge| charge.counts(&asks[charge.nth]));
+        let (checks, decider) = (self.checks, self.decider);
+        let charges = self.charged.extract_if(.., |charge| is_given_back(checks[charge.nth].cost));
+        let charges = charges.filter(|charge| charge.counts(&checks[charge.nth]));
         charges.map(|Charge { nth, at, .. }| (nth, decider.refund(nth, at, until))).collect()
     }
 }

@@ -11,7 +11,7 @@ use crate::limit::{Reading, UnixMicros};
 pub struct Readings {
     list: SmallVec<[Reading; 4]>,
     /// Whether this is a denial from the cache: no counter was read.
-    pub remembered: bool,
+    pub is_from_cache: bool,
     /// When Redis decided, by its clock; 0 if Redis was not asked.
     pub at: UnixMicros,
     /// The time of each check, if they were not decided together.
@@ -41,7 +41,7 @@ impl Readings {
 
 impl PartialEq for Readings {
     fn eq(&self, other: &Readings) -> bool {
-        (&self.list, self.remembered) == (&other.list, other.remembered)
+        (&self.list, self.is_from_cache) == (&other.list, other.is_from_cache)
     }
 }
 

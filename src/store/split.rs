@@ -4,7 +4,7 @@
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::counter_check::{Ask, Deadline, Gate, refusing};
+use super::counter_check::{CounterCheck, Deadline, Gate, refusing};
 use super::partwise::{PartDecider, PartwiseDecision, Refund};
 use super::readings::{Readings, StoreError};
 use super::redis::{Mismatch, Redis};
@@ -21,28 +21,28 @@ impl Split {
     /// As [`super::Store::apply`].
     pub async fn apply(
         &self,
-        asks: &[Ask<'_>],
+        checks: &[CounterCheck<'_>],
         gate: Gate,
         deadline: impl Into<Deadline>,
     ) -> Result<Readings, StoreError> {
         let deadline: Deadline = deadline.into();
-        let per_second = asks.iter().filter(|ask| is_per_second(&ask.limit)).count();
+        let per_second = checks.iter().filter(|check| is_per_second(&check.limit)).count();
         if per_second == 0 {
-            return self.main.apply(asks, gate, deadline).await;
+            return self.main.apply(checks, gate, deadline).await;
         }
-        if per_second == asks.len() {
-            return self.per_second.apply(asks, gate, deadline).await;
+        if per_second == checks.len() {
+            return self.per_second.apply(checks, gate, deadline).await;
         }
-        let parts = SplitRequest { split: self, asks, deadline: deadline.at };
+        let parts = SplitRequest { split: self, checks, deadline: deadline.at };
         // The earlier deadline, so that a later sub-request still has time.
-        PartwiseDecision::new(&parts, (asks, gate), deadline.at, false).run().await
+        PartwiseDecision::new(&parts, (checks, gate), deadline.at, false).run().await
     }
 
-    /// As [`super::Store::look`].
-    pub(super) async fn look(&self, asks: &[Ask<'_>], deadline: Instant) -> Result<Readings, StoreError> {
+    /// As [`super::Store::peek`].
+    pub(super) async fn peek(&self, checks: &[CounterCheck<'_>], deadline: Instant) -> Result<Readings, StoreError> {
         let mut readings = Readings::new();
-        for ask in asks {
-            readings.extend(self.of(ask).look(std::slice::from_ref(ask), deadline).await?);
+        for check in checks {
+            readings.extend(self.of(check).peek(std::slice::from_ref(check), deadline).await?);
         }
         Ok(readings)
     }
@@ -63,11 +63,11 @@ impl Split {
     }
 
     /// The Redis that has a check's counter.
-    pub(super) fn of(&self, ask: &Ask<'_>) -> &Redis {
-        self.side(is_per_second(&ask.limit))
+    pub(super) fn of(&self, check: &CounterCheck<'_>) -> &Redis {
+        self.store_for(is_per_second(&check.limit))
     }
 
-    fn side(&self, is_per_second: bool) -> &Redis {
+    fn store_for(&self, is_per_second: bool) -> &Redis {
         if is_per_second { &self.per_second } else { &self.main }
     }
 }
@@ -79,7 +79,7 @@ pub(crate) fn is_per_second(limit: &Limit) -> bool {
 /// A request whose parts are in both.
 struct SplitRequest<'a> {
     split: &'a Split,
-    asks: &'a [Ask<'a>],
+    checks: &'a [CounterCheck<'a>],
     deadline: Instant,
 }
 
@@ -89,22 +89,22 @@ impl PartDecider for SplitRequest<'_> {
     type Failure = StoreError;
 
     fn place(&self, nth: usize) -> bool {
-        is_per_second(&self.asks[nth].limit)
+        is_per_second(&self.checks[nth].limit)
     }
 
     async fn decide(
         &self,
         place: bool,
-        mut asks: SmallVec<[Ask<'_>; 4]>,
+        mut checks: SmallVec<[CounterCheck<'_>; 4]>,
         gate: Gate,
         is_denied: bool,
         _one_by_one: bool,
     ) -> Result<Readings, StoreError> {
-        let number = asks.len();
+        let number = checks.len();
         if is_denied {
-            asks.push(refusing(&asks[0]));
+            checks.push(refusing(&checks[0]));
         }
-        let mut readings = self.split.side(place).apply(&asks, gate, self.deadline).await?;
+        let mut readings = self.split.store_for(place).apply(&checks, gate, self.deadline).await?;
         readings.truncate(number);
         Ok(readings)
     }
@@ -115,7 +115,7 @@ impl PartDecider for SplitRequest<'_> {
     }
 
     fn refund(&self, nth: usize, at: UnixMicros, until: Instant) -> Refund {
-        let ask = &self.asks[nth];
-        self.split.of(ask).give_back(ask, at, until)
+        let check = &self.checks[nth];
+        self.split.of(check).give_back(check, at, until)
     }
 }

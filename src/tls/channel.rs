@@ -11,7 +11,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
-use super::{Client, connector};
+use super::{ClientTls, connector};
 
 const HTTPS_PORT: u16 = 443;
 
@@ -29,7 +29,7 @@ pub(crate) fn endpoint(uri: Uri) -> Endpoint {
 }
 
 /// Connects, with TLS if there is a `client`. The error says why not, and names the file if one is wrong.
-pub(crate) async fn channel(endpoint: Endpoint, client: Option<Client>) -> Result<Channel, String> {
+pub(crate) async fn channel(endpoint: Endpoint, client: Option<ClientTls>) -> Result<Channel, String> {
     let Some(client) = client else { return endpoint.connect().await.map_err(|error| explain(&error)) };
     let name = client.name.clone();
     let connector = connector(client).await?;
@@ -43,7 +43,7 @@ pub(crate) async fn channel(endpoint: Endpoint, client: Option<Client>) -> Resul
 
 /// A connection to the server of an address, and nothing spoken on it yet. The error is why not; where a file is at fault it
 /// is named.
-pub(crate) async fn connect(uri: &Uri, client: Client) -> Result<TlsStream<TcpStream>, String> {
+pub(crate) async fn connect(uri: &Uri, client: ClientTls) -> Result<TlsStream<TcpStream>, String> {
     let name = client.name.clone();
     let connector = connector(client).await?;
     dial(uri, name, connector, None).await.map_err(|error| explain(&error))

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Client, files::identity};
+use super::{ClientTls, files::identity};
 
 /// Of `openssl genpkey -algorithm ed25519`, and encrypted; no certificate of it exists.
 const ENCRYPTED: &str = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIGbMFcGCSqGSIb3DQEFDTBKMCkGCSqGSIb3DQEFDDAcBAg=\n\
@@ -31,6 +31,6 @@ fn what_is_wrong_with_a_pair_names_the_file_and_the_way_out() {
 #[test]
 fn files_that_are_not_there_are_named() {
     let missing = || Some(Path::new("/nowhere/ca.pem").to_path_buf());
-    let said = Client { ca: missing(), ..Client::default() }.config().expect_err("there is no such file");
+    let said = ClientTls { ca: missing(), ..ClientTls::default() }.config().expect_err("there is no such file");
     assert!(format!("{said:#}").starts_with("can't read /nowhere/ca.pem: "), "{said:#}");
 }

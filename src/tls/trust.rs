@@ -21,7 +21,7 @@ use rustls::{
 use sha2::{Digest as _, Sha256};
 use tracing::debug;
 
-use super::{Names, files, provider};
+use super::{HostnameCheck, files, provider};
 
 /// The certificates that are trusted themselves. A connection keeps them, and a system has more than a hundred, so only
 /// their digests are kept.
@@ -57,12 +57,12 @@ fn digest(certificate: &CertificateDer<'_>) -> [u8; 32] {
 pub(super) struct ServerVerifier {
     of_authorities: Arc<WebPkiServerVerifier>,
     trusted: Trusted,
-    names: Names,
+    names: HostnameCheck,
 }
 
 impl ServerVerifier {
     /// Trusts the authorities of the file `ca`, else the system's.
-    pub(super) fn new(ca: Option<&Path>, names: Names) -> anyhow::Result<ServerVerifier> {
+    pub(super) fn new(ca: Option<&Path>, names: HostnameCheck) -> anyhow::Result<ServerVerifier> {
         let (roots, trusted) = match ca {
             Some(path) => named(&files::read(path)?, path)?,
             None => of_the_system()?,
@@ -140,9 +140,11 @@ impl ServerCertVerifier for ServerVerifier {
         match self.of_authorities.verify_server_cert(server, intermediates, name, ocsp, now) {
             Ok(verified) => Ok(verified),
             // Everything else of it was verified before.
-            Err(error) if self.names == Names::Any && is_about_the_name(&error) => Ok(ServerCertVerified::assertion()),
+            Err(error) if self.names == HostnameCheck::Any && is_about_the_name(&error) => {
+                Ok(ServerCertVerified::assertion())
+            }
             Err(error) if self.trusted.has_alone(server, &error) => {
-                if self.names == Names::Checked {
+                if self.names == HostnameCheck::Checked {
                     verify_server_name(&ParsedCertificate::try_from(server)?, name)?;
                 }
                 Ok(ServerCertVerified::assertion())

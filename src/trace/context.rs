@@ -16,16 +16,16 @@ pub struct Propagators {
 
 /// The trace context in the headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sampled {
+pub(super) enum CallerTrace {
     /// The request is part of a trace.
-    By(Parent),
+    By(ParentSpan),
     /// There is no trace, but perhaps a sampling decision.
     Without(Option<bool>),
 }
 
 /// The caller's span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Parent {
+pub(super) struct ParentSpan {
     pub trace_id: u128,
     pub span_id: u64,
     /// The caller's sampling decision; `None` leaves it to this service.
@@ -38,9 +38,9 @@ const STATE_BYTES_MAX: usize = 512;
 
 impl Propagators {
     /// Reads the first form that is there: W3C, then B3 in one header, then in several.
-    pub(super) fn read(self, headers: &HeaderMap) -> Option<Sampled> {
+    pub(super) fn read(self, headers: &HeaderMap) -> Option<CallerTrace> {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        let w3c = || text("traceparent").and_then(traceparent).map(Sampled::By);
+        let w3c = || text("traceparent").and_then(traceparent).map(CallerTrace::By);
         let b3 = || text("b3").and_then(b3);
         let several = || {
             let ids = text("x-b3-traceid").and_then(hex_trace).zip(text("x-b3-spanid").and_then(hex_span));
@@ -49,8 +49,10 @@ impl Propagators {
                 _ => text("x-b3-sampled").and_then(decision),
             };
             match ids {
-                Some((trace_id, span_id)) => Some(Sampled::By(Parent { trace_id, span_id, sampled, is_w3c: false })),
-                None => sampled.map(|sampled| Sampled::Without(Some(sampled))),
+                Some((trace_id, span_id)) => {
+                    Some(CallerTrace::By(ParentSpan { trace_id, span_id, sampled, is_w3c: false }))
+                }
+                None => sampled.map(|sampled| CallerTrace::Without(Some(sampled))),
             }
         };
         let w3c = self.w3c.then(w3c).flatten();
@@ -60,7 +62,7 @@ impl Propagators {
 }
 
 /// The `tracestate` of vendors, which belongs to a `traceparent`.
-pub(super) fn state(parent: &Parent, headers: &HeaderMap) -> String {
+pub(super) fn state(parent: &ParentSpan, headers: &HeaderMap) -> String {
     if !parent.is_w3c {
         return String::new();
     }
@@ -70,7 +72,7 @@ pub(super) fn state(parent: &Parent, headers: &HeaderMap) -> String {
 }
 
 /// Reads `00-<32 hex digits>-<16>-<2>`; a later version may have more behind that.
-fn traceparent(text: &str) -> Option<Parent> {
+fn traceparent(text: &str) -> Option<ParentSpan> {
     let mut parts = text.trim().split('-');
     let version = parts.next().filter(|version| version.len() == 2 && *version != "ff").and_then(hex)?;
     let trace_id = parts.next().filter(|id| id.len() == 32).and_then(hex_trace)?;
@@ -79,22 +81,22 @@ fn traceparent(text: &str) -> Option<Parent> {
     if version == 0 && parts.next().is_some() {
         return None;
     }
-    Some(Parent { trace_id, span_id, sampled: Some(flags & 1 == 1), is_w3c: true })
+    Some(ParentSpan { trace_id, span_id, sampled: Some(flags & 1 == 1), is_w3c: true })
 }
 
 /// Reads `<trace>-<span>[-<decision>[-<parent>]]`, or the decision alone.
-fn b3(text: &str) -> Option<Sampled> {
+fn b3(text: &str) -> Option<CallerTrace> {
     let mut parts = text.trim().split('-');
     let first = parts.next()?;
     let Some(span) = parts.next() else {
-        return decision(first).map(|decision| Sampled::Without(Some(decision)));
+        return decision(first).map(|decision| CallerTrace::Without(Some(decision)));
     };
     let (trace_id, span_id) = (hex_trace(first)?, hex_span(span)?);
     let sampled = match parts.next() {
         Some(word) => Some(decision(word)?),
         None => None,
     };
-    Some(Sampled::By(Parent { trace_id, span_id, sampled, is_w3c: false }))
+    Some(CallerTrace::By(ParentSpan { trace_id, span_id, sampled, is_w3c: false }))
 }
 
 fn decision(word: &str) -> Option<bool> {

@@ -22,7 +22,7 @@ use tracing::{info, warn};
 
 use super::{
     Record, TraceSettings, message,
-    send::{Failure, Sender},
+    send::{ExportFailure, Sender},
 };
 
 /// Longest time that the process waits for a collector at its end, when all waiting spans are sent.
@@ -34,34 +34,34 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// Numbers of spans by what became of them.
 #[derive(Default)]
-pub struct Counts {
+pub struct UnmatchedCounts {
     pub sent: AtomicU64,
     /// Spans that were dropped because the queue was full or the collector refused them.
     pub dropped: AtomicU64,
 }
 
 /// The queue of spans.
-pub(super) struct Outbox {
-    waiting: Mutex<VecDeque<Record>>,
+pub(super) struct SpanQueue {
+    spans: Mutex<VecDeque<Record>>,
     is_batch: Notify,
     queue_max: usize,
     batch_max: usize,
-    counts: Counts,
+    counts: UnmatchedCounts,
 }
 
-impl Outbox {
-    pub(super) fn new(queue_max: usize, batch_max: usize) -> Outbox {
-        let counts = Counts::default();
-        Outbox { waiting: Mutex::default(), is_batch: Notify::new(), queue_max, batch_max, counts }
+impl SpanQueue {
+    pub(super) fn new(queue_max: usize, batch_max: usize) -> SpanQueue {
+        let counts = UnmatchedCounts::default();
+        SpanQueue { spans: Mutex::default(), is_batch: Notify::new(), queue_max, batch_max, counts }
     }
 
-    pub(super) fn counts(&self) -> &Counts {
+    pub(super) fn counts(&self) -> &UnmatchedCounts {
         &self.counts
     }
 
     pub(super) fn put(&self, span: Record) {
         let waiting = {
-            let mut waiting = self.waiting.lock();
+            let mut waiting = self.spans.lock();
             if waiting.len() >= self.queue_max {
                 self.counts.dropped.fetch_add(1, Relaxed);
                 return;
@@ -75,7 +75,7 @@ impl Outbox {
     }
 
     fn take(&self) -> Vec<Record> {
-        let mut waiting = self.waiting.lock();
+        let mut waiting = self.spans.lock();
         let some = waiting.len().min(self.batch_max);
         waiting.drain(..some).collect()
     }
@@ -83,7 +83,7 @@ impl Outbox {
 
 /// Sends the queued spans.
 pub struct Exporter {
-    outbox: Arc<Outbox>,
+    queue: Arc<SpanQueue>,
     sender: Sender,
     resource: Vec<(String, String)>,
     delay: Duration,
@@ -95,9 +95,9 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    pub(super) fn new(outbox: Arc<Outbox>, settings: &TraceSettings) -> Exporter {
+    pub(super) fn new(queue: Arc<SpanQueue>, settings: &TraceSettings) -> Exporter {
         Exporter {
-            outbox,
+            queue,
             sender: Sender::new(settings.destination.clone()),
             resource: settings.resource.clone(),
             delay: settings.delay,
@@ -114,7 +114,7 @@ impl Exporter {
         loop {
             let is_last = tokio::select! {
                 () = time::sleep_until(next) => false,
-                () = self.outbox.is_batch.notified(), if !self.is_away => false,
+                () = self.queue.is_batch.notified(), if !self.is_away => false,
                 () = stop.cancelled() => true,
             };
             if is_last {
@@ -127,7 +127,7 @@ impl Exporter {
             next = Instant::now() + if self.is_away { self.wait } else { self.delay };
         }
         if time::timeout(LAST_PATIENCE, self.send_all()).await.is_err() || self.unsent.is_some() {
-            let unsent = self.unsent.as_ref().map_or(0, |(_, spans)| *spans) + self.outbox.waiting.lock().len() as u64;
+            let unsent = self.unsent.as_ref().map_or(0, |(_, spans)| *spans) + self.queue.spans.lock().len() as u64;
             warn!(spans = unsent, "the last spans were dropped: the collector didn't take them in time");
         }
     }
@@ -136,7 +136,7 @@ impl Exporter {
     async fn send_all(&mut self) {
         loop {
             if self.unsent.is_none() {
-                let batch = self.outbox.take();
+                let batch = self.queue.take();
                 if batch.is_empty() {
                     return;
                 }
@@ -146,8 +146,8 @@ impl Exporter {
             let Some((message, spans)) = self.unsent.clone() else { return };
             match self.sender.send(message).await {
                 Ok(refused) => self.arrived(spans, refused.as_ref()),
-                Err(Failure::Refused(why)) => self.refused(spans, &why),
-                Err(Failure::Away(why)) => {
+                Err(ExportFailure::Refused(why)) => self.refused(spans, &why),
+                Err(ExportFailure::Away(why)) => {
                     if !std::mem::replace(&mut self.is_away, true) {
                         let to = self.sender.to();
                         warn!(
@@ -172,7 +172,7 @@ impl Exporter {
     /// The collector may still have refused some.
     fn arrived(&mut self, spans: u64, refused: Option<&ExportTracePartialSuccess>) {
         let rejected = refused.map_or(0, |refused| u64::try_from(refused.rejected_spans).unwrap_or(0)).min(spans);
-        self.outbox.counts.sent.fetch_add(spans - rejected, Relaxed);
+        self.queue.counts.sent.fetch_add(spans - rejected, Relaxed);
         if let Some(refused) = refused.filter(|_| rejected > 0) {
             self.refused(rejected, &refused.error_message);
         }
@@ -180,7 +180,7 @@ impl Exporter {
 
     /// Counts spans that the collector refused: trying again would not help.
     fn refused(&mut self, spans: u64, why: &str) {
-        self.outbox.counts.dropped.fetch_add(spans, Relaxed);
+        self.queue.counts.dropped.fetch_add(spans, Relaxed);
         if !std::mem::replace(&mut self.has_refused, true) {
             warn!(collector = self.sender.to(), spans, error = why, "the collector refused spans (logged once)");
         }

@@ -5,15 +5,15 @@ use opentelemetry_proto::tonic::{
     collector::trace::v1::ExportTraceServiceRequest,
     common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value},
     resource::v1::Resource,
-    trace::v1::{ResourceSpans, ScopeSpans, Span, SpanFlags, Status, span::SpanKind, status::StatusCode},
+    trace::v1::{ResourceSpans, ScopeSpans, Span, SpanFlags, Status, span, status::StatusCode},
 };
 use prost::Message;
 
-use super::{Kind, Record, Value};
+use super::{AttributeValue, Record, SpanKind};
 
 /// One message for a batch. It is encoded once, for as many attempts to send it as there will be.
 pub(super) fn encode(resource: &[(String, String)], batch: Vec<Record>) -> Bytes {
-    let attributes = resource.iter().map(|(key, value)| attribute(key, Value::Text(value.clone()))).collect();
+    let attributes = resource.iter().map(|(key, value)| attribute(key, AttributeValue::Text(value.clone()))).collect();
     let resource = Resource { attributes, ..Resource::default() };
     let (name, version) = ("tollgate".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
     let scope = InstrumentationScope { name, version, ..InstrumentationScope::default() };
@@ -36,9 +36,9 @@ pub(super) fn span(record: Record) -> Span {
         flags: SAMPLED | SpanFlags::ContextHasIsRemoteMask as u32 | remote,
         name: record.name.to_owned(),
         kind: match record.kind {
-            Kind::Internal => SpanKind::Internal,
-            Kind::Server => SpanKind::Server,
-            Kind::Client => SpanKind::Client,
+            SpanKind::Internal => span::SpanKind::Internal,
+            SpanKind::Server => span::SpanKind::Server,
+            SpanKind::Client => span::SpanKind::Client,
         }
         .into(),
         start_time_unix_nano: trace.wall(record.began),
@@ -52,10 +52,10 @@ pub(super) fn span(record: Record) -> Span {
 /// W3C's flag of the trace context, in the lowest eight bits.
 const SAMPLED: u32 = 1;
 
-fn attribute(key: &str, value: Value) -> KeyValue {
+fn attribute(key: &str, value: AttributeValue) -> KeyValue {
     let value = match value {
-        Value::Text(text) => any_value::Value::StringValue(text),
-        Value::Int(number) => any_value::Value::IntValue(number),
+        AttributeValue::Text(text) => any_value::Value::StringValue(text),
+        AttributeValue::Int(number) => any_value::Value::IntValue(number),
     };
     KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
 }

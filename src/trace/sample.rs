@@ -5,16 +5,16 @@
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampler {
     /// Whether the caller's sampling decision is kept.
-    pub heeds_parent: bool,
+    pub respects_parent: bool,
     /// The share of all other requests that is sampled, from 0 to 1.
     pub ratio: f64,
 }
 
 impl Sampler {
     /// Whether a request is sampled; `decision` is the caller's, if there is one.
-    pub fn follows(self, decision: Option<bool>, trace_id: u128) -> bool {
+    pub fn samples(self, decision: Option<bool>, trace_id: u128) -> bool {
         match decision {
-            Some(decision) if self.heeds_parent => decision,
+            Some(decision) if self.respects_parent => decision,
             _ => self.picks(trace_id),
         }
     }

@@ -34,7 +34,7 @@ use crate::tls::{self, explain};
 /// The collector.
 #[derive(Clone, Debug)]
 pub struct Destination {
-    pub protocol: Protocol,
+    pub protocol: OtlpProtocol,
     /// Its address with a scheme; `https` is TLS. The path is HTTP's.
     pub uri: Uri,
     /// Headers that are sent, such as a key.
@@ -49,13 +49,13 @@ pub struct Destination {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
+pub enum OtlpProtocol {
     Grpc,
     Http,
 }
 
 /// Why a batch didn't arrive.
-pub(super) enum Failure {
+pub(super) enum ExportFailure {
     /// It may arrive later.
     Away(String),
     /// It will never arrive.
@@ -65,10 +65,10 @@ pub(super) enum Failure {
 pub(super) struct Sender {
     destination: Destination,
     to: String,
-    link: Option<Link>,
+    connection: Option<CollectorConnection>,
 }
 
-enum Link {
+enum CollectorConnection {
     Grpc(Channel),
     Http(Http),
 }
@@ -90,12 +90,12 @@ const ANSWER_BYTES_MAX: usize = 64 << 10;
 
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
-type Answer = Result<Option<ExportTracePartialSuccess>, Failure>;
+type ExportResult = Result<Option<ExportTracePartialSuccess>, ExportFailure>;
 
 impl Sender {
     pub(super) fn new(destination: Destination) -> Sender {
         let to = destination.uri.to_string();
-        Sender { destination, to, link: None }
+        Sender { destination, to, connection: None }
     }
 
     /// The collector's address, for the log.
@@ -103,47 +103,47 @@ impl Sender {
         &self.to
     }
 
-    pub(super) async fn send(&mut self, message: Bytes) -> Answer {
+    pub(super) async fn send(&mut self, message: Bytes) -> ExportResult {
         let timeout = self.destination.timeout;
         let answer = match time::timeout(timeout, self.try_send(message)).await {
             Ok(answer) => answer,
-            Err(_) => Err(Failure::Away(format!("no answer within {timeout:?}"))),
+            Err(_) => Err(ExportFailure::Away(format!("no answer within {timeout:?}"))),
         };
-        if matches!(answer, Err(Failure::Away(_))) {
-            self.link = None;
+        if matches!(answer, Err(ExportFailure::Away(_))) {
+            self.connection = None;
         }
         answer
     }
 
-    async fn try_send(&mut self, message: Bytes) -> Answer {
-        let is_gone = matches!(&self.link, Some(Link::Http(http)) if http.requests.is_closed());
-        if self.link.is_none() || is_gone {
-            self.link = None;
-            self.link = Some(Link::open(&self.destination).await.map_err(Failure::Away)?);
+    async fn try_send(&mut self, message: Bytes) -> ExportResult {
+        let is_gone = matches!(&self.connection, Some(CollectorConnection::Http(http)) if http.requests.is_closed());
+        if self.connection.is_none() || is_gone {
+            self.connection = None;
+            self.connection = Some(CollectorConnection::open(&self.destination).await.map_err(ExportFailure::Away)?);
         }
-        match self.link.as_mut().expect("it was opened") {
-            Link::Grpc(channel) => over_grpc(channel.clone(), message, &self.destination).await,
-            Link::Http(http) => over_http(&mut http.requests, message, &self.destination).await,
+        match self.connection.as_mut().expect("it was opened") {
+            CollectorConnection::Grpc(channel) => over_grpc(channel.clone(), message, &self.destination).await,
+            CollectorConnection::Http(http) => over_http(&mut http.requests, message, &self.destination).await,
         }
     }
 }
 
-impl Link {
+impl CollectorConnection {
     /// Opens a connection; the error says why there is none.
-    async fn open(destination: &Destination) -> Result<Link, String> {
+    async fn open(destination: &Destination) -> Result<CollectorConnection, String> {
         match destination.protocol {
-            Protocol::Grpc => channel(destination).await.map(Link::Grpc),
-            Protocol::Http => connection(destination).await.map(Link::Http),
+            OtlpProtocol::Grpc => channel(destination).await.map(CollectorConnection::Grpc),
+            OtlpProtocol::Http => connection(destination).await.map(CollectorConnection::Http),
         }
     }
 }
 
-async fn over_grpc(channel: Channel, message: Bytes, destination: &Destination) -> Answer {
+async fn over_grpc(channel: Channel, message: Bytes, destination: &Destination) -> ExportResult {
     let mut client = tonic::client::Grpc::new(channel);
     if destination.gzip {
         client = client.send_compressed(CompressionEncoding::Gzip);
     }
-    client.ready().await.map_err(|error| Failure::Away(explain(&error)))?;
+    client.ready().await.map_err(|error| ExportFailure::Away(explain(&error)))?;
     let mut request = tonic::Request::new(message);
     *request.metadata_mut() = MetadataMap::from_headers(destination.headers.clone());
     match client.unary(request, PathAndQuery::from_static(EXPORT), Encoded).await {
@@ -181,7 +181,7 @@ impl Encoder for Encoded {
 }
 
 /// As the protocol says which errors are worth another try; those of the transport have a cause, and are.
-fn judge(status: &Status) -> Failure {
+fn judge(status: &Status) -> ExportFailure {
     let why = format!("{:?}: {}", status.code(), status.message());
     match status.code() {
         Code::Cancelled
@@ -190,20 +190,20 @@ fn judge(status: &Status) -> Failure {
         | Code::Aborted
         | Code::OutOfRange
         | Code::Unavailable
-        | Code::DataLoss => Failure::Away(why),
-        _ if std::error::Error::source(status).is_some() => Failure::Away(why),
-        _ => Failure::Refused(why),
+        | Code::DataLoss => ExportFailure::Away(why),
+        _ if std::error::Error::source(status).is_some() => ExportFailure::Away(why),
+        _ => ExportFailure::Refused(why),
     }
 }
 
-async fn over_http(requests: &mut SendRequest<Full<Bytes>>, message: Bytes, destination: &Destination) -> Answer {
-    let away = |error: hyper::Error| Failure::Away(explain(&error));
+async fn over_http(requests: &mut SendRequest<Full<Bytes>>, message: Bytes, destination: &Destination) -> ExportResult {
+    let away = |error: hyper::Error| ExportFailure::Away(explain(&error));
     requests.ready().await.map_err(away)?;
     let response = requests.send_request(http_request(message, destination)).await.map_err(away)?;
     let status = response.status();
     // The body is read to its end, because otherwise the connection couldn't be used again.
     let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
-    let body = body.map_err(|error| Failure::Away(error.to_string()))?.to_bytes();
+    let body = body.map_err(|error| ExportFailure::Away(error.to_string()))?.to_bytes();
     match status {
         // A body that isn't such a message reports no refused spans.
         status if status.is_success() => {
@@ -212,8 +212,8 @@ async fn over_http(requests: &mut SendRequest<Full<Bytes>>, message: Bytes, dest
         StatusCode::TOO_MANY_REQUESTS
         | StatusCode::BAD_GATEWAY
         | StatusCode::SERVICE_UNAVAILABLE
-        | StatusCode::GATEWAY_TIMEOUT => Err(Failure::Away(status.to_string())),
-        _ => Err(Failure::Refused(status.to_string())),
+        | StatusCode::GATEWAY_TIMEOUT => Err(ExportFailure::Away(status.to_string())),
+        _ => Err(ExportFailure::Refused(status.to_string())),
     }
 }
 
@@ -257,9 +257,9 @@ async fn connection(destination: &Destination) -> Result<Http, String> {
     handshake(stream.map_err(|error| explain(&error))?).await
 }
 
-fn client(destination: &Destination, protocol: Option<&'static [u8]>) -> tls::Client {
+fn client(destination: &Destination, protocol: Option<&'static [u8]>) -> tls::ClientTls {
     let (ca, identity) = (destination.ca.clone(), destination.identity.clone());
-    tls::Client { ca, identity, protocol, ..tls::Client::default() }
+    tls::ClientTls { ca, identity, protocol, ..tls::ClientTls::default() }
 }
 
 async fn handshake(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Http, String> {

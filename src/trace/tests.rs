@@ -17,8 +17,8 @@ type Said = (Option<(u128, u64)>, Option<bool>);
 
 fn read(pairs: &[(&'static str, &str)]) -> Option<Said> {
     match ALL.read(&headers(pairs))? {
-        Sampled::By(parent) => Some((Some((parent.trace_id, parent.span_id)), parent.sampled)),
-        Sampled::Without(decision) => Some((None, decision)),
+        CallerTrace::By(parent) => Some((Some((parent.trace_id, parent.span_id)), parent.sampled)),
+        CallerTrace::Without(decision) => Some((None, decision)),
     }
 }
 
@@ -84,12 +84,13 @@ fn headers_of_propagators_that_are_off_are_not_read() {
     let parent = format!("00-{TRACE}-{SPAN}-01");
     let all = headers(&[("traceparent", &parent), ("b3", "1"), ("x-b3-sampled", "1")]);
     assert_eq!(none.read(&all), None);
-    assert_eq!(Propagators { b3_multi: true, ..none }.read(&all), Some(Sampled::Without(Some(true))));
+    assert_eq!(Propagators { b3_multi: true, ..none }.read(&all), Some(CallerTrace::Without(Some(true))));
 }
 
 #[test]
 fn the_caller_decides_and_without_its_word_the_ratio_does_by_the_traces_id() {
-    let follows = |heeds_parent, ratio, decision, id| Sampler { heeds_parent, ratio }.follows(decision, id);
+    let follows =
+        |heeds_parent, ratio, decision, id| Sampler { respects_parent: heeds_parent, ratio }.samples(decision, id);
     assert!(follows(true, 0.0, Some(true), 1) && !follows(true, 1.0, Some(false), 1));
     assert!(!follows(false, 0.0, Some(true), 1) && follows(false, 1.0, Some(false), 1));
     assert!(follows(true, 1.0, None, u128::MAX) && !follows(true, 0.0, None, 1));
@@ -101,7 +102,7 @@ fn the_caller_decides_and_without_its_word_the_ratio_does_by_the_traces_id() {
 
 fn settings(sampler: Sampler) -> TraceSettings {
     let destination = Destination {
-        protocol: Protocol::Http,
+        protocol: OtlpProtocol::Http,
         uri: http::Uri::from_static("http://127.0.0.1:1/v1/traces"),
         headers: HeaderMap::new(),
         timeout: std::time::Duration::from_secs(1),
@@ -125,7 +126,7 @@ fn settings(sampler: Sampler) -> TraceSettings {
 
 #[test]
 fn what_finds_no_room_is_dropped_and_counted() {
-    let (tracer, _exporter) = Tracer::new(&settings(Sampler { heeds_parent: true, ratio: 1.0 }));
+    let (tracer, _exporter) = Tracer::new(&settings(Sampler { respects_parent: true, ratio: 1.0 }));
     for _ in 0..7 {
         drop(tracer.begin(&HeaderMap::new(), "a request"));
     }
@@ -134,7 +135,7 @@ fn what_finds_no_room_is_dropped_and_counted() {
 
 #[test]
 fn a_request_that_is_not_followed_allocates_nothing() {
-    let (tracer, _exporter) = Tracer::new(&settings(Sampler { heeds_parent: true, ratio: 0.0 }));
+    let (tracer, _exporter) = Tracer::new(&settings(Sampler { respects_parent: true, ratio: 0.0 }));
     let parent = format!("00-{TRACE}-{SPAN}-00");
     let callers = [headers(&[]), headers(&[("traceparent", &parent), ("tracestate", "a=b")]), headers(&[("b3", "0")])];
     // The random numbers' own state comes into being once.
@@ -142,7 +143,7 @@ fn a_request_that_is_not_followed_allocates_nothing() {
     for caller in &callers {
         let counted = allocation_counter::measure(|| {
             assert!(tracer.begin(caller, "a request").is_none());
-            assert!(here().is_none() && !is_followed());
+            assert!(current().is_none() && !is_sampled());
         });
         assert_eq!(counted.count_total, 0, "{caller:?}");
     }
@@ -150,16 +151,16 @@ fn a_request_that_is_not_followed_allocates_nothing() {
 
 #[test]
 fn long_texts_are_cut_at_a_characters_end() {
-    let (tracer, _exporter) = Tracer::new(&settings(Sampler { heeds_parent: true, ratio: 1.0 }));
+    let (tracer, _exporter) = Tracer::new(&settings(Sampler { respects_parent: true, ratio: 1.0 }));
     let mut span = tracer.begin(&HeaderMap::new(), "a request").expect("all are followed");
     span.set_text("key", "1234567é8");
-    assert_eq!(span.record.attributes, [("key", Value::Text("1234567".to_owned()))]);
+    assert_eq!(span.record.attributes, [("key", AttributeValue::Text("1234567".to_owned()))]);
 }
 
 /// The bytes that collectors get, by the field numbers of `opentelemetry/proto/trace/v1/trace.proto`.
 #[test]
 fn a_span_is_written_as_the_protocol_numbers_its_fields() {
-    let (tracer, _exporter) = Tracer::new(&settings(Sampler { heeds_parent: true, ratio: 1.0 }));
+    let (tracer, _exporter) = Tracer::new(&settings(Sampler { respects_parent: true, ratio: 1.0 }));
     let began = clock::instant();
     let trace = Arc::new(Trace { tracer, id: 0x0102, state: "a=b".to_owned(), began: (1_000_000, began) });
     let finished = |is_part: bool| Record {
@@ -168,10 +169,14 @@ fn a_span_is_written_as_the_protocol_numbers_its_fields() {
         parent: if is_part { 0x0506 } else { 0 },
         is_parent_remote: is_part,
         name: "ask",
-        kind: if is_part { Kind::Client } else { Kind::Server },
+        kind: if is_part { SpanKind::Client } else { SpanKind::Server },
         began,
         ended: began + std::time::Duration::from_nanos(7),
-        attributes: vec![("t", Value::Text("x".to_owned())), ("i", Value::Int(0)), ("e", Value::Text(String::new()))],
+        attributes: vec![
+            ("t", AttributeValue::Text("x".to_owned())),
+            ("i", AttributeValue::Int(0)),
+            ("e", AttributeValue::Text(String::new())),
+        ],
         error: is_part.then(|| "no".to_owned()),
     };
     let ids = [b"\x0a\x10".as_slice(), &[0; 14], b"\x01\x02\x12\x08", &[0; 6], b"\x03\x04"].concat();

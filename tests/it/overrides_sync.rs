@@ -11,11 +11,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tollgate::{
     clock,
     limit::Entry,
-    rules::{self, Defaults, Found, Rules, Source, Sources},
-    run_time::overrides::{Condition, Filter, Overrides, OverridesError, Wish, Written},
+    rules::{self, Defaults, RuleMatch, Rules, Source, Sources},
+    run_time::overrides::{ChangeRequest, Condition, Filter, Overrides, OverridesError, WriteReceipt},
     store::{
         StoreError,
-        redis::{RedisSettings, Side, Topology},
+        redis::{CommandConnection, RedisSettings, Topology},
     },
 };
 
@@ -42,7 +42,7 @@ impl Replica {
     fn start(settings: RedisSettings) -> Replica {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let channel = Some(Overrides::channel(&settings));
-        let (side, heard) = Side::start(Arc::new(settings), channel, &tasks, stop.clone());
+        let (side, heard) = CommandConnection::start(Arc::new(settings), channel, &tasks, stop.clone());
         let overrides = Arc::new(Overrides::in_redis(side));
         let replica = Replica { overrides, rules: Mutex::default(), stop: stop.clone() };
         replica.load(&[DOMAIN]);
@@ -75,9 +75,14 @@ impl Replica {
         .await;
     }
 
-    async fn write(&self, id: &str, record: Option<&str>, condition: Condition) -> Result<Written, OverridesError> {
-        let wish = Wish { domain: DOMAIN, id, record, condition, token: "ops", reason: "a test" };
-        let write = || self.overrides.write(&wish, clock::now());
+    async fn write(
+        &self,
+        id: &str,
+        record: Option<&str>,
+        condition: Condition,
+    ) -> Result<WriteReceipt, OverridesError> {
+        let change = ChangeRequest { domain: DOMAIN, id, record, condition, token: "ops", reason: "a test" };
+        let write = || self.overrides.write(&change, clock::now());
         // The connection is made in the background: until it stands a write is refused, and nothing happens.
         let trying = async {
             loop {
@@ -102,7 +107,9 @@ impl Replica {
     fn id_for(&self, user: &str) -> Option<Box<str>> {
         let entries = [Entry { key: "user", value: user }];
         let rules = self.rules.lock().unwrap();
-        let Found::Rule { domain, rule } = rules.find(DOMAIN, &entries) else { panic!("there is a rule for users") };
+        let RuleMatch::Rule { domain, rule } = rules.find(DOMAIN, &entries) else {
+            panic!("there is a rule for users")
+        };
         let view = self.overrides.view();
         let (row, _) = view.domain(DOMAIN)?.find(&rules.domains()[domain.0 as usize], rule, &entries, clock::now)?;
         Some(row.id.clone())
@@ -249,7 +256,7 @@ async fn while_redis_is_away_nothing_is_written_and_the_last_known_hold() {
     redis.kill();
     let lost = async {
         let record = record("bob");
-        let wish = Wish {
+        let change = ChangeRequest {
             domain: DOMAIN,
             id: "b",
             record: Some(&record),
@@ -257,7 +264,7 @@ async fn while_redis_is_away_nothing_is_written_and_the_last_known_hold() {
             token: "ops",
             reason: "",
         };
-        replica.overrides.write(&wish, clock::now()).await
+        replica.overrides.write(&change, clock::now()).await
     };
     let refused = timeout(PATIENCE, lost).await.expect("it is refused, and soon");
     assert!(matches!(refused, Err(OverridesError::Store(StoreError::Unreachable(_)))), "{refused:?}");
@@ -282,7 +289,7 @@ async fn they_are_kept_in_a_cluster_one_slot_for_each_domain() {
     }
     for nth in 0..8 {
         let (domain, record) = (format!("domain{nth}"), record("alice"));
-        let wish = Wish {
+        let change = ChangeRequest {
             domain: &domain,
             id: "a",
             record: Some(&record),
@@ -291,7 +298,7 @@ async fn they_are_kept_in_a_cluster_one_slot_for_each_domain() {
             reason: "",
         };
         let trying = async {
-            while let Err(error) = here.overrides.write(&wish, clock::now()).await {
+            while let Err(error) = here.overrides.write(&change, clock::now()).await {
                 assert!(matches!(error, OverridesError::Store(StoreError::Unreachable(_))), "{error}");
                 sleep(Duration::from_millis(5)).await;
             }

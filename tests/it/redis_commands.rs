@@ -74,8 +74,8 @@ async fn requests_that_come_together_share_scripts_and_identical_ones_their_work
     // together as a script may have counters.
     let scripts = calls(&server, "evalsha");
     assert!(scripts <= 20, "{scripts} scripts for {REQUESTS} requests");
-    assert_eq!(redis.tally().requests.get(), REQUESTS as u64);
-    assert!(redis.tally().merged.get() > 400, "{} shared another's work", redis.tally().merged.get());
+    assert_eq!(redis.stats().requests.get(), REQUESTS as u64);
+    assert!(redis.stats().merged.get() > 400, "{} shared another's work", redis.stats().merged.get());
     let entries = [Entry { key: "user", value: "hot" }];
     let look = redis.apply(&[ask_of("commands", &entries, limit, 0)], Gate::default(), soon()).await;
     assert_eq!(look.expect("Redis answers")[0].remaining, 9_500, "and each was counted");

@@ -6,7 +6,7 @@ use tollgate::{
     algorithm::{State, step},
     limit::{Algorithm, Cost, Entry, Limit, Micros, SECOND, UnixMicros},
     store::{
-        Ask, Gate, Key, Role,
+        CounterCheck, Gate, Key, Role,
         redis::{Redis, RedisSettings},
     },
 };
@@ -26,21 +26,26 @@ fn limit(algorithm: Algorithm) -> Limit {
     Limit { burst: 10, ..Limit::new(10, WINDOW, algorithm) }
 }
 
-fn ask<'a>(entries: &'a [Entry<'a>], algorithm: Algorithm) -> Ask<'a> {
+fn ask<'a>(entries: &'a [Entry<'a>], algorithm: Algorithm) -> CounterCheck<'a> {
     let key = Key { domain: "damage", entries, shared: &[], limit_name: "", variable: 0 };
-    Ask { key, rule: 0, limit: limit(algorithm), cost: HIT, role: Role::Enforced }
+    CounterCheck { key, rule: 0, limit: limit(algorithm), cost: HIT, role: Role::Enforced }
 }
 
 /// A counter with a past, as Redis holds it under the key of an ask.
-async fn sound(random: &mut SmallRng, redis: &Redis, ask: Ask<'_>, connection: &mut redis::Connection) -> Vec<u8> {
+async fn sound(
+    random: &mut SmallRng,
+    redis: &Redis,
+    check: CounterCheck<'_>,
+    connection: &mut redis::Connection,
+) -> Vec<u8> {
     // More than a window, so that the entries of a log go round.
     let mut past: Vec<u64> = (0..random.random_range(1..30)).map(|_| random.random_range(0..2 * WINDOW.0)).collect();
     past.sort_unstable();
     for before in past.iter().rev() {
         let now = UnixMicros(NOW - before);
-        redis.apply_at(&[ask], Gate::default(), now, soon()).await.expect("Redis answers");
+        redis.apply_at(&[check], Gate::default(), now, soon()).await.expect("Redis answers");
     }
-    let key = redis.counter_key(&ask);
+    let key = redis.counter_key(&check);
     redis::cmd("GET").arg(key).query(connection).expect("it was hit")
 }
 
@@ -75,23 +80,23 @@ async fn whatever_a_counter_holds_is_decided_as_rust_reads_it_or_begins_afresh()
             let mut random = SmallRng::seed_from_u64(seed);
             let user = format!("user{seed}");
             let entries = [Entry { key: "user", value: &user }];
-            let ask = ask(&entries, algorithm);
-            let bytes = sound(&mut random, &redis, ask, &mut connection).await;
+            let check = ask(&entries, algorithm);
+            let bytes = sound(&mut random, &redis, check, &mut connection).await;
             let bytes = damaged(&mut random, bytes);
-            let key = settings(&server).counter_key(&ask.key, &ask.limit);
+            let key = settings(&server).counter_key(&check.key, &check.limit);
             let () = redis::cmd("SET").arg(&key).arg(&bytes).query(&mut connection).unwrap();
 
             let what = format!("{algorithm:?}, seed {seed}: {}", bytes.escape_ascii());
-            let before = redis.tally().damaged.get();
-            let answer = redis.apply_at(&[ask], Gate::default(), UnixMicros(NOW), soon()).await;
+            let before = redis.stats().damaged.get();
+            let answer = redis.apply_at(&[check], Gate::default(), UnixMicros(NOW), soon()).await;
             let reading = answer.unwrap_or_else(|error| panic!("{error}, {what}"))[0];
-            let fresh = step(&ask.limit, State::Empty, HIT, UnixMicros(NOW)).1;
-            let is_afresh = redis.tally().damaged.get() > before;
+            let fresh = step(&check.limit, State::Empty, HIT, UnixMicros(NOW)).1;
+            let is_afresh = redis.stats().damaged.get() > before;
             if is_afresh {
                 assert_eq!(reading, fresh, "{what}");
                 afresh += 1;
             } else if let Some(state) = State::from_redis(&bytes, algorithm) {
-                assert_eq!(reading, step(&ask.limit, state, HIT, UnixMicros(NOW)).1, "{what}");
+                assert_eq!(reading, step(&check.limit, state, HIT, UnixMicros(NOW)).1, "{what}");
                 read += 1;
             } else {
                 // A sum of hits that is wrong is seen where the hits are added up: later, or once they have left.
@@ -101,10 +106,10 @@ async fn whatever_a_counter_holds_is_decided_as_rust_reads_it_or_begins_afresh()
             }
             // Again, for what was left there, and when all that it may have counted is long over.
             for now in [NOW, NOW + 4 * WINDOW.0].map(UnixMicros) {
-                let answer = redis.apply_at(&[ask], Gate::default(), now, soon()).await;
+                let answer = redis.apply_at(&[check], Gate::default(), now, soon()).await;
                 let reading = answer.unwrap_or_else(|error| panic!("{error}, then {what}"))[0];
                 assert!(
-                    now.0 == NOW || reading == step(&ask.limit, State::Empty, HIT, now).1,
+                    now.0 == NOW || reading == step(&check.limit, State::Empty, HIT, now).1,
                     "{reading:?}, then {what}"
                 );
             }
@@ -112,7 +117,7 @@ async fn whatever_a_counter_holds_is_decided_as_rust_reads_it_or_begins_afresh()
     }
     assert!(read > 20 && afresh > 100, "{read} were read, {afresh} began afresh");
     assert!(unseen < 50, "{unseen} were not seen at once");
-    assert_eq!(redis.tally().refused.get(), 0);
+    assert_eq!(redis.stats().refused.get(), 0);
 }
 
 /// The damage is seen only when the log is searched, in the middle of a request that another counter then denies.
@@ -129,19 +134,19 @@ async fn a_damaged_log_begins_afresh_in_a_denied_request_too() {
     let key = settings(&server).counter_key(&log.key, &log.limit);
     let () = redis::cmd("SETRANGE").arg(&key).arg(48).arg(&[0_u8; 6][..]).query(&mut server.connection()).unwrap();
 
-    let full = Ask { limit: Limit { requests: 0, ..limit(Algorithm::FixedWindow) }, ..log };
-    for asks in [[log, full], [full, log]] {
-        let before = redis.tally().damaged.get();
-        let readings = redis.apply_at(&asks, Gate::default(), UnixMicros(NOW), soon()).await.expect("it is decided");
-        let of_log = readings[usize::from(asks[0].limit.requests == 0)];
+    let full = CounterCheck { limit: Limit { requests: 0, ..limit(Algorithm::FixedWindow) }, ..log };
+    for checks in [[log, full], [full, log]] {
+        let before = redis.stats().damaged.get();
+        let readings = redis.apply_at(&checks, Gate::default(), UnixMicros(NOW), soon()).await.expect("it is decided");
+        let of_log = readings[usize::from(checks[0].limit.requests == 0)];
         assert_eq!(
             (of_log.admitted, of_log.remaining),
             (true, 10),
             "an empty log, which the denied request doesn't charge"
         );
-        assert_eq!(redis.tally().damaged.get(), before + 1);
+        assert_eq!(redis.stats().damaged.get(), before + 1);
     }
-    assert_eq!(redis.tally().refused.get(), 0);
+    assert_eq!(redis.stats().refused.get(), 0);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tollgate::limit::{Algorithm, Entry, Limit, Unit, UnixMicros};
 use tollgate::store::redis::{Address, Redis, RedisSettings, Topology};
-use tollgate::store::{Ask, Gate, Key, Store, StoreError, key};
+use tollgate::store::{CounterCheck, Gate, Key, Store, StoreError, key};
 
 use crate::chaos::proxy::{Proxy, Weather};
 use crate::harness::{PATIENCE, eventually};
@@ -23,15 +23,16 @@ fn limit(requests: u32, algorithm: Algorithm) -> Limit {
     Limit { burst: requests, ..Limit::new(requests, Unit::Year.window(), algorithm) }
 }
 
-fn ask<'a>(entries: &'a [Entry<'a>], limit: Limit, hits: i64) -> Ask<'a> {
+fn ask<'a>(entries: &'a [Entry<'a>], limit: Limit, hits: i64) -> CounterCheck<'a> {
     ask_of("exact", entries, limit, hits)
 }
 
 /// One request over the counters of `users`, each with its limit.
 async fn admitted(redis: &Redis, users: &[(&str, Limit)]) -> bool {
     let entries: Vec<[Entry<'_>; 1]> = users.iter().map(|(user, _)| [Entry { key: "user", value: user }]).collect();
-    let asks: Vec<Ask<'_>> = entries.iter().zip(users).map(|(entries, (_, limit))| ask(entries, *limit, 1)).collect();
-    let readings = redis.apply(&asks, Gate::default(), soon()).await.expect("Redis answers");
+    let checks: Vec<CounterCheck<'_>> =
+        entries.iter().zip(users).map(|(entries, (_, limit))| ask(entries, *limit, 1)).collect();
+    let readings = redis.apply(&checks, Gate::default(), soon()).await.expect("Redis answers");
     readings.iter().all(|reading| reading.admitted)
 }
 
@@ -108,7 +109,7 @@ async fn scripts_flushed_in_the_middle_of_a_rush_lose_no_request_and_charge_none
     }
     drop(is_over);
     let flushes = flusher.join().expect("it only flushes");
-    let loads: u64 = replicas.iter().map(|redis| redis.tally().script_loads.get()).sum();
+    let loads: u64 = replicas.iter().map(|redis| redis.stats().script_loads.get()).sum();
     assert!(flushes > 1 && loads > 1, "{flushes} flushes, {loads} loads");
 }
 
@@ -140,7 +141,7 @@ async fn over_several_buckets_never_more_than_the_limit_and_refunds_make_it_exac
             assert_eq!(remaining(&replicas[1], user, limit(300, algorithm)).await, 200, "{algorithm:?} {user}");
         }
     }
-    assert!(replicas.iter().any(|redis| redis.tally().refunds.get() > 0), "refunds are counted");
+    assert!(replicas.iter().any(|redis| redis.stats().refunds.get() > 0), "refunds are counted");
 }
 
 #[tokio::test]
@@ -153,8 +154,8 @@ async fn charge_of_a_denied_request_is_taken_back_from_where_it_went() {
     let minutes = |minutes: u64| UnixMicros(start.0 + minutes * 60_000_000);
     for algorithm in [Algorithm::SlidingWindow, Algorithm::SlidingLog] {
         let hourly = |requests| Limit::new(requests, Unit::Hour.window(), algorithm);
-        let put = async |asks: &[Ask<'_>], now| {
-            redis.apply_at(asks, Gate::default(), now, soon()).await.expect("Redis answers")
+        let put = async |checks: &[CounterCheck<'_>], now| {
+            redis.apply_at(checks, Gate::default(), now, soon()).await.expect("Redis answers")
         };
         put(&[ask(&wide, hourly(10), 3)], minutes(0)).await;
         let readings = put(&[ask(&wide, hourly(10), 3), ask(&short, hourly(0), 1)], minutes(30)).await;
@@ -193,14 +194,14 @@ async fn request_that_is_not_decided_charges_nothing_at_nodes_that_answered() {
         Some(readings[0].remaining)
     };
     for (is_dropped, charge_denied) in [(false, false), (false, true), (true, false), (true, true)] {
-        let mut asks = [ask(&entries[0], ten, 1), ask(&entries[1], ten, 1)];
-        asks[0].cost.charge_denied = charge_denied;
-        let (refunds, batches) = (redis.tally().refunds.get(), redis.tally().batches.get());
+        let mut checks = [ask(&entries[0], ten, 1), ask(&entries[1], ten, 1)];
+        checks[0].cost.charge_denied = charge_denied;
+        let (refunds, batches) = (redis.stats().refunds.get(), redis.stats().batches.get());
         second.freeze();
         let deadline = tokio::time::Instant::now() + Duration::from_millis(if is_dropped { 5_000 } else { 500 });
-        let mut asking = Box::pin(redis.apply(&asks, Gate::default(), deadline));
+        let mut asking = Box::pin(redis.apply(&checks, Gate::default(), deadline));
         if is_dropped {
-            let is_sent = || async { (redis.tally().batches.get() == batches + 2).then_some(()) };
+            let is_sent = || async { (redis.stats().batches.get() == batches + 2).then_some(()) };
             let sent = eventually("the first is charged, and the second asked", is_sent);
             tokio::select! {
                 answer = &mut asking => panic!("answered: {answer:?}"),
@@ -211,7 +212,7 @@ async fn request_that_is_not_decided_charges_nothing_at_nodes_that_answered() {
         }
         second.thaw();
         eventually("the refund", || async { (left(0).await? == 10).then_some(()) }).await;
-        assert_eq!(redis.tally().refunds.get() - refunds, 1, "{is_dropped} {charge_denied}");
+        assert_eq!(redis.stats().refunds.get() - refunds, 1, "{is_dropped} {charge_denied}");
     }
 }
 
@@ -256,7 +257,7 @@ async fn moving_slot_loses_no_request_and_no_count() {
     let while_moving = async {
         // The old counter is still where it was; a new one begins where the slot goes; both together are asked apart.
         assert!(admitted(&redis, &users).await);
-        let fresh = Ask { key: Key { entries: &entries[0], ..ask(&[], max, 1).key }, ..ask(&[], max, 1) };
+        let fresh = CounterCheck { key: Key { entries: &entries[0], ..ask(&[], max, 1).key }, ..ask(&[], max, 1) };
         let old = [Entry { key: "user", value: "alice" }];
         cluster.nodes[to].cli(&["script", "flush"]);
         let answer = redis.apply(&[fresh], Gate::default(), soon()).await.expect("Redis answers");
@@ -284,9 +285,9 @@ async fn node_that_fails_while_it_takes_a_slot_over_is_not_taken_for_the_one_tha
     cluster.nodes[to].freeze();
     let entries = [Entry { key: "user", value: "alice" }, Entry { key: "new", value: "1" }];
     let fresh = [ask(&entries, max, 1)];
-    let batches = redis.tally().batches.get();
+    let batches = redis.stats().batches.get();
     let mut asking = Box::pin(redis.apply(&fresh, Gate::default(), soon()));
-    let sent_on = eventually("it is sent on", || async { (redis.tally().batches.get() == batches + 2).then_some(()) });
+    let sent_on = eventually("it is sent on", || async { (redis.stats().batches.get() == batches + 2).then_some(()) });
     tokio::select! {
         answer = &mut asking => panic!("answered: {answer:?}"),
         () = sent_on => cluster.nodes[to].kill(),
@@ -320,7 +321,7 @@ async fn the_silence_of_the_node_that_lost_a_slot_is_not_held_against_the_one_th
     assert!(admitted(&redis, &[("alice", max)]).await && admitted(&redis, &[(&other, max)]).await);
 
     cluster.nodes[from].freeze();
-    let batches = redis.tally().batches.get();
+    let batches = redis.stats().batches.get();
     let deadline = Instant::now() + Duration::from_secs(2);
     let asked = tokio::spawn({
         let redis = redis.clone();
@@ -329,7 +330,7 @@ async fn the_silence_of_the_node_that_lost_a_slot_is_not_held_against_the_one_th
             redis.apply(&[ask(&entries, max, 1)], Gate::default(), deadline).await
         }
     });
-    eventually("it is on its way", || async { (redis.tally().batches.get() > batches).then_some(()) }).await;
+    eventually("it is on its way", || async { (redis.stats().batches.get() > batches).then_some(()) }).await;
     let living = [&cluster.nodes[to], &cluster.nodes[third]];
     for (slot, owner) in [(slot, living[0]), (way_of(&cluster, &other).0, living[1])] {
         let id = owner.cli(&["cluster", "myid"]);
@@ -349,10 +350,10 @@ async fn the_silence_of_the_node_that_lost_a_slot_is_not_held_against_the_one_th
 /// Asks for one hit of `user` by one deadline after the other, until Redis answers in time.
 async fn answered_in_the_end(redis: &Redis, user: &str, limit: Limit) {
     let entries = [Entry { key: "user", value: user }];
-    let asks = [ask(&entries, limit, 1)];
+    let checks = [ask(&entries, limit, 1)];
     eventually("the bucket's new node answers", || async {
         let deadline = Instant::now() + Duration::from_millis(200);
-        redis.apply(&asks, Gate::default(), deadline).await.ok()
+        redis.apply(&checks, Gate::default(), deadline).await.ok()
     })
     .await;
 }
@@ -405,13 +406,13 @@ async fn an_old_answer_of_the_node_that_lost_a_slot_says_nothing_about_the_clock
     answered_in_the_end(&redis, &alice, max).await;
 
     assert!(!asked.is_finished(), "the old answer is on its way");
-    let late = redis.tally().late.get();
+    let late = redis.stats().late.get();
     weather.turns(Weather::Fair);
     assert!(asked.await.unwrap().expect("the old node answers"), "its answer is the request's");
-    let ahead = Duration::from_micros(redis.tally().clock_ahead_us.get().unsigned_abs());
+    let ahead = Duration::from_micros(redis.stats().clock_ahead_us.get().unsigned_abs());
     assert!(ahead < HOUR / 2, "the new node's clock was taken for the old one's: {ahead:?}");
     assert!(admitted(&redis, &[(&alice, max)]).await);
-    assert_eq!(redis.tally().late.get(), late, "a deadline on a clock that is an hour behind is over at once");
+    assert_eq!(redis.stats().late.get(), late, "a deadline on a clock that is an hour behind is over at once");
 }
 
 #[tokio::test]
@@ -419,16 +420,16 @@ async fn replicas_whose_clocks_are_hours_apart_agree() {
     let server = RedisServer::start();
     let replicas = replicas(settings(&server)).await;
     let five_hours = 5 * 3_600_000_000;
-    let here = tollgate::clock::now().0;
-    let clocks = [here - five_hours, here, here + five_hours].map(UnixMicros);
+    let trace = tollgate::clock::now().0;
+    let clocks = [trace - five_hours, trace, trace + five_hours].map(UnixMicros);
     for algorithm in Algorithm::ALL {
         let hourly = Limit { burst: 30, ..Limit::new(30, Unit::Hour.window(), algorithm) };
         let entries = [Entry { key: "user", value: "alice" }];
         let mut readings = Vec::new();
         for nth in 0..33 {
             let store = Store::Redis(replicas[nth % REPLICAS].clone());
-            let asks = [ask(&entries, hourly, 1)];
-            let answer = store.apply(&asks, Gate::default(), clocks[nth % REPLICAS], soon()).await;
+            let checks = [ask(&entries, hourly, 1)];
+            let answer = store.apply(&checks, Gate::default(), clocks[nth % REPLICAS], soon()).await;
             readings.push(answer.expect("Redis answers")[0]);
         }
         let admitted = readings.iter().filter(|reading| reading.admitted).count();

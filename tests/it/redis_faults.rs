@@ -7,14 +7,14 @@ use futures_util::FutureExt;
 use tokio::time::{Instant, timeout};
 use tollgate::limit::{Algorithm, Entry, Limit, Reading, SECOND};
 use tollgate::store::redis::{Address, Auth, Redis, RedisSettings, Topology};
-use tollgate::store::{Ask, Deadline, Gate, StoreError, key};
+use tollgate::store::{CounterCheck, Deadline, Gate, StoreError, key};
 
 use crate::redis_server::RedisServer;
 use crate::redis_twin::{ask_of, settings, soon, store};
 
 const HOUR: Limit = Limit::new(10, tollgate::limit::Unit::Hour.window(), Algorithm::SlidingWindow);
 
-fn ask<'a>(entries: &'a [Entry<'a>], limit: Limit, hits: i64) -> Ask<'a> {
+fn ask<'a>(entries: &'a [Entry<'a>], limit: Limit, hits: i64) -> CounterCheck<'a> {
     ask_of("faults", entries, limit, hits)
 }
 
@@ -34,9 +34,9 @@ async fn counted(redis: &Redis, user: &str) -> u64 {
 
 fn key_of(user: &str, limit: Limit) -> Vec<u8> {
     let entries = [Entry { key: "user", value: user }];
-    let ask = ask(&entries, limit, 1);
+    let check = ask(&entries, limit, 1);
     let mut out = Vec::new();
-    key::write(&mut out, "", key::bucket(&ask.key, 256), &ask.key, &limit);
+    key::write(&mut out, "", key::bucket(&check.key, 256), &check.key, &limit);
     out
 }
 
@@ -59,7 +59,7 @@ async fn flushed_script_loses_no_request() {
             let reading = put(&redis, "alice", limit, 1, soon()).await.expect("answered all the same");
             assert_eq!(reading.remaining, 999 - round);
         }
-        assert_eq!(redis.tally().script_loads.get(), 20);
+        assert_eq!(redis.stats().script_loads.get(), 20);
     }
 }
 
@@ -107,8 +107,8 @@ async fn late_batch_of_a_living_connection_charges_nothing() {
     assert!(matches!(answer, Err(StoreError::Timeout(_))), "{answer:?}");
     server.thaw();
     assert_eq!(counted(&redis, "alice").await, 1);
-    until(|| redis.tally().late.get() == 1, Duration::from_secs(1), "the late script says that it was late").await;
-    assert_eq!(redis.tally().connects.get(), 1, "one timeout doesn't end the connection");
+    until(|| redis.stats().late.get() == 1, Duration::from_secs(1), "the late script says that it was late").await;
+    assert_eq!(redis.stats().connects.get(), 1, "one timeout doesn't end the connection");
 }
 
 #[tokio::test]
@@ -118,16 +118,16 @@ async fn a_request_that_is_on_its_way_is_waited_for_and_one_that_is_not_is_given
     hit(&redis, "alice").await.expect("Redis is up");
     server.freeze();
     let at = Instant::now() + Duration::from_millis(50);
-    let ask = |user: &'static str| {
+    let check = |user: &'static str| {
         let redis = redis.clone();
         async move {
             let entries = [Entry { key: "user", value: user }];
             redis.apply(&[ask(&entries, HOUR, 1)], Gate::default(), Deadline { at, sent: soon() }).await
         }
     };
-    let sent = tokio::spawn(ask("alice"));
-    until(|| redis.tally().batches.get() == 2, Duration::from_secs(1), "it has left").await;
-    let queued = ask("bob").await;
+    let sent = tokio::spawn(check("alice"));
+    until(|| redis.stats().batches.get() == 2, Duration::from_secs(1), "it has left").await;
+    let queued = check("bob").await;
     assert!(matches!(queued, Err(StoreError::Timeout(_))), "{queued:?}");
     assert!(Instant::now() >= at && !sent.is_finished(), "the other is on its way");
     server.thaw();
@@ -144,7 +144,7 @@ async fn request_dropped_before_its_batch_left_is_not_charged() {
         let redis = redis.clone();
         async move { hit(&redis, "alice").await }
     });
-    until(|| redis.tally().batches.get() == 1, Duration::from_secs(1), "the first batch has left").await;
+    until(|| redis.stats().batches.get() == 1, Duration::from_secs(1), "the first batch has left").await;
     // The second waits behind it, and its caller goes away.
     let second = timeout(Duration::from_millis(5), hit(&redis, "bob")).await;
     assert!(second.is_err());
@@ -169,7 +169,7 @@ async fn damaged_counter_begins_afresh_and_is_counted() {
             let reading = put(&redis, "alice", limit, 1, soon()).await.expect("decided");
             assert_eq!((reading.admitted, reading.remaining), (true, 9), "{algorithm:?} after {value:?}");
             damaged += 1;
-            assert_eq!(redis.tally().damaged.get(), damaged, "{algorithm:?} after {value:?}");
+            assert_eq!(redis.stats().damaged.get(), damaged, "{algorithm:?} after {value:?}");
             assert!(ttl_ms(&mut connection, &key) > 0);
         }
         let () = redis::cmd("DEL").arg(&key).query(&mut connection).unwrap();
@@ -177,7 +177,7 @@ async fn damaged_counter_begins_afresh_and_is_counted() {
         let reading = put(&redis, "alice", limit, 1, soon()).await.expect("decided");
         assert_eq!((reading.admitted, reading.remaining), (true, 9), "{algorithm:?} over a list");
         damaged += 1;
-        assert_eq!(redis.tally().damaged.get(), damaged, "{algorithm:?} over a list");
+        assert_eq!(redis.stats().damaged.get(), damaged, "{algorithm:?} over a list");
         assert_eq!(put(&redis, "alice", limit, 1, soon()).await.expect("decided").remaining, 8);
     }
 }
@@ -269,7 +269,7 @@ async fn password_file_is_read_again_at_each_connection() {
     let settings = RedisSettings { auth: Auth::File(file.clone()), ..settings(&server) };
     let tasks = tokio_util::task::TaskTracker::new();
     let redis = Redis::start(settings.into(), &tasks, tokio_util::sync::CancellationToken::new());
-    until(|| redis.tally().connect_failures.get() > 1, Duration::from_secs(5), "the old password is refused").await;
+    until(|| redis.stats().connect_failures.get() > 1, Duration::from_secs(5), "the old password is refused").await;
     assert!(!redis.is_up());
     std::fs::write(&file, "second\n").unwrap();
     timeout(Duration::from_secs(2), redis.up()).await.expect("the new password is read");
@@ -318,7 +318,7 @@ async fn store_that_is_stopped_answers_everybody() {
         let redis = redis.clone();
         async move { hit(&redis, "alice").await }
     });
-    until(|| redis.tally().batches.get() == 1, Duration::from_secs(1), "the batch has left").await;
+    until(|| redis.stats().batches.get() == 1, Duration::from_secs(1), "the batch has left").await;
     stop.cancel();
     tasks.close();
     timeout(Duration::from_secs(1), tasks.wait()).await.expect("every task ends");
@@ -333,12 +333,12 @@ async fn denial_is_given_again_without_asking() {
         put(&here, "alice", HOUR, 10, soon()).await.expect("decided");
         let first = hit(&here, "alice").await.expect("decided");
         assert!(!first.admitted);
-        let batches = here.tally().batches.get();
+        let batches = here.stats().batches.get();
         for _ in 0..5 {
             let again = hit(&here, "alice").await.expect("decided");
             assert!(!again.admitted && again.reset <= first.reset, "{again:?} after {first:?}");
         }
-        assert_eq!((here.tally().batches.get(), here.tally().denied_again.get()), (batches, 5));
+        assert_eq!((here.stats().batches.get(), here.stats().denied_from_cache.get()), (batches, 5));
     }
 }
 
@@ -378,14 +378,14 @@ async fn who_no_longer_hears_of_refunds_forgets_denials_and_listens_again() {
         let redis = store(settings(&server)).await;
         put(&redis, "alice", HOUR, 10, soon()).await.expect("decided");
         assert!(!hit(&redis, "alice").await.expect("decided").admitted);
-        assert_eq!(redis.denials(), 1);
-        let connects = redis.tally().connects.get();
+        assert_eq!(redis.cached_denials(), 1);
+        let connects = redis.stats().connects.get();
         server.cli(&["client", "kill", "type", "pubsub"]);
-        until(|| redis.tally().connects.get() > connects, Duration::from_secs(5), "a new connection").await;
+        until(|| redis.stats().connects.get() > connects, Duration::from_secs(5), "a new connection").await;
         timeout(Duration::from_secs(5), redis.up()).await.expect("connected again");
-        assert_eq!(redis.denials(), 0, "nothing from before is believed");
+        assert_eq!(redis.cached_denials(), 0, "nothing from before is believed");
         assert!(!hit(&redis, "alice").await.expect("decided").admitted);
-        assert_eq!(redis.denials(), 1, "it listens again");
+        assert_eq!(redis.cached_denials(), 1, "it listens again");
     }
 }
 
@@ -437,7 +437,7 @@ async fn user_who_may_not_listen_counts_without_remembering_denials() {
     for _ in 0..3 {
         assert!(!hit(&redis, "alice").await.expect("decided").admitted);
     }
-    assert_eq!(redis.tally().denied_again.get(), 0);
+    assert_eq!(redis.stats().denied_from_cache.get(), 0);
     put(&redis, "alice", HOUR, -1, soon()).await.expect("a refund that can't be told of is made all the same");
     assert!(hit(&redis, "alice").await.expect("decided").admitted);
 }
@@ -451,7 +451,7 @@ async fn replica_with_other_buckets_or_another_default_algorithm_is_told_of() {
     let apart = store(RedisSettings { buckets: 16, key_prefix: "other:".into(), ..settings(&server) }).await;
     let default_algorithm = Algorithm::FixedWindow;
     let fixed = store(RedisSettings { default_algorithm, ..settings(&server) }).await;
-    let mismatches = [&first, &alike, &other, &apart, &fixed].map(|redis| redis.tally().mismatches.get());
+    let mismatches = [&first, &alike, &other, &apart, &fixed].map(|redis| redis.stats().mismatches.get());
     assert_eq!(mismatches, [0, 0, 1, 0, 1]);
     assert_eq!(first.mismatch(), None);
     let mismatch = fixed.mismatch().expect("it counts apart");

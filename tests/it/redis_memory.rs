@@ -3,7 +3,7 @@
 
 use tollgate::limit::{Algorithm, Entry, Limit, Unit, UnixMicros};
 use tollgate::store::redis::Redis;
-use tollgate::store::{Ask, Gate};
+use tollgate::store::{CounterCheck, Gate};
 
 use crate::redis_server::RedisServer;
 use crate::redis_twin::{ask_of, settings, soon, store};
@@ -28,8 +28,8 @@ fn used(connection: &mut redis::Connection) -> u64 {
 async fn hit_all(redis: &Redis, users: &[String], limit: Limit, now: u64) {
     for crowd in users.chunks(AT_ONCE) {
         let entries: Vec<[Entry<'_>; 1]> = crowd.iter().map(|user| [Entry { key: "user", value: user }]).collect();
-        let asks: Vec<Ask<'_>> = entries.iter().map(|entries| ask_of("api", entries, limit, 1)).collect();
-        let readings = redis.apply_at(&asks, Gate::default(), UnixMicros(now), soon()).await.expect("Redis answers");
+        let checks: Vec<CounterCheck<'_>> = entries.iter().map(|entries| ask_of("api", entries, limit, 1)).collect();
+        let readings = redis.apply_at(&checks, Gate::default(), UnixMicros(now), soon()).await.expect("Redis answers");
         assert!(readings.iter().all(|reading| reading.admitted), "{limit:?}");
     }
 }

@@ -42,10 +42,10 @@ async fn a_redis_behind_envoys_redis_proxy_counts_for_all_replicas() {
     assert!(redis.cli(&["keys", "tg1:*"]).contains("alice"), "it is Redis that counts");
 
     // Nobody is told of a change; it is found all the same, and ends when Redis' clock says so.
-    let wish = json!({"match": {"user": "alice"}, "limit": "5/hour", "expires": "2060-01-01T00:00:00Z"}).to_string();
+    let change = json!({"match": {"user": "alice"}, "limit": "5/hour", "expires": "2060-01-01T00:00:00Z"}).to_string();
     let put = "PUT /v1/domains/api/overrides/x";
     eventually("an override", || async {
-        (call(here.http, put, Some("secret"), &wish).await.status < 300).then_some(())
+        (call(here.http, put, Some("secret"), &change).await.status < 300).then_some(())
     })
     .await;
     eventually("the other replica finds it", || async {
@@ -84,7 +84,7 @@ async fn a_proxy_over_several_redis_is_refused_with_the_reason() {
     let said = |line: &str| line.contains("can't reach Redis for overrides and resets").then(|| line.to_owned());
     let line = tollgate.process.line("why overrides can't be read", said).await;
     assert!(line.contains("several Redis servers"), "{line}");
-    let wish = json!({"match": {"user": "alice"}, "limit": "5/hour"}).to_string();
-    let refused = call(tollgate.http, "PUT /v1/domains/api/overrides/x", Some("secret"), &wish).await;
+    let change = json!({"match": {"user": "alice"}, "limit": "5/hour"}).to_string();
+    let refused = call(tollgate.http, "PUT /v1/domains/api/overrides/x", Some("secret"), &change).await;
     assert_eq!(refused.status, 503, "{}", refused.body);
 }

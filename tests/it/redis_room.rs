@@ -1,8 +1,8 @@
 //! What Redis throws out when it has no more room is counted: each such key was a counter that began afresh.
 
 use tollgate::limit::{Algorithm, Cost, Entry, Limit, Unit};
-use tollgate::store::redis::{Redis, Room};
-use tollgate::store::{Ask, Gate, Key, Role};
+use tollgate::store::redis::{EvictionWatch, Redis};
+use tollgate::store::{CounterCheck, Gate, Key, Role};
 
 use crate::redis_server::RedisServer;
 use crate::redis_twin::{settings, soon, store};
@@ -10,21 +10,21 @@ use crate::redis_twin::{settings, soon, store};
 async fn hit(redis: &Redis, user: usize) {
     let user = format!("user-{user}");
     let entries = [Entry { key: "user", value: &user }];
-    let ask = Ask {
+    let check = CounterCheck {
         key: Key { domain: "room", entries: &entries, shared: &[], limit_name: "", variable: 0 },
         rule: 0,
         limit: Limit::new(10, Unit::Hour.window(), Algorithm::SlidingWindow),
         cost: Cost { hits: 1, charge_denied: false },
         role: Role::Enforced,
     };
-    redis.apply(&[ask], Gate::default(), soon()).await.expect("Redis decides");
+    redis.apply(&[check], Gate::default(), soon()).await.expect("Redis decides");
 }
 
 #[tokio::test]
 async fn counters_that_redis_evicts_are_counted_from_the_first_look_on() {
     let server = RedisServer::start_with(&["--maxmemory-policy", "volatile-ttl"]);
     let redis = store(settings(&server)).await;
-    let mut room = Room::of(redis.clone());
+    let mut room = EvictionWatch::of(redis.clone());
     let evicts = || server.cli(&["config", "set", "maxmemory", "1"]);
     let refills = || server.cli(&["config", "set", "maxmemory", "0"]);
     hit(&redis, 0).await;
@@ -32,16 +32,16 @@ async fn counters_that_redis_evicts_are_counted_from_the_first_look_on() {
     refills();
     let long_ago = evicted(&server);
     assert!(long_ago > 0);
-    room.look().await;
-    assert_eq!(redis.tally().evicted.get(), 0, "what was before the first look is not news");
+    room.check().await;
+    assert_eq!(redis.stats().evicted.get(), 0, "what was before the first look is not news");
     for user in 1..=20 {
         hit(&redis, user).await;
     }
     evicts();
     refills();
-    room.look().await;
-    assert_eq!(redis.tally().evicted.get(), evicted(&server) - long_ago);
-    assert!(redis.tally().evicted.get() >= 20);
+    room.check().await;
+    assert_eq!(redis.stats().evicted.get(), evicted(&server) - long_ago);
+    assert!(redis.stats().evicted.get() >= 20);
 }
 
 fn evicted(server: &RedisServer) -> u64 {

@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tollgate::store::{
     StoreError,
-    redis::{Address, Heard, RedisSettings, Side, Topology},
+    redis::{Address, ChannelEvent, CommandConnection, RedisSettings, Topology},
 };
 
 use crate::{
@@ -20,8 +20,8 @@ use crate::{
 };
 
 /// On the runtime of the test, for as long as that is.
-fn side(settings: RedisSettings) -> Side {
-    Side::start(Arc::new(settings), None, &TaskTracker::new(), CancellationToken::new()).0
+fn side(settings: RedisSettings) -> CommandConnection {
+    CommandConnection::start(Arc::new(settings), None, &TaskTracker::new(), CancellationToken::new()).0
 }
 
 fn one(command: &[&str]) -> Pipeline {
@@ -32,8 +32,8 @@ fn one(command: &[&str]) -> Pipeline {
 
 const SET: [&str; 3] = ["SET", "key", "text"];
 
-async fn is_set(side: &Side) {
-    eventually("an answer", || async { side.ask(b"key", &one(&SET)).await.ok() }).await;
+async fn is_set(side: &CommandConnection) {
+    eventually("an answer", || async { side.run(b"key", &one(&SET)).await.ok() }).await;
 }
 
 #[tokio::test]
@@ -41,12 +41,12 @@ async fn an_error_of_one_command_leaves_the_connection_and_a_silence_ends_it() {
     for server in RedisServer::of_both_protocols() {
         let side = side(settings(&server));
         is_set(&side).await;
-        let refused = side.ask(b"key", &one(&["LPUSH", "key", "item"])).await;
+        let refused = side.run(b"key", &one(&["LPUSH", "key", "item"])).await;
         assert!(matches!(&refused, Err(StoreError::Refused(why)) if why.contains("WRONGTYPE")), "{refused:?}");
-        let answered = side.ask(b"key", &one(&["GET", "key"])).await;
+        let answered = side.run(b"key", &one(&["GET", "key"])).await;
         assert_eq!(answered, Ok(vec![Value::BulkString(b"text".to_vec())]), "over the same connection");
         server.freeze();
-        let silent = side.ask(b"key", &one(&SET)).await;
+        let silent = side.run(b"key", &one(&SET)).await;
         assert!(matches!(silent, Err(StoreError::Timeout(_))), "{silent:?}");
         server.thaw();
         is_set(&side).await;
@@ -59,14 +59,14 @@ async fn two_who_are_left_without_an_answer_end_one_connection() {
     let server = RedisServer::start();
     let channel = Some("news".to_owned());
     let (side, mut heard) =
-        Side::start(Arc::new(settings(&server)), channel, &TaskTracker::new(), CancellationToken::new());
+        CommandConnection::start(Arc::new(settings(&server)), channel, &TaskTracker::new(), CancellationToken::new());
     is_set(&side).await;
     server.freeze();
     let ask = one(&SET);
-    let silent = tokio::join!(side.ask(b"key", &ask), side.ask(b"key", &ask), side.ask(b"key", &ask));
+    let silent = tokio::join!(side.run(b"key", &ask), side.run(b"key", &ask), side.run(b"key", &ask));
     assert!(matches!(silent, (Err(StoreError::Timeout(_)), Err(StoreError::Timeout(_)), Err(_))), "{silent:?}");
     server.thaw();
-    for expected in [Heard::Begun, Heard::Ended, Heard::Begun] {
+    for expected in [ChannelEvent::Subscribed, ChannelEvent::Unsubscribed, ChannelEvent::Subscribed] {
         let news = tokio::time::timeout(PATIENCE, heard.recv()).await;
         assert_eq!(news.expect("the connection is made again"), Some(expected));
     }
@@ -80,7 +80,7 @@ async fn a_node_that_refuses_everybody_may_be_the_wrong_one() {
     let side = side(settings(&server));
     is_set(&side).await;
     server.cli(&["REPLICAOF", "127.0.0.1", "1"]);
-    let demoted = side.ask(b"key", &one(&SET)).await;
+    let demoted = side.run(b"key", &one(&SET)).await;
     assert!(matches!(&demoted, Err(StoreError::Unreachable(why)) if why.contains("read only replica")), "{demoted:?}");
     server.cli(&["REPLICAOF", "NO", "ONE"]);
     is_set(&side).await;
@@ -93,7 +93,7 @@ async fn without_a_connection_nobody_waits_and_it_comes_back_by_itself() {
         is_set(&side).await;
         server.kill();
         eventually("the end of the connection", || async { (!side.is_up()).then_some(()) }).await;
-        let gone = side.ask(b"key", &one(&SET)).await;
+        let gone = side.run(b"key", &one(&SET)).await;
         assert!(matches!(gone, Err(StoreError::Unreachable(_))), "{gone:?}");
         server.restart();
         is_set(&side).await;
@@ -142,6 +142,6 @@ async fn silent_seeds_of_a_cluster_hold_up_neither_decisions_nor_what_goes_besid
     store(settings()).await;
     let beside = side(settings());
     for key in ["a", "b", "c", "d"] {
-        eventually("an answer", || async { beside.ask(key.as_bytes(), &one(&["SET", key, "text"])).await.ok() }).await;
+        eventually("an answer", || async { beside.run(key.as_bytes(), &one(&["SET", key, "text"])).await.ok() }).await;
     }
 }

@@ -5,22 +5,22 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 use tollgate::limit::{Algorithm, Cost, Entry, Limit, Reading, Unit};
-use tollgate::store::redis::{Address, Redis, RedisSettings, Tls, Topology};
-use tollgate::store::{Ask, Gate, Key, Role, StoreError};
+use tollgate::store::redis::{Address, Redis, RedisSettings, RedisTls, Topology};
+use tollgate::store::{CounterCheck, Gate, Key, Role, StoreError};
 
 use crate::redis_server::{RedisServer, certificates, free_port, start_sentinel};
 use crate::redis_twin::{settings, soon, store};
 
 async fn hit(redis: &Redis, deadline: Instant) -> Result<Reading, StoreError> {
     let entries = [Entry { key: "user", value: "alice" }];
-    let ask = Ask {
+    let check = CounterCheck {
         key: Key { domain: "topology", entries: &entries, shared: &[], limit_name: "", variable: 0 },
         rule: 0,
         limit: Limit::new(10, Unit::Hour.window(), Algorithm::SlidingWindow),
         cost: Cost { hits: 1, charge_denied: false },
         role: Role::Enforced,
     };
-    redis.apply(&[ask], Gate::default(), deadline).await.map(|readings| readings[0])
+    redis.apply(&[check], Gate::default(), deadline).await.map(|readings| readings[0])
 }
 
 pub(crate) fn address(server: &RedisServer) -> Address {
@@ -88,7 +88,7 @@ pub(crate) fn tls_port(server: &RedisServer) -> u16 {
     std::fs::read_to_string(server.dir().join("tls-port")).unwrap().parse().unwrap()
 }
 
-fn over_tls(server: &RedisServer, tls: Tls) -> RedisSettings {
+fn over_tls(server: &RedisServer, tls: RedisTls) -> RedisSettings {
     let port = tls_port(server);
     let address = Address::Tcp { host: "127.0.0.1".into(), port };
     RedisSettings { tls: Some(tls), ..RedisSettings::new(Topology::Single(address)) }
@@ -97,7 +97,7 @@ fn over_tls(server: &RedisServer, tls: Tls) -> RedisSettings {
 #[tokio::test]
 async fn tls_is_spoken_with_a_private_authority() {
     let server = tls_server(false);
-    let tls = Tls { ca_file: Some(server.dir().join("ca.pem")), ..Tls::default() };
+    let tls = RedisTls { ca_file: Some(server.dir().join("ca.pem")), ..RedisTls::default() };
     let redis = store(over_tls(&server, tls)).await;
     assert_eq!(hit(&redis, soon()).await.expect("Redis answers").remaining, 9);
 }
@@ -107,16 +107,16 @@ async fn server_of_an_unknown_authority_is_not_trusted() {
     let server = tls_server(false);
     let tasks = tokio_util::task::TaskTracker::new();
     let stop = tokio_util::sync::CancellationToken::new();
-    let redis = Redis::start(over_tls(&server, Tls::default()).into(), &tasks, stop);
+    let redis = Redis::start(over_tls(&server, RedisTls::default()).into(), &tasks, stop);
     assert!(timeout(Duration::from_secs(1), redis.up()).await.is_err());
-    assert!(redis.tally().connect_failures.get() > 0);
+    assert!(redis.stats().connect_failures.get() > 0);
 }
 
 #[tokio::test]
 async fn certificate_of_another_host_is_accepted_only_where_that_is_asked_for() {
     let server = tls_server(false);
     let elsewhere = |any_host_name| {
-        let tls = Tls { ca_file: Some(server.dir().join("ca.pem")), any_host_name, ..Tls::default() };
+        let tls = RedisTls { ca_file: Some(server.dir().join("ca.pem")), any_host_name, ..RedisTls::default() };
         let mut settings = over_tls(&server, tls);
         let Topology::Single(Address::Tcp { host, .. }) = &mut settings.topology else { panic!("one server") };
         // This machine by a name that the certificate doesn't have.
@@ -134,11 +134,11 @@ async fn certificate_of_another_host_is_accepted_only_where_that_is_asked_for() 
 async fn client_shows_its_certificate_where_the_server_asks() {
     let server = tls_server(true);
     let file = |name: &str| Some(server.dir().join(name));
-    let tls = Tls {
+    let tls = RedisTls {
         ca_file: file("ca.pem"),
         certificate_file: file("client.pem"),
         key_file: file("client.key"),
-        ..Tls::default()
+        ..RedisTls::default()
     };
     let redis = store(over_tls(&server, tls)).await;
     assert_eq!(hit(&redis, soon()).await.expect("Redis answers").remaining, 9);

@@ -15,7 +15,7 @@ use tollgate::algorithm::{State, undo};
 use tollgate::limit::{Algorithm, Cost, Entry, Limit, Micros, Reading, UnixMicros};
 use tollgate::store::redis::{Address, Redis, RedisSettings, Topology};
 use tollgate::store::settle::settle;
-use tollgate::store::{Ask, Gate, Key, Readings, Role, key};
+use tollgate::store::{CounterCheck, Gate, Key, Readings, Role, key};
 
 use crate::redis_server::RedisServer;
 
@@ -37,8 +37,8 @@ pub(crate) fn soon() -> Instant {
 }
 
 /// What a limit for users asks, enforced.
-pub(crate) fn ask_of<'a>(domain: &'a str, entries: &'a [Entry<'a>], limit: Limit, hits: i64) -> Ask<'a> {
-    Ask {
+pub(crate) fn ask_of<'a>(domain: &'a str, entries: &'a [Entry<'a>], limit: Limit, hits: i64) -> CounterCheck<'a> {
+    CounterCheck {
         key: Key { domain, entries, shared: &[], limit_name: "", variable: 0 },
         rule: 0,
         limit,
@@ -73,33 +73,33 @@ impl Question {
         self.puts.iter().map(|put| [Entry { key: "user", value: &put.user }]).collect()
     }
 
-    fn asks<'a>(&self, entries: &'a [[Entry<'a>; 1]]) -> Vec<Ask<'a>> {
-        let ask = |(put, entries): (&Put, &'a [Entry<'a>; 1])| Ask {
+    fn asks<'a>(&self, entries: &'a [[Entry<'a>; 1]]) -> Vec<CounterCheck<'a>> {
+        let check = |(put, entries): (&Put, &'a [Entry<'a>; 1])| CounterCheck {
             key: Key { domain: "twin", entries, shared: &[], limit_name: "", variable: 0 },
             rule: 0,
             limit: put.limit,
             cost: put.cost,
             role: put.role,
         };
-        self.puts.iter().zip(entries).map(ask).collect()
+        self.puts.iter().zip(entries).map(check).collect()
     }
 }
 
-fn text(ask: &Ask<'_>) -> Vec<u8> {
+fn text(check: &CounterCheck<'_>) -> Vec<u8> {
     let mut out = Vec::new();
-    key::write(&mut out, "", key::bucket(&ask.key, 256), &ask.key, &ask.limit);
+    key::write(&mut out, "", key::bucket(&check.key, 256), &check.key, &check.limit);
     out
 }
 
 impl Model {
     fn apply(&mut self, question: &Question, now: UnixMicros) -> Readings {
         let entries = question.entries();
-        let asks = question.asks(&entries);
+        let checks = question.asks(&entries);
         let mut keys: Vec<Vec<u8>> = Vec::new();
-        let slots: Vec<usize> = asks
+        let slots: Vec<usize> = checks
             .iter()
-            .map(|ask| {
-                let key = text(ask);
+            .map(|check| {
+                let key = text(check);
                 keys.iter().position(|known| *known == key).unwrap_or_else(|| {
                     keys.push(key);
                     keys.len() - 1
@@ -108,9 +108,9 @@ impl Model {
             .collect();
         let mut states: Vec<State> =
             keys.iter().map(|key| self.states.get(key).map_or(State::Empty, |(state, _)| state.clone())).collect();
-        let readings = settle(&asks, &slots, &mut states, question.gate, now);
-        for (ask, &slot) in asks.iter().zip(&slots) {
-            self.states.insert(keys[slot].clone(), (states[slot].clone(), ask.limit));
+        let readings = settle(&checks, &slots, &mut states, question.gate, now);
+        for (check, &slot) in checks.iter().zip(&slots) {
+            self.states.insert(keys[slot].clone(), (states[slot].clone(), check.limit));
         }
         readings
     }
@@ -118,10 +118,10 @@ impl Model {
     /// Takes back what the one put of `question` charged as of `charged`.
     fn undo(&mut self, question: &Question, charged: UnixMicros, now: UnixMicros) -> Reading {
         let entries = question.entries();
-        let [ask] = &question.asks(&entries)[..] else { panic!("one charge at a time") };
-        let (state, _) = self.states.remove(&text(ask)).unwrap_or((State::Empty, ask.limit));
-        let (state, reading) = undo(&ask.limit, state, ask.cost.hits, charged, now);
-        self.states.insert(text(ask), (state, ask.limit));
+        let [check] = &question.asks(&entries)[..] else { panic!("one charge at a time") };
+        let (state, _) = self.states.remove(&text(check)).unwrap_or((State::Empty, check.limit));
+        let (state, reading) = undo(&check.limit, state, check.cost.hits, charged, now);
+        self.states.insert(text(check), (state, check.limit));
         reading
     }
 }
@@ -168,8 +168,8 @@ fn random_cost(random: &mut SmallRng, limit: Limit) -> Cost {
 }
 
 fn random_question(random: &mut SmallRng, counters: &[(String, Vec<Limit>)]) -> Question {
-    let asks = *[1, 1, 1, 2, 3, 5].choose(random).unwrap();
-    let puts = (0..asks)
+    let checks = *[1, 1, 1, 2, 3, 5].choose(random).unwrap();
+    let puts = (0..checks)
         .map(|_| {
             let (user, limits) = counters.choose(random).unwrap();
             let limit = *limits.choose(random).unwrap();
@@ -254,8 +254,8 @@ async fn ask_together(redis: &Redis, questions: &[Question], now: u64) -> Vec<Re
         let redis = redis.clone();
         asked.spawn(async move {
             let entries = question.entries();
-            let asks = question.asks(&entries);
-            (nth, redis.apply_at(&asks, question.gate, UnixMicros(now), soon()).await.expect("Redis answers"))
+            let checks = question.asks(&entries);
+            (nth, redis.apply_at(&checks, question.gate, UnixMicros(now), soon()).await.expect("Redis answers"))
         });
     }
     let mut said = asked.join_all().await;
@@ -272,9 +272,9 @@ async fn random_histories_read_and_store_the_same_in_lua_as_in_rust() {
             play(&redis, &server, seed, algorithm).await;
         }
     }
-    assert!(redis.tally().merged.get() > 1_000, "identical requests were merged");
-    assert!(redis.tally().set_back.get() > 0, "some clocks stepped back by far");
-    assert_eq!(redis.tally().damaged.get(), 0);
+    assert!(redis.stats().merged.get() > 1_000, "identical requests were merged");
+    assert!(redis.stats().set_back.get() > 0, "some clocks stepped back by far");
+    assert_eq!(redis.stats().damaged.get(), 0);
 }
 
 /// What is put to a long log: mostly single hits at its pace, so that it is full and goes round; now and then everything else
@@ -341,14 +341,14 @@ async fn long_logs_read_and_store_the_same_in_lua_as_in_rust() {
             }
             for (key, (state, limit)) in model.states.iter().filter(|_| turn % 7 == 0) {
                 assert_eq!(&stored(&mut connection, key, limit.algorithm), state, "{what}");
-                entries_max = entries_max.max(state.held(limit, UnixMicros(now)).left_out);
+                entries_max = entries_max.max(state.contents(limit, UnixMicros(now)).omitted);
             }
         }
     }
     assert!(entries_max > 150, "a log had {entries_max} entries and twenty more");
     assert!(rewrites > 0, "a clock was set back by more than a log can note");
-    assert!(redis.tally().set_back.get() > 10, "clocks were set back by far");
-    assert_eq!(redis.tally().damaged.get(), 0);
+    assert!(redis.stats().set_back.get() > 10, "clocks were set back by far");
+    assert_eq!(redis.stats().damaged.get(), 0);
 }
 
 /// A request of `asks` counters of its own: what comes in a crowd, of which Redis decides many in one go.
@@ -402,5 +402,5 @@ async fn a_crowd_of_requests_reads_and_stores_the_same_as_one_after_the_other() 
         redis::cmd("FLUSHALL").exec(&mut connection).expect("it is ours");
     }
     assert!(refused.iter().all(|&count| count > 20), "each shape was refused here and there: {refused:?}");
-    assert_eq!(redis.tally().damaged.get(), 0);
+    assert_eq!(redis.stats().damaged.get(), 0);
 }

@@ -7,7 +7,7 @@ use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitResponse, rate_lim
 use tokio::time::Instant;
 use tollgate::{
     limit::{Algorithm, Cost, Entry, Limit, Unit},
-    store::{Ask, Gate, Key, Role, split::Split},
+    store::{CounterCheck, Gate, Key, Role, split::Split},
 };
 
 use crate::{
@@ -101,22 +101,23 @@ async fn a_refusal_in_a_request_of_600_counters_charges_none_of_them() {
     let values: Vec<String> = (0..300).map(|nth| format!("value-{nth}")).collect();
     let of = |key: &'static str| values.iter().map(move |value| descriptor(&[(key, value)]));
     let all: Vec<_> = of("second").chain(of("day")).collect();
-    let ask = async |descriptors: Vec<_>| stage.tollgate.client().ask(request("api", descriptors)).await.expect("both");
+    let check =
+        async |descriptors: Vec<_>| stage.tollgate.client().ask(request("api", descriptors)).await.expect("both");
     let left = |answer: RateLimitResponse| -> Vec<u32> {
         answer.statuses[300..600].iter().map(|status| status.limit_remaining).collect()
     };
     let refusing = |key: &'static str| [all.clone(), vec![descriptor(&[(key, "a")])]].concat();
 
-    assert_eq!(left(ask(all.clone()).await), [9; 300]);
+    assert_eq!(left(check(all.clone()).await), [9; 300]);
     for key in ["no_second", "no_day"] {
-        let refused = ask(refusing(key)).await;
+        let refused = check(refusing(key)).await;
         assert_eq!(refused.overall_code(), Code::OverLimit, "{key}");
         eventually("what was charged is given back", || async {
-            (left(ask(refusing("no_second")).await) == [9; 300]).then_some(())
+            (left(check(refusing("no_second")).await) == [9; 300]).then_some(())
         })
         .await;
     }
-    assert_eq!(left(ask(all.clone()).await), [8; 300]);
+    assert_eq!(left(check(all.clone()).await), [8; 300]);
 }
 
 #[tokio::test]
@@ -182,17 +183,17 @@ async fn caller_who_goes_away_between_two_redis_is_charged_by_neither() {
         let readings = split.apply(&[ask(10, Unit::Day, 0)], Gate::default(), deadline).await.expect("it answers");
         readings[0].remaining
     };
-    let asks = |charge_denied, per_second| {
+    let checks = |charge_denied, per_second| {
         let mut day = ask(10, Unit::Day, 1);
         day.cost.charge_denied = charge_denied;
         [day, ask(per_second, Unit::Second, 1)]
     };
     for charge_denied in [false, true] {
         per_second.freeze();
-        let asks = asks(charge_denied, 10);
-        let mut asking = Box::pin(split.apply(&asks, Gate::default(), deadline));
-        let batches = split.per_second.tally().batches.get();
-        let is_sent = || async { (split.per_second.tally().batches.get() > batches).then_some(()) };
+        let checks = checks(charge_denied, 10);
+        let mut asking = Box::pin(split.apply(&checks, Gate::default(), deadline));
+        let batches = split.per_second.stats().batches.get();
+        let is_sent = || async { (split.per_second.stats().batches.get() > batches).then_some(()) };
         let sent = eventually("the day's limit is charged, and the second's asked", is_sent);
         tokio::select! {
             answer = &mut asking => panic!("answered: {answer:?}"),
@@ -201,7 +202,7 @@ async fn caller_who_goes_away_between_two_redis_is_charged_by_neither() {
         eventually("the refund", || async { (left().await == 10).then_some(()) }).await;
         per_second.thaw();
     }
-    let denied = split.apply(&asks(true, 0), Gate::default(), deadline).await.expect("both answer");
+    let denied = split.apply(&checks(true, 0), Gate::default(), deadline).await.expect("both answer");
     assert!(!denied[1].admitted);
     assert_eq!(left().await, 9, "what a denied request charges stays charged");
 }
@@ -215,8 +216,8 @@ struct Torn {
 
 const ALICE: [Entry<'static>; 1] = [Entry { key: "user", value: "alice" }];
 
-fn ask(requests: u32, unit: Unit, hits: i64) -> Ask<'static> {
-    Ask {
+fn ask(requests: u32, unit: Unit, hits: i64) -> CounterCheck<'static> {
+    CounterCheck {
         key: Key { domain: "split", entries: &ALICE, shared: &[], limit_name: "", variable: 0 },
         rule: 0,
         limit: Limit::new(requests, unit.window(), Algorithm::SlidingWindow),
@@ -233,8 +234,8 @@ impl Torn {
         let split = Split { main: store(settings(&main)).await, per_second: store(settings(&per_second)).await };
         let torn = Torn { main, per_second, split };
         torn.per_second.freeze();
-        let asks = [ask(10, Unit::Day, 1), ask(0, Unit::Second, 1)];
-        let mut asking = Box::pin(torn.split.apply(&asks, Gate::default(), deadline));
+        let checks = [ask(10, Unit::Day, 1), ask(0, Unit::Second, 1)];
+        let mut asking = Box::pin(torn.split.apply(&checks, Gate::default(), deadline));
         let mut until = async |what: &str, holds: &dyn Fn() -> bool| {
             let look = eventually(what, || async { holds().then_some(()) });
             tokio::select! {
@@ -245,7 +246,7 @@ impl Torn {
         until("the day's limit is charged", &|| !torn.main.cli(&["KEYS", "*user=alice*"]).is_empty()).await;
         torn.main.freeze();
         torn.per_second.thaw();
-        until("the refund is on its way", &|| torn.split.main.tally().refunds.get() == 1).await;
+        until("the refund is on its way", &|| torn.split.main.stats().refunds.get() == 1).await;
         drop(asking);
         torn
     }
@@ -262,14 +263,14 @@ async fn a_refund_arrives_although_the_caller_has_gone() {
         (readings[0].remaining == 10).then_some(())
     })
     .await;
-    assert_eq!(torn.split.main.tally().refunds_failed.get(), 0);
+    assert_eq!(torn.split.main.stats().refunds_failed.get(), 0);
 }
 
 #[tokio::test]
 async fn a_refund_that_is_not_answered_in_time_is_counted() {
     let torn = Torn::with_a_refund_under_way(Instant::now() + Duration::from_secs(5)).await;
     eventually("the refund is given up", || async {
-        (torn.split.main.tally().refunds_failed.get() == 1).then_some(())
+        (torn.split.main.stats().refunds_failed.get() == 1).then_some(())
     })
     .await;
 }

@@ -7,7 +7,7 @@ use tollgate::{
     algorithm::{State, step},
     limit::{Algorithm, Cost, Entry, HITS_MAX, Limit, Micros, Reading, SECOND, UnixMicros},
     store::{
-        Ask, Gate, Key, Readings, Role,
+        CounterCheck, Gate, Key, Readings, Role,
         memory::{Memory, MemorySettings},
         redis::{Redis, RedisSettings},
     },
@@ -57,36 +57,36 @@ impl Store {
         Store::Redis { redis, runtime, _servers: servers }
     }
 
-    fn apply(&self, asks: &[Ask<'_>], gate: Gate, now: UnixMicros) -> Readings {
+    fn apply(&self, checks: &[CounterCheck<'_>], gate: Gate, now: UnixMicros) -> Readings {
         match self {
-            Store::Memory(memory) => memory.apply(asks, gate, now),
+            Store::Memory(memory) => memory.apply(checks, gate, now),
             Store::Redis { redis, runtime, .. } => {
-                runtime.block_on(redis.apply_at(asks, gate, now, soon())).expect("Redis answers")
+                runtime.block_on(redis.apply_at(checks, gate, now, soon())).expect("Redis answers")
             }
         }
     }
 
-    fn look(&self, asks: &[Ask<'_>], now: UnixMicros) -> Readings {
+    fn look(&self, checks: &[CounterCheck<'_>], now: UnixMicros) -> Readings {
         match self {
-            Store::Memory(memory) => memory.look(asks, now),
+            Store::Memory(memory) => memory.peek(checks, now),
             Store::Redis { redis, runtime, .. } => {
-                runtime.block_on(redis.look_at(asks, now, soon())).expect("Redis answers")
+                runtime.block_on(redis.peek_at(checks, now, soon())).expect("Redis answers")
             }
         }
     }
 
     /// The plain question: one ask, no gate.
-    fn one(&self, ask: Ask<'_>, now: UnixMicros) -> Reading {
-        self.apply(&[ask], Gate::default(), now)[0]
+    fn one(&self, check: CounterCheck<'_>, now: UnixMicros) -> Reading {
+        self.apply(&[check], Gate::default(), now)[0]
     }
 
-    fn all(&self, asks: &[Ask<'_>]) -> Vec<bool> {
-        self.apply(asks, Gate::default(), NOW).iter().map(|reading| reading.admitted).collect()
+    fn all(&self, checks: &[CounterCheck<'_>]) -> Vec<bool> {
+        self.apply(checks, Gate::default(), NOW).iter().map(|reading| reading.admitted).collect()
     }
 
     /// Hits left for the counter that `ask` is about.
-    fn remaining(&self, ask: Ask<'_>) -> u64 {
-        self.one(Ask { cost: Cost { hits: 0, charge_denied: false }, ..ask }, NOW).remaining
+    fn remaining(&self, check: CounterCheck<'_>) -> u64 {
+        self.one(CounterCheck { cost: Cost { hits: 0, charge_denied: false }, ..check }, NOW).remaining
     }
 }
 
@@ -94,8 +94,8 @@ fn entry<'a>(key: &'a str, value: &'a str) -> Entry<'a> {
     Entry { key, value }
 }
 
-fn ask<'a>(entries: &'a [Entry<'a>], requests: u32, hits: i64) -> Ask<'a> {
-    Ask {
+fn ask<'a>(entries: &'a [Entry<'a>], requests: u32, hits: i64) -> CounterCheck<'a> {
+    CounterCheck {
         key: Key { domain: "d", entries, shared: &[], limit_name: "", variable: 0 },
         rule: 7,
         limit: Limit::new(requests, MINUTE, Algorithm::SlidingWindow),
@@ -104,12 +104,12 @@ fn ask<'a>(entries: &'a [Entry<'a>], requests: u32, hits: i64) -> Ask<'a> {
     }
 }
 
-fn charging(ask: Ask<'_>) -> Ask<'_> {
-    Ask { cost: Cost { charge_denied: true, ..ask.cost }, ..ask }
+fn charging(check: CounterCheck<'_>) -> CounterCheck<'_> {
+    CounterCheck { cost: Cost { charge_denied: true, ..check.cost }, ..check }
 }
 
-fn in_role(role: Role, ask: Ask<'_>) -> Ask<'_> {
-    Ask { role, ..ask }
+fn in_role(role: Role, check: CounterCheck<'_>) -> CounterCheck<'_> {
+    CounterCheck { role, ..check }
 }
 
 #[test]
@@ -118,8 +118,8 @@ fn third_hit_of_two_is_over_limit() {
         let user = [entry("user", "alice")];
         for algorithm in Algorithm::ALL {
             let limit = Limit { burst: 2, ..Limit::new(2, MINUTE, algorithm) };
-            let ask = Ask { limit, ..ask(&user, 2, 1) };
-            let answers = [0, 1, 2].map(|_| store.one(ask, NOW));
+            let check = CounterCheck { limit, ..ask(&user, 2, 1) };
+            let answers = [0, 1, 2].map(|_| store.one(check, NOW));
             assert_eq!(answers.map(|reading| reading.admitted), [true, true, false], "{algorithm:?}");
             assert_eq!(answers.map(|reading| reading.remaining), [1, 0, 0], "{algorithm:?}");
         }
@@ -133,12 +133,12 @@ fn refused_until_reset_and_admitted_at_it_for_every_algorithm_and_window() {
         for algorithm in Algorithm::ALL {
             for seconds in [1, 60, 3_600, 86_400, 365 * 86_400] {
                 let limit = Limit { burst: 1, ..Limit::new(1, Micros(seconds * SECOND.0), algorithm) };
-                let ask = Ask { limit, ..ask(&user, 1, 1) };
-                assert!(store.one(ask, NOW).admitted, "{limit:?}");
-                let refused = store.one(ask, NOW);
+                let check = CounterCheck { limit, ..ask(&user, 1, 1) };
+                assert!(store.one(check, NOW).admitted, "{limit:?}");
+                let refused = store.one(check, NOW);
                 assert!(!refused.admitted, "{limit:?}");
-                assert!(!store.one(ask, UnixMicros(NOW.0 + refused.reset.0 - 1)).admitted, "{limit:?}");
-                assert!(store.one(ask, UnixMicros(NOW.0 + refused.reset.0)).admitted, "{limit:?}");
+                assert!(!store.one(check, UnixMicros(NOW.0 + refused.reset.0 - 1)).admitted, "{limit:?}");
+                assert!(store.one(check, UnixMicros(NOW.0 + refused.reset.0)).admitted, "{limit:?}");
             }
         }
     }
@@ -148,9 +148,9 @@ fn refused_until_reset_and_admitted_at_it_for_every_algorithm_and_window() {
 fn one_refusal_charges_no_counter_of_the_request() {
     for store in Store::each() {
         let (wide, narrow) = ([entry("user", "a")], [entry("path", "p")]);
-        let asks = [ask(&wide, 10, 1), ask(&narrow, 1, 2), ask(&wide, 10, 1)];
-        assert_eq!(store.all(&asks), [true, false, true]);
-        assert_eq!((store.remaining(asks[0]), store.remaining(asks[1])), (10, 1));
+        let checks = [ask(&wide, 10, 1), ask(&narrow, 1, 2), ask(&wide, 10, 1)];
+        assert_eq!(store.all(&checks), [true, false, true]);
+        assert_eq!((store.remaining(checks[0]), store.remaining(checks[1])), (10, 1));
     }
 }
 
@@ -232,7 +232,7 @@ fn denied_hits_are_charged_where_the_cost_says_so() {
         assert_eq!(store.all(&[spent, free, ask(&full, 0, 1)]), [false, true, false]);
         assert_eq!((store.remaining(spent), store.remaining(free)), (0, 93));
         let look = Cost { hits: 0, charge_denied: false };
-        assert!(!store.one(Ask { cost: look, ..spent }, NOW).admitted, "5,000 of 100 refuses even a look");
+        assert!(!store.one(CounterCheck { cost: look, ..spent }, NOW).admitted, "5,000 of 100 refuses even a look");
     }
 }
 
@@ -257,15 +257,16 @@ fn look_tells_what_a_cost_would_be_answered_and_counts_nothing() {
         for algorithm in Algorithm::ALL {
             let entries = [entry("user", algorithm.name())];
             let limit = Limit { burst: 3, ..Limit::new(3, MINUTE, algorithm) };
-            let hit = Ask { limit, ..ask(&entries, 3, 2) };
-            let asks = [hit, charging(ask(&entries, 3, 9)), ask(&entries, 3, -1)].map(|ask| Ask { limit, ..ask });
-            let before = store.look(&asks, NOW);
+            let hit = CounterCheck { limit, ..ask(&entries, 3, 2) };
+            let checks =
+                [hit, charging(ask(&entries, 3, 9)), ask(&entries, 3, -1)].map(|check| CounterCheck { limit, ..check });
+            let before = store.look(&checks, NOW);
             assert_eq!(before.iter().map(|it| it.admitted).collect::<Vec<_>>(), [true, false, true], "{algorithm:?}");
             assert_eq!(before[0].remaining, 3, "{algorithm:?}");
-            assert_eq!(store.look(&asks, NOW), before, "{algorithm:?}");
+            assert_eq!(store.look(&checks, NOW), before, "{algorithm:?}");
 
             assert!(store.one(hit, NOW).admitted, "{algorithm:?}");
-            let [one, two] = [1, 2].map(|hits| store.look(&[Ask { limit, ..ask(&entries, 3, hits) }], NOW)[0]);
+            let [one, two] = [1, 2].map(|hits| store.look(&[CounterCheck { limit, ..ask(&entries, 3, hits) }], NOW)[0]);
             assert_eq!((one.admitted, one.remaining, two.admitted), (true, 1, false), "{algorithm:?}");
             let passes = UnixMicros(NOW.0 + two.reset.0);
             assert!(!store.look(&[hit], UnixMicros(passes.0 - 1))[0].admitted, "{algorithm:?}");
@@ -326,7 +327,7 @@ fn keys_that_differ_in_any_part_never_share_a_counter() {
         for entries in &entries {
             for (domain, limit_name) in [("d", ""), ("d", "x"), ("dx", ""), ("", "d")] {
                 let asked = ask(entries, 1, 1);
-                let asked = Ask { key: Key { domain, limit_name, ..asked.key }, ..asked };
+                let asked = CounterCheck { key: Key { domain, limit_name, ..asked.key }, ..asked };
                 assert!(store.one(asked, NOW).admitted, "{domain} {limit_name} {entries:?} had a count before");
                 assert!(!store.one(asked, NOW).admitted, "{domain} {limit_name} {entries:?} was not counted");
             }
@@ -340,8 +341,8 @@ fn shared_pattern_is_one_counter_for_all_its_values_and_no_value_spells_it() {
     for store in Store::each() {
         let (one, two, spelt) = ([entry("k", "a1")], [entry("k", "a2")], [entry("k", "a*")]);
         let shared = |entries| {
-            let ask = ask(entries, 1, 1);
-            Ask { key: Key { shared: &pattern, ..ask.key }, ..ask }
+            let check = ask(entries, 1, 1);
+            CounterCheck { key: Key { shared: &pattern, ..check.key }, ..check }
         };
         assert!(store.one(shared(&one), NOW).admitted);
         assert!(!store.one(shared(&two), NOW).admitted);
@@ -356,11 +357,11 @@ fn another_window_or_algorithm_counts_afresh() {
         for algorithm in Algorithm::ALL {
             for seconds in [1, 60, 61] {
                 let limit = Limit { burst: 1, ..Limit::new(1, Micros(seconds * SECOND.0), algorithm) };
-                assert!(store.one(Ask { limit, ..ask(&user, 1, 1) }, NOW).admitted, "{limit:?}");
+                assert!(store.one(CounterCheck { limit, ..ask(&user, 1, 1) }, NOW).admitted, "{limit:?}");
             }
         }
         let sub_windows = Limit { sub_windows: 7, ..Limit::new(1, MINUTE, Algorithm::SlidingWindow) };
-        assert!(store.one(Ask { limit: sub_windows, ..ask(&user, 1, 1) }, NOW).admitted);
+        assert!(store.one(CounterCheck { limit: sub_windows, ..ask(&user, 1, 1) }, NOW).admitted);
     }
 }
 
@@ -369,7 +370,8 @@ fn raised_or_lowered_limit_keeps_the_count() {
     for store in Store::each() {
         let user = [entry("user", "a")];
         for algorithm in [Algorithm::SlidingWindow, Algorithm::FixedWindow, Algorithm::SlidingLog] {
-            let of = |requests, hits| Ask { limit: Limit::new(requests, MINUTE, algorithm), ..ask(&user, 1, hits) };
+            let of =
+                |requests, hits| CounterCheck { limit: Limit::new(requests, MINUTE, algorithm), ..ask(&user, 1, hits) };
             assert!(store.one(of(2, 2), NOW).admitted, "{algorithm:?}");
             assert!(!store.one(of(2, 1), NOW).admitted, "{algorithm:?}");
             assert_eq!(store.one(of(5, 1), NOW).remaining, 2, "{algorithm:?}");
@@ -385,7 +387,7 @@ fn limit_of_zero_refuses_all_and_the_largest_takes_its_whole() {
             let user = [entry("user", algorithm.name())];
             let of = |requests, hits| {
                 let limit = Limit { burst: requests, ..Limit::new(requests, MINUTE, algorithm) };
-                Ask { limit, ..ask(&user, 1, hits) }
+                CounterCheck { limit, ..ask(&user, 1, hits) }
             };
             assert!(!store.one(of(0, 1), NOW).admitted, "{algorithm:?}");
             assert_eq!(store.one(of(u32::MAX, 1), NOW).remaining, u64::from(u32::MAX) - 1, "{algorithm:?}");
@@ -416,11 +418,11 @@ fn largest_request_is_decided_as_one() {
     let values: Vec<String> = (0..256).map(|i| format!("u{i}")).collect();
     let entries: Vec<[Entry<'_>; 1]> = values.iter().map(|value| [entry("user", value)]).collect();
     for store in Store::each() {
-        let mut asks: Vec<Ask<'_>> = entries.iter().map(|entries| ask(entries, 3, 1)).collect();
-        assert!(store.all(&asks).into_iter().all(|admitted| admitted));
-        asks[200].cost.hits = 3;
-        assert_eq!(store.all(&asks).iter().filter(|&&admitted| !admitted).count(), 1);
-        assert!(asks.iter().all(|&ask| store.remaining(ask) == 2));
+        let mut checks: Vec<CounterCheck<'_>> = entries.iter().map(|entries| ask(entries, 3, 1)).collect();
+        assert!(store.all(&checks).into_iter().all(|admitted| admitted));
+        checks[200].cost.hits = 3;
+        assert_eq!(store.all(&checks).iter().filter(|&&admitted| !admitted).count(), 1);
+        assert!(checks.iter().all(|&check| store.remaining(check) == 2));
     }
 }
 
@@ -432,8 +434,8 @@ fn many_threads_are_admitted_exactly_the_limit() {
             let (user, tenant, full) = ([entry("user", "a")], [entry("tenant", "t")], [entry("q", "full")]);
             let limit = Limit { burst: LIMIT, ..Limit::new(LIMIT, Micros(3_600 * SECOND.0), algorithm) };
             let wide = Limit { requests: 1_000, burst: 1_000, ..limit };
-            let user = Ask { limit, ..ask(&user, 1, 1) };
-            let tenant = Ask { limit: wide, ..ask(&tenant, 1, 1) };
+            let user = CounterCheck { limit, ..ask(&user, 1, 1) };
+            let tenant = CounterCheck { limit: wide, ..ask(&tenant, 1, 1) };
             let admitted = AtomicU64::new(0);
             let (store, admitted) = (&store, &admitted);
             std::thread::scope(|threads| {
@@ -441,8 +443,8 @@ fn many_threads_are_admitted_exactly_the_limit() {
                     threads.spawn(move || {
                         for _ in 0..50 {
                             // Both orders, so that a store that locked in order of the asks would hang.
-                            let asks = if thread % 2 == 0 { [user, tenant] } else { [tenant, user] };
-                            let readings = store.apply(&asks, Gate::default(), NOW);
+                            let checks = if thread % 2 == 0 { [user, tenant] } else { [tenant, user] };
+                            let readings = store.apply(&checks, Gate::default(), NOW);
                             let is_admitted = readings.iter().all(|reading| reading.admitted);
                             admitted.fetch_add(u64::from(is_admitted), Relaxed);
                             store.apply(&[user, ask(&full, 0, 1)], Gate::default(), NOW);
@@ -467,13 +469,13 @@ fn refused_costs_that_are_not_charged_take_nothing_from_those_after_them() {
                 let user = format!("{algorithm:?}-{requests}-{cost}");
                 let entries = [entry("user", &user)];
                 let limit = Limit { burst: requests, ..Limit::new(requests, MINUTE, algorithm) };
-                let ask = Ask { limit, ..ask(&entries, requests, cost) };
+                let check = CounterCheck { limit, ..ask(&entries, requests, cost) };
                 let mut state = State::Empty;
                 for nth in 0..240 {
                     let now = UnixMicros(NOW.0 + nth * pace);
-                    let passed = store.one(ask, now).admitted;
+                    let passed = store.one(check, now).admitted;
                     // A client that wasn't refused before: its counter has only heard of what was admitted.
-                    let (after, reading) = step(&limit, state.clone(), ask.cost, now);
+                    let (after, reading) = step(&limit, state.clone(), check.cost, now);
                     assert_eq!(passed, reading.admitted, "{user} at {nth}");
                     state = if passed { after } else { state };
                 }

@@ -10,7 +10,7 @@
 //! The shift is by how much the clock was set back in all: so that costs a log no more than a look. Sums begin again at 2^48:
 //! they only matter as differences, and all that a log holds is less.
 
-use super::{DEADLINE, Reader, WHOLE_MAX};
+use super::{ByteReader, DEADLINE, WHOLE_MAX};
 use crate::algorithm::{
     State,
     log::{ENTRY, Log},
@@ -25,7 +25,7 @@ pub(in crate::algorithm) fn decode(bytes: &[u8]) -> Option<State> {
     if bytes.is_empty() {
         return Some(State::Empty);
     }
-    let mut rest = Reader(bytes);
+    let mut rest = ByteReader(bytes);
     rest.number(DEADLINE)?;
     let newest = rest.number(7).filter(|newest| *newest < WHOLE_MAX)?;
     let sum = rest.number(6)?;
@@ -42,7 +42,7 @@ pub(in crate::algorithm) fn decode(bytes: &[u8]) -> Option<State> {
     let mut entries = Vec::with_capacity(live * ENTRY);
     let (mut before, mut latest) = (0, 0);
     for place in first..first + live {
-        let mut slot = Reader(&ring[place % slots * SLOT..]);
+        let mut slot = ByteReader(&ring[place % slots * SLOT..]);
         let time = slot.number(7)?.saturating_sub(shift);
         let upto = (slot.number(6)? + SUM_MAX - base) % SUM_MAX;
         let hits = u32::try_from(upto.checked_sub(before)?).ok()?;

@@ -11,31 +11,31 @@ proptest! {
     ) {
         let (counter, now) = played(limit, &events);
         let now = now - set_back;
-        let (look, held) = (counter.look(now, 0), counter.state.held(&limit, UnixMicros(now)));
+        let (look, contents) = (counter.look(now, 0), counter.state.contents(&limit, UnixMicros(now)));
         if look.remaining > 0 {
             let room = f64::from(if limit.algorithm.has_burst() { limit.burst } else { limit.requests });
-            prop_assert_eq!((room - held.hits).floor(), look.remaining as f64, "{:?}", held);
+            prop_assert_eq!((room - contents.hits).floor(), look.remaining as f64, "{:?}", contents);
             // A fixed window ends, with hits or without.
-            let has_end = limit.algorithm != FixedWindow || held.hits > 0.0;
-            let empty = held.until.map_or(0, |until| until.0 - now);
+            let has_end = limit.algorithm != FixedWindow || contents.hits > 0.0;
+            let empty = contents.until.map_or(0, |until| until.0 - now);
             prop_assert!(!has_end || empty == look.reset.0, "{empty} and {look:?}");
         }
-        prop_assert_eq!(held.until.is_none(), held.hits == 0.0);
-        prop_assert!(held.until.is_none_or(|until| until.0 > now || limit.requests == 0), "{held:?} at {now}");
+        prop_assert_eq!(contents.until.is_none(), contents.hits == 0.0);
+        prop_assert!(contents.until.is_none_or(|until| until.0 > now || limit.requests == 0), "{contents:?} at {now}");
 
         // Oldest first, none without hits, and none that has left.
-        prop_assert!(held.parts.iter().all(|part| part.hits > 0 && part.since < part.until && part.until.0 > now));
-        prop_assert!(held.parts.is_sorted_by_key(|part| part.until));
-        let told: u64 = held.parts.iter().map(|part| part.hits).sum();
-        if !limit.algorithm.has_burst() && held.left_out == 0 {
-            prop_assert_eq!(told as f64, held.hits);
+        prop_assert!(contents.groups.iter().all(|group| group.hits > 0 && group.since < group.until && group.until.0 > now));
+        prop_assert!(contents.groups.is_sorted_by_key(|group| group.until));
+        let told: u64 = contents.groups.iter().map(|group| group.hits).sum();
+        if !limit.algorithm.has_burst() && contents.omitted == 0 {
+            prop_assert_eq!(told as f64, contents.hits);
         }
 
         // Read from Redis it tells the same.
         let mut packed = Vec::new();
         counter.state.encode(&mut packed);
         let read = State::decode(&packed, limit.algorithm).expect("as it was written");
-        prop_assert_eq!(read.held(&limit, UnixMicros(now)), held);
+        prop_assert_eq!(read.contents(&limit, UnixMicros(now)), contents);
     }
 
     #[test]
@@ -43,12 +43,12 @@ proptest! {
         (limit, events) in any_case(prop::sample::select(&[SlidingWindow, FixedWindow, SlidingLog][..]))
     ) {
         let (counter, now) = played(limit, &events);
-        let hits = |at: u64| counter.state.held(&limit, UnixMicros(at)).hits;
-        let held = counter.state.held(&limit, UnixMicros(now));
-        let Some(first) = held.parts.first() else { return Ok(()) };
-        let together: u64 = held.parts.iter().filter(|part| part.until == first.until).map(|part| part.hits).sum();
-        prop_assert_eq!(hits(first.until.0 - 1), held.hits);
-        prop_assert_eq!(hits(first.until.0), held.hits - together as f64);
+        let hits = |at: u64| counter.state.contents(&limit, UnixMicros(at)).hits;
+        let contents = counter.state.contents(&limit, UnixMicros(now));
+        let Some(first) = contents.groups.first() else { return Ok(()) };
+        let together: u64 = contents.groups.iter().filter(|group| group.until == first.until).map(|group| group.hits).sum();
+        prop_assert_eq!(hits(first.until.0 - 1), contents.hits);
+        prop_assert_eq!(hits(first.until.0), contents.hits - together as f64);
     }
 
     /// Redis is not ours alone: what can be read as a counter can be told, whatever it says.
@@ -71,9 +71,9 @@ proptest! {
             _ => [&[0; 6], &numbers.0.to_le_bytes()[..7], &numbers.1.to_le_bytes()[..7]].concat(),
         };
         let state = State::decode(&packed, limit.algorithm).expect("it is well formed");
-        let held = state.held(&limit, UnixMicros(now));
-        prop_assert!(held.hits >= 0.0 && held.parts.len() <= 65, "{held:?}");
-        prop_assert!(held.parts.iter().all(|part| part.until > part.since), "{held:?}");
+        let contents = state.contents(&limit, UnixMicros(now));
+        prop_assert!(contents.hits >= 0.0 && contents.groups.len() <= 65, "{contents:?}");
+        prop_assert!(contents.groups.iter().all(|group| group.until > group.since), "{contents:?}");
     }
 }
 
@@ -83,9 +83,9 @@ fn a_long_log_is_told_by_its_oldest_and_newest_entries() {
     for nth in 0..50 {
         counter.hit(NOW + nth * SECOND.0, 1 + nth as i64 % 2);
     }
-    let held = counter.state.held(&counter.limit, UnixMicros(NOW + 50 * SECOND.0));
-    let came: Vec<u64> = held.parts.iter().map(|part| (part.since.0 - NOW) / SECOND.0).collect();
+    let contents = counter.state.contents(&counter.limit, UnixMicros(NOW + 50 * SECOND.0));
+    let came: Vec<u64> = contents.groups.iter().map(|group| (group.since.0 - NOW) / SECOND.0).collect();
     assert_eq!(came, (0..10).chain(40..50).collect::<Vec<_>>());
-    assert_eq!((held.hits, held.left_out), (75.0, 30));
-    assert_eq!(held.until, Some(UnixMicros(NOW + 109 * SECOND.0)));
+    assert_eq!((contents.hits, contents.omitted), (75.0, 30));
+    assert_eq!(contents.until, Some(UnixMicros(NOW + 109 * SECOND.0)));
 }

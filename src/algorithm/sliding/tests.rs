@@ -72,10 +72,12 @@ fn turning_appends_one_pair_and_cuts_the_expired() {
     for sub_window in 0..40 {
         counter.hit(1000 + 25 * sub_window, 1);
     }
-    let State::Sliding { index, older, pairs, count, oldest } = &counter.state else { panic!("not a sliding state") };
+    let State::Sliding { index, older_hits: older, older_counts: counts, count, oldest } = &counter.state else {
+        panic!("not a sliding state")
+    };
     assert_eq!((*index, *older, *count, *oldest), (79, 4, 1, 4));
-    let pairs: Vec<_> = pairs.as_ref().unwrap().iter(*index).collect();
-    assert_eq!(pairs, [(75, 1), (76, 1), (77, 1), (78, 1)]);
+    let counts: Vec<_> = counts.as_ref().unwrap().iter(*index).collect();
+    assert_eq!(counts, [(75, 1), (76, 1), (77, 1), (78, 1)]);
 }
 
 #[test]

@@ -22,7 +22,7 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::wire::Questions;
+use super::wire::EncodedRequests;
 
 #[cfg(test)]
 mod tests;
@@ -33,8 +33,8 @@ const OUTSTANDING_MAX: usize = 100_000;
 /// An hour: a longer time is told as this.
 const TIME_US_MAX: u64 = 3_600_000_000;
 
-pub(super) struct Load {
-    pub questions: Questions,
+pub(super) struct LoadGenerator {
+    pub requests: EncodedRequests,
     pub connections: usize,
     pub inflight: usize,
     pub rate: Option<f64>,
@@ -47,9 +47,9 @@ pub(super) struct Load {
 
 /// What has been answered so far. Cheap to clone; all clones are one.
 #[derive(Clone, Default)]
-pub(super) struct Totals(Rc<RefCell<Seen>>);
+pub(super) struct BenchTotals(Rc<RefCell<BenchCounts>>);
 
-pub(super) struct Seen {
+pub(super) struct BenchCounts {
     pub ok: u64,
     pub over_limit: u64,
     pub errors: u64,
@@ -58,15 +58,15 @@ pub(super) struct Seen {
     pub times_us: Histogram<u64>,
 }
 
-impl Default for Seen {
-    fn default() -> Seen {
+impl Default for BenchCounts {
+    fn default() -> BenchCounts {
         let times_us = Histogram::new_with_max(TIME_US_MAX, 3).expect("three digits are allowed");
-        Seen { ok: 0, over_limit: 0, errors: 0, not_sent: 0, first_error: None, times_us }
+        BenchCounts { ok: 0, over_limit: 0, errors: 0, not_sent: 0, first_error: None, times_us }
     }
 }
 
-impl Totals {
-    pub(super) fn seen(&self) -> Ref<'_, Seen> {
+impl BenchTotals {
+    pub(super) fn seen(&self) -> Ref<'_, BenchCounts> {
         self.0.borrow()
     }
 
@@ -94,10 +94,10 @@ impl Totals {
     }
 }
 
-type Connection = SendRequest<Full<Bytes>>;
+type BenchConnection = SendRequest<Full<Bytes>>;
 
-impl Load {
-    pub(super) async fn run(self: &Arc<Load>, totals: &Totals) -> anyhow::Result<()> {
+impl LoadGenerator {
+    pub(super) async fn run(self: &Arc<LoadGenerator>, totals: &BenchTotals) -> anyhow::Result<()> {
         LocalSet::new()
             .run_until(async {
                 let mut connections = Vec::new();
@@ -113,8 +113,8 @@ impl Load {
             .await
     }
 
-    async fn connect(&self) -> anyhow::Result<Connection> {
-        let addr = &self.questions.addr;
+    async fn connect(&self) -> anyhow::Result<BenchConnection> {
+        let addr = &self.requests.addr;
         let stream = TcpStream::connect(addr).await.with_context(|| format!("no connection to {addr}"))?;
         stream.set_nodelay(true)?;
         let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
@@ -123,17 +123,17 @@ impl Load {
     }
 
     /// Always `inflight` requests outstanding on each connection.
-    async fn closed(self: &Arc<Load>, connections: Vec<Connection>, totals: &Totals) {
+    async fn closed(self: &Arc<LoadGenerator>, connections: Vec<BenchConnection>, totals: &BenchTotals) {
         let from = Instant::now() + self.warmup;
         let until = from + self.measured;
         let slots = connections.iter().flat_map(|connection| std::iter::repeat_n(connection, self.inflight));
-        let ask = |(slot, connection): (usize, &Connection)| {
+        let ask = |(slot, connection): (usize, &BenchConnection)| {
             let (load, totals, mut connection) = (Arc::clone(self), totals.clone(), connection.clone());
-            let mut keys = Keys::new(&load, slot as u64);
+            let mut keys = KeySampler::new(&load, slot as u64);
             tokio::task::spawn_local(async move {
                 while Instant::now() < until {
                     let started = Instant::now();
-                    let answer = load.questions.ask(&mut connection, keys.draw()).await;
+                    let answer = load.requests.send(&mut connection, keys.draw()).await;
                     let broken = answer.is_err();
                     if started >= from {
                         totals.add(answer, started.elapsed());
@@ -151,11 +151,11 @@ impl Load {
     }
 
     /// A request whenever one is due, whatever became of those before.
-    async fn open(self: &Arc<Load>, connections: Vec<Connection>, rate: f64, totals: &Totals) {
+    async fn open(self: &Arc<LoadGenerator>, connections: Vec<BenchConnection>, rate: f64, totals: &BenchTotals) {
         let start = Instant::now();
         let (from, until) = (start + self.warmup, start + self.warmup + self.measured);
         let outstanding = Rc::new(Cell::new(0usize));
-        let mut keys = Keys::new(self, 0);
+        let mut keys = KeySampler::new(self, 0);
         let mut due_times = pace(start, until, rate);
         while let Some((number, due)) = due_times.recv().await {
             if outstanding.get() >= OUTSTANDING_MAX {
@@ -167,7 +167,7 @@ impl Load {
             let mut connection = connections[number % connections.len()].clone();
             let key = keys.draw();
             tokio::task::spawn_local(async move {
-                let answer = load.questions.ask(&mut connection, key).await;
+                let answer = load.requests.send(&mut connection, key).await;
                 if due >= from {
                     totals.add(answer, due.elapsed());
                 }
@@ -200,18 +200,18 @@ fn pace(start: Instant, until: Instant, rate: f64) -> Receiver<(usize, Instant)>
 }
 
 /// Draws keys, evenly or by a Zipf distribution.
-struct Keys {
+struct KeySampler {
     rng: SmallRng,
-    load: Arc<Load>,
+    load: Arc<LoadGenerator>,
 }
 
-impl Keys {
-    fn new(load: &Arc<Load>, stream: u64) -> Keys {
-        Keys { rng: SmallRng::seed_from_u64(load.seed.wrapping_add(stream)), load: Arc::clone(load) }
+impl KeySampler {
+    fn new(load: &Arc<LoadGenerator>, stream: u64) -> KeySampler {
+        KeySampler { rng: SmallRng::seed_from_u64(load.seed.wrapping_add(stream)), load: Arc::clone(load) }
     }
 
     fn draw(&mut self) -> usize {
-        let keys = self.load.questions.keys();
+        let keys = self.load.requests.keys();
         match self.load.zipf_sums.last() {
             None => self.rng.random_range(0..keys),
             Some(total) => {

@@ -12,14 +12,14 @@ use tonic::Status;
 use crate::{cli::call, front::envoy::OWN_TOOLS};
 
 /// One body for each key.
-pub(super) struct Questions {
+pub(super) struct EncodedRequests {
     pub addr: String,
     uri: Uri,
     bodies: Vec<Bytes>,
 }
 
-impl Questions {
-    pub(super) fn new(addr: &str, domain: &str, descriptors: &[String], keys: u64) -> anyhow::Result<Questions> {
+impl EncodedRequests {
+    pub(super) fn new(addr: &str, domain: &str, descriptors: &[String], keys: u64) -> anyhow::Result<EncodedRequests> {
         let uri = format!("http://{addr}/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit");
         let uri = uri.parse().with_context(|| format!("'{addr}' is no address such as 127.0.0.1:8081"))?;
         let body = |key: u64| -> anyhow::Result<Bytes> {
@@ -28,7 +28,7 @@ impl Questions {
             let descriptors = descriptors.iter().map(parse).collect::<Result<_, _>>()?;
             Ok(framed(&RateLimitRequest { domain: domain.to_string(), descriptors, hits_addend: 1 }))
         };
-        Ok(Questions { addr: addr.to_string(), uri, bodies: (0..keys).map(body).collect::<Result<_, _>>()? })
+        Ok(EncodedRequests { addr: addr.to_string(), uri, bodies: (0..keys).map(body).collect::<Result<_, _>>()? })
     }
 
     pub(super) fn keys(&self) -> usize {
@@ -36,7 +36,7 @@ impl Questions {
     }
 
     /// Asks once; `true` if admitted.
-    pub(super) async fn ask(&self, connection: &mut SendRequest<Full<Bytes>>, key: usize) -> anyhow::Result<bool> {
+    pub(super) async fn send(&self, connection: &mut SendRequest<Full<Bytes>>, key: usize) -> anyhow::Result<bool> {
         let request = Request::post(self.uri.clone())
             .header("content-type", "application/grpc")
             .header("te", "trailers")

@@ -6,7 +6,7 @@ use std::{ffi::OsString, process::ExitCode};
 use clap::{ArgAction, Args};
 use serde::Serialize;
 
-use super::{Format, plural, print};
+use super::{OutputFormat, plural, print};
 use crate::settings::{Environment, Findings, Flags, Settings};
 
 /// The subcommand that `check` is called with `--settings`: its flags are those of serving.
@@ -25,8 +25,8 @@ pub(in crate::cli) const NAME: &str = "check-settings";
 )]
 pub(in crate::cli) struct SettingsArgs {
     /// How mistakes are printed
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    format: OutputFormat,
     #[command(flatten)]
     pub(in crate::cli) flags: Flags,
 }
@@ -48,24 +48,24 @@ pub(in crate::cli) fn arguments(mut args: Vec<OsString>) -> Vec<OsString> {
 
 /// A mistake, as `check` tells of a problem of the rules.
 #[derive(Serialize)]
-struct Line<'a> {
+struct SettingsProblem<'a> {
     severity: &'static str,
     what: &'a str,
 }
 
 #[derive(Serialize)]
-struct Answer<'a> {
+struct SettingsReport<'a> {
     ok: bool,
-    problems: Vec<Line<'a>>,
+    problems: Vec<SettingsProblem<'a>>,
 }
 
 pub(in crate::cli) fn run(args: &SettingsArgs) -> anyhow::Result<ExitCode> {
     let Findings { wrong, idle } = Settings::findings(&args.flags, &Environment::of_process());
-    let wrong_lines = wrong.iter().map(|what| Line { severity: "error", what });
-    let problems: Vec<Line<'_>> =
-        wrong_lines.chain(idle.iter().map(|what| Line { severity: "warning", what })).collect();
+    let wrong_lines = wrong.iter().map(|what| SettingsProblem { severity: "error", what });
+    let problems: Vec<SettingsProblem<'_>> =
+        wrong_lines.chain(idle.iter().map(|what| SettingsProblem { severity: "warning", what })).collect();
     let text = match args.format {
-        Format::Text => {
+        OutputFormat::Text => {
             let lines = problems.iter().map(|line| format!("{}: {}\n", line.severity, line.what));
             let count = match wrong.len() {
                 0 => "ok: settings".to_owned(),
@@ -74,9 +74,9 @@ pub(in crate::cli) fn run(args: &SettingsArgs) -> anyhow::Result<ExitCode> {
             let warnings = if idle.is_empty() { String::new() } else { format!(", {}", plural(idle.len(), "warning")) };
             lines.collect::<String>() + &format!("{count}{warnings}\n")
         }
-        Format::Json => serde_json::to_string_pretty(&Answer { ok: wrong.is_empty(), problems })? + "\n",
+        OutputFormat::Json => serde_json::to_string_pretty(&SettingsReport { ok: wrong.is_empty(), problems })? + "\n",
         // A workflow command ends with its line; of the characters that it escapes only this stands in our lines.
-        Format::Github => {
+        OutputFormat::Github => {
             problems.iter().map(|line| format!("::{}::{}\n", line.severity, line.what.replace('%', "%25"))).collect()
         }
     };

@@ -13,7 +13,7 @@ use anyhow::{Context, bail};
 use http::Uri;
 use tokio::runtime;
 
-use super::{Flag, Given, Takes};
+use super::{Flag, GoFlags, Takes};
 use crate::{cli::call, tls};
 
 pub(super) const FLAGS: &[Flag] = &[
@@ -32,7 +32,7 @@ const CERTIFICATES: [&str; 3] = ["grpc-server-ca-file", "grpc-cert-file", "grpc-
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-pub(super) fn run(given: &Given) -> anyhow::Result<ExitCode> {
+pub(super) fn run(given: &GoFlags) -> anyhow::Result<ExitCode> {
     let address = given.text("dial_string").unwrap_or("localhost:8081");
     let domain = given.text("domain").unwrap_or_default();
     let texts = given.all("descriptors");
@@ -42,13 +42,13 @@ pub(super) fn run(given: &Given) -> anyhow::Result<ExitCode> {
     let descriptors = texts.iter().map(|text| call::descriptor(text)).collect::<Result<Vec<_>, _>>();
     let descriptors = descriptors.map_err(anyhow::Error::msg).context("-descriptors")?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    let response = runtime.block_on(ask(given, address, domain, descriptors))?;
+    let response = runtime.block_on(send_request(given, address, domain, descriptors))?;
     println!("response: {}", in_text(&response));
     Ok(ExitCode::SUCCESS)
 }
 
-async fn ask(
-    given: &Given,
+async fn send_request(
+    given: &GoFlags,
     address: &str,
     domain: &str,
     descriptors: Vec<RateLimitDescriptor>,
@@ -73,14 +73,14 @@ async fn ask(
 }
 
 /// Trusts the authorities of the given file and no others, as the reference does; else those of the system.
-fn client(given: &Given) -> anyhow::Result<tls::Client> {
+fn client(given: &GoFlags) -> anyhow::Result<tls::ClientTls> {
     let path = |flag: &str| given.text(flag).map(PathBuf::from);
     let (certificate, key) = (path("grpc-cert-file"), path("grpc-key-file"));
     if certificate.is_some() != key.is_some() {
         bail!("-grpc-cert-file and -grpc-key-file go together");
     }
     let (ca, identity) = (path("grpc-server-ca-file"), certificate.zip(key));
-    Ok(tls::Client { ca, identity, protocol: Some(tls::HTTP2), ..tls::Client::default() })
+    Ok(tls::ClientTls { ca, identity, protocol: Some(tls::HTTP2), ..tls::ClientTls::default() })
 }
 
 /// As Go's protobuf prints a message in one line: fields that aren't set are left out.

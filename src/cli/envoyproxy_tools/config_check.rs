@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::bail;
 
-use super::{Flag, Given, Takes};
+use super::{Flag, GoFlags, Takes};
 use crate::rules::{self, Defaults, DotFiles, FileNames, Selection, Sources};
 
 pub(super) const FLAGS: &[Flag] = &[
@@ -13,7 +13,7 @@ pub(super) const FLAGS: &[Flag] = &[
     ("merge_domain_configs", Takes::Switch, "whether to merge configurations, referencing the same domain"),
 ];
 
-pub(super) fn run(given: &Given) -> anyhow::Result<ExitCode> {
+pub(super) fn run(given: &GoFlags) -> anyhow::Result<ExitCode> {
     println!("checking rate limit configs...");
     let Some(directory) = given.text("config_dir") else { bail!("-config_dir is needed") };
     println!("loading config directory: {directory}");

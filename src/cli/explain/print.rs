@@ -101,7 +101,7 @@ fn of_counter(out: &mut String, it: &ExplainedCounter, alone: bool) {
     line(out, "limit", &format!("{}: {limit}{role}{left}", it.limit_id));
     line(out, "counter", &it.key);
     if !alone && it.admits.is_some() {
-        of_held(out, it);
+        print_contents(out, it);
     }
     // A service of before says nothing of it.
     if !it.refused_hits.is_empty() {
@@ -126,7 +126,7 @@ fn of_refused(it: &ExplainedCounter, alone: bool) -> String {
 /// So many parts are told at each end of a long list; `--json` has more.
 const PARTS_TOLD: usize = 4;
 
-fn of_held(out: &mut String, it: &ExplainedCounter) {
+fn print_contents(out: &mut String, it: &ExplainedCounter) {
     let Some(held) = &it.holds else {
         return line(out, "holds", "unknown: it could not be read in time");
     };

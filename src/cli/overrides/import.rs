@@ -13,7 +13,7 @@ use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
 use tonic::{Code, Status};
 
-use super::table::{self, Row, Wrong};
+use super::table::{self, ImportRow, RowError};
 use crate::{
     cli::client::{Service, refused},
     front::api::SetOverrideRequest,
@@ -30,13 +30,13 @@ const AGAIN: &str = "run the import again, which changes nothing twice";
 
 /// What became of a file, for programs.
 #[derive(Default, Serialize)]
-struct Outcome {
+struct ImportReport {
     /// In the file; left out where it couldn't be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     rows: Option<usize>,
     written: usize,
     dry_run: bool,
-    errors: Vec<Wrong>,
+    errors: Vec<RowError>,
 }
 
 pub(super) async fn import(
@@ -56,7 +56,7 @@ pub(super) async fn import(
     }
     let outcome = match rows {
         Ok(rows) => {
-            let mut outcome = Outcome { rows: Some(rows.len()), dry_run, ..Outcome::default() };
+            let mut outcome = ImportReport { rows: Some(rows.len()), dry_run, ..ImportReport::default() };
             outcome.errors = put(service, domain, &rows, true).await?;
             if outcome.errors.is_empty() && !dry_run {
                 outcome.errors = put(service, domain, &rows, false).await?;
@@ -64,19 +64,19 @@ pub(super) async fn import(
             }
             outcome
         }
-        Err(errors) => Outcome { dry_run, errors, ..Outcome::default() },
+        Err(errors) => ImportReport { dry_run, errors, ..ImportReport::default() },
     };
     if json {
         super::print(&(visible::json(&serde_json::to_string_pretty(&outcome)?) + "\n"))?;
     } else {
-        tell(file, &outcome);
+        print_report(file, &outcome);
     }
     Ok(if outcome.errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn tell(file: &Path, outcome: &Outcome) {
+fn print_report(file: &Path, outcome: &ImportReport) {
     let (rows, errors) = (outcome.rows.unwrap_or_default(), &outcome.errors);
-    for Wrong { line, column, what } in errors.iter().take(LISTED) {
+    for RowError { line, column, what } in errors.iter().take(LISTED) {
         eprintln!("{}:{line}:{column}: {}", file.display(), visible::lines(what));
     }
     if errors.len() > LISTED {
@@ -91,8 +91,8 @@ fn tell(file: &Path, outcome: &Outcome) {
 }
 
 /// What the service refuses, in the order of the rows. An error where it would refuse every row.
-async fn put(service: &Service, domain: &str, rows: &[Row], dry_run: bool) -> anyhow::Result<Vec<Wrong>> {
-    let mut bar = Bar::new(if dry_run { "checked" } else { "written" }, rows.len());
+async fn put(service: &Service, domain: &str, rows: &[ImportRow], dry_run: bool) -> anyhow::Result<Vec<RowError>> {
+    let mut bar = ProgressBar::new(if dry_run { "checked" } else { "written" }, rows.len());
     let calls = rows.iter().map(|row| {
         let request = SetOverrideRequest {
             domain: domain.to_owned(),
@@ -109,7 +109,7 @@ async fn put(service: &Service, domain: &str, rows: &[Row], dry_run: bool) -> an
     while let Some(answer) = answers.next().await {
         match answer {
             Some((line, status)) if is_of_the_row(&status) => {
-                wrong.push(Wrong { line, column: 1, what: status.message().to_owned() });
+                wrong.push(RowError { line, column: 1, what: status.message().to_owned() });
             }
             Some((line, status)) => {
                 let changed = if dry_run { "nothing was changed".to_owned() } else { AGAIN.to_owned() };
@@ -128,16 +128,16 @@ fn is_of_the_row(status: &Status) -> bool {
 }
 
 /// Only on a terminal.
-struct Bar {
+struct ProgressBar {
     what: &'static str,
     done: usize,
     all: usize,
     is_shown: bool,
 }
 
-impl Bar {
-    fn new(what: &'static str, all: usize) -> Bar {
-        Bar { what, done: 0, all, is_shown: all > AT_ONCE && stderr().is_terminal() }
+impl ProgressBar {
+    fn new(what: &'static str, all: usize) -> ProgressBar {
+        ProgressBar { what, done: 0, all, is_shown: all > AT_ONCE && stderr().is_terminal() }
     }
 
     fn step(&mut self) {

@@ -23,40 +23,40 @@ use crate::{
     visible,
 };
 
-pub(super) struct Row {
+pub(super) struct ImportRow {
     pub(super) line: u32,
     pub(super) id: String,
     pub(super) spec: OverrideSpec,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Wrong {
+pub(super) struct RowError {
     pub(super) line: u32,
     pub(super) column: u32,
     #[serde(rename = "error")]
     pub(super) what: String,
 }
 
-impl From<csv::Broken> for Wrong {
-    fn from(broken: csv::Broken) -> Wrong {
+impl From<csv::CsvError> for RowError {
+    fn from(broken: csv::CsvError) -> RowError {
         let (line, column) = broken.line_column();
         let hint = broken.hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
-        Wrong { line, column, what: broken.what.into_owned() + &hint }
+        RowError { line, column, what: broken.what.into_owned() + &hint }
     }
 }
 
 /// `domain` is the one that the rows are for, as far as it is known.
-pub(super) fn read_csv(text: &str, domain: &str) -> Result<Vec<Row>, Vec<Wrong>> {
+pub(super) fn read_csv(text: &str, domain: &str) -> Result<Vec<ImportRow>, Vec<RowError>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let (mut reader, mut cells) = (csv::Reader::new(text), Vec::new());
+    let (mut reader, mut cells) = (csv::CsvReader::new(text), Vec::new());
     match reader.next(&mut cells) {
         Ok(true) => {}
-        Ok(false) => return Err(vec![Wrong { line: 1, column: 1, what: "the file is empty".to_owned() }]),
+        Ok(false) => return Err(vec![RowError { line: 1, column: 1, what: "the file is empty".to_owned() }]),
         Err(broken) => return Err(vec![broken.into()]),
     }
     let (columns, broken) = columns(&cells, text, Purpose::Import);
     if !broken.is_empty() {
-        return Err(broken.into_iter().map(Wrong::from).collect());
+        return Err(broken.into_iter().map(RowError::from).collect());
     }
     let columns: Vec<Column<'_>> = columns.into_iter().flatten().collect();
     let (mut rows, mut ids, mut wrong) = (Vec::new(), HashMap::new(), Vec::new());
@@ -78,9 +78,9 @@ pub(super) fn read_csv(text: &str, domain: &str) -> Result<Vec<Row>, Vec<Wrong>>
     if wrong.is_empty() { Ok(rows) } else { Err(wrong) }
 }
 
-fn row(text: &str, columns: &[Column<'_>], cells: &[csv::Cell<'_>], wrong: &mut Vec<Wrong>) -> Row {
+fn row(text: &str, columns: &[Column<'_>], cells: &[csv::Cell<'_>], wrong: &mut Vec<RowError>) -> ImportRow {
     let line = cells[0].line();
-    let mut row = Row { line, id: String::new(), spec: OverrideSpec::default() };
+    let mut row = ImportRow { line, id: String::new(), spec: OverrideSpec::default() };
     if let Some(broken) = misses_columns(cells, text, columns) {
         wrong.push(broken.into());
         return row;
@@ -96,7 +96,7 @@ fn row(text: &str, columns: &[Column<'_>], cells: &[csv::Cell<'_>], wrong: &mut 
             Column::Part(part) => {
                 if let Err(what) = put_part(&mut limit, part, said) {
                     let (line, column) = cell.line_column(text);
-                    wrong.push(Wrong { line, column, what });
+                    wrong.push(RowError { line, column, what });
                 }
             }
             Column::Expires => row.spec.expires = said,
@@ -105,10 +105,10 @@ fn row(text: &str, columns: &[Column<'_>], cells: &[csv::Cell<'_>], wrong: &mut 
         }
     }
     if row.spec.r#match.is_empty() {
-        wrong.push(Wrong { line, column: 1, what: "it matches nothing: no match.<key> has a value".to_owned() });
+        wrong.push(RowError { line, column: 1, what: "it matches nothing: no match.<key> has a value".to_owned() });
     }
     if limit == Limit::default() {
-        wrong.push(Wrong { line, column: 1, what: "it has no limit".to_owned() });
+        wrong.push(RowError { line, column: 1, what: "it has no limit".to_owned() });
     }
     row.spec.limit = vec![limit];
     row
@@ -132,27 +132,33 @@ fn put_part(limit: &mut Limit, part: &str, said: String) -> Result<(), String> {
 }
 
 /// With its id; one that another row has is wrong, for one would replace the other.
-fn keep(domain: &str, mut row: Row, rows: &mut Vec<Row>, ids: &mut HashMap<String, u32>, wrong: &mut Vec<Wrong>) {
+fn keep(
+    domain: &str,
+    mut row: ImportRow,
+    rows: &mut Vec<ImportRow>,
+    ids: &mut HashMap<String, u32>,
+    wrong: &mut Vec<RowError>,
+) {
     if row.id.is_empty() {
         row.id = made_override_id(domain, &row.spec);
     }
     match ids.insert(row.id.clone(), row.line) {
         Some(first) => {
             let what = format!("`{}` is here a second time: first in line {first}", row.id);
-            wrong.push(Wrong { line: row.line, column: 1, what });
+            wrong.push(RowError { line: row.line, column: 1, what });
         }
         None => rows.push(row),
     }
 }
 
 /// An object on each line: what `spec` has, besides `id`.
-pub(super) fn read_ndjson(text: &str, domain: &str) -> Result<Vec<Row>, Vec<Wrong>> {
+pub(super) fn read_ndjson(text: &str, domain: &str) -> Result<Vec<ImportRow>, Vec<RowError>> {
     let (mut rows, mut ids, mut wrong) = (Vec::new(), HashMap::new(), Vec::new());
     let lines = (1..).zip(text.strip_prefix('\u{feff}').unwrap_or(text).lines());
     for (line, text) in lines.filter(|(_, text)| !text.trim().is_empty()) {
         match read_json::<Object>(text.as_bytes()) {
-            Ok(Object { id, spec }) => keep(domain, Row { line, id, spec }, &mut rows, &mut ids, &mut wrong),
-            Err(Misread { column, what, .. }) => wrong.push(Wrong { line, column: column.max(1), what }),
+            Ok(Object { id, spec }) => keep(domain, ImportRow { line, id, spec }, &mut rows, &mut ids, &mut wrong),
+            Err(Misread { column, what, .. }) => wrong.push(RowError { line, column: column.max(1), what }),
         }
     }
     if wrong.is_empty() { Ok(rows) } else { Err(wrong) }
@@ -260,7 +266,7 @@ pub(super) fn line(it: &Override) -> String {
         .map(|limit| format!("{} in {} s, {}", limit.requests, limit.window_seconds, limit.algorithm))
         .collect();
     let limits = if it.unlimited { "unlimited".to_owned() } else { limits.join(" and ") };
-    let mut out = format!("{}: {}: {limits}", it.id, written::text(entries));
+    let mut out = format!("{}: {}: {limits}", it.id, written::write_entries(entries));
     for (what, said) in [("rule", &spec.rule), ("ends", &spec.expires), ("because", &spec.reason), ("of", &spec.owner)]
     {
         if !said.is_empty() {

@@ -5,15 +5,15 @@ use std::{collections::BTreeSet, sync::Arc};
 use serde::Serialize;
 
 use crate::{
-    cli::alone,
+    cli::offline,
     limit::{Code, Micros, Request, UnixMicros, written},
     limiter::{DecideError, Decision, Limiter, Modes, Status, explain::words},
-    rules::{Case, CaseRequest, ExpectedLimit, ExpectedStatus, Remaining, Rules, Wait},
+    rules::{Case, CaseRequest, ExpectedLimit, ExpectedStatus, ExpectedWait, Remaining, Rules},
 };
 
 /// A request that wasn't answered as expected.
 #[derive(Serialize)]
-pub(super) struct Failure {
+pub(super) struct FailedRequest {
     pub line: u32,
     /// Of the time that differs first, from the case's start.
     #[serde(rename = "at_seconds", serialize_with = "seconds")]
@@ -40,23 +40,29 @@ fn seconds<S: serde::Serializer>(at: &Micros, out: S) -> Result<S::Ok, S::Error>
 }
 
 /// Rules, and how requests are decided by them.
-pub(super) struct Stage {
+pub(super) struct CaseRunner {
     rules: Arc<Rules>,
     modes: Modes,
 }
 
-impl Stage {
-    pub(super) fn new(rules: Arc<Rules>, modes: Modes) -> Stage {
-        Stage { rules, modes }
+impl CaseRunner {
+    pub(super) fn new(rules: Arc<Rules>, modes: Modes) -> CaseRunner {
+        CaseRunner { rules, modes }
     }
 
     /// With counters that begin empty. All of its requests are made, whatever becomes of those before.
-    pub(super) fn play(&self, case: &Case, domain: &str) -> Vec<Failure> {
-        let limiter = alone::limiter(Rules::clone(&self.rules), self.modes, case.start);
-        case.requests.iter().filter_map(|request| self.ask(&limiter, case.start, request, domain)).collect()
+    pub(super) fn run(&self, case: &Case, domain: &str) -> Vec<FailedRequest> {
+        let limiter = offline::limiter(Rules::clone(&self.rules), self.modes, case.start);
+        case.requests.iter().filter_map(|request| self.run_request(&limiter, case.start, request, domain)).collect()
     }
 
-    fn ask(&self, limiter: &Limiter, start: UnixMicros, asked: &CaseRequest, domain: &str) -> Option<Failure> {
+    fn run_request(
+        &self,
+        limiter: &Limiter,
+        start: UnixMicros,
+        asked: &CaseRequest,
+        domain: &str,
+    ) -> Option<FailedRequest> {
         let request = asked.request(domain);
         let (mut admitted, mut first) = (0, None);
         for time in 1..=asked.times {
@@ -76,8 +82,9 @@ impl Stage {
             }
         }
         let (at, time, differences) = first?;
-        let text = |descriptor: &crate::limit::Descriptor<'_>| written::text(descriptor.entries.iter().copied());
-        Some(Failure {
+        let text =
+            |descriptor: &crate::limit::Descriptor<'_>| written::write_entries(descriptor.entries.iter().copied());
+        Some(FailedRequest {
             line: asked.line,
             at,
             request: request.descriptors.iter().map(text).collect(),
@@ -154,9 +161,9 @@ fn status_differs(expected: &ExpectedStatus, status: &Status, id: Option<&str>) 
     differences
 }
 
-fn wait_differs(what: &str, expected: Wait, got: Option<Micros>) -> Option<Difference> {
+fn wait_differs(what: &str, expected: ExpectedWait, got: Option<Micros>) -> Option<Difference> {
     match got {
-        Some(got) if expected.is(got) => None,
+        Some(got) if expected.matches(got) => None,
         Some(got) => Some(Difference::of(what, words::wait(expected.0), words::wait(expected.as_written(got)))),
         None => Some(Difference::of(what, words::wait(expected.0), "none")),
     }

@@ -9,7 +9,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::play::Failure;
+use super::play::FailedRequest;
 use crate::{
     limiter::explain::words,
     rules::{Case, Problem, Problems},
@@ -21,7 +21,7 @@ pub(super) struct Results {
     ok: bool,
     passed: usize,
     failed: usize,
-    cases: Vec<Played>,
+    cases: Vec<CaseResult>,
     /// Of files of cases and of rules; cases of a file with an error aren't played.
     problems: Vec<Problem>,
     /// Problems that aren't listed, because there are too many.
@@ -33,12 +33,12 @@ pub(super) struct Results {
 }
 
 #[derive(Serialize)]
-struct Played {
+struct CaseResult {
     path: PathBuf,
     line: u32,
     name: String,
     passed: bool,
-    failures: Vec<Failure>,
+    failures: Vec<FailedRequest>,
 }
 
 impl Results {
@@ -49,11 +49,11 @@ impl Results {
         self.problems.extend(problems.iter().cloned());
     }
 
-    pub(super) fn case(&mut self, path: &Path, case: &Case, failures: Vec<Failure>) {
+    pub(super) fn case(&mut self, path: &Path, case: &Case, failures: Vec<FailedRequest>) {
         let passed = failures.is_empty();
         let (path, name) = (path.to_owned(), case.name.clone());
         *(if passed { &mut self.passed } else { &mut self.failed }) += 1;
-        self.cases.push(Played { path, line: case.line, name, passed, failures });
+        self.cases.push(CaseResult { path, line: case.line, name, passed, failures });
     }
 
     /// Cases that weren't played are no success.
@@ -93,8 +93,8 @@ impl Results {
     }
 }
 
-fn in_words(path: &Path, failure: &Failure) -> String {
-    let Failure { line, at, request, time, times, .. } = failure;
+fn in_words(path: &Path, failure: &FailedRequest) -> String {
+    let FailedRequest { line, at, request, time, times, .. } = failure;
     let time = if *times > 1 { format!(", time {time} of {times}") } else { String::new() };
     let mut out = format!("      {}:{line}: {} at {}{time}\n", path.display(), request.join(" and "), words::wait(*at));
     for difference in &failure.differences {

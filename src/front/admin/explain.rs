@@ -12,14 +12,14 @@ use crate::{
     front::api::{self, ApiError},
     limit::{
         Descriptor, Request,
-        written::{self, Written},
+        written::{self, OwnedEntry},
     },
     limiter::{DecideError, Limiter},
 };
 
 /// The state of the handler.
 #[derive(Clone)]
-pub struct Explaining {
+pub struct Explainer {
     pub limiter: Limiter,
     /// Timeout of the store.
     pub patience: Duration,
@@ -27,14 +27,14 @@ pub struct Explaining {
 
 /// The query: each `entry` is a part of one descriptor, each `descriptor` is one.
 #[derive(Default)]
-struct Asked {
+struct ExplainQuery {
     domain: String,
-    descriptors: Vec<Vec<Written>>,
+    descriptors: Vec<Vec<OwnedEntry>>,
     hits: Option<u32>,
 }
 
 pub(super) async fn explain(
-    State(explaining): State<Arc<Explaining>>,
+    State(explaining): State<Arc<Explainer>>,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Response {
     match answer(&explaining, query).await {
@@ -43,28 +43,28 @@ pub(super) async fn explain(
     }
 }
 
-async fn answer(explaining: &Explaining, query: Vec<(String, String)>) -> Result<api::ExplainResponse, ApiError> {
-    let asked = Asked::read(query, &explaining.limiter)?;
+async fn answer(explaining: &Explainer, query: Vec<(String, String)>) -> Result<api::ExplainResponse, ApiError> {
+    let asked = ExplainQuery::read(query, &explaining.limiter)?;
     let descriptors = asked.descriptors.iter().map(|entries| Descriptor {
-        entries: entries.iter().map(Written::entry).collect(),
+        entries: entries.iter().map(OwnedEntry::entry).collect(),
         // Of a request 0 means 1; a descriptor's own 0 looks.
         hits: asked.hits.filter(|hits| *hits == 0).map(i64::from),
         ..Descriptor::default()
     });
     let hits = i64::from(asked.hits.unwrap_or(1));
     let request = Request { domain: &asked.domain, descriptors: descriptors.collect(), hits, ..Request::default() };
-    Ok(api::look(&explaining.limiter, &request, clock::now(), explaining.patience).await?)
+    Ok(api::explain_request(&explaining.limiter, &request, clock::now(), explaining.patience).await?)
 }
 
-impl Asked {
-    fn read(query: Vec<(String, String)>, limiter: &Limiter) -> Result<Asked, ApiError> {
-        let (mut asked, mut own) = (Asked::default(), Vec::new());
+impl ExplainQuery {
+    fn read(query: Vec<(String, String)>, limiter: &Limiter) -> Result<ExplainQuery, ApiError> {
+        let (mut asked, mut own) = (ExplainQuery::default(), Vec::new());
         for (name, text) in query {
             match &*name {
                 "domain" => asked.domain = text,
-                "entry" => own.push(written::entry(&text).map_err(|what| wrong("entry", what))?),
+                "entry" => own.push(written::parse_entry(&text).map_err(|what| wrong("entry", what))?),
                 "descriptor" => {
-                    let entries = written::entries(&text).map_err(|what| wrong("descriptor", what))?;
+                    let entries = written::parse_entries(&text).map_err(|what| wrong("descriptor", what))?;
                     asked.descriptors.push(entries);
                 }
                 "hits" => {

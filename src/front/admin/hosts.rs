@@ -16,14 +16,14 @@ use axum::{
 
 /// Names by which the admin listener may be called, besides addresses and `localhost`. In lower case, without a port.
 #[derive(Clone, Debug, Default)]
-pub struct Hosts(Arc<[Box<str>]>);
+pub struct AllowedHosts(Arc<[Box<str>]>);
 
-impl Hosts {
-    pub fn new(names: &[String]) -> Hosts {
-        Hosts(names.iter().map(|name| name.trim_end_matches('.').to_ascii_lowercase().into()).collect())
+impl AllowedHosts {
+    pub fn new(names: &[String]) -> AllowedHosts {
+        AllowedHosts(names.iter().map(|name| name.trim_end_matches('.').to_ascii_lowercase().into()).collect())
     }
 
-    fn takes(&self, authority: &Authority) -> bool {
+    fn allows(&self, authority: &Authority) -> bool {
         let host = authority.host();
         let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
         let name = bare.trim_end_matches('.');
@@ -39,7 +39,7 @@ impl Hosts {
             None => header(request.headers(), header::HOST),
         };
         if let Some(named) = named
-            && !named.parse().is_ok_and(|authority| self.takes(&authority))
+            && !named.parse().is_ok_and(|authority| self.allows(&authority))
         {
             let shown: String = named.chars().take(SHOWN).collect();
             return Some(format!(
@@ -68,7 +68,11 @@ fn header(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
 }
 
 /// Refuses what isn't an operator's own.
-pub(super) async fn guard(State(hosts): State<Hosts>, request: Request, next: Next) -> Response {
+pub(super) async fn reject_foreign_requests(
+    State(hosts): State<AllowedHosts>,
+    request: Request,
+    next: Next,
+) -> Response {
     match hosts.refusal(&request) {
         Some(refusal) => (StatusCode::FORBIDDEN, refusal).into_response(),
         None => next.run(request).await,

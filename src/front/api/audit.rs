@@ -34,7 +34,7 @@ fn shown((domain, entry): (Box<str>, run_time::AuditEntry)) -> AuditEntry {
         |record: Option<Box<str>>| -> Option<OverrideSpec> { overrides::spec(&serde_json::from_str(&record?).ok()?) };
     AuditEntry {
         id: entry.id,
-        at: moment::text(entry.at),
+        at: moment::write(entry.at),
         token: entry.token,
         action: entry.action.name().to_owned(),
         domain: domain.into(),

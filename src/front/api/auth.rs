@@ -14,7 +14,7 @@ use super::problem::ApiError;
 
 /// Authenticates callers. Cheap to clone; a change of the tokens reaches every clone.
 #[derive(Clone)]
-pub struct Guard {
+pub struct Authenticator {
     /// The tokens; `None` without a token file.
     tokens: Option<Arc<ArcSwap<Tokens>>>,
     checks_are_open: bool,
@@ -25,12 +25,12 @@ pub struct Guard {
 pub struct Caller {
     /// Name of the token, for the audit.
     pub name: Arc<str>,
-    grants: Arc<[tokens::Grant]>,
+    scopes: Arc<[tokens::TokenScope]>,
 }
 
-impl Guard {
-    pub fn new(tokens: Option<Arc<ArcSwap<Tokens>>>, checks_are_open: bool) -> Guard {
-        Guard { tokens, checks_are_open }
+impl Authenticator {
+    pub fn new(tokens: Option<Arc<ArcSwap<Tokens>>>, checks_are_open: bool) -> Authenticator {
+        Authenticator { tokens, checks_are_open }
     }
 
     /// Whether callers without a token may check.
@@ -39,7 +39,7 @@ impl Guard {
     }
 
     /// The caller that sends this `authorization`.
-    pub fn identify(&self, authorization: Option<&str>) -> Result<Caller, ApiError> {
+    pub fn authenticate(&self, authorization: Option<&str>) -> Result<Caller, ApiError> {
         let Some(tokens) = &self.tokens else {
             return Err(unauthenticated(
                 "this call needs a token, and the service knows none: start it with --api-token-file",
@@ -58,27 +58,27 @@ impl Guard {
 }
 
 impl Caller {
-    fn new(name: Arc<str>, grants: Arc<[tokens::Grant]>) -> Caller {
-        Caller { name, grants }
+    fn new(name: Arc<str>, scopes: Arc<[tokens::TokenScope]>) -> Caller {
+        Caller { name, scopes }
     }
 
     /// The program that embeds Tollgate, which may do everything.
-    pub(super) fn here() -> Caller {
+    pub(super) fn embedding_program() -> Caller {
         Caller::new("(embedded)".into(), Arc::from([]))
     }
 
     /// Checks that the caller may do this in a domain; `None` is all domains.
-    pub fn needs(&self, scope: Scope, domain: Option<&str>) -> Result<(), ApiError> {
-        if self.grants.iter().any(|grant| grant.allows(scope, domain)) {
+    pub fn require(&self, scope: Scope, domain: Option<&str>) -> Result<(), ApiError> {
+        if self.scopes.iter().any(|granted| granted.allows(scope, domain)) {
             return Ok(());
         }
         let of = domain.map(|domain| format!(" or {}@{domain}", scope.name())).unwrap_or_default();
         Err(ApiError::Forbidden(format!("token {} lacks the scope {}{of}", self.name, scope.name())))
     }
 
-    /// As [`Caller::needs`], for a domain that the caller didn't name and must not learn.
-    pub(super) fn needs_in_unnamed(&self, scope: Scope, domain: &str) -> Result<(), ApiError> {
-        self.needs(scope, Some(domain)).map_err(|_| {
+    /// As [`Caller::require`], for a domain that the caller didn't name and must not learn.
+    pub(super) fn require_in_unnamed(&self, scope: Scope, domain: &str) -> Result<(), ApiError> {
+        self.require(scope, Some(domain)).map_err(|_| {
             let (token, scope) = (&self.name, scope.name());
             ApiError::Forbidden(format!("token {token} lacks the scope {scope} where no domain is named: name yours"))
         })

@@ -10,38 +10,38 @@ use crate::{
     front::{decider::Decider, escape},
     limit::{self, Algorithm, Code, Limit, Micros, Origin, SLIDING_LOG_MAX, WINDOW_MAX},
     limiter::{Decision, Snapshot, Status},
-    rules::{Found, Rules},
+    rules::{RuleMatch, Rules},
 };
 
 use super::{
-    Api, CheckRequest, CheckResponse, Descriptor, Entry, names,
-    problem::{ApiError, Fault},
+    Api, CheckRequest, CheckResponse, Descriptor, Entry, bounds,
+    problem::{ApiError, InvalidField},
 };
 
 /// Descriptors of one check; with more of them, send several checks.
 const DESCRIPTORS_MAX: usize = 256;
 
-/// A check as the limiter gets it; it owns the text that [`Asked::words`] borrows.
+/// A check as the limiter gets it; it owns the text that [`ParsedCheck::to_request`] borrows.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Asked {
+pub struct ParsedCheck {
     domain: String,
     descriptors: Vec<Descriptor>,
     hits: u32,
     /// The caller's own limit, by which the last descriptor is counted.
-    own: Option<Limit>,
+    caller_limit: Option<Limit>,
 }
 
 /// The answer, and what the headers need besides.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Checked {
+pub struct CheckAnswer {
     pub answer: CheckResponse,
     /// The limits that apply; the one that the answer reports is first.
-    pub policies: Vec<Policy>,
+    pub policies: Vec<QuotaPolicy>,
 }
 
 /// A limit and how much of it is left.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Policy {
+pub struct QuotaPolicy {
     pub limit_id: String,
     pub requests: u32,
     pub window: Micros,
@@ -49,17 +49,22 @@ pub struct Policy {
     pub reset: Micros,
 }
 
-/// As [`Asked::of`], and counts a check that can't be read.
-pub(super) fn read(api: &Api, snapshot: &Snapshot, request: CheckRequest) -> Result<Asked, ApiError> {
-    Asked::of(api, snapshot, request).inspect_err(|_| api.limiter.metrics().invalid())
+/// As [`ParsedCheck::of`], and counts a check that can't be read.
+pub(super) fn read(api: &Api, snapshot: &Snapshot, request: CheckRequest) -> Result<ParsedCheck, ApiError> {
+    ParsedCheck::of(api, snapshot, request).inspect_err(|_| api.limiter.metrics().invalid())
 }
 
 /// Bounded as Envoy's requests are: what can't wait for the store gets its limits' policies at once.
-pub(super) async fn check(api: &Api, words: &limit::Request<'_>, arrived: time::Instant) -> Result<Checked, ApiError> {
-    let decider = Decider { limiter: &api.limiter, places: &api.waiting.store, store_timeout: api.store_timeout };
-    let decided = match decider.decide_now(words, arrived) {
+pub(super) async fn check(
+    api: &Api,
+    limit_request: &limit::Request<'_>,
+    arrived: time::Instant,
+) -> Result<CheckAnswer, ApiError> {
+    let decider =
+        Decider { limiter: &api.limiter, permits: &api.admission.store_permits, store_timeout: api.store_timeout };
+    let decided = match decider.decide_now(limit_request, arrived) {
         Some(decided) => decided,
-        None => decider.decide_later(words, arrived, None).await,
+        None => decider.decide_later(limit_request, arrived, None).await,
     };
     Ok(answer(&decided?))
 }
@@ -80,51 +85,51 @@ impl CheckRequest {
     }
 }
 
-impl Asked {
+impl ParsedCheck {
     /// Reads a check in any of its forms, against the shortcuts of its domain.
-    pub fn of(api: &Api, snapshot: &Snapshot, request: CheckRequest) -> Result<Asked, ApiError> {
+    pub fn of(api: &Api, snapshot: &Snapshot, request: CheckRequest) -> Result<ParsedCheck, ApiError> {
         let domain = api.domain(&request.domain, snapshot)?.to_owned();
-        let own = own_limit(&request, api.limiter.modes().algorithm)?;
+        let own = caller_limit(&request, api.limiter.modes().algorithm)?;
         let hits = request.hits.unwrap_or(1);
         if !request.descriptors.is_empty() {
             full_form_only(&request)?;
-            return Ok(Asked { domain, descriptors: request.descriptors, hits, own: None });
+            return Ok(ParsedCheck { domain, descriptors: request.descriptors, hits, caller_limit: None });
         }
         let forms = short_form(&domain, &snapshot.rules, &request)?;
-        let Some(limit) = own else { return Ok(Asked { domain, descriptors: forms, hits, own: None }) };
+        let Some(limit) = own else { return Ok(ParsedCheck { domain, descriptors: forms, hits, caller_limit: None }) };
         let last = forms.last().cloned().unwrap_or_default();
         // A limit of the caller's own needs no rule, so a missing one isn't reported as unmatched.
-        let is_ruled = |form: &Descriptor| matches!(find(&snapshot.rules, &domain, form), Found::Rule { .. });
+        let is_ruled = |form: &Descriptor| matches!(find(&snapshot.rules, &domain, form), RuleMatch::Rule { .. });
         let mut descriptors: Vec<Descriptor> = forms.into_iter().filter(is_ruled).collect();
         // A bucket drains at the rate of the limit that reads it. Another limit must not empty it, so it gets a bucket
         // of its own.
         let value = if limit.algorithm.has_burst() { format!("check/{}", limit.requests) } else { "check".into() };
         let marked = [Entry { key: String::new(), value }].into_iter().chain(last.entries);
         descriptors.push(Descriptor { entries: marked.collect(), hits: None });
-        Ok(Asked { domain, descriptors, hits, own: Some(limit) })
+        Ok(ParsedCheck { domain, descriptors, hits, caller_limit: Some(limit) })
     }
 
     /// The check as the limiter's request.
-    pub fn words(&self) -> limit::Request<'_> {
+    pub fn to_request(&self) -> limit::Request<'_> {
         let looks = self.hits == 0;
         limit::Request {
             domain: &self.domain,
-            descriptors: self.descriptors.iter().map(|descriptor| words(descriptor, looks)).collect(),
+            descriptors: self.descriptors.iter().map(|descriptor| to_descriptor(descriptor, looks)).collect(),
             hits: i64::from(self.hits.max(1)),
-            own: self.own.as_ref(),
+            caller_limit: self.caller_limit.as_ref(),
             origin: Origin::Api,
         }
     }
 }
 
-fn words(descriptor: &Descriptor, looks: bool) -> limit::Descriptor<'_> {
+fn to_descriptor(descriptor: &Descriptor, looks: bool) -> limit::Descriptor<'_> {
     let entries = descriptor.entries.iter().map(|entry| limit::Entry { key: &entry.key, value: &entry.value });
     let hits = descriptor.hits.map(i64::from).or(looks.then_some(0));
     limit::Descriptor { entries: entries.collect(), hits, limit: None }
 }
 
-fn find<'r>(rules: &'r Rules, domain: &str, descriptor: &Descriptor) -> Found<'r> {
-    rules.find(domain, &words(descriptor, false).entries)
+fn find<'r>(rules: &'r Rules, domain: &str, descriptor: &Descriptor) -> RuleMatch<'r> {
+    rules.find(domain, &to_descriptor(descriptor, false).entries)
 }
 
 /// A check with descriptors has nothing of the short forms.
@@ -136,17 +141,17 @@ fn full_form_only(request: &CheckRequest) -> Result<(), ApiError> {
         ("limit", request.limit.is_some()),
         ("window_seconds", request.window_seconds.is_some()),
     ];
-    let mut faults: Vec<Fault> = short
+    let mut faults: Vec<InvalidField> = short
         .into_iter()
         .filter(|(_, is_there)| *is_there)
-        .map(|(place, _)| Fault {
+        .map(|(place, _)| InvalidField {
             place: place.into(),
             what: "it has no meaning beside `descriptors`".into(),
             hint: Some("send `user` and its kin, or `descriptors`".into()),
         })
         .collect();
     if request.descriptors.len() > DESCRIPTORS_MAX {
-        faults.push(Fault {
+        faults.push(InvalidField {
             place: "descriptors".into(),
             what: format!("a check has at most {DESCRIPTORS_MAX}"),
             hint: Some("split the request".into()),
@@ -155,7 +160,7 @@ fn full_form_only(request: &CheckRequest) -> Result<(), ApiError> {
     // Descriptors beyond the bound are reported once, as too many.
     let within = request.descriptors.iter().take(DESCRIPTORS_MAX).enumerate();
     for (index, _) in within.filter(|(_, it)| it.entries.is_empty()) {
-        faults.push(Fault {
+        faults.push(InvalidField {
             place: format!("descriptors[{index}].entries"),
             what: "a descriptor without entries meets no rule".into(),
             hint: Some("such as {\"user\": \"alice\"}".into()),
@@ -168,7 +173,7 @@ fn full_form_only(request: &CheckRequest) -> Result<(), ApiError> {
 fn short_form(domain: &str, rules: &Rules, request: &CheckRequest) -> Result<Vec<Descriptor>, ApiError> {
     for (place, text) in [("user", &request.user), ("endpoint", &request.endpoint), ("action", &request.action)] {
         if let Some(text) = text {
-            names::filled(place, text)?;
+            bounds::check_filled(place, text)?;
         }
     }
     let Some(user) = &request.user else {
@@ -193,7 +198,7 @@ fn short_form(domain: &str, rules: &Rules, request: &CheckRequest) -> Result<Vec
 }
 
 /// The caller's own limit, counted as limits are that name no algorithm.
-fn own_limit(request: &CheckRequest, algorithm: Algorithm) -> Result<Option<Limit>, ApiError> {
+fn caller_limit(request: &CheckRequest, algorithm: Algorithm) -> Result<Option<Limit>, ApiError> {
     let (requests, seconds) = match (request.limit, request.window_seconds) {
         (None, None) => return Ok(None),
         (Some(requests), Some(seconds)) => (requests, seconds),
@@ -215,9 +220,9 @@ fn own_limit(request: &CheckRequest, algorithm: Algorithm) -> Result<Option<Limi
     Ok(Some(Limit::new(requests, Micros(micros.round() as u64), algorithm)))
 }
 
-pub(super) fn answer(decision: &Decision) -> Checked {
+pub(super) fn answer(decision: &Decision) -> CheckAnswer {
     let allowed = decision.overall == Code::Ok;
-    let mut policies: Vec<Policy> = Vec::new();
+    let mut policies: Vec<QuotaPolicy> = Vec::new();
     for index in order(decision) {
         // A limit that several descriptors have is listed once, with its tightest counter, which comes first.
         if let Some(policy) = policy(decision, index).filter(|one| policies.iter().all(|p| p.limit_id != one.limit_id))
@@ -235,9 +240,9 @@ pub(super) fn answer(decision: &Decision) -> Checked {
         reset_seconds: told.map(|policy| seconds(policy.reset)),
         retry_after_seconds: told.filter(|_| !allowed).map(|policy| seconds(policy.reset)),
         limit_id: told.map(|policy| policy.limit_id.clone()).unwrap_or_default(),
-        degraded: decision.degraded.map(|policy| policy.name().to_owned()).unwrap_or_default(),
+        degraded: decision.failure_policy.map(|policy| policy.name().to_owned()).unwrap_or_default(),
     };
-    Checked { answer, policies }
+    CheckAnswer { answer, policies }
 }
 
 /// Positions of the descriptors that have limits: the refusing ones first if the request is denied, longest wait first,
@@ -256,10 +261,10 @@ fn order(decision: &Decision) -> Vec<usize> {
     positions
 }
 
-fn policy(decision: &Decision, index: usize) -> Option<Policy> {
+fn policy(decision: &Decision, index: usize) -> Option<QuotaPolicy> {
     let status = &decision.statuses[index];
     let note = decision.notes.as_ref()?.descriptors.get(index)?;
-    Some(Policy {
+    Some(QuotaPolicy {
         limit_id: note.limit_id.as_deref()?.to_owned(),
         requests: status.limit.as_ref()?.requests,
         window: note.window?,

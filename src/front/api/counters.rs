@@ -1,8 +1,8 @@
 //! Resets counters on demand. It knows nothing of gRPC or HTTP.
 
 use super::{
-    Api, ApiError, Asked, Caller, CheckRequest, CounterReset, Descriptor, ResetCounterRequest, ResetCounterResponse,
-    names, overrides,
+    Api, ApiError, Caller, CheckRequest, CounterReset, Descriptor, ParsedCheck, ResetCounterRequest,
+    ResetCounterResponse, bounds, overrides,
 };
 use crate::{
     clock,
@@ -17,17 +17,17 @@ pub(super) async fn reset(
     caller: &Caller,
     request: ResetCounterRequest,
 ) -> Result<ResetCounterResponse, ApiError> {
-    names::words("reason", &request.reason)?;
+    bounds::check_words("reason", &request.reason)?;
     let run_time = overrides::run_time(api)?;
-    let asked = Asked::of(api, snapshot, counted(&request)?)?;
+    let asked = ParsedCheck::of(api, snapshot, counted(&request)?)?;
     let target = target(&request);
     let only = Some(&*request.limit_id).filter(|id| !id.is_empty());
     let author = Author { token: &caller.name, target: &target, reason: &request.reason };
     let author = Some(author).filter(|_| !request.dry_run);
-    let counters = api.limiter.reset(run_time, &asked.words(), (only, author), clock::now()).await?;
+    let counters = api.limiter.reset(run_time, &asked.to_request(), (only, author), clock::now()).await?;
     if counters.is_empty() {
         return Err(ApiError::NotFound(match only {
-            Some(id) => format!("{target} is not counted by a limit `{}`", names::shown(id)),
+            Some(id) => format!("{target} is not counted by a limit `{}`", bounds::shown(id)),
             None => format!("no limit counts {target}"),
         }));
     }
@@ -47,7 +47,7 @@ fn counted(request: &ResetCounterRequest) -> Result<CheckRequest, ApiError> {
         let what = "`entries` and the short forms of a check both say what is counted";
         return Err(ApiError::invalid("entries", what, "send `entries`, or `user` and its kin"));
     }
-    names::entries("entries", &entries)?;
+    bounds::check_entries("entries", &entries)?;
     Ok(CheckRequest { descriptors: vec![Descriptor { entries, hits: None }], ..check })
 }
 

@@ -4,52 +4,53 @@
 use std::time::Duration;
 
 use super::{
-    Api, ApiError, Asked, CheckRequest, Entry, ExplainResponse, ExplainedCounter, ExplainedDescriptor,
-    ExplainedOverride, HeldHits, HeldPart, LimitNumbers, MatchStep, check,
+    Api, ApiError, CheckRequest, Entry, ExplainResponse, ExplainedCounter, ExplainedDescriptor, ExplainedOverride,
+    HeldHits, HeldPart, LimitNumbers, MatchStep, ParsedCheck, check,
 };
 use crate::{
-    algorithm::Part,
+    algorithm::HitGroup,
     clock,
     limit::{Descriptor, Limit, Micros, Request, UnixMicros, moment},
     limiter::{
-        Applies, CounterLook, DecideError, DescriptorLook, HeldAt, Limiter, Look, Overriding, Snapshot, explain::words,
+        Applies, ContentsAt, CounterExplanation, DecideError, DescriptorExplanation, Explanation, Limiter,
+        OverrideExplanation, Snapshot, explain::words,
     },
-    rules::{Found, How, Step, rows::Standing},
+    rules::{RuleMatch, StepMatch, WalkStep, rows::Standing},
     store::{Role, StoreError},
 };
 
-/// Explains a check. The caller may do so, and the domain is loaded. [`super::Asked`] makes the limiter's request of
+/// Explains a check. The caller may do so, and the domain is loaded. [`super::ParsedCheck`] makes the limiter's request of
 /// it.
 pub(super) async fn explain(
     api: &Api,
     snapshot: &Snapshot,
     request: CheckRequest,
 ) -> Result<ExplainResponse, ApiError> {
-    let asked = Asked::of(api, snapshot, request)?;
-    let (words, now) = (asked.words(), clock::now());
+    let asked = ParsedCheck::of(api, snapshot, request)?;
+    let (words, now) = (asked.to_request(), clock::now());
     // Counts toward the bound of checks, so that explanations don't crowd out decisions. The memory store answers at
     // once.
-    let place = api.waiting.store.enter();
+    let place = api.admission.store_permits.acquire();
     if place.is_none() && api.limiter.is_remote() {
-        let look = api.limiter.look_without_store(&words, StoreError::Overloaded, now).await?;
-        return Ok(told(&api.limiter, &words, look));
+        let look = api.limiter.explain_without_store(&words, StoreError::Overloaded, now).await?;
+        return Ok(to_response(&api.limiter, &words, look));
     }
-    Ok(look(&api.limiter, &words, now, api.store_timeout).await?)
+    Ok(explain_request(&api.limiter, &words, now, api.store_timeout).await?)
 }
 
 /// The explanation for all callers: those of the API, the admin listener, and the command line with rules of its own.
-pub async fn look(
+pub async fn explain_request(
     limiter: &Limiter,
     request: &Request<'_>,
     now: UnixMicros,
     patience: Duration,
 ) -> Result<ExplainResponse, DecideError> {
     let deadline = (clock::instant() + patience).into();
-    let look = limiter.look(request, now, deadline).await?;
-    Ok(told(limiter, request, look))
+    let look = limiter.explain(request, now, deadline).await?;
+    Ok(to_response(limiter, request, look))
 }
 
-fn told(limiter: &Limiter, request: &Request<'_>, look: Look) -> ExplainResponse {
+fn to_response(limiter: &Limiter, request: &Request<'_>, look: Explanation) -> ExplainResponse {
     let descriptors = request.descriptors.iter().zip(&look.descriptors);
     ExplainResponse {
         descriptors: descriptors.map(|(asked, found)| descriptor(request.domain, asked, found, &look)).collect(),
@@ -60,14 +61,19 @@ fn told(limiter: &Limiter, request: &Request<'_>, look: Look) -> ExplainResponse
     }
 }
 
-fn descriptor(domain: &str, asked: &Descriptor<'_>, found: &DescriptorLook, look: &Look) -> ExplainedDescriptor {
+fn descriptor(
+    domain: &str,
+    asked: &Descriptor<'_>,
+    found: &DescriptorExplanation,
+    look: &Explanation,
+) -> ExplainedDescriptor {
     let rules = &look.snapshot.rules;
     let (met, steps) = rules.explain(domain, &asked.entries);
-    let rule = if let Found::Rule { domain, rule } = met { Some((domain, rule)) } else { None };
+    let rule = if let RuleMatch::Rule { domain, rule } = met { Some((domain, rule)) } else { None };
     let candidates =
         rule.map(|(domain, rule)| rules.explain_override(domain, rule, &asked.entries, look.wall)).unwrap_or_default();
     // A run-time override beats all files, so no row in a file wins.
-    let is_from_file = found.overridden.as_ref().is_some_and(|winner| !winner.place.is_empty());
+    let is_from_file = found.overridden.as_ref().is_some_and(|winner| !winner.location.is_empty());
     let passed_over =
         candidates.iter().filter(|it| !(is_from_file && it.standing == Standing::Wins)).map(|candidate| {
             let why = match found.applies {
@@ -75,7 +81,7 @@ fn descriptor(domain: &str, asked: &Descriptor<'_>, found: &DescriptorLook, look
                 Applies::Requested => "the limit that came with the request comes first",
                 _ => standing(candidate.standing),
             };
-            ExplainedOverride { why: why.to_owned(), ..overriding(&Overriding::of(candidate.row)) }
+            ExplainedOverride { why: why.to_owned(), ..overriding(&OverrideExplanation::of(candidate.row)) }
         });
     ExplainedDescriptor {
         entries: entries(asked.entries.iter().map(|entry| (entry.key, entry.value))),
@@ -100,13 +106,13 @@ fn standing(standing: Standing) -> &'static str {
     }
 }
 
-fn overriding(of: &Overriding) -> ExplainedOverride {
+fn overriding(of: &OverrideExplanation) -> ExplainedOverride {
     ExplainedOverride {
         source: if of.id.is_empty() { "file" } else { "run_time" }.to_owned(),
         id: of.id.clone(),
         r#match: entries(of.matches.iter().map(|(key, value)| (&**key, &**value))),
-        place: of.place.clone(),
-        expires: of.expires.map(moment::text).unwrap_or_default(),
+        place: of.location.clone(),
+        expires: of.expires.map(moment::write).unwrap_or_default(),
         reason: of.reason.clone(),
         owner: of.owner.clone(),
         warning: of.warning.clone(),
@@ -118,14 +124,14 @@ fn entries<'e>(pairs: impl Iterator<Item = (&'e str, &'e str)>) -> Vec<Entry> {
     pairs.map(|(key, value)| Entry { key: key.to_owned(), value: value.to_owned() }).collect()
 }
 
-fn step(step: &Step<'_>) -> MatchStep {
+fn step(step: &WalkStep<'_>) -> MatchStep {
     let (how, pattern) = match &step.how {
-        How::Exact => ("exact", ""),
-        How::Pattern(pattern) => ("pattern", &**pattern),
-        How::KeyOnly => ("key_only", ""),
-        How::UnknownKey => ("unknown_key", ""),
-        How::UnknownValue => ("unknown_value", ""),
-        How::TooDeep => ("too_deep", ""),
+        StepMatch::Exact => ("exact", ""),
+        StepMatch::Pattern(pattern) => ("pattern", &**pattern),
+        StepMatch::KeyOnly => ("key_only", ""),
+        StepMatch::UnknownKey => ("unknown_key", ""),
+        StepMatch::UnknownValue => ("unknown_value", ""),
+        StepMatch::TooDeep => ("too_deep", ""),
     };
     MatchStep {
         key: step.entry.key.to_owned(),
@@ -135,7 +141,7 @@ fn step(step: &Step<'_>) -> MatchStep {
     }
 }
 
-fn counter(counter: &CounterLook) -> ExplainedCounter {
+fn counter(counter: &CounterExplanation) -> ExplainedCounter {
     let seconds = |wait: Micros| wait.as_duration().as_secs_f64();
     let Limit { requests, window, algorithm, burst, .. } = counter.limit;
     ExplainedCounter {
@@ -155,22 +161,25 @@ fn counter(counter: &CounterLook) -> ExplainedCounter {
         reset_seconds: counter.reading.map(|reading| seconds(reading.reset)),
         role: role(counter.role).to_owned(),
         on_store_failure: counter.on_store_failure.name().to_owned(),
-        holds: counter.held.as_ref().map(holds),
+        holds: counter.contents.as_ref().map(holds),
         refused_hits: counter.count_denied.name().to_owned(),
         budget: counter.is_budget(),
-        budget_since: counter.budget_since.map(moment::text).unwrap_or_default(),
+        budget_since: counter.budget_since.map(moment::write).unwrap_or_default(),
     }
 }
 
-fn holds(HeldAt { held, at }: &HeldAt) -> HeldHits {
-    let part =
-        |part: &Part| HeldPart { hits: part.hits, since: moment::text(part.since), until: moment::text(part.until) };
+fn holds(ContentsAt { contents: held, at }: &ContentsAt) -> HeldHits {
+    let part = |part: &HitGroup| HeldPart {
+        hits: part.hits,
+        since: moment::write(part.since),
+        until: moment::write(part.until),
+    };
     HeldHits {
         hits: held.hits,
-        at: moment::text(*at),
-        until: held.until.map(moment::text).unwrap_or_default(),
-        parts: held.parts.iter().map(part).collect(),
-        left_out: u32::try_from(held.left_out).ok().filter(|entries| *entries > 0),
+        at: moment::write(*at),
+        until: held.until.map(moment::write).unwrap_or_default(),
+        parts: held.groups.iter().map(part).collect(),
+        left_out: u32::try_from(held.omitted).ok().filter(|entries| *entries > 0),
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) use headers::authorization;
 
 use self::{
     headers::{etag, if_match, if_none_match, limit_headers},
-    read::{Refusal, parameters, path, read},
+    read::{HttpError, parameters, path, read},
 };
 use super::{
     Api, CheckRequest, DeleteOverrideRequest, GetOverrideRequest, ListAuditRequest, ListOverridesRequest, OverrideSpec,
@@ -35,15 +35,15 @@ const BODY_BYTES_MAX: usize = 256 << 10;
 
 const OPENAPI: &str = include_str!("openapi.json");
 
-type Served = State<Arc<Api>>;
+type ApiState = State<Arc<Api>>;
 type Body = Result<Bytes, BytesRejection>;
-type Answer = Result<Response, Refusal>;
+type HttpResult = Result<Response, HttpError>;
 
 /// A path, its methods, and what answers them.
-type Route = (&'static str, &'static [Method], MethodRouter<Arc<Api>>);
+type ApiRoute = (&'static str, &'static [Method], MethodRouter<Arc<Api>>);
 
 /// Every path below `/v1` with its methods: [`tests`] holds the document to it.
-fn routes() -> [Route; 7] {
+fn routes() -> [ApiRoute; 7] {
     const GET: &[Method] = &[Method::GET];
     const POST: &[Method] = &[Method::POST];
     const RESOURCE: &[Method] = &[Method::GET, Method::PUT, Method::DELETE];
@@ -59,7 +59,7 @@ fn routes() -> [Route; 7] {
 }
 
 pub fn router(api: Arc<Api>) -> Router {
-    let mut router = Router::new().route("/v1/{*nowhere}", any(nowhere)).route("/v1", any(nowhere));
+    let mut router = Router::new().route("/v1/{*nowhere}", any(not_found)).route("/v1", any(not_found));
     for (path, methods, handlers) in routes() {
         let allowed = methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
         let refuse = move || async move { refused_method(&allowed) };
@@ -68,7 +68,7 @@ pub fn router(api: Arc<Api>) -> Router {
     router.layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(api)
 }
 
-async fn nowhere() -> Response {
+async fn not_found() -> Response {
     let detail = "nothing is here: /v1/openapi.json lists what there is".to_owned();
     problem::response(StatusCode::NOT_FOUND, detail, &[])
 }
@@ -103,7 +103,7 @@ fn escaped(body: Body) -> Body {
 }
 
 /// 200 or 429, each with how the limits stand.
-async fn check(State(api): Served, headers: HeaderMap, body: Body) -> Answer {
+async fn check(State(api): ApiState, headers: HeaderMap, body: Body) -> HttpResult {
     let request: CheckRequest = read(escaped(body))?;
     let checked = api.check(authorization(&headers), request).await?;
     let mut response = ok(&checked.answer);
@@ -114,7 +114,7 @@ async fn check(State(api): Served, headers: HeaderMap, body: Body) -> Answer {
     Ok(response)
 }
 
-async fn explain(State(api): Served, headers: HeaderMap, body: Body) -> Answer {
+async fn explain(State(api): ApiState, headers: HeaderMap, body: Body) -> HttpResult {
     let request: CheckRequest = read(body)?;
     Ok(ok(&api.explain(authorization(&headers), request).await?))
 }
@@ -122,20 +122,20 @@ async fn explain(State(api): Served, headers: HeaderMap, body: Body) -> Answer {
 /// Of a change.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Change {
+struct ChangeQuery {
     dry_run: bool,
     reason: String,
 }
 
-type Id = Result<Path<(String, String)>, PathRejection>;
+type OverridePath = Result<Path<(String, String)>, PathRejection>;
 
 async fn set_override(
-    State(api): Served,
-    id: Id,
-    change: Result<Query<Change>, QueryRejection>,
+    State(api): ApiState,
+    id: OverridePath,
+    change: Result<Query<ChangeQuery>, QueryRejection>,
     headers: HeaderMap,
     body: Body,
-) -> Answer {
+) -> HttpResult {
     let ((domain, id), change) = (path(id)?, parameters(change)?);
     let mut spec: OverrideSpec = read(body)?;
     if spec.reason.is_empty() {
@@ -154,7 +154,7 @@ async fn set_override(
     Ok(response)
 }
 
-async fn get_override(State(api): Served, id: Id, headers: HeaderMap) -> Answer {
+async fn get_override(State(api): ApiState, id: OverridePath, headers: HeaderMap) -> HttpResult {
     let (domain, id) = path(id)?;
     let found = api.get_override(authorization(&headers), GetOverrideRequest { domain, id }).await?;
     let mut response = ok(&found);
@@ -163,11 +163,11 @@ async fn get_override(State(api): Served, id: Id, headers: HeaderMap) -> Answer 
 }
 
 async fn delete_override(
-    State(api): Served,
-    id: Id,
-    change: Result<Query<Change>, QueryRejection>,
+    State(api): ApiState,
+    id: OverridePath,
+    change: Result<Query<ChangeQuery>, QueryRejection>,
     headers: HeaderMap,
-) -> Answer {
+) -> HttpResult {
     let ((domain, id), change) = (path(id)?, parameters(change)?);
     let (dry_run, reason, if_match) = (change.dry_run, change.reason, if_match(&headers)?);
     let request = DeleteOverrideRequest { domain, id, dry_run, if_match, reason };
@@ -178,7 +178,7 @@ async fn delete_override(
 /// A page of overrides.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Page {
+struct PageQuery {
     page_size: u32,
     page_token: String,
     key: String,
@@ -186,26 +186,26 @@ struct Page {
 }
 
 async fn list_overrides(
-    State(api): Served,
+    State(api): ApiState,
     domain: Result<Path<String>, PathRejection>,
-    page: Result<Query<Page>, QueryRejection>,
+    page: Result<Query<PageQuery>, QueryRejection>,
     headers: HeaderMap,
-) -> Answer {
+) -> HttpResult {
     let (domain, page) = (path(domain)?, parameters(page)?);
-    let Page { page_size, page_token, key, value_prefix } = page;
+    let PageQuery { page_size, page_token, key, value_prefix } = page;
     let request = ListOverridesRequest { domain, page_size, page_token, key, value_prefix };
     Ok(ok(&api.list_overrides(authorization(&headers), request).await?))
 }
 
-async fn reset_counter(State(api): Served, headers: HeaderMap, body: Body) -> Answer {
+async fn reset_counter(State(api): ApiState, headers: HeaderMap, body: Body) -> HttpResult {
     let request: ResetCounterRequest = read(body)?;
     Ok(ok(&api.reset_counter(authorization(&headers), request).await?))
 }
 
 async fn list_audit(
-    State(api): Served,
+    State(api): ApiState,
     request: Result<Query<ListAuditRequest>, QueryRejection>,
     headers: HeaderMap,
-) -> Answer {
+) -> HttpResult {
     Ok(ok(&api.list_audit(authorization(&headers), parameters(request)?).await?))
 }

@@ -154,30 +154,30 @@ pub(super) mod limits {
     use crate::front::api::Limit;
 
     /// A limit in either form.
-    struct Form(Limit);
+    struct LimitJson(Limit);
 
-    impl Serialize for Form {
+    impl Serialize for LimitJson {
         fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
             form(&self.0, out)
         }
     }
 
-    impl<'de> Deserialize<'de> for Form {
-        fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Form, D::Error> {
+    impl<'de> Deserialize<'de> for LimitJson {
+        fn deserialize<D: Deserializer<'de>>(from: D) -> Result<LimitJson, D::Error> {
             struct One;
             impl<'de> Visitor<'de> for One {
-                type Value = Form;
+                type Value = LimitJson;
 
                 fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
                     out.write_str("a limit: \"300/m\", or a map")
                 }
 
-                fn visit_str<E: Error>(self, text: &str) -> Result<Form, E> {
-                    word(text).map(Form)
+                fn visit_str<E: Error>(self, text: &str) -> Result<LimitJson, E> {
+                    word(text).map(LimitJson)
                 }
 
-                fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Form, A::Error> {
-                    Limit::deserialize(MapAccessDeserializer::new(map)).map(Form)
+                fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<LimitJson, A::Error> {
+                    Limit::deserialize(MapAccessDeserializer::new(map)).map(LimitJson)
                 }
             }
             from.deserialize_any(One)
@@ -187,7 +187,7 @@ pub(super) mod limits {
     pub(in crate::front::api) fn serialize<S: Serializer>(limits: &[Limit], out: S) -> Result<S::Ok, S::Error> {
         match limits {
             [one] => form(one, out),
-            _ => out.collect_seq(limits.iter().cloned().map(Form)),
+            _ => out.collect_seq(limits.iter().cloned().map(LimitJson)),
         }
     }
 
@@ -209,8 +209,8 @@ pub(super) mod limits {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Vec<Limit>, A::Error> {
-                let forms = Vec::<Form>::deserialize(SeqAccessDeserializer::new(list))?;
-                Ok(forms.into_iter().map(|Form(limit)| limit).collect())
+                let forms = Vec::<LimitJson>::deserialize(SeqAccessDeserializer::new(list))?;
+                Ok(forms.into_iter().map(|LimitJson(limit)| limit).collect())
             }
         }
         from.deserialize_any(Limits)

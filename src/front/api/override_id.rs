@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Entry, OverrideSpec, names::shown, problem::ApiError};
+use super::{Entry, OverrideSpec, bounds::shown, problem::ApiError};
 use crate::rules::domain_prefix;
 
 /// Bytes of an id.
@@ -42,7 +42,7 @@ pub(super) fn check_new(id: &str) -> Result<(), ApiError> {
 /// `user:alice`, where other characters are `~` and two digits for each byte; the rule that is for that key alone changes
 /// nothing, as it is the one that is meant. Several keys are joined by `~`. What has another rule, other characters in
 /// several keys, or is longer than an id, ends with a digest.
-pub(crate) fn made(domain: &str, spec: &OverrideSpec) -> String {
+pub(crate) fn make(domain: &str, spec: &OverrideSpec) -> String {
     let rule = rule_of(domain, spec);
     let plain = match spec.r#match.as_slice() {
         [only] => Some(format!("{}:{}", escaped(&only.key), escaped(&only.value))),

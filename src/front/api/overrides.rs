@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     Api, ApiError, Caller, DeleteOverrideRequest, DeleteOverrideResponse, GetOverrideRequest, LimitNumbers,
     ListOverridesRequest, ListOverridesResponse, Override, OverrideSpec, SetOverrideRequest, SetOverrideResponse,
-    faults, names, page,
+    bounds, invalid_fields, page,
 };
 use crate::{
     clock,
@@ -14,7 +14,7 @@ use crate::{
     rules::{self, RuleLimit},
     run_time::{
         RunTime,
-        overrides::{Condition, Filter, OverridesError, RECORD_MAX, Record, Row, Wish},
+        overrides::{ChangeRequest, Condition, Filter, OverridesError, RECORD_MAX, Record, ResolvedOverride},
     },
     store::StoreError,
 };
@@ -43,9 +43,15 @@ pub(super) async fn set(
         let saved = shown(run_time, &domain, &row, wall);
         return Ok(SetOverrideResponse { saved: Some(saved), created: there.is_none() });
     }
-    let wish =
-        Wish { domain: &domain, id: &id, record: Some(&record), condition, token: &caller.name, reason: &reason };
-    let written = run_time.overrides.write(&wish, now).await?;
+    let change = ChangeRequest {
+        domain: &domain,
+        id: &id,
+        record: Some(&record),
+        condition,
+        token: &caller.name,
+        reason: &reason,
+    };
+    let written = run_time.overrides.write(&change, now).await?;
     let row = run_time.overrides.read(&domain, &id, written.version, &record);
     Ok(SetOverrideResponse { saved: Some(shown(run_time, &domain, &row, wall)), created: written.before.is_none() })
 }
@@ -84,7 +90,7 @@ pub(super) async fn delete(
     let condition = condition(&if_match, false)?;
     let now = clock::now();
     let wall = run_time.overrides.wall(now);
-    let there: Option<Arc<Row>> = run_time.overrides.get(&domain, &id);
+    let there: Option<Arc<ResolvedOverride>> = run_time.overrides.get(&domain, &id);
     if dry_run {
         let row = there.ok_or_else(|| missing(&id))?;
         if !condition.holds(Some(row.version)) {
@@ -92,8 +98,9 @@ pub(super) async fn delete(
         }
         return Ok(DeleteOverrideResponse { deleted: Some(shown(run_time, &domain, &row, wall)) });
     }
-    let wish = Wish { domain: &domain, id: &id, record: None, condition, token: &caller.name, reason: &reason };
-    let written = match run_time.overrides.write(&wish, now).await {
+    let change =
+        ChangeRequest { domain: &domain, id: &id, record: None, condition, token: &caller.name, reason: &reason };
+    let written = match run_time.overrides.write(&change, now).await {
         Err(OverridesError::Missing) => return Err(missing(&id)),
         written => written?,
     };
@@ -109,7 +116,7 @@ pub(super) fn run_time(api: &Api) -> Result<&RunTime, ApiError> {
 }
 
 fn missing(id: &str) -> ApiError {
-    ApiError::NotFound(format!("there is no override `{}`", names::shown(id)))
+    ApiError::NotFound(format!("there is no override `{}`", bounds::shown(id)))
 }
 
 fn condition(if_match: &str, create_only: bool) -> Result<Condition, ApiError> {
@@ -137,15 +144,15 @@ fn record(
     if !spec.r#for.is_empty() {
         let lasts = rules::duration(&spec.r#for);
         let Micros(lasts) = lasts.map_err(|why| ApiError::invalid("for", why, "write it as `30m`, `4h` or `7d`"))?;
-        spec.expires = moment::text(UnixMicros(wall.0.saturating_add(lasts)));
+        spec.expires = moment::write(UnixMicros(wall.0.saturating_add(lasts)));
         spec.r#for.clear();
     }
     let written = serde_json::to_value(&spec).map_err(|error| ApiError::Unavailable(error.to_string()))?;
     let loaded = snapshot.rules.domain(domain);
     let rules = loaded.map(|index| snapshot.rules.of(index)).ok_or_else(|| ApiError::NotFound(domain.to_owned()))?;
-    let row = rules.read_override(&written).map_err(|problems| ApiError::Invalid(faults(&problems)))?;
+    let row = rules.read_override(&written).map_err(|problems| ApiError::Invalid(invalid_fields(&problems)))?;
     if let Some(expires) = row.expires.filter(|expires| *expires <= wall) {
-        let what = format!("`{}` is past: it would never have an effect", moment::text(expires));
+        let what = format!("`{}` is past: it would never have an effect", moment::write(expires));
         return Err(ApiError::invalid("expires", what, "send a later moment, or `for`"));
     }
     let record = Record::new(written, &row, &caller.name, wall.0).write();
@@ -156,7 +163,7 @@ fn record(
     Ok(record)
 }
 
-fn shown(run_time: &RunTime, domain: &str, row: &Row, wall: UnixMicros) -> Override {
+fn shown(run_time: &RunTime, domain: &str, row: &ResolvedOverride, wall: UnixMicros) -> Override {
     let record: Option<Record> = serde_json::from_str(&row.record).ok();
     let mut warnings: Vec<String> = row.warning.iter().map(ToString::to_string).collect();
     if row.is_expired(wall) {
@@ -171,9 +178,9 @@ fn shown(run_time: &RunTime, domain: &str, row: &Row, wall: UnixMicros) -> Overr
         id: row.id.to_string(),
         spec: record.as_ref().and_then(spec),
         etag: row.version.to_string(),
-        limits: row.grant.limits().iter().map(numbers).collect(),
-        unlimited: is_read && row.grant.limits().is_empty(),
-        updated_at: record.as_ref().map(|record| moment::text(UnixMicros(record.at))).unwrap_or_default(),
+        limits: row.limits.limits().iter().map(numbers).collect(),
+        unlimited: is_read && row.limits.limits().is_empty(),
+        updated_at: record.as_ref().map(|record| moment::write(UnixMicros(record.at))).unwrap_or_default(),
         updated_by: record.map(|record| record.by).unwrap_or_default(),
         warnings,
     }

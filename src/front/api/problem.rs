@@ -20,7 +20,7 @@ use crate::{
 pub enum ApiError {
     /// Change the request: everything that is wrong with it.
     #[error("{}", lines(.0))]
-    Invalid(Vec<Fault>),
+    Invalid(Vec<InvalidField>),
     /// Send a token.
     #[error("{0}")]
     Unauthenticated(String),
@@ -49,7 +49,7 @@ pub enum ApiError {
 
 /// One problem of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Fault {
+pub struct InvalidField {
     /// The location: a field's path, a line and column of the body, a parameter, a header.
     pub place: String,
     pub what: String,
@@ -60,7 +60,7 @@ pub struct Fault {
 
 impl ApiError {
     pub fn invalid(place: impl Into<String>, what: impl Into<String>, hint: impl Into<String>) -> ApiError {
-        ApiError::Invalid(vec![Fault { place: place.into(), what: what.into(), hint: Some(hint.into()) }])
+        ApiError::Invalid(vec![InvalidField { place: place.into(), what: what.into(), hint: Some(hint.into()) }])
     }
 
     fn status(&self) -> StatusCode {
@@ -79,8 +79,8 @@ impl ApiError {
 }
 
 /// Errors of an override as its domain's rules find them, each at its field.
-pub fn faults(problems: &Problems) -> Vec<Fault> {
-    let fault = |problem: &crate::rules::Problem| Fault {
+pub fn invalid_fields(problems: &Problems) -> Vec<InvalidField> {
+    let fault = |problem: &crate::rules::Problem| InvalidField {
         place: problem.field.clone().filter(|field| !field.is_empty()).unwrap_or_else(|| "override".into()),
         what: problem.what.clone(),
         hint: problem.hint.clone(),
@@ -90,19 +90,19 @@ pub fn faults(problems: &Problems) -> Vec<Fault> {
 
 /// RFC 9457.
 #[derive(Serialize)]
-struct Problem<'a> {
+struct ProblemDetails<'a> {
     r#type: &'static str,
     title: &'a str,
     status: u16,
     detail: String,
-    #[serde(skip_serializing_if = "<[Fault]>::is_empty")]
-    errors: &'a [Fault],
+    #[serde(skip_serializing_if = "<[InvalidField]>::is_empty")]
+    errors: &'a [InvalidField],
 }
 
 /// A problem's response; also for what HTTP refuses before there is a call.
-pub(super) fn response(status: StatusCode, detail: String, errors: &[Fault]) -> Response {
+pub(super) fn response(status: StatusCode, detail: String, errors: &[InvalidField]) -> Response {
     let title = status.canonical_reason().unwrap_or("Error");
-    let problem = Problem { r#type: "about:blank", title, status: status.as_u16(), detail, errors };
+    let problem = ProblemDetails { r#type: "about:blank", title, status: status.as_u16(), detail, errors };
     let body = serde_json::to_vec(&problem).expect("plain fields have a JSON form");
     let kind = HeaderValue::from_static("application/problem+json");
     let mut response = (status, [(header::CONTENT_TYPE, kind)], body).into_response();
@@ -118,7 +118,7 @@ pub(super) fn response(status: StatusCode, detail: String, errors: &[Fault]) -> 
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let faults: &[Fault] = if let ApiError::Invalid(faults) = &self { faults } else { &[] };
+        let faults: &[InvalidField] = if let ApiError::Invalid(faults) = &self { faults } else { &[] };
         response(self.status(), self.to_string(), faults)
     }
 }
@@ -174,8 +174,8 @@ impl From<StoreError> for ApiError {
     }
 }
 
-fn lines(faults: &[Fault]) -> String {
-    let line = |fault: &Fault| match &fault.hint {
+fn lines(faults: &[InvalidField]) -> String {
+    let line = |fault: &InvalidField| match &fault.hint {
         Some(hint) => format!("{}: {} ({hint})", fault.place, fault.what),
         None => format!("{}: {}", fault.place, fault.what),
     };

@@ -7,7 +7,7 @@ use crate::proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitRes
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
 
-use super::amount;
+use super::size;
 use crate::{front::escape, limiter::DecideError};
 
 /// Every proto that is served, as protoc would describe it.
@@ -28,7 +28,7 @@ pub enum JsonError {
 /// Bytes that are no text are escaped, as over gRPC. A byte order mark before the body is none of it.
 pub fn json_request(body: &[u8]) -> Result<RateLimitRequest, JsonError> {
     let body = &*escape::json(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body));
-    amount::check_json(body).map_err(JsonError::TooMany)?;
+    size::check_json(body).map_err(JsonError::TooMany)?;
     let wrong = |error: &dyn std::fmt::Display| JsonError::Malformed(error.to_string());
     let mut reader = serde_json::Deserializer::from_slice(body);
     let message = DynamicMessage::deserialize(descriptor("RateLimitRequest"), &mut reader).map_err(|e| wrong(&e))?;

@@ -18,7 +18,7 @@ use super::headers::{denier, tightest};
 use crate::{
     limit::Code,
     limiter::{Decision, Notes},
-    trace::Here,
+    trace::TraceContext,
 };
 
 /// The metadata in the form of envoyproxy/ratelimit (`domain`, `descriptors`, `hitsAddend`, `metadata`), and
@@ -100,14 +100,14 @@ fn grounds(decision: &Decision, notes: &Notes) -> Value {
             fields["override"] = (**matched).into();
         }
     }
-    if let Some(policy) = decision.degraded {
+    if let Some(policy) = decision.failure_policy {
         fields["degraded"] = policy.name().into();
     }
     fields
 }
 
 /// The same as attributes of the current span, if the request is sampled.
-pub(super) fn note(here: &Here, decision: &Decision, notes: &Notes) {
+pub(super) fn note(trace: &TraceContext, decision: &Decision, notes: &Notes) {
     const NAMES: [(&str, &str); 5] = [
         ("limit_id", "tollgate.limit_id"),
         ("denied_by", "tollgate.denied_by"),
@@ -118,8 +118,8 @@ pub(super) fn note(here: &Here, decision: &Decision, notes: &Notes) {
     let grounds = grounds(decision, notes);
     for (field, name) in NAMES {
         match &grounds[field] {
-            Value::String(text) => here.note_text(name, text),
-            Value::Number(number) => here.note_int(name, number.as_i64().unwrap_or(i64::MAX)),
+            Value::String(text) => trace.note_text(name, text),
+            Value::Number(number) => trace.note_int(name, number.as_i64().unwrap_or(i64::MAX)),
             _ => {}
         }
     }

@@ -21,9 +21,9 @@ use crate::{
 
 /// The words, and how many limits had no unit.
 fn said(message: &RateLimitRequest) -> (limit::Request<'_>, u64) {
-    let mut words = limit::Request::default();
-    let without_unit = words::read(message, &mut words);
-    (words, without_unit)
+    let mut limit_request = limit::Request::default();
+    let without_unit = convert::read_into(message, &mut limit_request);
+    (limit_request, without_unit)
 }
 
 fn request(change: impl FnOnce(&mut RateLimitDescriptor)) -> RateLimitRequest {
@@ -36,8 +36,8 @@ fn request(change: impl FnOnce(&mut RateLimitDescriptor)) -> RateLimitRequest {
 #[test]
 fn hits_that_are_not_said_are_one_and_hits_of_a_descriptor_beat_the_requests() {
     let plain = request(|_| {});
-    let (words, _) = said(&plain);
-    assert_eq!((words.hits, words.descriptors[0].hits), (1, None));
+    let (limit_request, _) = said(&plain);
+    assert_eq!((limit_request.hits, limit_request.descriptors[0].hits), (1, None));
     let cases = [(0, false, 0), (7, false, 7), (7, true, -7), (u64::MAX, false, i64::MAX), (u64::MAX, true, -i64::MAX)];
     for (value, is_negative_hits, expected) in cases {
         let own = request(|d| {
@@ -65,8 +65,8 @@ fn a_limit_of_the_request_is_read_by_its_units_number_and_is_none_without_a_unit
     }
     for number in [0, 8, -1, i32::MAX] {
         let message = with_unit(number);
-        let (words, without_unit) = said(&message);
-        assert_eq!((words.descriptors[0].limit, without_unit), (None, 1), "{number}");
+        let (limit_request, without_unit) = said(&message);
+        assert_eq!((limit_request.descriptors[0].limit, without_unit), (None, 1), "{number}");
     }
 }
 
@@ -83,10 +83,10 @@ fn resets_are_rounded_up_and_windows_that_are_no_unit_are_not_named_as_one() {
     let decision = Decision {
         overall: Code::OverLimit,
         statuses: smallvec![status(Some(Unit::Week), 1), status(None, 2_000_000)],
-        degraded: None,
+        failure_policy: None,
         notes: None,
     };
-    let response = words::response(decision);
+    let response = convert::response(decision);
     let seconds: Vec<_> = response.statuses.iter().map(|s| s.duration_until_reset.map(|d| d.seconds)).collect();
     assert_eq!(seconds, [Some(1), Some(2)]);
     let units: Vec<_> = response.statuses.iter().filter_map(|s| s.current_limit.as_ref()).map(|l| l.unit).collect();
@@ -149,8 +149,12 @@ fn json_answers_name_their_enums_and_leave_out_what_is_zero() {
         remaining: 4,
         reset: Some(Micros(44_500_000)),
     };
-    let response =
-        words::response(Decision { overall: Code::Ok, statuses: smallvec![status], degraded: None, notes: None });
+    let response = convert::response(Decision {
+        overall: Code::Ok,
+        statuses: smallvec![status],
+        failure_policy: None,
+        notes: None,
+    });
     let json: serde_json::Value = serde_json::from_slice(&json_response(&response)).expect("JSON");
     let expected = serde_json::json!({"overallCode": "OK", "statuses": [
         {"code": "OK", "currentLimit": {"requestsPerUnit": 5, "unit": "MINUTE"}, "limitRemaining": 4, "durationUntilReset": "45s"}
@@ -191,7 +195,7 @@ async fn a_panic_is_caught_counted_and_answered_by_the_policies_of_the_limits() 
         [("open", Ok(1)), ("closed", Ok(2)), ("local", Ok(1)), ("error", Err(tonic::Code::Unavailable))]
     {
         let service = RateLimit::new(limiter(&rules(policy)), Duration::ZERO, &ResponseSettings::default(), &bounds());
-        let answer = service.answer(&ask, Head::default()).await;
+        let answer = service.answer(&ask, CallContext::default()).await;
         assert_eq!(answer.map(|answer| answer.overall_code).map_err(|status| status.code()), code, "{policy}");
         let snapshot = service.limiter.snapshot();
         let metrics = service.limiter.metrics().render(&snapshot.rules, &snapshot.meters);

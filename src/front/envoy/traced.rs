@@ -14,8 +14,8 @@ use crate::proto::envoy::{
 use http::HeaderMap;
 use tonic::{Code, Status};
 
-use super::{Head, RateLimit};
-use crate::trace::{Kind, Span, Tracer};
+use super::{CallContext, RateLimit};
+use crate::trace::{Span, SpanKind, Tracer};
 
 const SERVICE: &str = "envoy.service.ratelimit.v3.RateLimitService";
 const METHOD: &str = "ShouldRateLimit";
@@ -26,18 +26,18 @@ const EXECUTION: &str = "ShouldRateLimit Execution";
 
 impl RateLimit {
     /// This service with traces of sampled requests.
-    pub fn traced(self, tracer: Option<Arc<Tracer>>) -> RateLimit {
+    pub fn with_tracer(self, tracer: Option<Arc<Tracer>>) -> RateLimit {
         RateLimit { tracer, ..self }
     }
 
     /// The span of a request with these headers, if it is sampled.
-    pub fn follow(&self, headers: &HeaderMap, name: &'static str) -> Option<Span> {
+    pub fn start_span(&self, headers: &HeaderMap, name: &'static str) -> Option<Span> {
         self.tracer.as_ref()?.begin(headers, name)
     }
 
     /// The span of a call, likewise.
     pub(super) fn follow_call(&self, headers: &HeaderMap) -> Option<Box<Span>> {
-        let mut span = Box::new(self.follow(headers, CALL)?);
+        let mut span = Box::new(self.start_span(headers, CALL)?);
         span.set_text("rpc.system", "grpc");
         span.set_text("rpc.service", SERVICE);
         span.set_text("rpc.method", METHOD);
@@ -45,17 +45,17 @@ impl RateLimit {
     }
 
     /// As [`RateLimit::answer`], as a part of `span`. A request whose caller goes away leaves a span without a code.
-    pub async fn answer_followed(
+    pub async fn answer_traced(
         &self,
         request: &RateLimitRequest,
-        head: Head,
+        context: CallContext,
         span: &Span,
     ) -> Result<RateLimitResponse, Status> {
-        let mut execution = span.child(EXECUTION, Kind::Internal);
+        let mut execution = span.child(EXECUTION, SpanKind::Internal);
         let text_max = execution.text_bytes_max();
         execution.set_text("domain", &*request.domain);
         execution.set_text("request string", text(request, text_max));
-        let answer = execution.around(self.answer(request, head)).await;
+        let answer = execution.around(self.answer(request, context)).await;
         match &answer {
             Ok(response) => {
                 let code = Overall::try_from(response.overall_code).unwrap_or_default();
@@ -72,14 +72,14 @@ pub(super) fn ended(mut span: Box<Span>, answer: &Result<RateLimitResponse, Stat
     let code = answer.as_ref().map_or_else(Status::code, |_| Code::Ok);
     span.set_int("rpc.grpc.status_code", code as i64);
     if let Err(status) = answer
-        && is_ours(status.code())
+        && is_server_error(status.code())
     {
         span.fail(status.message());
     }
 }
 
 /// Whether a server's span with this code is an error: not where the caller's request was at fault.
-fn is_ours(code: Code) -> bool {
+fn is_server_error(code: Code) -> bool {
     matches!(
         code,
         Code::Unknown

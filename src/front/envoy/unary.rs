@@ -26,15 +26,15 @@ use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOw
 use tonic::{Code, Status};
 
 use super::{
-    Head, MESSAGE_BYTES_MAX, OWN_TOOLS, RateLimit, amount,
-    guard::{Caller, Wait},
-    gzip, lenient, too_long, traced,
-    unsent::Answers,
+    CallContext, MESSAGE_BYTES_MAX, OWN_TOOLS, RateLimit,
+    admission::{BodyWait, ClientConnection},
+    gzip, lenient, size, too_long, traced,
+    unsent::ConnectionAnswers,
 };
 use crate::{
     front::escape,
     limit::Origin,
-    metrics::{Refusal, Surface},
+    metrics::{ListenerKind, Refusal},
     trace::Span,
 };
 
@@ -44,18 +44,18 @@ const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const OK: HeaderValue = HeaderValue::from_static("0");
 
 /// The body of a response.
-pub enum Reply {
+pub enum ResponseBody {
     /// A message and its status; each is removed once it is sent.
     Call { message: Option<Bytes>, trailers: Option<HeaderMap> },
     /// The answer of another service.
-    Other(OtherReply),
+    Other(OtherBody),
 }
 
 /// A body of another service. It may go on for as long as its client likes, but ends when the connection is stopped. It
 /// keeps a place for as long, and what it sends counts among the answers of its connection.
-pub struct OtherReply {
+pub struct OtherBody {
     body: tonic::body::Body,
-    answers: Arc<Answers>,
+    answers: Arc<ConnectionAnswers>,
     _place: OwnedSemaphorePermit,
     stop: CancellationToken,
     /// Ends the request's body with this one: a stream that goes on would keep the connection.
@@ -65,14 +65,14 @@ pub struct OtherReply {
     is_over: bool,
 }
 
-impl OtherReply {
+impl OtherBody {
     pub fn new(
         body: tonic::body::Body,
-        answers: Arc<Answers>,
-        place: OwnedSemaphorePermit,
+        answers: Arc<ConnectionAnswers>,
+        permit: OwnedSemaphorePermit,
         (stop, end): (CancellationToken, CancellationToken),
-    ) -> OtherReply {
-        OtherReply { body, answers, _place: place, stop, _end: end.drop_guard(), stopped: None, is_over: false }
+    ) -> OtherBody {
+        OtherBody { body, answers, _place: permit, stop, _end: end.drop_guard(), stopped: None, is_over: false }
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
@@ -81,7 +81,7 @@ impl OtherReply {
         }
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             return Poll::Ready(
-                frame.map(|frame| frame.map(|frame| frame.map_data(|bytes| self.answers.other(bytes)))),
+                frame.map(|frame| frame.map(|frame| frame.map_data(|bytes| self.answers.count_other(bytes)))),
             );
         }
         let stopped = self.stopped.get_or_insert_with(|| Box::pin(self.stop.clone().cancelled_owned()));
@@ -94,52 +94,52 @@ impl OtherReply {
     }
 }
 
-impl Default for Reply {
+impl Default for ResponseBody {
     /// Nothing: a status in the headers has no body.
-    fn default() -> Reply {
-        Reply::Call { message: None, trailers: None }
+    fn default() -> ResponseBody {
+        ResponseBody::Call { message: None, trailers: None }
     }
 }
 
-impl Body for Reply {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         match &mut *self {
-            Reply::Call { message, trailers } => {
+            ResponseBody::Call { message, trailers } => {
                 let frame = message.take().map(Frame::data).or_else(|| trailers.take().map(Frame::trailers));
                 Poll::Ready(frame.map(Ok))
             }
-            Reply::Other(other) => other.poll_frame(cx),
+            ResponseBody::Other(other) => other.poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Reply::Call { message, trailers } => message.is_none() && trailers.is_none(),
-            Reply::Other(other) => other.is_over || other.body.is_end_stream(),
+            ResponseBody::Call { message, trailers } => message.is_none() && trailers.is_none(),
+            ResponseBody::Other(other) => other.is_over || other.body.is_end_stream(),
         }
     }
 
     /// None for a call, because hyper would make a `content-length` of it, which gRPC doesn't use.
     fn size_hint(&self) -> SizeHint {
         match self {
-            Reply::Call { .. } => SizeHint::default(),
-            Reply::Other(other) => other.body.size_hint(),
+            ResponseBody::Call { .. } => SizeHint::default(),
+            ResponseBody::Other(other) => other.body.size_hint(),
         }
     }
 }
 
 /// A request, and whether it came compressed.
 #[derive(Debug)]
-struct Read {
+struct DecodedMessage {
     pub request: RateLimitRequest,
     pub is_gzip: bool,
 }
 
 /// An answer, and whether what was asked came compressed.
-type Answered = (Result<RateLimitResponse, Status>, bool);
+type CallResult = (Result<RateLimitResponse, Status>, bool);
 
 /// A call whose head was read. Only this is kept of the head: a call that waits for its body or for the store should be
 /// small.
@@ -147,7 +147,7 @@ pub struct Call<B> {
     body: B,
     is_grpc: bool,
     /// The caller's timeout, only if something needs it.
-    known: Head,
+    context: CallContext,
     /// The span, if the request is sampled.
     span: Option<Box<Span>>,
 }
@@ -159,25 +159,25 @@ impl RateLimit {
         let is_grpc = |kind: &HeaderValue| kind.as_bytes().starts_with(GRPC.as_bytes());
         let is_grpc = headers.get(CONTENT_TYPE).is_some_and(is_grpc);
         let allowed = if self.limiter.is_remote() { grpc_timeout(headers) } else { None };
-        let known = Head { origin: origin(headers), allowed };
+        let context = CallContext { origin: origin(headers), patience: allowed };
         let span = if is_grpc { self.follow_call(headers) } else { None };
-        Call { is_grpc, known, span, body: request.into_body() }
+        Call { is_grpc, context, span, body: request.into_body() }
     }
 
     /// Answers a call of a connection; every outcome is a response.
-    pub async fn call<B>(&self, call: Call<B>, caller: &Caller) -> Response<Reply>
+    pub async fn call<B>(&self, call: Call<B>, caller: &ClientConnection) -> Response<ResponseBody>
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        let Call { body, is_grpc, known, span } = call;
+        let Call { body, is_grpc, context, span } = call;
         if !is_grpc {
             self.limiter.metrics().refusals.refused(Refusal::ContentType, caller.peer);
-            let mut response = Response::new(Reply::default());
+            let mut response = Response::new(ResponseBody::default());
             *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             return response;
         }
-        let (answer, is_gzip) = self.try_call(body, known, caller, span.as_deref()).await;
+        let (answer, is_gzip) = self.try_call(body, context, caller, span.as_deref()).await;
         if let Some(span) = span {
             traced::ended(span, &answer);
         }
@@ -191,37 +191,45 @@ impl RateLimit {
         response
     }
 
-    async fn try_call<B>(&self, body: B, known: Head, caller: &Caller, span: Option<&Span>) -> Answered
+    async fn try_call<B>(
+        &self,
+        body: B,
+        context: CallContext,
+        caller: &ClientConnection,
+        span: Option<&Span>,
+    ) -> CallResult
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        let read = message(body, self.guard.wait(caller)).await.inspect_err(|status| self.unread(status, caller));
-        let Read { request, is_gzip } = match read {
+        let read = message(body, self.admission.wait_for_body(caller))
+            .await
+            .inspect_err(|status| self.count_rejected(status, caller));
+        let DecodedMessage { request, is_gzip } = match read {
             Ok(read) => read,
             Err(status) => return (Err(status), false),
         };
         if let Some(span) = span {
-            return (Box::pin(self.answer_followed(&request, known, span)).await, is_gzip);
+            return (Box::pin(self.answer_traced(&request, context, span)).await, is_gzip);
         }
-        let answer = match self.caught_now(&request, known) {
+        let answer = match self.answer_now_catching(&request, context) {
             Some(answer) => answer,
             // Boxed, because a future is as large as its largest part, and most calls don't wait.
-            None => Box::pin(self.caught_later(&request, known)).await,
+            None => Box::pin(self.answer_later_catching(&request, context)).await,
         };
         (answer, is_gzip)
     }
 
     /// Counts a request that was not read for the client's or the crowd's sake, or because it brings too much or nothing
     /// that could be read.
-    fn unread(&self, status: &Status, caller: &Caller) {
+    fn count_rejected(&self, status: &Status, caller: &ClientConnection) {
         let metrics = self.limiter.metrics();
         let refused = |why| {
             metrics.invalid();
             metrics.refusals.refused(why, caller.peer);
         };
         match status.code() {
-            Code::DeadlineExceeded => metrics.clients.slow(Surface::Grpc),
+            Code::DeadlineExceeded => metrics.clients.slow(ListenerKind::Grpc),
             Code::ResourceExhausted => metrics.shed(),
             Code::InvalidArgument => metrics.invalid(),
             Code::Internal => refused(Refusal::Message),
@@ -233,13 +241,13 @@ impl RateLimit {
 }
 
 /// Reads the one message of a call. Nearly always it is in one frame, and nothing is copied.
-async fn message<B>(mut body: B, mut wait: Wait<'_>) -> Result<Read, Status>
+async fn message<B>(mut body: B, mut wait: BodyWait<'_>) -> Result<DecodedMessage, Status>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
     let mut read = Bytes::new();
-    let mut joined = wait.guard().joined();
+    let mut joined = wait.guard().join_body();
     while let Some(frame) = poll_fn(|cx| wait.poll_frame(&mut body, cx)).await? {
         // The client or the connection has gone: nobody reads this.
         let frame = frame.map_err(|error| Status::cancelled(format!("the request can't be read: {error}")))?;
@@ -261,7 +269,7 @@ where
 }
 
 /// One message with its prefix.
-fn decoded(read: &[u8]) -> Result<Read, Status> {
+fn decoded(read: &[u8]) -> Result<DecodedMessage, Status> {
     let Some((prefix, message)) = read.split_at_checked(PREFIX) else {
         return Err(Status::internal("the request is no gRPC message"));
     };
@@ -269,13 +277,13 @@ fn decoded(read: &[u8]) -> Result<Read, Status> {
         return Err(Status::internal("the request is not one gRPC message of the length that it says"));
     }
     if prefix[0] != 0 {
-        return Ok(Read { request: decoded_message(&gzip::inflated(message)?)?, is_gzip: true });
+        return Ok(DecodedMessage { request: decoded_message(&gzip::inflated(message)?)?, is_gzip: true });
     }
-    Ok(Read { request: decoded_message(message)?, is_gzip: false })
+    Ok(DecodedMessage { request: decoded_message(message)?, is_gzip: false })
 }
 
 fn decoded_message(message: &[u8]) -> Result<RateLimitRequest, Status> {
-    amount::check_message(message)?;
+    size::check_message(message)?;
     if escape::is_plain(message)
         && let Ok(request) = RateLimitRequest::decode(message)
     {
@@ -284,7 +292,7 @@ fn decoded_message(message: &[u8]) -> Result<RateLimitRequest, Status> {
     lenient::decode(message).map_err(|error| Status::internal(format!("the request is no RateLimitRequest: {error}")))
 }
 
-fn framed(message: &RateLimitResponse, answers: &Arc<Answers>) -> Response<Reply> {
+fn framed(message: &RateLimitResponse, answers: &Arc<ConnectionAnswers>) -> Response<ResponseBody> {
     let length = message.encoded_len();
     let bytes = answers.answer(PREFIX + length, |mut out| {
         out.put_u8(0);
@@ -293,7 +301,7 @@ fn framed(message: &RateLimitResponse, answers: &Arc<Answers>) -> Response<Reply
     });
     let mut trailers = HeaderMap::with_capacity(1);
     trailers.insert(Status::GRPC_STATUS, OK);
-    let mut response = Response::new(Reply::Call { message: Some(bytes), trailers: Some(trailers) });
+    let mut response = Response::new(ResponseBody::Call { message: Some(bytes), trailers: Some(trailers) });
     response.headers_mut().insert(CONTENT_TYPE, GRPC);
     response
 }

@@ -46,13 +46,13 @@ pub struct CoreAnswers {
     bytes: AtomicU64,
     /// Number of answers made, by which the connection that has waited longest is found.
     made: AtomicU64,
-    connections: Mutex<Vec<Arc<Answers>>>,
+    connections: Mutex<Vec<Arc<ConnectionAnswers>>>,
     registered: Notify,
     timeout: Duration,
 }
 
 /// The unsent answers of one connection.
-pub struct Answers {
+pub struct ConnectionAnswers {
     core: Arc<CoreAnswers>,
     by_step: [AtomicU64; PLACES],
     /// The core's number of answers when it last had none.
@@ -60,16 +60,16 @@ pub struct Answers {
     is_over: AtomicBool,
     /// Cancelled to ask the connection to close, as at the end of the process; a second token ends it even if it is
     /// closing.
-    go: CancellationToken,
-    over: CancellationToken,
+    close: CancellationToken,
+    end: CancellationToken,
 }
 
 /// One connection's part of its core, until it is dropped.
-pub struct Registered(Arc<Answers>);
+pub struct RegisteredConnection(Arc<ConnectionAnswers>);
 
 /// An answer's share of both, until it is dropped.
-struct Share {
-    of: Arc<Answers>,
+struct UnsentShare {
+    of: Arc<ConnectionAnswers>,
     bytes: u64,
     place: u8,
 }
@@ -77,13 +77,13 @@ struct Share {
 /// An answer's bytes, and their share. The h2 library drops them once they are on their way.
 struct Unsent {
     bytes: SmallVec<[u8; USUAL_BYTES]>,
-    _share: Option<Share>,
+    _share: Option<UnsentShare>,
 }
 
 /// Bytes of another service's answer.
-struct Other {
+struct OtherAnswer {
     bytes: Bytes,
-    _share: Option<Share>,
+    _share: Option<UnsentShare>,
 }
 
 impl AsRef<[u8]> for Unsent {
@@ -92,7 +92,7 @@ impl AsRef<[u8]> for Unsent {
     }
 }
 
-impl AsRef<[u8]> for Other {
+impl AsRef<[u8]> for OtherAnswer {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
@@ -106,18 +106,18 @@ impl CoreAnswers {
     }
 
     /// A connection that is to go by `stop` at the latest.
-    pub fn register(self: &Arc<CoreAnswers>, stop: &CancellationToken) -> Registered {
-        let answers = Arc::new(Answers {
+    pub fn register(self: &Arc<CoreAnswers>, stop: &CancellationToken) -> RegisteredConnection {
+        let answers = Arc::new(ConnectionAnswers {
             core: Arc::clone(self),
             by_step: Default::default(),
             none_until: AtomicU64::new(self.made.load(Relaxed)),
             is_over: AtomicBool::new(false),
-            go: stop.child_token(),
-            over: CancellationToken::new(),
+            close: stop.child_token(),
+            end: CancellationToken::new(),
         });
         self.connections.lock().push(Arc::clone(&answers));
         self.registered.notify_one();
-        Registered(answers)
+        RegisteredConnection(answers)
     }
 
     /// Waits until there is a connection: without one there is nothing to step for.
@@ -155,42 +155,42 @@ impl CoreAnswers {
     }
 }
 
-impl Answers {
+impl ConnectionAnswers {
     /// For answers without a connection.
-    pub(crate) fn apart() -> Arc<Answers> {
+    pub(crate) fn detached() -> Arc<ConnectionAnswers> {
         let core = CoreAnswers::new(Duration::from_secs(1));
         Arc::clone(&core.register(&CancellationToken::new()).0)
     }
 
     /// Makes an answer of `length` bytes, which `write` writes.
-    pub(super) fn answer(self: &Arc<Answers>, length: usize, write: impl FnOnce(&mut [u8])) -> Bytes {
+    pub(super) fn answer(self: &Arc<ConnectionAnswers>, length: usize, write: impl FnOnce(&mut [u8])) -> Bytes {
         let mut bytes = SmallVec::from_elem(0, length);
         write(&mut bytes);
         Bytes::from_owner(Unsent { bytes, _share: self.share(length) })
     }
 
     /// Counts the bytes of another service's answer.
-    pub(super) fn other(self: &Arc<Answers>, bytes: Bytes) -> Bytes {
+    pub(super) fn count_other(self: &Arc<ConnectionAnswers>, bytes: Bytes) -> Bytes {
         let share = self.share(bytes.len());
-        Bytes::from_owner(Other { bytes, _share: share })
+        Bytes::from_owner(OtherAnswer { bytes, _share: share })
     }
 
     /// The share of an answer; `None` if the connection is ending anyway.
-    fn share(self: &Arc<Answers>, length: usize) -> Option<Share> {
+    fn share(self: &Arc<ConnectionAnswers>, length: usize) -> Option<UnsentShare> {
         if self.is_over.load(Relaxed) {
             return None;
         }
         let core = &self.core;
-        let place = core.step.load(Relaxed) % PLACES;
+        let permit = core.step.load(Relaxed) % PLACES;
         let bytes = STREAM_BYTES + length as u64;
         let made = core.made.fetch_add(1, Relaxed);
         let held = self.sum();
         if held == 0 {
             self.none_until.store(made, Relaxed);
         }
-        self.by_step[place].fetch_add(ONE + bytes, Relaxed);
+        self.by_step[permit].fetch_add(ONE + bytes, Relaxed);
         let in_all = core.bytes.fetch_add(bytes, Relaxed) + bytes;
-        let share = Share { of: Arc::clone(self), bytes, place: place as u8 };
+        let share = UnsentShare { of: Arc::clone(self), bytes, place: permit as u8 };
         if held % ONE + bytes > CONNECTION_BYTES_MAX {
             self.end();
         } else if in_all > CORE_BYTES_MAX {
@@ -208,25 +208,25 @@ impl Answers {
     fn end(&self) {
         if !self.is_over.swap(true, Relaxed) {
             self.core.bytes.fetch_sub(self.sum() % ONE, Relaxed);
-            self.over.cancel();
-            self.go.cancel();
+            self.end.cancel();
+            self.close.cancel();
         }
     }
 }
 
-impl Registered {
-    pub fn answers(&self) -> &Arc<Answers> {
+impl RegisteredConnection {
+    pub fn answers(&self) -> &Arc<ConnectionAnswers> {
         &self.0
     }
 
-    /// Waits until the connection must close; [`Registered::untaken`] says whether it must end at once.
-    pub async fn told_to_go(&self) {
-        self.0.go.cancelled().await;
+    /// Waits until the connection must close; [`RegisteredConnection::untaken`] says whether it must end at once.
+    pub async fn close_requested(&self) {
+        self.0.close.cancelled().await;
     }
 
     /// Waits until the connection must end at once.
-    pub async fn over(&self) {
-        self.0.over.cancelled().await;
+    pub async fn end_requested(&self) {
+        self.0.end.cancelled().await;
     }
 
     /// Number of answers that the client didn't take, if the connection ends because of them.
@@ -235,7 +235,7 @@ impl Registered {
     }
 }
 
-impl Drop for Registered {
+impl Drop for RegisteredConnection {
     fn drop(&mut self) {
         let mut connections = self.0.core.connections.lock();
         if let Some(at) = connections.iter().position(|answers| Arc::ptr_eq(answers, &self.0)) {
@@ -244,7 +244,7 @@ impl Drop for Registered {
     }
 }
 
-impl Drop for Share {
+impl Drop for UnsentShare {
     fn drop(&mut self) {
         self.of.by_step[usize::from(self.place)].fetch_sub(ONE + self.bytes, Relaxed);
         if !self.of.is_over.load(Relaxed) {

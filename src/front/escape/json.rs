@@ -30,13 +30,13 @@ fn part<'b>(rest: &'b [u8], out: &mut Vec<u8>) -> &'b [u8] {
     let (length, unit) = unit(rest);
     let (own, after) = rest.split_at(length);
     match unit {
-        Unit::Backslash if begins_escape(after) => out.extend_from_slice(br"\\x5c"),
-        Unit::HalfPair(half) => {
+        JsonChar::Backslash if begins_escape(after) => out.extend_from_slice(br"\\x5c"),
+        JsonChar::HalfPair(half) => {
             let [high, low] = [(half >> 6) & 0x3f, half & 0x3f];
             [0xe0 | half >> 12, 0x80 | high, 0x80 | low].into_iter().for_each(|byte| escaped(out, byte as u8));
         }
-        Unit::NoText => own.iter().for_each(|byte| escaped(out, *byte)),
-        Unit::Backslash | Unit::Ascii(_) | Unit::Other => out.extend_from_slice(own),
+        JsonChar::NoText => own.iter().for_each(|byte| escaped(out, *byte)),
+        JsonChar::Backslash | JsonChar::Ascii(_) | JsonChar::Other => out.extend_from_slice(own),
     }
     after
 }
@@ -45,7 +45,7 @@ fn part<'b>(rest: &'b [u8], out: &mut Vec<u8>) -> &'b [u8] {
 fn begins_escape(mut rest: &[u8]) -> bool {
     let mut behind = [0; LENGTH - 1];
     for character in &mut behind {
-        let (length, Unit::Ascii(byte)) = unit(rest) else { return false };
+        let (length, JsonChar::Ascii(byte)) = unit(rest) else { return false };
         *character = byte;
         rest = &rest[length..];
     }
@@ -53,7 +53,7 @@ fn begins_escape(mut rest: &[u8]) -> bool {
 }
 
 /// A character of a string, however it is written.
-enum Unit {
+enum JsonChar {
     Backslash,
     Ascii(u8),
     /// Half of a surrogate pair that isn't one.
@@ -64,28 +64,28 @@ enum Unit {
 }
 
 /// The first character of a string's rest, and the bytes that it takes there.
-fn unit(rest: &[u8]) -> (usize, Unit) {
+fn unit(rest: &[u8]) -> (usize, JsonChar) {
     match rest {
-        [b'\\', b'\\', ..] => (2, Unit::Backslash),
+        [b'\\', b'\\', ..] => (2, JsonChar::Backslash),
         [b'\\', b'u', hex @ ..] => match code_unit(hex) {
-            Some(0x5c) => (6, Unit::Backslash),
-            Some(ascii @ ..0x80) => (6, Unit::Ascii(ascii as u8)),
-            Some(0xd800..=0xdbff) if is_low_half(&hex[4..]) => (12, Unit::Other),
-            Some(half @ 0xd800..=0xdfff) => (6, Unit::HalfPair(half)),
-            Some(_) => (6, Unit::Other),
-            None => (2, Unit::Other),
+            Some(0x5c) => (6, JsonChar::Backslash),
+            Some(ascii @ ..0x80) => (6, JsonChar::Ascii(ascii as u8)),
+            Some(0xd800..=0xdbff) if is_low_half(&hex[4..]) => (12, JsonChar::Other),
+            Some(half @ 0xd800..=0xdfff) => (6, JsonChar::HalfPair(half)),
+            Some(_) => (6, JsonChar::Other),
+            None => (2, JsonChar::Other),
         },
         // An escape of one letter; a broken one is reported by the reader.
-        [b'\\', next, ..] if next.is_ascii() => (2, Unit::Other),
-        [byte, ..] if byte.is_ascii() => (1, Unit::Ascii(*byte)),
+        [b'\\', next, ..] if next.is_ascii() => (2, JsonChar::Other),
+        [byte, ..] if byte.is_ascii() => (1, JsonChar::Ascii(*byte)),
         _ => {
             // No character is longer than four bytes.
             let head = &rest[..rest.len().min(4)];
             let chunk = head.utf8_chunks().next();
             match chunk.map(|chunk| (chunk.valid().chars().next(), chunk.invalid())) {
-                Some((Some(first), _)) => (first.len_utf8(), Unit::Other),
-                Some((None, invalid)) => (invalid.len(), Unit::NoText),
-                None => (rest.len(), Unit::Other),
+                Some((Some(first), _)) => (first.len_utf8(), JsonChar::Other),
+                Some((None, invalid)) => (invalid.len(), JsonChar::NoText),
+                None => (rest.len(), JsonChar::Other),
             }
         }
     }

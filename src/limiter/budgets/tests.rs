@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::rules::{self, Defaults, Found, Source, Sources};
+use crate::rules::{self, Defaults, RuleMatch, Source, Sources};
 
 const NOW: UnixMicros = UnixMicros(1_800_000_000_000_000);
 
@@ -54,7 +54,7 @@ fn loaded(yaml: &str) -> Rules {
 /// What is known of a limit of the rule for `key`.
 fn of<'b>(budgets: &'b Budgets, rules: &Rules, key: &str, place: Option<usize>) -> &'b Learned {
     match rules.find("api", &[Entry { key, value: "x" }]) {
-        Found::Rule { domain, rule } => budgets.of(domain, rule, place),
+        RuleMatch::Rule { domain, rule } => budgets.of(domain, rule, place),
         _ => panic!("there is a rule for {key}"),
     }
 }
@@ -68,7 +68,7 @@ fn a_reload_keeps_what_was_learned_of_each_limit_that_stays() {
     let budgets = Budgets::new(&before, None);
     of(&budgets, &before, "user", Some(1)).note(NOW);
     of(&budgets, &before, "host", None).note(NOW);
-    let kind = Kind::of("api", &[Entry { key: "user", value: "x" }], Unit::Hour);
+    let kind = RequestedKind::of("api", &[Entry { key: "user", value: "x" }], Unit::Hour);
     budgets.requested().note(kind, NOW);
 
     let after = loaded(&format!("domain: api\ndescriptors:\n  - {{key: new, rate_limit: 1/m}}\n{host}{user}"));
@@ -84,7 +84,7 @@ fn a_reload_keeps_what_was_learned_of_each_limit_that_stays() {
 fn limits_that_come_with_requests_are_told_apart_by_what_envoys_configuration_says_and_by_no_clients_values() {
     let kind = |domain, entries: &[(&str, &str)], unit| {
         let entries: Vec<_> = entries.iter().map(|(key, value)| Entry { key, value }).collect();
-        Kind::of(domain, &entries, unit)
+        RequestedKind::of(domain, &entries, unit)
     };
     let alice = kind("api", &[("generic_key", "tokens"), ("user", "alice")], Unit::Hour);
     assert_eq!(alice, kind("api", &[("generic_key", "tokens"), ("user", "bob")], Unit::Hour));
@@ -101,8 +101,8 @@ fn limits_that_come_with_requests_are_told_apart_by_what_envoys_configuration_sa
 
 #[test]
 fn kinds_beyond_the_room_push_out_those_that_were_shown_longest_ago() {
-    let requested = Requested::default();
-    let kind = |number: u64| Kind(FixedState::default().hash_one(number));
+    let requested = RequestedBudgets::default();
+    let kind = |number: u64| RequestedKind(FixedState::default().hash_one(number));
     let at = |number: u64| UnixMicros(NOW.0 + number * 1_000_000);
     assert!((0..1_000).all(|number| requested.since(kind(number), NOW).is_none()));
     (0..100_000).for_each(|number| requested.note(kind(number), at(number)));
@@ -115,8 +115,8 @@ fn kinds_beyond_the_room_push_out_those_that_were_shown_longest_ago() {
 
 #[test]
 fn what_was_shown_of_a_kind_holds_for_an_hour_too() {
-    let requested = Requested::default();
-    let kind = Kind::of("api", &[Entry { key: "user", value: "x" }], Unit::Day);
+    let requested = RequestedBudgets::default();
+    let kind = RequestedKind::of("api", &[Entry { key: "user", value: "x" }], Unit::Day);
     requested.note(kind, NOW);
     requested.note(kind, later(30));
     assert_eq!(requested.since(kind, later(90)), Some(NOW));

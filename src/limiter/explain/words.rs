@@ -6,23 +6,23 @@ mod tests;
 
 use crate::{
     limit::Micros,
-    limiter::{Applies, CounterLook, DescriptorLook},
-    rules::{Found, How, Step},
+    limiter::{Applies, CounterExplanation, DescriptorExplanation},
+    rules::{RuleMatch, StepMatch, WalkStep},
     store::Role,
 };
 
 /// The way to a rule, or where it ended, on one line.
-pub(crate) fn in_words(domain: &str, found: Found<'_>, steps: &[Step<'_>]) -> String {
+pub(crate) fn in_words(domain: &str, found: RuleMatch<'_>, steps: &[WalkStep<'_>]) -> String {
     match found {
-        Found::UnknownDomain => format!("there is no domain {domain}"),
-        Found::Rule { rule, .. } => {
+        RuleMatch::UnknownDomain => format!("there is no domain {domain}"),
+        RuleMatch::Rule { rule, .. } => {
             let place = match rule.line {
                 0 => rule.file.display().to_string(),
                 line => format!("{}:{line}", rule.file.display()),
             };
             format!("{} meets {} ({place})", path(steps), rule.id)
         }
-        Found::NoMatch => match steps.split_last() {
+        RuleMatch::NoMatch => match steps.split_last() {
             Some((last, before)) => format!("{} meets no rule: {}", path(steps), dead_end(last, before)),
             None => "a descriptor without entries meets no rule".to_owned(),
         },
@@ -30,32 +30,37 @@ pub(crate) fn in_words(domain: &str, found: Found<'_>, steps: &[Step<'_>]) -> St
 }
 
 /// What applies to a descriptor and why, in a sentence: whether it passes by itself, and if not, when it does.
-pub(crate) fn verdict(look: &DescriptorLook, domain: &str, found: Found<'_>, steps: &[Step<'_>]) -> String {
-    let by = match &look.overridden {
+pub(crate) fn verdict(
+    lookup: &DescriptorExplanation,
+    domain: &str,
+    found: RuleMatch<'_>,
+    steps: &[WalkStep<'_>],
+) -> String {
+    let by = match &lookup.overridden {
         Some(_) => "by an override",
         None => "by its rule",
     };
-    match look.applies {
+    match lookup.applies {
         Applies::Nothing => format!("passes: {}", in_words(domain, found, steps)),
         Applies::NoLimit => match found {
-            Found::Rule { rule, .. } if rule.limits.is_empty() && look.overridden.is_none() => {
+            RuleMatch::Rule { rule, .. } if rule.limits.is_empty() && lookup.overridden.is_none() => {
                 "passes: its rule has no limit".to_owned()
             }
             _ => "passes: the limits of another descriptor replace those of its rule".to_owned(),
         },
         Applies::Unlimited => format!("passes: unlimited {by}"),
-        Applies::Limits | Applies::Requested => of_counters(&look.counters),
+        Applies::Limits | Applies::Requested => of_counters(&lookup.counters),
     }
 }
 
 /// A limit that denies, the one with the longest wait, is told of before one that admits, the one with least left; and one
 /// that is only tried out after both.
-fn of_counters(counters: &[CounterLook]) -> String {
+fn of_counters(counters: &[CounterExplanation]) -> String {
     if counters.iter().any(|counter| counter.reading.is_none()) {
         return "the store can't say: the limits' on_store_failure decides".to_owned();
     }
     let refusing = |is_shadow: bool| {
-        let refuses = |it: &&CounterLook| {
+        let refuses = |it: &&CounterExplanation| {
             it.reading.is_some_and(|reading| !reading.admitted) && (it.role == Role::Shadow) == is_shadow
         };
         counters.iter().filter(refuses).max_by_key(|it| it.reading.map(|reading| reading.reset))
@@ -73,11 +78,11 @@ fn of_counters(counters: &[CounterLook]) -> String {
     }
 }
 
-fn left(counter: &CounterLook) -> u64 {
+fn left(counter: &CounterExplanation) -> u64 {
     counter.reading.map_or(0, |reading| reading.remaining)
 }
 
-fn when(counter: &CounterLook) -> String {
+fn when(counter: &CounterExplanation) -> String {
     let most = if counter.limit.algorithm.has_burst() { counter.limit.burst } else { counter.limit.requests };
     match counter.reading {
         _ if most == 0 => "its limit is 0, nothing passes".to_owned(),
@@ -87,23 +92,23 @@ fn when(counter: &CounterLook) -> String {
 }
 
 /// `(user=alice)(endpoint=/login)`.
-pub(crate) fn path(steps: &[Step<'_>]) -> String {
+pub(crate) fn path(steps: &[WalkStep<'_>]) -> String {
     steps.iter().map(|step| format!("({}={})", step.entry.key, step.entry.value)).collect()
 }
 
 /// Why the last of some steps led nowhere.
-pub(crate) fn dead_end(last: &Step<'_>, before: &[Step<'_>]) -> String {
+pub(crate) fn dead_end(last: &WalkStep<'_>, before: &[WalkStep<'_>]) -> String {
     let place = match before {
         [] => "at the first level".to_owned(),
         before => format!("below {}", path(before)),
     };
     let (key, value) = (last.entry.key, last.entry.value);
     match last.how {
-        How::UnknownKey => format!("no rule {place} has the key {key}"),
-        How::UnknownValue => format!("no rule {place} is for {key}={value}, nor for any {key}"),
-        How::TooDeep => format!("there are no rules {place}"),
+        StepMatch::UnknownKey => format!("no rule {place} has the key {key}"),
+        StepMatch::UnknownValue => format!("no rule {place} is for {key}={value}, nor for any {key}"),
+        StepMatch::TooDeep => format!("there are no rules {place}"),
         // Each of its entries was met, but nothing was left to stop at: a descriptor without entries.
-        How::Exact | How::Pattern(_) | How::KeyOnly => format!("no rule {place}"),
+        StepMatch::Exact | StepMatch::Pattern(_) | StepMatch::KeyOnly => format!("no rule {place}"),
     }
 }
 

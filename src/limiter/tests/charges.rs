@@ -14,7 +14,7 @@ descriptors:
 /// Of an entry with these hits, its own or the request's.
 fn put(asked: &Asked, entry: &str, (own, hits): (Option<i64>, i64), origin: Origin) -> Code {
     let descriptor = Descriptor { hits: own, ..descriptor(entry) };
-    let request = Request { domain: "api", descriptors: smallvec![descriptor], hits, own: None, origin };
+    let request = Request { domain: "api", descriptors: smallvec![descriptor], hits, caller_limit: None, origin };
     asked.request(&request).expect("well formed").overall
 }
 
@@ -102,17 +102,22 @@ descriptors:
         let hits = own.map(Some).into_iter().chain([None]);
         let descriptors = keys.into_iter().zip(hits).map(|(entry, hits)| Descriptor { hits, ..descriptor(entry) });
         let descriptors = descriptors.collect();
-        let request = Request { domain: "api", descriptors, hits: 1, own: None, origin: Origin::Envoy };
+        let request = Request { domain: "api", descriptors, hits: 1, caller_limit: None, origin: Origin::Envoy };
         asked.request(&request).expect("well formed")
     };
     let left = || {
-        let look = |entry| {
-            let look = Descriptor { hits: Some(0), ..descriptor(entry) };
-            let request =
-                Request { domain: "api", descriptors: smallvec![look], hits: 1, own: None, origin: Origin::Tool };
+        let lookup = |entry| {
+            let lookup = Descriptor { hits: Some(0), ..descriptor(entry) };
+            let request = Request {
+                domain: "api",
+                descriptors: smallvec![lookup],
+                hits: 1,
+                caller_limit: None,
+                origin: Origin::Tool,
+            };
             asked.request(&request).expect("well formed").statuses[0].remaining
         };
-        [keys[0], keys[1], keys[2], keys[3], keys[4]].map(look)
+        [keys[0], keys[1], keys[2], keys[3], keys[4]].map(lookup)
     };
     assert_eq!(put(&asked, "budget=b", (Some(0), 1), Origin::Envoy), Code::Ok);
     assert_eq!(all([4; 5]).overall, Code::OverLimit);
@@ -131,7 +136,7 @@ fn limits_that_come_with_requests_are_budgets_by_kind_and_a_callers_own_never_is
     let with = |entry: &'static str, own, unit| {
         let descriptor = Descriptor { limit: Some((2, unit)), hits: own, ..descriptor(entry) };
         let descriptors = smallvec![descriptor];
-        let request = Request { domain: "api", descriptors, hits: 1, own: None, origin: Origin::Envoy };
+        let request = Request { domain: "api", descriptors, hits: 1, caller_limit: None, origin: Origin::Envoy };
         asked.request(&request).expect("well formed").overall
     };
     let is_charged = |entry: &'static str, unit| {
@@ -148,7 +153,7 @@ fn limits_that_come_with_requests_are_budgets_by_kind_and_a_callers_own_never_is
     let own = |hits| {
         let descriptor = Descriptor { hits: Some(hits), ..descriptor("=check,user=a") };
         let (descriptors, own) = (smallvec![descriptor], Some(&limit));
-        let request = Request { domain: "api", descriptors, hits: 1, own, origin: Origin::Api };
+        let request = Request { domain: "api", descriptors, hits: 1, caller_limit: own, origin: Origin::Api };
         asked.request(&request).expect("well formed").overall
     };
     assert_eq!([own(0), own(5), own(2)], [Code::Ok, Code::OverLimit, Code::Ok]);
@@ -166,14 +171,14 @@ descriptors:
       - {match: {user: two}, limit: [{name: a, requests: 2, window: 1m}, {name: b, requests: 3, window: 1h}]}
       - {match: {user: three}, limit: [{name: c, requests: 2, window: 1m}, {name: d, requests: 3, window: 1h}]}
 ";
-    let look = (Some(0), 1);
+    let lookup = (Some(0), 1);
     let asked = asked(yaml, MODES);
     assert!(!is_charged(&asked, "user=one", true, Origin::Envoy));
     assert!(!is_charged(&asked, "user=two", true, Origin::Envoy));
-    assert_eq!(put(&asked, "user=anybody", look, Origin::Envoy), Code::Ok);
+    assert_eq!(put(&asked, "user=anybody", lookup, Origin::Envoy), Code::Ok);
     assert!(is_charged(&asked, "user=one", true, Origin::Envoy), "it takes the place of the rule's one limit");
     assert!(!is_charged(&asked, "user=two", true, Origin::Envoy), "these take the place of none");
-    assert_eq!(put(&asked, "user=three", look, Origin::Envoy), Code::Ok);
+    assert_eq!(put(&asked, "user=three", lookup, Origin::Envoy), Code::Ok);
     assert!(is_charged(&asked, "user=two", true, Origin::Envoy), "what was learned of the rule's overrides holds");
 }
 
@@ -182,8 +187,13 @@ fn a_limit_in_the_request_that_a_log_is_too_small_for_is_decided_by_a_sliding_wi
     let asked = asked(USERS, Modes { algorithm: Algorithm::SlidingLog, ..MODES });
     let with = |requests: u32, hits: i64| {
         let descriptor = Descriptor { limit: Some((requests, Unit::Day)), ..descriptor("user=root") };
-        let request =
-            Request { domain: "api", descriptors: smallvec![descriptor], hits, own: None, origin: Origin::Envoy };
+        let request = Request {
+            domain: "api",
+            descriptors: smallvec![descriptor],
+            hits,
+            caller_limit: None,
+            origin: Origin::Envoy,
+        };
         asked.request(&request).expect("well formed")
     };
     let fallbacks = |count: u32| asked.metrics().contains(&format!("tollgate_sliding_log_fallbacks_total {count}\n"));

@@ -5,10 +5,10 @@ use crate::{
     limit::moment,
     run_time::{
         RunTime,
-        overrides::{Condition, Overrides, Wish},
-        reset::{Home, Resets},
+        overrides::{ChangeRequest, Condition, Overrides},
+        reset::{CounterStores, Resets},
     },
-    store::owed::Owed,
+    store::deferred::DeferredCharges,
 };
 
 const RULES: &str = "
@@ -81,7 +81,7 @@ descriptors:
         let snapshot = asked.limiter.snapshot();
         let request = request_for("api", &[user]);
         let plan = planned(&snapshot, &request, MODES);
-        let Planned::Ruled { counted, .. } = plan.descriptors[0] else { panic!("a limit applies") };
+        let PlannedDescriptor::Ruled { applied: counted, .. } = plan.descriptors[0] else { panic!("a limit applies") };
         counted.policies(MODES.on_store_failure).collect::<Vec<_>>()
     };
     assert_eq!((policy("user=a"), policy("user=b")), (vec![FailurePolicy::Closed], vec![FailurePolicy::Open]));
@@ -114,7 +114,7 @@ fn a_limit_in_the_request_beats_an_override_on_disk() {
 /// By these rules, with run-time overrides: users, what they are granted, and until when.
 fn with_run_time(yaml: &str, rows: &[(&str, &str, Option<&str>)]) -> Asked {
     let Asked { limiter } = asked(yaml, MODES);
-    let overrides = Arc::new(Overrides::here(None).expect("in memory it can't fail"));
+    let overrides = Arc::new(Overrides::in_process(None).expect("in memory it can't fail"));
     overrides.prepare(&limiter.snapshot().rules);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     for (user, limit, expires) in rows {
@@ -122,12 +122,12 @@ fn with_run_time(yaml: &str, rows: &[(&str, &str, Option<&str>)]) -> Asked {
         let written = format!(r#"{{"match":{{"user":"{user}"}},"limit":"{limit}"{expires}}}"#);
         let record = format!(r#"{{"override":{written},"limits":[],"by":"ops","at":1}}"#);
         let (record, condition) = (Some(&*record), Condition::None);
-        let wish = Wish { domain: "api", id: user, record, condition, token: "ops", reason: "" };
-        runtime.block_on(overrides.write(&wish, NOW)).expect("it is kept in memory");
+        let change = ChangeRequest { domain: "api", id: user, record, condition, token: "ops", reason: "" };
+        runtime.block_on(overrides.write(&change, NOW)).expect("it is kept in memory");
     }
     let fallback = Arc::new(Memory::new(MemorySettings::default()));
-    let owed = Arc::new(Owed::new(UnixMicros(0)));
-    let resets = Resets { home: Home::Memory(Arc::clone(&fallback)), fallback, owed };
+    let deferred = Arc::new(DeferredCharges::new(UnixMicros(0)));
+    let resets = Resets { stores: CounterStores::Memory(Arc::clone(&fallback)), fallback, deferred };
     Asked { limiter: limiter.with_run_time(RunTime { overrides, resets }) }
 }
 

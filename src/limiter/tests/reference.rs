@@ -170,11 +170,11 @@ impl Model {
             .flatten()
             .map(|other| other["name"].clone())
             .collect();
-        let (mut told, mut quotas, mut denied) = (Vec::new(), Vec::new(), false);
+        let (mut reported, mut quotas, mut denied) = (Vec::new(), Vec::new(), false);
         for asks in descriptors {
             let limiting = match self.limiting(asks, &replaced) {
                 Some(None) => {
-                    told.push((Code::Ok, u32::MAX, None));
+                    reported.push((Code::Ok, u32::MAX, None));
                     continue;
                 }
                 limiting => limiting.flatten(),
@@ -192,10 +192,10 @@ impl Model {
                 true => quotas.push(code),
                 false => denied |= code == Code::OverLimit,
             }
-            told.push((code, remaining, limiting.map(|limit| (limit.requests, limit.unit, limit.name))));
+            reported.push((code, remaining, limiting.map(|limit| (limit.requests, limit.unit, limit.name))));
         }
         denied |= !quotas.is_empty() && quotas.iter().all(|code| *code == Code::OverLimit);
-        (if denied && !self.shadow { Code::OverLimit } else { Code::Ok }, told)
+        (if denied && !self.shadow { Code::OverLimit } else { Code::Ok }, reported)
     }
 }
 
@@ -250,7 +250,7 @@ proptest! {
                 hits: asks.hits,
                 limit: asks.limit,
             });
-            let request = Request { domain: "api", descriptors: words.collect(), hits, own: None, origin: Origin::Envoy };
+            let request = Request { domain: "api", descriptors: words.collect(), hits, caller_limit: None, origin: Origin::Envoy };
             let decision = asked.request(&request).expect("well formed");
             let (overall, statuses) = model.ask(&descriptors, hits);
             prop_assert_eq!(decision.statuses.iter().map(told).collect::<Vec<_>>(), statuses, "{:?}", descriptors);

@@ -87,13 +87,13 @@ impl Spending {
 #[test]
 fn a_budget_that_is_looked_at_is_overspent_by_no_more_than_one_that_is_said_to_be_one() {
     for algorithm in Algorithm::ALL {
-        for (clients, look) in [1, 10, 100].into_iter().flat_map(|clients| [(clients, Some(0)), (clients, None)]) {
-            let spent = |when| Spending { clients, look }.spent(&asked(&rules(algorithm, when, 1_000), MODES));
+        for (clients, lookup) in [1, 10, 100].into_iter().flat_map(|clients| [(clients, Some(0)), (clients, None)]) {
+            let spent = |when| Spending { clients, look: lookup }.spent(&asked(&rules(algorithm, when, 1_000), MODES));
             let [auto, reported, never] = ["auto", "reported", "false"].map(spent);
             assert!(auto > 0);
-            assert!(auto <= reported, "{algorithm:?} {clients} {look:?}: {auto} of {reported}");
+            assert!(auto <= reported, "{algorithm:?} {clients} {lookup:?}: {auto} of {reported}");
             // So that the comparison says something: dropped reports are a leak.
-            assert!(clients < 100 || never > reported, "{algorithm:?} {clients} {look:?}: {never} of {reported}");
+            assert!(clients < 100 || never > reported, "{algorithm:?} {clients} {lookup:?}: {never} of {reported}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What the limits' policies answer, and charge, where the store can't.
 
 use super::*;
-use crate::store::owed::Owed;
+use crate::store::deferred::DeferredCharges;
 
 const POLICIES: &str = "
 domain: api
@@ -17,7 +17,7 @@ descriptors:
 
 /// Two replicas, and a store that never answers.
 fn answers(
-    degraded: &Degraded,
+    degraded: &Fallback,
     snapshot: &Snapshot,
     descriptors: &[&'static str],
     modes: Modes,
@@ -33,11 +33,11 @@ fn answers(
 fn each_limit_is_answered_by_its_policy() {
     let asked = asked(POLICIES, MODES);
     let snapshot = asked.limiter.snapshot();
-    let degraded = Degraded::new(Arc::new(Memory::new(MemorySettings::default())), 2);
+    let degraded = Fallback::new(Arc::new(Memory::new(MemorySettings::default())), 2);
     let answers = |descriptors: &[&'static str]| answers(&degraded, &snapshot, descriptors, MODES);
     let open = answers(&["open=1"]).expect("open answers");
     assert_eq!((open.overall, open.statuses[0].limit.is_none()), (Code::Ok, true));
-    assert_eq!(open.degraded, Some(FailurePolicy::Open));
+    assert_eq!(open.failure_policy, Some(FailurePolicy::Open));
     let closed = answers(&["closed=1"]).expect("closed answers");
     assert_eq!((closed.overall, closed.statuses[0].reset), (Code::OverLimit, Some(Micros(1_000_000))));
     assert!(answers(&["error=1"]).is_err());
@@ -49,7 +49,7 @@ fn each_limit_is_answered_by_its_policy() {
 fn a_definite_denial_beats_closed_beats_error_beats_open() {
     let asked = asked(POLICIES, MODES);
     let snapshot = asked.limiter.snapshot();
-    let degraded = Degraded::new(Arc::new(Memory::new(MemorySettings::default())), 4);
+    let degraded = Fallback::new(Arc::new(Memory::new(MemorySettings::default())), 4);
     let answers = |descriptors: &[&'static str]| answers(&degraded, &snapshot, descriptors, MODES);
     assert_eq!(answers(&["closed=1", "error=1", "open=1"]).expect("denied").overall, Code::OverLimit);
     assert!(answers(&["error=1", "open=1", "local=1"]).is_err());
@@ -62,9 +62,9 @@ fn a_definite_denial_beats_closed_beats_error_beats_open() {
 fn outage<const N: usize>(descriptors: &[&'static str], modes: Modes) -> ([Code; N], usize) {
     let asked = asked(POLICIES, modes);
     let snapshot = asked.limiter.snapshot();
-    let degraded = Degraded::new(Arc::new(Memory::new(MemorySettings::default())), 1);
+    let degraded = Fallback::new(Arc::new(Memory::new(MemorySettings::default())), 1);
     let answer = |_| answers(&degraded, &snapshot, descriptors, modes).expect("no policy is error").overall;
-    (std::array::from_fn(answer), degraded.owed.counters())
+    (std::array::from_fn(answer), degraded.deferred.counters())
 }
 
 #[test]
@@ -93,11 +93,12 @@ fn a_refused_cost_is_charged_here_and_owed_to_the_store_only_where_the_limit_is_
     for is_budget in [false, true] {
         let asked = asked("domain: api\ndescriptors: [{key: user, rate_limit: 2/m}]", MODES);
         let snapshot = asked.limiter.snapshot();
-        let (memory, owed) = (Arc::new(Memory::new(MemorySettings::default())), Arc::new(Owed::new(NOW)));
-        let degraded = Degraded::owing(memory, Replicas::new(Some(1)), Arc::clone(&owed));
+        let (memory, deferred) =
+            (Arc::new(Memory::new(MemorySettings::default())), Arc::new(DeferredCharges::new(NOW)));
+        let degraded = Fallback::with_deferred(memory, Replicas::new(Some(1)), Arc::clone(&deferred));
         let put = |hits| {
             let descriptors = smallvec![Descriptor { hits: Some(hits), ..descriptor("user=a") }];
-            let request = Request { domain: "api", descriptors, hits: 1, own: None, origin: Origin::Envoy };
+            let request = Request { domain: "api", descriptors, hits: 1, caller_limit: None, origin: Origin::Envoy };
             let plan = planned(&snapshot, &request, MODES);
             let failure = StoreError::Unreachable("gone".into());
             let (readings, _) = degraded.answer(&plan, MODES.on_store_failure, failure, NOW).expect("it counts here");
@@ -107,7 +108,7 @@ fn a_refused_cost_is_charged_here_and_owed_to_the_store_only_where_the_limit_is_
             assert!(put(0), "a look");
         }
         assert!(!put(5));
-        assert_eq!(owed.counters(), usize::from(is_budget));
+        assert_eq!(deferred.counters(), usize::from(is_budget));
         assert_eq!(put(2), !is_budget);
     }
 }

@@ -11,8 +11,8 @@ use std::{
 use parking_lot::RwLock;
 
 use super::{
-    named::{self, Named, SeriesKey},
-    tally::{COUNTERS, Tally},
+    detailed::{self, DetailedSeries, SeriesKey},
+    hit_counts::{COUNTERS, HitCounts},
 };
 use crate::metrics::{Latency, Meters};
 use crate::{
@@ -59,7 +59,7 @@ const DOMAIN_BYTES_MAX: usize = 256;
 /// What the reference counts beside the hits of each rule.
 pub struct Reference {
     pub(in crate::metrics) settings: ReferenceSettings,
-    named: Named,
+    detailed: DetailedSeries,
     unknown_domains: RwLock<HashMap<Box<str>, AtomicU64>>,
     unknown_others: AtomicU64,
     pub(super) shadowed: AtomicU64,
@@ -74,7 +74,7 @@ impl Reference {
     pub(crate) fn new(settings: ReferenceSettings) -> Reference {
         Reference {
             settings,
-            named: Named::new(settings.series_max),
+            detailed: DetailedSeries::new(settings.series_max),
             unknown_domains: RwLock::default(),
             unknown_others: AtomicU64::new(0),
             shadowed: AtomicU64::new(0),
@@ -84,7 +84,7 @@ impl Reference {
         }
     }
 
-    /// `None` where nobody reads these metrics; else the ratio that [`Tally::of`] needs.
+    /// `None` where nobody reads these metrics; else the ratio that [`HitCounts::of`] needs.
     pub(crate) fn near_ratio(&self) -> Option<f32> {
         self.settings.is_on.then_some(self.settings.near_limit_ratio)
     }
@@ -96,21 +96,21 @@ impl Reference {
         (domain, name): (DomainIndex, &str),
         (rule, limit): (&Rule, Option<usize>),
         entries: &[Entry<'_>],
-        tally: Tally,
+        counts: HitCounts,
     ) {
-        if !meters.add(domain, rule, limit, tally) {
-            self.named.add(name, named::key_of_ruled(name, rule, entries), tally);
+        if !meters.add(domain, rule, limit, counts) {
+            self.detailed.add(name, detailed::key_of_ruled(name, rule, entries), counts);
         }
     }
 
     /// Hits of a descriptor that brought its own limit.
-    pub(crate) fn requested(&self, domain: &str, entries: &[Entry<'_>], tally: Tally) {
-        self.named.add(domain, named::key_of_requested(domain, entries), tally);
+    pub(crate) fn requested(&self, domain: &str, entries: &[Entry<'_>], counts: HitCounts) {
+        self.detailed.add(domain, detailed::key_of_requested(domain, entries), counts);
     }
 
     /// Hits by a limit of a caller's own: of all values together, as anybody may bring one.
-    pub(crate) fn own(&self, domain: &str, entries: &[Entry<'_>], tally: Tally) {
-        self.named.add(domain, named::key_of_own(domain, entries), tally);
+    pub(crate) fn own(&self, domain: &str, entries: &[Entry<'_>], counts: HitCounts) {
+        self.detailed.add(domain, detailed::key_of_own(domain, entries), counts);
     }
 
     /// Whether somebody reads how often denials were looked for in memory.
@@ -158,12 +158,12 @@ impl Reference {
 
     /// What was counted as `other`.
     pub(crate) fn others(&self) -> u64 {
-        self.named.others() + self.unknown_others.load(Relaxed)
+        self.detailed.others() + self.unknown_others.load(Relaxed)
     }
 
     pub(super) fn each_unknown_domain(&self, mut visit: impl FnMut(Cow<'_, str>, u64)) {
         for (domain, count) in self.unknown_domains.read().iter() {
-            visit(named::sanitised(domain), count.load(Relaxed));
+            visit(detailed::sanitised(domain), count.load(Relaxed));
         }
     }
 
@@ -179,6 +179,6 @@ impl Reference {
                 visit(&SeriesKey::of_rule(domain.name(), rule), counts);
             }
         });
-        self.named.each(visit);
+        self.detailed.each(visit);
     }
 }

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, sync::atomic::Ordering::Relaxed};
 
-use super::tally::{COUNTERS, MAPPED};
+use super::hit_counts::{COUNTERS, MAPPED};
 use crate::{
     metrics::{
         Meters, Metrics,

@@ -11,7 +11,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{statsd::Dialect, totals::Totals};
+use super::{statsd::Dialect, totals::StatsdTotals};
 
 /// Connecting, or handing over what was counted, takes no longer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -23,27 +23,32 @@ const DATAGRAM_BYTES_MAX: usize = 1_432;
 pub struct Sink {
     name: &'static str,
     address: (String, u16),
-    protocol: Protocol,
+    protocol: SinkProtocol,
     dialect: Dialect,
-    connection: Option<Connection>,
+    connection: Option<SinkConnection>,
     /// What it knows.
-    sent: Arc<Totals>,
+    sent: Arc<StatsdTotals>,
     is_away: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
+pub enum SinkProtocol {
     Tcp,
     Udp,
 }
 
-enum Connection {
+enum SinkConnection {
     Tcp(TcpStream),
     Udp(UdpSocket),
 }
 
 /// Tells all sinks every `interval` what `totals` has come to, and once more at the end.
-pub async fn flush(mut sinks: Vec<Sink>, interval: Duration, totals: impl Fn() -> Totals, stop: CancellationToken) {
+pub async fn flush(
+    mut sinks: Vec<Sink>,
+    interval: Duration,
+    totals: impl Fn() -> StatsdTotals,
+    stop: CancellationToken,
+) {
     let mut ticks = time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -52,7 +57,7 @@ pub async fn flush(mut sinks: Vec<Sink>, interval: Duration, totals: impl Fn() -
             () = stop.cancelled() => true,
         };
         let totals = Arc::new(totals());
-        futures_util::future::join_all(sinks.iter_mut().map(|sink| sink.tell(&totals))).await;
+        futures_util::future::join_all(sinks.iter_mut().map(|sink| sink.send_totals(&totals))).await;
         if is_last {
             return;
         }
@@ -60,11 +65,11 @@ pub async fn flush(mut sinks: Vec<Sink>, interval: Duration, totals: impl Fn() -
 }
 
 impl Sink {
-    pub fn new(name: &'static str, address: (String, u16), protocol: Protocol, dialect: Dialect) -> Sink {
+    pub fn new(name: &'static str, address: (String, u16), protocol: SinkProtocol, dialect: Dialect) -> Sink {
         Sink { name, address, protocol, dialect, connection: None, sent: Arc::default(), is_away: false }
     }
 
-    async fn tell(&mut self, totals: &Arc<Totals>) {
+    async fn send_totals(&mut self, totals: &Arc<StatsdTotals>) {
         let lines = self.dialect.lines(totals, &self.sent);
         if lines.is_empty() {
             return;
@@ -88,13 +93,13 @@ impl Sink {
     }
 
     async fn send(&mut self, lines: &[String]) -> io::Result<()> {
-        if self.connection.as_ref().is_none_or(Connection::is_closed) {
+        if self.connection.as_ref().is_none_or(SinkConnection::is_closed) {
             self.connection = None;
-            self.connection = Some(Connection::open(&self.address, self.protocol).await?);
+            self.connection = Some(SinkConnection::open(&self.address, self.protocol).await?);
         }
         match &mut self.connection {
-            Some(Connection::Tcp(stream)) => stream.write_all(lines.concat().as_bytes()).await,
-            Some(Connection::Udp(socket)) => {
+            Some(SinkConnection::Tcp(stream)) => stream.write_all(lines.concat().as_bytes()).await,
+            Some(SinkConnection::Udp(socket)) => {
                 for datagram in datagrams(lines) {
                     socket.send(datagram.as_bytes()).await?;
                 }
@@ -105,23 +110,23 @@ impl Sink {
     }
 }
 
-impl Connection {
-    async fn open((host, port): &(String, u16), protocol: Protocol) -> io::Result<Connection> {
-        if protocol == Protocol::Tcp {
-            return TcpStream::connect((host.as_str(), *port)).await.map(Connection::Tcp);
+impl SinkConnection {
+    async fn open((host, port): &(String, u16), protocol: SinkProtocol) -> io::Result<SinkConnection> {
+        if protocol == SinkProtocol::Tcp {
+            return TcpStream::connect((host.as_str(), *port)).await.map(SinkConnection::Tcp);
         }
         let to = lookup_host((host.as_str(), *port)).await?.next().ok_or(io::ErrorKind::AddrNotAvailable)?;
         let any = if to.is_ipv4() { [0; 4].into() } else { std::net::Ipv6Addr::UNSPECIFIED.into() };
         let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await?;
         socket.connect(to).await?;
-        Ok(Connection::Udp(socket))
+        Ok(SinkConnection::Udp(socket))
     }
 
     /// The server closed it: what is written would be lost without a word.
     fn is_closed(&self) -> bool {
         match self {
-            Connection::Tcp(stream) => matches!(stream.try_read(&mut [0; 64]), Ok(0)),
-            Connection::Udp(_) => false,
+            SinkConnection::Tcp(stream) => matches!(stream.try_read(&mut [0; 64]), Ok(0)),
+            SinkConnection::Udp(_) => false,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use regex::{Captures, Regex};
 
-use super::totals::{CHECK_TIME, RESPONSE_TIME, Totals};
+use super::totals::{CHECK_TIME, RESPONSE_TIME, StatsdTotals};
 use crate::metrics::latency::{BOUNDS_US, Recorded};
 
 #[cfg(test)]
@@ -30,7 +30,7 @@ pub struct Rewriting {
 impl Dialect {
     /// A line for each counter that grew. Response times are aggregated: a line for each bucket of the histogram, with
     /// the bucket's upper bound, sampled by how many requests fell into it.
-    pub(super) fn lines(&self, now: &Totals, last: &Totals) -> Vec<String> {
+    pub(super) fn lines(&self, now: &StatsdTotals, last: &StatsdTotals) -> Vec<String> {
         let grown = |(name, count): (&String, &u64)| {
             // What is counted afresh after its rules had gone begins at nothing.
             let before = last.counters.get(name).copied().filter(|before| before <= count).unwrap_or(0);

@@ -5,7 +5,7 @@ use std::{
     sync::atomic::Ordering::Relaxed,
 };
 
-use super::tally::COUNTERS;
+use super::hit_counts::COUNTERS;
 use crate::{
     metrics::{
         Meters, Metrics,
@@ -18,7 +18,7 @@ use crate::{
 
 /// What was counted since the start, by name. A sink sends what was added.
 #[derive(Clone, Debug, Default)]
-pub struct Totals {
+pub struct StatsdTotals {
     pub(super) counters: HashMap<String, u64>,
     /// Sent as they are, each time.
     pub(super) gauges: BTreeMap<String, u64>,
@@ -34,7 +34,7 @@ const RULES: &str = "ratelimit.service.rate_limit";
 
 impl Metrics {
     /// By the reference's names, with what the rules in force have counted.
-    pub fn totals(&self, rules: &Rules, meters: &Meters) -> Totals {
+    pub fn totals(&self, rules: &Rules, meters: &Meters) -> StatsdTotals {
         let (reference, response_times) = (&self.reference, self.decision.recorded());
         let checks = reference.checks.recorded();
         let mut counters = HashMap::new();
@@ -69,6 +69,6 @@ impl Metrics {
                 Kind::Gauge | Kind::Histogram => drop(gauges.insert(name.to_owned(), value)),
             }
         }
-        Totals { counters, gauges, response_times, checks }
+        StatsdTotals { counters, gauges, response_times, checks }
     }
 }

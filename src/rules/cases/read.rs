@@ -2,37 +2,39 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Case, CaseDescriptor, CaseRequest, Expected, ExpectedLimit, ExpectedStatus, Remaining, START, Wait};
+use super::{
+    Case, CaseDescriptor, CaseRequest, Expected, ExpectedLimit, ExpectedStatus, ExpectedWait, Remaining, START,
+};
 use crate::{
     limit::{
         Code, HITS_MAX, Micros, Unit, UnixMicros, moment,
-        written::{self, Written},
+        written::{self, OwnedEntry},
     },
     rules::{
         Source,
-        fields::{Fields, Said, Shape},
-        node::{Node, Place, Value},
-        pen::Pen,
-        problem::Report,
-        quota::{duration, short_quota},
+        fields::{Fields, Located, MapSchema},
+        node::{Location, Node, NodeValue},
+        pen::NodeReader,
+        problem::ProblemCollector,
+        rate::{duration, short_rate},
         scalar::Plain,
         yaml,
     },
 };
 
-const FILE: Shape = Shape { what: "a case file", keys: &["domain", "rules", "start", "cases"] };
-const CASE: Shape = Shape { what: "a case", keys: &["name", "domain", "start", "requests"] };
-const REQUEST: Shape = Shape {
+const FILE: MapSchema = MapSchema { what: "a case file", keys: &["domain", "rules", "start", "cases"] };
+const CASE: MapSchema = MapSchema { what: "a case", keys: &["name", "domain", "start", "requests"] };
+const REQUEST: MapSchema = MapSchema {
     what: "a request of a case",
     keys: &["at", "after", "descriptor", "descriptors", "hits", "times", "every", "expect"],
 };
-const DESCRIPTOR: Shape = Shape { what: "a descriptor of a case", keys: &["entries", "hits", "limit"] };
-const EXPECT: Shape = Shape {
+const DESCRIPTOR: MapSchema = MapSchema { what: "a descriptor of a case", keys: &["entries", "hits", "limit"] };
+const EXPECT: MapSchema = MapSchema {
     what: "`expect`",
     keys: &["answer", "remaining", "limit", "reset", "retry_after", "admitted", "descriptors"],
 };
-const STATUS: Shape =
-    Shape { what: "what is expected of a descriptor", keys: &["answer", "remaining", "limit", "reset"] };
+const STATUS: MapSchema =
+    MapSchema { what: "what is expected of a descriptor", keys: &["answer", "remaining", "limit", "reset"] };
 
 /// More is a load test.
 const TIMES_MAX: u32 = 1_000_000;
@@ -40,29 +42,29 @@ const TIMES_MAX: u32 = 1_000_000;
 const ANSWERS: [(&str, Code); 2] = [("ok", Code::Ok), ("over_limit", Code::OverLimit)];
 
 /// What holds for all cases of a file.
-struct Common {
-    domain: Option<Said<String>>,
+struct CaseDefaults {
+    domain: Option<Located<String>>,
     start: UnixMicros,
 }
 
-pub(super) fn file(source: &Source, report: &mut Report) -> Option<(Vec<PathBuf>, Vec<Case>)> {
-    let mut pen = Pen { report, path: &source.path };
-    let text = pen.utf8(&source.bytes)?;
-    let root = pen.case_file(text)?;
-    let fields = pen.own_fields(&root, &FILE)?;
-    let rules = fields.get("rules").map(|node| pen.paths(node)).unwrap_or_default();
-    let common = Common { domain: pen.domain(&fields), start: pen.start(&fields).unwrap_or(START) };
+pub(super) fn file(source: &Source, report: &mut ProblemCollector) -> Option<(Vec<PathBuf>, Vec<Case>)> {
+    let mut reader = NodeReader { report, path: &source.path };
+    let text = reader.utf8(&source.bytes)?;
+    let root = reader.case_file(text)?;
+    let fields = reader.own_fields(&root, &FILE)?;
+    let rules = fields.get("rules").map(|node| reader.paths(node)).unwrap_or_default();
+    let common = CaseDefaults { domain: reader.domain(&fields), start: reader.start(&fields).unwrap_or(START) };
     let Some(node) = fields.get("cases") else {
         if fields.all_known {
-            pen.error(fields.at, "a case file must have `cases`").hint("write it at the beginning of a line");
+            reader.error(fields.at, "a case file must have `cases`").hint("write it at the beginning of a line");
         }
         return None;
     };
-    let cases = pen.items(node, "cases")?.iter().filter_map(|node| pen.case(node, &common)).collect();
+    let cases = reader.items(node, "cases")?.iter().filter_map(|node| reader.case(node, &common)).collect();
     Some((rules, cases))
 }
 
-impl Pen<'_> {
+impl NodeReader<'_> {
     fn case_file<'t>(&mut self, text: &'t str) -> Option<Node<'t>> {
         let document = yaml::parse(text);
         if let Some(at) = document.second {
@@ -74,7 +76,7 @@ impl Pen<'_> {
         }
         let root = document.root.filter(|root| !root.is_null());
         if root.is_none() {
-            let top = Place { line: 1, column: 1, width: 1 };
+            let top = Location { line: 1, column: 1, width: 1 };
             self.error(top, "the file is empty: it must at least have `cases`");
         }
         root
@@ -83,16 +85,16 @@ impl Pen<'_> {
     /// A list that isn't empty.
     fn items<'n, 't>(&mut self, node: &'n Node<'t>, key: &str) -> Option<&'n [Node<'t>]> {
         match &node.value {
-            Value::List(items) if !items.is_empty() => return Some(items),
-            Value::List(_) => self.error(node.at, format!("`{key}` is empty")),
+            NodeValue::List(items) if !items.is_empty() => return Some(items),
+            NodeValue::List(_) => self.error(node.at, format!("`{key}` is empty")),
             _ => self.error(node.at, format!("`{key}` must be a list, not {}", node.kind())),
         };
         None
     }
 
-    fn domain(&mut self, fields: &Fields<'_, '_>) -> Option<Said<String>> {
+    fn domain(&mut self, fields: &Fields<'_, '_>) -> Option<Located<String>> {
         let node = fields.get("domain")?;
-        Some(Said { value: self.text(node)?.to_owned(), at: node.at })
+        Some(Located { value: self.text(node)?.to_owned(), at: node.at })
     }
 
     fn start(&mut self, fields: &Fields<'_, '_>) -> Option<UnixMicros> {
@@ -110,14 +112,14 @@ impl Pen<'_> {
     /// One path or several, from where the file is.
     fn paths(&mut self, node: &Node<'_>) -> Vec<PathBuf> {
         let nodes = match &node.value {
-            Value::List(nodes) => nodes.as_slice(),
+            NodeValue::List(nodes) => nodes.as_slice(),
             _ => std::slice::from_ref(node),
         };
         let directory = self.path.parent().unwrap_or(Path::new("")).to_owned();
         nodes.iter().filter_map(|node| Some(directory.join(self.text(node)?))).collect()
     }
 
-    fn case(&mut self, node: &Node<'_>, common: &Common) -> Option<Case> {
+    fn case(&mut self, node: &Node<'_>, common: &CaseDefaults) -> Option<Case> {
         let fields = self.own_fields(node, &CASE)?;
         let name = fields.get("name").and_then(|node| self.text(node)).unwrap_or_default();
         if name.is_empty() && fields.all_known {
@@ -155,7 +157,7 @@ impl Pen<'_> {
         let times = fields.get("times").map_or(Some(1), |node| self.number(node, "times", 1, TIMES_MAX));
         let every = fields.get("every").map_or(Some(Micros(0)), |node| self.wait(node, "every"));
         if fields.get("every").is_some() && fields.get("times").is_none() {
-            self.error(fields.place("every"), "`every` without `times`").hint("say how often: `times: 5`");
+            self.error(fields.location("every"), "`every` without `times`").hint("say how often: `times: 5`");
         }
         // Where these are wrong, what is expected of them can't be held against their numbers, but is read.
         let (number, most) = (descriptors.as_ref().map(Vec::len), times.unwrap_or(TIMES_MAX));
@@ -210,7 +212,7 @@ impl Pen<'_> {
                 (descriptors.len() == items.len()).then_some(descriptors)
             }
             (Some(_), Some(_)) => {
-                self.error(fields.place("descriptors"), "`descriptor` and `descriptors`: write one of them");
+                self.error(fields.location("descriptors"), "`descriptor` and `descriptors`: write one of them");
                 None
             }
             (None, None) => {
@@ -227,9 +229,9 @@ impl Pen<'_> {
     fn descriptor(&mut self, node: &Node<'_>) -> Option<CaseDescriptor> {
         let is_long = match &node.value {
             // An entry's value is text: a map or list beside `entries` is none.
-            Value::Map(pairs) => pairs.iter().any(|(key, value)| {
-                let is_entries = matches!(&key.value, Value::Scalar { text, .. } if text == "entries");
-                is_entries && !matches!(value.value, Value::Scalar { .. })
+            NodeValue::Map(pairs) => pairs.iter().any(|(key, value)| {
+                let is_entries = matches!(&key.value, NodeValue::Scalar { text, .. } if text == "entries");
+                is_entries && !matches!(value.value, NodeValue::Scalar { .. })
             }),
             _ => false,
         };
@@ -243,11 +245,11 @@ impl Pen<'_> {
         Some(CaseDescriptor { entries: entries?, hits: hits?, limit: limit? })
     }
 
-    fn entries(&mut self, node: &Node<'_>) -> Option<Vec<Written>> {
+    fn entries(&mut self, node: &Node<'_>) -> Option<Vec<OwnedEntry>> {
         match &node.value {
-            Value::Scalar { .. } => {
+            NodeValue::Scalar { .. } => {
                 let text = self.text(node)?;
-                match written::entries(text) {
+                match written::parse_entries(text) {
                     Ok(entries) => Some(entries),
                     Err(why) => {
                         self.error(node.at, why).hint("write it as `user=alice` or `user=alice,endpoint=/login`");
@@ -255,18 +257,18 @@ impl Pen<'_> {
                     }
                 }
             }
-            Value::Map(pairs) if !pairs.is_empty() => pairs
+            NodeValue::Map(pairs) if !pairs.is_empty() => pairs
                 .iter()
                 .map(|(key, value)| {
                     let (key, value) = (self.text(key)?.to_owned(), self.text(value)?.to_owned());
-                    Some(Written { key, value })
+                    Some(OwnedEntry { key, value })
                 })
                 .collect(),
-            Value::List(items) if !items.is_empty() => {
+            NodeValue::List(items) if !items.is_empty() => {
                 let lists: Option<Vec<_>> = items.iter().map(|item| self.entries(item)).collect();
                 Some(lists?.concat())
             }
-            Value::Map(_) | Value::List(_) => {
+            NodeValue::Map(_) | NodeValue::List(_) => {
                 self.error(node.at, "a descriptor must have entries");
                 None
             }
@@ -275,7 +277,7 @@ impl Pen<'_> {
 
     /// A descriptor's own cost: 0 looks, negative gives back.
     fn hits(&mut self, node: &Node<'_>) -> Option<i64> {
-        if let Value::Scalar { text, plain: true } = &node.value
+        if let NodeValue::Scalar { text, plain: true } = &node.value
             && let Plain::Int(hits) = Plain::of(text)
             && hits.abs() <= HITS_MAX
         {
@@ -288,7 +290,7 @@ impl Pen<'_> {
     /// A limit that comes with the request, as Envoy sends it: so many in one unit.
     fn requested(&mut self, node: &Node<'_>) -> Option<(u32, Unit)> {
         let text = self.text(node)?;
-        let found = short_quota(text).and_then(|(requests, window)| {
+        let found = short_rate(text).and_then(|(requests, window)| {
             let unit = Unit::of(window).ok_or("a request's own limit is in one unit: second, minute, hour, day")?;
             Ok((requests, unit))
         });
@@ -301,7 +303,7 @@ impl Pen<'_> {
 
     fn expected(&mut self, node: &Node<'_>, descriptors: Option<usize>, times: u32) -> Expected {
         let errors = self.report.errors();
-        if let Value::Scalar { .. } = &node.value {
+        if let NodeValue::Scalar { .. } = &node.value {
             return Expected { answer: self.answer(node), ..Expected::default() };
         }
         let Some(fields) = self.own_fields(node, &EXPECT) else { return Expected::default() };
@@ -311,16 +313,17 @@ impl Pen<'_> {
         if let (Some(_), Some(node)) = (admitted, fields.get("answer")) {
             self.error(node.at, "`answer` holds for each time, `admitted` counts: write one of them");
         }
-        let retry_after = fields.get("retry_after").and_then(|node| Some(Wait(self.wait(node, "retry_after")?)));
+        let retry_after =
+            fields.get("retry_after").and_then(|node| Some(ExpectedWait(self.wait(node, "retry_after")?)));
         let own = ["remaining", "limit", "reset"].into_iter().find(|key| fields.get(key).is_some());
         let list = match (fields.get("descriptors"), own) {
             (Some(node), None) => self.statuses(node, descriptors),
             (Some(_), Some(own)) => {
-                self.error(fields.place(own), format!("`{own}` stands in `descriptors`, once for each"));
+                self.error(fields.location(own), format!("`{own}` stands in `descriptors`, once for each"));
                 Vec::new()
             }
             (None, Some(own)) if descriptors.is_some_and(|number| number > 1) => {
-                self.error(fields.place(own), format!("`{own}` of which descriptor? The request has several"))
+                self.error(fields.location(own), format!("`{own}` of which descriptor? The request has several"))
                     .hint(format!("write `descriptors: [{{{own}: …}}, …]`, once for each"));
                 Vec::new()
             }
@@ -341,16 +344,16 @@ impl Pen<'_> {
             let what = format!("one for each descriptor: the request has {number}, and here are {}", items.len());
             self.error(node.at, what);
         }
-        let of = |pen: &mut Self, item: &Node<'_>| match &item.value {
-            Value::Scalar { .. } => ExpectedStatus { answer: pen.answer(item), ..ExpectedStatus::default() },
-            _ => pen.own_fields(item, &STATUS).map(|fields| pen.status(&fields)).unwrap_or_default(),
+        let of = |reader: &mut Self, item: &Node<'_>| match &item.value {
+            NodeValue::Scalar { .. } => ExpectedStatus { answer: reader.answer(item), ..ExpectedStatus::default() },
+            _ => reader.own_fields(item, &STATUS).map(|fields| reader.status(&fields)).unwrap_or_default(),
         };
         items.iter().map(|item| of(self, item)).collect()
     }
 
     fn status(&mut self, fields: &Fields<'_, '_>) -> ExpectedStatus {
         let remaining = fields.get("remaining").and_then(|node| match &node.value {
-            Value::Scalar { text, .. } if text == "unlimited" => Some(Remaining::Unlimited),
+            NodeValue::Scalar { text, .. } if text == "unlimited" => Some(Remaining::Unlimited),
             _ => self.number(node, "remaining", 0, u32::MAX).map(Remaining::Hits),
         });
         let limit = fields.get("limit").and_then(|node| match self.text(node)? {
@@ -361,7 +364,7 @@ impl Pen<'_> {
             answer: fields.get("answer").and_then(|node| self.answer(node)),
             remaining,
             limit,
-            reset: fields.get("reset").and_then(|node| Some(Wait(self.wait(node, "reset")?))),
+            reset: fields.get("reset").and_then(|node| Some(ExpectedWait(self.wait(node, "reset")?))),
         }
     }
 

@@ -1,16 +1,16 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::rules::{metadata, node::Value, yaml};
+use crate::rules::{metadata, node::NodeValue, yaml};
 
 /// A tree as one line: each node with its place, scalars in quotes where they had some.
 fn shown(node: &Node<'_>) -> String {
-    let Place { line, column, width } = node.at;
+    let Location { line, column, width } = node.at;
     let value = match &node.value {
-        Value::Scalar { text, plain: true } => text.to_string(),
-        Value::Scalar { text, plain: false } => format!("{text:?}"),
-        Value::List(items) => format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(" ")),
-        Value::Map(entries) => {
+        NodeValue::Scalar { text, plain: true } => text.to_string(),
+        NodeValue::Scalar { text, plain: false } => format!("{text:?}"),
+        NodeValue::List(items) => format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(" ")),
+        NodeValue::Map(entries) => {
             let entries = entries.iter().map(|(key, value)| format!("{} {}", shown(key), shown(value)));
             format!("{{{}}}", entries.collect::<Vec<_>>().join(" "))
         }
@@ -46,10 +46,10 @@ fn what_yaml_refuses_is_read_as_json_has_it() {
     assert!(!yaml::parse(&written).faults.is_empty());
     let document = parse(&written, 1);
     assert!(document.faults.is_empty(), "{:?}", document.faults);
-    let Some(Node { value: Value::Map(entries), .. }) = &document.root else { panic!("a map") };
+    let Some(Node { value: NodeValue::Map(entries), .. }) = &document.root else { panic!("a map") };
     let [(key, value)] = entries.as_slice() else { panic!("an entry") };
     for (node, wanted) in [(key, &*long), (value, strange)] {
-        assert!(matches!(&node.value, Value::Scalar { text, plain: false } if *text == *wanted), "{node:?}");
+        assert!(matches!(&node.value, NodeValue::Scalar { text, plain: false } if *text == *wanted), "{node:?}");
     }
     assert_eq!(read(parse(r#"["\ud83d\ude00"]"#, 1)), "1:1+1[1:2+14\"😀\"]");
 }
@@ -121,9 +121,9 @@ fn nodes_of_a_value_are_known_by_the_paths_of_their_fields() {
     fn visit(node: &Node<'_>, fields: &FieldPaths, seen: &mut Vec<String>) {
         seen.push(fields.of(node.at));
         match &node.value {
-            Value::Scalar { .. } => {}
-            Value::List(items) => items.iter().for_each(|item| visit(item, fields, seen)),
-            Value::Map(entries) => entries.iter().for_each(|(_, value)| visit(value, fields, seen)),
+            NodeValue::Scalar { .. } => {}
+            NodeValue::List(items) => items.iter().for_each(|item| visit(item, fields, seen)),
+            NodeValue::Map(entries) => entries.iter().for_each(|(_, value)| visit(value, fields, seen)),
         }
     }
     visit(&document.root.expect("a tree"), &fields, &mut seen);

@@ -6,17 +6,17 @@ use std::{collections::BTreeSet, sync::Arc};
 use smallvec::SmallVec;
 
 use super::{
-    Scope, Shape,
+    Shape, ShapeScope,
     shape::{FITS_MAX, Positions, fits, meets},
 };
-use crate::rules::{Level, Rule, fields::nearest, node::Place, pen::Pen};
+use crate::rules::{Level, Rule, fields::nearest, node::Location, pen::NodeReader};
 
 /// Longest value that a row names, in bytes: rows are kept for as long as they hold.
 pub(super) const VALUE_MAX: usize = 128 << 10;
 
 /// Which rules a row is for.
 #[derive(Clone, Copy)]
-pub(crate) enum Target<'r> {
+pub(crate) enum RowTarget<'r> {
     Rule {
         id: &'r Arc<str>,
         path: &'r [Arc<Level>],
@@ -30,29 +30,29 @@ pub(crate) enum Target<'r> {
 
 /// A part of a row's match.
 #[derive(Clone, Copy)]
-pub(crate) enum Part {
+pub(crate) enum MatchPart {
     Row,
     Key(usize),
     Value(usize),
 }
 
 /// A match in the order of its shape: which of the entries as they were written comes where.
-pub(crate) struct Bound {
+pub(crate) struct MatchOrder {
     pub(crate) order: SmallVec<[u8; 8]>,
     /// In a rule's path; none where no rule is named.
     pub(crate) positions: Option<Positions>,
 }
 
-impl Pen<'_> {
+impl NodeReader<'_> {
     /// Finds where the entries of a match belong.
-    pub(crate) fn bind(
+    pub(crate) fn order_match(
         &mut self,
         named: &[(&str, &str)],
-        target: Target<'_>,
-        place: &dyn Fn(Part) -> Place,
-    ) -> Option<Bound> {
+        target: RowTarget<'_>,
+        location: &dyn Fn(MatchPart) -> Location,
+    ) -> Option<MatchOrder> {
         if named.is_empty() {
-            self.error(place(Part::Row), "this override names no key: it would be for everybody")
+            self.error(location(MatchPart::Row), "this override names no key: it would be for everybody")
                 .hint("change the rule's own limit instead");
             return None;
         }
@@ -63,52 +63,52 @@ impl Pen<'_> {
                 length if length > VALUE_MAX => format!("a value of {length} bytes is longer than {VALUE_MAX}"),
                 _ => continue,
             };
-            self.error(place(Part::Value(index)), what).hint("leave the key out to match any value");
+            self.error(location(MatchPart::Value(index)), what).hint("leave the key out to match any value");
             is_sound = false;
         }
         let bound = match target {
-            Target::Rule { path, .. } => self.bind_to_path(named, target, path, place)?,
-            Target::Domain { keys, .. } => self.bind_to_domain(named, target, keys, place)?,
+            RowTarget::Rule { path, .. } => self.order_in_path(named, target, path, location)?,
+            RowTarget::Domain { keys, .. } => self.order_in_domain(named, target, keys, location)?,
         };
         is_sound.then_some(bound)
     }
 
-    fn bind_to_domain(
+    fn order_in_domain(
         &mut self,
         named: &[(&str, &str)],
-        target: Target<'_>,
+        target: RowTarget<'_>,
         keys: &BTreeSet<&str>,
-        place: &dyn Fn(Part) -> Place,
-    ) -> Option<Bound> {
+        location: &dyn Fn(MatchPart) -> Location,
+    ) -> Option<MatchOrder> {
         let mut is_sound = true;
         for (index, (key, _)) in named.iter().enumerate().filter(|(_, (key, _))| !keys.contains(key)) {
-            is_sound &= self.check_key(key, target, place(Part::Key(index)));
+            is_sound &= self.check_key(key, target, location(MatchPart::Key(index)));
         }
         let mut order: SmallVec<[u8; 8]> = (0..named.len() as u8).collect();
         order.sort_by_key(|index| named[usize::from(*index)].0);
-        is_sound.then_some(Bound { order, positions: None })
+        is_sound.then_some(MatchOrder { order, positions: None })
     }
 
-    fn bind_to_path(
+    fn order_in_path(
         &mut self,
         named: &[(&str, &str)],
-        target: Target<'_>,
+        target: RowTarget<'_>,
         path: &[Arc<Level>],
-        place: &dyn Fn(Part) -> Place,
-    ) -> Option<Bound> {
+        location: &dyn Fn(MatchPart) -> Location,
+    ) -> Option<MatchOrder> {
         let mut found: SmallVec<[(u8, u8); 8]> = SmallVec::new();
         for (index, (key, _)) in named.iter().enumerate() {
             if !path.iter().any(|level| *level.key == **key) {
-                self.check_key(key, target, place(Part::Key(index)));
+                self.check_key(key, target, location(MatchPart::Key(index)));
                 return None;
             }
             let alike = named.iter().take(index).filter(|(other, _)| other == key).count();
-            let position = self.position(named, index, alike, path, place)?;
+            let position = self.position(named, index, alike, path, location)?;
             found.push((position, index as u8));
         }
         found.sort_unstable();
         let (positions, order) = found.into_iter().unzip();
-        Some(Bound { order, positions: Some(positions) })
+        Some(MatchOrder { order, positions: Some(positions) })
     }
 
     /// Where the entry `index` belongs, which is the `alike`th of its key.
@@ -118,14 +118,14 @@ impl Pen<'_> {
         index: usize,
         alike: usize,
         path: &[Arc<Level>],
-        place: &dyn Fn(Part) -> Place,
+        location: &dyn Fn(MatchPart) -> Location,
     ) -> Option<u8> {
         let (key, value) = named[index];
         let at: SmallVec<[usize; 4]> = (0..path.len()).filter(|position| *path[*position].key == *key).collect();
         let of_key = named.iter().filter(|(other, _)| *other == key).count();
         if of_key > at.len() {
             let what = format!("`{key}` is named {of_key} times, and stands {} in the rule's path", times(at.len()));
-            self.error(place(Part::Key(index)), what);
+            self.error(location(MatchPart::Key(index)), what);
             return None;
         }
         let fitting: SmallVec<[usize; 4]> =
@@ -136,23 +136,23 @@ impl Pen<'_> {
             [only] => Some(*only),
             _ => {
                 let what = format!("`{key}` stands {} in the rule's path: which one is meant?", times(at.len()));
-                self.error(place(Part::Key(index)), what).hint("name them all, in their order");
+                self.error(location(MatchPart::Key(index)), what).hint("name them all, in their order");
                 return None;
             }
         };
         if chosen.is_none() {
             let own = path[at[alike.min(at.len() - 1)]].value.text().unwrap_or_default();
             let what = format!("`{key}` is `{own}` in this rule: `{value}` never gets here");
-            self.error(place(Part::Value(index)), what);
+            self.error(location(MatchPart::Value(index)), what);
         }
         chosen.map(|position| position as u8)
     }
 
     /// Whether a row may name a key; else that is told.
-    pub(crate) fn check_key(&mut self, key: &str, target: Target<'_>, at: Place) -> bool {
+    pub(crate) fn check_key(&mut self, key: &str, target: RowTarget<'_>, at: Location) -> bool {
         let (names, what): (Vec<&str>, _) = match target {
-            Target::Rule { path, .. } => (path.iter().map(|level| &*level.key).collect(), "this rule's path has no"),
-            Target::Domain { keys, .. } => (keys.iter().copied().collect(), "no rule of this domain has the"),
+            RowTarget::Rule { path, .. } => (path.iter().map(|level| &*level.key).collect(), "this rule's path has no"),
+            RowTarget::Domain { keys, .. } => (keys.iter().copied().collect(), "no rule of this domain has the"),
         };
         if names.contains(&key) {
             return true;
@@ -167,8 +167,8 @@ impl Pen<'_> {
     }
 
     /// Whether any rule will ever ask for such rows.
-    pub(crate) fn check_shape(&mut self, shape: &Shape, target: Target<'_>, at: Place) {
-        let Target::Domain { rules, .. } = target else { return };
+    pub(crate) fn check_shape(&mut self, shape: &Shape, target: RowTarget<'_>, at: Location) {
+        let RowTarget::Domain { rules, .. } = target else { return };
         let ways = |rule: &Rule| fits(&shape.keys, &rule.path).len();
         let most = rules.iter().map(ways).max().unwrap_or(0);
         let keys = shape.keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(" and ");
@@ -180,14 +180,14 @@ impl Pen<'_> {
     }
 }
 
-impl Target<'_> {
-    pub(crate) fn shape(&self, named: &[(&str, &str)], bound: &Bound) -> Shape {
+impl RowTarget<'_> {
+    pub(crate) fn shape(&self, named: &[(&str, &str)], bound: &MatchOrder) -> Shape {
         let keys = bound.order.iter().map(|index| named[usize::from(*index)].0.into()).collect();
         let scope = match (self, &bound.positions) {
-            (Target::Rule { id, .. }, Some(positions)) => {
-                Scope::Rule { id: Arc::clone(id), positions: positions.clone() }
+            (RowTarget::Rule { id, .. }, Some(positions)) => {
+                ShapeScope::Rule { id: Arc::clone(id), positions: positions.clone() }
             }
-            _ => Scope::Domain,
+            _ => ShapeScope::Domain,
         };
         Shape { scope, keys }
     }

@@ -3,8 +3,8 @@
 
 use std::borrow::Cow;
 
-use super::csv::{Broken, Cell};
-use crate::rules::{fields::nearest, node::Place};
+use super::csv::{Cell, CsvError};
+use crate::rules::{fields::nearest, node::Location};
 
 /// Columns that a limit may be written in instead of `limit`.
 pub(super) const PARTS: [&str; 6] = ["requests_per_unit", "unit", "unit_multiplier", "algorithm", "burst", "tier"];
@@ -73,10 +73,14 @@ impl<'t> Column<'t> {
 }
 
 /// The columns that the first line of a text names, `None` for a cell that is none of them; and what is wrong with it.
-pub(crate) fn columns<'t>(cells: &[Cell<'t>], text: &str, purpose: Purpose) -> (Vec<Option<Column<'t>>>, Vec<Broken>) {
+pub(crate) fn columns<'t>(
+    cells: &[Cell<'t>],
+    text: &str,
+    purpose: Purpose,
+) -> (Vec<Option<Column<'t>>>, Vec<CsvError>) {
     if purpose == Purpose::Rules && cells.len() > COLUMNS_MAX {
-        let (at, what) = (cells[0].place(text), format!("{} columns are more than {COLUMNS_MAX}", cells.len()));
-        return (Vec::new(), vec![Broken { at, what: what.into(), hint: None }]);
+        let (at, what) = (cells[0].location(text), format!("{} columns are more than {COLUMNS_MAX}", cells.len()));
+        return (Vec::new(), vec![CsvError { at, what: what.into(), hint: None }]);
     }
     let (mut columns, mut broken) = (Vec::with_capacity(cells.len()), Vec::new());
     for cell in cells {
@@ -90,7 +94,7 @@ pub(crate) fn columns<'t>(cells: &[Cell<'t>], text: &str, purpose: Purpose) -> (
             Some(Column::Match(_)) => {}
             Some(_) if columns.contains(&column) => {
                 let what = format!("column `{}` is here a second time", cell.text);
-                broken.push(Broken { at: cell.place(text), what: what.into(), hint: None });
+                broken.push(CsvError { at: cell.location(text), what: what.into(), hint: None });
             }
             Some(_) => {}
         }
@@ -99,7 +103,7 @@ pub(crate) fn columns<'t>(cells: &[Cell<'t>], text: &str, purpose: Purpose) -> (
     (columns, broken)
 }
 
-fn unknown(cell: &Cell<'_>, text: &str, purpose: Purpose) -> Broken {
+fn unknown(cell: &Cell<'_>, text: &str, purpose: Purpose) -> CsvError {
     let names: Vec<Cow<'_, str>> = Column::all(purpose).map(|column| column.name()).collect();
     let names: Vec<&str> = names.iter().map(|name| &**name).collect();
     let hint: Cow<'static, str> = match nearest(&cell.text, &names) {
@@ -107,7 +111,7 @@ fn unknown(cell: &Cell<'_>, text: &str, purpose: Purpose) -> Broken {
         None if cell.text.contains(';') => "cells are separated by commas".into(),
         None => header(purpose).into(),
     };
-    Broken { at: cell.place(text), what: format!("unknown column `{}`", cell.text).into(), hint: Some(hint) }
+    CsvError { at: cell.location(text), what: format!("unknown column `{}`", cell.text).into(), hint: Some(hint) }
 }
 
 /// What a first line may be.
@@ -119,14 +123,14 @@ pub(crate) fn header(purpose: Purpose) -> &'static str {
 }
 
 /// Why a record isn't one of a table with these columns, if so.
-pub(crate) fn misses_columns(cells: &[Cell<'_>], text: &str, columns: &[Column<'_>]) -> Option<Broken> {
+pub(crate) fn misses_columns(cells: &[Cell<'_>], text: &str, columns: &[Column<'_>]) -> Option<CsvError> {
     let (has, wants) = (cells.len(), columns.len());
     if has == wants {
         return None;
     }
-    let at: Place = cells[wants.min(has - 1)].place(text);
+    let at: Location = cells[wants.min(has - 1)].location(text);
     let plural = if has == 1 { "" } else { "s" };
     let what = format!("this row has {has} cell{plural}, and the first line names {wants} columns");
     let hint = "write an empty cell where there is nothing to say; text with a comma must be in quotes";
-    Some(Broken { at, what: what.into(), hint: Some(hint.into()) })
+    Some(CsvError { at, what: what.into(), hint: Some(hint.into()) })
 }

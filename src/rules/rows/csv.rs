@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use crate::rules::node::Place;
+use crate::rules::node::Location;
 
 /// A cell of a record. Blanks around a cell without quotes are dropped.
 #[derive(Clone, Debug)]
@@ -18,28 +18,28 @@ pub(crate) struct Cell<'t> {
 
 /// Why a record can't be read, and where.
 #[derive(Debug)]
-pub(crate) struct Broken {
-    pub(super) at: Place,
+pub(crate) struct CsvError {
+    pub(super) at: Location,
     pub(crate) what: Cow<'static, str>,
     pub(crate) hint: Option<Cow<'static, str>>,
 }
 
 /// Reads the records of a text one after the other.
-pub(crate) struct Reader<'t> {
+pub(crate) struct CsvReader<'t> {
     text: &'t str,
     at: usize,
     line: u32,
     line_start: usize,
 }
 
-impl<'t> Reader<'t> {
-    pub(crate) fn new(text: &'t str) -> Reader<'t> {
-        Reader { text, at: 0, line: 1, line_start: 0 }
+impl<'t> CsvReader<'t> {
+    pub(crate) fn new(text: &'t str) -> CsvReader<'t> {
+        CsvReader { text, at: 0, line: 1, line_start: 0 }
     }
 
     /// Reads the next record into `cells`; `false` at the end. Empty lines are skipped. After an error nothing more can
     /// be read.
-    pub(crate) fn next(&mut self, cells: &mut Vec<Cell<'t>>) -> Result<bool, Broken> {
+    pub(crate) fn next(&mut self, cells: &mut Vec<Cell<'t>>) -> Result<bool, CsvError> {
         cells.clear();
         let bytes = self.text.as_bytes();
         while matches!(bytes.get(self.at), Some(b'\n' | b'\r')) {
@@ -73,7 +73,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    fn plain(&mut self) -> Result<Cell<'t>, Broken> {
+    fn plain(&mut self) -> Result<Cell<'t>, CsvError> {
         let start = self.at;
         let bytes = &self.text.as_bytes()[start..];
         let length = bytes.iter().position(|byte| matches!(byte, b',' | b'\n' | b'\r')).unwrap_or(bytes.len());
@@ -91,7 +91,7 @@ impl<'t> Reader<'t> {
         Ok(self.cell(Cow::Borrowed(text), start))
     }
 
-    fn quoted(&mut self) -> Result<Cell<'t>, Broken> {
+    fn quoted(&mut self) -> Result<Cell<'t>, CsvError> {
         let (start, line, line_start) = (self.at, self.line, self.line_start);
         let bytes = self.text.as_bytes();
         let mut text = Cow::Borrowed("");
@@ -137,13 +137,13 @@ impl<'t> Reader<'t> {
         Cell { text, line: self.line, line_start: self.line_start, start, end }
     }
 
-    fn broken(&self, at: usize, what: &'static str, hint: &'static str) -> Broken {
-        let at = place(self.text, self.line, self.line_start, at, 1);
-        Broken { at, what: what.into(), hint: Some(hint.into()) }
+    fn broken(&self, at: usize, what: &'static str, hint: &'static str) -> CsvError {
+        let at = location(self.text, self.line, self.line_start, at, 1);
+        CsvError { at, what: what.into(), hint: Some(hint.into()) }
     }
 }
 
-impl Broken {
+impl CsvError {
     /// Line and column, both from 1.
     pub(crate) fn line_column(&self) -> (u32, u32) {
         (self.at.line, self.at.column)
@@ -153,7 +153,7 @@ impl Broken {
 impl Cell<'_> {
     /// Line and column in the text that it was read from, both from 1.
     pub(crate) fn line_column(&self, text: &str) -> (u32, u32) {
-        let Place { line, column, .. } = self.place(text);
+        let Location { line, column, .. } = self.location(text);
         (line, column)
     }
 
@@ -162,14 +162,14 @@ impl Cell<'_> {
     }
 
     /// Location in the text that it was read from.
-    pub(super) fn place(&self, text: &str) -> Place {
+    pub(super) fn location(&self, text: &str) -> Location {
         let width = text[self.start..self.end].chars().take_while(|character| *character != '\n').count().max(1);
-        place(text, self.line, self.line_start, self.start, width as u32)
+        location(text, self.line, self.line_start, self.start, width as u32)
     }
 }
 
-fn place(text: &str, line: u32, line_start: usize, at: usize, width: u32) -> Place {
-    Place { line, column: text[line_start..at].chars().count() as u32 + 1, width }
+fn location(text: &str, line: u32, line_start: usize, at: usize, width: u32) -> Location {
+    Location { line, column: text[line_start..at].chars().count() as u32 + 1, width }
 }
 
 #[cfg(test)]

@@ -22,53 +22,53 @@ use std::{borrow::Cow, collections::HashMap, rc::Rc};
 use smallvec::SmallVec;
 
 use super::{
-    bind::{Part, Target},
-    builder::{Builder, Rest},
+    bind::{MatchPart, RowTarget},
+    builder::{RowDetails, TableBuilder},
     columns::{Column, PARTS, Purpose, columns, header, misses_columns},
-    csv::{Broken, Cell, Reader},
-    read::Context,
+    csv::{Cell, CsvError, CsvReader},
+    read::RowContext,
 };
 use crate::{
     limit::UnixMicros,
     rules::{
         json,
-        node::{Node, Place},
-        overrides_from::Format,
-        pen::Pen,
+        node::{Location, Node},
+        overrides_from::FileFormat,
+        pen::NodeReader,
         yaml,
     },
 };
 
-const FIRST_LINE: Place = Place { line: 1, column: 1, width: 1 };
+const FIRST_LINE: Location = Location { line: 1, column: 1, width: 1 };
 
-impl Pen<'_> {
+impl NodeReader<'_> {
     /// Reads a whole file into `builder`.
     pub(crate) fn override_file(
         &mut self,
         bytes: &[u8],
-        context: &Context<'_>,
-        (origin, builder): (u32, &mut Builder),
+        context: &RowContext<'_>,
+        (origin, builder): (u32, &mut TableBuilder),
     ) {
         let Some(text) = self.utf8(bytes) else { return };
-        match Format::of(self.path) {
-            Some(Format::Csv) => self.csv(text, context, (origin, builder)),
-            Some(Format::Ndjson) => self.ndjson(text, context, (origin, builder)),
-            Some(Format::Yaml) => self.yaml(text, context, (origin, builder)),
+        match FileFormat::of(self.path) {
+            Some(FileFormat::Csv) => self.csv(text, context, (origin, builder)),
+            Some(FileFormat::Ndjson) => self.ndjson(text, context, (origin, builder)),
+            Some(FileFormat::Yaml) => self.yaml(text, context, (origin, builder)),
             // A file with another ending is reported where it is named.
             None => {}
         }
     }
 
-    fn yaml(&mut self, text: &str, context: &Context<'_>, into: (u32, &mut Builder)) {
+    fn yaml(&mut self, text: &str, context: &RowContext<'_>, into: (u32, &mut TableBuilder)) {
         if let Some(root) = self.document(yaml::parse(text)) {
             self.rows(&root, context, into);
         }
     }
 
-    fn ndjson(&mut self, text: &str, context: &Context<'_>, (origin, builder): (u32, &mut Builder)) {
+    fn ndjson(&mut self, text: &str, context: &RowContext<'_>, (origin, builder): (u32, &mut TableBuilder)) {
         for (line, object) in (1..).zip(text.lines()).filter(|(_, object)| !object.trim().is_empty()) {
             if !object.trim_start().starts_with('{') {
-                let at = Place { line, column: 1, width: object.chars().count() as u32 };
+                let at = Location { line, column: 1, width: object.chars().count() as u32 };
                 self.error(at, "each line must be a JSON object")
                     .hint(r#"write it as `{"match": {"user": "alice"}, "limit": "5/s"}`"#);
                 continue;
@@ -80,8 +80,8 @@ impl Pen<'_> {
         }
     }
 
-    fn csv(&mut self, text: &str, context: &Context<'_>, (origin, builder): (u32, &mut Builder)) {
-        let (mut reader, mut cells) = (Reader::new(text), Vec::new());
+    fn csv(&mut self, text: &str, context: &RowContext<'_>, (origin, builder): (u32, &mut TableBuilder)) {
+        let (mut reader, mut cells) = (CsvReader::new(text), Vec::new());
         let mut table = None;
         loop {
             match reader.next(&mut cells) {
@@ -94,7 +94,7 @@ impl Pen<'_> {
             }
             match &mut table {
                 None => match self.header(&cells, text, context.target) {
-                    Some(columns) => table = Some(Records::new(columns, text, context, origin)),
+                    Some(columns) => table = Some(CsvRows::new(columns, text, context, origin)),
                     None => return,
                 },
                 Some(table) => table.add(self, &cells, builder),
@@ -106,13 +106,13 @@ impl Pen<'_> {
         }
     }
 
-    fn header<'t>(&mut self, cells: &[Cell<'t>], text: &'t str, target: Target<'_>) -> Option<Vec<Column<'t>>> {
+    fn header<'t>(&mut self, cells: &[Cell<'t>], text: &'t str, target: RowTarget<'_>) -> Option<Vec<Column<'t>>> {
         let errors = self.report.errors();
         let (columns, broken) = columns(cells, text, Purpose::Rules);
         broken.into_iter().for_each(|broken| self.broken(broken));
         for (column, cell) in columns.iter().zip(cells) {
             if let Some(Column::Match(key)) = column {
-                self.check_key(key, target, cell.place(text));
+                self.check_key(key, target, cell.location(text));
             }
         }
         if self.report.errors() > errors {
@@ -136,7 +136,7 @@ impl Pen<'_> {
         (self.report.errors() == errors).then_some(columns)
     }
 
-    fn broken(&mut self, broken: Broken) {
+    fn broken(&mut self, broken: CsvError) {
         let problem = self.error(broken.at, broken.what);
         if let Some(hint) = broken.hint {
             problem.hint(hint);
@@ -146,27 +146,27 @@ impl Pen<'_> {
 
 /// A CSV file's records on their way to rows. What records have in common is worked out once: a million of them name few
 /// limits, moments and shapes.
-struct Records<'r, 't> {
+struct CsvRows<'r, 't> {
     columns: Rc<[Column<'t>]>,
     text: &'t str,
-    context: &'r Context<'r>,
+    context: &'r RowContext<'r>,
     origin: u32,
-    grants: HashMap<Box<str>, u32>,
+    limits: HashMap<Box<str>, u32>,
     ends: HashMap<Box<str>, Option<UnixMicros>>,
     /// Known shapes, by the columns that have a value, and for one rule by the positions in its path.
     shapes: HashMap<(u64, SmallVec<[u8; 8]>), u32>,
 }
 
-impl<'r, 't> Records<'r, 't> {
-    fn new(columns: Vec<Column<'t>>, text: &'t str, context: &'r Context<'r>, origin: u32) -> Records<'r, 't> {
-        let (grants, ends, shapes) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Records { columns: columns.into(), text, context, origin, grants, ends, shapes }
+impl<'r, 't> CsvRows<'r, 't> {
+    fn new(columns: Vec<Column<'t>>, text: &'t str, context: &'r RowContext<'r>, origin: u32) -> CsvRows<'r, 't> {
+        let (limits, ends, shapes) = (HashMap::new(), HashMap::new(), HashMap::new());
+        CsvRows { columns: columns.into(), text, context, origin, limits, ends, shapes }
     }
 
-    fn add(&mut self, pen: &mut Pen<'_>, cells: &[Cell<'t>], builder: &mut Builder) {
-        let errors = pen.report.errors();
+    fn add(&mut self, reader: &mut NodeReader<'_>, cells: &[Cell<'t>], builder: &mut TableBuilder) {
+        let errors = reader.report.errors();
         if let Some(broken) = misses_columns(cells, self.text, &self.columns) {
-            pen.broken(broken);
+            reader.broken(broken);
             return;
         }
         let columns = Rc::clone(&self.columns);
@@ -186,77 +186,85 @@ impl<'r, 't> Records<'r, 't> {
                 Column::Limit | Column::Part(_) | Column::Id | Column::Rule => {}
             }
         }
-        let grant = self.grant(pen, cells, builder);
-        let expires = expires.and_then(|cell| self.end(pen, cell));
+        let limits = self.limits(reader, cells, builder);
+        let expires = expires.and_then(|cell| self.end(reader, cell));
         let text = self.text;
-        let place = |part| match part {
-            Part::Row => cells[0].place(text),
-            Part::Key(index) | Part::Value(index) => cells[usize::from(at[index])].place(text),
+        let location = |part| match part {
+            MatchPart::Row => cells[0].location(text),
+            MatchPart::Key(index) | MatchPart::Value(index) => cells[usize::from(at[index])].location(text),
         };
-        let Some(bound) = pen.bind(&named, self.context.target, &place) else { return };
+        let Some(bound) = reader.order_match(&named, self.context.target, &location) else { return };
         let named_columns = at.iter().fold(0, |columns, column| columns | 1u64 << column);
         let shape = match self.shapes.get(&(named_columns, bound.positions.clone().unwrap_or_default())) {
             Some(shape) => *shape,
             None => {
                 let shape = self.context.target.shape(&named, &bound);
-                pen.check_shape(&shape, self.context.target, place(Part::Row));
+                reader.check_shape(&shape, self.context.target, location(MatchPart::Row));
                 let number = builder.shape(&shape);
                 self.shapes.insert((named_columns, bound.positions.clone().unwrap_or_default()), number);
                 number
             }
         };
-        if let Some(grant) = grant.filter(|_| pen.report.errors() == errors) {
+        if let Some(limits) = limits.filter(|_| reader.report.errors() == errors) {
             let values = bound.order.iter().map(|index| named[usize::from(*index)].1);
-            builder.add((self.origin, place(Part::Value(0))), shape, values, Rest { grant, expires, reason, owner });
+            builder.add(
+                (self.origin, location(MatchPart::Value(0))),
+                shape,
+                values,
+                RowDetails { limits, expires, reason, owner },
+            );
         }
     }
 
-    fn end(&mut self, pen: &mut Pen<'_>, cell: &Cell<'_>) -> Option<UnixMicros> {
+    fn end(&mut self, reader: &mut NodeReader<'_>, cell: &Cell<'_>) -> Option<UnixMicros> {
         if let Some(Some(end)) = self.ends.get(&*cell.text)
             && *end > self.context.read_at
         {
             return Some(*end);
         }
-        let end = pen.expires_text(&cell.text, cell.place(self.text), self.context.read_at);
+        let end = reader.expires_text(&cell.text, cell.location(self.text), self.context.read_at);
         self.ends.insert(Box::from(&*cell.text), end);
         end
     }
 
-    fn grant(&mut self, pen: &mut Pen<'_>, cells: &[Cell<'_>], builder: &mut Builder) -> Option<u32> {
+    fn limits(&mut self, reader: &mut NodeReader<'_>, cells: &[Cell<'_>], builder: &mut TableBuilder) -> Option<u32> {
         let of_limit = |(column, _): &(&Column<'_>, &Cell<'_>)| matches!(column, Column::Limit | Column::Part(_));
         let columns = Rc::clone(&self.columns);
         let words = || columns.iter().zip(cells).filter(of_limit);
         let mut all = String::new();
         words().for_each(|(_, cell)| all.extend([&*cell.text, "\0"]));
-        if let Some(grant) = self.grants.get(&*all) {
-            return Some(*grant);
+        if let Some(limits) = self.limits.get(&*all) {
+            return Some(*limits);
         }
         let word = |name| words().find(|(column, _)| **column == Column::Part(name)).map(|(_, cell)| cell);
         let is_missing = |name| word(name).is_none_or(|cell| cell.text.is_empty());
         let node = match words().find(|(column, _)| **column == Column::Limit) {
             Some((_, cell)) if cell.text.is_empty() => {
-                pen.error(cell.place(self.text), "`limit` is empty").hint("write it as `30/5m`, `5/s` or `unlimited`");
+                reader
+                    .error(cell.location(self.text), "`limit` is empty")
+                    .hint("write it as `30/5m`, `5/s` or `unlimited`");
                 return None;
             }
-            Some((_, cell)) => Node::scalar(cell.place(self.text), Cow::Borrowed(&cell.text), true),
+            Some((_, cell)) => Node::scalar(cell.location(self.text), Cow::Borrowed(&cell.text), true),
             None if is_missing("requests_per_unit") && is_missing("tier") => {
-                let at = word("requests_per_unit").unwrap_or(&cells[0]).place(self.text);
-                pen.error(at, "`requests_per_unit` is empty, and an empty number is not 0")
+                let at = word("requests_per_unit").unwrap_or(&cells[0]).location(self.text);
+                reader
+                    .error(at, "`requests_per_unit` is empty, and an empty number is not 0")
                     .hint("write the number, or name a `tier`");
                 return None;
             }
             None => {
                 let written = words().filter(|(_, cell)| !cell.text.is_empty());
                 let entries = written.map(|(column, cell)| {
-                    let at = cell.place(self.text);
+                    let at = cell.location(self.text);
                     (Node::scalar(at, column.name(), false), Node::scalar(at, Cow::Borrowed(&*cell.text), true))
                 });
-                Node::map(cells[0].place(self.text), entries.collect())
+                Node::map(cells[0].location(self.text), entries.collect())
             }
         };
-        let grant = pen.grant(&node, self.context)?;
-        let number = builder.grant(grant);
-        self.grants.insert(all.into(), number);
+        let limits = reader.override_limits(&node, self.context)?;
+        let number = builder.limits(limits);
+        self.limits.insert(all.into(), number);
         Some(number)
     }
 }

@@ -6,44 +6,49 @@ use std::{collections::BTreeSet, path::Path, sync::Arc};
 use smallvec::SmallVec;
 
 use super::{
-    Grant, Row,
-    bind::{Part, Target},
-    builder::Builder,
+    OverrideLimits, OverrideRow,
+    bind::{MatchPart, RowTarget},
+    builder::TableBuilder,
 };
 use crate::{
     limit::{UnixMicros, moment},
     rules::{
         Domain, Problems, Rule,
-        fields::{ENTRY, Fields, GRANT, OVERRIDE, RUN_TIME_OVERRIDE},
+        fields::{ENTRY, Fields, OVERRIDE, OVERRIDE_LIMIT, RUN_TIME_OVERRIDE},
         json, name,
-        node::{Node, Place, Value},
-        pen::Pen,
-        problem::Report,
-        terms::Around,
+        node::{Location, Node, NodeValue},
+        pen::NodeReader,
+        problem::ProblemCollector,
+        terms::DomainDefaults,
     },
 };
 
 /// What rows are checked against, and the time they are read at.
 #[derive(Clone, Copy)]
-pub(crate) struct Context<'c> {
+pub(crate) struct RowContext<'c> {
     pub(crate) domain: &'c str,
-    pub(crate) target: Target<'c>,
-    pub(crate) around: &'c Around,
+    pub(crate) target: RowTarget<'c>,
+    pub(crate) defaults: &'c DomainDefaults,
     /// Rows that end before this are reported as having no effect.
     pub(crate) read_at: UnixMicros,
 }
 
 /// An entry of `match` and its places.
-struct Named<'n> {
+struct MatchEntry<'n> {
     key: &'n str,
     value: &'n str,
-    places: (Place, Place),
+    locations: (Location, Location),
 }
 
-impl Pen<'_> {
+impl NodeReader<'_> {
     /// Reads a list of rows into `builder`.
-    pub(crate) fn rows(&mut self, node: &Node<'_>, context: &Context<'_>, (origin, builder): (u32, &mut Builder)) {
-        let Value::List(items) = &node.value else {
+    pub(crate) fn rows(
+        &mut self,
+        node: &Node<'_>,
+        context: &RowContext<'_>,
+        (origin, builder): (u32, &mut TableBuilder),
+    ) {
+        let NodeValue::List(items) = &node.value else {
             self.error(node.at, format!("overrides must be a list, not {}", node.kind()))
                 .hint("begin each of them with `- match:`");
             return;
@@ -55,37 +60,47 @@ impl Pen<'_> {
         }
     }
 
-    pub(crate) fn row(&mut self, node: &Node<'_>, context: &Context<'_>, builder: &Builder) -> Option<Row> {
+    pub(crate) fn row(
+        &mut self,
+        node: &Node<'_>,
+        context: &RowContext<'_>,
+        builder: &TableBuilder,
+    ) -> Option<OverrideRow> {
         let fields = self.fields(node, &OVERRIDE)?;
         self.row_of(&fields, context, builder)
     }
 
-    fn row_of(&mut self, fields: &Fields<'_, '_>, context: &Context<'_>, known: &Builder) -> Option<Row> {
+    fn row_of(
+        &mut self,
+        fields: &Fields<'_, '_>,
+        context: &RowContext<'_>,
+        known: &TableBuilder,
+    ) -> Option<OverrideRow> {
         let errors = self.report.errors();
-        let named = self.named(fields);
-        let grant = self.grant_of(fields, context);
+        let named = self.match_entries(fields);
+        let limits = self.limits_of(fields, context);
         let expires = fields.get("expires").and_then(|node| self.expires(node, context.read_at));
         let mut text = |key| fields.get(key).and_then(|node| self.text(node)).unwrap_or_default().into();
         let (reason, owner) = (text("reason"), text("owner"));
-        let (named, grant) = (named?, grant?);
+        let (named, limits) = (named?, limits?);
         let entries: SmallVec<[(&str, &str); 4]> = named.iter().map(|named| (named.key, named.value)).collect();
-        let place = |part| match part {
-            Part::Row => fields.place("match"),
-            Part::Key(index) => named[index].places.0,
-            Part::Value(index) => named[index].places.1,
+        let location = |part| match part {
+            MatchPart::Row => fields.location("match"),
+            MatchPart::Key(index) => named[index].locations.0,
+            MatchPart::Value(index) => named[index].locations.1,
         };
-        let bound = self.bind(&entries, context.target, &place)?;
+        let bound = self.order_match(&entries, context.target, &location)?;
         let shape = context.target.shape(&entries, &bound);
         if known.known_shape(&shape).is_none() {
-            self.check_shape(&shape, context.target, place(Part::Row));
+            self.check_shape(&shape, context.target, location(MatchPart::Row));
         }
         let values = bound.order.iter().map(|index| entries[usize::from(*index)].1.into()).collect();
-        let row = Row { shape, values, grant: Arc::new(grant), expires, reason, owner };
+        let row = OverrideRow { shape, values, limits: Arc::new(limits), expires, reason, owner };
         (self.report.errors() == errors).then_some(row)
     }
 
     /// Reads the match: `{user: alice}`, or `[{key: user, value: alice}]`.
-    fn named<'n>(&mut self, fields: &Fields<'n, '_>) -> Option<Vec<Named<'n>>> {
+    fn match_entries<'n>(&mut self, fields: &Fields<'n, '_>) -> Option<Vec<MatchEntry<'n>>> {
         let Some(node) = fields.get("match") else {
             if fields.all_known {
                 self.error(fields.at, "an override must have a `match`").hint("write it as `match: {user: alice}`");
@@ -93,9 +108,9 @@ impl Pen<'_> {
             return None;
         };
         let errors = self.report.errors();
-        let mut named: Vec<Named<'n>> = Vec::new();
+        let mut named: Vec<MatchEntry<'n>> = Vec::new();
         match &node.value {
-            Value::Map(entries) => {
+            NodeValue::Map(entries) => {
                 for (key, value) in entries.iter() {
                     let Some(text) = self.key(key) else { continue };
                     if named.iter().any(|earlier| earlier.key == text) {
@@ -103,25 +118,25 @@ impl Pen<'_> {
                             "a key that stands twice in a descriptor is written as `match: [{key: …, value: …}, …]`",
                         );
                     }
-                    named.extend(self.named_value(value).map(|value_text| Named {
+                    named.extend(self.match_value(value).map(|value_text| MatchEntry {
                         key: text,
                         value: value_text,
-                        places: (key.at, value.at),
+                        locations: (key.at, value.at),
                     }));
                 }
             }
-            Value::List(items) => {
+            NodeValue::List(items) => {
                 for item in items.iter() {
                     let Some(entry) = self.fields(item, &ENTRY) else { continue };
                     let (Some(key), Some(value)) = (entry.get("key"), entry.get("value")) else {
                         self.error(item.at, "an entry of `match` must have a `key` and a `value`");
                         continue;
                     };
-                    let (Some(text), Some(value_text)) = (self.text(key), self.named_value(value)) else { continue };
-                    named.push(Named { key: text, value: value_text, places: (key.at, value.at) });
+                    let (Some(text), Some(value_text)) = (self.text(key), self.match_value(value)) else { continue };
+                    named.push(MatchEntry { key: text, value: value_text, locations: (key.at, value.at) });
                 }
             }
-            Value::Scalar { .. } => {
+            NodeValue::Scalar { .. } => {
                 self.error(node.at, format!("`match` must be a map, not {}", node.kind()))
                     .hint("write it as `match: {user: alice}`");
             }
@@ -129,7 +144,7 @@ impl Pen<'_> {
         (self.report.errors() == errors).then_some(named)
     }
 
-    fn named_value<'n>(&mut self, node: &'n Node<'_>) -> Option<&'n str> {
+    fn match_value<'n>(&mut self, node: &'n Node<'_>) -> Option<&'n str> {
         if node.is_null() {
             self.error(node.at, "a value is missing here").hint("leave the key out to match any value");
             return None;
@@ -137,9 +152,9 @@ impl Pen<'_> {
         self.text(node)
     }
 
-    fn grant_of(&mut self, fields: &Fields<'_, '_>, context: &Context<'_>) -> Option<Grant> {
+    fn limits_of(&mut self, fields: &Fields<'_, '_>, context: &RowContext<'_>) -> Option<OverrideLimits> {
         match fields.get("limit") {
-            Some(node) => self.grant(node, context),
+            Some(node) => self.override_limits(node, context),
             None => {
                 if fields.all_known {
                     self.error(fields.at, "an override must have a `limit`")
@@ -150,15 +165,15 @@ impl Pen<'_> {
         }
     }
 
-    pub(crate) fn grant(&mut self, node: &Node<'_>, context: &Context<'_>) -> Option<Grant> {
+    pub(crate) fn override_limits(&mut self, node: &Node<'_>, context: &RowContext<'_>) -> Option<OverrideLimits> {
         let errors = self.report.errors();
-        let forms = self.forms(node, &GRANT, &context.around.tiers)?;
-        if forms.iter().all(|form| form.quota.is_none()) {
-            return Some(Grant::Unlimited);
+        let forms = self.written_limits(node, &OVERRIDE_LIMIT, &context.defaults.tiers)?;
+        if forms.iter().all(|written| written.rate.is_none()) {
+            return Some(OverrideLimits::Unlimited);
         }
-        let id: Arc<str> = name::override_id(context.domain).into();
-        let limits = self.limits(&forms, context.around, |_| Arc::clone(&id), None);
-        (self.report.errors() == errors).then_some(Grant::Limits(limits))
+        let id: Arc<str> = name::override_limit_id(context.domain).into();
+        let limits = self.limits(&forms, context.defaults, |_| Arc::clone(&id), None);
+        (self.report.errors() == errors).then_some(OverrideLimits::Limits(limits))
     }
 
     pub(crate) fn expires(&mut self, node: &Node<'_>, read_at: UnixMicros) -> Option<UnixMicros> {
@@ -166,11 +181,11 @@ impl Pen<'_> {
         self.expires_text(text, node.at, read_at)
     }
 
-    pub(crate) fn expires_text(&mut self, text: &str, at: Place, read_at: UnixMicros) -> Option<UnixMicros> {
+    pub(crate) fn expires_text(&mut self, text: &str, at: Location, read_at: UnixMicros) -> Option<UnixMicros> {
         match moment::parse(text) {
             Ok(expires) => {
                 if expires <= read_at {
-                    self.warn(at, format!("this override ended at {}: it has no effect", moment::text(expires)))
+                    self.warn(at, format!("this override ended at {}: it has no effect", moment::write(expires)))
                         .hint("remove it, or give it a later `expires`");
                 }
                 Some(expires)
@@ -191,35 +206,35 @@ impl Domain {
     /// `rule`, `expires`, `reason` and `owner`, checked as a row of a file is. With a `rule` (an id, with or without the
     /// domain) it is for that rule alone, else for every rule that has its keys. An `expires` in the past is no error
     /// here: who asks knows what time it is. Problems have the path of their field, such as `limit.unit`.
-    pub fn read_override(&self, written: &serde_json::Value) -> Result<Row, Problems> {
-        read_value(written, |pen, root| self.override_at(pen, root))
+    pub fn read_override(&self, written: &serde_json::Value) -> Result<OverrideRow, Problems> {
+        read_value(written, |reader, root| self.override_at(reader, root))
     }
 
     /// Reads what an override grants, its `limit`: for rows that were checked when they were written, but whose tier or
     /// defaults may have changed since.
-    pub fn read_grant(&self, limit: &serde_json::Value) -> Result<Grant, Problems> {
-        let target = Target::Domain { rules: &[], keys: &BTreeSet::new() };
-        let context = Context { domain: &self.name, target, around: &self.around, read_at: UnixMicros(0) };
-        read_value(limit, |pen, root| pen.grant(root, &context))
+    pub fn read_override_limits(&self, limit: &serde_json::Value) -> Result<OverrideLimits, Problems> {
+        let target = RowTarget::Domain { rules: &[], keys: &BTreeSet::new() };
+        let context = RowContext { domain: &self.name, target, defaults: &self.defaults, read_at: UnixMicros(0) };
+        read_value(limit, |reader, root| reader.override_limits(root, &context))
     }
 
-    pub(super) fn override_at(&self, pen: &mut Pen<'_>, root: &Node<'_>) -> Option<Row> {
-        let fields = pen.fields(root, &RUN_TIME_OVERRIDE)?;
+    pub(super) fn override_at(&self, reader: &mut NodeReader<'_>, root: &Node<'_>) -> Option<OverrideRow> {
+        let fields = reader.fields(root, &RUN_TIME_OVERRIDE)?;
         let keys: BTreeSet<&str> =
             self.rules.iter().flat_map(|rule| rule.path.iter().map(|level| &*level.key)).collect();
         let target = match fields.get("rule") {
-            None => Target::Domain { rules: &self.rules, keys: &keys },
+            None => RowTarget::Domain { rules: &self.rules, keys: &keys },
             Some(node) => {
-                let id = pen.text(node)?;
+                let id = reader.text(node)?;
                 let Some(rule) = self.rule(id) else {
-                    pen.error(node.at, format!("domain `{}` has no rule `{id}`", self.name));
+                    reader.error(node.at, format!("domain `{}` has no rule `{id}`", self.name));
                     return None;
                 };
-                Target::Rule { id: &rule.id, path: &rule.path }
+                RowTarget::Rule { id: &rule.id, path: &rule.path }
             }
         };
-        let context = Context { domain: &self.name, target, around: &self.around, read_at: UnixMicros(0) };
-        pen.row_of(&fields, &context, &Builder::default())
+        let context = RowContext { domain: &self.name, target, defaults: &self.defaults, read_at: UnixMicros(0) };
+        reader.row_of(&fields, &context, &TableBuilder::default())
     }
 
     /// The rule with an id, with or without the domain before it.
@@ -232,13 +247,13 @@ impl Domain {
 /// What `read` makes of a value, unless it finds an error.
 fn read_value<T>(
     value: &serde_json::Value,
-    read: impl FnOnce(&mut Pen<'_>, &Node<'_>) -> Option<T>,
+    read: impl FnOnce(&mut NodeReader<'_>, &Node<'_>) -> Option<T>,
 ) -> Result<T, Problems> {
-    let (mut report, path) = (Report::default(), Path::new(WRITTEN));
+    let (mut report, path) = (ProblemCollector::default(), Path::new(WRITTEN));
     let (root, fields) = json::tree(value);
     report.has_fields(path, fields);
-    let mut pen = Pen { report: &mut report, path };
-    let found = pen.document(root).and_then(|root| read(&mut pen, &root));
+    let mut reader = NodeReader { report: &mut report, path };
+    let found = reader.document(root).and_then(|root| read(&mut reader, &root));
     let is_sound = report.errors() == 0;
     found.filter(|_| is_sound).ok_or_else(|| report.finish(std::iter::empty()))
 }

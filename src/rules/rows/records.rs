@@ -4,7 +4,7 @@
 #[cfg(test)]
 mod tests;
 
-use crate::{limit::UnixMicros, rules::node::Place};
+use crate::{limit::UnixMicros, rules::node::Location};
 
 /// No row.
 pub(super) const NONE: u32 = u32::MAX;
@@ -21,24 +21,24 @@ pub(super) struct Records {
 
 /// A row without its texts. Several million may be in memory.
 #[derive(Clone, Copy)]
-pub(super) struct Numbers {
+pub(super) struct RecordHeader {
     /// Number of its source. Of rows with the same match, the one with the later source wins, and an inline one over
     /// all files.
-    pub(super) origin: u32,
-    pub(super) at: Place,
+    pub(super) source: u32,
+    pub(super) at: Location,
     /// The next row with the same match, which this one beats.
     pub(super) next: u32,
-    pub(super) grant: u32,
+    pub(super) limits: u32,
     pub(super) shape: u32,
     pub(super) expires: UnixMicros,
 }
 
 const WORD: usize = 4;
 
-/// Position of `next` among the words of [`Numbers`].
+/// Position of `next` among the words of [`RecordHeader`].
 const NEXT: usize = 4;
 
-const NUMBERS: usize = 9 * WORD;
+const HEADER_BYTES: usize = 9 * WORD;
 
 impl Records {
     pub(super) fn len(&self) -> usize {
@@ -55,7 +55,7 @@ impl Records {
     }
 
     /// Adds a row and returns it; `None` if there is no space for it.
-    pub(super) fn add<'v>(&mut self, numbers: &Numbers, texts: impl Iterator<Item = &'v str>) -> Option<u32> {
+    pub(super) fn add<'v>(&mut self, numbers: &RecordHeader, texts: impl Iterator<Item = &'v str>) -> Option<u32> {
         let row = u32::try_from(self.bytes.len()).ok().filter(|row| *row != NONE)?;
         self.bytes.extend_from_slice(&numbers.written());
         texts.for_each(|text| self.write(text));
@@ -76,13 +76,13 @@ impl Records {
 
     /// A row's numbers and texts: values, reason, owner.
     #[inline]
-    pub(super) fn of(&self, row: u32) -> (Numbers, Texts<'_>) {
+    pub(super) fn of(&self, row: u32) -> (RecordHeader, Texts<'_>) {
         let bytes = &self.bytes[row as usize..];
         let (numbers, rest) = bytes.split_first_chunk().expect("a row begins with its numbers");
-        (Numbers::read(numbers), Texts { rest })
+        (RecordHeader::read(numbers), Texts { rest })
     }
 
-    pub(super) fn numbers(&self, row: u32) -> Numbers {
+    pub(super) fn header(&self, row: u32) -> RecordHeader {
         self.of(row).0
     }
 
@@ -103,25 +103,25 @@ impl Records {
     }
 }
 
-impl Numbers {
+impl RecordHeader {
     /// The fields that a search needs come last, next to the values.
-    fn written(&self) -> [u8; NUMBERS] {
-        let Numbers { origin, at: Place { line, column, width }, next, grant, shape, expires } = *self;
+    fn written(&self) -> [u8; HEADER_BYTES] {
+        let RecordHeader { source: origin, at: Location { line, column, width }, next, limits, shape, expires } = *self;
         let (low, high) = (expires.0 as u32, (expires.0 >> 32) as u32);
-        let mut bytes = [0; NUMBERS];
-        let words = [origin, line, column, width, next, grant, shape, low, high];
+        let mut bytes = [0; HEADER_BYTES];
+        let words = [origin, line, column, width, next, limits, shape, low, high];
         bytes.chunks_exact_mut(WORD).zip(words).for_each(|(bytes, word)| bytes.copy_from_slice(&word.to_le_bytes()));
         bytes
     }
 
     #[inline]
-    fn read(bytes: &[u8; NUMBERS]) -> Numbers {
+    fn read(bytes: &[u8; HEADER_BYTES]) -> RecordHeader {
         let word = |index: usize| u32::from_le_bytes(std::array::from_fn(|byte| bytes[index * WORD + byte]));
-        Numbers {
-            origin: word(0),
-            at: Place { line: word(1), column: word(2), width: word(3) },
+        RecordHeader {
+            source: word(0),
+            at: Location { line: word(1), column: word(2), width: word(3) },
             next: word(NEXT),
-            grant: word(5),
+            limits: word(5),
             shape: word(6),
             expires: UnixMicros(u64::from(word(7)) | u64::from(word(8)) << 32),
         }

@@ -24,14 +24,14 @@ pub(crate) type Positions = SmallVec<[u8; 8]>;
 /// The entries that a row names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Shape {
-    pub scope: Scope,
+    pub scope: ShapeScope,
     /// The keys in order of their positions in the rule. For the domain in alphabetical order, equal keys as they
     /// follow each other in a descriptor.
     pub keys: Box<[Box<str>]>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Scope {
+pub enum ShapeScope {
     /// Every rule of the domain whose path has these keys.
     Domain,
     /// One rule, by its id, and the positions of the keys in its path.
@@ -56,12 +56,12 @@ pub fn probes<'s>(rule: &Rule, shapes: impl IntoIterator<Item = &'s Shape>) -> V
     let mut found: Vec<(Reverse<Rank>, Probe)> = Vec::new();
     for (index, shape) in shapes.into_iter().enumerate() {
         let fits = match &shape.scope {
-            Scope::Rule { id, positions } if *id == rule.id => vec![positions.clone()],
-            Scope::Rule { .. } => Vec::new(),
-            Scope::Domain => fits(&shape.keys, &rule.path),
+            ShapeScope::Rule { id, positions } if *id == rule.id => vec![positions.clone()],
+            ShapeScope::Rule { .. } => Vec::new(),
+            ShapeScope::Domain => fits(&shape.keys, &rule.path),
         };
         for positions in fits {
-            let rank = rank(&positions, shape.scope != Scope::Domain);
+            let rank = rank(&positions, shape.scope != ShapeScope::Domain);
             let shared = own_counters(rule, &positions);
             found.push((Reverse(rank), Probe { shape: index as u32, positions, shared }));
         }

@@ -4,32 +4,32 @@
 use std::{iter, path::PathBuf, sync::Arc};
 
 use super::{
-    Grant, RowPlace, Shape,
-    heads::{Ends, Head, Heads},
-    name::Name,
-    records::{NEVER, NONE, Numbers, Records},
-    shape::{Probe, Rank, Scope, rank},
+    OverrideLimits, RowLocation, Shape,
+    records::{NEVER, NONE, RecordHeader, Records},
+    row_index::{ExpirySeconds, IndexedRow, RowIndex},
+    row_key::RowKey,
+    shape::{Probe, Rank, ShapeScope, rank},
 };
 use crate::{
     limit::{Entry, UnixMicros},
-    rules::node::Place,
+    rules::node::Location,
 };
 
 /// The override rows of a domain. Immutable; a reload makes a new table.
 #[derive(Default)]
-pub struct Table {
+pub struct OverrideTable {
     pub(super) shapes: Vec<Shape>,
-    pub(super) origins: Vec<Origin>,
-    pub(super) grants: Vec<Grant>,
+    pub(super) sources: Vec<RowSource>,
+    pub(super) limits: Vec<OverrideLimits>,
     pub(super) records: Records,
-    /// The first row of each match; [`Numbers::next`] leads to the others.
-    pub(super) heads: Heads,
+    /// The first row of each match; [`RecordHeader::next`] leads to the others.
+    pub(super) index: RowIndex,
     /// The ends of all rows that end, in order.
     pub(super) ends: Vec<UnixMicros>,
 }
 
 /// A source of rows: a rule file itself, or a file that it names.
-pub(super) struct Origin {
+pub(super) struct RowSource {
     pub(super) path: Arc<PathBuf>,
     pub(super) is_inline: bool,
 }
@@ -37,8 +37,8 @@ pub(super) struct Origin {
 /// A row of the table.
 #[derive(Clone, Copy)]
 pub struct RowRef<'t> {
-    table: &'t Table,
-    head: Head,
+    table: &'t OverrideTable,
+    indexed: IndexedRow,
 }
 
 /// A row that fits a descriptor, and whether it wins.
@@ -64,7 +64,7 @@ pub enum Standing {
     EarlierPlace,
 }
 
-impl Table {
+impl OverrideTable {
     pub fn len(&self) -> usize {
         self.records.len()
     }
@@ -90,7 +90,7 @@ impl Table {
 
     /// Memory of the rows in bytes.
     pub fn bytes(&self) -> usize {
-        self.records.size() + self.heads.size() + self.ends.capacity() * size_of::<UnixMicros>()
+        self.records.size() + self.index.size() + self.ends.capacity() * size_of::<UnixMicros>()
     }
 
     /// The row that replaces the limits of the rule of `probes`, and the probe that found it. `now` is only called for
@@ -104,19 +104,19 @@ impl Table {
     ) -> Option<(RowRef<'t>, &'t Probe)> {
         let mut winner = None;
         self.walk(probes, entries, |row, probe| {
-            let lives = row.lives(&now);
+            let lives = row.is_in_force(&now);
             winner = lives.then_some((row, probe));
             lives
         });
         winner
     }
 
-    /// The same walk as [`Table::find`], to its end: every row that fits, in the order in which they win.
+    /// The same walk as [`OverrideTable::find`], to its end: every row that fits, in the order in which they win.
     pub(crate) fn explain(&self, probes: &[Probe], entries: &[Entry<'_>], now: UnixMicros) -> Vec<Candidate<'_>> {
         let mut candidates = Vec::new();
         let mut won: Option<Rank> = None;
         self.walk(probes, entries, |row, probe| {
-            let is_own = row.shape().scope != Scope::Domain;
+            let is_own = row.shape().scope != ShapeScope::Domain;
             let own = rank(&probe.positions, is_own);
             let standing = match won {
                 _ if row.is_expired(now) => Standing::Expired,
@@ -144,31 +144,32 @@ impl Table {
         mut visit: impl FnMut(RowRef<'t>, &'p Probe) -> bool,
     ) {
         for probe in probes {
-            let mut next = self.head(probe, entries).map(|head| RowRef { table: self, head: *head });
+            let mut next = self.first_row(probe, entries).map(|head| RowRef { table: self, indexed: *head });
             while let Some(row) = next {
                 if visit(row, probe) {
                     return;
                 }
-                next = Some(row.numbers().next).filter(|next| *next != NONE).map(|next| RowRef::new(self, next));
+                next = Some(row.header().next).filter(|next| *next != NONE).map(|next| RowRef::new(self, next));
             }
         }
     }
 
     /// The first of the rows with exactly this match. Inlined, so that the result stays in registers.
     #[inline(always)]
-    fn head(&self, probe: &Probe, entries: &[Entry<'_>]) -> Option<&Head> {
+    fn first_row(&self, probe: &Probe, entries: &[Entry<'_>]) -> Option<&IndexedRow> {
         match *probe.positions {
             [only] => {
                 let value = entries[usize::from(only)].value;
-                self.heads.find(Name::of_one(probe.shape, value), |row| self.is_of(row, probe.shape, iter::once(value)))
+                self.index
+                    .find(RowKey::of_one(probe.shape, value), |row| self.is_of(row, probe.shape, iter::once(value)))
             }
             _ => self.named(probe.shape, probe.values(entries)),
         }
     }
 
     #[inline(never)]
-    fn named<'v>(&self, shape: u32, values: impl Iterator<Item = &'v str> + Clone) -> Option<&Head> {
-        self.heads.find(Name::of(shape, values.clone()), |row| self.is_of(row, shape, values.clone()))
+    fn named<'v>(&self, shape: u32, values: impl Iterator<Item = &'v str> + Clone) -> Option<&IndexedRow> {
+        self.index.find(RowKey::of(shape, values.clone()), |row| self.is_of(row, shape, values.clone()))
     }
 
     pub(super) fn is_of<'v>(&self, row: u32, shape: u32, mut values: impl Iterator<Item = &'v str>) -> bool {
@@ -182,16 +183,16 @@ impl Table {
 }
 
 impl<'t> RowRef<'t> {
-    pub(super) fn new(table: &'t Table, row: u32) -> RowRef<'t> {
-        RowRef { table, head: Head::of(row, &table.records.numbers(row)) }
+    pub(super) fn new(table: &'t OverrideTable, row: u32) -> RowRef<'t> {
+        RowRef { table, indexed: IndexedRow::of(row, &table.records.header(row)) }
     }
 
-    fn numbers(self) -> Numbers {
-        self.table.records.numbers(self.head.row)
+    fn header(self) -> RecordHeader {
+        self.table.records.header(self.indexed.row)
     }
 
     pub fn shape(self) -> &'t Shape {
-        &self.table.shapes[self.numbers().shape as usize]
+        &self.table.shapes[self.header().shape as usize]
     }
 
     /// Key and value of each entry of its match.
@@ -200,28 +201,28 @@ impl<'t> RowRef<'t> {
     }
 
     fn text(self) -> impl Iterator<Item = &'t str> {
-        self.table.records.of(self.head.row).1.map(|text| std::str::from_utf8(text).unwrap_or_default())
+        self.table.records.of(self.indexed.row).1.map(|text| std::str::from_utf8(text).unwrap_or_default())
     }
 
-    pub fn grant(self) -> &'t Grant {
-        &self.table.grants[self.head.grant as usize]
+    pub fn limits(self) -> &'t OverrideLimits {
+        &self.table.limits[self.indexed.limits as usize]
     }
 
     pub fn expires(self) -> Option<UnixMicros> {
-        Some(self.numbers().expires).filter(|expires| *expires != NEVER)
+        Some(self.header().expires).filter(|expires| *expires != NEVER)
     }
 
     /// As [`RowRef::is_expired`], nearly always without reading the row.
     #[inline(always)]
-    fn lives(self, now: impl Fn() -> UnixMicros) -> bool {
-        self.head.ends == Ends::NEVER || {
+    fn is_in_force(self, now: impl Fn() -> UnixMicros) -> bool {
+        self.indexed.ends == ExpirySeconds::NEVER || {
             let now = now();
-            self.head.ends.is_after(now).unwrap_or_else(|| !self.is_expired(now))
+            self.indexed.ends.is_after(now).unwrap_or_else(|| !self.is_expired(now))
         }
     }
 
     pub fn is_expired(self, now: UnixMicros) -> bool {
-        self.numbers().expires <= now
+        self.header().expires <= now
     }
 
     pub fn reason(self) -> &'t str {
@@ -232,14 +233,14 @@ impl<'t> RowRef<'t> {
         self.text().nth(self.shape().keys.len() + 1).unwrap_or_default()
     }
 
-    pub fn place(self) -> RowPlace<'t> {
-        let Numbers { origin, at, .. } = self.numbers();
-        RowPlace { path: &self.table.origins[origin as usize].path, line: at.line }
+    pub fn location(self) -> RowLocation<'t> {
+        let RecordHeader { source: origin, at, .. } = self.header();
+        RowLocation { path: &self.table.sources[origin as usize].path, line: at.line }
     }
 
     /// Location in its file.
-    pub(super) fn at(self) -> Place {
-        self.numbers().at
+    pub(super) fn at(self) -> Location {
+        self.header().at
     }
 }
 

@@ -10,11 +10,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     limit::Entry,
-    rules::{Defaults, Found, Load, Rule, Rules, Source, Sources, load},
+    rules::{Defaults, LoadedRules, Rule, RuleMatch, Rules, Source, Sources, load},
 };
 
 /// What is loaded from `a.yaml`, and files of overrides beside it.
-fn load_with(rules: &str, overrides: &[(&str, &str)]) -> Load {
+fn load_with(rules: &str, overrides: &[(&str, &str)]) -> LoadedRules {
     let source = |(path, text): (&str, &str)| Source { path: path.into(), bytes: text.as_bytes().to_vec() };
     let files = vec![source(("a.yaml", rules))];
     let overrides = overrides.iter().copied().map(source).collect();
@@ -39,9 +39,9 @@ fn entries<'a>(pairs: &[(&'a str, &'a str)]) -> Vec<Entry<'a>> {
 /// The override of a descriptor at a moment, by what it matches and grants.
 fn found(rules: &Rules, pairs: &[(&str, &str)], now: u64) -> Option<(String, Option<u32>)> {
     let entries = entries(pairs);
-    let Found::Rule { domain, rule } = rules.find("d", &entries) else { panic!("a rule matches {pairs:?}") };
+    let RuleMatch::Rule { domain, rule } = rules.find("d", &entries) else { panic!("a rule matches {pairs:?}") };
     let (row, _) = rules.override_of(domain, rule, &entries, || UnixMicros(now))?;
-    Some((row.to_string(), row.grant().limits().first().map(|limit| limit.limit.requests)))
+    Some((row.to_string(), row.limits().limits().first().map(|limit| limit.limit.requests)))
 }
 
 /// The rules that the model knows, by their paths. All levels take any value.
@@ -179,11 +179,11 @@ fn explains_what_it_finds(
     found: Option<u32>,
 ) -> Result<(), TestCaseError> {
     let entries = entries(pairs);
-    let Found::Rule { domain, rule } = rules.find("d", &entries) else { panic!("a rule matches") };
+    let RuleMatch::Rule { domain, rule } = rules.find("d", &entries) else { panic!("a rule matches") };
     let candidates = rules.explain_override(domain, rule, &entries, UnixMicros(now));
     let winners = candidates.iter().filter(|candidate| candidate.standing == Standing::Wins);
     let winners: Vec<Option<u32>> =
-        winners.map(|it| it.row.grant().limits().first().map(|limit| limit.limit.requests)).collect();
+        winners.map(|it| it.row.limits().limits().first().map(|limit| limit.limit.requests)).collect();
     prop_assert_eq!(winners, found.map(Some).into_iter().collect::<Vec<_>>());
     for candidate in &candidates {
         prop_assert_eq!(candidate.standing == Standing::Expired, candidate.row.is_expired(UnixMicros(now)));
@@ -200,10 +200,10 @@ fn a_lookup_does_not_allocate() {
     );
     for (value, expected) in [("x", Some(5)), ("y", Some(6)), ("z", None)] {
         let pairs = entries(&[("a", value)]);
-        let Found::Rule { domain, rule } = rules.find("d", &pairs) else { panic!("a rule matches") };
+        let RuleMatch::Rule { domain, rule } = rules.find("d", &pairs) else { panic!("a rule matches") };
         let ask = |rule: &Rule| {
             let found = rules.override_of(domain, rule, &pairs, || UnixMicros(0));
-            found.and_then(|(row, _)| row.grant().limits().first().map(|limit| limit.limit.requests))
+            found.and_then(|(row, _)| row.limits().limits().first().map(|limit| limit.limit.requests))
         };
         assert_eq!(ask(rule), expected);
         assert_eq!(allocation_counter::measure(|| _ = ask(rule)).count_total, 0);

@@ -1,6 +1,6 @@
-use crate::rules::{Defaults, Load, Rules, Shortcuts, Source, Sources, load};
+use crate::rules::{Defaults, LoadedRules, Rules, Shortcuts, Source, Sources, load};
 
-fn load_all(texts: &[&str]) -> Load {
+fn load_all(texts: &[&str]) -> LoadedRules {
     let files = texts
         .iter()
         .enumerate()
@@ -13,8 +13,8 @@ fn shortcuts(rules: &Rules) -> &Shortcuts {
     rules.domains()[0].shortcuts()
 }
 
-fn text(form: &[Box<[Box<str>]>]) -> Vec<String> {
-    form.iter().map(|keys| keys.join(",")).collect()
+fn text(written: &[Box<[Box<str>]>]) -> Vec<String> {
+    written.iter().map(|keys| keys.join(",")).collect()
 }
 
 #[test]
@@ -26,9 +26,9 @@ fn forms_that_are_not_named_keep_their_defaults() {
     ] {
         let load = load_all(&[file]);
         assert!(load.problems.is_empty(), "{}", load.problems.render());
-        let said = shortcuts(&load.rules);
+        let located = shortcuts(&load.rules);
         assert_eq!(
-            (text(&said.user), text(&said.endpoint), text(&said.action)),
+            (text(&located.user), text(&located.endpoint), text(&located.action)),
             (vec![user[0].into()], endpoint.iter().map(|t| t.to_string()).collect(), vec![action[0].into()])
         );
     }
@@ -36,7 +36,7 @@ fn forms_that_are_not_named_keep_their_defaults() {
 
 #[test]
 fn what_is_no_list_of_keys_is_refused_in_its_place() {
-    for (wrong, said) in [
+    for (wrong, located) in [
         ("{usr: [user]}", "unknown key `usr` in `shortcuts`"),
         ("[user]", "`shortcuts` must be a map, not a list"),
         ("{user: user}", "`user` must be a list of keys"),
@@ -49,7 +49,7 @@ fn what_is_no_list_of_keys_is_refused_in_its_place() {
     ] {
         let load = load_all(&[&format!("domain: d\nshortcuts: {wrong}")]);
         let problem = load.problems.iter().next().unwrap_or_else(|| panic!("{wrong} was taken"));
-        assert_eq!((problem.line, problem.what.as_str()), (2, said), "{wrong}");
+        assert_eq!((problem.line, problem.what.as_str()), (2, located), "{wrong}");
         assert!(load.rules.domains().is_empty(), "{wrong}");
     }
 }
@@ -59,6 +59,6 @@ fn files_of_a_domain_must_agree() {
     let (one, other) = ("domain: d\nshortcuts: {user: [a]}", "domain: d\nshortcuts: {user: [b]}");
     assert_eq!(text(&shortcuts(&load_all(&[one, "domain: d", one]).rules).user), ["a"]);
     let load = load_all(&[one, other]);
-    let said: Vec<_> = load.problems.iter().map(|problem| problem.to_string()).collect();
-    assert_eq!(said, ["1.yaml:2:12: `shortcuts` holds for the whole domain, and differs from 0.yaml:2"]);
+    let located: Vec<_> = load.problems.iter().map(|problem| problem.to_string()).collect();
+    assert_eq!(located, ["1.yaml:2:12: `shortcuts` holds for the whole domain, and differs from 0.yaml:2"]);
 }

@@ -34,14 +34,14 @@ fn pairs(descriptor: &CaseDescriptor) -> Vec<(&str, &str)> {
 
 #[test]
 fn a_descriptor_is_written_in_any_of_three_forms() {
-    for form in [
+    for written in [
         "'user=alice,endpoint=/x'",
         "{user: alice, endpoint: /x}",
         "{entries: {user: alice, endpoint: /x}}",
         "{entries: [user=alice, endpoint=/x]}",
     ] {
-        let requests = requests(&format!("{{descriptor: {form}, expect: ok}}"));
-        assert_eq!(pairs(&requests[0].descriptors[0]), [("user", "alice"), ("endpoint", "/x")], "{form}");
+        let requests = requests(&format!("{{descriptor: {written}, expect: ok}}"));
+        assert_eq!(pairs(&requests[0].descriptors[0]), [("user", "alice"), ("endpoint", "/x")], "{written}");
     }
     // An entry may be called `entries`.
     let requests = requests("{descriptor: {entries: all}, expect: ok}");
@@ -87,16 +87,16 @@ fn a_case_takes_domain_and_start_from_its_file_unless_it_has_its_own() {
 
     let file = good_file(&format!("cases: [{{name: x, {request}}}, {{name: y, domain: c, {request}}}]"));
     let problems = file.domains(&rules).expect_err("one says none, one says another");
-    let said: Vec<&str> = problems.iter().map(|problem| &*problem.what).collect();
-    assert_eq!(said, ["case `x` must name its `domain`", "the rules have no domain `c`"]);
+    let located: Vec<&str> = problems.iter().map(|problem| &*problem.what).collect();
+    assert_eq!(located, ["case `x` must name its `domain`", "the rules have no domain `c`"]);
     assert_eq!(problems.iter().next().and_then(|problem| problem.hint.as_deref()), Some("the rules have a, b"));
 }
 
 #[test]
 fn a_wait_in_whole_seconds_is_what_clients_are_told() {
-    let (whole, exact) = (Wait(Micros(62 * SECOND.0)), Wait(Micros(61_875_000)));
-    assert!(whole.is(Micros(61_875_000)) && exact.is(Micros(61_875_000)));
-    assert!(!whole.is(Micros(62_000_001)) && !exact.is(Micros(62_000_000)));
+    let (whole, exact) = (ExpectedWait(Micros(62 * SECOND.0)), ExpectedWait(Micros(61_875_000)));
+    assert!(whole.matches(Micros(61_875_000)) && exact.matches(Micros(61_875_000)));
+    assert!(!whole.matches(Micros(62_000_001)) && !exact.matches(Micros(62_000_000)));
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn expectations_are_read_in_short_and_at_length() {
     let [status] = &*requests[1].expected.descriptors else { panic!("one descriptor, one status") };
     assert_eq!(
         (requests[1].expected.admitted, status.remaining, &status.limit, status.reset),
-        (Some(4), Some(Remaining::Unlimited), &Some(ExpectedLimit::None), Some(Wait(Micros(0))))
+        (Some(4), Some(Remaining::Unlimited), &Some(ExpectedLimit::None), Some(ExpectedWait(Micros(0))))
     );
     let [first, second] = &*requests[2].expected.descriptors else { panic!("two") };
     assert_eq!((first.answer, second.remaining), (Some(Code::OverLimit), Some(Remaining::Hits(3))));
@@ -119,7 +119,7 @@ fn expectations_are_read_in_short_and_at_length() {
 
 #[test]
 fn what_is_wrong_with_a_request_is_said() {
-    for (request, said) in [
+    for (request, located) in [
         ("{descriptor: user, expect: ok}", &["'user' is no key=value"][..]),
         ("{descriptor: [], expect: ok}", &["a descriptor must have entries"]),
         ("{expect: ok}", &["a request must have a `descriptor`"]),
@@ -166,16 +166,16 @@ fn what_is_wrong_with_a_request_is_said() {
             &["`hits` must be a whole number from -4294967296 to 4294967296"],
         ),
     ] {
-        assert_eq!(wrong(request), said, "{request}");
+        assert_eq!(wrong(request), located, "{request}");
     }
 }
 
 #[test]
 fn every_mistake_of_a_file_is_said_at_its_place() {
     let (_, problems) = read("start: tomorrow\ncase: []\ncases:\n  - {name: '', requests: []}\n  - requests: 5\n");
-    let said: Vec<String> = problems.iter().map(|it| format!("{}:{} {}", it.line, it.column, it.what)).collect();
+    let located: Vec<String> = problems.iter().map(|it| format!("{}:{} {}", it.line, it.column, it.what)).collect();
     assert_eq!(
-        said,
+        located,
         [
             "1:8 `tomorrow` is no moment: write it as 2027-01-01 or 2027-01-01T08:30:00Z",
             "2:1 unknown key `case` in a case file",

@@ -29,7 +29,7 @@ fn a_broken_domain_keeps_its_rules_and_the_others_go_on() {
         let now = [("a.yaml", text), ("b.yaml", "domain: b\ndescriptors: [{key: z}]")];
         let load = load(&sources(&now), &Defaults::default(), Some(&last));
         assert_eq!(names(&load.rules), [("a", 1), ("b", 1)], "{text:?}");
-        assert_eq!(load.kept, [Box::<str>::from("a")], "{text:?}");
+        assert_eq!(load.kept_domains, [Box::<str>::from("a")], "{text:?}");
         assert!(load.problems.has_errors());
     }
 }
@@ -38,7 +38,7 @@ fn a_broken_domain_keeps_its_rules_and_the_others_go_on() {
 fn a_broken_domain_that_had_no_rules_is_absent() {
     let load = load(&sources(&[("a.yaml", "domain: a\nx: y"), ("b.yaml", B)]), &Defaults::default(), None);
     assert_eq!(names(&load.rules), [("b", 2)]);
-    assert!(load.kept.is_empty() && load.problems.has_errors());
+    assert!(load.kept_domains.is_empty() && load.problems.has_errors());
 }
 
 #[test]
@@ -60,9 +60,9 @@ fn a_file_that_is_renamed_to_another_domain_takes_its_old_one_along() {
 fn two_files_of_a_domain_are_refused_unless_they_may_merge() {
     let files = [("a.yaml", A), ("c.yaml", "domain: a\ndescriptors: [{key: y}]")];
     let refused = load(&sources(&files), &Defaults::default(), None);
-    let said: Vec<String> = refused.problems.iter().map(ToString::to_string).collect();
+    let located: Vec<String> = refused.problems.iter().map(ToString::to_string).collect();
     assert_eq!(
-        said,
+        located,
         [
             "c.yaml:1:9: domain `a` has another file already: a.yaml:1 (MERGE_DOMAIN_CONFIG makes one domain of several files)"
         ]
@@ -72,7 +72,7 @@ fn two_files_of_a_domain_are_refused_unless_they_may_merge() {
     let merged = load(&sources(&files), &merging(), None);
     assert!(merged.problems.is_empty(), "{}", merged.problems);
     assert_eq!(names(&merged.rules), [("a", 2)]);
-    assert_eq!(merged.rules.count(), Count { files: 2, domains: 1, rules: 2, ..Count::default() });
+    assert_eq!(merged.rules.count(), RuleCounts { files: 2, domains: 1, rules: 2, ..RuleCounts::default() });
 }
 
 #[test]
@@ -82,9 +82,9 @@ fn merged_files_must_not_say_the_same_twice() {
         ("b.yaml", "domain: a\ndefaults: {algorithm: sliding_log}\ndescriptors: [{key: x}]"),
     ];
     let load = load(&sources(&files), &merging(), None);
-    let said: Vec<String> = load.problems.iter().map(ToString::to_string).collect();
+    let located: Vec<String> = load.problems.iter().map(ToString::to_string).collect();
     assert_eq!(
-        said,
+        located,
         [
             "b.yaml:2:23: `algorithm` holds for the whole domain, and differs from a.yaml:2",
             "b.yaml:3:15: key `x` without a value is here a second time: first in a.yaml:3",

@@ -69,7 +69,7 @@ fn a_file_that_cannot_be_read_keeps_the_domain_that_it_gave() {
     fs::remove_file(directory.path().join("a.yaml")).unwrap();
     symlink("nowhere", directory.path().join("a.yaml")).unwrap();
     let load = load(&Sources::read(&paths, DotFiles::Read).unwrap(), &Defaults::default(), Some(&last));
-    assert_eq!((load.kept.len(), load.rules.count().domains), (1, 1));
+    assert_eq!((load.kept_domains.len(), load.rules.count().domains), (1, 1));
 }
 
 #[test]

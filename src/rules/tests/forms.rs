@@ -147,8 +147,8 @@ fn mistakes_are_warned_of_where_the_reference_is_silent() {
         ),
     ];
     for (limit, expected) in table {
-        let said = said(&format!("domain: d\ndescriptors: [{{key: a, rate_limit: {limit}}}]"));
-        let [only] = &said[..] else { panic!("{limit}: one warning, not {said:?}") };
+        let located = said(&format!("domain: d\ndescriptors: [{{key: a, rate_limit: {limit}}}]"));
+        let [only] = &located[..] else { panic!("{limit}: one warning, not {located:?}") };
         assert!(only.starts_with("warning 2:") && only.ends_with(expected), "{limit}: {only}");
     }
 }
@@ -159,10 +159,10 @@ fn counting_denied_hits_is_warned_of_wherever_it_locks_out_who_retries() {
         for (when, warns) in [("true", algorithm != Algorithm::FixedWindow), ("reported", false), ("auto", false)] {
             let name = algorithm.name();
             let limit = format!("{{unit: hour, requests_per_unit: 1, algorithm: {name}, count_denied: {when}}}");
-            let said = said(&format!("domain: d\ndescriptors: [{{key: a, rate_limit: {limit}}}]"));
+            let located = said(&format!("domain: d\ndescriptors: [{{key: a, rate_limit: {limit}}}]"));
             let expected = format!("in a {name}, a client that retries steadily is never admitted again");
-            assert_eq!(said.iter().any(|line| line.ends_with(&expected)), warns, "{limit}: {said:?}");
-            assert_eq!(said.len(), usize::from(warns), "{limit}: {said:?}");
+            assert_eq!(located.iter().any(|line| line.ends_with(&expected)), warns, "{limit}: {located:?}");
+            assert_eq!(located.len(), usize::from(warns), "{limit}: {located:?}");
         }
     }
 }

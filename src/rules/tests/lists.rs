@@ -50,8 +50,8 @@ fn a_mistake_in_a_list_is_told_at_its_place() {
         ("[5/s, 6/x]", "4:21 `6/x` is no limit: there is no unit `x`: it is us, ms, s, m, h, d or w"),
     ];
     for (list, expected) in table {
-        let said = said(&format!("domain: d\ndescriptors:\n- key: a\n  rate_limit: {list}"));
-        assert_eq!(said, [format!("error {expected}")], "{list}");
+        let located = said(&format!("domain: d\ndescriptors:\n- key: a\n  rate_limit: {list}"));
+        assert_eq!(located, [format!("error {expected}")], "{list}");
     }
     let many = vec!["5/s"; 33].join(", ");
     assert!(

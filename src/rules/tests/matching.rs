@@ -57,8 +57,8 @@ fn composites_that_only_look_alike_live_side_by_side() {
 #[test]
 fn an_unknown_domain_is_told_apart_from_no_match() {
     let rules = good("domain: d\ndescriptors: [{key: a}]");
-    assert!(matches!(rules.find("e", &entries(&[("a", "b")])), Found::UnknownDomain));
-    assert!(matches!(rules.find("d", &entries(&[("b", "b")])), Found::NoMatch));
+    assert!(matches!(rules.find("e", &entries(&[("a", "b")])), RuleMatch::UnknownDomain));
+    assert!(matches!(rules.find("d", &entries(&[("b", "b")])), RuleMatch::NoMatch));
 }
 
 #[test]
@@ -131,8 +131,8 @@ proptest! {
         );
         let pairs: Vec<(&str, &str)> = request.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         let entries = entries(&pairs);
-        let id = |found: Found<'_>| match found {
-            Found::Rule { rule, .. } => Some(rule.id.to_string()),
+        let id = |found: RuleMatch<'_>| match found {
+            RuleMatch::Rule { rule, .. } => Some(rule.id.to_string()),
             _ => None,
         };
         let (explained, steps) = rules.explain("d", &entries);
@@ -146,13 +146,13 @@ fn explain_says_how_each_entry_was_met() {
     let rules = good(
         "domain: d\ndescriptors:\n- {key: u, value: x, descriptors: [{key: v, value: a*, descriptors: [{key: w}]}]}",
     );
-    let how = |pairs: &[(&str, &str)]| -> Vec<How> {
+    let how = |pairs: &[(&str, &str)]| -> Vec<StepMatch> {
         rules.explain("d", &entries(pairs)).1.into_iter().map(|step| step.how).collect()
     };
     let way = [("u", "x"), ("v", "ab"), ("w", "1"), ("z", "1")];
-    assert_eq!(how(&way), [How::Exact, How::Pattern("a*".into()), How::KeyOnly, How::TooDeep]);
-    assert_eq!(how(&[("u", "y")]), [How::UnknownValue]);
-    assert_eq!(how(&[("z", "y")]), [How::UnknownKey]);
+    assert_eq!(how(&way), [StepMatch::Exact, StepMatch::Pattern("a*".into()), StepMatch::KeyOnly, StepMatch::TooDeep]);
+    assert_eq!(how(&[("u", "y")]), [StepMatch::UnknownValue]);
+    assert_eq!(how(&[("z", "y")]), [StepMatch::UnknownKey]);
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn a_rule_knows_its_way_and_what_varies_on_it() {
     let rules = good(
         "domain: d\ndescriptors:\n- key: route\n  value: r1\n  descriptors:\n  - key: path\n    value: /api/*\n    share_threshold: true\n    descriptors:\n    - {key: user, rate_limit: 5/s}\n",
     );
-    let Found::Rule { rule, .. } = rules.find("d", &entries(&[("route", "r1"), ("path", "/api/x"), ("user", "a")]))
+    let RuleMatch::Rule { rule, .. } = rules.find("d", &entries(&[("route", "r1"), ("path", "/api/x"), ("user", "a")]))
     else {
         panic!("it is there")
     };

@@ -31,16 +31,16 @@ fn values_are_text_as_written() {
 #[test]
 fn numbers_that_the_reference_refuses_are_refused() {
     for written in ["1.5", "-0.5", ".5", "1.", ".inf", ".NaN", "1.5e3", "9223372036854775808"] {
-        let said = said(&format!("domain: d\ndescriptors:\n- key: a\n  value: {written}"));
-        assert!(said.len() == 1 && said[0].starts_with("error 4:10 "), "{written}: {said:?}");
+        let located = said(&format!("domain: d\ndescriptors:\n- key: a\n  value: {written}"));
+        assert!(located.len() == 1 && located[0].starts_with("error 4:10 "), "{written}: {located:?}");
     }
 }
 
 #[test]
 fn keys_must_be_text() {
     for key in ["0.25", "1", "yes", "~", "[a]", "{a: b}"] {
-        let said = said(&format!("domain: d\n? {key}\n: x\ndescriptors: []"));
-        assert!(said.len() == 1 && said[0].starts_with("error 2:3 "), "{key}: {said:?}");
+        let located = said(&format!("domain: d\n? {key}\n: x\ndescriptors: []"));
+        assert!(located.len() == 1 && located[0].starts_with("error 2:3 "), "{key}: {located:?}");
     }
 }
 
@@ -98,8 +98,11 @@ fn an_alias_bomb_is_refused_without_being_unfolded() {
         let aliases = vec![format!("*x{}", level - 1); 9].join(", ");
         text.push_str(&format!("x{level}: &x{level} [{aliases}]\n"));
     }
-    let said = said(&text);
-    assert!(said.len() == 1 && said[0].contains("its aliases unfold to more than this file may hold"), "{said:?}");
+    let located = said(&text);
+    assert!(
+        located.len() == 1 && located[0].contains("its aliases unfold to more than this file may hold"),
+        "{located:?}"
+    );
 }
 
 #[test]
@@ -110,8 +113,8 @@ fn depth_is_bounded_through_brackets_indentation_and_aliases() {
         aliases.push_str(&format!("x{level}: &x{level} [*x{}]\n", level - 1));
     }
     for text in [brackets, aliases] {
-        let said = said(&text);
-        assert!(said.len() == 1 && said[0].starts_with("error"), "{said:?}");
+        let located = said(&text);
+        assert!(located.len() == 1 && located[0].starts_with("error"), "{located:?}");
     }
     let nested = |depth: usize| -> String {
         let mut text = "domain: d\n".to_owned();
@@ -145,7 +148,7 @@ fn what_nobody_reads_is_warned_of() {
 
 #[test]
 fn all_mistakes_of_a_file_are_told_at_once() {
-    let said = said(
+    let located = said(
         "domain: d
 descriptors:
 - key: a
@@ -159,7 +162,7 @@ descriptors:
 ",
     );
     assert_eq!(
-        said,
+        located,
         [
             "error 4:3 unknown key `rate_limits` in a descriptor",
             "error 5:8 key `b*` has `*` in it, which would match any key",

@@ -119,9 +119,10 @@ fn merged_files_share_their_tiers_and_must_not_differ() {
     let load_all = |files: &[(&str, &str)]| load(&sources(files), &merging, None);
     assert!(load_all(&files).problems.is_empty());
     let third = ("c.yaml", "domain: d\ntiers:\n  t: 6/s\n  u: 1/s\n  u: 1/s");
-    let said: Vec<String> = load_all(&[files[0], files[1], third]).problems.iter().map(ToString::to_string).collect();
+    let located: Vec<String> =
+        load_all(&[files[0], files[1], third]).problems.iter().map(ToString::to_string).collect();
     assert_eq!(
-        said,
+        located,
         [
             "c.yaml:3:3: tier `t` holds for the whole domain, and differs from b.yaml:2",
             "c.yaml:5:3: tier `u` is here a second time: first in line 4",

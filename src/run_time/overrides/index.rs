@@ -5,12 +5,12 @@ use std::{collections::HashMap, sync::Arc};
 
 use hashbrown::HashTable;
 
-use super::row::{Matches, Row};
+use super::resolved::{ResolvedMatch, ResolvedOverride};
 use crate::{
     limit::{Entry, UnixMicros},
     rules::{
         Domain, Rule,
-        rows::{Probe, Scope, Shape, hash, probes},
+        rows::{Probe, Shape, ShapeScope, hash, probes},
     },
 };
 
@@ -20,35 +20,35 @@ const BRANCHES: usize = 64;
 /// The rows of a domain, for writers.
 #[derive(Default)]
 pub(super) struct Index {
-    rows: Rows,
+    rows: RowTrie,
     /// The shapes, with the number of rows of each.
     shapes: HashMap<Arc<Shape>, usize>,
     /// Depends on the shapes and the rules; `None` until it is made anew.
-    ways: Option<Ways>,
+    probes: Option<ProbeSets>,
 }
 
 /// All rows of a domain at one moment, for decisions.
 #[derive(Clone)]
-pub struct Look {
-    rows: Rows,
-    ways: Ways,
+pub struct OverrideLookup {
+    rows: RowTrie,
+    probes: ProbeSets,
 }
 
 /// 64 nodes of 64 leaves; empty at first.
 #[derive(Clone, Default)]
-struct Rows(Arc<Vec<Arc<Vec<Arc<Leaf>>>>>);
+struct RowTrie(Arc<Vec<Arc<Vec<Arc<Leaf>>>>>);
 
-type Leaf = HashTable<Arc<Row>>;
+type Leaf = HashTable<Arc<ResolvedOverride>>;
 
 /// How each rule looks up its overrides: by the rules in force, and by the rules before, for decisions that began
 /// before the last reload.
 #[derive(Clone)]
-struct Ways {
-    now: Arc<Way>,
-    before: Option<Arc<Way>>,
+struct ProbeSets {
+    now: Arc<ProbeSet>,
+    before: Option<Arc<ProbeSet>>,
 }
 
-struct Way {
+struct ProbeSet {
     domain: Arc<Domain>,
     shapes: Vec<Arc<Shape>>,
     /// The probes of each rule, by [`Rule::index`]; their shapes are positions in `shapes`.
@@ -57,13 +57,13 @@ struct Way {
 
 impl Index {
     /// Inserts a row. Rows of one shape share it.
-    pub(super) fn insert(&mut self, row: Arc<Row>) {
+    pub(super) fn insert(&mut self, row: Arc<ResolvedOverride>) {
         let Some(matches) = &row.matches else { return };
         match self.shapes.get_mut(&matches.shape) {
             Some(rows) => *rows += 1,
             None => {
                 self.shapes.insert(Arc::clone(&matches.shape), 1);
-                self.ways = None;
+                self.probes = None;
             }
         }
         let hash = matches.hash;
@@ -75,7 +75,7 @@ impl Index {
         self.shapes.get_key_value(shape).map(|(shared, _)| Arc::clone(shared))
     }
 
-    pub(super) fn remove(&mut self, row: &Arc<Row>) {
+    pub(super) fn remove(&mut self, row: &Arc<ResolvedOverride>) {
         let Some(matches) = &row.matches else { return };
         let found = self.rows.leaf(matches.hash).find_entry(matches.hash, |other| Arc::ptr_eq(other, row));
         let Ok(found) = found else { return };
@@ -84,32 +84,32 @@ impl Index {
             *rows -= 1;
             if *rows == 0 {
                 self.shapes.remove(&matches.shape);
-                self.ways = None;
+                self.probes = None;
             }
         }
     }
 
     /// The overrides for decisions; `None` if there are none. `domain` has the rules in force, `before` those that some
     /// decisions may still use.
-    pub(super) fn look(&mut self, domain: &Arc<Domain>, before: Option<&Arc<Domain>>) -> Option<Look> {
+    pub(super) fn lookup(&mut self, domain: &Arc<Domain>, before: Option<&Arc<Domain>>) -> Option<OverrideLookup> {
         if self.shapes.is_empty() {
             return None;
         }
-        let is_fresh = |ways: &&Ways| Arc::ptr_eq(&ways.now.domain, domain);
-        let ways = match self.ways.as_ref().filter(is_fresh) {
-            Some(ways) => ways.clone(),
+        let is_fresh = |probe_sets: &&ProbeSets| Arc::ptr_eq(&probe_sets.now.domain, domain);
+        let probe_sets = match self.probes.as_ref().filter(is_fresh) {
+            Some(probe_sets) => probe_sets.clone(),
             None => {
                 let shapes: Vec<Arc<Shape>> = self.shapes.keys().cloned().collect();
-                let way = |domain: &Arc<Domain>| Arc::new(Way::new(Arc::clone(domain), shapes.clone()));
-                Ways { now: way(domain), before: before.map(way) }
+                let probe_set = |domain: &Arc<Domain>| Arc::new(ProbeSet::new(Arc::clone(domain), shapes.clone()));
+                ProbeSets { now: probe_set(domain), before: before.map(probe_set) }
             }
         };
-        self.ways = Some(ways.clone());
-        Some(Look { rows: self.rows.clone(), ways })
+        self.probes = Some(probe_sets.clone());
+        Some(OverrideLookup { rows: self.rows.clone(), probes: probe_sets })
     }
 }
 
-impl Look {
+impl OverrideLookup {
     /// The row that applies to a descriptor which matched `rule`, and the probe that found it: the row with most keys;
     /// among those the one with the leftmost key; then one for this rule only; then the one that was written last. Rows
     /// that have ended don't count; `now` is only called for rows that end.
@@ -119,7 +119,7 @@ impl Look {
         rule: &Rule,
         entries: &[Entry<'_>],
         now: impl Fn() -> UnixMicros,
-    ) -> Option<(&Arc<Row>, &Probe)> {
+    ) -> Option<(&Arc<ResolvedOverride>, &Probe)> {
         let mut found = None;
         self.walk(domain, rule, entries, |row, probe| {
             let lives = row.expires.is_none_or(|expires| now() < expires);
@@ -135,22 +135,22 @@ impl Look {
         domain: &Domain,
         rule: &Rule,
         entries: &[Entry<'_>],
-        mut visit: impl FnMut(&'l Arc<Row>, &'l Probe) -> bool,
+        mut visit: impl FnMut(&'l Arc<ResolvedOverride>, &'l Probe) -> bool,
     ) {
-        let ways = [Some(&self.ways.now), self.ways.before.as_ref()];
-        let way = ways.into_iter().flatten().find(|way| std::ptr::eq(&*way.domain, domain));
-        let Some(way) = way else { return };
-        for probe in &way.probes[rule.index as usize] {
-            let shape = &way.shapes[probe.shape as usize];
+        let probe_sets = [Some(&self.probes.now), self.probes.before.as_ref()];
+        let probe_set = probe_sets.into_iter().flatten().find(|probe_set| std::ptr::eq(&*probe_set.domain, domain));
+        let Some(probe_set) = probe_set else { return };
+        for probe in &probe_set.probes[rule.index as usize] {
+            let shape = &probe_set.shapes[probe.shape as usize];
             let values = probe.values(entries);
             let hash = hash(0, values.clone());
             let Some(leaf) = self.rows.find(hash) else { continue };
-            let is_it = |matches: &Matches| {
+            let is_it = |matches: &ResolvedMatch| {
                 matches.hash == hash
                     && (Arc::ptr_eq(&matches.shape, shape) || matches.shape == *shape)
                     && matches.values.iter().map(|value| &**value).eq(values.clone())
             };
-            let fits = |row: &&Arc<Row>| row.matches.as_ref().is_some_and(is_it);
+            let fits = |row: &&Arc<ResolvedOverride>| row.matches.as_ref().is_some_and(is_it);
             // Nearly always one row; later ones come first.
             let mut last = u64::MAX;
             let next = |last: u64| leaf.iter_hash(hash).filter(fits).filter(move |row| row.version < last);
@@ -164,7 +164,7 @@ impl Look {
     }
 }
 
-impl Rows {
+impl RowTrie {
     fn find(&self, hash: u64) -> Option<&Leaf> {
         let node = self.0.get(branch(hash >> 6))?;
         node.get(branch(hash)).map(|leaf| &**leaf)
@@ -187,14 +187,14 @@ fn branch(hash: u64) -> usize {
     (hash >> 20) as usize % BRANCHES
 }
 
-impl Way {
-    fn new(domain: Arc<Domain>, shapes: Vec<Arc<Shape>>) -> Way {
+impl ProbeSet {
+    fn new(domain: Arc<Domain>, shapes: Vec<Arc<Shape>>) -> ProbeSet {
         let mut of_domain: Vec<u32> = Vec::new();
         let mut of_rules: HashMap<&str, Vec<u32>> = HashMap::new();
         for (index, shape) in (0..).zip(&shapes) {
             match &shape.scope {
-                Scope::Domain => of_domain.push(index),
-                Scope::Rule { id, .. } => of_rules.entry(id).or_default().push(index),
+                ShapeScope::Domain => of_domain.push(index),
+                ShapeScope::Rule { id, .. } => of_rules.entry(id).or_default().push(index),
             }
         }
         let of_rule = |rule: &Rule| {
@@ -205,6 +205,6 @@ impl Way {
             probes.into()
         };
         let probes = domain.rules().iter().map(of_rule).collect();
-        Way { probes, shapes, domain }
+        ProbeSet { probes, shapes, domain }
     }
 }

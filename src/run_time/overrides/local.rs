@@ -23,7 +23,7 @@ const HISTORY_MAX: usize = 1_024;
 
 /// A line of the journal: the last write of an id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Line {
+pub(super) struct JournalLine {
     pub domain: Box<str>,
     pub id: Box<str>,
     pub version: u64,
@@ -33,7 +33,7 @@ pub(super) struct Line {
 
 /// A line of the audit file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Noted {
+pub(crate) struct AuditLine {
     pub id: String,
     pub domain: Box<str>,
     pub draft: String,
@@ -42,26 +42,26 @@ pub(crate) struct Noted {
 }
 
 /// The storage of a single process, besides the rows themselves. Its methods block for as long as the disk takes.
-pub(in crate::run_time) struct Local {
+pub(in crate::run_time) struct LocalStorage {
     journal: Option<Journal>,
     audit_file: Option<Journal>,
-    audit: VecDeque<Noted>,
+    audit: VecDeque<AuditLine>,
     last_version: u64,
 }
 
-impl Local {
+impl LocalStorage {
     /// Opens the storage, and returns the lines that are in it. Without a directory everything ends with the process.
-    pub(super) fn open(directory: Option<&Path>) -> io::Result<(Local, Vec<Line>)> {
+    pub(super) fn open(directory: Option<&Path>) -> io::Result<(LocalStorage, Vec<JournalLine>)> {
         let Some(directory) = directory else {
             let audit = VecDeque::new();
-            return Ok((Local { journal: None, audit_file: None, audit, last_version: 0 }, Vec::new()));
+            return Ok((LocalStorage { journal: None, audit_file: None, audit, last_version: 0 }, Vec::new()));
         };
-        let (journal, lines) = Journal::open::<Line>(directory.join(OVERRIDES))?;
-        let (audit_file, noted) = Journal::open::<Noted>(directory.join(AUDIT))?;
-        let skipped = noted.len().saturating_sub(audit::KEPT);
+        let (journal, lines) = Journal::open::<JournalLine>(directory.join(OVERRIDES))?;
+        let (audit_file, noted) = Journal::open::<AuditLine>(directory.join(AUDIT))?;
+        let skipped = noted.len().saturating_sub(audit::ENTRIES_MAX);
         let audit = noted.into_iter().skip(skipped).collect();
         let last_version = lines.iter().map(|line| line.version).max().unwrap_or(0);
-        Ok((Local { journal: Some(journal), audit_file: Some(audit_file), audit, last_version }, lines))
+        Ok((LocalStorage { journal: Some(journal), audit_file: Some(audit_file), audit, last_version }, lines))
     }
 
     pub(super) fn is_kept(&self) -> bool {
@@ -74,12 +74,12 @@ impl Local {
     }
 
     /// Appends a write; after an error nothing of it is kept.
-    pub(super) fn keep(&mut self, line: &Line, noted: Noted) -> io::Result<()> {
+    pub(super) fn append(&mut self, line: &JournalLine, noted: AuditLine) -> io::Result<()> {
         if let Some(journal) = &mut self.journal {
             journal.append(line)?;
         }
         self.last_version = line.version;
-        self.note(noted);
+        self.append_audit(noted);
         Ok(())
     }
 
@@ -89,7 +89,7 @@ impl Local {
     }
 
     /// Rewrites the journal, with these rows alone.
-    pub(super) fn rewrite(&mut self, rows: impl Iterator<Item = Line>) {
+    pub(super) fn rewrite(&mut self, rows: impl Iterator<Item = JournalLine>) {
         if let Some(journal) = &mut self.journal
             && let Err(error) = journal.rewrite(rows)
         {
@@ -98,18 +98,18 @@ impl Local {
     }
 
     /// Appends an audit entry. If the disk fails, the write stays, and only the log has the entry.
-    pub(crate) fn note(&mut self, noted: Noted) {
+    pub(crate) fn append_audit(&mut self, noted: AuditLine) {
         if let Some(file) = &mut self.audit_file
             && let Err(error) = file.append(&noted)
         {
             tracing::error!(%error, "can't write an audit entry to the state directory");
         }
         self.audit.push_back(noted);
-        if self.audit.len() > audit::KEPT {
+        if self.audit.len() > audit::ENTRIES_MAX {
             self.audit.pop_front();
         }
         if let Some(file) = &mut self.audit_file
-            && file.lines() > 2 * audit::KEPT
+            && file.lines() > 2 * audit::ENTRIES_MAX
             && let Err(error) = file.rewrite(self.audit.iter().cloned())
         {
             tracing::error!(%error, "the audit file can't be rewritten");
@@ -117,20 +117,20 @@ impl Local {
     }
 
     /// The next entry's id, in the order of time.
-    pub(crate) fn next_note(&self, now: UnixMicros) -> String {
+    pub(crate) fn next_audit_id(&self, now: UnixMicros) -> String {
         let ms = now.0 / 1_000;
-        let last = self.audit.back().and_then(|noted| audit::place(&noted.id)).unwrap_or((0, 0));
+        let last = self.audit.back().and_then(|noted| audit::entry_order(&noted.id)).unwrap_or((0, 0));
         let (ms, number) = if last.0 >= ms { (last.0, last.1 + 1) } else { (ms, 0) };
         format!("{ms}-{number}")
     }
 
     /// A domain's entries before `before` (an id; empty for the newest), newest first.
     pub(super) fn audit(&self, domain: &str, before: &str, count: usize) -> Vec<(Box<str>, AuditEntry)> {
-        let before = audit::place(before).unwrap_or((u64::MAX, u64::MAX));
+        let before = audit::entry_order(before).unwrap_or((u64::MAX, u64::MAX));
         let entries = self.audit.iter().rev();
-        let entries = entries.filter(|noted| audit::place(&noted.id).is_some_and(|at| at < before));
+        let entries = entries.filter(|noted| audit::entry_order(&noted.id).is_some_and(|at| at < before));
         let entries = entries.filter(|noted| *noted.domain == *domain);
-        let entry = |noted: &Noted| {
+        let entry = |noted: &AuditLine| {
             let (before, after) = (noted.before.as_deref(), noted.after.as_deref());
             Some((noted.domain.clone(), AuditEntry::read(noted.id.clone(), &noted.draft, before, after)?))
         };

@@ -13,7 +13,7 @@ use crate::{
     limit::{Algorithm, CountDenied, FailurePolicy, Limit, Micros},
     rules::{
         RuleLimit,
-        rows::{Grant, Row, Scope, Shape},
+        rows::{OverrideLimits, OverrideRow, Shape, ShapeScope},
     },
 };
 
@@ -24,10 +24,10 @@ pub struct Record {
     #[serde(rename = "override")]
     pub written: Value,
     /// What the limit came to when it was written, for when its tier is gone; none is unlimited.
-    pub limits: Vec<Numbers>,
+    pub limits: Vec<StoredLimit>,
     /// Where it names a rule: which, and the places of the keys in its path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bound: Option<Bound>,
+    pub bound: Option<RuleBinding>,
     /// The name of the token that wrote it.
     pub by: String,
     /// When, in µs since the epoch.
@@ -36,7 +36,7 @@ pub struct Record {
 
 /// For one rule only: what of its entries an override matches.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bound {
+pub struct RuleBinding {
     /// By its id.
     pub rule: String,
     pub keys: Vec<Box<str>>,
@@ -46,7 +46,7 @@ pub struct Bound {
 
 /// The numbers of a limit; what is usual is left out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Numbers {
+pub struct StoredLimit {
     pub requests: u32,
     /// In µs.
     pub window: u64,
@@ -75,17 +75,17 @@ pub struct Numbers {
 
 impl Record {
     /// Of a row that was just read from `written`.
-    pub fn new(written: Value, row: &Row, by: &str, at: u64) -> Record {
+    pub fn new(written: Value, row: &OverrideRow, by: &str, at: u64) -> Record {
         let bound = match &row.shape.scope {
-            Scope::Domain => None,
-            Scope::Rule { id, positions } => Some(Bound {
+            ShapeScope::Domain => None,
+            ShapeScope::Rule { id, positions } => Some(RuleBinding {
                 rule: id.to_string(),
                 keys: row.shape.keys.to_vec(),
                 values: row.values.to_vec(),
                 positions: positions.to_vec(),
             }),
         };
-        let limits = row.grant.limits().iter().map(Numbers::of).collect();
+        let limits = row.limits.limits().iter().map(StoredLimit::of).collect();
         Record { written, limits, bound, by: by.to_owned(), at }
     }
 
@@ -93,7 +93,7 @@ impl Record {
     pub(super) fn matches(&self) -> Option<(Shape, Box<[Box<str>]>)> {
         if let Some(bound) = &self.bound {
             let scope =
-                Scope::Rule { id: Arc::from(&*bound.rule), positions: bound.positions.iter().copied().collect() };
+                ShapeScope::Rule { id: Arc::from(&*bound.rule), positions: bound.positions.iter().copied().collect() };
             let is_whole = bound.keys.len() == bound.values.len() && bound.keys.len() == bound.positions.len();
             return is_whole.then(|| (Shape { scope, keys: bound.keys.clone().into() }, bound.values.clone().into()));
         }
@@ -111,13 +111,13 @@ impl Record {
         // As shapes without a rule are: in order of keys, equal ones as they were written.
         pairs.sort_by(|(one, _), (other, _)| one.cmp(other));
         let (keys, values): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
-        (!keys.is_empty()).then(|| (Shape { scope: Scope::Domain, keys: keys.into() }, values.into()))
+        (!keys.is_empty()).then(|| (Shape { scope: ShapeScope::Domain, keys: keys.into() }, values.into()))
     }
 
     /// What it granted when it was written.
-    pub(super) fn granted(&self, domain: &str) -> Option<Grant> {
-        let limits = self.limits.iter().map(Numbers::limit).collect::<Option<Vec<_>>>()?;
-        Some(Grant::resolved(domain, limits))
+    pub(super) fn stored_limits(&self, domain: &str) -> Option<OverrideLimits> {
+        let limits = self.limits.iter().map(StoredLimit::limit).collect::<Option<Vec<_>>>()?;
+        Some(OverrideLimits::resolved(domain, limits))
     }
 
     /// As it is stored.
@@ -126,11 +126,11 @@ impl Record {
     }
 }
 
-impl Numbers {
-    fn of(limit: &RuleLimit) -> Numbers {
+impl StoredLimit {
+    fn of(limit: &RuleLimit) -> StoredLimit {
         let numbers = &limit.limit;
         let algorithm = numbers.algorithm;
-        Numbers {
+        StoredLimit {
             requests: numbers.requests,
             window: numbers.window.0,
             algorithm: algorithm.name().to_owned(),

@@ -10,13 +10,13 @@
 
 use redis::{Pipeline, Value, from_redis_value, pipe};
 
-use super::write::{Condition, Outcome, Write};
+use super::write::{CheckedWrite, Condition, WriteOutcome};
 use crate::run_time::audit::{self, AuditEntry};
 use crate::{
     limit::UnixMicros,
     store::{
         StoreError, key,
-        redis::{RedisSettings, Side},
+        redis::{CommandConnection, RedisSettings},
     },
 };
 
@@ -45,7 +45,7 @@ const META: [&str; 3] = ["#generation", "#born", "#restoring"];
 
 /// A row as Redis has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Raw {
+pub(super) struct RawRecord {
     pub version: u64,
     pub record: Box<str>,
 }
@@ -61,7 +61,7 @@ pub(super) struct Meta {
 
 /// One write, or one call that wrote back.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Change {
+pub(super) struct StreamChange {
     pub generation: u64,
     /// The ids that were set (true) or deleted.
     pub ids: Vec<(bool, Box<str>)>,
@@ -69,29 +69,29 @@ pub(super) struct Change {
 
 /// The result of a call that writes back.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Restored {
+pub(super) enum RestoreOutcome {
     To(u64),
     /// Another replica is writing back.
     ByAnother,
 }
 
 /// A row that is written back; without a record, one that is deleted unless Redis has a newer version.
-pub(super) struct Lost<'a> {
+pub(super) struct LostRow<'a> {
     pub id: &'a str,
     pub version: u64,
     pub record: Option<&'a str>,
 }
 
 /// The storage of all domains' overrides in Redis.
-pub(in crate::run_time) struct Remote {
-    side: Side,
+pub(in crate::run_time) struct RedisStorage {
+    connection: CommandConnection,
     /// A random id of this process among the replicas.
-    me: String,
+    replica_id: String,
 }
 
-impl Remote {
-    pub(super) fn new(side: Side) -> Remote {
-        Remote { side, me: format!("{:016x}", rand::random::<u64>()) }
+impl RedisStorage {
+    pub(super) fn new(connection: CommandConnection) -> RedisStorage {
+        RedisStorage { connection, replica_id: format!("{:016x}", rand::random::<u64>()) }
     }
 
     /// The channel on which replicas hear of writes: a message is the domain, a line break and the generation.
@@ -100,10 +100,15 @@ impl Remote {
     }
 
     pub(super) fn is_up(&self) -> bool {
-        self.side.is_up()
+        self.connection.is_up()
     }
 
-    pub(super) async fn write(&self, write: &Write<'_>, known: u64, rows_max: usize) -> Result<Outcome, StoreError> {
+    pub(super) async fn write(
+        &self,
+        write: &CheckedWrite<'_>,
+        known: u64,
+        rows_max: usize,
+    ) -> Result<WriteOutcome, StoreError> {
         let keys = self.keys(write.domain);
         let condition = match write.condition {
             Condition::None => String::new(),
@@ -119,22 +124,22 @@ impl Remote {
             .arg(condition)
             .arg(known)
             .arg(rows_max + META.len())
-            .arg(Remote::channel(self.side.settings()))
+            .arg(RedisStorage::channel(self.connection.settings()))
             .arg(write.domain)
             .arg(write.audit)
-            .arg(audit::KEPT)
+            .arg(audit::ENTRIES_MAX)
             .arg(CHANGES_MAX);
-        let answer = self.one(write.domain, &pipe).await?;
+        let answer = self.run(write.domain, &pipe).await?;
         let (status, version, before): (String, u64, String) = read(answer)?;
         let before = raw(&before);
         Ok(match status.as_str() {
-            "ok" => Outcome::Done { version, before: before.map(|raw| raw.record) },
-            "changed" => Outcome::Changed { version: before.map(|raw| raw.version) },
-            "missing" => Outcome::Missing,
-            "full" => Outcome::Full,
-            "restoring" => Outcome::Restoring,
-            "lost" => Outcome::Lost,
-            other => return Err(strange(other)),
+            "ok" => WriteOutcome::Done { version, before: before.map(|raw| raw.record) },
+            "changed" => WriteOutcome::Changed { version: before.map(|raw| raw.version) },
+            "missing" => WriteOutcome::Missing,
+            "full" => WriteOutcome::Full,
+            "restoring" => WriteOutcome::Restoring,
+            "lost" => WriteOutcome::Lost,
+            other => return Err(unexpected_reply(other)),
         })
     }
 
@@ -142,39 +147,48 @@ impl Remote {
         let mut pipe = pipe();
         pipe.cmd("EVAL").arg(FIELDS_AND_TIME).arg(1).arg(self.keys(domain).rows).arg(&META[..2]);
         let ((generation, born), (seconds, micros)): ((Option<u64>, Option<u64>), (u64, u64)) =
-            read(self.one(domain, &pipe).await?)?;
+            read(self.run(domain, &pipe).await?)?;
         let now = UnixMicros(seconds * 1_000_000 + micros);
         Ok(Meta { generation: generation.unwrap_or_default(), born: born.unwrap_or_default(), now })
     }
 
     /// The changes from `since` on, with that of `since` itself, at most `count`.
-    pub(super) async fn changes(&self, domain: &str, since: u64, count: usize) -> Result<Vec<Change>, StoreError> {
+    pub(super) async fn changes(
+        &self,
+        domain: &str,
+        since: u64,
+        count: usize,
+    ) -> Result<Vec<StreamChange>, StoreError> {
         let mut pipe = pipe();
         pipe.cmd("XRANGE").arg(self.keys(domain).changes).arg(since).arg("+").arg("COUNT").arg(count);
-        let entries: Vec<(String, Vec<(String, String)>)> = read(self.one(domain, &pipe).await?)?;
+        let entries: Vec<(String, Vec<(String, String)>)> = read(self.run(domain, &pipe).await?)?;
         let change = |(id, fields): (String, Vec<(String, String)>)| {
             let generation = id.strip_suffix("-0")?.parse().ok()?;
             let named = fields.into_iter().filter(|(op, _)| op != "begin");
-            Some(Change { generation, ids: named.map(|(op, id)| (op == "set", id.into())).collect() })
+            Some(StreamChange { generation, ids: named.map(|(op, id)| (op == "set", id.into())).collect() })
         };
-        entries.into_iter().map(|entry| change(entry).ok_or_else(|| strange("a change"))).collect()
+        entries.into_iter().map(|entry| change(entry).ok_or_else(|| unexpected_reply("a change"))).collect()
     }
 
     /// The rows of these ids, in order, and the generation at which the hash that they come from was born.
-    pub(super) async fn rows(&self, domain: &str, ids: &[&str]) -> Result<(u64, Vec<Option<Raw>>), StoreError> {
+    pub(super) async fn rows(&self, domain: &str, ids: &[&str]) -> Result<(u64, Vec<Option<RawRecord>>), StoreError> {
         let mut pipe = pipe();
         pipe.cmd("HMGET").arg(self.keys(domain).rows).arg("#born").arg(ids);
-        let found: Vec<Option<String>> = read(self.one(domain, &pipe).await?)?;
+        let found: Vec<Option<String>> = read(self.run(domain, &pipe).await?)?;
         let mut found = found.into_iter();
         let born = found.next().flatten().and_then(|born| born.parse().ok());
         Ok((born.unwrap_or_default(), found.map(|row| row.as_deref().and_then(raw)).collect()))
     }
 
     /// Some rows, and the cursor for the next ones; 0 is both the beginning and the end.
-    pub(super) async fn scan(&self, domain: &str, cursor: u64) -> Result<(u64, Vec<(Box<str>, Raw)>), StoreError> {
+    pub(super) async fn scan(
+        &self,
+        domain: &str,
+        cursor: u64,
+    ) -> Result<(u64, Vec<(Box<str>, RawRecord)>), StoreError> {
         let mut pipe = pipe();
         pipe.cmd("HSCAN").arg(self.keys(domain).rows).arg(cursor).arg("COUNT").arg(PAGE);
-        let (next, fields): (u64, Vec<String>) = read(self.one(domain, &pipe).await?)?;
+        let (next, fields): (u64, Vec<String>) = read(self.run(domain, &pipe).await?)?;
         let mut rows = Vec::with_capacity(fields.len() / 2);
         let mut fields = fields.into_iter();
         while let (Some(id), Some(value)) = (fields.next(), fields.next()) {
@@ -191,22 +205,22 @@ impl Remote {
         &self,
         domain: &str,
         known: u64,
-        lost: &[Lost<'_>],
+        lost: &[LostRow<'_>],
         last: bool,
-    ) -> Result<Restored, StoreError> {
+    ) -> Result<RestoreOutcome, StoreError> {
         let keys = self.keys(domain);
         let mut pipe = pipe();
-        pipe.cmd("EVAL").arg(RESTORE).arg(2).arg(&keys.rows).arg(&keys.changes).arg(&self.me);
+        pipe.cmd("EVAL").arg(RESTORE).arg(2).arg(&keys.rows).arg(&keys.changes).arg(&self.replica_id);
         pipe.arg(if last { 0 } else { RESTORING_MICROS })
             .arg(known)
-            .arg(Remote::channel(self.side.settings()))
+            .arg(RedisStorage::channel(self.connection.settings()))
             .arg(domain)
             .arg(CHANGES_MAX);
         for row in lost {
             pipe.arg(row.id).arg(row.version).arg(row.record.unwrap_or_default());
         }
-        let (status, generation, _changed): (String, u64, u64) = read(self.one(domain, &pipe).await?)?;
-        Ok(if status == "ok" { Restored::To(generation) } else { Restored::ByAnother })
+        let (status, generation, _changed): (String, u64, u64) = read(self.run(domain, &pipe).await?)?;
+        Ok(if status == "ok" { RestoreOutcome::To(generation) } else { RestoreOutcome::ByAnother })
     }
 
     /// Removes rows that have ended, at most [`BATCH`] in a call.
@@ -216,7 +230,7 @@ impl Remote {
         for (id, version) in expired {
             pipe.arg(&**id).arg(*version);
         }
-        self.one(domain, &pipe).await.map(drop)
+        self.run(domain, &pipe).await.map(drop)
     }
 
     /// The stream of a domain's audit entries, for entries that aren't about a write of an override.
@@ -229,22 +243,22 @@ impl Remote {
         let mut pipe = pipe();
         let from = if before.is_empty() { "+".to_owned() } else { format!("({before}") };
         pipe.cmd("XREVRANGE").arg(self.keys(domain).audit).arg(from).arg("-").arg("COUNT").arg(count);
-        let entries: Vec<(String, Vec<(String, String)>)> = read(self.one(domain, &pipe).await?)?;
+        let entries: Vec<(String, Vec<(String, String)>)> = read(self.run(domain, &pipe).await?)?;
         Ok(entries.into_iter().filter_map(|(id, fields)| audit_entry(id, fields)).collect())
     }
 
-    async fn one(&self, domain: &str, pipe: &Pipeline) -> Result<Value, StoreError> {
-        let answers = self.side.ask(domain_key(self.side.settings(), domain).as_bytes(), pipe).await?;
-        answers.into_iter().next().ok_or_else(|| strange("no answer"))
+    async fn run(&self, domain: &str, pipe: &Pipeline) -> Result<Value, StoreError> {
+        let answers = self.connection.run(domain_key(self.connection.settings(), domain).as_bytes(), pipe).await?;
+        answers.into_iter().next().ok_or_else(|| unexpected_reply("no answer"))
     }
 
-    fn keys(&self, domain: &str) -> Keys {
-        let rows = domain_key(self.side.settings(), domain);
-        Keys { changes: format!("{rows}:changes"), audit: format!("{rows}:audit"), rows }
+    fn keys(&self, domain: &str) -> DomainKeys {
+        let rows = domain_key(self.connection.settings(), domain);
+        DomainKeys { changes: format!("{rows}:changes"), audit: format!("{rows}:audit"), rows }
     }
 }
 
-struct Keys {
+struct DomainKeys {
     rows: String,
     changes: String,
     audit: String,
@@ -255,9 +269,9 @@ fn domain_key(settings: &RedisSettings, domain: &str) -> String {
 }
 
 /// Reads `<version>:<record>`; anything else was written by something else, and is no row.
-fn raw(text: &str) -> Option<Raw> {
+fn raw(text: &str) -> Option<RawRecord> {
     let (version, record) = text.split_once(':')?;
-    Some(Raw { version: version.parse().ok()?, record: record.into() })
+    Some(RawRecord { version: version.parse().ok()?, record: record.into() })
 }
 
 fn audit_entry(id: String, fields: Vec<(String, String)>) -> Option<AuditEntry> {
@@ -267,9 +281,9 @@ fn audit_entry(id: String, fields: Vec<(String, String)>) -> Option<AuditEntry> 
 }
 
 fn read<T: redis::FromRedisValue>(value: Value) -> Result<T, StoreError> {
-    from_redis_value(value).map_err(|error| strange(&error.to_string()))
+    from_redis_value(value).map_err(|error| unexpected_reply(&error.to_string()))
 }
 
-fn strange(what: &str) -> StoreError {
+fn unexpected_reply(what: &str) -> StoreError {
     StoreError::Refused(format!("an answer that makes no sense: {what}"))
 }

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     index::Index,
-    row::{Reader, Row},
+    resolved::{RecordReader, ResolvedOverride},
 };
 use crate::{limit::UnixMicros, rules::Domain};
 
@@ -17,13 +17,13 @@ use crate::{limit::UnixMicros, rules::Domain};
 const LOOKED_AT_MAX: usize = 10_000;
 
 /// The rows of a domain that this process knows, and how new they are.
-pub(super) struct Set {
-    rows: BTreeMap<Box<str>, Arc<Row>>,
+pub(super) struct OverrideSet {
+    rows: BTreeMap<Box<str>, Arc<ResolvedOverride>>,
     /// The rows that end, soonest first.
     ending: BTreeSet<(UnixMicros, Box<str>)>,
     pub index: Index,
     /// Reads rows by the rules in force.
-    pub reader: Reader,
+    pub reader: RecordReader,
     /// The rules before, which some decisions may still use.
     pub before: Option<Arc<Domain>>,
     /// The generation up to which all changes are in the rows; 0 before the first full read.
@@ -33,7 +33,7 @@ pub(super) struct Set {
 }
 
 /// A change, with id and version.
-pub(super) enum Change {
+pub(super) enum SetChange {
     /// The row has this record.
     Put(Box<str>, u64, Box<str>),
     /// The row is gone, in all versions up to this one.
@@ -50,30 +50,30 @@ pub struct Filter<'a> {
 }
 
 /// A part of a list.
-pub struct Page {
-    pub rows: Vec<Arc<Row>>,
+pub struct OverridePage {
+    pub rows: Vec<Arc<ResolvedOverride>>,
     /// The id after which the next page begins; `None` for the last.
     pub next: Option<Box<str>>,
 }
 
-impl Set {
-    pub(super) fn new(reader: Reader) -> Set {
+impl OverrideSet {
+    pub(super) fn new(reader: RecordReader) -> OverrideSet {
         let (rows, ending, index) = (BTreeMap::new(), BTreeSet::new(), Index::default());
-        Set { rows, ending, index, reader, before: None, generation: 0, newest: 0 }
+        OverrideSet { rows, ending, index, reader, before: None, generation: 0, newest: 0 }
     }
 
     /// Applies changes, in whatever order they come: the newer version wins.
-    pub(super) fn apply(&mut self, domain: &str, changes: Vec<Change>) {
+    pub(super) fn apply(&mut self, domain: &str, changes: Vec<SetChange>) {
         for change in changes {
             match change {
-                Change::Put(id, version, record) => {
+                SetChange::Put(id, version, record) => {
                     if self.rows.get(&id).is_none_or(|known| known.version < version) {
                         let row = self.reader.row(domain, id, version, record);
                         warn_of(domain, &row);
                         self.put(row);
                     }
                 }
-                Change::Gone(id, version) => {
+                SetChange::Gone(id, version) => {
                     if self.rows.get(&id).is_some_and(|known| known.version <= version) {
                         self.remove(&id);
                     }
@@ -83,7 +83,7 @@ impl Set {
     }
 
     /// Reads these rows again by the rules in force, if they haven't changed.
-    pub(super) fn read_again(&mut self, domain: &str, rows: &[Arc<Row>]) {
+    pub(super) fn read_again(&mut self, domain: &str, rows: &[Arc<ResolvedOverride>]) {
         for row in rows {
             if self.rows.get(&row.id).is_some_and(|known| Arc::ptr_eq(known, row)) {
                 let again = self.reader.row(domain, row.id.clone(), row.version, row.record.clone());
@@ -96,7 +96,7 @@ impl Set {
     }
 
     /// Inserts a row in place of the one with its id.
-    pub(super) fn put(&mut self, mut row: Row) {
+    pub(super) fn put(&mut self, mut row: ResolvedOverride) {
         self.remove(&row.id);
         self.newest = self.newest.max(row.version);
         if let Some(expires) = row.expires {
@@ -120,7 +120,7 @@ impl Set {
         self.index.remove(&row);
     }
 
-    pub(super) fn get(&self, id: &str) -> Option<&Arc<Row>> {
+    pub(super) fn get(&self, id: &str) -> Option<&Arc<ResolvedOverride>> {
         self.rows.get(id)
     }
 
@@ -128,12 +128,12 @@ impl Set {
         self.rows.len()
     }
 
-    pub(super) fn rows(&self) -> impl Iterator<Item = &Arc<Row>> {
+    pub(super) fn rows(&self) -> impl Iterator<Item = &Arc<ResolvedOverride>> {
         self.rows.values()
     }
 
     /// Up to `at_most` rows after `after`, in the order of ids.
-    pub(super) fn after(&self, after: Option<&str>, at_most: usize) -> Vec<Arc<Row>> {
+    pub(super) fn after(&self, after: Option<&str>, at_most: usize) -> Vec<Arc<ResolvedOverride>> {
         self.range(after).take(at_most).cloned().collect()
     }
 
@@ -148,8 +148,8 @@ impl Set {
         self.ending.iter().take_while(|(expires, _)| *expires <= now).count()
     }
 
-    pub(super) fn list(&self, filter: Filter<'_>, after: Option<&str>, at_most: usize) -> Page {
-        let mut page = Page { rows: Vec::new(), next: None };
+    pub(super) fn list(&self, filter: Filter<'_>, after: Option<&str>, at_most: usize) -> OverridePage {
+        let mut page = OverridePage { rows: Vec::new(), next: None };
         let mut last = None;
         for (looked_at, row) in self.range(after).enumerate() {
             if page.rows.len() == at_most || looked_at == LOOKED_AT_MAX {
@@ -164,13 +164,13 @@ impl Set {
         page
     }
 
-    fn range(&self, after: Option<&str>) -> impl Iterator<Item = &Arc<Row>> {
+    fn range(&self, after: Option<&str>) -> impl Iterator<Item = &Arc<ResolvedOverride>> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.rows.range::<str, _>((from, Bound::Unbounded)).map(|(_, row)| row)
     }
 }
 
-fn warn_of(domain: &str, row: &Row) {
+fn warn_of(domain: &str, row: &ResolvedOverride) {
     if let Some(warning) = &row.warning {
         tracing::warn!(domain, id = &*row.id, warning = &**warning, "a run-time override is not applied as written");
     }

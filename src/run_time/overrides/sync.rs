@@ -32,10 +32,10 @@ use std::{collections::HashMap, collections::HashSet, sync::Arc, time::Duration}
 use tracing::{info, warn};
 
 use super::{
-    Known, Overrides,
-    redis::{BATCH, Lost, Meta, PAGE, Raw, Remote, Restored},
-    row::Row,
-    set::Change,
+    DomainProgress, Overrides,
+    redis::{BATCH, LostRow, Meta, PAGE, RawRecord, RedisStorage, RestoreOutcome},
+    resolved::ResolvedOverride,
+    set::SetChange,
 };
 use crate::{clock, store::StoreError};
 
@@ -48,12 +48,12 @@ const ANOTHER_RESTORES: Duration = Duration::from_millis(200);
 /// Keeps the overrides of one domain up to date.
 pub(super) struct DomainSync {
     pub overrides: Arc<Overrides>,
-    pub remote: Arc<Remote>,
+    pub remote: Arc<RedisStorage>,
     pub domain: Arc<str>,
 }
 
 /// The result of one step.
-enum Step {
+enum SyncStep {
     Done,
     /// There may be more to do.
     Again,
@@ -65,41 +65,41 @@ impl DomainSync {
     pub(super) async fn catch_up(&self) -> Result<(), StoreError> {
         loop {
             match self.step().await? {
-                Step::Done => return Ok(()),
-                Step::Again => {}
-                Step::Wait => tokio::time::sleep(ANOTHER_RESTORES).await,
+                SyncStep::Done => return Ok(()),
+                SyncStep::Again => {}
+                SyncStep::Wait => tokio::time::sleep(ANOTHER_RESTORES).await,
             }
         }
     }
 
-    async fn step(&self) -> Result<Step, StoreError> {
+    async fn step(&self) -> Result<SyncStep, StoreError> {
         let asked = clock::now();
         let meta = self.remote.meta(&self.domain).await?;
         self.overrides.clock.learn(meta.now, asked, clock::now());
-        let Known { generation: known, newest, rows } = self.overrides.known(&self.domain);
+        let DomainProgress { generation: known, newest, rows } = self.overrides.known(&self.domain);
         if meta.generation == 0 && rows == 0 {
             self.overrides.reached(&self.domain, 0);
-            return Ok(Step::Done);
+            return Ok(SyncStep::Done);
         }
         if known == 0 {
             // Rows that are here before the first full read were written by this process.
             return if meta.generation == 0 { self.write_back(meta, newest).await } else { self.read_all(meta).await };
         }
         if meta.generation == known {
-            return Ok(Step::Done);
+            return Ok(SyncStep::Done);
         }
         if meta.generation < known || known < meta.born {
             return self.write_back(meta, known).await;
         }
         let changes = self.remote.changes(&self.domain, known, CHANGES).await?;
         if changes.first().is_some_and(|change| change.generation == known) {
-            let Some(to) = changes.last().map(|change| change.generation) else { return Ok(Step::Done) };
+            let Some(to) = changes.last().map(|change| change.generation) else { return Ok(SyncStep::Done) };
             let ids: Vec<&str> = changes[1..].iter().flat_map(|change| &change.ids).map(|(_, id)| &**id).collect();
             if !self.read(&ids, to, meta.born).await? {
-                return Ok(Step::Again);
+                return Ok(SyncStep::Again);
             }
             self.overrides.reached(&self.domain, to);
-            return Ok(if to == known { Step::Done } else { Step::Again });
+            return Ok(if to == known { SyncStep::Done } else { SyncStep::Again });
         }
         match self.remote.changes(&self.domain, 0, 1).await?.first() {
             // The last write that this replica knows isn't in the stream, though older ones are: Redis has another
@@ -118,8 +118,8 @@ impl DomainSync {
                 return Ok(false);
             }
             let changes = ids.iter().zip(rows).map(|(id, row)| match row {
-                Some(Raw { version, record }) => Change::Put((*id).into(), version, record),
-                None => Change::Gone((*id).into(), to),
+                Some(RawRecord { version, record }) => SetChange::Put((*id).into(), version, record),
+                None => SetChange::Gone((*id).into(), to),
             });
             self.overrides.apply(&self.domain, changes.collect());
         }
@@ -128,13 +128,13 @@ impl DomainSync {
 
     /// Reads all rows, a page at a time, and puts each page in force. Rows that Redis doesn't have are removed at the
     /// end.
-    async fn read_all(&self, meta: Meta) -> Result<Step, StoreError> {
+    async fn read_all(&self, meta: Meta) -> Result<SyncStep, StoreError> {
         let mut there = HashSet::new();
         let mut cursor = 0;
         loop {
             let (next, rows) = self.remote.scan(&self.domain, cursor).await?;
             there.extend(rows.iter().map(|(id, _)| id.clone()));
-            let changes = rows.into_iter().map(|(id, raw)| Change::Put(id, raw.version, raw.record));
+            let changes = rows.into_iter().map(|(id, raw)| SetChange::Put(id, raw.version, raw.record));
             self.overrides.apply(&self.domain, changes.collect());
             cursor = next;
             if cursor == 0 {
@@ -144,21 +144,22 @@ impl DomainSync {
         let after = self.remote.meta(&self.domain).await?;
         if after.born != meta.born || after.generation < meta.generation {
             // Redis has just lost its rows: a missing row was not deleted.
-            return Ok(Step::Again);
+            return Ok(SyncStep::Again);
         }
         self.each_page(|rows| {
             let gone = rows.iter().filter(|row| row.version <= meta.generation && !there.contains(&row.id));
-            self.overrides.apply(&self.domain, gone.map(|row| Change::Gone(row.id.clone(), meta.generation)).collect());
+            self.overrides
+                .apply(&self.domain, gone.map(|row| SetChange::Gone(row.id.clone(), meta.generation)).collect());
         })
         .await;
         self.overrides.reached(&self.domain, meta.generation);
         info!(domain = &*self.domain, overrides = there.len(), "run-time overrides were read");
-        Ok(Step::Again)
+        Ok(SyncStep::Again)
     }
 
     /// Writes back what Redis has lost: all rows, or, if it restarted from an older copy, the last ones. Rows that are
     /// known stay in force. The newer version of a row wins on both sides.
-    async fn write_back(&self, meta: Meta, known: u64) -> Result<Step, StoreError> {
+    async fn write_back(&self, meta: Meta, known: u64) -> Result<SyncStep, StoreError> {
         if known < meta.born {
             let first = self.remote.changes(&self.domain, meta.born, 1).await?;
             if first.first().is_none_or(|first| first.generation != meta.born) {
@@ -167,8 +168,8 @@ impl DomainSync {
             }
         }
         let claimed = self.remote.restore(&self.domain, known, &[], false).await?;
-        if claimed == Restored::ByAnother {
-            return Ok(Step::Wait);
+        if claimed == RestoreOutcome::ByAnother {
+            return Ok(SyncStep::Wait);
         }
         let rows = self.overrides.known(&self.domain).rows;
         self.overrides.lost();
@@ -181,7 +182,7 @@ impl DomainSync {
         let deleted = self.deleted(meta, known).await?;
         let mut written = 0;
         for ids in stale.chunks(BATCH) {
-            let gone: Vec<Lost<'_>> = ids.iter().map(|id| Lost { id, version: known, record: None }).collect();
+            let gone: Vec<LostRow<'_>> = ids.iter().map(|id| LostRow { id, version: known, record: None }).collect();
             self.restore(known, &gone).await?;
         }
         let mut after: Option<Box<str>> = None;
@@ -192,16 +193,16 @@ impl DomainSync {
             let now = self.overrides.clock.wall(clock::now());
             let mut gone = Vec::new();
             let missing = page.iter().filter(|row| there.get(&row.id).is_none_or(|version| *version < row.version));
-            let missing: Vec<Lost<'_>> = missing
+            let missing: Vec<LostRow<'_>> = missing
                 .filter(|row| row.expires.is_none_or(|expires| now < expires))
                 .filter(|row| match deleted.get(&row.id) {
                     Some(generation) if *generation > row.version => {
-                        gone.push(Change::Gone(row.id.clone(), *generation));
+                        gone.push(SetChange::Gone(row.id.clone(), *generation));
                         false
                     }
                     _ => true,
                 })
-                .map(|row| Lost { id: &row.id, version: row.version, record: Some(&row.record) })
+                .map(|row| LostRow { id: &row.id, version: row.version, record: Some(&row.record) })
                 .collect();
             if !missing.is_empty() {
                 self.restore(known, &missing).await?;
@@ -209,12 +210,12 @@ impl DomainSync {
             }
             self.overrides.apply(&self.domain, gone);
         }
-        let Restored::To(generation) = self.remote.restore(&self.domain, known, &[], true).await? else {
-            return Ok(Step::Wait);
+        let RestoreOutcome::To(generation) = self.remote.restore(&self.domain, known, &[], true).await? else {
+            return Ok(SyncStep::Wait);
         };
         self.overrides.reached(&self.domain, generation);
         warn!(domain = &*self.domain, overrides = written, "run-time overrides were written back to Redis");
-        Ok(Step::Again)
+        Ok(SyncStep::Again)
     }
 
     /// Reads all rows that Redis has by now, and takes the newer ones. Returns their versions, and the ids that Redis
@@ -229,7 +230,7 @@ impl DomainSync {
                 if raw.version <= known && self.overrides.get(&self.domain, &id).is_none() {
                     stale.push(id);
                 } else {
-                    changes.push(Change::Put(id, raw.version, raw.record));
+                    changes.push(SetChange::Put(id, raw.version, raw.record));
                 }
             }
             self.overrides.apply(&self.domain, changes);
@@ -258,16 +259,16 @@ impl DomainSync {
         }
     }
 
-    async fn restore(&self, known: u64, rows: &[Lost<'_>]) -> Result<(), StoreError> {
+    async fn restore(&self, known: u64, rows: &[LostRow<'_>]) -> Result<(), StoreError> {
         match self.remote.restore(&self.domain, known, rows, false).await? {
-            Restored::To(_) => Ok(()),
+            RestoreOutcome::To(_) => Ok(()),
             // This replica took too long between two calls: it goes on when the other one has finished.
-            Restored::ByAnother => Err(StoreError::Overloaded),
+            RestoreOutcome::ByAnother => Err(StoreError::Overloaded),
         }
     }
 
     /// Visits all rows, a page at a time, without delaying others for long.
-    async fn each_page(&self, mut look: impl FnMut(&[Arc<Row>])) {
+    async fn each_page(&self, mut look: impl FnMut(&[Arc<ResolvedOverride>])) {
         let mut after: Option<Box<str>> = None;
         loop {
             let page = self.overrides.rows_after(&self.domain, after.as_deref(), PAGE);
@@ -285,7 +286,7 @@ impl DomainSync {
             return Ok(());
         }
         self.remote.sweep(&self.domain, &ended).await?;
-        let gone = ended.into_iter().map(|(id, version)| Change::Gone(id, version)).collect();
+        let gone = ended.into_iter().map(|(id, version)| SetChange::Gone(id, version)).collect();
         self.overrides.apply(&self.domain, gone);
         Ok(())
     }

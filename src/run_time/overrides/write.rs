@@ -1,7 +1,7 @@
 //! A write of an override and its result, as both storages use them.
 
 /// One write that was checked.
-pub(super) struct Write<'a> {
+pub(super) struct CheckedWrite<'a> {
     pub domain: &'a str,
     pub id: &'a str,
     /// `None` deletes.
@@ -36,7 +36,7 @@ impl Condition {
 
 /// The result of a write.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum WriteOutcome {
     Done {
         version: u64,
         /// The record that was replaced or deleted.

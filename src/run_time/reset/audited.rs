@@ -9,10 +9,10 @@ use crate::{
     limit::UnixMicros,
     run_time::{
         RunTime,
-        audit::{self, Action, Draft},
-        overrides::{Home, OverridesError, local::Noted},
+        audit::{self, AuditAction, AuditDraft},
+        overrides::{OverridesError, Storage, local::AuditLine},
     },
-    store::{Ask, redis::Entry},
+    store::{CounterCheck, redis::AuditStreamEntry},
 };
 
 /// The author of a reset or a refund.
@@ -31,43 +31,44 @@ impl RunTime {
     pub async fn reset(
         &self,
         domain: &str,
-        asks: &[Ask<'_>],
+        checks: &[CounterCheck<'_>],
         author: Author<'_>,
         now: UnixMicros,
     ) -> Result<(), OverridesError> {
-        self.write_down((domain, Action::ResetCounter), asks, author, now).await
+        self.write_down((domain, AuditAction::ResetCounter), checks, author, now).await
     }
 
     /// Writes the audit entry of a refund in a domain, which a decision makes only afterwards.
     pub async fn note_return(&self, domain: &str, author: Author<'_>, now: UnixMicros) -> Result<(), OverridesError> {
-        self.write_down((domain, Action::ReturnHits), &[], author, now).await
+        self.write_down((domain, AuditAction::ReturnHits), &[], author, now).await
     }
 
     async fn write_down(
         &self,
-        (domain, action): (&str, Action),
-        asks: &[Ask<'_>],
+        (domain, action): (&str, AuditAction),
+        checks: &[CounterCheck<'_>],
         author: Author<'_>,
         now: UnixMicros,
     ) -> Result<(), OverridesError> {
         let Author { token, target, reason } = author;
-        let draft = Draft { token: token.to_owned(), action, target: target.to_owned(), reason: reason.to_owned() };
+        let draft =
+            AuditDraft { token: token.to_owned(), action, target: target.to_owned(), reason: reason.to_owned() };
         let draft = draft.write();
-        match &self.overrides.home {
-            Home::Redis(remote) => {
+        match &self.overrides.storage {
+            Storage::Redis(remote) => {
                 let stream = remote.audit_key(domain);
-                let entry = Entry { stream: &stream, text: &draft, kept: audit::KEPT };
-                self.resets.reset(asks, Some(entry)).await?;
+                let entry = AuditStreamEntry { stream: &stream, text: &draft, kept: audit::ENTRIES_MAX };
+                self.resets.reset(checks, Some(entry)).await?;
             }
-            Home::Local(local) => {
+            Storage::Local(local) => {
                 let (local, domain) = (Arc::clone(local), domain.into());
                 let note = move || {
                     let mut local = local.lock();
-                    let id = local.next_note(now);
-                    local.note(Noted { id, domain, draft, before: None, after: None });
+                    let id = local.next_audit_id(now);
+                    local.append_audit(AuditLine { id, domain, draft, before: None, after: None });
                 };
                 try_blocking(note).await.map_err(|panic| OverridesError::Disk(panic.to_string()))?;
-                self.resets.reset(asks, None).await?;
+                self.resets.reset(checks, None).await?;
             }
         }
         info!(token, action = action.name(), domain, target, reason, "audit");

@@ -10,10 +10,10 @@ use tokio::{
 use tracing::warn;
 
 use super::{
+    connection_limit::ConnectionLimit,
     core::{Accepted, Core},
-    places::Places,
 };
-use crate::metrics::{Metrics, Surface};
+use crate::metrics::{ListenerKind, Metrics};
 
 /// After an error such as "too many open files": trying at once would only spin.
 const RETRY: Duration = Duration::from_millis(50);
@@ -25,12 +25,12 @@ pub(crate) enum Listener {
 
 /// Attempts to accept that failed one after the other: one line of the log, however many there are.
 pub(super) struct Failures {
-    surface: Surface,
+    surface: ListenerKind,
     is_logged: bool,
 }
 
 impl Failures {
-    pub(super) fn of(surface: Surface) -> Failures {
+    pub(super) fn of(surface: ListenerKind) -> Failures {
         Failures { surface, is_logged: false }
     }
 
@@ -71,22 +71,27 @@ impl Listener {
     }
 
     /// Accepts for ever. What finds no place is closed: its client tries another replica.
-    pub(crate) async fn deal(&self, cores: &[Core], places: &Arc<Places>, metrics: &Metrics) -> Infallible {
-        let mut failures = Failures::of(Surface::Grpc);
+    pub(crate) async fn distribute(
+        &self,
+        cores: &[Core],
+        connection_limit: &Arc<ConnectionLimit>,
+        metrics: &Metrics,
+    ) -> Infallible {
+        let mut failures = Failures::of(ListenerKind::Grpc);
         loop {
             match self.accept().await {
                 Ok((connection, peer)) => {
                     failures.end();
-                    let (place, made_room) = places.enter(peer);
+                    let (permit, made_room) = connection_limit.acquire(peer);
                     // Who asks for health over gRPC can't be told from who asks for limits.
-                    let place = place.filter(|place| !place.is_for_probes());
-                    if place.is_none() || made_room {
-                        metrics.clients.refused(Surface::Grpc);
+                    let permit = permit.filter(|permit| !permit.is_for_probes());
+                    if permit.is_none() || made_room {
+                        metrics.clients.refused(ListenerKind::Grpc);
                     }
-                    if let Some(place) = place
+                    if let Some(permit) = permit
                         && let Some(least) = cores.iter().min_by_key(|core| core.load())
                     {
-                        least.take(connection, place);
+                        least.take(connection, permit);
                     }
                 }
                 Err(error) => failures.wait_after(&error).await,

@@ -9,7 +9,7 @@ use tracing::info;
 
 use super::{
     accept::Listener,
-    tls::{Reload, Tls},
+    tls::{CertificateReloader, ListenerTls},
 };
 use crate::{
     metrics::Metrics,
@@ -17,21 +17,21 @@ use crate::{
 };
 
 /// Listeners that are bound.
-pub(crate) struct Bound {
+pub(crate) struct BoundListeners {
     pub grpc: Listener,
-    pub grpc_tls: Option<Tls>,
+    pub grpc_tls: Option<ListenerTls>,
     pub http: TcpListener,
-    pub http_tls: Option<Tls>,
+    pub http_tls: Option<ListenerTls>,
     pub admin: TcpListener,
     pub metrics: Option<TcpListener>,
     /// What reads certificates again when their files change.
-    pub certificates: Vec<Reload>,
+    pub certificates: Vec<CertificateReloader>,
 }
 
-impl Bound {
+impl BoundListeners {
     /// Reads the certificates, then binds.
-    pub(crate) async fn open(listeners: &ListenerSettings, metrics: &Arc<Metrics>) -> anyhow::Result<Bound> {
-        let load = |tls: &Option<TlsSettings>| tls.as_ref().map(|tls| Tls::load(tls, metrics)).transpose();
+    pub(crate) async fn open(listeners: &ListenerSettings, metrics: &Arc<Metrics>) -> anyhow::Result<BoundListeners> {
+        let load = |tls: &Option<TlsSettings>| tls.as_ref().map(|tls| ListenerTls::load(tls, metrics)).transpose();
         let (grpc_tls, grpc_certificates) = load(&listeners.tls)?.unzip();
         let (http_tls, http_certificates) = load(&listeners.http_tls)?.unzip();
         let certificates = [grpc_certificates, http_certificates].into_iter().flatten().collect();
@@ -42,7 +42,7 @@ impl Bound {
         };
         let http = bind("http", "PORT", listeners.http).await?;
         let admin = bind("admin", "DEBUG_PORT", listeners.admin).await?;
-        Ok(Bound { grpc, grpc_tls, http, http_tls, admin, metrics, certificates })
+        Ok(BoundListeners { grpc, grpc_tls, http, http_tls, admin, metrics, certificates })
     }
 }
 

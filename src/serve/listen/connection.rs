@@ -19,16 +19,18 @@ use tonic::{Status, service::Routes};
 use tower::Service;
 
 use super::{
+    connection_limit::ConnectionPermit,
     framing::Framed,
-    patience::{Patient, Until},
-    places::Place,
     preface::FirstBytes,
-    tls::Tls,
+    timeouts::{CancellableBody, TimedStream},
+    tls::ListenerTls,
 };
 use crate::{
     clock,
-    front::envoy::{Answers, Caller, CoreAnswers, OtherReply, RateLimit, Registered, Reply},
-    metrics::{Metrics, Refusal, Surface},
+    front::envoy::{
+        ClientConnection, ConnectionAnswers, CoreAnswers, OtherBody, RateLimit, RegisteredConnection, ResponseBody,
+    },
+    metrics::{ListenerKind, Metrics, Refusal},
     settings::OverloadSettings,
 };
 
@@ -56,14 +58,14 @@ const OTHER_CALLS: usize = 16;
 const AGE_MAX: Duration = Duration::from_secs(1 << 40);
 
 /// What a core's connections share.
-pub(crate) struct Grpc {
+pub(crate) struct GrpcListener {
     /// Asked directly: the router that the other services go through costs as much as a decision.
     pub rate_limit: RateLimit,
     /// Health and reflection.
     pub others: Routes,
     pub metrics: Arc<Metrics>,
     /// Every connection is greeted with it.
-    pub tls: Option<Tls>,
+    pub tls: Option<ListenerTls>,
     pub bounds: OverloadSettings,
     /// What its connections' clients have not taken.
     pub answers: Arc<CoreAnswers>,
@@ -77,45 +79,45 @@ pub(crate) struct Grpc {
     pub stop: CancellationToken,
 }
 
-impl Grpc {
+impl GrpcListener {
     /// Serves an accepted connection until it ends; `peer` is who connected, if it came over TCP.
     pub(super) async fn greet(
-        self: Arc<Grpc>,
+        self: Arc<GrpcListener>,
         io: impl AsyncRead + AsyncWrite + Unpin + 'static,
         peer: Option<SocketAddr>,
-        place: &Arc<Place>,
+        permit: &Arc<ConnectionPermit>,
     ) {
         match &self.tls {
-            None => self.serve(io, peer, place).await,
+            None => self.serve(io, peer, permit).await,
             Some(tls) => {
                 let stopped = self.stop.clone();
-                let accepted = place.until_closed(tls.accept(io, peer));
+                let accepted = permit.until_closed(tls.accept(io, peer));
                 if let Some(Some(Some(stream))) = stopped.run_until_cancelled(accepted).await {
-                    self.serve(stream, peer, place).await;
+                    self.serve(stream, peer, permit).await;
                 }
             }
         }
     }
 
     async fn serve(
-        self: Arc<Grpc>,
+        self: Arc<GrpcListener>,
         io: impl AsyncRead + AsyncWrite + Unpin + 'static,
         peer: Option<SocketAddr>,
-        place: &Arc<Place>,
+        permit: &Arc<ConnectionPermit>,
     ) {
-        let mut io = Patient::new(io, self.bounds.client_timeout);
-        let Some(first) = self.first_bytes(&mut io, place).await else { return };
+        let mut io = TimedStream::new(io, self.bounds.client_timeout);
+        let Some(first) = self.first_bytes(&mut io, permit).await else { return };
         // From now on it is nobody else's: a proxy keeps connections that it needs seldom.
-        let _busy = place.busy();
+        let _busy = permit.busy();
         if let Some(refusal) = first.refusal() {
             self.metrics.refusals.refused(refusal, peer);
-            return self.metrics.clients.broken(Surface::Grpc);
+            return self.metrics.clients.broken(ListenerKind::Grpc);
         }
         let io = Framed::new(first.bytes(), io, Arc::clone(&self.metrics), peer);
         let registered = self.answers.register(&self.stop);
-        let calls = Arc::new(Connected {
+        let calls = Arc::new(GrpcConnection {
             grpc: Arc::clone(&self),
-            caller: Caller::new(Arc::clone(registered.answers()), peer),
+            caller: ClientConnection::new(Arc::clone(registered.answers()), peer),
             answers: Arc::clone(registered.answers()),
             other_calls: Arc::new(Semaphore::new(OTHER_CALLS)),
             peer,
@@ -127,10 +129,10 @@ impl Grpc {
 
     /// Waits for what begins every connection. `None` where it does not come in time (which is counted), the client hangs up
     /// without a word, another connection needs its place, or nothing more is begun.
-    async fn first_bytes(&self, io: &mut (impl AsyncRead + Unpin), place: &Place) -> Option<FirstBytes> {
-        let read = place.until_closed(FirstBytes::read(io, self.bounds.client_timeout));
+    async fn first_bytes(&self, io: &mut (impl AsyncRead + Unpin), permit: &ConnectionPermit) -> Option<FirstBytes> {
+        let read = permit.until_closed(FirstBytes::read(io, self.bounds.client_timeout));
         let Some(in_time) = self.stop.run_until_cancelled(read).await.flatten()? else {
-            self.metrics.clients.slow(Surface::Grpc);
+            self.metrics.clients.slow(ListenerKind::Grpc);
             return None;
         };
         in_time.ok()
@@ -140,8 +142,8 @@ impl Grpc {
     async fn http2(
         &self,
         io: impl AsyncRead + AsyncWrite + Unpin + 'static,
-        calls: Arc<Connected>,
-        registered: &Registered,
+        calls: Arc<GrpcConnection>,
+        registered: &RegisteredConnection,
     ) -> hyper::Result<()> {
         let OverloadSettings { client_timeout, grpc_ping_interval, .. } = self.bounds;
         let service = service_fn(move |request| Arc::clone(&calls).route(request));
@@ -159,7 +161,7 @@ impl Grpc {
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
             ended = connection.as_mut() => return ended,
-            () = registered.told_to_go() => {}
+            () = registered.close_requested() => {}
             () = time::sleep(aged(self.age)) => {}
         }
         if registered.untaken().is_some() {
@@ -169,14 +171,14 @@ impl Grpc {
         tokio::select! {
             // The grace ends what a client that ignores GOAWAY would keep open for ever.
             ended = time::timeout(or_ever(self.age_grace), connection.as_mut()) => ended.unwrap_or(Ok(())),
-            () = registered.over() => Ok(()),
+            () = registered.end_requested() => Ok(()),
         }
     }
 
     /// What ended a connection is the client's affair; that it did is counted. Whoever just hung up isn't.
-    fn count(&self, ended: hyper::Result<()>, registered: &Registered, peer: Option<SocketAddr>) {
+    fn count(&self, ended: hyper::Result<()>, registered: &RegisteredConnection, peer: Option<SocketAddr>) {
         if let Some(answers) = registered.untaken() {
-            self.metrics.clients.slow(Surface::Grpc);
+            self.metrics.clients.slow(ListenerKind::Grpc);
             return self.metrics.refusals.refused_times(Refusal::UnreadAnswer, answers, peer);
         }
         let Err(error) = ended else { return };
@@ -185,12 +187,12 @@ impl Grpc {
         let io = error.source().and_then(|why| why.downcast_ref::<io::Error>());
         let is_stuck = io.is_some_and(|why| why.kind() == io::ErrorKind::TimedOut);
         if is_stuck {
-            self.metrics.clients.slow(Surface::Grpc);
+            self.metrics.clients.slow(ListenerKind::Grpc);
             self.metrics.refusals.refused(Refusal::UnreadAnswer, peer);
         } else if error.is_timeout() {
-            self.metrics.clients.slow(Surface::Grpc);
+            self.metrics.clients.slow(ListenerKind::Grpc);
         } else if h2.is_some_and(|why| !why.is_io()) {
-            self.metrics.clients.broken(Surface::Grpc);
+            self.metrics.clients.broken(ListenerKind::Grpc);
             self.metrics.refusals.refused(Refusal::Connection, peer);
         }
     }
@@ -212,44 +214,44 @@ impl Drop for OpenConnection<'_> {
     }
 }
 
-type Answer = Result<Response<Reply>, Infallible>;
+type GrpcResult = Result<Response<ResponseBody>, Infallible>;
 
 /// What the calls of one connection share.
-struct Connected {
-    grpc: Arc<Grpc>,
-    caller: Caller,
-    answers: Arc<Answers>,
+struct GrpcConnection {
+    grpc: Arc<GrpcListener>,
+    caller: ClientConnection,
+    answers: Arc<ConnectionAnswers>,
     /// Its own places, as for [`Grpc::other_calls`]: what other connections do must not keep it from asking for health.
     other_calls: Arc<Semaphore>,
     /// Who is at its other end, if it came over TCP.
     peer: Option<SocketAddr>,
 }
 
-impl Connected {
+impl GrpcConnection {
     /// Boxed, because hyper and tokio move a call's future eight times before it is done.
-    fn route(self: Arc<Connected>, request: Request<Incoming>) -> Pin<Box<impl Future<Output = Answer>>> {
+    fn route(self: Arc<GrpcConnection>, request: Request<Incoming>) -> Pin<Box<impl Future<Output = GrpcResult>>> {
         Box::pin(match request.uri().path() {
             SHOULD_RATE_LIMIT => {
                 let call = self.grpc.rate_limit.take(request);
                 Either::Left(async move { Ok(self.grpc.rate_limit.call(call, &self.caller).await) })
             }
             // Boxed, so that the requests that are not seldom don't carry room for it.
-            _ => Either::Right(Box::pin(self.ask_others(request))),
+            _ => Either::Right(Box::pin(self.call_other_service(request))),
         })
     }
 
-    async fn ask_others(self: Arc<Connected>, request: Request<Incoming>) -> Answer {
-        let place = [&self.other_calls, &self.grpc.other_calls].into_iter().find_map(|places| {
+    async fn call_other_service(self: Arc<GrpcConnection>, request: Request<Incoming>) -> GrpcResult {
+        let permit = [&self.other_calls, &self.grpc.other_calls].into_iter().find_map(|connection_limit| {
             // Closed by nobody.
-            Arc::clone(places).try_acquire_owned().ok()
+            Arc::clone(connection_limit).try_acquire_owned().ok()
         });
-        let Some(place) = place else {
+        let Some(permit) = permit else {
             self.grpc.metrics.shed();
             return Ok(Status::resource_exhausted("too many calls are open").into_http());
         };
         let checked = (request.uri().path() == HEALTH_CHECK).then(clock::instant);
         let end = CancellationToken::new();
-        let request = request.map(|body| Until::new(body, end.clone()));
+        let request = request.map(|body| CancellableBody::new(body, end.clone()));
         let answering = AssertUnwindSafe(self.grpc.others.clone().call(request)).catch_unwind();
         let answer = answering.await;
         if let Some(began) = checked {
@@ -261,7 +263,7 @@ impl Connected {
                     self.grpc.metrics.refusals.refused(Refusal::UnknownMethod, self.peer);
                 }
                 let (answers, stop) = (Arc::clone(&self.answers), self.grpc.stop.clone());
-                Ok(answer.map(|body| Reply::Other(OtherReply::new(body, answers, place, (stop, end)))))
+                Ok(answer.map(|body| ResponseBody::Other(OtherBody::new(body, answers, permit, (stop, end)))))
             }
             Ok(Err(never)) => match never {},
             Err(_) => {

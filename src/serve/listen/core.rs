@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{connection::Grpc, places::Place};
+use super::{connection::GrpcListener, connection_limit::ConnectionPermit};
 use crate::serve::tasks::{Needed, Tasks};
 
 /// An accepted connection, not yet of any runtime.
@@ -30,7 +30,7 @@ pub(super) enum Accepted {
 /// A connection on its way to a core, with what it holds until it ends.
 struct HandedOver {
     connection: Accepted,
-    place: Arc<Place>,
+    place: Arc<ConnectionPermit>,
     counted: Counted,
 }
 
@@ -53,7 +53,7 @@ impl Core {
         number: usize,
         tasks: Tasks,
         needed: Needed,
-        build: impl FnOnce(&Tasks) -> Arc<Grpc> + Send + 'static,
+        build: impl FnOnce(&Tasks) -> Arc<GrpcListener> + Send + 'static,
     ) -> io::Result<Core> {
         let (connections, accepted) = mpsc::unbounded_channel();
         let (finish, finished) = oneshot::channel();
@@ -77,10 +77,10 @@ impl Core {
     }
 
     /// Hands over a connection.
-    pub(super) fn take(&self, connection: Accepted, place: Arc<Place>) {
+    pub(super) fn take(&self, connection: Accepted, permit: Arc<ConnectionPermit>) {
         let counted = Counted::new(&self.open);
         // Where the thread is gone the connection closes, and the process ends because of the thread.
-        let _ = self.connections.send(HandedOver { connection, place, counted });
+        let _ = self.connections.send(HandedOver { connection, place: permit, counted });
     }
 
     /// Ends whatever is left on it, once it is cancelled.
@@ -109,7 +109,11 @@ impl Drop for Counted {
     }
 }
 
-async fn run(build: impl FnOnce(&Tasks) -> Arc<Grpc>, mut accepted: mpsc::UnboundedReceiver<HandedOver>, tasks: Tasks) {
+async fn run(
+    build: impl FnOnce(&Tasks) -> Arc<GrpcListener>,
+    mut accepted: mpsc::UnboundedReceiver<HandedOver>,
+    tasks: Tasks,
+) {
     let connections = TaskTracker::new();
     let grpc = build(&tasks);
     while let Some(handed_over) = accepted.recv().await {
@@ -121,19 +125,19 @@ async fn run(build: impl FnOnce(&Tasks) -> Arc<Grpc>, mut accepted: mpsc::Unboun
     tasks.ended().await;
 }
 
-async fn serve(grpc: Arc<Grpc>, HandedOver { connection, place, counted }: HandedOver) {
+async fn serve(grpc: Arc<GrpcListener>, HandedOver { connection, place: permit, counted }: HandedOver) {
     let _counted = counted;
     // A socket that can't be registered has lost its client already.
     match connection {
         Accepted::Tcp(stream) => {
             if let Ok(stream) = tokio::net::TcpStream::from_std(stream) {
                 let peer = stream.peer_addr().ok();
-                grpc.greet(stream, peer, &place).await;
+                grpc.greet(stream, peer, &permit).await;
             }
         }
         Accepted::Unix(stream) => {
             if let Ok(stream) = tokio::net::UnixStream::from_std(stream) {
-                grpc.greet(stream, None, &place).await;
+                grpc.greet(stream, None, &permit).await;
             }
         }
     }

@@ -7,33 +7,33 @@ use rustls::{AlertDescription, CertificateError, Error};
 use tracing::warn;
 
 use crate::{
-    clock::{self, paced::PacedEvents},
-    metrics::{Handshake, Metrics},
+    clock::{self, log_throttle::PacedEvents},
+    metrics::{HandshakeFailure, Metrics},
 };
 
 /// Counts and tells.
-pub(super) struct Failures {
+pub(super) struct HandshakeReporter {
     listener: &'static str,
     metrics: Arc<Metrics>,
     /// By reason.
-    lines: [PacedEvents; Handshake::ALL.len()],
+    lines: [PacedEvents; HandshakeFailure::ALL.len()],
 }
 
-impl Failures {
-    pub(super) fn new(listener: &'static str, metrics: Arc<Metrics>) -> Failures {
-        Failures { listener, metrics, lines: Default::default() }
+impl HandshakeReporter {
+    pub(super) fn new(listener: &'static str, metrics: Arc<Metrics>) -> HandshakeReporter {
+        HandshakeReporter { listener, metrics, lines: Default::default() }
     }
 
     pub(super) fn timed_out(&self, peer: Option<SocketAddr>) {
-        self.tell(Handshake::Timeout, peer, &"no handshake came");
+        self.report(HandshakeFailure::Timeout, peer, &"no handshake came");
     }
 
     /// `peer` is the client; `None` where it comes over a Unix socket, or has gone.
     pub(super) fn failed(&self, error: &io::Error, peer: Option<SocketAddr>) {
-        self.tell(reason(error), peer, error);
+        self.report(reason(error), peer, error);
     }
 
-    fn tell(&self, reason: Handshake, peer: Option<SocketAddr>, error: &dyn std::fmt::Display) {
+    fn report(&self, reason: HandshakeFailure, peer: Option<SocketAddr>, error: &dyn std::fmt::Display) {
         self.metrics.handshakes.failed(reason);
         let Some(left_out) = self.lines[reason as usize].happened(1, clock::now()) else { return };
         let (listener, peer) = (self.listener, peer.map(tracing::field::display));
@@ -41,33 +41,35 @@ impl Failures {
     }
 }
 
-fn meaning(reason: Handshake) -> &'static str {
+fn meaning(reason: HandshakeFailure) -> &'static str {
     match reason {
-        Handshake::UnknownAuthority => "the client's certificate is of another authority than the one given",
-        Handshake::Expired => "the client's certificate is not valid now: it has expired, or a clock is wrong",
-        Handshake::WrongName => "the client's certificate has another name than the one asked for",
-        Handshake::NoCertificate => "the client shows no certificate",
-        Handshake::Refused => "the client refuses this server's certificate: its authority, name or time, as it says",
-        Handshake::NotTls => "the client speaks no TLS",
-        Handshake::Timeout => "the client did not finish it in time",
-        Handshake::Other => "see the error",
+        HandshakeFailure::UnknownAuthority => "the client's certificate is of another authority than the one given",
+        HandshakeFailure::Expired => "the client's certificate is not valid now: it has expired, or a clock is wrong",
+        HandshakeFailure::WrongName => "the client's certificate has another name than the one asked for",
+        HandshakeFailure::NoCertificate => "the client shows no certificate",
+        HandshakeFailure::Refused => {
+            "the client refuses this server's certificate: its authority, name or time, as it says"
+        }
+        HandshakeFailure::NotTls => "the client speaks no TLS",
+        HandshakeFailure::Timeout => "the client did not finish it in time",
+        HandshakeFailure::Other => "see the error",
     }
 }
 
-fn reason(error: &io::Error) -> Handshake {
+fn reason(error: &io::Error) -> HandshakeFailure {
     let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
-        return Handshake::Other;
+        return HandshakeFailure::Other;
     };
     match error {
-        Error::NoCertificatesPresented => Handshake::NoCertificate,
+        Error::NoCertificatesPresented => HandshakeFailure::NoCertificate,
         Error::InvalidCertificate(why) => match why {
-            CertificateError::UnknownIssuer | CertificateError::BadSignature => Handshake::UnknownAuthority,
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => HandshakeFailure::UnknownAuthority,
             CertificateError::Expired
             | CertificateError::ExpiredContext { .. }
             | CertificateError::NotValidYet
-            | CertificateError::NotValidYetContext { .. } => Handshake::Expired,
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Handshake::WrongName,
-            _ => Handshake::Other,
+            | CertificateError::NotValidYetContext { .. } => HandshakeFailure::Expired,
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => HandshakeFailure::WrongName,
+            _ => HandshakeFailure::Other,
         },
         Error::AlertReceived(
             AlertDescription::UnknownCA
@@ -77,8 +79,8 @@ fn reason(error: &io::Error) -> Handshake {
             | AlertDescription::CertificateExpired
             | AlertDescription::CertificateUnknown
             | AlertDescription::UnsupportedCertificate,
-        ) => Handshake::Refused,
-        Error::InvalidMessage(_) => Handshake::NotTls,
-        _ => Handshake::Other,
+        ) => HandshakeFailure::Refused,
+        Error::InvalidMessage(_) => HandshakeFailure::NotTls,
+        _ => HandshakeFailure::Other,
     }
 }

@@ -17,12 +17,12 @@ use tower::ServiceExt;
 
 use super::{
     accept::Failures,
-    patience::{Patient, Timed},
-    places::{During, Place, Places},
-    tls::Tls,
+    connection_limit::{BusyBody, ConnectionLimit, ConnectionPermit},
+    timeouts::{TimedBody, TimedStream},
+    tls::ListenerTls,
 };
 use crate::{
-    metrics::{Metrics, Surface},
+    metrics::{ListenerKind, Metrics},
     settings::OverloadSettings,
 };
 
@@ -38,10 +38,10 @@ const PROBES: [&str; 3] = ["/healthcheck", "/livez", "/readyz"];
 /// One of the HTTP listeners; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct HttpListener {
-    pub surface: Surface,
+    pub surface: ListenerKind,
     pub router: Router,
     /// Every connection is greeted with it.
-    pub tls: Option<Tls>,
+    pub tls: Option<ListenerTls>,
     pub bounds: OverloadSettings,
     pub metrics: Arc<Metrics>,
     /// Answers what is under way, then ends.
@@ -51,20 +51,20 @@ pub(crate) struct HttpListener {
 impl HttpListener {
     /// Serves until `stop`, then until the last connection is done.
     pub(crate) async fn serve(self, listener: TcpListener) {
-        let places = Places::new(self.bounds.http_connections_max, self.bounds.peer_connections_max);
+        let connection_limit = ConnectionLimit::new(self.bounds.http_connections_max, self.bounds.peer_connections_max);
         let connections = TaskTracker::new();
         let mut failures = Failures::of(self.surface);
         while let Some(accepted) = self.stop.run_until_cancelled(listener.accept()).await {
             match accepted {
                 Ok((stream, peer)) => {
                     failures.end();
-                    let (place, made_room) = places.enter(Some(peer.ip()));
-                    if place.is_none() || made_room {
+                    let (permit, made_room) = connection_limit.acquire(Some(peer.ip()));
+                    if permit.is_none() || made_room {
                         self.metrics.clients.refused(self.surface);
                     }
-                    let Some(place) = place else { continue };
+                    let Some(permit) = permit else { continue };
                     let this = self.clone();
-                    connections.spawn(async move { place.until_closed(this.greet(stream, peer, &place)).await });
+                    connections.spawn(async move { permit.until_closed(this.greet(stream, peer, &permit)).await });
                 }
                 Err(error) => failures.wait_after(&error).await,
             }
@@ -74,27 +74,31 @@ impl HttpListener {
         connections.wait().await;
     }
 
-    async fn greet(&self, stream: TcpStream, peer: SocketAddr, place: &Arc<Place>) {
+    async fn greet(&self, stream: TcpStream, peer: SocketAddr, permit: &Arc<ConnectionPermit>) {
         match &self.tls {
-            None => self.connection(stream, place).await,
+            None => self.connection(stream, permit).await,
             Some(tls) => {
                 if let Some(Some(stream)) = self.stop.run_until_cancelled(tls.accept(stream, Some(peer))).await {
-                    self.connection(stream, place).await;
+                    self.connection(stream, permit).await;
                 }
             }
         }
     }
 
     /// One connection, from its first byte to its end.
-    async fn connection(&self, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, place: &Arc<Place>) {
+    async fn connection(
+        &self,
+        io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        permit: &Arc<ConnectionPermit>,
+    ) {
         let patience = self.bounds.client_timeout;
-        let service = service_fn(|request| self.answer(request, place));
+        let service = service_fn(|request| self.answer(request, permit));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(patience)
             .max_header_size(HEADER_BYTES_MAX)
             .max_buf_size(BUFFER_BYTES_MAX)
-            .serve_connection(TokioIo::new(Patient::new(io, patience)), service);
+            .serve_connection(TokioIo::new(TimedStream::new(io, patience)), service);
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
@@ -114,19 +118,19 @@ impl HttpListener {
     async fn answer(
         &self,
         request: Request<Incoming>,
-        place: &Arc<Place>,
-    ) -> Result<Response<During<Body>>, Infallible> {
-        let busy = place.busy();
-        if place.is_for_probes() && !PROBES.contains(&request.uri().path()) {
+        permit: &Arc<ConnectionPermit>,
+    ) -> Result<Response<BusyBody<Body>>, Infallible> {
+        let busy = permit.busy();
+        if permit.is_for_probes() && !PROBES.contains(&request.uri().path()) {
             let mut full = Response::new(Body::from("too many connections\n"));
             *full.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
             full.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            return Ok(full.map(|body| During::new(body, busy)));
+            return Ok(full.map(|body| BusyBody::new(body, busy)));
         }
         let patience = self.bounds.client_timeout;
         let (metrics, surface) = (Arc::clone(&self.metrics), self.surface);
         let late = move || metrics.clients.slow(surface);
-        let request = request.map(|body| Body::new(Timed::new(body, patience, late)));
+        let request = request.map(|body| Body::new(TimedBody::new(body, patience, late)));
         let answering = AssertUnwindSafe(self.router.clone().oneshot(request)).catch_unwind();
         let answer = match answering.await {
             Ok(Ok(answer)) => answer,
@@ -138,7 +142,7 @@ impl HttpListener {
                 failed
             }
         };
-        Ok(answer.map(|body| During::new(body, busy)))
+        Ok(answer.map(|body| BusyBody::new(body, busy)))
     }
 }
 

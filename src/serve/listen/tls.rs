@@ -19,7 +19,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{info, warn};
 
-use super::handshake::Failures;
+use super::handshake::HandshakeReporter;
 use crate::{
     blocking::try_blocking,
     metrics::Metrics,
@@ -28,34 +28,37 @@ use crate::{
 };
 
 /// How often the files are looked at: three small reads, which see every kind of swap.
-const LOOK: Duration = Duration::from_secs(1);
+const CHECK_PERIOD: Duration = Duration::from_secs(1);
 
 /// Whoever connects and says nothing must not be waited for.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// What connections are made with; cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Tls {
+pub(crate) struct ListenerTls {
     settings: Arc<TlsSettings>,
     config: Arc<ArcSwap<ServerConfig>>,
-    failures: Arc<Failures>,
+    failures: Arc<HandshakeReporter>,
 }
 
 /// The files' bytes: certificate chain, key, and the clients' authority.
 #[derive(PartialEq)]
-struct Files {
+struct CertificateFiles {
     certificate: Vec<u8>,
     key: Vec<u8>,
     client_ca: Option<Vec<u8>>,
 }
 
-impl Tls {
+impl ListenerTls {
     /// Reads the files; what is wrong with them ends the start.
-    pub(crate) fn load(settings: &TlsSettings, metrics: &Arc<Metrics>) -> anyhow::Result<(Tls, Reload)> {
-        let files = Files::read(settings)?;
+    pub(crate) fn load(
+        settings: &TlsSettings,
+        metrics: &Arc<Metrics>,
+    ) -> anyhow::Result<(ListenerTls, CertificateReloader)> {
+        let files = CertificateFiles::read(settings)?;
         let config = Arc::new(ArcSwap::from_pointee(config(&files, settings)?));
-        let failures = Arc::new(Failures::new(settings.names.listener, Arc::clone(metrics)));
-        let tls = Tls { settings: Arc::new(settings.clone()), config, failures };
+        let failures = Arc::new(HandshakeReporter::new(settings.names.listener, Arc::clone(metrics)));
+        let tls = ListenerTls { settings: Arc::new(settings.clone()), config, failures };
         let listener = settings.names.listener;
         match &settings.client_ca {
             Some(authority) => {
@@ -63,7 +66,7 @@ impl Tls {
             }
             None => info!(listener, "TLS is on: clients need no certificate"),
         }
-        Ok((tls.clone(), Reload { tls, files, told: String::new() }))
+        Ok((tls.clone(), CertificateReloader { tls, files, logged: String::new() }))
     }
 
     /// `None` where the client doesn't get through. `peer` is for the log.
@@ -87,20 +90,20 @@ impl Tls {
 }
 
 /// Looks at the files for ever.
-pub(crate) struct Reload {
-    tls: Tls,
+pub(crate) struct CertificateReloader {
+    tls: ListenerTls,
     /// Of the last look, good or not, so that each change is tried once.
-    files: Files,
-    told: String,
+    files: CertificateFiles,
+    logged: String,
 }
 
-impl Reload {
+impl CertificateReloader {
     pub(crate) async fn run(mut self) -> Infallible {
         loop {
-            time::sleep(LOOK).await;
+            time::sleep(CHECK_PERIOD).await;
             let settings = Arc::clone(&self.tls.settings);
             // A task that is lost to the end of the process has nothing to tell.
-            let Ok(read) = try_blocking(move || Files::read(&settings)).await else { continue };
+            let Ok(read) = try_blocking(move || CertificateFiles::read(&settings)).await else { continue };
             match read {
                 Ok(files) if files == self.files => {}
                 Ok(files) => {
@@ -116,24 +119,24 @@ impl Reload {
         match read {
             Ok(config) => {
                 self.tls.config.store(Arc::new(config));
-                self.told.clear();
+                self.logged.clear();
                 info!("reloaded certificates: new connections use them");
             }
             Err(error) => {
                 let error = format!("{error:#}");
-                if error != self.told {
+                if error != self.logged {
                     warn!(error, "can't use the new certificates: the last good ones stay in force");
-                    self.told = error;
+                    self.logged = error;
                 }
             }
         }
     }
 }
 
-impl Files {
-    fn read(settings: &TlsSettings) -> anyhow::Result<Files> {
+impl CertificateFiles {
+    fn read(settings: &TlsSettings) -> anyhow::Result<CertificateFiles> {
         let named = |variable, path: &PathBuf| read(path).context(variable);
-        Ok(Files {
+        Ok(CertificateFiles {
             certificate: named(settings.names.certificate, &settings.certificate)?,
             key: named(settings.names.key, &settings.key)?,
             client_ca: settings.client_ca.as_ref().map(|path| named(settings.names.client_ca, path)).transpose()?,
@@ -141,7 +144,7 @@ impl Files {
     }
 }
 
-fn config(files: &Files, settings: &TlsSettings) -> anyhow::Result<ServerConfig> {
+fn config(files: &CertificateFiles, settings: &TlsSettings) -> anyhow::Result<ServerConfig> {
     let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
     let builder = match &files.client_ca {
         Some(ca) => {

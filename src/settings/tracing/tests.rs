@@ -2,7 +2,7 @@ use super::*;
 
 fn read(flags: TracingFlags, environment: &[(&str, &str)]) -> Result<Option<TraceSettings>, Vec<String>> {
     let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let mut read = Reader::default();
+    let mut read = SettingsReader::default();
     let settings = traces(&Flags { tracing: flags, ..Flags::default() }, &environment, &mut read);
     if read.wrong.is_empty() { Ok(settings) } else { Err(read.wrong) }
 }
@@ -67,9 +67,9 @@ fn the_references_variables_come_first_and_opentelemetrys_say_the_rest() {
     let of = |key: &str| settings.resource.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
     assert_eq!(of("service.name"), Some("limits"));
     assert_eq!((of("team"), of("service.instance.id")), (Some("a b"), Some("pod-1")));
-    assert_eq!(settings.sampler, Sampler { heeds_parent: true, ratio: 0.25 });
+    assert_eq!(settings.sampler, Sampler { respects_parent: true, ratio: 0.25 });
     let to = &settings.destination;
-    assert_eq!((to.protocol, to.timeout, to.gzip), (Protocol::Grpc, Duration::from_millis(1_500), true));
+    assert_eq!((to.protocol, to.timeout, to.gzip), (OtlpProtocol::Grpc, Duration::from_millis(1_500), true));
     assert_eq!(to.headers["api-key"], "a=b");
     assert_eq!(to.headers["x"], "y");
     assert!(!format!("{to:?}").contains("a=b"), "settings may be logged");
@@ -96,9 +96,9 @@ fn samplers_are_those_of_opentelemetry() {
         ("parentbased_traceidratio", true, 0.5),
     ] {
         let sampler = settings(on(), &[("OTEL_TRACES_SAMPLER", name), argument]).sampler;
-        assert_eq!(sampler, Sampler { heeds_parent, ratio }, "{name}");
+        assert_eq!(sampler, Sampler { respects_parent: heeds_parent, ratio }, "{name}");
     }
-    assert_eq!(settings(on(), &[]).sampler, Sampler { heeds_parent: true, ratio: 1.0 });
+    assert_eq!(settings(on(), &[]).sampler, Sampler { respects_parent: true, ratio: 1.0 });
 }
 
 #[test]

@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A reloader that runs, and what it delivers.
 struct Running {
-    loads: UnboundedReceiver<Load>,
+    loads: UnboundedReceiver<LoadedRules>,
     asked: Arc<Notify>,
     task: JoinHandle<Infallible>,
 }
@@ -50,7 +50,7 @@ impl Running {
         Running { loads, asked, task }
     }
 
-    async fn next(&mut self) -> Load {
+    async fn next(&mut self) -> LoadedRules {
         time::timeout(PATIENCE, self.loads.recv()).await.expect("something is delivered").expect("it runs")
     }
 }
@@ -60,7 +60,7 @@ fn rule_file(domain: &str, requests: u32) -> String {
 }
 
 /// Every domain with the requests of its limits.
-fn limits(load: &Load) -> Vec<(String, Vec<u32>)> {
+fn limits(load: &LoadedRules) -> Vec<(String, Vec<u32>)> {
     let of = |domain: &rules::Domain| {
         domain.rules().iter().flat_map(|rule| &rule.limits).map(|limit| limit.limit.requests).collect()
     };
@@ -186,7 +186,7 @@ async fn a_broken_domain_keeps_its_rules_until_it_is_mended() {
     write("a.yaml", "domain: a\ndescriptors: [{kee: x}]");
     let load = running.next().await;
     assert_eq!(limits(&load), vec![("a".to_owned(), vec![1]), ("b".to_owned(), vec![1])]);
-    assert_eq!(load.kept, [Box::from("a")]);
+    assert_eq!(load.kept_domains, [Box::from("a")]);
     assert!(load.problems.has_errors());
 
     write("b.yaml", &rule_file("b", 2));
@@ -197,7 +197,7 @@ async fn a_broken_domain_keeps_its_rules_until_it_is_mended() {
     write("a.yaml", &rule_file("a", 3));
     let load = running.next().await;
     assert_eq!(limits(&load), vec![("a".to_owned(), vec![3]), ("b".to_owned(), vec![2])]);
-    assert!(load.problems.is_empty() && load.kept.is_empty());
+    assert!(load.problems.is_empty() && load.kept_domains.is_empty());
 }
 
 #[tokio::test]
@@ -271,9 +271,9 @@ async fn new_directories_and_files_below_are_taken_up() {
 }
 
 /// The number of the one override that there is.
-fn granted(load: &Load) -> u32 {
+fn granted(load: &LoadedRules) -> u32 {
     let rows = load.rules.domains().iter().flat_map(|domain| domain.overrides().rows());
-    let numbers: Vec<u32> = rows.map(|row| row.grant().limits()[0].limit.requests).collect();
+    let numbers: Vec<u32> = rows.map(|row| row.limits().limits()[0].limit.requests).collect();
     let [number] = numbers.as_slice() else { panic!("one override: {numbers:?}") };
     *number
 }
@@ -300,7 +300,7 @@ async fn a_file_of_overrides_is_watched_wherever_it_is() {
     assert_eq!((granted(&broken), broken.problems.errors().count()), (5, 1), "the last good ones stay");
     fs::remove_file(&csv).unwrap();
     let gone = running.next().await;
-    assert_eq!((granted(&gone), gone.kept.len()), (5, 1));
+    assert_eq!((granted(&gone), gone.kept_domains.len()), (5, 1));
     write(7);
     assert_eq!(granted(&running.next().await), 7, "a file that comes back is seen");
 }

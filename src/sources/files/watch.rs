@@ -21,14 +21,14 @@ pub(super) struct Watch {
     pub(super) trouble: Option<String>,
 }
 
-type Directories = BTreeMap<PathBuf, Scope>;
+type Directories = BTreeMap<PathBuf, WatchScope>;
 
 /// Directories that come and go all the time are watched as they were; the poll sees the rest.
 const TRIES_MAX: u32 = 10;
 
 /// What matters in a directory.
 #[derive(Clone, PartialEq, Eq)]
-enum Scope {
+enum WatchScope {
     /// All that is below it.
     Below,
     /// What is in it.
@@ -58,8 +58,8 @@ impl Watch {
         let mut trouble = None;
         for (directory, scope) in directories.iter() {
             let mode = match scope {
-                Scope::Below => RecursiveMode::Recursive,
-                Scope::Within | Scope::Names(_) => RecursiveMode::NonRecursive,
+                WatchScope::Below => RecursiveMode::Recursive,
+                WatchScope::Within | WatchScope::Names(_) => RecursiveMode::NonRecursive,
             };
             if let Err(error) = watcher.watch(directory, mode) {
                 trouble = Some(error.to_string());
@@ -91,9 +91,9 @@ fn is_change(kind: &EventKind) -> bool {
 fn matters(event: &Event, directories: &Directories) -> bool {
     let is_of_interest = |path: &PathBuf| {
         directories.iter().any(|(directory, scope)| match scope {
-            Scope::Below => path.starts_with(directory),
-            Scope::Within => path.parent() == Some(directory) || path == directory,
-            Scope::Names(names) => {
+            WatchScope::Below => path.starts_with(directory),
+            WatchScope::Within => path.parent() == Some(directory) || path == directory,
+            WatchScope::Names(names) => {
                 path.parent() == Some(directory) && path.file_name().is_some_and(|name| names.contains(name))
             }
         })
@@ -110,8 +110,8 @@ fn directories(paths: &[PathBuf]) -> Directories {
     for path in paths {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
         let (whole, scope) = match path.parent() {
-            Some(parent) if path.is_file() => (parent, Scope::Within),
-            _ => (path.as_path(), Scope::Below),
+            Some(parent) if path.is_file() => (parent, WatchScope::Within),
+            _ => (path.as_path(), WatchScope::Below),
         };
         if whole.is_dir() {
             widen(&mut directories, whole, scope);
@@ -121,7 +121,7 @@ fn directories(paths: &[PathBuf]) -> Directories {
                 && parent.is_dir()
                 && (step == whole || step.is_symlink() || !step.exists())
             {
-                widen(&mut directories, parent, Scope::Names(BTreeSet::from([name.to_owned()])));
+                widen(&mut directories, parent, WatchScope::Names(BTreeSet::from([name.to_owned()])));
             }
         }
     }
@@ -129,11 +129,11 @@ fn directories(paths: &[PathBuf]) -> Directories {
 }
 
 /// One directory may matter for several reasons; the widest covers the others.
-fn widen(directories: &mut Directories, directory: &Path, scope: Scope) {
-    let known = directories.entry(directory.to_owned()).or_insert_with(|| Scope::Names(BTreeSet::new()));
+fn widen(directories: &mut Directories, directory: &Path, scope: WatchScope) {
+    let known = directories.entry(directory.to_owned()).or_insert_with(|| WatchScope::Names(BTreeSet::new()));
     match (known, scope) {
-        (Scope::Below, _) | (Scope::Within, Scope::Within | Scope::Names(_)) => {}
-        (Scope::Names(known), Scope::Names(names)) => known.extend(names),
+        (WatchScope::Below, _) | (WatchScope::Within, WatchScope::Within | WatchScope::Names(_)) => {}
+        (WatchScope::Names(known), WatchScope::Names(names)) => known.extend(names),
         (known, wider) => *known = wider,
     }
 }

@@ -28,18 +28,18 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 const PING_EVERY: Duration = Duration::from_secs(330);
 
 /// A connection on which a stream can begin.
-pub(super) struct Connection {
+pub(super) struct DiscoveryConnection {
     client: AggregatedDiscoveryServiceClient<Channel>,
     headers: MetadataMap,
 }
 
-pub(super) struct Stream {
+pub(super) struct DiscoveryStream {
     pub(super) requests: mpsc::Sender<DiscoveryRequest>,
     pub(super) responses: Streaming<DiscoveryResponse>,
 }
 
 /// The error is why there is none.
-pub(super) async fn connect(settings: &XdsSettings) -> Result<Connection, String> {
+pub(super) async fn connect(settings: &XdsSettings) -> Result<DiscoveryConnection, String> {
     let mut headers = MetadataMap::new();
     for (name, value) in &settings.headers {
         let name = MetadataKey::<Ascii>::from_bytes(name.to_ascii_lowercase().as_bytes());
@@ -48,19 +48,19 @@ pub(super) async fn connect(settings: &XdsSettings) -> Result<Connection, String
         headers.insert(name.map_err(|error| error.to_string())?, value);
     }
     let client = AggregatedDiscoveryServiceClient::new(channel(settings).await?);
-    Ok(Connection { client: client.max_decoding_message_size(settings.max_message_bytes), headers })
+    Ok(DiscoveryConnection { client: client.max_decoding_message_size(settings.max_message_bytes), headers })
 }
 
-impl Connection {
+impl DiscoveryConnection {
     /// Begins with `first`. Many servers say nothing, not even that they have heard, before there is a set to send.
-    pub(super) async fn stream(mut self, first: DiscoveryRequest) -> Result<Stream, Status> {
+    pub(super) async fn stream(mut self, first: DiscoveryRequest) -> Result<DiscoveryStream, Status> {
         let (requests, sent) = mpsc::channel(1);
         // There is room for one, so this never waits.
         let _ = requests.send(first).await;
         let mut request = Request::new(ReceiverStream::new(sent));
         *request.metadata_mut() = self.headers;
         let responses = self.client.stream_aggregated_resources(request).await?;
-        Ok(Stream { requests, responses: responses.into_inner() })
+        Ok(DiscoveryStream { requests, responses: responses.into_inner() })
     }
 }
 
@@ -76,9 +76,9 @@ async fn channel(settings: &XdsSettings) -> Result<Channel, String> {
     tls::channel(endpoint, settings.tls.as_ref().map(client)).await
 }
 
-fn client(tls: &XdsTls) -> tls::Client {
+fn client(tls: &XdsTls) -> tls::ClientTls {
     let (ca, identity, name) = (tls.ca.clone(), tls.identity.clone(), tls.server_name.clone());
-    tls::Client { ca, identity, name, protocol: Some(tls::HTTP2), ..tls::Client::default() }
+    tls::ClientTls { ca, identity, name, protocol: Some(tls::HTTP2), ..tls::ClientTls::default() }
 }
 
 /// In short: a status of the transport says the same several times over.

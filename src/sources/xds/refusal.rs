@@ -17,19 +17,19 @@ const EVERY: Duration = Duration::from_millis(800);
 const AT_ONCE: u32 = 4;
 
 /// The set that was refused last.
-pub(super) struct Refused {
+pub(super) struct RefusedSet {
     version: String,
     digest: Digest,
     problems: Problems,
 }
 
-impl Refused {
-    pub(super) fn new(response: &DiscoveryResponse, problems: Problems) -> Refused {
-        Refused { version: response.version_info.clone(), digest: digest(response), problems }
+impl RefusedSet {
+    pub(super) fn new(response: &DiscoveryResponse, problems: Problems) -> RefusedSet {
+        RefusedSet { version: response.version_info.clone(), digest: digest(response), problems }
     }
 
     /// Whether a response contains the set that was refused last.
-    pub(super) fn is_again(&self, response: &DiscoveryResponse) -> bool {
+    pub(super) fn is_same_set(&self, response: &DiscoveryResponse) -> bool {
         self.digest == digest(response)
     }
 
@@ -46,12 +46,12 @@ impl Refused {
 
 /// Bounds the rate of refusals, whatever the sets are that are refused.
 #[derive(Default)]
-pub(super) struct Pace {
+pub(super) struct NackPace {
     /// When the refusals that were sent are paid for, at one each [`EVERY`].
     paid: Option<Instant>,
 }
 
-impl Pace {
+impl NackPace {
     /// When the next refusal may be sent.
     pub(super) fn next(&self, now: Instant) -> Instant {
         self.paid.and_then(|paid| paid.checked_sub(EVERY * (AT_ONCE - 1))).map_or(now, |earliest| earliest.max(now))
@@ -64,13 +64,13 @@ impl Pace {
 }
 
 /// A refusal that is held back until its time.
-pub(super) struct Held {
+pub(super) struct DelayedNack {
     pub(super) request: DiscoveryRequest,
     pub(super) until: Instant,
 }
 
 /// Waits until what is held back may be sent; for ever, where nothing is.
-pub(super) async fn due(held: Option<&Held>) {
+pub(super) async fn due(held: Option<&DelayedNack>) {
     match held {
         Some(held) => time::sleep_until(held.until).await,
         None => std::future::pending().await,

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use tracing::{error, warn};
 
 use super::render::rendered;
-use crate::rules::{self, Defaults, Load, Problems, Rules, Severity};
+use crate::rules::{self, Defaults, LoadedRules, Problems, Rules, Severity};
 
 pub(super) const TYPE_URL: &str = "type.googleapis.com/ratelimit.config.ratelimit.v3.RateLimitConfig";
 
@@ -49,7 +49,7 @@ fn resource_digest(resource: &Any) -> Digest {
 }
 
 /// Decodes, checks and compiles. Rules of a set with errors must not be used.
-pub(super) fn load(response: &DiscoveryResponse, defaults: &Defaults) -> Load {
+pub(super) fn load(response: &DiscoveryResponse, defaults: &Defaults) -> LoadedRules {
     let (mut configs, mut undecodable) = (Vec::with_capacity(response.resources.len()), Problems::default());
     for (index, resource) in response.resources.iter().enumerate() {
         match decode(resource) {
@@ -61,7 +61,7 @@ pub(super) fn load(response: &DiscoveryResponse, defaults: &Defaults) -> Load {
         }
     }
     if undecodable.has_errors() {
-        return Load { rules: Rules::default(), problems: undecodable, kept: Vec::new() };
+        return LoadedRules { rules: Rules::default(), problems: undecodable, kept_domains: Vec::new() };
     }
     // Messages come in any order, and replicas with the same rules must agree that they are the same.
     configs.sort_by(|(one, _), (other, _)| one.cmp(other));
@@ -81,7 +81,7 @@ fn decode(resource: &Any) -> Result<RateLimitConfig, String> {
 }
 
 /// Logs what is wrong, a line each.
-pub(super) fn tell(problems: &Problems) {
+pub(super) fn log_problems(problems: &Problems) {
     for problem in problems.iter().take(LISTED_MAX) {
         match problem.severity {
             Severity::Error => error!("{problem}"),

@@ -5,7 +5,7 @@ use crate::proto::ratelimit::config::ratelimit::v3::{RateLimitConfig, RateLimitD
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{backoff::Backoff, refusal::Pace, render::rendered};
+use super::{backoff::Backoff, refusal::NackPace, render::rendered};
 use crate::settings::XdsBackoff;
 
 fn waits(jitter: f64) -> Backoff {
@@ -39,7 +39,7 @@ fn a_wait_after_very_many_attempts_is_the_longest() {
 
 #[test]
 fn refusals_go_at_once_a_few_times_and_then_more_than_one_a_second() {
-    let (mut pace, began) = (Pace::default(), Instant::now());
+    let (mut pace, began) = (NackPace::default(), Instant::now());
     let mut now = began;
     for sent in 0..100u32 {
         let next = pace.next(now);

@@ -7,7 +7,7 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 
 use crate::{
     limit::{Algorithm, Limit},
-    store::counter_check::{Ask, Key},
+    store::counter_check::{CounterCheck, Key},
 };
 
 /// Two counters with one fingerprint would be one counter: at 10⁹ counters the chance is about 10⁻²¹.
@@ -23,7 +23,7 @@ pub(in crate::store) struct Fingerprint {
 pub(in crate::store) struct HashKeys(pub(super) u64, pub(super) u64);
 
 /// Separates the kinds of fingerprints, so that no counter's words can spell an overflow counter.
-enum Kind {
+enum FingerprintKind {
     Counter = 1,
     RuleOverflow = 2,
     CommonOverflow = 3,
@@ -36,9 +36,9 @@ impl HashKeys {
 
     /// Fingerprint of the counter of a key and of its limit's algorithm and window. A limit with another window or
     /// algorithm has another counter; one that admits another number of hits has the same.
-    pub(in crate::store) fn counter(self, ask: &Ask<'_>) -> Fingerprint {
-        let mut hasher = self.hasher(Kind::Counter, &ask.limit);
-        let Key { domain, entries, shared, limit_name, variable: _ } = ask.key;
+    pub(in crate::store) fn counter(self, check: &CounterCheck<'_>) -> Fingerprint {
+        let mut hasher = self.hasher(FingerprintKind::Counter, &check.limit);
+        let Key { domain, entries, shared, limit_name, variable: _ } = check.key;
         part(&mut hasher, domain.as_bytes());
         part(&mut hasher, limit_name.as_bytes());
         for (position, entry) in entries.iter().enumerate() {
@@ -60,20 +60,20 @@ impl HashKeys {
 
     /// Fingerprint of the overflow counter that counts for keys of one rule without room, one for each place in
     /// `among`. It lies in the shard of the counters that it replaces.
-    pub(super) fn rule_overflow(self, ask: &Ask<'_>, of: Fingerprint, among: u32) -> Fingerprint {
-        let mut hasher = self.hasher(Kind::RuleOverflow, &ask.limit);
-        hasher.write_u32(ask.rule);
-        part(&mut hasher, ask.key.limit_name.as_bytes());
-        of.stand_in(hasher, among)
+    pub(super) fn rule_overflow(self, check: &CounterCheck<'_>, of: Fingerprint, among: u32) -> Fingerprint {
+        let mut hasher = self.hasher(FingerprintKind::RuleOverflow, &check.limit);
+        hasher.write_u32(check.rule);
+        part(&mut hasher, check.key.limit_name.as_bytes());
+        of.in_shard_of(hasher, among)
     }
 
     /// Fingerprint of the overflow counter that all rules share whose limits have the same algorithm and window: the
     /// last resort, when overflow counters of rules find no room either.
-    pub(super) fn common_overflow(self, ask: &Ask<'_>, of: Fingerprint, among: u32) -> Fingerprint {
-        of.stand_in(self.hasher(Kind::CommonOverflow, &ask.limit), among)
+    pub(super) fn common_overflow(self, check: &CounterCheck<'_>, of: Fingerprint, among: u32) -> Fingerprint {
+        of.in_shard_of(self.hasher(FingerprintKind::CommonOverflow, &check.limit), among)
     }
 
-    fn hasher(self, kind: Kind, limit: &Limit) -> SipHasher13 {
+    fn hasher(self, kind: FingerprintKind, limit: &Limit) -> SipHasher13 {
         let mut hasher = SipHasher13::new_with_keys(self.0, self.1);
         let sub_windows = if limit.algorithm == Algorithm::SlidingWindow { limit.sub_windows } else { 0 };
         // One word for the three, one for the window: fewer writes are measurably cheaper.
@@ -89,11 +89,11 @@ impl Fingerprint {
         ((u128::from(self.high) * u128::from(count)) >> 64) as u32
     }
 
-    fn stand_in(self, mut hasher: SipHasher13, among: u32) -> Fingerprint {
-        let place = self.place(among);
-        hasher.write_u32(place);
+    fn in_shard_of(self, mut hasher: SipHasher13, among: u32) -> Fingerprint {
+        let slot = self.place(among);
+        hasher.write_u32(slot);
         let shift = 64 - among.trailing_zeros();
-        let upper = u64::from(place).checked_shl(shift).unwrap_or(0);
+        let upper = u64::from(slot).checked_shl(shift).unwrap_or(0);
         let mixed = finish(&hasher);
         let lower = if shift == 64 { mixed.high } else { mixed.high & ((1 << shift) - 1) };
         Fingerprint { high: upper | lower, low: mixed.low }

@@ -14,10 +14,10 @@ use crate::{
 struct Model(HashMap<(String, Algorithm, Micros), State>);
 
 impl Model {
-    fn apply(&mut self, asks: &[Ask<'_>], gate: Gate, now: UnixMicros) -> Readings {
-        let keys: Vec<_> = asks
+    fn apply(&mut self, checks: &[CounterCheck<'_>], gate: Gate, now: UnixMicros) -> Readings {
+        let keys: Vec<_> = checks
             .iter()
-            .map(|ask| (ask.key.entries[0].value.to_owned(), ask.limit.algorithm, ask.limit.window))
+            .map(|check| (check.key.entries[0].value.to_owned(), check.limit.algorithm, check.limit.window))
             .collect();
         let mut distinct = keys.clone();
         distinct.sort_by_key(|key| format!("{key:?}"));
@@ -25,13 +25,13 @@ impl Model {
         let slots: Vec<usize> =
             keys.iter().map(|key| distinct.iter().position(|other| other == key).unwrap()).collect();
         let mut states: Vec<State> = distinct.iter().map(|key| self.0.remove(key).unwrap_or_default()).collect();
-        let readings = settle(asks, &slots, &mut states, gate, now);
+        let readings = settle(checks, &slots, &mut states, gate, now);
         self.0.extend(distinct.into_iter().zip(states));
         readings
     }
 }
 
-fn random_ask<'a>(random: &mut SmallRng, users: &'a [[Entry<'a>; 1]]) -> Ask<'a> {
+fn random_ask<'a>(random: &mut SmallRng, users: &'a [[Entry<'a>; 1]]) -> CounterCheck<'a> {
     let entries = &users[random.random_range(0..users.len())];
     let algorithm = Algorithm::ALL[random.random_range(0..Algorithm::ALL.len())];
     let window = Micros(SECOND.0 * [1, 60][random.random_range(0..2)]);
@@ -40,7 +40,13 @@ fn random_ask<'a>(random: &mut SmallRng, users: &'a [[Entry<'a>; 1]]) -> Ask<'a>
     let limit = Limit { burst: requests, ..Limit::new(requests, window, algorithm) };
     let cost = Cost { hits: random.random_range(-3..6), charge_denied: random.random_ratio(1, 5) };
     let role = [Role::Enforced, Role::Enforced, Role::Quota, Role::Shadow][random.random_range(0..4)];
-    Ask { key: Key { domain: "d", entries, shared: &[], limit_name: "", variable: 0 }, rule: 1, limit, cost, role }
+    CounterCheck {
+        key: Key { domain: "d", entries, shared: &[], limit_name: "", variable: 0 },
+        rule: 1,
+        limit,
+        cost,
+        role,
+    }
 }
 
 #[test]
@@ -54,12 +60,12 @@ fn random_histories_read_as_the_model_does_with_sweeps_between() {
         for step in 0..400 {
             now.0 += random.random_range(0..200_000);
             let count = [1, 1, 2, 3, 9][random.random_range(0..5)];
-            let asks: Vec<Ask<'_>> = (0..count).map(|_| random_ask(&mut random, &users)).collect();
+            let checks: Vec<CounterCheck<'_>> = (0..count).map(|_| random_ask(&mut random, &users)).collect();
             let gate = Gate { quota_open: random.random_ratio(1, 8), never_deny: random.random_ratio(1, 8) };
             assert_eq!(
-                memory.apply(&asks, gate, now),
-                model.apply(&asks, gate, now),
-                "seed {seed}, step {step}: {asks:#?}"
+                memory.apply(&checks, gate, now),
+                model.apply(&checks, gate, now),
+                "seed {seed}, step {step}: {checks:#?}"
             );
             if random.random_ratio(1, 10) {
                 memory.sweep(now, 50);

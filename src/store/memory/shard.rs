@@ -7,7 +7,7 @@
 //!
 //! Invariants: (1) the index has exactly one entry for each place in use; (2) all chunks are full but the last, and none
 //! is empty; (3) a place is valid only as long as the shard is locked and nothing is removed; (4) every byte that comes
-//! or goes is counted in `room`.
+//! or goes is counted in `capacity`.
 //!
 //! Example: 70 counters are chunks of 32, 32 and 6. Removing place 10 moves the counter of place 69 (chunk 2, slot 5) to
 //! place 10, where its entry in the index now leads; 69 counters are left, in chunks of 32, 32 and 5.
@@ -16,8 +16,8 @@ use hashbrown::HashTable;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::{
+    capacity::{Capacity, ShareId},
     fingerprint::Fingerprint,
-    room::{Room, Share},
 };
 use crate::{
     algorithm::{State, is_ahead},
@@ -33,7 +33,7 @@ pub(super) struct Counter {
     /// When the counter is empty, in whole seconds since the epoch, rounded up. From then on no counter would mean the
     /// same.
     pub(super) expires: u32,
-    pub(super) share: Share,
+    pub(super) share: ShareId,
     pub(super) is_overflow: bool,
 }
 
@@ -42,7 +42,7 @@ const _: () = assert!(size_of::<Counter>() <= 56);
 impl Counter {
     pub(super) fn new(
         fingerprint: Fingerprint,
-        share: Share,
+        share: ShareId,
         is_overflow: bool,
         state: State,
         limit: &Limit,
@@ -52,16 +52,17 @@ impl Counter {
     }
 
     /// Stores the state that a request leaves, and counts its bytes. Returns whether the state had to be made coarser.
-    pub(super) fn put(&mut self, mut state: State, heap_before: usize, limit: &Limit, room: &Room) -> bool {
+    pub(super) fn put(&mut self, mut state: State, heap_before: usize, limit: &Limit, capacity: &Capacity) -> bool {
         let mut heap = state.heap_bytes();
-        let most = if heap > heap_before { room.heap_limit(self.share, self.is_overflow, heap_before) } else { None };
+        let most =
+            if heap > heap_before { capacity.heap_limit(self.share, self.is_overflow, heap_before) } else { None };
         let most = most.filter(|&most| heap > most);
         if let Some(most) = most {
             state = state.thinned(limit, most);
             heap = state.heap_bytes();
         }
         if heap != heap_before {
-            room.resized(self.share, self.is_overflow, heap_before as u64, heap as u64);
+            capacity.resized(self.share, self.is_overflow, heap_before as u64, heap as u64);
         }
         self.expires = seconds_ceil(state.expires(limit));
         self.state = state;
@@ -126,45 +127,46 @@ impl Shard {
     }
 
     pub(super) fn find(&self, fingerprint: Fingerprint) -> Option<usize> {
-        let place = self.index.find(fingerprint.low, |&place| self.at(place as usize).fingerprint == fingerprint);
-        place.map(|&place| place as usize)
+        let position =
+            self.index.find(fingerprint.low, |&position| self.at(position as usize).fingerprint == fingerprint);
+        position.map(|&position| position as usize)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Counter> {
         self.chunks.iter().flatten()
     }
 
-    pub(super) fn at(&self, place: usize) -> &Counter {
-        &self.chunks[place / CHUNK][place % CHUNK]
+    pub(super) fn at(&self, position: usize) -> &Counter {
+        &self.chunks[position / CHUNK][position % CHUNK]
     }
 
-    pub(super) fn at_mut(&mut self, place: usize) -> &mut Counter {
-        &mut self.chunks[place / CHUNK][place % CHUNK]
+    pub(super) fn at_mut(&mut self, position: usize) -> &mut Counter {
+        &mut self.chunks[position / CHUNK][position % CHUNK]
     }
 
     /// Inserts a counter, which must not be there yet. The places of others stay as they are.
-    pub(super) fn insert(&mut self, counter: Counter, room: &Room) {
-        let place = self.len();
-        room.created(counter.share, counter.is_overflow, counter.state.heap_bytes());
+    pub(super) fn insert(&mut self, counter: Counter, capacity: &Capacity) {
+        let position = self.len();
+        capacity.created(counter.share, counter.is_overflow, counter.state.heap_bytes());
         self.overflow += usize::from(counter.is_overflow);
         let chunks = &self.chunks;
-        let low = |&place: &u32| chunks[place as usize / CHUNK][place as usize % CHUNK].fingerprint.low;
+        let low = |&position: &u32| chunks[position as usize / CHUNK][position as usize % CHUNK].fingerprint.low;
         // A shard holds far fewer than 2³² counters: that many would be 300 GB.
-        self.index.insert_unique(counter.fingerprint.low, place as u32, low);
-        if place.is_multiple_of(CHUNK) {
+        self.index.insert_unique(counter.fingerprint.low, position as u32, low);
+        if position.is_multiple_of(CHUNK) {
             self.chunks.push(Vec::with_capacity(CHUNK));
         }
-        self.chunks[place / CHUNK].push(counter);
+        self.chunks[position / CHUNK].push(counter);
     }
 
     /// Checks up to `at_most` counters from where the last sweep stopped, and removes the expired ones. Stops at the
     /// end of the shard, so that one call never sweeps a counter twice.
-    pub(super) fn sweep(&mut self, now: UnixMicros, at_most: usize, room: &Room) -> Swept {
+    pub(super) fn sweep(&mut self, now: UnixMicros, at_most: usize, capacity: &Capacity) -> Swept {
         let (mut seen, mut removed) = (0, 0);
         while seen < at_most && self.cursor < self.len() {
             seen += 1;
             if self.at(self.cursor).is_expired(now) {
-                self.remove(self.cursor, room);
+                self.remove(self.cursor, capacity);
                 removed += 1;
             } else {
                 self.cursor += 1;
@@ -179,38 +181,38 @@ impl Shard {
     }
 
     /// Removes a counter, if it is there.
-    pub(super) fn remove_one(&mut self, fingerprint: Fingerprint, room: &Room) {
-        if let Some(place) = self.find(fingerprint) {
-            self.remove(place, room);
+    pub(super) fn remove_one(&mut self, fingerprint: Fingerprint, capacity: &Capacity) {
+        if let Some(position) = self.find(fingerprint) {
+            self.remove(position, capacity);
         }
     }
 
     /// Removes the counter at a place; the last counter moves into the gap.
-    fn remove(&mut self, place: usize, room: &Room) {
-        let low = self.at(place).fingerprint.low;
-        if let Ok(entry) = self.index.find_entry(low, |&other| other as usize == place) {
+    fn remove(&mut self, position: usize, capacity: &Capacity) {
+        let low = self.at(position).fingerprint.low;
+        if let Ok(entry) = self.index.find_entry(low, |&other| other as usize == position) {
             entry.remove();
         }
         let last = self.len();
         let mut counter = self.chunks[last / CHUNK].pop().expect("the index counts as many as the chunks hold");
-        if place != last {
+        if position != last {
             if let Some(moved) = self.index.find_mut(counter.fingerprint.low, |&other| other as usize == last) {
-                *moved = place as u32;
+                *moved = position as u32;
             }
-            std::mem::swap(self.at_mut(place), &mut counter);
+            std::mem::swap(self.at_mut(position), &mut counter);
         }
         if self.chunks[last / CHUNK].is_empty() {
             self.chunks.pop();
         }
         self.overflow -= usize::from(counter.is_overflow);
-        room.removed(counter.share, counter.is_overflow, counter.state.heap_bytes());
+        capacity.removed(counter.share, counter.is_overflow, counter.state.heap_bytes());
     }
 
     /// After a flood the index is far too large; halving at an eighth keeps it from growing again at once.
     fn shrink(&mut self) {
         if self.index.capacity() > 64 && self.len() * 8 < self.index.capacity() {
             let chunks = &self.chunks;
-            let low = |&place: &u32| chunks[place as usize / CHUNK][place as usize % CHUNK].fingerprint.low;
+            let low = |&position: &u32| chunks[position as usize / CHUNK][position as usize % CHUNK].fingerprint.low;
             self.index.shrink_to(self.index.len() * 2, low);
             self.chunks.shrink_to_fit();
         }

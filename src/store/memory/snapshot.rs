@@ -18,8 +18,8 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 
 use super::{
     Memory, MemorySettings,
+    capacity::ShareId,
     fingerprint::{Fingerprint, HashKeys},
-    room::Share,
     shard::Counter,
 };
 use crate::{
@@ -58,7 +58,7 @@ pub struct Snapshots {
 
 /// What was found at the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Loaded {
+pub struct RestoreReport {
     /// Counters that go on.
     pub counters: u64,
     /// Counters for which there was no room: the bound was lowered since the snapshot.
@@ -80,9 +80,9 @@ impl Snapshots {
 
     /// A store that goes on from the snapshot, if there is one. A damaged one is renamed, with an error in the log, and
     /// nothing of it is used: half of the counts would look like all of them.
-    pub fn load(&self, settings: MemorySettings, now: UnixMicros) -> Result<(Memory, Loaded), SnapshotError> {
+    pub fn load(&self, settings: MemorySettings, now: UnixMicros) -> Result<(Memory, RestoreReport), SnapshotError> {
         let path = self.directory.join(FILE);
-        let Some(file) = state_dir::open(&path)? else { return Ok((Memory::new(settings), Loaded::default())) };
+        let Some(file) = state_dir::open(&path)? else { return Ok((Memory::new(settings), RestoreReport::default())) };
         match read(file, settings, now).map_err(|error| state_dir::at(&path, error))? {
             Ok((memory, loaded)) => {
                 if loaded.left_out > 0 {
@@ -94,7 +94,7 @@ impl Snapshots {
                 let aside = self.directory.join(format!("{FILE}.damaged-{}", now.0));
                 state_dir::rename(&path, &aside)?;
                 tracing::error!(snapshot = %aside.display(), why, "the snapshot is damaged and was set aside: all counts begin anew");
-                Ok((Memory::new(settings), Loaded { set_aside: true, ..Loaded::default() }))
+                Ok((Memory::new(settings), RestoreReport { set_aside: true, ..RestoreReport::default() }))
             }
         }
     }
@@ -103,7 +103,7 @@ impl Snapshots {
     /// one shard's copy. A crash at any moment leaves the snapshot before, whole.
     pub fn save(&self, memory: &Memory) -> Result<u64, SnapshotError> {
         let (_, counters) = state_dir::replace(&self.directory.join(FILE), |out| {
-            write(memory, &mut Checked { inner: out, hasher: SipHasher13::new() })
+            write(memory, &mut Checksummed { inner: out, hasher: SipHasher13::new() })
         })?;
         Ok(counters)
     }
@@ -116,25 +116,25 @@ impl Snapshots {
 }
 
 /// Reads or writes, and hashes what went through.
-struct Checked<T> {
+struct Checksummed<T> {
     inner: T,
     hasher: SipHasher13,
 }
 
-impl<T> Checked<T> {
+impl<T> Checksummed<T> {
     fn checksum(&self) -> [u8; 16] {
         self.hasher.finish128().as_bytes()
     }
 }
 
-impl<T: Write> Checked<T> {
+impl<T: Write> Checksummed<T> {
     fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.hasher.write(bytes);
         self.inner.write_all(bytes)
     }
 }
 
-impl<T: Read> Checked<T> {
+impl<T: Read> Checksummed<T> {
     fn fill(&mut self, bytes: &mut [u8]) -> io::Result<()> {
         self.inner.read_exact(bytes)?;
         self.hasher.write(bytes);
@@ -148,7 +148,7 @@ impl<T: Read> Checked<T> {
     }
 }
 
-fn write<T: Write>(memory: &Memory, out: &mut Checked<T>) -> io::Result<u64> {
+fn write<T: Write>(memory: &Memory, out: &mut Checksummed<T>) -> io::Result<u64> {
     out.put(MAGIC)?;
     out.put(&memory.keys.0.to_le_bytes())?;
     out.put(&memory.keys.1.to_le_bytes())?;
@@ -192,8 +192,8 @@ fn write_counter(counter: &Counter, out: &mut Vec<u8>) -> bool {
 }
 
 /// A file that can't be read is an error, one that reads but doesn't add up is damaged.
-fn read(file: File, settings: MemorySettings, now: UnixMicros) -> io::Result<Result<(Memory, Loaded), Damage>> {
-    let mut from = Checked { inner: BufReader::with_capacity(1 << 18, file), hasher: SipHasher13::new() };
+fn read(file: File, settings: MemorySettings, now: UnixMicros) -> io::Result<Result<(Memory, RestoreReport), Damage>> {
+    let mut from = Checksummed { inner: BufReader::with_capacity(1 << 18, file), hasher: SipHasher13::new() };
     match read_all(&mut from, settings, now) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Err(Damage("it ends early"))),
         other => other,
@@ -201,10 +201,10 @@ fn read(file: File, settings: MemorySettings, now: UnixMicros) -> io::Result<Res
 }
 
 fn read_all(
-    from: &mut Checked<impl Read>,
+    from: &mut Checksummed<impl Read>,
     settings: MemorySettings,
     now: UnixMicros,
-) -> io::Result<Result<(Memory, Loaded), Damage>> {
+) -> io::Result<Result<(Memory, RestoreReport), Damage>> {
     let mut magic = [0; MAGIC.len()];
     from.fill(&mut magic)?;
     if magic != MAGIC {
@@ -212,7 +212,7 @@ fn read_all(
     }
     let keys = HashKeys(u64::from_le_bytes(from.array()?), u64::from_le_bytes(from.array()?));
     let memory = Memory::with_keys(settings, keys);
-    let (mut read, mut loaded, mut packed) = (0u64, Loaded::default(), Vec::new());
+    let (mut read, mut loaded, mut packed) = (0u64, RestoreReport::default(), Vec::new());
     loop {
         let [tag] = from.array()?;
         if tag == 0 {
@@ -238,7 +238,7 @@ fn read_all(
     Ok(Ok((memory, loaded)))
 }
 
-fn read_counter(tag: u8, from: &mut Checked<impl Read>, packed: &mut Vec<u8>) -> io::Result<Option<Counter>> {
+fn read_counter(tag: u8, from: &mut Checksummed<impl Read>, packed: &mut Vec<u8>) -> io::Result<Option<Counter>> {
     let algorithm = match tag {
         1 => Algorithm::SlidingWindow,
         2 => Algorithm::FixedWindow,
@@ -249,7 +249,7 @@ fn read_counter(tag: u8, from: &mut Checked<impl Read>, packed: &mut Vec<u8>) ->
     };
     let head: [u8; 27] = from.array()?;
     let number = |range: Range<usize>| head[range].iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte));
-    let (is_overflow, share, expires) = (number(0..1) != 0, Share(number(1..3) as u16), number(3..7) as u32);
+    let (is_overflow, share, expires) = (number(0..1) != 0, ShareId(number(1..3) as u16), number(3..7) as u32);
     let fingerprint = Fingerprint { high: number(7..15), low: number(15..23) };
     let length = number(23..27) as u32;
     if length > STATE_MAX {

@@ -16,7 +16,7 @@ fn small() -> Memory {
 }
 
 /// What is asked about the counter of one user of one rule.
-fn with_ask<T>(rule: u32, user: u64, limit: Limit, hits: i64, put: impl FnOnce(&Ask<'_>) -> T) -> T {
+fn with_ask<T>(rule: u32, user: u64, limit: Limit, hits: i64, put: impl FnOnce(&CounterCheck<'_>) -> T) -> T {
     let (domain, value) = (rule.to_string(), user.to_string());
     let entries = [Entry { key: "user", value: &value }];
     let key = Key {
@@ -27,17 +27,17 @@ fn with_ask<T>(rule: u32, user: u64, limit: Limit, hits: i64, put: impl FnOnce(&
         variable: 0,
     };
     let cost = Cost { hits, charge_denied: false };
-    put(&Ask { key, rule, limit, cost, role: Role::Enforced })
+    put(&CounterCheck { key, rule, limit, cost, role: Role::Enforced })
 }
 
 /// Puts `hits` to it.
 fn put(memory: &Memory, rule: u32, user: u64, limit: Limit, hits: i64, now: UnixMicros) -> Reading {
-    with_ask(rule, user, limit, hits, |ask| memory.apply(&[*ask], Gate::default(), now)[0])
+    with_ask(rule, user, limit, hits, |check| memory.apply(&[*check], Gate::default(), now)[0])
 }
 
 /// What it holds.
 fn held(memory: &Memory, rule: u32, user: u64, limit: Limit, now: UnixMicros) -> f64 {
-    with_ask(rule, user, limit, 0, |ask| memory.state(ask, now).held(&limit, now).hits)
+    with_ask(rule, user, limit, 0, |check| memory.state(check, now).contents(&limit, now).hits)
 }
 
 fn per_minute(requests: u32) -> Limit {
@@ -71,16 +71,16 @@ fn flood_stops_at_the_bound_and_existing_users_keep_their_counts() {
 fn rule_that_is_not_alone_gets_at_most_half() {
     let memory = small();
     put(&memory, 1, 0, per_minute(10), 1, NOW);
-    let half = flood(&memory, 2, 0..15_000) * room::COUNTER_BYTES;
+    let half = flood(&memory, 2, 0..15_000) * capacity::COUNTER_BYTES;
     assert!((MAX * 45 / 100..=MAX / 2).contains(&half), "{half}");
-    let other = flood(&memory, 3, 0..15_000) * room::COUNTER_BYTES;
+    let other = flood(&memory, 3, 0..15_000) * capacity::COUNTER_BYTES;
     assert!(other > MAX / 4, "{other}");
 }
 
 #[test]
 fn lone_rule_gets_most_and_leaves_room_for_newcomers() {
     let memory = small();
-    let lone = flood(&memory, 2, 0..15_000) * room::COUNTER_BYTES;
+    let lone = flood(&memory, 2, 0..15_000) * capacity::COUNTER_BYTES;
     assert!((MAX * 3 / 4..MAX * 7 / 8).contains(&lone), "{lone}");
     assert_eq!(flood(&memory, 1, 0..100), 100);
     assert!((0..100).all(|user| put(&memory, 1, user, per_minute(10), 0, NOW).remaining == 9));
@@ -274,10 +274,16 @@ fn overflow_counter_lies_in_the_shard_of_the_counter_it_stands_in_for() {
     let cost = Cost { hits: 1, charge_denied: false };
     for rule in 0..1_000 {
         let name = rule.to_string();
-        let ask = Ask { key: Key { limit_name: &name, ..key }, rule, limit: per_minute(1), cost, role: Role::Enforced };
-        let own = keys.counter(&ask);
+        let check = CounterCheck {
+            key: Key { limit_name: &name, ..key },
+            rule,
+            limit: per_minute(1),
+            cost,
+            role: Role::Enforced,
+        };
+        let own = keys.counter(&check);
         for (among, shards) in [(4_096, 16), (4_096, 4_096), (1 << 18, 1 << 18)] {
-            let prints = [own, keys.rule_overflow(&ask, own, among), keys.common_overflow(&ask, own, among)];
+            let prints = [own, keys.rule_overflow(&check, own, among), keys.common_overflow(&check, own, among)];
             assert!(prints[0] != prints[1] && prints[1] != prints[2]);
             assert!(prints.iter().all(|print| print.place(shards) == own.place(shards)));
         }

@@ -17,8 +17,8 @@ mod gather;
 
 use redis::Cmd;
 
-use self::gather::{Gathering, Group, Numbered, Told};
-use super::request::{Request, Term};
+use self::gather::{BatchBuilder, BatchLayout, NumberedCheck, RequestGroup};
+use super::request::{CheckTerms, Request};
 use super::script::Script;
 use crate::algorithm::{self, State};
 use crate::limit::{Algorithm, Cost, Limit, Micros, Reading, SUB_WINDOWS_MAX, UnixMicros};
@@ -29,11 +29,11 @@ use crate::store::readings::Readings;
 mod tests;
 
 /// How many numbers stand at the head of a reply.
-const HEAD: usize = 4;
+const HEADER_NUMBERS: usize = 4;
 
 /// What is kept of a batch that was sent, to read its reply.
 pub(super) struct Batch {
-    told: Told,
+    layout: BatchLayout,
     /// Number of counters.
     pub counters: usize,
     /// Number of requests that are merged with an identical one.
@@ -45,10 +45,10 @@ pub(super) struct Reply {
     /// Redis' clock, in µs.
     pub now: u64,
     /// `None` if the batch came after its deadline, so that nothing was charged.
-    pub verdict: Option<Verdict>,
+    pub result: Option<BatchResult>,
 }
 
-pub(super) struct Verdict {
+pub(super) struct BatchResult {
     /// Number of damaged counters, which held something else and began afresh, and the position of the first.
     pub damaged: u64,
     pub damaged_first: usize,
@@ -67,9 +67,9 @@ impl Batch {
         now: u64,
         deadline: u64,
     ) -> (Batch, Cmd) {
-        let gathering = Gathering::of(requests.clone());
+        let gathering = BatchBuilder::of(requests.clone());
         let (runs, keys) = pack_runs(&gathering);
-        let head = pack_head(now, deadline, gathering.logs, &gathering.told.terms);
+        let head = pack_header(now, deadline, gathering.logs, &gathering.layout.terms);
         let bytes = keys.iter().map(|key| key.len()).sum::<usize>() + runs.len() + head.len();
         let mut cmd = script.call(keys.len(), bytes);
         keys.iter().for_each(|key| {
@@ -83,13 +83,13 @@ impl Batch {
                 cmd.arg(key);
             });
         }
-        let told = gathering.told;
-        (Batch { counters: keys.len(), merged: told.merged(), told }, cmd)
+        let layout = gathering.layout;
+        (Batch { counters: keys.len(), merged: layout.merged(), layout }, cmd)
     }
 
     /// The key of the counter at position `place` (from 1) of the batch that these requests make.
     pub(super) fn key<'a>(requests: impl Iterator<Item = &'a Request>, place: usize) -> Option<&'a [u8]> {
-        let (_, keys) = pack_runs(&Gathering::of(requests));
+        let (_, keys) = pack_runs(&BatchBuilder::of(requests));
         keys.get(place.checked_sub(1)?).copied()
     }
 
@@ -99,16 +99,16 @@ impl Batch {
             bytes.chunks_exact(8).map(|chunk| f64::from_le_bytes(chunk.try_into().expect("8 bytes"))).collect();
         let now = *numbers.first()? as u64;
         if numbers.len() == 1 {
-            return Some(Reply { now, verdict: None });
+            return Some(Reply { now, result: None });
         }
-        let (head, mut rest) = numbers.split_at_checked(HEAD)?;
+        let (head, mut rest) = numbers.split_at_checked(HEADER_NUMBERS)?;
         let mut readings = Vec::with_capacity(rest.len());
         // For each term the reset of a counter that is hit now.
-        let resets: Vec<Micros> = self.told.terms.iter().map(|term| reset_of_a_hit(&term.limit, now)).collect();
-        for group in self.told.groups() {
+        let resets: Vec<Micros> = self.layout.terms.iter().map(|term| reset_of_a_hit(&term.limit, now)).collect();
+        for group in self.layout.groups() {
             let is_usual = rest.first()?.fract() != 0.0;
             let size = if is_usual { 1 } else { 2 * usize::from(group.members) };
-            let (answers, after) = rest.split_at_checked(size * self.told.asks(group).len())?;
+            let (answers, after) = rest.split_at_checked(size * self.layout.checks_of(group).len())?;
             rest = after;
             if is_usual {
                 self.read_usual(group, answers, &resets, &mut readings);
@@ -117,17 +117,17 @@ impl Batch {
             }
         }
         let verdict =
-            Verdict { damaged: head[1] as u64, damaged_first: head[2] as usize, ahead: head[3] as u64, readings };
-        rest.is_empty().then_some(Reply { now, verdict: Some(verdict) })
+            BatchResult { damaged: head[1] as u64, damaged_first: head[2] as usize, ahead: head[3] as u64, readings };
+        rest.is_empty().then_some(Reply { now, result: Some(verdict) })
     }
 
     /// Reads the answers to identical usual requests. The script reports what the last one left; each one before it
     /// left its hits more.
-    fn read_usual(&self, group: &Group, answers: &[f64], resets: &[Micros], readings: &mut Vec<Reading>) {
+    fn read_usual(&self, group: &RequestGroup, answers: &[f64], resets: &[Micros], readings: &mut Vec<Reading>) {
         for later in (0..u64::from(group.members)).rev() {
-            for (ask, left) in self.told.asks(group).iter().zip(answers) {
+            for (ask, left) in self.layout.checks_of(group).iter().zip(answers) {
                 let term = usize::from(ask.term);
-                let hits = self.told.terms[term].cost.hits.unsigned_abs();
+                let hits = self.layout.terms[term].cost.hits.unsigned_abs();
                 // Something other than the script may reply with an infinite number.
                 let remaining = (*left as u64).saturating_add(later.saturating_mul(hits));
                 readings.push(Reading { admitted: true, remaining, reset: resets[term] });
@@ -136,45 +136,45 @@ impl Batch {
     }
 
     /// The readings of request `nth` of the batch.
-    pub(super) fn readings(&self, verdict: &Verdict, nth: usize) -> Readings {
-        Readings::from_slice(&verdict.readings[self.told.readings_of(nth)])
+    pub(super) fn readings(&self, verdict: &BatchResult, nth: usize) -> Readings {
+        Readings::from_slice(&verdict.readings[self.layout.readings_of(nth)])
     }
 }
 
 /// Packs the runs, and puts the keys in the order in which the script finds them.
-fn pack_runs<'a>(gathering: &Gathering<'a>) -> (Vec<u8>, Vec<&'a [u8]>) {
-    let told = &gathering.told;
+fn pack_runs<'a>(gathering: &BatchBuilder<'a>) -> (Vec<u8>, Vec<&'a [u8]>) {
+    let layout = &gathering.layout;
     let mut out = Vec::with_capacity(64);
     let mut keys = Vec::with_capacity(gathering.keys.len());
     let mut logs = Vec::with_capacity(gathering.logs);
     let before_logs = gathering.keys.len() - gathering.logs;
     // For each key its position in KEYS, from 1 on, once it has one.
     let mut places = vec![0u16; gathering.keys.len()];
-    let mut place_of = |ask: &Numbered| {
+    let mut place_of = |ask: &NumberedCheck| {
         let place = &mut places[usize::from(ask.key)];
         if *place == 0 {
-            let is_log = gathering.logs > 0 && told.terms[usize::from(ask.term)].is_of_log();
+            let is_log = gathering.logs > 0 && layout.terms[usize::from(ask.term)].is_of_log();
             let (among, before) = if is_log { (&mut logs, before_logs) } else { (&mut keys, 0) };
             among.push(gathering.keys[usize::from(ask.key)]);
             *place = (before + among.len()) as u16;
         }
         *place
     };
-    for run in told.runs() {
-        let Some(first) = told.groups_of(run).next() else { continue };
-        let asks = told.asks(first);
+    for run in layout.runs() {
+        let Some(first) = layout.groups_of(run).next() else { continue };
+        let asks = layout.checks_of(first);
         out.extend_from_slice(&(run.len() as u16).to_le_bytes());
         out.extend_from_slice(&first.members.to_le_bytes());
         out.extend_from_slice(&[first.gate, (asks.len() - 1) as u8]);
         for ask in asks {
             out.extend_from_slice(&(ask.term + 1).to_le_bytes());
-            if !first.is_apart() {
+            if !first.is_independent() {
                 out.extend_from_slice(&place_of(ask).to_le_bytes());
             }
         }
-        if first.is_apart() {
+        if first.is_independent() {
             // The positions of independent checks follow from the order of KEYS alone.
-            told.groups_of(run).flat_map(|group| told.asks(group)).for_each(|ask| {
+            layout.groups_of(run).flat_map(|group| layout.checks_of(group)).for_each(|ask| {
                 place_of(ask);
             });
         }
@@ -183,13 +183,13 @@ fn pack_runs<'a>(gathering: &Gathering<'a>) -> (Vec<u8>, Vec<&'a [u8]>) {
     (out, keys)
 }
 
-fn pack_head(now: u64, deadline: u64, logs: usize, terms: &[Term]) -> Vec<u8> {
+fn pack_header(now: u64, deadline: u64, logs: usize, terms: &[CheckTerms]) -> Vec<u8> {
     let mut out = Vec::with_capacity(24 + 64 * terms.len());
     let mut put = |number: f64| out.extend_from_slice(&number.to_le_bytes());
     put(now as f64);
     put(deadline as f64);
     put(logs as f64);
-    for Term { limit, cost, role, charged } in terms {
+    for CheckTerms { limit, cost, role, charged } in terms {
         let algorithm = match limit.algorithm {
             Algorithm::SlidingWindow => 0.0,
             Algorithm::FixedWindow => 1.0,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::tally::Tally;
+use super::stats::RedisStats;
 
 #[cfg(test)]
 mod tests;
@@ -16,11 +16,11 @@ mod tests;
 /// The circuit breakers of all cores, by node. Cores that share the settings share this.
 #[derive(Debug, Default)]
 pub struct Breakers {
-    nodes: Mutex<HashMap<String, Node>>,
+    nodes: Mutex<HashMap<String, NodeBreakers>>,
 }
 
 #[derive(Debug, Default)]
-struct Node {
+struct NodeBreakers {
     /// Number of cores whose breaker is open, and since when there is one.
     open: u32,
     since: Option<Instant>,
@@ -31,11 +31,15 @@ struct Node {
 
 impl Breakers {
     /// Opens the breaker of one core because of `cause`. Logged, unless another core's breaker is open already.
-    pub(super) fn open(self: &Arc<Self>, redis: &dyn Display, cause: &str, tally: &Arc<Tally>) -> Open {
-        tally.breaker_opens.add(1);
-        tally.breakers_open.add(1);
-        let open =
-            Open { breakers: Arc::clone(self), redis: redis.to_string(), tally: Arc::clone(tally), did_answer: false };
+    pub(super) fn open(self: &Arc<Self>, redis: &dyn Display, cause: &str, stats: &Arc<RedisStats>) -> OpenBreaker {
+        stats.breaker_opens.add(1);
+        stats.breakers_open.add(1);
+        let open = OpenBreaker {
+            breakers: Arc::clone(self),
+            redis: redis.to_string(),
+            stats: Arc::clone(stats),
+            did_answer: false,
+        };
         if open.is_first() {
             let redis = &open.redis;
             tracing::warn!(%redis, cause, "circuit breaker open: failure policies decide until this Redis answers");
@@ -44,8 +48,13 @@ impl Breakers {
     }
 
     /// The breaker of one core opens because no connection can be made, and `why`: one line says both.
-    pub(super) fn open_unconnected(self: &Arc<Self>, redis: &dyn Display, why: &str, tally: &Arc<Tally>) -> Open {
-        let open = self.open(redis, &format!("can't connect to Redis: {why}"), tally);
+    pub(super) fn open_unconnected(
+        self: &Arc<Self>,
+        redis: &dyn Display,
+        why: &str,
+        stats: &Arc<RedisStats>,
+    ) -> OpenBreaker {
+        let open = self.open(redis, &format!("can't connect to Redis: {why}"), stats);
         if let Some(node) = self.nodes.lock().get_mut(&open.redis) {
             node.is_explained = true;
         }
@@ -74,14 +83,14 @@ impl Breakers {
 }
 
 /// An open breaker of one core. It is dropped without being closed if the node isn't needed any more.
-pub(super) struct Open {
+pub(super) struct OpenBreaker {
     breakers: Arc<Breakers>,
     redis: String,
-    tally: Arc<Tally>,
+    stats: Arc<RedisStats>,
     did_answer: bool,
 }
 
-impl Open {
+impl OpenBreaker {
     fn is_first(&self) -> bool {
         let mut nodes = self.breakers.nodes.lock();
         let node = nodes.entry(self.redis.clone()).or_default();
@@ -108,9 +117,9 @@ impl Open {
     }
 }
 
-impl Drop for Open {
+impl Drop for OpenBreaker {
     fn drop(&mut self) {
-        self.tally.breakers_open.add(-1);
+        self.stats.breakers_open.add(-1);
         let mut nodes = self.breakers.nodes.lock();
         let Some(node) = nodes.get_mut(&self.redis) else { return };
         node.open -= 1;

@@ -11,17 +11,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::Connection;
-use super::denials::Denials;
+use super::denial_cache::DenialCache;
 use super::dial;
 use super::faults::failed;
 use super::lane::{Lane, Moved};
-use super::link::Live;
-use super::links::Links;
+use super::node_connection::EstablishedConnection;
+use super::node_connections::NodeConnections;
 use super::runner::Runner;
 use super::script::Script;
 use super::settings::{Address, RedisSettings};
 use super::slot;
-use super::tally::Tally;
+use super::stats::RedisStats;
 use crate::store::key;
 
 #[cfg(test)]
@@ -43,7 +43,7 @@ const NODE_AFTER: Duration = Duration::from_millis(50);
 
 /// A lane for each bucket, because one script can only touch one slot; the lanes of a node share its connection.
 pub(super) struct Cluster {
-    links: Arc<Links>,
+    nodes: Arc<NodeConnections>,
     lanes: Vec<Arc<Lane>>,
     is_mapped: watch::Receiver<bool>,
 }
@@ -54,38 +54,38 @@ impl Cluster {
         seeds: &[Address],
         settings: Arc<RedisSettings>,
         script: Arc<Script>,
-        tally: Arc<Tally>,
-        denials: Arc<Denials>,
+        stats: Arc<RedisStats>,
+        denials: Arc<DenialCache>,
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Cluster {
-        let links = {
-            let (settings, script, tally, denials) = (settings.clone(), script.clone(), tally.clone(), denials.clone());
-            Arc::new(Links::new(settings, script, tally, denials, tasks.clone(), stop.clone()))
+        let nodes = {
+            let (settings, script, stats, denials) = (settings.clone(), script.clone(), stats.clone(), denials.clone());
+            Arc::new(NodeConnections::new(settings, script, stats, denials, tasks.clone(), stop.clone()))
         };
         let (moved, moves) = mpsc::unbounded_channel();
         let lanes: Vec<Arc<Lane>> = (0..settings.buckets.max(1))
             .map(|bucket| {
-                let guide = Some((bucket, moved.clone(), links.clone()));
-                let lane = Lane::new(None, &settings, tally.clone());
-                let (script, tally, denials) = (script.clone(), tally.clone(), denials.clone());
-                let runner = Runner::new(lane.clone(), guide, script, tally, denials, &settings);
+                let guide = Some((bucket, moved.clone(), nodes.clone()));
+                let lane = Lane::new(None, &settings, stats.clone());
+                let (script, stats, denials) = (script.clone(), stats.clone(), denials.clone());
+                let runner = Runner::new(lane.clone(), guide, script, stats, denials, &settings);
                 tasks.spawn(runner.run(stop.clone()));
                 lane
             })
             .collect();
         let (says_mapped, is_mapped) = watch::channel(false);
-        let guide = Guide {
+        let guide = SlotMapKeeper {
             seeds: seeds.to_vec(),
             slots: slots(&settings),
-            links: links.clone(),
+            nodes: nodes.clone(),
             lanes: lanes.clone(),
             is_mapped: says_mapped,
         };
         tasks.spawn(async move {
             stop.run_until_cancelled(guide.run(moves)).await;
         });
-        Cluster { links, lanes, is_mapped }
+        Cluster { nodes, lanes, is_mapped }
     }
 
     pub(super) fn lane(&self, bucket: u32) -> &Arc<Lane> {
@@ -93,21 +93,21 @@ impl Cluster {
     }
 
     /// The established connections, by node.
-    pub(super) fn live(&self) -> Vec<(Address, Live)> {
-        self.links.live()
+    pub(super) fn established(&self) -> Vec<(Address, EstablishedConnection)> {
+        self.nodes.established()
     }
 
     /// Whether every bucket has a node that is connected.
     pub(super) fn is_up(&self) -> bool {
-        *self.is_mapped.borrow() && self.links.are_up()
+        *self.is_mapped.borrow() && self.nodes.are_up()
     }
 
     /// Resolves once every bucket has had a node, and each node a connection.
     pub(super) async fn up(&self) {
         // The senders end only with the store, and then there is nothing to wait for.
         let _ = self.is_mapped.clone().wait_for(|is_mapped| *is_mapped).await;
-        for link in self.links.all() {
-            let _ = link.watch().wait_for(Option::is_some).await;
+        for node in self.nodes.all() {
+            let _ = node.watch().wait_for(Option::is_some).await;
         }
     }
 }
@@ -123,16 +123,16 @@ fn slots(settings: &RedisSettings) -> Vec<u16> {
 }
 
 /// Keeps the lanes pointed at the right nodes.
-struct Guide {
+struct SlotMapKeeper {
     seeds: Vec<Address>,
     /// The slot of each bucket.
     slots: Vec<u16>,
-    links: Arc<Links>,
+    nodes: Arc<NodeConnections>,
     lanes: Vec<Arc<Lane>>,
     is_mapped: watch::Sender<bool>,
 }
 
-impl Guide {
+impl SlotMapKeeper {
     async fn run(self, mut moves: mpsc::UnboundedReceiver<Moved>) {
         let mut said = false;
         loop {
@@ -145,12 +145,12 @@ impl Guide {
                 Err(_) => {}
             }
             let refreshed = Instant::now();
-            let is_whole = *self.is_mapped.borrow() && self.links.are_up();
+            let is_whole = *self.is_mapped.borrow() && self.nodes.are_up();
             let wait = if is_whole { REFRESH } else { REFRESH_LOST };
             if let Ok(Some(moved)) = tokio::time::timeout(wait, moves.recv()).await {
-                self.heed(moved);
+                self.follow_move(moved);
                 while let Ok(moved) = moves.try_recv() {
-                    self.heed(moved);
+                    self.follow_move(moved);
                 }
                 tokio::time::sleep_until(refreshed + REFRESH_MIN).await;
             }
@@ -158,9 +158,9 @@ impl Guide {
     }
 
     /// Follows a bucket that has moved: at once if the node said where to, because the slot map will say the same.
-    fn heed(&self, moved: Moved) {
+    fn follow_move(&self, moved: Moved) {
         if let Some(to) = moved.to {
-            self.lanes[moved.bucket as usize].reroute(self.links.to(&to));
+            self.lanes[moved.bucket as usize].reroute(self.nodes.to(&to));
         }
     }
 
@@ -171,7 +171,7 @@ impl Guide {
         for (lane, slot) in self.lanes.iter().zip(&self.slots) {
             match ranges.iter().find(|range| (range.first..=range.last).contains(slot)) {
                 Some(range) => {
-                    lane.reroute(self.links.to(&range.primary));
+                    lane.reroute(self.nodes.to(&range.primary));
                     if !used.contains(&range.primary) {
                         used.push(range.primary.clone());
                     }
@@ -179,15 +179,16 @@ impl Guide {
                 None => is_whole = false,
             }
         }
-        self.links.keep_only(&used);
+        self.nodes.keep_only(&used);
         self.is_mapped.send_replace(is_whole);
         Ok(())
     }
 
     /// The slot map from any node that replies: the connected nodes first, then the seeds.
     async fn map(&self) -> RedisResult<Vec<Range>> {
-        let settings = self.links.settings();
-        let connected = self.links.live().into_iter().map(|(address, live)| (address, Some(live.connection)));
+        let settings = self.nodes.settings();
+        let connected =
+            self.nodes.established().into_iter().map(|(address, established)| (address, Some(established.connection)));
         let seeds = self.seeds.iter().map(|seed| (seed.clone(), None));
         first_map(connected.chain(seeds).map(|(address, connection)| async move {
             let patience = settings.connect_timeout;

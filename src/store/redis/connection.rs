@@ -14,14 +14,14 @@ use redis::{
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::settings::{Address, Tls};
+use super::settings::{Address, RedisTls};
 use super::socket;
 
 /// The server, and how to connect to it.
 #[derive(Clone)]
-pub(super) struct Way {
+pub(super) struct ConnectOptions {
     pub address: Address,
-    pub tls: Option<Tls>,
+    pub tls: Option<RedisTls>,
     /// Credentials and number of the database. The protocol is set here.
     pub info: RedisConnectionInfo,
 }
@@ -30,12 +30,12 @@ pub(super) struct Way {
 #[derive(Clone)]
 pub(super) struct Connection {
     asked: MultiplexedConnection,
-    kept: Arc<Kept>,
+    shared: Arc<SharedConnection>,
 }
 
 /// What all clones share.
-struct Kept {
-    way: Way,
+struct SharedConnection {
+    options: ConnectOptions,
     protocol: ProtocolVersion,
     pushed: mpsc::UnboundedSender<PushInfo>,
     /// The task that reads and writes, also while no command is running.
@@ -44,7 +44,7 @@ struct Kept {
     listener: Mutex<Option<JoinHandle<()>>>,
 }
 
-impl Drop for Kept {
+impl Drop for SharedConnection {
     fn drop(&mut self) {
         self.driver.abort();
         self.listener.lock().iter().for_each(JoinHandle::abort);
@@ -54,20 +54,23 @@ impl Drop for Kept {
 impl Connection {
     /// Connects and greets: in RESP3, or in RESP2 if that is refused. Messages of the channels, and the end of the
     /// connection, are sent to `pushed`, even while no command is running.
-    pub(super) async fn open(way: Way, pushed: mpsc::UnboundedSender<PushInfo>) -> RedisResult<Connection> {
-        match Connection::speaking(ProtocolVersion::RESP3, way.clone(), pushed.clone()).await {
-            Err(error) if knows_no_resp3(&error) => Connection::speaking(ProtocolVersion::RESP2, way, pushed).await,
+    pub(super) async fn open(
+        options: ConnectOptions,
+        pushed: mpsc::UnboundedSender<PushInfo>,
+    ) -> RedisResult<Connection> {
+        match Connection::speaking(ProtocolVersion::RESP3, options.clone(), pushed.clone()).await {
+            Err(error) if knows_no_resp3(&error) => Connection::speaking(ProtocolVersion::RESP2, options, pushed).await,
             opened => opened,
         }
     }
 
     async fn speaking(
         protocol: ProtocolVersion,
-        mut way: Way,
+        mut options: ConnectOptions,
         pushed: mpsc::UnboundedSender<PushInfo>,
     ) -> RedisResult<Connection> {
-        way.info = way.info.set_protocol(protocol);
-        let socket = socket::open(&way.address, way.tls.as_ref()).await?;
+        options.info = options.info.set_protocol(protocol);
+        let socket = socket::open(&options.address, options.tls.as_ref()).await?;
         // The lane keeps the deadlines, because a request's time includes its wait for a batch; a second timer would
         // cost.
         let mut config = AsyncConnectionConfig::new()
@@ -77,24 +80,24 @@ impl Connection {
         if protocol == ProtocolVersion::RESP3 {
             config = config.set_push_sender(pushed.clone());
         }
-        let (asked, driven) = MultiplexedConnection::new_with_config(&way.info, socket, config).await?;
+        let (asked, driven) = MultiplexedConnection::new_with_config(&options.info, socket, config).await?;
         let told = pushed.clone();
         let driver = tokio::spawn(async move {
             driven.await;
-            say_ended(&told);
+            report_ended(&told);
         });
-        let kept = Kept { way, protocol, pushed, driver, listener: Mutex::default() };
-        Ok(Connection { asked, kept: Arc::new(kept) })
+        let kept = SharedConnection { options, protocol, pushed, driver, listener: Mutex::default() };
+        Ok(Connection { asked, shared: Arc::new(kept) })
     }
 
     /// Subscribes to `channel`, or returns why it can't be subscribed.
     pub(super) async fn listen(&mut self, channel: &str) -> RedisResult<()> {
-        let Kept { way, protocol, pushed, listener, .. } = &*self.kept;
+        let SharedConnection { options, protocol, pushed, listener, .. } = &*self.shared;
         if *protocol == ProtocolVersion::RESP3 {
             return self.asked.subscribe(channel).await;
         }
-        let socket = socket::open(&way.address, way.tls.as_ref()).await?;
-        let mut listening = PubSub::new(&way.info, socket).await?;
+        let socket = socket::open(&options.address, options.tls.as_ref()).await?;
+        let mut listening = PubSub::new(&options.info, socket).await?;
         listening.subscribe(channel).await?;
         let pushed = pushed.clone();
         let task = tokio::spawn(async move {
@@ -105,7 +108,7 @@ impl Connection {
                 let _ = pushed.send(PushInfo { kind: PushKind::Message, data });
             }
             // The subscription has ended, which ends the whole connection.
-            say_ended(&pushed);
+            report_ended(&pushed);
         });
         if let Some(before) = listener.lock().replace(task) {
             before.abort();
@@ -115,7 +118,7 @@ impl Connection {
 }
 
 /// A receiver that has gone needs no message.
-fn say_ended(pushed: &mpsc::UnboundedSender<PushInfo>) {
+fn report_ended(pushed: &mpsc::UnboundedSender<PushInfo>) {
     let _ = pushed.send(PushInfo { kind: PushKind::Disconnection, data: Vec::new() });
 }
 

@@ -9,7 +9,7 @@ use futures_util::stream::FuturesUnordered;
 use redis::{PushInfo, RedisConnectionInfo, RedisError, RedisResult, Value};
 use tokio::sync::mpsc;
 
-use super::connection::{Connection, Way};
+use super::connection::{ConnectOptions, Connection};
 use super::faults::{SENTINEL, failed};
 use super::settings::{Address, Auth, RedisSettings};
 
@@ -62,7 +62,7 @@ async fn node(
     pushed: mpsc::UnboundedSender<PushInfo>,
 ) -> RedisResult<Connection> {
     let info = redis_info(&settings.auth)?.set_db(settings.database);
-    Connection::open(Way { address: address.clone(), tls: settings.tls.clone(), info }, pushed).await
+    Connection::open(ConnectOptions { address: address.clone(), tls: settings.tls.clone(), info }, pushed).await
 }
 
 /// A connection for a few commands, whose end is not reported.
@@ -86,9 +86,9 @@ where
     let mut last = failed(nobody.to_owned());
     let mut asked: FuturesUnordered<_> = (0..)
         .zip(ways)
-        .map(|(nth, way)| async move {
+        .map(|(nth, options)| async move {
             tokio::time::sleep(after * nth).await;
-            way.await
+            options.await
         })
         .collect();
     while let Some(answer) = asked.next().await {
@@ -103,7 +103,7 @@ where
 async fn ask_sentinel(sentinel: &Address, name: &str, settings: &RedisSettings) -> RedisResult<Address> {
     let info = redis_info(&settings.sentinel_auth)?;
     let (pushed, _) = mpsc::unbounded_channel();
-    let way = Way { address: sentinel.clone(), tls: settings.tls.clone(), info };
+    let options = ConnectOptions { address: sentinel.clone(), tls: settings.tls.clone(), info };
     // A sentinel's password is another one than the nodes', so the error must not be taken for theirs.
     let refused = |error: RedisError| match error.code() {
         Some("NOAUTH" | "WRONGPASS" | "NOPERM") => {
@@ -111,7 +111,7 @@ async fn ask_sentinel(sentinel: &Address, name: &str, settings: &RedisSettings) 
         }
         _ => error,
     };
-    let mut connection = Connection::open(way, pushed).await.map_err(refused)?;
+    let mut connection = Connection::open(options, pushed).await.map_err(refused)?;
     let found: Option<(String, u16)> = redis::cmd("SENTINEL")
         .arg("get-master-addr-by-name")
         .arg(name)

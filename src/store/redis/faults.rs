@@ -18,20 +18,20 @@ const QUIET: Duration = Duration::from_secs(60);
 
 /// Names of the settings of a Redis, for messages that say where to look.
 #[derive(Clone, Debug)]
-pub struct Names {
+pub struct SettingNames {
     /// Prefix of the names: `REDIS`, or `REDIS_PERSECOND` for the second one.
     pub prefix: &'static str,
     /// Where user and password come from, in words, with names that begin with `REDIS`.
     pub auth: &'static str,
 }
 
-impl Default for Names {
-    fn default() -> Names {
-        Names { prefix: "REDIS", auth: "REDIS_AUTH or REDIS_AUTH_FILE" }
+impl Default for SettingNames {
+    fn default() -> SettingNames {
+        SettingNames { prefix: "REDIS", auth: "REDIS_AUTH or REDIS_AUTH_FILE" }
     }
 }
 
-impl Names {
+impl SettingNames {
     /// A message that names the settings of the first Redis, with the names of this one. Settings of certificates are
     /// the same for both.
     pub(super) fn in_message(&self, text: &str) -> String {
@@ -62,20 +62,20 @@ pub(super) enum Extent {
 
 /// A class of errors, by the word that they begin with.
 #[derive(Debug)]
-pub(super) struct Class {
+pub(super) struct ErrorClass {
     pub(super) code: &'static str,
     pub(super) extent: Extent,
     advice: &'static str,
 }
 
-const fn class(code: &'static str, extent: Extent, advice: &'static str) -> Class {
-    Class { code, extent, advice }
+const fn class(code: &'static str, extent: Extent, advice: &'static str) -> ErrorClass {
+    ErrorClass { code, extent, advice }
 }
 
 /// A code of our own, not Redis': a Sentinel refuses the credentials, whose settings are others than Redis'.
 pub(super) const SENTINEL: &str = "SENTINELAUTH";
 
-static CLASSES: [Class; 18] = [
+static CLASSES: [ErrorClass; 18] = [
     class(
         "READONLY",
         Extent::Node,
@@ -117,12 +117,12 @@ static CLASSES: [Class; 18] = [
     OTHER,
 ];
 
-const OTHER: Class = class("other", Extent::Request, "not known here: its words and Redis' log say more");
+const OTHER: ErrorClass = class("other", Extent::Request, "not known here: its words and Redis' log say more");
 
-const SILENCE: Class = class("silence", Extent::Node, "");
+const SILENCE: ErrorClass = class("silence", Extent::Node, "");
 
 /// The class of an error reply.
-pub(super) fn class_of(error: &RedisError) -> &'static Class {
+pub(super) fn class_of(error: &RedisError) -> &'static ErrorClass {
     let named = |code: &str| CLASSES.iter().find(|class| class.code == code);
     let detail = error.detail().unwrap_or_default();
     // Redis 6 wraps an error inside a script into an ERR, with the error's code behind a dash. The error of too many
@@ -141,7 +141,7 @@ pub struct Faults {
 
 impl Faults {
     /// Logs that `redis` replied with `error`, unless that is known. In a Cluster slots move in normal operation.
-    pub(super) fn name(&self, redis: &dyn Display, error: &RedisError, is_cluster: bool, names: &Names) {
+    pub(super) fn log_error(&self, redis: &dyn Display, error: &RedisError, is_cluster: bool, names: &SettingNames) {
         let class = class_of(error);
         if !self.is_news(redis.to_string(), class, Instant::now()) {
             return;
@@ -156,7 +156,7 @@ impl Faults {
     }
 
     /// Logs that `redis` has sent nothing since the connection was begun `after` ago; `why` is what that may mean.
-    pub(super) fn is_silent(&self, redis: &dyn Display, after: Duration, why: &str) {
+    pub(super) fn log_silence(&self, redis: &dyn Display, after: Duration, why: &str) {
         if self.is_news(redis.to_string(), &SILENCE, Instant::now()) {
             tracing::warn!(%redis, ?after, error = why, "no answer yet from Redis, still waiting");
         }
@@ -171,7 +171,7 @@ impl Faults {
         }
     }
 
-    fn is_news(&self, redis: String, class: &Class, now: Instant) -> bool {
+    fn is_news(&self, redis: String, class: &ErrorClass, now: Instant) -> bool {
         let mut last = self.last.lock();
         // Nodes come and go: faults that are over are removed.
         last.retain(|_, at| now.saturating_duration_since(*at) < QUIET);

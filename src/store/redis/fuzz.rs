@@ -5,19 +5,19 @@ use redis::{RedisError, Value};
 
 use super::batch::Batch;
 use super::cluster;
-use super::links;
+use super::node_connections;
 use super::request::Request;
 use super::script::Script;
 use super::settings::Address;
 use crate::limit::{Algorithm, Cost, Entry, Limit, SECOND};
-use crate::store::counter_check::{Ask, Gate, Key, Role};
+use crate::store::counter_check::{CounterCheck, Gate, Key, Role};
 
 /// Parses `bytes` as a value of Redis' protocol, and as the script's reply inside it.
 pub(crate) fn reply(bytes: &[u8]) {
     read(bytes);
     match redis::parse_redis_value(bytes) {
         Ok(Value::BulkString(inner)) => read(&inner),
-        Ok(Value::ServerError(error)) => drop(links::redirected(&RedisError::from(error))),
+        Ok(Value::ServerError(error)) => drop(node_connections::redirected(&RedisError::from(error))),
         Ok(value) => {
             let asked = Address::Tcp { host: "127.0.0.1".to_owned(), port: 6379 };
             drop(cluster::ranges(value, &asked));
@@ -29,20 +29,20 @@ pub(crate) fn reply(bytes: &[u8]) {
 /// Reads the bytes as the reply to three requests, two of which are merged.
 fn read(bytes: &[u8]) {
     let entries = [Entry { key: "user", value: "alice" }];
-    let ask = |hits| Ask {
+    let check = |hits| CounterCheck {
         key: Key { domain: "api", entries: &entries, shared: &[], limit_name: "", variable: 0 },
         rule: 0,
         limit: Limit::new(10, SECOND, Algorithm::SlidingWindow),
         cost: Cost { hits, charge_denied: false },
         role: Role::Enforced,
     };
-    let request = |asks: &[Ask<'_>]| Request::new(asks, Gate::default(), false, 0, "", |_| 3);
-    let requests = [request(&[ask(1), ask(2)]), request(&[ask(1)]), request(&[ask(1)])];
+    let request = |checks: &[CounterCheck<'_>]| Request::new(checks, Gate::default(), false, 0, "", |_| 3);
+    let requests = [request(&[check(1), check(2)]), request(&[check(1)]), request(&[check(1)])];
     let (batch, _) = Batch::new(requests.iter(), &Script::new(), "refunds", 0, 0);
-    if let Some(verdict) = batch.read(bytes).and_then(|reply| reply.verdict) {
+    if let Some(verdict) = batch.read(bytes).and_then(|reply| reply.result) {
         for (nth, request) in requests.iter().enumerate() {
             let readings = batch.readings(&verdict, nth);
-            assert_eq!(readings.len(), request.asks());
+            assert_eq!(readings.len(), request.check_count());
             // What the limiter does with the readings.
             let _ = request.denial_holds(&readings);
         }

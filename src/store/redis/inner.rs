@@ -6,21 +6,21 @@ use tokio::{runtime::Handle, time::Instant};
 use tokio_util::task::TaskTracker;
 
 use super::cluster::Cluster;
-use super::denials::Denials;
+use super::denial_cache::DenialCache;
 use super::lane::Lane;
-use super::link::Link;
+use super::node_connection::NodeConnection;
 use super::request::Request;
 use super::settings::RedisSettings;
-use super::tally::Tally;
+use super::stats::RedisStats;
 use crate::limit::UnixMicros;
-use crate::store::counter_check::Ask;
-use crate::store::{key, owed::Owed, partwise::Refund};
+use crate::store::counter_check::CounterCheck;
+use crate::store::{deferred::DeferredCharges, key, partwise::Refund};
 
-pub(super) struct Inner {
+pub(super) struct RedisInner {
     pub settings: Arc<RedisSettings>,
-    pub tally: Arc<Tally>,
-    pub denials: Arc<Denials>,
-    pub owed: Arc<Owed>,
+    pub stats: Arc<RedisStats>,
+    pub denial_cache: Arc<DenialCache>,
+    pub deferred: Arc<DeferredCharges>,
     pub route: Route,
     /// Refunds, which go on when the caller of their request is gone.
     pub tasks: TaskTracker,
@@ -30,12 +30,12 @@ pub(super) struct Inner {
 /// Where the batches of a bucket are sent.
 pub(super) enum Route {
     /// To one node: one script decides all counters of a request.
-    One { link: Arc<Link>, lane: Arc<Lane> },
+    One { node: Arc<NodeConnection>, lane: Arc<Lane> },
     /// By bucket.
     Cluster(Cluster),
 }
 
-impl Inner {
+impl RedisInner {
     pub(super) fn is_cluster(&self) -> bool {
         matches!(self.route, Route::Cluster(_))
     }
@@ -49,15 +49,15 @@ impl Inner {
     }
 
     /// The request that refunds a charge, and the lane that sends it.
-    pub(super) fn undo(&self, ask: &Ask<'_>, charged: UnixMicros, now: u64) -> (Request, Arc<Lane>) {
-        let bucket = key::bucket(&ask.key, self.settings.buckets);
-        (Request::undo(ask, charged, now, &self.settings.key_prefix, bucket), self.lane(bucket).clone())
+    pub(super) fn undo(&self, check: &CounterCheck<'_>, charged: UnixMicros, now: u64) -> (Request, Arc<Lane>) {
+        let bucket = key::bucket(&check.key, self.settings.buckets);
+        (Request::undo(check, charged, now, &self.settings.key_prefix, bucket), self.lane(bucket).clone())
     }
 
-    /// Gives back what `ask` charged at `charged` (Redis' clock). The refund ends by `until`, whether or not the caller
+    /// Gives back what `check` charged at `charged` (Redis' clock). The refund ends by `until`, whether or not the caller
     /// waits for it.
-    pub(super) fn give_back(&self, ask: &Ask<'_>, charged: UnixMicros, now: u64, until: Instant) -> Refund {
-        let (request, lane) = self.undo(ask, charged, now);
+    pub(super) fn give_back(&self, check: &CounterCheck<'_>, charged: UnixMicros, now: u64, until: Instant) -> Refund {
+        let (request, lane) = self.undo(check, charged, now);
         let refund = async move {
             let readings = lane.refund(request, until).await.ok()?;
             Some((*readings.first()?, readings.at))

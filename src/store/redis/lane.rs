@@ -14,29 +14,29 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::link::Link;
-use super::links::Links;
+use super::node_connection::NodeConnection;
+use super::node_connections::NodeConnections;
 use super::request::Request;
 use super::settings::{Address, RedisSettings};
-use super::tally::Tally;
+use super::stats::RedisStats;
 use crate::store::counter_check::Deadline;
-use crate::store::owed::Debts;
+use crate::store::deferred::DeferredBatch;
 use crate::store::readings::{Readings, StoreError};
 use crate::trace;
 
-pub(super) type Answer = Result<Readings, Failure>;
+pub(super) type Answer = Result<Readings, RequestFailure>;
 
 /// Why a request has no answer.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum RequestFailure {
     Store(StoreError),
     /// Its counters are on two nodes while their slot moves, so each must be checked in a request of its own.
-    Split,
+    SlotMoving,
 }
 
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Failure {
-        Failure::Store(error)
+impl From<StoreError> for RequestFailure {
+    fn from(error: StoreError) -> RequestFailure {
+        RequestFailure::Store(error)
     }
 }
 
@@ -47,7 +47,7 @@ pub(super) struct Moved {
 }
 
 /// In a Cluster: the lane's bucket, the sender that reports where it has moved, and the connections to other nodes.
-pub(super) type ToGuide = (u32, mpsc::UnboundedSender<Moved>, Arc<Links>);
+pub(super) type GuideHandle = (u32, mpsc::UnboundedSender<Moved>, Arc<NodeConnections>);
 
 #[cfg(test)]
 mod tests;
@@ -58,62 +58,62 @@ pub(super) struct Lane {
     queue: Mutex<Queue>,
     arrived: Notify,
     /// The node that it sends to; in a Cluster unknown at first.
-    link: ArcSwapOption<Link>,
+    node: ArcSwapOption<NodeConnection>,
     rerouted: Notify,
-    tally: Arc<Tally>,
-    waiting_max: usize,
+    stats: Arc<RedisStats>,
+    queue_max: usize,
     batch_max: usize,
 }
 
 /// A queued request. If the receiver of `answer` is closed, its caller has gone.
-pub(super) struct Waiting {
+pub(super) struct QueuedRequest {
     pub request: Request,
     pub deadline: Deadline,
-    pub since: Instant,
+    pub queued_at: Instant,
     /// Sent in a batch of its own, because Redis refused a batch with it.
-    pub alone: bool,
+    pub is_alone: bool,
     /// A retry after a late batch. Never mixed with new requests: they may have less time left and would make it late
     /// again.
-    pub is_again: bool,
+    pub is_retry: bool,
     /// How many times Redis rejected the batch because of this request's deadline.
-    pub lates: u8,
+    pub late_count: u8,
     /// In a Cluster: the node that is taking the slot over, if the request must be sent there instead.
-    pub ask: Option<Arc<Link>>,
+    pub redirect: Option<Arc<NodeConnection>>,
     pub answer: Option<oneshot::Sender<Answer>>,
     /// Deferred charges, placed before the request's own checks. Their readings are discarded.
-    pub debts: Option<Box<Debts>>,
+    pub deferred: Option<Box<DeferredBatch>>,
     /// Current trace context, if the request is sampled.
-    pub trace: Option<trace::Here>,
+    pub trace: Option<trace::TraceContext>,
 }
 
 /// Boxed, because it is moved several times before it is answered.
-pub(super) type Waiter = Box<Waiting>;
+pub(super) type BoxedRequest = Box<QueuedRequest>;
 
 /// The answer to a request: known at once, or waited for. If it is dropped before the request has left, the request
 /// charges nothing.
-pub(super) enum Answering {
+pub(super) enum PendingAnswer {
     Known(Ready<Answer>),
     Queued(oneshot::Receiver<Answer>),
 }
 
-impl Answering {
-    pub(super) fn known(readings: Readings) -> Answering {
-        Answering::Known(ready(Ok(readings)))
+impl PendingAnswer {
+    pub(super) fn known(readings: Readings) -> PendingAnswer {
+        PendingAnswer::Known(ready(Ok(readings)))
     }
 
-    fn failed(error: StoreError) -> Answering {
-        Answering::Known(ready(Err(error.into())))
+    fn failed(error: StoreError) -> PendingAnswer {
+        PendingAnswer::Known(ready(Err(error.into())))
     }
 }
 
-impl Future for Answering {
+impl Future for PendingAnswer {
     type Output = Answer;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
         match self.get_mut() {
-            Answering::Known(answer) => Pin::new(answer).poll(cx),
+            PendingAnswer::Known(answer) => Pin::new(answer).poll(cx),
             // The runner answers at the deadline at the latest, and closes the queue when it ends.
-            Answering::Queued(answered) => {
+            PendingAnswer::Queued(answered) => {
                 Pin::new(answered).poll(cx).map(|answer| answer.unwrap_or_else(|_| Err(closing().into())))
             }
         }
@@ -122,11 +122,11 @@ impl Future for Answering {
 
 #[derive(Default)]
 struct Queue {
-    waiting: VecDeque<Waiter>,
+    requests: VecDeque<BoxedRequest>,
     /// The sum of the requests' weights.
     weight: usize,
     /// A lower bound of the deadlines in `waiting`.
-    soonest: Option<Instant>,
+    earliest_deadline: Option<Instant>,
     /// The runner has ended, so that nothing would be answered.
     is_closed: bool,
 }
@@ -136,19 +136,23 @@ struct Queue {
 pub(super) struct Backlog {
     pub is_empty: bool,
     pub is_full_batch: bool,
-    pub soonest: Option<Instant>,
+    pub earliest_deadline: Option<Instant>,
 }
 
 impl Lane {
     /// A lane that a runner is yet to work off.
-    pub(super) fn new(link: Option<Arc<Link>>, settings: &RedisSettings, tally: Arc<Tally>) -> Arc<Lane> {
+    pub(super) fn new(
+        node: Option<Arc<NodeConnection>>,
+        settings: &RedisSettings,
+        stats: Arc<RedisStats>,
+    ) -> Arc<Lane> {
         Arc::new(Lane {
             queue: Mutex::default(),
             arrived: Notify::new(),
-            link: ArcSwapOption::new(link),
+            node: ArcSwapOption::new(node),
             rerouted: Notify::new(),
-            tally,
-            waiting_max: settings.waiting_max,
+            stats,
+            queue_max: settings.queue_max,
             batch_max: settings.batch_max,
         })
     }
@@ -164,63 +168,63 @@ impl Lane {
     pub(super) fn queue(
         &self,
         request: Request,
-        debts: Option<Box<Debts>>,
+        deferred_batch: Option<Box<DeferredBatch>>,
         deadline: impl Into<Deadline>,
-    ) -> Answering {
+    ) -> PendingAnswer {
         if !self.is_up() {
-            self.tally.unreachable.add(1);
-            return Answering::failed(StoreError::Unreachable("no connection".to_owned()));
+            self.stats.unreachable.add(1);
+            return PendingAnswer::failed(StoreError::Unreachable("no connection".to_owned()));
         }
         let (answer, answered) = oneshot::channel();
-        let waiting = Box::new(Waiting {
+        let queued = Box::new(QueuedRequest {
             request,
             deadline: deadline.into(),
-            since: Instant::now(),
-            alone: false,
-            is_again: false,
-            lates: 0,
-            ask: None,
+            queued_at: Instant::now(),
+            is_alone: false,
+            is_retry: false,
+            late_count: 0,
+            redirect: None,
             answer: Some(answer),
-            debts,
-            trace: trace::here(),
+            deferred: deferred_batch,
+            trace: trace::current(),
         });
         let mut queue = self.queue.lock();
         if queue.is_closed {
-            return Answering::failed(closing());
+            return PendingAnswer::failed(closing());
         }
-        if queue.waiting.len() >= self.waiting_max {
-            self.tally.overloaded.add(1);
-            return Answering::failed(StoreError::Overloaded);
+        if queue.requests.len() >= self.queue_max {
+            self.stats.overloaded.add(1);
+            return PendingAnswer::failed(StoreError::Overloaded);
         }
-        if queue.push(waiting, self.batch_max) {
+        if queue.push(queued, self.batch_max) {
             self.arrived.notify_one();
         }
-        Answering::Queued(answered)
+        PendingAnswer::Queued(answered)
     }
 
     /// As [`Lane::submit`], for a refund.
     pub(super) async fn refund(&self, request: Request, until: Instant) -> Answer {
-        self.tally.refunds.add(1);
+        self.stats.refunds.add(1);
         let answer = self.submit(request, until).await;
         if answer.is_err() {
-            self.tally.refunds_failed.add(1);
+            self.stats.refunds_failed.add(1);
         }
         answer
     }
 
     pub(super) fn is_up(&self) -> bool {
-        self.link.load().as_ref().is_some_and(|link| link.is_up())
+        self.node.load().as_ref().is_some_and(|node| node.is_up())
     }
 
     /// The node that it sends to now.
-    pub(super) fn link(&self) -> Option<Arc<Link>> {
-        self.link.load_full()
+    pub(super) fn node(&self) -> Option<Arc<NodeConnection>> {
+        self.node.load_full()
     }
 
     /// Points the lane at a node. Also if it is the same one, for the runner may have stopped sending until it hears
     /// where the bucket is.
-    pub(super) fn reroute(&self, link: Arc<Link>) {
-        self.link.store(Some(link));
+    pub(super) fn reroute(&self, node: Arc<NodeConnection>) {
+        self.node.store(Some(node));
         self.rerouted.notify_one();
     }
 
@@ -235,25 +239,25 @@ impl Lane {
     pub(super) fn backlog(&self) -> Backlog {
         let queue = self.queue.lock();
         Backlog {
-            is_empty: queue.waiting.is_empty(),
+            is_empty: queue.requests.is_empty(),
             is_full_batch: queue.weight >= self.batch_max,
-            soonest: queue.soonest,
+            earliest_deadline: queue.earliest_deadline,
         }
     }
 
     /// Takes the next batch from the queue: as many requests as fit, without those whose callers have gone. A batch is
     /// bounded by the time that it keeps Redis busy, not by the number of its counters.
-    pub(super) fn take_batch(&self, now: Instant) -> Vec<Waiter> {
+    pub(super) fn take_batch(&self, now: Instant) -> Vec<BoxedRequest> {
         let mut weight = 0;
         let mut queue = self.queue.lock();
-        let mut batch: Vec<Waiter> = Vec::with_capacity(queue.waiting.len().min(self.batch_max));
-        while let Some(next) = queue.waiting.front() {
+        let mut batch: Vec<BoxedRequest> = Vec::with_capacity(queue.requests.len().min(self.batch_max));
+        while let Some(next) = queue.requests.front() {
             let fits = match batch.first() {
                 None => true,
                 Some(first) => {
                     weight + next.request.weight() <= self.batch_max
-                        && !(first.alone || next.alone)
-                        && first.is_again == next.is_again
+                        && !(first.is_alone || next.is_alone)
+                        && first.is_retry == next.is_retry
                         && first.request.now == next.request.now
                 }
             };
@@ -264,7 +268,7 @@ impl Lane {
             if next.is_gone() {
                 continue;
             }
-            if next.patience() <= now {
+            if next.send_deadline() <= now {
                 self.time_out(next);
                 continue;
             }
@@ -275,23 +279,23 @@ impl Lane {
     }
 
     /// Puts requests back that are known not to have been charged, before all that came later.
-    pub(super) fn put_back(&self, batch: Vec<Waiter>) {
+    pub(super) fn put_back(&self, batch: Vec<BoxedRequest>) {
         let mut queue = self.queue.lock();
-        for waiting in batch.into_iter().rev().filter(|waiting| !waiting.is_gone()) {
-            queue.note(&waiting);
-            queue.waiting.push_front(waiting);
+        for queued in batch.into_iter().rev().filter(|queued| !queued.is_gone()) {
+            queue.note(&queued);
+            queue.requests.push_front(queued);
         }
     }
 
     /// Answers the requests whose deadlines have passed with a timeout.
     pub(super) fn expire(&self, now: Instant) {
         let mut queue = self.queue.lock();
-        for waiting in queue.take() {
-            if waiting.patience() <= now {
-                self.time_out(waiting);
+        for queued in queue.take() {
+            if queued.send_deadline() <= now {
+                self.time_out(queued);
             } else {
-                queue.note(&waiting);
-                queue.waiting.push_back(waiting);
+                queue.note(&queued);
+                queue.requests.push_back(queued);
             }
         }
     }
@@ -304,16 +308,16 @@ impl Lane {
 
     /// Answers all queued requests with an error, because there is no connection.
     pub(super) fn fail_all(&self, why: &str) {
-        for mut waiting in self.queue.lock().take() {
-            self.tally.unreachable.add(1);
-            waiting.reply(Err(StoreError::Unreachable(why.to_owned()).into()));
+        for mut queued in self.queue.lock().take() {
+            self.stats.unreachable.add(1);
+            queued.reply(Err(StoreError::Unreachable(why.to_owned()).into()));
         }
     }
 
-    pub(super) fn time_out(&self, mut waiting: Waiter) {
-        let patience: Duration = waiting.patience() - waiting.since;
-        self.tally.timeouts.add(1);
-        waiting.reply(Err(StoreError::Timeout(patience).into()));
+    pub(super) fn time_out(&self, mut queued: BoxedRequest) {
+        let patience: Duration = queued.send_deadline() - queued.queued_at;
+        self.stats.timeouts.add(1);
+        queued.reply(Err(StoreError::Timeout(patience).into()));
     }
 }
 
@@ -323,11 +327,11 @@ fn closing() -> StoreError {
     StoreError::Unreachable(CLOSING.to_owned())
 }
 
-impl Waiting {
+impl QueuedRequest {
     /// Until when it may be sent. A request whose batch was late may be sent again for as long as its answer would have
     /// been waited for.
-    pub(super) fn patience(&self) -> Instant {
-        if self.is_again { self.deadline.sent } else { self.deadline.at }
+    pub(super) fn send_deadline(&self) -> Instant {
+        if self.is_retry { self.deadline.sent } else { self.deadline.at }
     }
 
     pub(super) fn is_gone(&self) -> bool {
@@ -336,15 +340,15 @@ impl Waiting {
 
     /// Notes that its batch leaves: from now on Redis may charge it.
     pub(super) fn sent(&mut self) {
-        if let Some(debts) = &mut self.debts {
-            debts.sent();
+        if let Some(deferred_batch) = &mut self.deferred {
+            deferred_batch.sent();
         }
     }
 
     /// Notes that Redis replied that it charged nothing of its batch.
     pub(super) fn unsent(&mut self) {
-        if let Some(debts) = &mut self.debts {
-            debts.unsent();
+        if let Some(deferred_batch) = &mut self.deferred {
+            deferred_batch.unsent();
         }
     }
 
@@ -359,35 +363,35 @@ impl Waiting {
 impl Queue {
     /// Adds a request. Returns whether the runner must be woken; while a batch is in flight, it looks at the queue by
     /// itself.
-    fn push(&mut self, waiting: Waiter, batch_max: usize) -> bool {
-        let (was_empty, was_full) = (self.waiting.is_empty(), self.weight >= batch_max);
-        let is_sooner = self.note(&waiting);
-        self.waiting.push_back(waiting);
+    fn push(&mut self, queued: BoxedRequest, batch_max: usize) -> bool {
+        let (was_empty, was_full) = (self.requests.is_empty(), self.weight >= batch_max);
+        let is_sooner = self.note(&queued);
+        self.requests.push_back(queued);
         was_empty || is_sooner || (!was_full && self.weight >= batch_max)
     }
 
     /// Adds a request to the sums. Returns whether its deadline is sooner than all others.
-    fn note(&mut self, waiting: &Waiting) -> bool {
-        self.weight += waiting.request.weight();
-        let patience = waiting.patience();
-        let is_sooner = self.soonest.is_none_or(|soonest| patience < soonest);
+    fn note(&mut self, queued: &QueuedRequest) -> bool {
+        self.weight += queued.request.weight();
+        let patience = queued.send_deadline();
+        let is_sooner = self.earliest_deadline.is_none_or(|soonest| patience < soonest);
         if is_sooner {
-            self.soonest = Some(patience);
+            self.earliest_deadline = Some(patience);
         }
         is_sooner
     }
 
-    fn take(&mut self) -> VecDeque<Waiter> {
-        (self.weight, self.soonest) = (0, None);
-        std::mem::take(&mut self.waiting)
+    fn take(&mut self) -> VecDeque<BoxedRequest> {
+        (self.weight, self.earliest_deadline) = (0, None);
+        std::mem::take(&mut self.requests)
     }
 
-    fn pop(&mut self) -> Option<Waiter> {
-        let waiting = self.waiting.pop_front()?;
-        self.weight -= waiting.request.weight();
-        if self.waiting.is_empty() {
-            self.soonest = None;
+    fn pop(&mut self) -> Option<BoxedRequest> {
+        let queued = self.requests.pop_front()?;
+        self.weight -= queued.request.weight();
+        if self.requests.is_empty() {
+            self.earliest_deadline = None;
         }
-        Some(waiting)
+        Some(queued)
     }
 }

@@ -7,7 +7,7 @@ use redis::RedisResult;
 
 use super::Redis;
 use super::inner::Route;
-use super::link::Live;
+use super::node_connection::EstablishedConnection;
 use crate::store::key;
 
 /// Time between beats. The number of replicas is right a few beats after one came or went, and is then used in an
@@ -37,33 +37,33 @@ pub struct Presence {
     /// A random id, so that it is this process' alone.
     id: String,
     /// The connection of the last beat: it is still established when the others are being closed.
-    last: Option<Live>,
-    said: bool,
+    last: Option<EstablishedConnection>,
+    is_warned: bool,
 }
 
 impl Presence {
     pub fn of(redis: Redis) -> Presence {
-        Presence { redis, id: format!("{:016x}", rand::random::<u64>()), last: None, said: false }
+        Presence { redis, id: format!("{:016x}", rand::random::<u64>()), last: None, is_warned: false }
     }
 
     /// Writes a beat, and returns the number of live replicas; `None` if Redis gave no reply.
     pub async fn beat(&mut self) -> Option<u32> {
-        let mut live = self.live()?;
-        self.last = Some(live.clone());
+        let mut established = self.established()?;
+        self.last = Some(established.clone());
         let mut command = redis::cmd("EVAL");
         command.arg(BEAT).arg(1).arg(self.key()).arg(&self.id).arg(LIFE_SECONDS);
         let beat: RedisResult<u32> =
-            tokio::time::timeout(PATIENCE, command.query_async(&mut *live.connection)).await.ok()?;
+            tokio::time::timeout(PATIENCE, command.query_async(&mut *established.connection)).await.ok()?;
         match beat {
             Ok(replicas) => Some(replicas),
             Err(error) => {
-                if !self.said && error.code() == Some("NOPERM") {
+                if !self.is_warned && error.code() == Some("NOPERM") {
                     tracing::warn!(
                         %error,
                         "can't count the replicas: allow this user EVAL and sorted sets on {}*, or set TOLLGATE_EXPECTED_REPLICAS",
                         self.key(),
                     );
-                    self.said = true;
+                    self.is_warned = true;
                 }
                 None
             }
@@ -72,11 +72,11 @@ impl Presence {
 
     /// Removes this replica, so that the shares of the others grow at once.
     pub async fn leave(self) {
-        let Some(mut live) = self.last.clone() else { return };
+        let Some(mut established) = self.last.clone() else { return };
         let mut command = redis::cmd("ZREM");
         command.arg(self.key()).arg(&self.id);
         // If that fails, its last beat expires.
-        let _ = tokio::time::timeout(PATIENCE, command.query_async::<()>(&mut *live.connection)).await;
+        let _ = tokio::time::timeout(PATIENCE, command.query_async::<()>(&mut *established.connection)).await;
     }
 
     /// `<prefix>tg1:{0}:replicas`: in a Cluster it lies where the first bucket does.
@@ -86,10 +86,10 @@ impl Presence {
         format!("{}:replicas", String::from_utf8_lossy(&key))
     }
 
-    fn live(&self) -> Option<Live> {
+    fn established(&self) -> Option<EstablishedConnection> {
         match &self.redis.inner.route {
-            Route::One { link, .. } => link.live(),
-            Route::Cluster(cluster) => cluster.lane(0).link()?.live(),
+            Route::One { node, .. } => node.established(),
+            Route::Cluster(cluster) => cluster.lane(0).node()?.established(),
         }
     }
 }

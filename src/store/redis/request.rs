@@ -7,35 +7,35 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::limit::{Algorithm, Cost, HITS_MAX, Limit, Micros, Reading, UnixMicros};
-use crate::store::counter_check::{Ask, Gate, Role};
+use crate::store::counter_check::{CounterCheck, Gate, Role};
 use crate::store::readings::Readings;
-use crate::store::{key, parts::weight};
+use crate::store::{key, sub_requests::weight};
 
 /// Bits of the gate, as decide.lua reads them.
 pub(super) const QUOTA_OPEN: u8 = 1;
 pub(super) const NEVER_DENY: u8 = 2;
 /// An independent request: it comes once or has one check, and no other check of the batch has its counters. (Set by
 /// the batch.)
-pub(super) const APART: u8 = 4;
+pub(super) const INDEPENDENT: u8 = 4;
 /// Another part of the request was denied already.
 pub(super) const DENIED: u8 = 8;
 
 #[derive(Debug)]
 pub(super) struct Request {
     keys: Vec<u8>,
-    pub terms: SmallVec<[Term; 2]>,
+    pub terms: SmallVec<[CheckTerms; 2]>,
     /// The end of each check's key in `keys`.
     ends: SmallVec<[u32; 2]>,
     pub gate: u8,
     /// A time that the caller passed in, in µs since the epoch; 0 for Redis' own.
     pub now: u64,
-    /// Redis' time that the request takes, see [`Term::weight`].
+    /// Redis' time that the request takes, see [`CheckTerms::weight`].
     weight: usize,
 }
 
 /// A check without its counter: limit, cost and role. Most checks of a batch share one of a few.
 #[derive(Clone, Copy, Debug, PartialEq, Hash)]
-pub(super) struct Term {
+pub(super) struct CheckTerms {
     pub limit: Limit,
     pub cost: Cost,
     pub role: Role,
@@ -47,40 +47,40 @@ impl Request {
     /// Packs the checks of a request. `is_denied` says that another part of the request was denied, so that only checks
     /// with `charge_denied` are charged. `bucket_of` returns the bucket of a check's counter.
     pub(super) fn new(
-        asks: &[Ask<'_>],
+        checks: &[CounterCheck<'_>],
         gate: Gate,
         is_denied: bool,
         now: u64,
         prefix: &str,
-        bucket_of: impl Fn(&Ask<'_>) -> u32,
+        bucket_of: impl Fn(&CounterCheck<'_>) -> u32,
     ) -> Request {
         let mut request = Request {
             // Most keys are shorter; a longer one costs one growth.
-            keys: Vec::with_capacity(80 * asks.len()),
-            terms: SmallVec::with_capacity(asks.len()),
-            ends: SmallVec::with_capacity(asks.len()),
+            keys: Vec::with_capacity(80 * checks.len()),
+            terms: SmallVec::with_capacity(checks.len()),
+            ends: SmallVec::with_capacity(checks.len()),
             gate: QUOTA_OPEN * u8::from(gate.quota_open)
                 + NEVER_DENY * u8::from(gate.never_deny)
                 + DENIED * u8::from(is_denied),
             now,
             weight: 0,
         };
-        for ask in asks {
-            key::write(&mut request.keys, prefix, bucket_of(ask), &ask.key, &ask.limit);
+        for check in checks {
+            key::write(&mut request.keys, prefix, bucket_of(check), &check.key, &check.limit);
             request.ends.push(u32::try_from(request.keys.len()).expect("256 keys of a few KiB at most"));
-            let cost = Cost { hits: ask.cost.hits.clamp(-HITS_MAX, HITS_MAX), ..ask.cost };
-            let term = Term { limit: ask.limit, cost, role: ask.role, charged: UnixMicros(0) };
+            let cost = Cost { hits: check.cost.hits.clamp(-HITS_MAX, HITS_MAX), ..check.cost };
+            let term = CheckTerms { limit: check.limit, cost, role: check.role, charged: UnixMicros(0) };
             request.weight += term.weight();
             request.terms.push(term);
         }
         request
     }
 
-    /// A refund of what `ask` charged at `charged`.
-    pub(super) fn undo(ask: &Ask<'_>, charged: UnixMicros, now: u64, prefix: &str, bucket: u32) -> Request {
-        let cost = Cost { hits: -ask.cost.hits.clamp(0, HITS_MAX), charge_denied: false };
+    /// A refund of what `check` charged at `charged`.
+    pub(super) fn undo(check: &CounterCheck<'_>, charged: UnixMicros, now: u64, prefix: &str, bucket: u32) -> Request {
+        let cost = Cost { hits: -check.cost.hits.clamp(0, HITS_MAX), charge_denied: false };
         let gate = Gate { never_deny: true, ..Gate::default() };
-        let mut request = Request::new(&[Ask { cost, ..*ask }], gate, false, now, prefix, |_| bucket);
+        let mut request = Request::new(&[CounterCheck { cost, ..*check }], gate, false, now, prefix, |_| bucket);
         // 0 and 1 in this field mean `charge_denied`, so a time must be at least 2.
         request.terms[0].charged = charged.max(UnixMicros(2));
         request.weight = request.terms[0].weight();
@@ -130,10 +130,10 @@ impl Request {
 
     /// Approximate bytes on the heap.
     pub(super) fn bytes(&self) -> usize {
-        self.keys.capacity() + self.terms.len() * size_of::<Term>()
+        self.keys.capacity() + self.terms.len() * size_of::<CheckTerms>()
     }
 
-    pub(super) fn asks(&self) -> usize {
+    pub(super) fn check_count(&self) -> usize {
         self.terms.len()
     }
 
@@ -158,7 +158,7 @@ impl Request {
     }
 }
 
-impl Term {
+impl CheckTerms {
     /// The [`weight`] of its limit. A refund of one charge in a log weighs more, because the sums of all newer entries
     /// are written anew.
     fn weight(&self) -> usize {
@@ -174,15 +174,15 @@ impl Term {
         self.limit.algorithm == Algorithm::SlidingLog
     }
 
-    fn is_like(&self, other: &Term) -> bool {
+    fn is_like(&self, other: &CheckTerms) -> bool {
         (self.limit, self.role, self.cost.charge_denied) == (other.limit, other.role, other.cost.charge_denied)
     }
 }
 
 /// The reading of a counter of a denied request at `since` later, perhaps for other hits than those of the denial;
 /// `None` if it isn't certain.
-fn reread(asked: &Term, reading: Reading, hits: i64, since: Micros) -> Option<Reading> {
-    let Term { limit, cost, .. } = asked;
+fn reread(asked: &CheckTerms, reading: Reading, hits: i64, since: Micros) -> Option<Reading> {
+    let CheckTerms { limit, cost, .. } = asked;
     let later = Reading { reset: Micros(reading.reset.0.saturating_sub(since.0)), ..reading };
     if reading.admitted {
         let is_left = 0 <= hits && hits.unsigned_abs() <= reading.remaining;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use redis::Pipeline;
 
-use super::{script::without_comments, settings::Topology, side::Side};
-use crate::store::counter_check::Ask;
+use super::{command_connection::CommandConnection, script::without_comments, settings::Topology};
+use crate::store::counter_check::CounterCheck;
 use crate::store::key;
 use crate::store::readings::StoreError;
 
@@ -13,7 +13,7 @@ const RESET: &str = include_str!("reset.lua");
 
 /// What is written down about a reset in the (main) Redis: no counter begins afresh without it.
 #[derive(Clone, Copy)]
-pub struct Entry<'a> {
+pub struct AuditStreamEntry<'a> {
     /// The key of the stream.
     pub stream: &'a str,
     pub text: &'a str,
@@ -21,18 +21,22 @@ pub struct Entry<'a> {
     pub kept: usize,
 }
 
-impl Side {
+impl CommandConnection {
     /// Begins the counters of these asks afresh, and tells all replicas to forget what they remember of denials by them.
     /// One script does that and writes the entry; in a Cluster, where they are in several slots, the entry is first, so
     /// that whatever fails in between is known.
-    pub(crate) async fn reset(&self, asks: &[Ask<'_>], entry: Option<Entry<'_>>) -> Result<(), StoreError> {
+    pub(crate) async fn reset(
+        &self,
+        checks: &[CounterCheck<'_>],
+        entry: Option<AuditStreamEntry<'_>>,
+    ) -> Result<(), StoreError> {
         let settings = self.settings();
         let is_cluster = matches!(settings.topology, Topology::Cluster { .. });
         let mut by_bucket: BTreeMap<u32, Vec<Vec<u8>>> = BTreeMap::new();
-        for ask in asks {
+        for check in checks {
             // The keys of a bucket share a slot, so that one script may touch them all.
-            let bucket = if is_cluster { key::bucket(&ask.key, settings.buckets) } else { 0 };
-            by_bucket.entry(bucket).or_default().push(settings.counter_key(&ask.key, &ask.limit));
+            let bucket = if is_cluster { key::bucket(&check.key, settings.buckets) } else { 0 };
+            by_bucket.entry(bucket).or_default().push(settings.counter_key(&check.key, &check.limit));
         }
         let mut entry = entry;
         if (is_cluster || by_bucket.is_empty())
@@ -46,16 +50,16 @@ impl Side {
         Ok(())
     }
 
-    async fn run_reset(&self, counters: &[Vec<u8>], entry: Option<Entry<'_>>) -> Result<(), StoreError> {
+    async fn run_reset(&self, counters: &[Vec<u8>], entry: Option<AuditStreamEntry<'_>>) -> Result<(), StoreError> {
         let stream = entry.map(|entry| entry.stream.as_bytes());
         let Some(first) = counters.first().map(Vec::as_slice).or(stream) else { return Ok(()) };
         let pipe = command(counters, entry, &self.settings().refunds_channel());
-        self.ask(first, &pipe).await.map(drop)
+        self.run(first, &pipe).await.map(drop)
     }
 }
 
 /// The call of the script for the counters of one slot, with the entry if it is written there.
-pub(super) fn command(counters: &[Vec<u8>], entry: Option<Entry<'_>>, channel: &str) -> Pipeline {
+pub(super) fn command(counters: &[Vec<u8>], entry: Option<AuditStreamEntry<'_>>, channel: &str) -> Pipeline {
     let mut pipe = redis::pipe();
     let keys = counters.len() + usize::from(entry.is_some());
     pipe.cmd("EVAL").arg(without_comments(RESET)).arg(keys).arg(counters);

@@ -19,7 +19,7 @@
 //! *Late.* A batch tells Redis the earliest deadline of its requests, by Redis' clock. Redis charges nothing after that,
 //! and replies with its time alone. The requests that still have time go back to the front of the queue, and leave again
 //! without newcomers, which may have less time left. A request whose own deadline made its batch late more than
-//! [`LATES_MAX`] times is answered with a timeout.
+//! [`LATE_MAX`] times is answered with a timeout.
 //!
 //! *Error replies* mean that nothing was charged. An error of the node opens its circuit breaker and fails the batch; an
 //! error of the moment (Redis is out of memory) refuses the batch; any other may be the fault of one request, so each is
@@ -44,41 +44,41 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::batch::{Batch, Verdict};
+use super::batch::{Batch, BatchResult};
 use super::busy_poll::BusyPoll;
 use super::clock::RedisClock;
-use super::denials::{Denials, When};
+use super::denial_cache::{DenialCache, DenialTiming};
 use super::faults::{self, Extent, failed};
-use super::flight::{Flight, Reply, next_reply, soonest};
-use super::lane::{Failure, Lane, Moved, ToGuide, Waiter};
-use super::link::{Link, Live};
-use super::links::redirected;
+use super::in_flight::{InFlightBatch, PendingReply, earliest_deadline, next_reply};
+use super::lane::{BoxedRequest, GuideHandle, Lane, Moved, RequestFailure};
+use super::node_connection::{EstablishedConnection, NodeConnection};
+use super::node_connections::redirected;
 use super::script::Script;
 use super::settings::RedisSettings;
-use super::tally::Tally;
+use super::stats::RedisStats;
 use crate::clock;
 use crate::limit::UnixMicros;
 use crate::store::readings::StoreError;
 
 /// How often a request may make its batch late although it had time. Once or twice means that a clock was set, which
 /// the reply corrects; more than that has another cause.
-const LATES_MAX: u8 = 2;
+const LATE_MAX: u8 = 2;
 
 pub(super) struct Runner {
     lane: Arc<Lane>,
-    link: Option<Arc<Link>>,
-    guide: Option<ToGuide>,
+    node: Option<Arc<NodeConnection>>,
+    guide: Option<GuideHandle>,
     script: Arc<Script>,
-    tally: Arc<Tally>,
-    denials: Arc<Denials>,
+    stats: Arc<RedisStats>,
+    denial_cache: Arc<DenialCache>,
     channel: String,
     in_flight_max: usize,
-    changes: watch::Receiver<Option<Live>>,
+    connection_changes: watch::Receiver<Option<EstablishedConnection>>,
     /// The bucket has moved to another node: nothing is sent until it is known which.
-    is_lost: bool,
+    is_moved: bool,
     /// The connection in use, and its Redis' clock as seen from here.
-    connection: Option<(Live, RedisClock)>,
-    flights: Vec<Flight>,
+    connection: Option<(EstablishedConnection, RedisClock)>,
+    in_flight: Vec<InFlightBatch>,
     busy_poll: BusyPoll,
     timer: Pin<Box<Sleep>>,
     is_timer_set: bool,
@@ -87,27 +87,27 @@ pub(super) struct Runner {
 impl Runner {
     pub(super) fn new(
         lane: Arc<Lane>,
-        guide: Option<ToGuide>,
+        guide: Option<GuideHandle>,
         script: Arc<Script>,
-        tally: Arc<Tally>,
-        denials: Arc<Denials>,
+        stats: Arc<RedisStats>,
+        denial_cache: Arc<DenialCache>,
         settings: &RedisSettings,
     ) -> Runner {
-        let link = lane.link();
-        let changes = changes_of(link.as_deref());
+        let node = lane.node();
+        let connection_changes = changes_of(node.as_deref());
         Runner {
             lane,
-            link,
+            node,
             guide,
             script,
-            tally,
-            denials,
+            stats,
+            denial_cache,
             channel: settings.refunds_channel(),
             in_flight_max: settings.in_flight_max.max(1),
-            changes,
-            is_lost: false,
+            connection_changes,
+            is_moved: false,
             connection: None,
-            flights: Vec::new(),
+            in_flight: Vec::new(),
             busy_poll: BusyPoll::new(settings.busy_poll, clock::instant()),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             is_timer_set: false,
@@ -124,14 +124,14 @@ impl Runner {
             let lane = self.lane.clone();
             tokio::select! {
                 biased;
-                (nth, outcome) = next_reply(&mut self.flights) => self.land(nth, outcome),
-                Ok(()) = self.changes.changed() => self.reconnect(),
-                () = lane.rerouted() => self.follow(),
+                (nth, outcome) = next_reply(&mut self.in_flight) => self.handle_reply(nth, outcome),
+                Ok(()) = self.connection_changes.changed() => self.reconnect(),
+                () = lane.rerouted() => self.switch_node(),
                 () = &mut self.timer, if self.is_timer_set => self.expire(),
                 () = lane.arrived() => {}
                 () = self.busy_poll.watch(), if self.busy_poll.is_on() => self.busy_poll.was_in_vain(clock::instant()),
             }
-            self.take_off();
+            self.send_batches();
             self.set_timer();
         }
     }
@@ -140,86 +140,90 @@ impl Runner {
     /// node can.
     fn reconnect(&mut self) {
         const WHY: &str = "the connection was lost";
-        let live = self.changes.borrow_and_update().clone();
-        let is_own = |flight: &Flight| {
-            !flight.is_asking() && self.link.as_ref().is_some_and(|link| Arc::ptr_eq(&flight.link, link))
+        let established = self.connection_changes.borrow_and_update().clone();
+        let is_own = |in_flight: &InFlightBatch| {
+            !in_flight.is_redirected() && self.node.as_ref().is_some_and(|node| Arc::ptr_eq(&in_flight.node, node))
         };
-        let (lost, flying): (Vec<_>, Vec<_>) = std::mem::take(&mut self.flights).into_iter().partition(is_own);
-        self.flights = flying;
-        for flight in lost {
-            flight.trace(Some(WHY));
-            self.fail(flight.waiting, WHY);
+        let (lost, flying): (Vec<_>, Vec<_>) = std::mem::take(&mut self.in_flight).into_iter().partition(is_own);
+        self.in_flight = flying;
+        for in_flight in lost {
+            in_flight.trace(Some(WHY));
+            self.fail(in_flight.requests, WHY);
         }
-        if self.connection.take().is_some() || live.is_none() {
+        if self.connection.take().is_some() || established.is_none() {
             self.lane.fail_all(WHY);
         }
-        self.connection = live.map(known);
+        self.connection = established.map(with_clock);
     }
 
     /// Uses the node that the lane is pointed at now. Queued requests go on waiting; batches in flight may still be
     /// answered.
-    fn follow(&mut self) {
-        let link = self.lane.link();
-        self.is_lost = false;
-        let is_same = match (&self.link, &link) {
+    fn switch_node(&mut self) {
+        let node = self.lane.node();
+        self.is_moved = false;
+        let is_same = match (&self.node, &node) {
             (Some(old), Some(new)) => Arc::ptr_eq(old, new),
             _ => false,
         };
         if is_same {
             return;
         }
-        self.changes = changes_of(link.as_deref());
-        self.link = link;
-        self.connection = self.changes.borrow_and_update().clone().map(known);
+        self.connection_changes = changes_of(node.as_deref());
+        self.node = node;
+        self.connection = self.connection_changes.borrow_and_update().clone().map(with_clock);
     }
 
     /// Sends the batches that may leave: any if none is in flight, else only full ones, for a Redis that is far away.
-    fn take_off(&mut self) {
-        while let (Some((live, clock)), Some(own)) = (&self.connection, &self.link) {
-            if self.is_lost {
+    fn send_batches(&mut self) {
+        while let (Some((established, clock)), Some(own)) = (&self.connection, &self.node) {
+            if self.is_moved {
                 return;
             }
             let backlog = self.lane.backlog();
-            let under_way = self.flights.iter().filter(|flight| !flight.is_given_up).count();
+            let under_way = self.in_flight.iter().filter(|in_flight| !in_flight.is_given_up).count();
             if backlog.is_empty || (under_way > 0 && !(backlog.is_full_batch && under_way < self.in_flight_max)) {
                 return;
             }
             let sent = Instant::now();
-            let mut waiting = self.lane.take_batch(sent);
-            let Some(first) = waiting.first() else { continue };
+            let mut queued = self.lane.take_batch(sent);
+            let Some(first) = queued.first() else { continue };
             let now = first.request.now;
-            let deadline = soonest(&waiting);
-            let by = match &first.ask {
+            let deadline = earliest_deadline(&queued);
+            let by = match &first.redirect {
                 // A time that was passed in isn't Redis' time, so there is no deadline by Redis' clock either.
                 _ if now > 0 => 0,
                 None => clock.at(deadline),
                 // By that node's clock. While it isn't connected, its clock isn't known, and this node's is better than
                 // none.
-                Some(link) => {
-                    let theirs = link.watch().borrow().as_ref().map(|live| RedisClock::new(live.clock).at(deadline));
+                Some(node) => {
+                    let theirs = node
+                        .watch()
+                        .borrow()
+                        .as_ref()
+                        .map(|established| RedisClock::new(established.clock).at(deadline));
                     theirs.unwrap_or_else(|| clock.at(deadline))
                 }
             };
-            let requests = waiting.iter().map(|waiting| &waiting.request);
+            let requests = queued.iter().map(|queued| &queued.request);
             let (batch, cmd) = Batch::new(requests, &self.script, &self.channel, now, by);
-            self.tally.batches.add(1);
-            self.tally.counters.add(batch.counters as u64);
-            self.tally.requests.add(waiting.len() as u64);
-            self.tally.merged.add(batch.merged as u64);
+            self.stats.batches.add(1);
+            self.stats.counters.add(batch.counters as u64);
+            self.stats.requests.add(queued.len() as u64);
+            self.stats.merged.add(batch.merged as u64);
             let script = self.script.clone();
-            let reply: Reply = match &first.ask {
+            let reply: PendingReply = match &first.redirect {
                 None => {
-                    let connection = live.connection.clone();
+                    let connection = established.connection.clone();
                     Box::pin(async move { script.run(connection, cmd).await })
                 }
-                Some(link) => {
-                    let mut changes = link.watch();
+                Some(node) => {
+                    let mut changes = node.watch();
                     Box::pin(async move {
                         // The node that takes a slot over may be new to us, and may never come up.
                         let up = tokio::time::timeout_at(deadline, changes.wait_for(Option::is_some)).await;
-                        let live = up.ok().and_then(Result::ok).and_then(|live| live.clone());
-                        match live {
-                            Some(live) => script.run_asking(live.connection, cmd).await,
+                        let established = up.ok().and_then(Result::ok).and_then(|established| established.clone());
+                        match established {
+                            Some(established) => script.run_with_asking(established.connection, cmd).await,
                             None => {
                                 (Err(failed("no connection to the node that takes the slot over".to_owned())), false)
                             }
@@ -227,96 +231,105 @@ impl Runner {
                     })
                 }
             };
-            let (link, epoch) = match &first.ask {
-                None => (own.clone(), live.epoch),
-                Some(link) => (link.clone(), 0),
+            let (node, epoch) = match &first.redirect {
+                None => (own.clone(), established.epoch),
+                Some(node) => (node.clone(), 0),
             };
-            waiting.iter_mut().for_each(|waiting| waiting.sent());
-            let generation = self.denials.generation();
-            self.busy_poll.sent(waiting.len(), clock::instant());
-            self.flights.push(Flight { batch, waiting, sent, link, epoch, generation, reply, is_given_up: false });
+            queued.iter_mut().for_each(|queued| queued.sent());
+            let generation = self.denial_cache.generation();
+            self.busy_poll.sent(queued.len(), clock::instant());
+            self.in_flight.push(InFlightBatch {
+                batch,
+                requests: queued,
+                sent,
+                node,
+                epoch,
+                generation,
+                reply,
+                is_given_up: false,
+            });
         }
     }
 
-    fn land(&mut self, nth: usize, (outcome, was_loaded): (RedisResult<Value>, bool)) {
-        let flight = self.flights.swap_remove(nth);
+    fn handle_reply(&mut self, nth: usize, (outcome, was_loaded): (RedisResult<Value>, bool)) {
+        let in_flight = self.in_flight.swap_remove(nth);
         self.busy_poll.answered(clock::instant());
         if was_loaded {
-            self.tally.script_loads.add(1);
-            flight.link.forgot_the_script();
+            self.stats.script_loads.add(1);
+            in_flight.node.forgot_the_script();
         }
-        flight.trace(outcome.as_ref().err().map(RedisError::to_string).as_deref());
+        in_flight.trace(outcome.as_ref().err().map(RedisError::to_string).as_deref());
         if outcome.as_ref().err().is_none_or(|error| error.code().is_some()) {
-            flight.link.answered();
+            in_flight.node.answered();
         }
         match outcome {
-            Ok(Value::BulkString(bytes)) => self.deliver(flight, &bytes),
-            Ok(other) => self.refuse(flight.waiting, &format!("unexpected answer: {other:?}")),
-            Err(error) => self.judge(flight, &error),
+            Ok(Value::BulkString(bytes)) => self.answer_requests(in_flight, &bytes),
+            Ok(other) => self.refuse(in_flight.requests, &format!("unexpected answer: {other:?}")),
+            Err(error) => self.handle_error(in_flight, &error),
         }
     }
 
-    fn deliver(&mut self, flight: Flight, bytes: &[u8]) {
-        let is_of_here = match (&self.link, &self.connection) {
-            (Some(link), Some((live, _))) => flight.is_over(link, live.epoch),
+    fn answer_requests(&mut self, in_flight: InFlightBatch, bytes: &[u8]) {
+        let is_of_here = match (&self.node, &self.connection) {
+            (Some(node), Some((established, _))) => in_flight.was_sent_over(node, established.epoch),
             _ => false,
         };
-        let Flight { batch, mut waiting, sent, generation, .. } = flight;
+        let InFlightBatch { batch, requests: mut queued, sent, generation, .. } = in_flight;
         let Some(reply) = batch.read(bytes) else {
-            return self.refuse(waiting, "an answer of the wrong length");
+            return self.refuse(queued, "an answer of the wrong length");
         };
-        let when = When { sent, heard: Instant::now(), generation };
+        let when = DenialTiming { sent, heard: Instant::now(), generation };
         if let Some((_, clock)) = &mut self.connection
             && is_of_here
-            && waiting.first().is_some_and(|first| first.request.now == 0)
+            && queued.first().is_some_and(|first| first.request.now == 0)
         {
             clock.learn(reply.now, sent, when.heard);
-            self.tally.clock_ahead_us.set(clock.ahead_us(when.heard, clock::now()));
+            self.stats.clock_ahead_us.set(clock.ahead_us(when.heard, clock::now()));
         }
-        match reply.verdict {
+        match reply.result {
             Some(verdict) => {
-                self.note_oddities(&verdict, &waiting);
+                self.report_anomalies(&verdict, &queued);
                 // Before any caller learns that hits were given back.
-                for key in waiting.iter().flat_map(|waiting| waiting.request.refunded()) {
-                    self.denials.forget(key);
+                for key in queued.iter().flat_map(|queued| queued.request.refunded()) {
+                    self.denial_cache.invalidate(key);
                 }
-                for (nth, mut waiting) in waiting.into_iter().enumerate() {
+                for (nth, mut queued) in queued.into_iter().enumerate() {
                     let mut readings = batch.readings(&verdict, nth);
-                    if let Some(debts) = waiting.debts.take() {
-                        readings.drain(..debts.len());
-                        debts.settled();
+                    if let Some(deferred_batch) = queued.deferred.take() {
+                        readings.drain(..deferred_batch.len());
+                        deferred_batch.settled();
                     }
                     readings.at = UnixMicros(reply.now);
                     // Most answers are no denials, and nothing is copied for them.
-                    let Some(life) = waiting.request.denial_holds(&readings) else {
-                        waiting.reply(Ok(readings));
+                    let Some(life) = queued.request.denial_holds(&readings) else {
+                        queued.reply(Ok(readings));
                         continue;
                     };
-                    waiting.reply(Ok(readings.clone()));
-                    self.denials.keep(waiting.request, readings, life, when);
+                    queued.reply(Ok(readings.clone()));
+                    self.denial_cache.insert(queued.request, readings, life, when);
                 }
             }
             None => {
-                self.tally.late.add(1);
-                let deadline = soonest(&waiting);
-                for waiting in &mut waiting {
-                    waiting.unsent();
-                    waiting.is_again = true;
-                    waiting.lates += u8::from(waiting.deadline.sent == deadline);
+                self.stats.late.add(1);
+                let deadline = earliest_deadline(&queued);
+                for queued in &mut queued {
+                    queued.unsent();
+                    queued.is_retry = true;
+                    queued.late_count += u8::from(queued.deadline.sent == deadline);
                 }
-                let (again, over) = waiting.into_iter().partition(|waiting| waiting.lates <= LATES_MAX);
+                let (again, over) = queued.into_iter().partition(|queued| queued.late_count <= LATE_MAX);
                 self.lane.put_back(again);
-                for waiting in over {
-                    self.lane.time_out(waiting);
+                for queued in over {
+                    self.lane.time_out(queued);
                 }
             }
         }
     }
 
-    fn note_oddities(&self, verdict: &Verdict, waiting: &[Waiter]) {
+    fn report_anomalies(&self, verdict: &BatchResult, queued: &[BoxedRequest]) {
         if verdict.damaged > 0 {
-            self.tally.damaged.add(verdict.damaged);
-            let requests = waiting.iter().map(|waiting| &waiting.request);
+            self.stats.damaged.add(verdict.damaged);
+            let requests = queued.iter().map(|queued| &queued.request);
             let key = Batch::key(requests, verdict.damaged_first).map(String::from_utf8_lossy);
             tracing::warn!(
                 key = key.as_deref(),
@@ -325,48 +338,51 @@ impl Runner {
             );
         }
         if verdict.ahead > 0 {
-            self.tally.set_back.add(verdict.ahead);
+            self.stats.set_back.add(verdict.ahead);
             // After a failover to a Redis with another clock, each batch finds such counters.
-            if self.tally.set_back_said.is_due(clock::now()) {
-                tracing::warn!(count = verdict.ahead, "counters were ahead of Redis' clock (it was set back): their time was moved to now");
+            if self.stats.set_back_log.is_due(clock::now()) {
+                tracing::warn!(
+                    count = verdict.ahead,
+                    "counters were ahead of Redis' clock (it was set back): their time was moved to now"
+                );
             }
         }
     }
 
     /// Decides what an error means for the requests of a batch. An error reply means that nothing was charged, and then
     /// one bad request must not fail the others of its batch.
-    fn judge(&mut self, mut flight: Flight, error: &RedisError) {
+    fn handle_error(&mut self, mut in_flight: InFlightBatch, error: &RedisError) {
         let extent = error.code().map(|_| faults::class_of(error).extent);
         if extent.is_some() {
-            flight.link.name(error);
-            flight.waiting.iter_mut().for_each(|waiting| waiting.unsent());
+            in_flight.node.log_error(error);
+            in_flight.requests.iter_mut().for_each(|queued| queued.unsent());
         }
         match error.code() {
-            Some(code) if extent == Some(Extent::Node) => flight.complain(code),
+            Some(code) if extent == Some(Extent::Node) => in_flight.report_failure(code),
             // The connection broke, so what Redis did is unknown.
-            None => flight.complain(&error.to_string()),
+            None => in_flight.report_failure(&error.to_string()),
             Some(_) => {}
         }
-        let Flight { mut waiting, .. } = flight;
+        let InFlightBatch { requests: mut queued, .. } = in_flight;
         match error.code() {
-            Some("MOVED") if self.guide.is_some() => self.lose(waiting, error),
-            Some("ASK" | "TRYAGAIN") if self.guide.is_some() && waiting.len() == 1 => self.ask(waiting, error),
-            Some(_) if extent == Some(Extent::Node) => self.fail(waiting, &error.to_string()),
-            Some(_) if extent == Some(Extent::Moment) => self.refuse(waiting, &error.to_string()),
-            Some(_) if waiting.len() > 1 => {
-                waiting.iter_mut().for_each(|waiting| waiting.alone = true);
-                self.lane.put_back(waiting);
+            Some("MOVED") if self.guide.is_some() => self.handle_moved(queued, error),
+            Some("ASK" | "TRYAGAIN") if self.guide.is_some() && queued.len() == 1 => self.handle_ask(queued, error),
+            Some(_) if extent == Some(Extent::Node) => self.fail(queued, &error.to_string()),
+            Some(_) if extent == Some(Extent::Moment) => self.refuse(queued, &error.to_string()),
+            Some(_) if queued.len() > 1 => {
+                queued.iter_mut().for_each(|queued| queued.is_alone = true);
+                self.lane.put_back(queued);
             }
-            Some(_) => self.refuse(waiting, &error.to_string()),
-            None => self.fail(waiting, &error.to_string()),
+            Some(_) => self.refuse(queued, &error.to_string()),
+            None => self.fail(queued, &error.to_string()),
         }
     }
 
     /// The bucket is on another node: the requests are sent there once the lane is pointed at it.
-    fn lose(&mut self, mut waiting: Vec<Waiter>, error: &RedisError) {
-        waiting.iter_mut().for_each(|waiting| waiting.ask = None);
-        self.lane.put_back(waiting);
-        self.is_lost = true;
+    fn handle_moved(&mut self, mut queued: Vec<BoxedRequest>, error: &RedisError) {
+        queued.iter_mut().for_each(|queued| queued.redirect = None);
+        self.lane.put_back(queued);
+        self.is_moved = true;
         if let Some((bucket, moved, _)) = &self.guide {
             // The receiver ends only with the store.
             let _ = moved.send(Moved { bucket: *bucket, to: redirected(error) });
@@ -375,19 +391,19 @@ impl Runner {
 
     /// The bucket is moving and this counter has moved already, so the request is sent to the new node. If it has
     /// several counters, they may be on both nodes.
-    fn ask(&mut self, mut waiting: Vec<Waiter>, error: &RedisError) {
-        let is_one = waiting.iter().all(|waiting| waiting.request.asks() == 1);
+    fn handle_ask(&mut self, mut queued: Vec<BoxedRequest>, error: &RedisError) {
+        let is_one = queued.iter().all(|queued| queued.request.check_count() == 1);
         match (&self.guide, redirected(error)) {
-            (Some((_, _, links)), Some(address)) if is_one => {
-                let link = links.to(&address);
-                waiting.iter_mut().for_each(|waiting| {
-                    waiting.alone = true;
-                    waiting.ask = Some(link.clone());
+            (Some((_, _, nodes)), Some(address)) if is_one => {
+                let node = nodes.to(&address);
+                queued.iter_mut().for_each(|queued| {
+                    queued.is_alone = true;
+                    queued.redirect = Some(node.clone());
                 });
-                self.lane.put_back(waiting);
+                self.lane.put_back(queued);
             }
-            _ if is_one => self.refuse(waiting, &error.to_string()),
-            _ => waiting.iter_mut().for_each(|waiting| waiting.reply(Err(Failure::Split))),
+            _ if is_one => self.refuse(queued, &error.to_string()),
+            _ => queued.iter_mut().for_each(|queued| queued.reply(Err(RequestFailure::SlotMoving))),
         }
     }
 
@@ -397,31 +413,31 @@ impl Runner {
         self.is_timer_set = false;
         let now = Instant::now();
         self.lane.expire(now);
-        for flight in self.flights.iter_mut().filter(|flight| !flight.is_given_up) {
-            for waiting in &mut flight.waiting {
-                if waiting.deadline.sent <= now && waiting.answer.is_some() {
-                    self.tally.timeouts.add(1);
-                    waiting.reply(Err(StoreError::Timeout(waiting.deadline.sent - waiting.since).into()));
+        for in_flight in self.in_flight.iter_mut().filter(|in_flight| !in_flight.is_given_up) {
+            for queued in &mut in_flight.requests {
+                if queued.deadline.sent <= now && queued.answer.is_some() {
+                    self.stats.timeouts.add(1);
+                    queued.reply(Err(StoreError::Timeout(queued.deadline.sent - queued.queued_at).into()));
                 }
             }
-            if flight.waiting.iter().all(|waiting| waiting.answer.is_none()) {
-                flight.is_given_up = true;
-                if !flight.is_asking() && flight.link.unanswered(flight.sent, now) {
-                    flight.complain("it does not answer in time");
+            if in_flight.requests.iter().all(|queued| queued.answer.is_none()) {
+                in_flight.is_given_up = true;
+                if !in_flight.is_redirected() && in_flight.node.unanswered(in_flight.sent, now) {
+                    in_flight.report_failure("it does not answer in time");
                 }
             }
         }
         // No request needs the late reply of a node that the lane has left, and a batch in flight keeps the connection
         // open.
-        let own = self.link.clone();
-        let is_left = |flight: &Flight| own.as_ref().is_none_or(|own| !Arc::ptr_eq(&flight.link, own));
-        self.flights.retain(|flight| !(flight.is_given_up && is_left(flight)));
+        let own = self.node.clone();
+        let is_left = |in_flight: &InFlightBatch| own.as_ref().is_none_or(|own| !Arc::ptr_eq(&in_flight.node, own));
+        self.in_flight.retain(|in_flight| !(in_flight.is_given_up && is_left(in_flight)));
     }
 
     fn set_timer(&mut self) {
-        let flights = self.flights.iter().flat_map(|flight| &flight.waiting);
-        let flying = flights.filter(|waiting| waiting.answer.is_some()).map(|waiting| waiting.deadline.sent);
-        let Some(soonest) = flying.chain(self.lane.backlog().soonest).min() else { return };
+        let flights = self.in_flight.iter().flat_map(|in_flight| &in_flight.requests);
+        let flying = flights.filter(|queued| queued.answer.is_some()).map(|queued| queued.deadline.sent);
+        let Some(soonest) = flying.chain(self.lane.backlog().earliest_deadline).min() else { return };
         // A timer that goes off early costs less than setting it for every batch.
         if !self.is_timer_set || soonest < self.timer.deadline() {
             self.timer.as_mut().reset(soonest);
@@ -429,17 +445,17 @@ impl Runner {
         }
     }
 
-    fn fail(&self, waiting: Vec<Waiter>, why: &str) {
-        for mut waiting in waiting.into_iter().filter(|waiting| waiting.answer.is_some()) {
-            self.tally.unreachable.add(1);
-            waiting.reply(Err(StoreError::Unreachable(why.to_owned()).into()));
+    fn fail(&self, queued: Vec<BoxedRequest>, why: &str) {
+        for mut queued in queued.into_iter().filter(|queued| queued.answer.is_some()) {
+            self.stats.unreachable.add(1);
+            queued.reply(Err(StoreError::Unreachable(why.to_owned()).into()));
         }
     }
 
-    fn refuse(&self, waiting: Vec<Waiter>, why: &str) {
-        for mut waiting in waiting.into_iter().filter(|waiting| waiting.answer.is_some()) {
-            self.tally.refused.add(1);
-            waiting.reply(Err(StoreError::Refused(why.to_owned()).into()));
+    fn refuse(&self, queued: Vec<BoxedRequest>, why: &str) {
+        for mut queued in queued.into_iter().filter(|queued| queued.answer.is_some()) {
+            self.stats.refused.add(1);
+            queued.reply(Err(StoreError::Refused(why.to_owned()).into()));
         }
     }
 }
@@ -452,12 +468,12 @@ impl Drop for Runner {
 }
 
 /// A new connection, with its Redis' clock as known from the greeting.
-fn known(live: Live) -> (Live, RedisClock) {
-    let clock = RedisClock::new(live.clock);
-    (live, clock)
+fn with_clock(established: EstablishedConnection) -> (EstablishedConnection, RedisClock) {
+    let clock = RedisClock::new(established.clock);
+    (established, clock)
 }
 
 /// A receiver that never changes, for a lane without a node.
-fn changes_of(link: Option<&Link>) -> watch::Receiver<Option<Live>> {
-    link.map_or_else(|| watch::Sender::new(None).subscribe(), Link::watch)
+fn changes_of(node: Option<&NodeConnection>) -> watch::Receiver<Option<EstablishedConnection>> {
+    node.map_or_else(|| watch::Sender::new(None).subscribe(), NodeConnection::watch)
 }

@@ -83,17 +83,17 @@ impl Script {
     }
 
     /// As [`Script::run`], on a node that is taking the slot over.
-    pub(super) async fn run_asking(&self, mut connection: Connection, cmd: Cmd) -> (RedisResult<Value>, bool) {
-        let answer = send_asking(&mut connection, &cmd).await;
+    pub(super) async fn run_with_asking(&self, mut connection: Connection, cmd: Cmd) -> (RedisResult<Value>, bool) {
+        let answer = send_with_asking(&mut connection, &cmd).await;
         if !answer.as_ref().is_err_and(is_unknown_script) {
             return (answer, false);
         }
-        (send_asking(&mut connection, &self.with_text(&cmd)).await, true)
+        (send_with_asking(&mut connection, &self.with_text(&cmd)).await, true)
     }
 }
 
 /// Without ASKING the node would send us back to the one that the slot still belongs to.
-async fn send_asking(connection: &mut Connection, cmd: &Cmd) -> RedisResult<Value> {
+async fn send_with_asking(connection: &mut Connection, cmd: &Cmd) -> RedisResult<Value> {
     let mut pipe = redis::pipe();
     pipe.cmd("ASKING").add_command(cmd.clone());
     match connection.send_packed_commands(&pipe, 0, 2).await?.pop() {

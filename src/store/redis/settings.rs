@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::breaker::Breakers;
-use super::faults::{Faults, Names};
+use super::faults::{Faults, SettingNames};
 use crate::limit::Algorithm;
 
 /// All settings of [`super::Redis`].
@@ -15,7 +15,7 @@ use crate::limit::Algorithm;
 pub struct RedisSettings {
     pub topology: Topology,
     /// TLS; `None` connects in the clear. Unix sockets ignore it.
-    pub tls: Option<Tls>,
+    pub tls: Option<RedisTls>,
     pub auth: Auth,
     /// Credentials for the sentinels themselves; the master behind them gets `auth`.
     pub sentinel_auth: Auth,
@@ -36,7 +36,7 @@ pub struct RedisSettings {
     /// them.
     pub in_flight_max: usize,
     /// Requests that may be queued on one core; further ones are refused as overload.
-    pub waiting_max: usize,
+    pub queue_max: usize,
     /// How long to poll for the reply to a small batch before the thread sleeps, if it has nothing else to do; 0 sleeps
     /// at once. At most [`super::BUSY_POLL_MAX`].
     pub busy_poll: Duration,
@@ -44,7 +44,7 @@ pub struct RedisSettings {
     pub denials_bytes_max: usize,
     /// Number of batches in a row without a reply after which the node's circuit breaker opens.
     pub timeouts_max: u32,
-    pub names: Names,
+    pub names: SettingNames,
     /// Errors of this Redis that were logged. Stores that share the settings log each once.
     pub faults: Arc<Faults>,
     /// As `faults`, for circuit breakers.
@@ -65,11 +65,11 @@ impl RedisSettings {
             connect_timeout: Duration::from_secs(1),
             batch_max: 128,
             in_flight_max: 8,
-            waiting_max: 16_384,
+            queue_max: 16_384,
             busy_poll: Duration::ZERO,
             denials_bytes_max: 8 << 20,
             timeouts_max: 5,
-            names: Names::default(),
+            names: SettingNames::default(),
             faults: Arc::default(),
             breakers: Arc::default(),
         }
@@ -119,7 +119,7 @@ impl fmt::Display for Address {
 
 /// Files of TLS. They are read again at each connection, so that a renewed certificate needs no restart.
 #[derive(Clone, Debug, Default)]
-pub struct Tls {
+pub struct RedisTls {
     /// Certificate authorities to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
     /// Certificate and key of this client (mTLS).

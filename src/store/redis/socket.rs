@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 
 use super::faults::failed;
-use super::settings::{Address, Tls};
+use super::settings::{Address, RedisTls};
 use crate::tls;
 
 /// After so long without an acknowledgement the kernel gives the connection up: a timeout alone never makes a new one, and
@@ -20,13 +20,13 @@ const USER_TIMEOUT: Duration = Duration::from_secs(2);
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(5);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(1);
 
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send {}
+pub(super) trait IoStream: AsyncRead + AsyncWrite + Send {}
 
-impl<S: AsyncRead + AsyncWrite + Send> Stream for S {}
+impl<S: AsyncRead + AsyncWrite + Send> IoStream for S {}
 
-pub(super) type Socket = Pin<Box<dyn Stream>>;
+pub(super) type Socket = Pin<Box<dyn IoStream>>;
 
-pub(super) async fn open(address: &Address, tls: Option<&Tls>) -> RedisResult<Socket> {
+pub(super) async fn open(address: &Address, tls: Option<&RedisTls>) -> RedisResult<Socket> {
     match (address, tls) {
         (Address::Unix(path), _) => Ok(Box::pin(UnixStream::connect(path).await?)),
         (Address::Tcp { host, port }, None) => Ok(Box::pin(tcp(host, *port).await?)),
@@ -55,11 +55,11 @@ async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-fn client(tls: &Tls) -> tls::Client {
-    tls::Client {
+fn client(tls: &RedisTls) -> tls::ClientTls {
+    tls::ClientTls {
         ca: tls.ca_file.clone(),
         identity: tls.certificate_file.clone().zip(tls.key_file.clone()),
-        names: if tls.any_host_name { tls::Names::Any } else { tls::Names::Checked },
-        ..tls::Client::default()
+        hostname: if tls.any_host_name { tls::HostnameCheck::Any } else { tls::HostnameCheck::Checked },
+        ..tls::ClientTls::default()
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use redis::{ErrorKind, RedisError};
 use rustls::{AlertDescription, CertificateError};
 
-use super::settings::{RedisSettings, Tls};
+use super::settings::{RedisSettings, RedisTls};
 
 /// The error as text, with its meaning if it is about TLS or the password: which certificate is wrong, or that only one
 /// side uses TLS.
@@ -85,7 +85,7 @@ fn find<T: Error + 'static>(error: &RedisError) -> Option<&T> {
     None
 }
 
-fn meaning(error: &rustls::Error, tls: &Tls) -> Option<Cow<'static, str>> {
+fn meaning(error: &rustls::Error, tls: &RedisTls) -> Option<Cow<'static, str>> {
     Some(Cow::Borrowed(match error {
         rustls::Error::InvalidCertificate(why) => match why {
             CertificateError::UnknownIssuer | CertificateError::BadSignature => return Some(untrusted(tls)),
@@ -124,7 +124,7 @@ fn meaning(error: &rustls::Error, tls: &Tls) -> Option<Cow<'static, str>> {
 
 /// The message about a certificate of Redis that isn't trusted: which side is wrong depends on which authorities are
 /// trusted.
-fn untrusted(tls: &Tls) -> Cow<'static, str> {
+fn untrusted(tls: &RedisTls) -> Cow<'static, str> {
     match &tls.ca_file {
         None => {
             "the certificate of Redis is of no authority that everybody trusts, and REDIS_TLS_CACERT isn't set: set it \
@@ -139,7 +139,7 @@ fn untrusted(tls: &Tls) -> Cow<'static, str> {
 }
 
 /// Whether the file of authorities can be read and has no certificate in it.
-fn lacks_certificates(tls: &Tls) -> bool {
+fn lacks_certificates(tls: &RedisTls) -> bool {
     let text = tls.ca_file.as_ref().and_then(|file| std::fs::read(file).ok());
     text.is_some_and(|text| !text.windows(BEGIN.len()).any(|window| window == BEGIN))
 }

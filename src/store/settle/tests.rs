@@ -10,28 +10,28 @@ use crate::{
 
 const NOW: UnixMicros = UnixMicros(1_800_000_000_000_000);
 
-fn ask(requests: u32, hits: i64, role: Role) -> Ask<'static> {
+fn ask(requests: u32, hits: i64, role: Role) -> CounterCheck<'static> {
     let key = Key { domain: "d", entries: &[], shared: &[], limit_name: "", variable: 0 };
     let limit = Limit::new(requests, SECOND, Algorithm::FixedWindow);
-    Ask { key, rule: 0, limit, cost: Cost { hits, charge_denied: false }, role }
+    CounterCheck { key, rule: 0, limit, cost: Cost { hits, charge_denied: false }, role }
 }
 
-fn charging(ask: Ask<'static>) -> Ask<'static> {
-    Ask { cost: Cost { charge_denied: true, ..ask.cost }, ..ask }
+fn charging(check: CounterCheck<'static>) -> CounterCheck<'static> {
+    CounterCheck { cost: Cost { charge_denied: true, ..check.cost }, ..check }
 }
 
 /// Each ask on its own fresh counter; what each counter holds afterwards, and the readings.
-fn settled(asks: &[Ask<'_>], gate: Gate) -> (Vec<u64>, Readings) {
-    let slots: Vec<usize> = (0..asks.len()).collect();
-    let mut states = vec![State::Empty; asks.len()];
-    let readings = settle(asks, &slots, &mut states, gate, NOW);
+fn settled(checks: &[CounterCheck<'_>], gate: Gate) -> (Vec<u64>, Readings) {
+    let slots: Vec<usize> = (0..checks.len()).collect();
+    let mut states = vec![State::Empty; checks.len()];
+    let readings = settle(checks, &slots, &mut states, gate, NOW);
     (states.into_iter().map(held).collect(), readings)
 }
 
 /// Hits that a counter holds, asked with a limit that nothing here reaches.
 fn held(state: State) -> u64 {
     let wide = ask(1_000_000, 0, Role::Enforced).limit;
-    1_000_000 - step(&wide, state, LOOK, NOW).1.remaining
+    1_000_000 - step(&wide, state, PEEK, NOW).1.remaining
 }
 
 fn admitted(readings: &Readings) -> Vec<bool> {
@@ -55,8 +55,8 @@ fn one_refusal_charges_nothing_anywhere_and_the_others_read_uncharged() {
 
 #[test]
 fn denied_request_charges_what_charges_denied_hits_wherever_it_stands() {
-    let asks = [charging(ask(5, 2, Role::Enforced)), charging(ask(1, 3, Role::Shadow)), ask(1, 3, Role::Enforced)];
-    let (counts, readings) = settled(&asks, Gate::default());
+    let checks = [charging(ask(5, 2, Role::Enforced)), charging(ask(1, 3, Role::Shadow)), ask(1, 3, Role::Enforced)];
+    let (counts, readings) = settled(&checks, Gate::default());
     assert_eq!(counts, [2, 3, 0]);
     assert_eq!(admitted(&readings), [true, false, false]);
     assert_eq!(readings[0].remaining, 3);
@@ -88,12 +88,12 @@ fn open_quota_and_never_deny_charge_what_admits() {
 
 #[test]
 fn duplicates_are_tried_on_what_the_first_would_leave() {
-    let asks = [ask(5, 3, Role::Enforced), ask(5, 3, Role::Enforced)];
+    let checks = [ask(5, 3, Role::Enforced), ask(5, 3, Role::Enforced)];
     let mut states = [State::Empty];
-    let readings = settle(&asks, &[0, 0], &mut states, Gate::default(), NOW);
+    let readings = settle(&checks, &[0, 0], &mut states, Gate::default(), NOW);
     assert_eq!(admitted(&readings), [true, false]);
     assert_eq!(held(states[0].clone()), 0);
-    let readings = settle(&asks[..1], &[0], &mut states, Gate::default(), NOW);
+    let readings = settle(&checks[..1], &[0], &mut states, Gate::default(), NOW);
     assert_eq!((readings[0].remaining, held(states[0].clone())), (2, 3));
 }
 
@@ -102,10 +102,10 @@ fn refund_of_a_denied_request_does_not_happen() {
     let limit = ask(5, 4, Role::Enforced);
     let mut states = [State::Empty, State::Empty];
     settle(&[limit], &[0], &mut states, Gate::default(), NOW);
-    let asks = [ask(5, -4, Role::Enforced), ask(1, 3, Role::Enforced)];
-    let readings = settle(&asks, &[0, 1], &mut states, Gate::default(), NOW);
+    let checks = [ask(5, -4, Role::Enforced), ask(1, 3, Role::Enforced)];
+    let readings = settle(&checks, &[0, 1], &mut states, Gate::default(), NOW);
     assert_eq!((held(states[0].clone()), readings[0].remaining), (4, 1));
-    settle(&asks[..1], &[0], &mut states, Gate::default(), NOW);
+    settle(&checks[..1], &[0], &mut states, Gate::default(), NOW);
     assert_eq!(held(states[0].clone()), 0);
 }
 
@@ -119,18 +119,18 @@ fn counters_asked_apart_and_in_turn_settle_alike() {
         let mut now = NOW;
         for round in 0..200 {
             now.0 = (now.0 + random.random_range(0..150_000)) - if random.random_ratio(1, 50) { 3_000_000 } else { 0 };
-            let asks: Vec<Ask<'_>> = Algorithm::ALL
+            let checks: Vec<CounterCheck<'_>> = Algorithm::ALL
                 .iter()
                 .map(|&algorithm| {
                     let role = [Role::Enforced, Role::Quota, Role::Shadow][random.random_range(0..3)];
-                    let mut ask = ask(10, random.random_range(-2..5), role);
-                    ask.limit = Limit { burst: 10, ..Limit::new(10, SECOND, algorithm) };
-                    ask.cost.charge_denied = random.random_ratio(1, 5);
-                    ask
+                    let mut check = ask(10, random.random_range(-2..5), role);
+                    check.limit = Limit { burst: 10, ..Limit::new(10, SECOND, algorithm) };
+                    check.cost.charge_denied = random.random_ratio(1, 5);
+                    check
                 })
                 .collect();
-            let apart_readings = apart(&asks, &slots, &mut apart_states, Gate::default(), now);
-            let turn_readings = in_turn(&asks, &slots, &mut turn_states, Gate::default(), now);
+            let apart_readings = settle_independent(&checks, &slots, &mut apart_states, Gate::default(), now);
+            let turn_readings = settle_in_order(&checks, &slots, &mut turn_states, Gate::default(), now);
             assert_eq!(apart_readings, turn_readings, "seed {seed}, round {round}");
             assert_eq!(apart_states, turn_states, "seed {seed}, round {round}");
         }
@@ -140,14 +140,14 @@ fn counters_asked_apart_and_in_turn_settle_alike() {
 #[test]
 fn refusals_after_a_clock_was_set_back_end_when_they_said_they_would() {
     let (full, free) = (ask(1, 1, Role::Enforced), ask(5, 1, Role::Enforced));
-    for asks in [vec![full], vec![full, free], vec![full, free, free]] {
-        let slots = &[0, 1, 1][..asks.len()];
+    for checks in [vec![full], vec![full, free], vec![full, free, free]] {
+        let slots = &[0, 1, 1][..checks.len()];
         let mut states = vec![State::Empty; slots.iter().max().unwrap() + 1];
-        settle(&asks[..1], &[0], &mut states[..1], Gate::default(), NOW);
+        settle(&checks[..1], &[0], &mut states[..1], Gate::default(), NOW);
         let back = UnixMicros(NOW.0 - 3_600_000_000);
-        let refused = settle(&asks, slots, &mut states, Gate::default(), back);
+        let refused = settle(&checks, slots, &mut states, Gate::default(), back);
         assert!(!refused[0].admitted);
         let then = UnixMicros(back.0 + refused[0].reset.0);
-        assert!(settle(&asks, slots, &mut states, Gate::default(), then)[0].admitted, "{} asks", asks.len());
+        assert!(settle(&checks, slots, &mut states, Gate::default(), then)[0].admitted, "{} asks", checks.len());
     }
 }

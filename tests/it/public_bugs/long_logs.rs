@@ -2,7 +2,7 @@
 
 use tollgate::{
     limit::{Algorithm, Entry, Limit, Micros, SECOND, UnixMicros},
-    store::{Ask, Gate, redis::Redis},
+    store::{CounterCheck, Gate, redis::Redis},
 };
 
 use crate::{
@@ -65,8 +65,9 @@ impl Logs<'_> {
 
     async fn ask(&self, hits: i64) -> bool {
         let entries: Vec<[Entry<'_>; 1]> = self.users.iter().map(|user| [Entry { key: "user", value: user }]).collect();
-        let asks: Vec<Ask<'_>> = entries.iter().map(|entries| ask_of("long", entries, self.limit, hits)).collect();
-        let answer = self.redis.apply_at(&asks, Gate::default(), UnixMicros(self.now), soon()).await;
+        let checks: Vec<CounterCheck<'_>> =
+            entries.iter().map(|entries| ask_of("long", entries, self.limit, hits)).collect();
+        let answer = self.redis.apply_at(&checks, Gate::default(), UnixMicros(self.now), soon()).await;
         answer.expect("Redis answers").iter().all(|reading| reading.admitted)
     }
 
@@ -111,7 +112,7 @@ async fn long_by_short(counters: usize) -> Vec<(Kind, f64, f64)> {
         println!("{counters} counters, {kind:?}: {of_short} µs over short logs, {of_long} µs over long ones");
         costs.push((kind, of_short, of_long));
     }
-    assert_eq!(redis.tally().damaged.get(), 0);
+    assert_eq!(redis.stats().damaged.get(), 0);
     costs
 }
 

@@ -2,7 +2,7 @@ use super::*;
 
 fn wrong(text: &str) -> Vec<(u32, u32, String)> {
     let Err(wrong) = read_csv(text, "api") else { panic!("it is wrong: {text}") };
-    wrong.into_iter().map(|Wrong { line, column, what }| (line, column, what)).collect()
+    wrong.into_iter().map(|RowError { line, column, what }| (line, column, what)).collect()
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn no_cell_of_a_safe_export_is_a_formula_and_each_is_read_as_it_was() {
     for value in &values {
         let overrides = [row(value)];
         let safe = csv(&overrides, true).expect("room");
-        let (mut reader, mut cells) = (csv::Reader::new(&safe), Vec::new());
+        let (mut reader, mut cells) = (csv::CsvReader::new(&safe), Vec::new());
         while reader.next(&mut cells).expect("CSV") {
             for cell in &cells {
                 assert!(!cell.text.starts_with(['=', '+', '-', '@', '\t', '\r']), "{safe}");

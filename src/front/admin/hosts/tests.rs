@@ -11,7 +11,7 @@ fn request(method: &str, uri: &str, headers: &[(&str, &str)]) -> Request {
 }
 
 fn takes(method: &str, headers: &[(&str, &str)]) -> bool {
-    let hosts = Hosts::new(&["Tollgate-Admin.shop.svc.".to_owned()]);
+    let hosts = AllowedHosts::new(&["Tollgate-Admin.shop.svc.".to_owned()]);
     hosts.refusal(&request(method, "/rules", headers)).is_none()
 }
 
@@ -51,7 +51,7 @@ fn any_other_host_is_refused() {
     }
     assert!(!takes("GET", &[("host", "localhost"), ("host", "attacker.example")]), "two hosts");
     let whole = request("GET", "http://attacker.example/rules", &[("host", "localhost")]);
-    assert!(Hosts::default().refusal(&whole).is_some(), "the request's line counts");
+    assert!(AllowedHosts::default().refusal(&whole).is_some(), "the request's line counts");
 }
 
 #[test]

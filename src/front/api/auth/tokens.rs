@@ -49,26 +49,26 @@ impl Scope {
 
 /// A scope of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Grant {
+pub(super) struct TokenScope {
     /// The scope; `None` is all scopes.
     scope: Option<Scope>,
     /// The domain; `None` is all domains.
     domain: Option<Box<str>>,
 }
 
-impl Grant {
+impl TokenScope {
     /// `overrides.write`, `overrides.write@checkout`, `*`.
-    fn parse(text: &str) -> Result<Grant, String> {
+    fn parse(text: &str) -> Result<TokenScope, String> {
         let (scope, domain) = match text.split_once('@') {
             Some((_, "")) => return Err(format!("scope `{text}` names no domain after `@`")),
             Some((scope, domain)) => (scope, Some(domain.into())),
             None => (text, None),
         };
         if scope == "*" {
-            return Ok(Grant { scope: None, domain });
+            return Ok(TokenScope { scope: None, domain });
         }
         match Scope::ALL.into_iter().find(|known| known.name() == scope) {
-            Some(scope) => Ok(Grant { scope: Some(scope), domain }),
+            Some(scope) => Ok(TokenScope { scope: Some(scope), domain }),
             None => {
                 let names = Scope::ALL.map(Scope::name).join(", ");
                 Err(format!("there is no scope `{scope}`: it is one of {names}, or * for all"))
@@ -88,7 +88,7 @@ impl Grant {
 struct Token {
     digest: [u8; 32],
     name: Arc<str>,
-    grants: Arc<[Grant]>,
+    scopes: Arc<[TokenScope]>,
 }
 
 /// The tokens of a file.
@@ -148,7 +148,7 @@ impl Tokens {
             found.conditional_assign(&index, same);
         }
         let token = self.tokens.get(found as usize)?;
-        Some(Caller::new(Arc::clone(&token.name), Arc::clone(&token.grants)))
+        Some(Caller::new(Arc::clone(&token.name), Arc::clone(&token.scopes)))
     }
 }
 
@@ -170,6 +170,6 @@ fn token(line: &str) -> Result<Token, String> {
     if scopes.is_empty() {
         return Err(format!("`{name}` has no scope, so it may nothing"));
     }
-    let grants: Vec<Grant> = scopes.into_iter().map(Grant::parse).collect::<Result<_, _>>()?;
-    Ok(Token { digest: bytes, name: name.into(), grants: grants.into() })
+    let scopes: Vec<TokenScope> = scopes.into_iter().map(TokenScope::parse).collect::<Result<_, _>>()?;
+    Ok(Token { digest: bytes, name: name.into(), scopes: scopes.into() })
 }

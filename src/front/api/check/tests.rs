@@ -22,7 +22,12 @@ fn decision(overall: Code, statuses: &[(&str, bool, Code, u32, u64)]) -> Decisio
         remaining,
         reset: Some(Micros(reset)),
     };
-    Decision { overall, statuses: statuses.iter().map(status).collect(), degraded: None, notes: Some(Box::new(notes)) }
+    Decision {
+        overall,
+        statuses: statuses.iter().map(status).collect(),
+        failure_policy: None,
+        notes: Some(Box::new(notes)),
+    }
 }
 
 fn told(decision: &Decision) -> Vec<String> {
@@ -55,9 +60,9 @@ fn one_limit_is_told_of_once_with_its_tightest_counter() {
 
 #[test]
 fn what_answered_in_the_stores_place_is_named_and_no_limit_is_no_number() {
-    let free = Decision { degraded: Some(FailurePolicy::Open), ..decision(Code::Ok, &[]) };
+    let free = Decision { failure_policy: Some(FailurePolicy::Open), ..decision(Code::Ok, &[]) };
     let wanted = CheckResponse { allowed: true, degraded: "open".into(), ..CheckResponse::default() };
-    assert_eq!(answer(&free), Checked { answer: wanted, policies: vec![] });
+    assert_eq!(answer(&free), CheckAnswer { answer: wanted, policies: vec![] });
 }
 
 #[test]

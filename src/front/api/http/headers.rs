@@ -11,7 +11,7 @@ use percent_encoding::{CONTROLS, utf8_percent_encode};
 
 use crate::{
     front::api::{
-        check::{Checked, Policy},
+        check::{CheckAnswer, QuotaPolicy},
         problem::ApiError,
     },
     limit::SECOND,
@@ -58,8 +58,8 @@ pub(super) fn etag(headers: &mut HeaderMap, tag: &str) {
 
 /// Adds `RateLimit-Policy: "api/user";q=100;w=60`, `RateLimit: "api/user";r=49;t=12`, and `Retry-After` if the check is
 /// denied. Seconds are rounded up, so that no client comes too early.
-pub(super) fn limit_headers(headers: &mut HeaderMap, checked: &Checked) {
-    let list = |item: fn(&Policy) -> String| {
+pub(super) fn limit_headers(headers: &mut HeaderMap, checked: &CheckAnswer) {
+    let list = |item: fn(&QuotaPolicy) -> String| {
         let items: Vec<String> = checked.policies.iter().map(item).collect();
         HeaderValue::from_str(&items.join(", ")).ok().filter(|value| !value.is_empty())
     };
@@ -76,7 +76,7 @@ pub(super) fn limit_headers(headers: &mut HeaderMap, checked: &Checked) {
     }
 }
 
-fn policy(policy: &Policy) -> String {
+fn policy(policy: &QuotaPolicy) -> String {
     let mut item = format!("{};q={}", name(policy), policy.requests);
     // The draft's windows are whole seconds: better none than a false one.
     if policy.window.0.is_multiple_of(SECOND.0) {
@@ -86,7 +86,7 @@ fn policy(policy: &Policy) -> String {
 }
 
 /// The limit's id as a string of structured fields, which are ASCII: what isn't is percent-encoded.
-fn name(policy: &Policy) -> String {
+fn name(policy: &QuotaPolicy) -> String {
     let ascii = utf8_percent_encode(&policy.limit_id, CONTROLS).to_string();
     format!("\"{}\"", ascii.replace('\\', r"\\").replace('"', r#"\""#))
 }

@@ -17,29 +17,29 @@ use crate::front::api::{
 };
 
 /// The answer to a request that can't be read: a call's error, or HTTP's own.
-pub(super) enum Refusal {
+pub(super) enum HttpError {
     Call(ApiError),
     Http(StatusCode, String),
 }
 
-impl From<ApiError> for Refusal {
-    fn from(error: ApiError) -> Refusal {
-        Refusal::Call(error)
+impl From<ApiError> for HttpError {
+    fn from(error: ApiError) -> HttpError {
+        HttpError::Call(error)
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
         match self {
-            Refusal::Call(error) => error.into_response(),
-            Refusal::Http(status, detail) => problem::response(status, detail, &[]),
+            HttpError::Call(error) => error.into_response(),
+            HttpError::Http(status, detail) => problem::response(status, detail, &[]),
         }
     }
 }
 
 /// The body's JSON: one message, all of whose fields are known.
-pub(super) fn read<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Refusal> {
-    let body = body.map_err(|rejection| Refusal::Http(rejection.status(), rejection.body_text()))?;
+pub(super) fn read<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, HttpError> {
+    let body = body.map_err(|rejection| HttpError::Http(rejection.status(), rejection.body_text()))?;
     json::read(&body).map_err(|Misread { line, column, what }| {
         let place = format!("body, line {line}, column {column}");
         ApiError::invalid(place, what, "/v1/openapi.json says what a body may have").into()
@@ -58,14 +58,14 @@ fn parameter_in_words(what: &str) -> String {
     WORDS.iter().fold(what.to_owned(), |text, (rust, ours)| text.replace(rust, ours))
 }
 
-pub(super) fn path<T>(path: Result<Path<T>, PathRejection>) -> Result<T, Refusal> {
+pub(super) fn path<T>(path: Result<Path<T>, PathRejection>) -> Result<T, HttpError> {
     let Path(parts) = path.map_err(|rejection| {
         ApiError::invalid("path", rejection.body_text(), "percent-encode what stands in it, as UTF-8")
     })?;
     Ok(parts)
 }
 
-pub(super) fn parameters<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Refusal> {
+pub(super) fn parameters<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, HttpError> {
     let Query(parameters) = query.map_err(|rejection| {
         let said = rejection.body_text();
         let what = said.strip_prefix("Failed to deserialize query string: ").unwrap_or(&said);

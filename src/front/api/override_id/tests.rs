@@ -4,7 +4,7 @@ use super::*;
 
 fn id(rule: &str, pairs: &[(&str, &str)]) -> String {
     let entries = pairs.iter().map(|(key, value)| Entry { key: (*key).into(), value: (*value).into() });
-    made("api", &OverrideSpec { rule: rule.into(), r#match: entries.collect(), ..OverrideSpec::default() })
+    make("api", &OverrideSpec { rule: rule.into(), r#match: entries.collect(), ..OverrideSpec::default() })
 }
 
 #[test]

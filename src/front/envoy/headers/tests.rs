@@ -16,7 +16,8 @@ fn told(overall: Code, statuses: &[Status]) -> Vec<(String, String)> {
         retry_after_header: Some("Retry-After".into()),
         dynamic_metadata: false,
     };
-    let decision = Decision { overall, statuses: statuses.iter().cloned().collect(), degraded: None, notes: None };
+    let decision =
+        Decision { overall, statuses: statuses.iter().cloned().collect(), failure_policy: None, notes: None };
     headers(&decision, &settings).into_iter().map(|header| (header.key, header.value)).collect()
 }
 

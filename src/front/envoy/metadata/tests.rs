@@ -43,7 +43,7 @@ fn told(request: &RateLimitRequest, decision: &Decision) -> Value {
 
 fn decision(overall: Code, statuses: &[Status], descriptors: Vec<Note>) -> Decision {
     let notes = Some(Box::new(Notes { rules_version: 3, descriptors }));
-    Decision { overall, statuses: statuses.iter().cloned().collect(), degraded: None, notes }
+    Decision { overall, statuses: statuses.iter().cloned().collect(), failure_policy: None, notes }
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn grounds_name_the_limit_that_denied_and_whether_it_came_with_the_request() {
     let own = Note { limit_id: Some("api/(request)".into()), requested: true, ..Note::default() };
     let notes = vec![note("api/user", json!({})), own];
     let mut answer = decision(Code::OverLimit, &[status(Code::Ok), status(Code::OverLimit)], notes.clone());
-    answer.degraded = Some(FailurePolicy::Local);
+    answer.failure_policy = Some(FailurePolicy::Local);
     assert_eq!(
         told(&request(vec![], 0), &answer)["tollgate"],
         json!({

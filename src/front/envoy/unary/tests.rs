@@ -6,13 +6,13 @@ use http_body_util::BodyExt;
 
 use super::*;
 use crate::{
-    front::envoy::{bounds, guard::Guard, unsent::Answers},
+    front::envoy::{admission::AdmissionControl, bounds, unsent::ConnectionAnswers},
     settings::OverloadSettings,
 };
 
 /// Places for `in_flight_max` requests to wait.
-fn guard(in_flight_max: usize) -> Guard {
-    Guard::new(&OverloadSettings { in_flight_max, client_timeout: Duration::from_millis(20), ..bounds() })
+fn guard(in_flight_max: usize) -> AdmissionControl {
+    AdmissionControl::new(&OverloadSettings { in_flight_max, client_timeout: Duration::from_millis(20), ..bounds() })
 }
 
 /// A body that comes in these frames.
@@ -47,8 +47,8 @@ fn bytes() -> Vec<u8> {
 
 fn read(frames: impl IntoIterator<Item = Vec<u8>>) -> Result<RateLimitRequest, Status> {
     let frames = Frames(frames.into_iter().map(Bytes::from).collect());
-    let (guard, own) = (guard(1), Caller::apart());
-    let read = message(frames, guard.wait(&own)).now_or_never().expect("the frames are there");
+    let (guard, own) = (guard(1), ClientConnection::detached());
+    let read = message(frames, guard.wait_for_body(&own)).now_or_never().expect("the frames are there");
     read.map(|read| read.request)
 }
 
@@ -89,10 +89,11 @@ fn a_message_over_the_bound_is_refused_before_it_is_joined() {
 #[test]
 fn an_answer_is_a_message_and_then_its_status() {
     let response = RateLimitResponse { overall_code: 2, ..RateLimitResponse::default() };
-    let (parts, mut body) = framed(&response, &Answers::apart()).into_parts();
+    let (parts, mut body) = framed(&response, &ConnectionAnswers::detached()).into_parts();
     assert_eq!(parts.headers.get(CONTENT_TYPE), Some(&GRPC));
-    let frame =
-        |body: &mut Reply| body.frame().now_or_never().expect("it is there").map(|frame| frame.expect("no error"));
+    let frame = |body: &mut ResponseBody| {
+        body.frame().now_or_never().expect("it is there").map(|frame| frame.expect("no error"))
+    };
     let data = frame(&mut body).and_then(|frame| frame.into_data().ok()).expect("a message");
     assert_eq!(&data[..], [0, 0, 0, 0, 2, 8, 2]);
     assert!(!body.is_end_stream());
@@ -115,30 +116,33 @@ impl Body for Never {
 
 #[tokio::test]
 async fn a_body_is_waited_for_in_a_bounded_number_of_places_and_not_for_ever() {
-    let (guard, own, others) = (guard(2), Caller::apart(), Caller::apart());
-    let wait = || message(Never, guard.wait(&own));
+    let (guard, own, others) = (guard(2), ClientConnection::detached(), ClientConnection::detached());
+    let wait = || message(Never, guard.wait_for_body(&own));
     // As many as any connection may have, and both of the common places.
     let mut waiting: Vec<_> = (0..18).map(|_| Box::pin(wait())).collect();
     assert!(waiting.iter_mut().all(|wait| wait.as_mut().now_or_never().is_none()));
     let one_more = wait().now_or_never().expect("there is no place for it");
     assert_eq!(one_more.expect_err("it is shed").code(), Code::ResourceExhausted);
-    assert!(message(Never, guard.wait(&others)).now_or_never().is_none(), "another connection has places of its own");
+    assert!(
+        message(Never, guard.wait_for_body(&others)).now_or_never().is_none(),
+        "another connection has places of its own"
+    );
     waiting.pop();
     assert!(wait().now_or_never().is_none(), "the place is free again");
     assert_eq!(waiting.remove(0).await.expect_err("its time is up").code(), Code::DeadlineExceeded);
-    let whole = message(Frames([Bytes::from(bytes())].into()), guard.wait(&own));
+    let whole = message(Frames([Bytes::from(bytes())].into()), guard.wait_for_body(&own));
     assert_eq!(whole.now_or_never().expect("it is there").expect("well formed").request, asked());
 }
 
 #[test]
 fn bytes_of_bodies_in_parts_are_bounded_over_all_requests() {
     let guard = guard(1);
-    let mut held: Vec<_> = (0..64).map(|_| guard.joined()).collect();
+    let mut held: Vec<_> = (0..64).map(|_| guard.join_body()).collect();
     let part = vec![0; 1 << 20];
     assert!(held.iter_mut().all(|body| body.add(&part).is_ok()));
-    let mut one_more = guard.joined();
+    let mut one_more = guard.join_body();
     assert_eq!(one_more.add(&part).expect_err("too many").code(), Code::ResourceExhausted);
     drop(one_more);
     held.pop();
-    assert!(guard.joined().add(&part).is_ok(), "what is dropped is given back");
+    assert!(guard.join_body().add(&part).is_ok(), "what is dropped is given back");
 }

@@ -4,13 +4,13 @@ fn core() -> Arc<CoreAnswers> {
     CoreAnswers::new(Duration::from_secs(4))
 }
 
-fn connection(core: &Arc<CoreAnswers>) -> (Registered, CancellationToken) {
+fn connection(core: &Arc<CoreAnswers>) -> (RegisteredConnection, CancellationToken) {
     let registered = core.register(&CancellationToken::new());
-    let end = registered.0.over.clone();
+    let end = registered.0.end.clone();
     (registered, end)
 }
 
-fn answer(of: &Registered, length: usize) -> Bytes {
+fn answer(of: &RegisteredConnection, length: usize) -> Bytes {
     of.answers().answer(length, |bytes| bytes.fill(7))
 }
 
@@ -27,7 +27,7 @@ fn an_answer_counts_from_its_making_until_its_last_byte_is_dropped() {
         drop(first);
         assert_eq!((core.bytes.load(Relaxed), one.answers().sum()), (0, 0));
     }
-    drop(one.answers().other(Bytes::from_static(b"other")));
+    drop(one.answers().count_other(Bytes::from_static(b"other")));
     assert_eq!((core.bytes.load(Relaxed), one.untaken()), (0, None));
     assert!(!end.is_cancelled());
 }

@@ -1,8 +1,8 @@
 use super::*;
 
-fn totals(counters: &[(&str, u64)], response_times: &[(usize, u64)]) -> Totals {
+fn totals(counters: &[(&str, u64)], response_times: &[(usize, u64)]) -> StatsdTotals {
     let counters = counters.iter().map(|(name, count)| (name.to_string(), *count)).collect();
-    let mut totals = Totals { counters, ..Totals::default() };
+    let mut totals = StatsdTotals { counters, ..StatsdTotals::default() };
     for (bucket, count) in response_times {
         totals.response_times.buckets[*bucket] = *count;
     }
@@ -38,9 +38,9 @@ fn response_times_are_a_line_for_each_bucket_sampled_by_its_requests() {
 fn tags_stand_in_the_name_for_statsd_and_behind_the_value_for_dogstatsd() {
     let tags = vec![tag("env", "a.b"), tag("zone", "x")];
     let now = totals(&[("a.hits", 1)], &[]);
-    let lines = Dialect::StatsD { tags: tags.clone() }.lines(&now, &Totals::default());
+    let lines = Dialect::StatsD { tags: tags.clone() }.lines(&now, &StatsdTotals::default());
     assert_eq!(lines, ["a.hits.__env=a_b.__zone=x:1|c\n"]);
-    let lines = Dialect::DogStatsD { tags, rewritings: Vec::new() }.lines(&now, &Totals::default());
+    let lines = Dialect::DogStatsD { tags, rewritings: Vec::new() }.lines(&now, &StatsdTotals::default());
     assert_eq!(lines, ["a.hits:1|c|#env:a.b,zone:x\n"]);
 }
 
@@ -62,7 +62,7 @@ fn the_first_rewriting_that_matches_is_applied() {
     ];
     let name = "ratelimit.service.rate_limit.mongo_cps.database_users.within_limit";
     let lines = Dialect::DogStatsD { tags: vec![tag("env", "x")], rewritings }
-        .lines(&totals(&[(name, 4)], &[]), &Totals::default());
+        .lines(&totals(&[(name, 4)], &[]), &StatsdTotals::default());
     assert_eq!(
         lines,
         ["ratelimit.service.rate_limit.within_limit:4|c|#env:x,domain:mongo_cps,descriptor:database_users\n"]
@@ -72,7 +72,7 @@ fn the_first_rewriting_that_matches_is_applied() {
 #[test]
 fn gauges_are_sent_each_time_also_where_they_stay() {
     let dialect = Dialect::StatsD { tags: Vec::new() };
-    let now = Totals { gauges: [("a.open".to_owned(), 0)].into(), ..Totals::default() };
+    let now = StatsdTotals { gauges: [("a.open".to_owned(), 0)].into(), ..StatsdTotals::default() };
     assert_eq!(dialect.lines(&now, &now), ["a.open:0|g\n"]);
 }
 
@@ -104,7 +104,7 @@ fn each_number_of_response_times_is_counted_whole_from_its_line() {
     let large = [4_097, 9_999, 65_537, 1_000_003, 16_777_217, 999_999_937, 4_294_967_297];
     for dialect in dialects {
         for times in (1..=1_000).chain(large) {
-            let lines = dialect.lines(&totals(&[], &[(3, times)]), &Totals::default());
+            let lines = dialect.lines(&totals(&[], &[(3, times)]), &StatsdTotals::default());
             let counted: u64 = lines.iter().map(|line| counted_by_the_exporter(line)).sum();
             assert_eq!(counted, times, "{lines:?}");
         }

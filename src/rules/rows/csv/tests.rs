@@ -3,8 +3,8 @@ use proptest::prelude::*;
 use super::*;
 
 /// All records, each cell as text.
-fn read(text: &str) -> Result<Vec<Vec<String>>, Broken> {
-    let (mut reader, mut cells, mut records) = (Reader::new(text), Vec::new(), Vec::new());
+fn read(text: &str) -> Result<Vec<Vec<String>>, CsvError> {
+    let (mut reader, mut cells, mut records) = (CsvReader::new(text), Vec::new(), Vec::new());
     while reader.next(&mut cells)? {
         records.push(cells.iter().map(|cell| cell.text.to_string()).collect());
     }
@@ -47,10 +47,10 @@ fn what_is_broken_is_told_at_its_place() {
 #[test]
 fn a_cell_knows_its_place() {
     let text = "a,b\n\"x\ny\", ö ,\"c\"";
-    let (mut reader, mut cells) = (Reader::new(text), Vec::new());
+    let (mut reader, mut cells) = (CsvReader::new(text), Vec::new());
     let mut places = Vec::new();
     while reader.next(&mut cells).expect("well formed") {
-        places.extend(cells.iter().map(|cell| cell.place(text)).map(|at| (at.line, at.column, at.width)));
+        places.extend(cells.iter().map(|cell| cell.location(text)).map(|at| (at.line, at.column, at.width)));
     }
     assert_eq!(places, [(1, 1, 1), (1, 3, 1), (2, 1, 2), (3, 5, 1), (3, 8, 3)]);
 }
@@ -66,9 +66,9 @@ proptest! {
 
     #[test]
     fn no_text_makes_it_panic(text in "[a,\"\n\r ö]{0,30}") {
-        let (mut reader, mut cells) = (Reader::new(&text), Vec::new());
+        let (mut reader, mut cells) = (CsvReader::new(&text), Vec::new());
         while let Ok(true) = reader.next(&mut cells) {
-            cells.iter().for_each(|cell| _ = cell.place(&text));
+            cells.iter().for_each(|cell| _ = cell.location(&text));
         }
     }
 }

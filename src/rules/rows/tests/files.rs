@@ -32,7 +32,7 @@ fn every_format_says_the_same() {
         let rules = good(&rules, &[(name, text)]);
         let row = |row: RowRef<'_>| {
             let (reason, owner) = (row.reason().to_owned(), row.owner().to_owned());
-            (row.to_string(), row.grant().limits().len(), row.expires(), reason, owner)
+            (row.to_string(), row.limits().limits().len(), row.expires(), reason, owner)
         };
         rules.domains()[0].overrides().rows().map(row).collect::<Vec<_>>()
     };
@@ -53,7 +53,7 @@ fn a_limit_may_be_written_in_parts() {
     let limits: Vec<(u32, u64, u32)> = rules.domains()[0]
         .overrides()
         .rows()
-        .map(|row| row.grant().limits()[0].limit)
+        .map(|row| row.limits().limits()[0].limit)
         .map(|limit| (limit.requests, limit.window.0 / 1_000_000, limit.burst))
         .collect();
     assert_eq!(limits, [(30, 300, 30), (10, 1, 50), (100, 1, 7), (9, 1, 9)]);
@@ -93,9 +93,9 @@ fn a_mistake_in_csv_is_told_at_its_place() {
         ("match.user,limit,tier\na,5/s,\n", "1:1: `limit` and the columns of its parts are of different forms"),
     ];
     for (csv, expected) in table {
-        let said = said(RULES, &[("o.csv", csv)]);
-        assert_eq!(said.len(), 1, "{csv:?}: {said:?}");
-        assert!(said[0].starts_with(&format!("o.csv:{expected}")), "{csv:?}: {said:?}");
+        let located = said(RULES, &[("o.csv", csv)]);
+        assert_eq!(located.len(), 1, "{csv:?}: {located:?}");
+        assert!(located[0].starts_with(&format!("o.csv:{expected}")), "{csv:?}: {located:?}");
     }
     let semicolons = said(RULES, &[("o.csv", "match.user;limit\na;5/s\n")]);
     assert!(semicolons[0].contains("(cells are separated by commas)"), "{semicolons:?}");
@@ -106,9 +106,9 @@ fn a_mistake_in_csv_is_told_at_its_place() {
 
 #[test]
 fn every_mistake_of_a_file_is_told() {
-    let said = said(RULES, &[("o.csv", "match.user,limit\na,x\nb,5/s\n,5/s\nc\nb,6/s\n")]);
-    let lines: Vec<&str> = said.iter().map(|said| said.split(':').nth(1).unwrap()).collect();
-    assert_eq!(lines, ["2", "4", "5", "6"], "{said:?}");
+    let located = said(RULES, &[("o.csv", "match.user,limit\na,x\nb,5/s\n,5/s\nc\nb,6/s\n")]);
+    let lines: Vec<&str> = located.iter().map(|located| located.split(':').nth(1).unwrap()).collect();
+    assert_eq!(lines, ["2", "4", "5", "6"], "{located:?}");
 }
 
 #[test]
@@ -134,9 +134,9 @@ fn a_mistake_in_the_other_formats_is_told_at_its_place() {
         ),
     ];
     for (name, text, expected) in table {
-        let said = said(&rules(name), &[(name, &text)]);
-        assert_eq!(said.len(), 1, "{text}: {said:?}");
-        assert!(said[0].starts_with(expected), "{text}: {said:?}");
+        let located = said(&rules(name), &[(name, &text)]);
+        assert_eq!(located.len(), 1, "{text}: {located:?}");
+        assert!(located[0].starts_with(expected), "{text}: {located:?}");
     }
 }
 
@@ -151,8 +151,8 @@ fn characters_of_two_escapes_are_read_as_json_means_them() {
 #[test]
 fn a_file_that_cannot_be_used_is_told_where_it_is_named() {
     let named = |list: &str| {
-        let said = said(&RULES.replace("[o.csv]", list), &[("o.csv", "match.user,limit\n")]);
-        said.iter().map(|said| said.split(" (").next().unwrap().to_owned()).collect::<Vec<_>>()
+        let located = said(&RULES.replace("[o.csv]", list), &[("o.csv", "match.user,limit\n")]);
+        located.iter().map(|located| located.split(" (").next().unwrap().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(named("[p.csv]"), ["a.yaml:5:20: `p.csv` can't be read: it isn't among the files"]);
     assert_eq!(named("[o.txt]"), ["a.yaml:5:20: `o.txt` can't be told by its name"]);
@@ -182,11 +182,11 @@ fn a_row_that_has_ended_is_warned_of_and_loads() {
         ..Sources::default()
     };
     let load = load(&sources, &Defaults::default(), None);
-    let said: Vec<String> = load.problems.iter().map(ToString::to_string).collect();
-    assert_eq!(said.len(), 1, "{said:?}");
+    let located: Vec<String> = load.problems.iter().map(ToString::to_string).collect();
+    assert_eq!(located.len(), 1, "{located:?}");
     assert!(
-        said[0].starts_with("o.csv:2:7: this override ended at 1970-01-02T00:00:00Z: it has no effect"),
-        "{said:?}"
+        located[0].starts_with("o.csv:2:7: this override ended at 1970-01-02T00:00:00Z: it has no effect"),
+        "{located:?}"
     );
     assert!(!load.problems.has_errors());
     assert_eq!(load.rules.count().overrides, 2);
@@ -201,7 +201,7 @@ fn a_bad_row_keeps_the_domains_last_good_rules() {
     };
     let first = load(&sources("match.user,limit\na,5/s\n"), &Defaults::default(), None);
     let broken = load(&sources("match.user,limit\na,6/s\nb,six\n"), &Defaults::default(), Some(&first.rules));
-    assert_eq!(broken.kept, [Box::<str>::from("d")]);
+    assert_eq!(broken.kept_domains, [Box::<str>::from("d")]);
     assert_eq!(found(&broken.rules, &[("user", "a")], 0).and_then(|(_, requests)| requests), Some(5));
     let mended = load(&sources("match.user,limit\na,6/s\n"), &Defaults::default(), Some(&broken.rules));
     assert!(mended.problems.is_empty());
@@ -229,11 +229,11 @@ fn files_that_are_named_are_read_from_wherever_they_are_and_are_no_rule_files() 
     assert_eq!(sources.files.len(), 1);
     assert_eq!(sources.skipped, [rules.join("unnamed.csv")]);
     assert_eq!(sources.override_paths().count(), 3);
-    let said: Vec<String> =
+    let located: Vec<String> =
         load(&sources, &Defaults::default(), None).problems.iter().map(|it| it.what.clone()).collect();
-    assert_eq!(said.len(), 2, "{said:?}");
-    assert!(said[0].starts_with("`gone.csv` can't be read: "), "{said:?}");
-    assert!(said[1].starts_with("it isn't read: "), "unnamed.csv: {said:?}");
+    assert_eq!(located.len(), 2, "{located:?}");
+    assert!(located[0].starts_with("`gone.csv` can't be read: "), "{located:?}");
+    assert!(located[1].starts_with("it isn't read: "), "unnamed.csv: {located:?}");
 
     let before = sources.digest();
     write("rules/gone.csv", "match.user,limit\nc,7/s\n");

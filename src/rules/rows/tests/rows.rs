@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     limit::{FailurePolicy, moment},
-    rules::{Problems, json, pen::Pen, problem::Report, rows::bind::VALUE_MAX},
+    rules::{Problems, json, pen::NodeReader, problem::ProblemCollector, rows::bind::VALUE_MAX},
 };
 
 const RULES: &str = "domain: d
@@ -22,12 +22,12 @@ descriptors:
 ";
 
 /// An override of the API as text, which has lines and columns; or what is wrong with it.
-fn written(json: &str) -> Result<Row, Problems> {
+fn written(json: &str) -> Result<OverrideRow, Problems> {
     let rules = good(RULES, &[]);
-    let (mut report, path) = (Report::default(), Path::new("override"));
-    let mut pen = Pen { report: &mut report, path };
-    let root = pen.document(json::parse(json, 1));
-    let row = root.and_then(|root| rules.domains()[0].override_at(&mut pen, &root));
+    let (mut report, path) = (ProblemCollector::default(), Path::new("override"));
+    let mut reader = NodeReader { report: &mut report, path };
+    let root = reader.document(json::parse(json, 1));
+    let row = root.and_then(|root| rules.domains()[0].override_at(&mut reader, &root));
     let is_sound = report.errors() == 0;
     row.filter(|_| is_sound).ok_or_else(|| report.finish(std::iter::empty()))
 }
@@ -39,7 +39,7 @@ fn refused(json: &str) -> Vec<String> {
 }
 
 #[track_caller]
-fn read(json: &str) -> Row {
+fn read(json: &str) -> OverrideRow {
     written(json).unwrap_or_else(|problems| panic!("{}", problems.render()))
 }
 
@@ -69,22 +69,22 @@ fn an_override_of_the_api_is_read_as_a_row_of_a_file() {
             "reason": "contract 42", "owner": "sales"}"#,
     );
     assert_eq!(row.matches().collect::<Vec<_>>(), [("user", "alice")]);
-    assert_eq!((row.shape.scope.clone(), &*row.reason, &*row.owner), (Scope::Domain, "contract 42", "sales"));
+    assert_eq!((row.shape.scope.clone(), &*row.reason, &*row.owner), (ShapeScope::Domain, "contract 42", "sales"));
     assert_eq!(row.expires, moment::parse("2027-01-01").ok());
-    let [limit] = row.grant.limits() else { panic!("one limit") };
+    let [limit] = row.limits.limits() else { panic!("one limit") };
     assert_eq!((limit.limit.requests, limit.limit.burst, &*limit.id), (100, 7, "d/(override)"));
     assert_eq!(limit.on_store_failure, None, "the rule's policy stays");
     let own = read(r#"{"match": {"user": "a"}, "limit": {"requests": 5, "window": "1s", "on_store_failure": "open"}}"#);
-    assert_eq!(own.grant.limits()[0].on_store_failure, Some(FailurePolicy::Open));
+    assert_eq!(own.limits.limits()[0].on_store_failure, Some(FailurePolicy::Open));
 }
 
 #[test]
 fn an_override_may_be_for_one_rule() {
     for id in ["user/endpoint=/pay", "d/user/endpoint=/pay"] {
         let row = read(&format!(r#"{{"match": {{"user": "a"}}, "rule": "{id}", "limit": "unlimited"}}"#));
-        let Scope::Rule { id, positions } = row.shape.scope else { panic!("it is for a rule") };
+        let ShapeScope::Rule { id, positions } = row.shape.scope else { panic!("it is for a rule") };
         assert_eq!((&*id, positions.as_slice()), ("d/user/endpoint=/pay", &[0][..]));
-        assert_eq!(*row.grant, Grant::Unlimited);
+        assert_eq!(*row.limits, OverrideLimits::Unlimited);
     }
 }
 
@@ -92,7 +92,7 @@ fn an_override_may_be_for_one_rule() {
 fn several_limits_may_be_granted() {
     let row = read(r#"{"match": {"user": "a"}, "limit": [{"name": "x", "requests": 5, "window": "1s"}, "100/h"]}"#);
     let limits: Vec<(u32, &str)> =
-        row.grant.limits().iter().map(|limit| (limit.limit.requests, limit.name.as_deref().unwrap_or(""))).collect();
+        row.limits.limits().iter().map(|limit| (limit.limit.requests, limit.name.as_deref().unwrap_or(""))).collect();
     assert_eq!(limits, [(5, "x"), (100, "")]);
 }
 
@@ -149,15 +149,15 @@ fn a_mistake_is_told_at_its_place() {
     }
     assert!(refused(r#"{"match": {"user": "a"}, "limit": "5/s""#)[0].contains("not JSON"));
     let long = "x".repeat(VALUE_MAX + 1);
-    let said = refused(&format!(r#"{{"match": {{"user": "{long}"}}, "limit": "5/s"}}"#));
-    assert_eq!(said, ["1:20 a value of 131073 bytes is longer than 131072"]);
+    let located = refused(&format!(r#"{{"match": {{"user": "{long}"}}, "limit": "5/s"}}"#));
+    assert_eq!(located, ["1:20 a value of 131073 bytes is longer than 131072"]);
 }
 
 #[test]
 fn a_key_that_stands_several_times_is_bound_where_it_can_stand() {
     let positions = |json: &str| match read(json).shape.scope {
-        Scope::Rule { positions, .. } => positions.to_vec(),
-        Scope::Domain => panic!("it is for a rule"),
+        ShapeScope::Rule { positions, .. } => positions.to_vec(),
+        ShapeScope::Domain => panic!("it is for a rule"),
     };
     let row = |entries: &str, rule: &str| format!(r#"{{"match": [{entries}], "limit": "5/s", "rule": "{rule}"}}"#);
     let [fixed, other] = [r#"{"key": "k", "value": "fixed"}"#, r#"{"key": "k", "value": "x"}"#];
@@ -197,7 +197,7 @@ fn whoever_has_a_limit_of_his_own_counts_for_himself() {
     let rules = good(&format!("{RULES}{rows}"), &[]);
     let shared = |user: &str, file: &str| {
         let entries = entries(&[("user", user), ("file", file)]);
-        let Found::Rule { domain, rule } = rules.find("d", &entries) else { panic!("a rule matches") };
+        let RuleMatch::Rule { domain, rule } = rules.find("d", &entries) else { panic!("a rule matches") };
         let (_, probe) = rules.override_of(domain, rule, &entries, || UnixMicros(0)).expect("an override");
         probe.shared.as_deref().unwrap_or(&rule.shared).iter().flatten().count()
     };
@@ -237,11 +237,11 @@ descriptors:
     overrides_from: [o.csv]";
     let rules = good(yaml, &[("o.csv", "match.a,limit\nx,5/s")]);
     let entries = entries(&[("a", "x"), ("b", "y")]);
-    let Found::Rule { domain, rule } = rules.find("d", &entries) else { panic!("a rule matches") };
+    let RuleMatch::Rule { domain, rule } = rules.find("d", &entries) else { panic!("a rule matches") };
     let told: Vec<(u32, Standing)> = rules
         .explain_override(domain, rule, &entries, UnixMicros(5))
         .iter()
-        .map(|it| (it.row.grant().limits()[0].limit.requests, it.standing))
+        .map(|it| (it.row.limits().limits()[0].limit.requests, it.standing))
         .collect();
     let expected = [
         (4, Standing::Expired),

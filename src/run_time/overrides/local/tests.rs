@@ -4,14 +4,14 @@ use super::{super::Overrides, *};
 
 fn line(id: &str, version: u64) -> String {
     let record = format!(r#"{{"override":{{"match":{{"user":"{id}"}},"limit":"5/s"}},"limits":[],"by":"ops","at":1}}"#);
-    let line = Line { domain: "api".into(), id: id.into(), version, record: Some(record.into()) };
+    let line = JournalLine { domain: "api".into(), id: id.into(), version, record: Some(record.into()) };
     serde_json::to_string(&line).expect("plain fields have a JSON form") + "\n"
 }
 
 /// Of a directory whose journal has these bytes: the rows among `a`, `b` and `c` that are taken from it.
 fn opened(directory: &Path, journal: &[u8]) -> String {
     fs::write(directory.join(OVERRIDES), journal).expect("it is written");
-    let overrides = Overrides::here(Some(directory)).expect("it starts");
+    let overrides = Overrides::in_process(Some(directory)).expect("it starts");
     ["a", "b", "c"].into_iter().filter(|id| overrides.get("api", id).is_some()).collect()
 }
 

@@ -17,9 +17,9 @@ fn what_refused_hits_cost_is_read_as_it_was_stored_and_reported_as_auto_by_repli
             count_denied,
             on_store_failure: None,
         };
-        let json = serde_json::to_value(Numbers::of(&limit)).expect("plain fields");
+        let json = serde_json::to_value(StoredLimit::of(&limit)).expect("plain fields");
         assert_eq!(json["count_denied"], stored, "{json}");
-        let read: Numbers = serde_json::from_value(json).expect("as it was stored");
+        let read: StoredLimit = serde_json::from_value(json).expect("as it was stored");
         assert_eq!(read.limit(), Some(limit));
     }
 }

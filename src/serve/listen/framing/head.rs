@@ -16,20 +16,20 @@ pub(super) const PRIORITY: u8 = 0x20;
 
 /// The head of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Head {
+pub(super) struct FrameHeader {
     pub(super) length: usize,
     pub(super) kind: u8,
     pub(super) flags: u8,
     pub(super) stream: u32,
 }
 
-impl Head {
+impl FrameHeader {
     /// `None` where it isn't all there.
-    pub(super) fn read(bytes: &[u8]) -> Option<Head> {
+    pub(super) fn read(bytes: &[u8]) -> Option<FrameHeader> {
         let [a, b, c, kind, flags, d, e, f, g] = *bytes.first_chunk::<HEAD>()?;
         let length = u32::from_be_bytes([0, a, b, c]) as usize;
         // The first bit is reserved.
-        Some(Head { length, kind, flags, stream: u32::from_be_bytes([d & 0x7f, e, f, g]) })
+        Some(FrameHeader { length, kind, flags, stream: u32::from_be_bytes([d & 0x7f, e, f, g]) })
     }
 
     pub(super) fn put(&self, out: &mut Vec<u8>) {

@@ -24,7 +24,7 @@ const HUFFMAN: u8 = 0x80;
 
 /// What a look at a block finds first.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum AuthorityCheck {
     /// Nothing to mend: fields begin, behind which no pseudo-header may come.
     Nothing,
     /// Nothing so far; the block ends, or goes on in another frame.
@@ -36,16 +36,16 @@ pub(super) enum Found {
 }
 
 /// Looks at a block from `at` on, where a field must begin.
-pub(super) fn look(block: &[u8], mut at: usize) -> Found {
+pub(super) fn check_authority(block: &[u8], mut at: usize) -> AuthorityCheck {
     while let Some(&first) = block.get(at) {
         if first & INDEXED != 0 {
-            let Some((index, next)) = integer(block, at, 7) else { return Found::End };
+            let Some((index, next)) = integer(block, at, 7) else { return AuthorityCheck::End };
             if (FIRST_FIELD..=LAST_STATIC).contains(&index) {
-                return Found::Nothing;
+                return AuthorityCheck::Nothing;
             }
             at = next;
         } else if first & (ADDED | RESIZE) == RESIZE {
-            let Some((_, next)) = integer(block, at, 5) else { return Found::End };
+            let Some((_, next)) = integer(block, at, 5) else { return AuthorityCheck::End };
             at = next;
         } else {
             let prefix = if first & ADDED != 0 { 6 } else { 4 };
@@ -55,30 +55,30 @@ pub(super) fn look(block: &[u8], mut at: usize) -> Found {
             }
         }
     }
-    Found::End
+    AuthorityCheck::End
 }
 
 /// Where the field behind a literal begins; or what ends the look.
-fn literal(block: &[u8], at: usize, prefix: u32) -> Result<usize, Found> {
-    let (index, mut at) = integer(block, at, prefix).ok_or(Found::End)?;
+fn literal(block: &[u8], at: usize, prefix: u32) -> Result<usize, AuthorityCheck> {
+    let (index, mut at) = integer(block, at, prefix).ok_or(AuthorityCheck::End)?;
     let mut is_authority = index == AUTHORITY;
     if index == 0 {
-        let name = Text::at(block, at).ok_or(Found::End)?;
+        let name = Text::at(block, at).ok_or(AuthorityCheck::End)?;
         is_authority = name.is(NAME);
         if !is_authority && !name.is_pseudo() {
-            return Err(Found::Nothing);
+            return Err(AuthorityCheck::Nothing);
         }
         at = name.end;
     } else if (FIRST_FIELD..=LAST_STATIC).contains(&index) {
-        return Err(Found::Nothing);
+        return Err(AuthorityCheck::Nothing);
     }
-    let value = Text::at(block, at).ok_or(Found::End)?;
+    let value = Text::at(block, at).ok_or(AuthorityCheck::End)?;
     if is_authority {
         // What can't be decoded is left to the library, which ends the connection for it.
         match value.decoded().as_deref() {
-            Some([]) => return Err(Found::Empty),
+            Some([]) => return Err(AuthorityCheck::Empty),
             Some(text) if !is_legal(text) => {
-                return Err(Found::Illegal { string: at..value.end, legal: text.iter().map(legal).collect() });
+                return Err(AuthorityCheck::Illegal { string: at..value.end, legal: text.iter().map(legal).collect() });
             }
             _ => {}
         }

@@ -34,23 +34,23 @@ static CODES: Codes = codes();
 
 const fn codes() -> Codes {
     let mut codes = Codes { symbols: [0; SYMBOLS], first_code: [0; LENGTH_MAX + 1], first_symbol: [0; LENGTH_MAX + 2] };
-    let (mut length, mut code, mut place) = (1, 0, 0);
+    let (mut length, mut code, mut permit) = (1, 0, 0);
     while length <= LENGTH_MAX {
         code <<= 1;
         codes.first_code[length] = code;
-        codes.first_symbol[length] = place;
+        codes.first_symbol[length] = permit;
         let mut symbol = 0;
         while symbol < SYMBOLS {
             if LENGTHS[symbol] as usize == length {
-                codes.symbols[place] = symbol as u16;
-                place += 1;
+                codes.symbols[permit] = symbol as u16;
+                permit += 1;
                 code += 1;
             }
             symbol += 1;
         }
         length += 1;
     }
-    codes.first_symbol[LENGTH_MAX + 1] = place;
+    codes.first_symbol[LENGTH_MAX + 1] = permit;
     codes
 }
 

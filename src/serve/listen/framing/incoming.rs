@@ -5,8 +5,8 @@
 use std::collections::VecDeque;
 
 use super::{
-    head::{CONTINUATION, END_HEADERS, FRAME_BYTES_MAX, HEAD, HEADERS, Head, PADDED, PRIORITY},
-    hpack::{self, Found},
+    head::{CONTINUATION, END_HEADERS, FRAME_BYTES_MAX, FrameHeader, HEAD, HEADERS, PADDED, PRIORITY},
+    hpack::{self, AuthorityCheck},
 };
 use crate::{metrics::Refusal, serve::listen::preface::PREFACE_BYTES};
 
@@ -119,7 +119,7 @@ impl Incoming {
         self.skip -= at;
         while at < bytes.len() {
             let rest = &bytes[at..];
-            let Some(head) = Head::read(rest) else { return at };
+            let Some(head) = FrameHeader::read(rest) else { return at };
             let end = HEAD + head.length;
             if head.kind != HEADERS || head.length > FRAME_BYTES_MAX {
                 self.note_size(&head);
@@ -137,12 +137,12 @@ impl Incoming {
     }
 
     /// Whether a frame of headers passes as it is, by itself.
-    fn one_frame(&mut self, head: &Head, payload: &[u8]) -> bool {
+    fn one_frame(&mut self, head: &FrameHeader, payload: &[u8]) -> bool {
         let Some(block) = head.block(payload) else { return true };
-        match hpack::look(block, 0) {
-            Found::Nothing => true,
-            Found::End => head.flags & END_HEADERS != 0,
-            Found::Empty | Found::Illegal { .. } => false,
+        match hpack::check_authority(block, 0) {
+            AuthorityCheck::Nothing => true,
+            AuthorityCheck::End => head.flags & END_HEADERS != 0,
+            AuthorityCheck::Empty | AuthorityCheck::Illegal { .. } => false,
         }
     }
 
@@ -174,7 +174,7 @@ impl Incoming {
     /// Looks at the headers that what is held begins with.
     fn block(&mut self) -> Block {
         let held = &self.held;
-        let Some(first) = Head::read(held) else { return Block::Incomplete(HEAD) };
+        let Some(first) = FrameHeader::read(held) else { return Block::Incomplete(HEAD) };
         debug_assert_eq!(first.kind, HEADERS, "other frames were passed on before");
         let mut end = HEAD + first.length;
         let Some(payload) = held.get(HEAD..end) else { return Block::Incomplete(end) };
@@ -192,7 +192,7 @@ impl Incoming {
                 Mend::End => {}
             }
             let from = end + HEAD;
-            let Some(next) = Head::read(&held[end..]) else { return Block::Incomplete(from) };
+            let Some(next) = FrameHeader::read(&held[end..]) else { return Block::Incomplete(from) };
             if next.kind != CONTINUATION || next.length > FRAME_BYTES_MAX {
                 return Block::Fine(end);
             }
@@ -204,7 +204,7 @@ impl Incoming {
         Block::Fine(end)
     }
 
-    fn note_size(&mut self, head: &Head) {
+    fn note_size(&mut self, head: &FrameHeader) {
         if head.kind == CONTINUATION {
             let before = self.block_bytes;
             self.block_bytes = before.saturating_add(head.length);
@@ -234,16 +234,16 @@ enum Mend {
 fn mend(block: &[u8]) -> Mend {
     let (mut out, mut done) = (Vec::new(), 0);
     loop {
-        match hpack::look(block, done) {
-            Found::Illegal { string, legal } => {
+        match hpack::check_authority(block, done) {
+            AuthorityCheck::Illegal { string, legal } => {
                 out.extend_from_slice(&block[done..string.start]);
                 hpack::put_string(&mut out, &legal);
                 done = string.end;
             }
-            Found::Nothing if done == 0 => return Mend::Nothing,
-            Found::End if done == 0 => return Mend::End,
-            Found::Empty if done == 0 => return Mend::Empty,
-            Found::Nothing | Found::End | Found::Empty => {
+            AuthorityCheck::Nothing if done == 0 => return Mend::Nothing,
+            AuthorityCheck::End if done == 0 => return Mend::End,
+            AuthorityCheck::Empty if done == 0 => return Mend::Empty,
+            AuthorityCheck::Nothing | AuthorityCheck::End | AuthorityCheck::Empty => {
                 out.extend_from_slice(&block[done..]);
                 return Mend::Mended(out);
             }
@@ -253,7 +253,7 @@ fn mend(block: &[u8]) -> Mend {
 
 /// A block as frames, in the place of those that it came in: the first with this head and payload, the last with these
 /// flags.
-fn frames(first: &Head, payload: &[u8], last: u8, block: &[u8]) -> Vec<u8> {
+fn frames(first: &FrameHeader, payload: &[u8], last: u8, block: &[u8]) -> Vec<u8> {
     let priority = first.priority(payload);
     let mut out = Vec::with_capacity(HEAD + priority.len() + block.len());
     let (begin, rest) = block.split_at(block.len().min(FRAME_BYTES_MAX - priority.len()));
@@ -263,7 +263,7 @@ fn frames(first: &Head, payload: &[u8], last: u8, block: &[u8]) -> Vec<u8> {
         if parts.peek().is_none() {
             flags |= last & END_HEADERS;
         }
-        Head { length: before.len() + part.len(), kind, flags, stream: first.stream }.put(&mut out);
+        FrameHeader { length: before.len() + part.len(), kind, flags, stream: first.stream }.put(&mut out);
         out.extend_from_slice(before);
         out.extend_from_slice(part);
         (kind, flags, before) = (CONTINUATION, 0, &[]);

@@ -1,7 +1,7 @@
 //! The frames that the h2 library sends, looked at on their way out: a reset is how it refuses a stream that no service
 //! ever sees.
 
-use super::head::{HEAD, Head, RST_STREAM};
+use super::head::{FrameHeader, HEAD, RST_STREAM};
 
 /// A reset's payload is its code.
 pub(super) const CODE: usize = 4;
@@ -24,7 +24,7 @@ impl Outgoing {
                 self.skip -= now;
                 bytes = &bytes[now..];
             } else if self.length == 0
-                && let Some(head) = Head::read(bytes)
+                && let Some(head) = FrameHeader::read(bytes)
                 && head.kind != RST_STREAM
             {
                 self.skip = HEAD + head.length;
@@ -39,7 +39,7 @@ impl Outgoing {
         let (first, rest) = bytes.split_at(1);
         self.begun[self.length] = first[0];
         self.length += 1;
-        let Some(head) = Head::read(&self.begun[..self.length]) else { return rest };
+        let Some(head) = FrameHeader::read(&self.begun[..self.length]) else { return rest };
         if head.kind != RST_STREAM || head.length != CODE {
             (self.skip, self.length) = (head.length, 0);
         } else if self.length == HEAD + CODE {

@@ -8,7 +8,7 @@ use proptest::{prelude::*, test_runner::RngSeed};
 use tokio::{io::AsyncWriteExt, runtime::Builder, time::timeout};
 
 use super::{
-    head::{CONTINUATION, END_HEADERS, FRAME_BYTES_MAX, HEADERS, Head, PADDED, PRIORITY, RST_STREAM},
+    head::{CONTINUATION, END_HEADERS, FRAME_BYTES_MAX, FrameHeader, HEADERS, PADDED, PRIORITY, RST_STREAM},
     outgoing::CODE,
     *,
 };
@@ -148,17 +148,17 @@ impl Client {
             if nth + 2 == cuts.len() {
                 flags |= END_HEADERS;
             }
-            Head { length: payload.len(), kind, flags, stream }.put(&mut out);
+            FrameHeader { length: payload.len(), kind, flags, stream }.put(&mut out);
             out.extend(payload);
         }
         for part in &written.data {
-            Head { length: part.len(), kind: 0, flags: 0, stream }.put(&mut out);
+            FrameHeader { length: part.len(), kind: 0, flags: 0, stream }.put(&mut out);
             out.extend(part);
         }
         // END_STREAM.
-        Head { length: 0, kind: 0, flags: 1, stream }.put(&mut out);
+        FrameHeader { length: 0, kind: 0, flags: 1, stream }.put(&mut out);
         // And something that is of no interest.
-        Head { length: 5, kind: 0xfa, flags: 0xff, stream }.put(&mut out);
+        FrameHeader { length: 5, kind: 0xfa, flags: 0xff, stream }.put(&mut out);
         out.extend(*b"other");
         out
     }
@@ -181,7 +181,7 @@ fn put_integer(out: &mut Vec<u8>, first: u8, prefix: u32, value: usize) {
 fn whole(calls: &[Written]) -> Vec<u8> {
     let mut client = Client::default();
     let mut out = PREFACE.to_vec();
-    Head { length: 0, kind: 4, flags: 0, stream: 0 }.put(&mut out);
+    FrameHeader { length: 0, kind: 4, flags: 0, stream: 0 }.put(&mut out);
     out.extend(calls.iter().flat_map(|call| client.call(call)));
     out
 }
@@ -353,7 +353,7 @@ proptest! {
 fn resets_are_seen_however_what_goes_out_is_cut() {
     let mut out = Vec::new();
     let mut put = |length: usize, kind, stream, payload: &[u8]| {
-        Head { length, kind, flags: 0, stream }.put(&mut out);
+        FrameHeader { length, kind, flags: 0, stream }.put(&mut out);
         out.extend_from_slice(payload);
     };
     put(3, 4, 0, &[0; 3]);
@@ -374,7 +374,7 @@ fn resets_are_seen_however_what_goes_out_is_cut() {
 fn a_block_without_end_is_held_no_further_than_its_bound() {
     let mut bytes = PREFACE.to_vec();
     let mut put = |kind, flags| {
-        Head { length: FRAME_BYTES_MAX, kind, flags, stream: 1 }.put(&mut bytes);
+        FrameHeader { length: FRAME_BYTES_MAX, kind, flags, stream: 1 }.put(&mut bytes);
         // `:method: POST`, again and again.
         bytes.extend([0x83; FRAME_BYTES_MAX]);
     };

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt};
 use super::*;
 use crate::{
     limit::{Cost, Entry, Limit, Micros, SECOND},
-    store::{Ask, Gate, Key, Role, memory::room::COUNTER_BYTES},
+    store::{CounterCheck, Gate, Key, Role, memory::capacity::COUNTER_BYTES},
 };
 
 const NOW: UnixMicros = UnixMicros(1_800_000_000_123_456);
@@ -17,7 +17,7 @@ fn put(memory: &Memory, user: u64, algorithm: Algorithm, seconds: u64, hits: i64
     let key = Key { domain: "d", entries: &entries, shared: &[], limit_name: "", variable: 0 };
     let limit = Limit { burst: 10, ..Limit::new(10, Micros(seconds * SECOND.0), algorithm) };
     let cost = Cost { hits, charge_denied: false };
-    memory.apply(&[Ask { key, rule: 1, limit, cost, role: Role::Enforced }], Gate::default(), NOW)[0].remaining
+    memory.apply(&[CounterCheck { key, rule: 1, limit, cost, role: Role::Enforced }], Gate::default(), NOW)[0].remaining
 }
 
 /// A directory with a snapshot of some counters, not held by anybody.
@@ -32,7 +32,7 @@ fn saved() -> tempfile::TempDir {
     directory
 }
 
-fn load(directory: &Path) -> (Memory, Loaded) {
+fn load(directory: &Path) -> (Memory, RestoreReport) {
     Snapshots::open(directory).unwrap().load(SETTINGS, NOW).unwrap()
 }
 
@@ -48,7 +48,7 @@ fn every_count_of_every_algorithm_goes_on_after_a_restart() {
     }
     assert_eq!(snapshots.save(&memory).unwrap(), 500);
     let (again, loaded) = snapshots.load(SETTINGS, NOW).unwrap();
-    assert_eq!(loaded, Loaded { counters: 500, left_out: 0, set_aside: false });
+    assert_eq!(loaded, RestoreReport { counters: 500, left_out: 0, set_aside: false });
     assert_eq!(again.counters(), 500);
     assert!((500 * COUNTER_BYTES..=memory.bytes()).contains(&again.bytes()), "{}", again.bytes());
     for algorithm in Algorithm::ALL {
@@ -109,13 +109,13 @@ fn snapshot_is_readable_by_its_owner_alone_and_leaves_no_temporary_file() {
 fn damaged_snapshot_is_set_aside_whatever_byte_is_wrong() {
     let original = saved();
     let bytes = fs::read(original.path().join(FILE)).unwrap();
-    for place in (0..bytes.len()).step_by(23) {
+    for slot in (0..bytes.len()).step_by(23) {
         let directory = tempfile::tempdir().unwrap();
         let mut damaged = bytes.clone();
-        damaged[place] ^= 0x10;
+        damaged[slot] ^= 0x10;
         fs::write(directory.path().join(FILE), damaged).unwrap();
         let (memory, loaded) = load(directory.path());
-        assert_eq!((loaded.set_aside, loaded.counters, memory.counters()), (true, 0, 0), "byte {place}");
+        assert_eq!((loaded.set_aside, loaded.counters, memory.counters()), (true, 0, 0), "byte {slot}");
         assert!(!directory.path().join(FILE).exists());
         assert!(directory.path().join(format!("{FILE}.damaged-{}", NOW.0)).exists());
     }
@@ -135,7 +135,7 @@ fn snapshot_cut_off_anywhere_is_set_aside() {
 #[test]
 fn missing_snapshot_is_an_empty_store_and_an_unreadable_one_an_error() {
     let directory = tempfile::tempdir().unwrap();
-    assert_eq!(load(&directory.path().join("new")).1, Loaded::default());
+    assert_eq!(load(&directory.path().join("new")).1, RestoreReport::default());
     fs::create_dir(directory.path().join(FILE)).unwrap();
     let snapshots = Snapshots::open(directory.path()).unwrap();
     assert!(matches!(snapshots.load(SETTINGS, NOW), Err(SnapshotError::Io(_))));

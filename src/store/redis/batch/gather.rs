@@ -27,13 +27,13 @@ use std::ops::Range;
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
-use crate::store::redis::request::{APART, DENIED, Request, Term};
+use crate::store::redis::request::{CheckTerms, DENIED, INDEPENDENT, Request};
 
 /// Builds a batch. Keys, terms and groups are numbered in the order in which they first came.
 #[derive(Default)]
-pub(super) struct Gathering<'a> {
+pub(super) struct BatchBuilder<'a> {
     pub keys: Vec<&'a [u8]>,
-    pub told: Told,
+    pub layout: BatchLayout,
     /// Number of keys of logs, which stand behind all others.
     pub logs: usize,
     /// For each key the number of checks that have it, over all groups.
@@ -45,10 +45,10 @@ pub(super) struct Gathering<'a> {
 
 /// The order of a batch, by which its call is packed and its reply is read.
 #[derive(Default)]
-pub(super) struct Told {
-    pub terms: Vec<Term>,
-    asks: Vec<Numbered>,
-    groups: Vec<Group>,
+pub(super) struct BatchLayout {
+    pub terms: Vec<CheckTerms>,
+    checks: Vec<NumberedCheck>,
+    groups: Vec<RequestGroup>,
     /// For each request its group, and the number of members that came before it there.
     members: Vec<(u16, u16)>,
     /// The order in which groups are sent and answered.
@@ -57,53 +57,53 @@ pub(super) struct Told {
 
 /// A check, as the numbers of its key and its term.
 #[derive(Clone, Copy, PartialEq, Hash)]
-pub(super) struct Numbered {
+pub(super) struct NumberedCheck {
     pub key: u16,
     pub term: u16,
 }
 
 /// Identical requests.
-pub(super) struct Group {
+pub(super) struct RequestGroup {
     /// Its checks, among all checks of the batch.
-    asks: Range<u32>,
+    checks: Range<u32>,
     pub gate: u8,
     pub members: u16,
     /// Position of its first member's first reading, among all readings.
     first_reading: u32,
 }
 
-impl<'a> Gathering<'a> {
-    pub(super) fn of(requests: impl Iterator<Item = &'a Request>) -> Gathering<'a> {
-        let mut gathering = Gathering {
+impl<'a> BatchBuilder<'a> {
+    pub(super) fn of(requests: impl Iterator<Item = &'a Request>) -> BatchBuilder<'a> {
+        let mut gathering = BatchBuilder {
             keys: Vec::with_capacity(128),
             uses: Vec::with_capacity(128),
             known_keys: HashTable::with_capacity(128),
             known_groups: HashTable::with_capacity(128),
-            told: Told {
-                asks: Vec::with_capacity(128),
+            layout: BatchLayout {
+                checks: Vec::with_capacity(128),
                 groups: Vec::with_capacity(128),
                 members: Vec::with_capacity(128),
-                ..Told::default()
+                ..BatchLayout::default()
             },
-            ..Gathering::default()
+            ..BatchBuilder::default()
         };
         requests.for_each(|request| gathering.add(request));
-        gathering.mark_apart();
-        gathering.told.set_order();
+        gathering.mark_independent();
+        gathering.layout.set_order();
         gathering
     }
 
     fn add(&mut self, request: &'a Request) {
-        let begin = self.told.asks.len();
+        let begin = self.layout.checks.len();
         for (key, term) in request.keys().zip(&request.terms) {
             let known = self.keys.len();
-            let ask = Numbered { key: self.number_of(key), term: self.told.number_of(term) };
+            let check = NumberedCheck { key: self.number_of(key), term: self.layout.number_of(term) };
             self.logs += usize::from(self.keys.len() > known && term.is_of_log());
-            self.told.asks.push(ask);
+            self.layout.checks.push(check);
         }
         let number = self.group_of(begin, request.gate);
-        let members = &mut self.told.groups[usize::from(number)].members;
-        self.told.members.push((number, *members));
+        let members = &mut self.layout.groups[usize::from(number)].members;
+        self.layout.members.push((number, *members));
         *members += 1;
     }
 
@@ -122,45 +122,45 @@ impl<'a> Gathering<'a> {
 
     /// The group of a request whose checks are the last ones. They are kept only if the group is new.
     fn group_of(&mut self, begin: usize, gate: u8) -> u16 {
-        let (told, hasher) = (&mut self.told, &self.hasher);
-        let hash = hasher.hash_one((gate, &told.asks[begin..]));
+        let (layout, hasher) = (&mut self.layout, &self.hasher);
+        let hash = hasher.hash_one((gate, &layout.checks[begin..]));
         let is_same = |number: &u16| {
-            let group = told.group(*number);
-            group.gate == gate && told.asks(group) == &told.asks[begin..]
+            let group = layout.group(*number);
+            group.gate == gate && layout.checks_of(group) == &layout.checks[begin..]
         };
         if let Some(&known) = self.known_groups.find(hash, is_same) {
-            told.asks.truncate(begin);
+            layout.checks.truncate(begin);
             return known;
         }
-        let number = told.groups.len() as u16;
+        let number = layout.groups.len() as u16;
         let rehash = |number: &u16| {
-            let group = told.group(*number);
-            hasher.hash_one((group.gate, told.asks(group)))
+            let group = layout.group(*number);
+            hasher.hash_one((group.gate, layout.checks_of(group)))
         };
         self.known_groups.insert_unique(hash, number, rehash);
-        told.asks[begin..].iter().for_each(|ask| self.uses[usize::from(ask.key)] += 1);
-        let asks = begin as u32..told.asks.len() as u32;
-        told.groups.push(Group { asks, gate, members: 0, first_reading: 0 });
+        layout.checks[begin..].iter().for_each(|check| self.uses[usize::from(check.key)] += 1);
+        let checks = begin as u32..layout.checks.len() as u32;
+        layout.groups.push(RequestGroup { checks, gate, members: 0, first_reading: 0 });
         number
     }
 
-    fn mark_apart(&mut self) {
-        let told = &mut self.told;
-        for group in &mut told.groups {
-            let asks = &told.asks[group.asks.start as usize..group.asks.end as usize];
-            let is_simple = (group.members == 1 || asks.len() == 1)
+    fn mark_independent(&mut self) {
+        let layout = &mut self.layout;
+        for group in &mut layout.groups {
+            let checks = &layout.checks[group.checks.start as usize..group.checks.end as usize];
+            let is_simple = (group.members == 1 || checks.len() == 1)
                 && group.gate & DENIED == 0
-                && (self.logs == 0 || asks.iter().all(|ask| !told.terms[usize::from(ask.term)].is_of_log()));
-            if is_simple && asks.iter().all(|ask| self.uses[usize::from(ask.key)] == 1) {
-                group.gate |= APART;
+                && (self.logs == 0 || checks.iter().all(|check| !layout.terms[usize::from(check.term)].is_of_log()));
+            if is_simple && checks.iter().all(|check| self.uses[usize::from(check.key)] == 1) {
+                group.gate |= INDEPENDENT;
             }
         }
     }
 }
 
-impl Told {
+impl BatchLayout {
     /// The number of a term. A batch has few terms, one for each limit, cost and role, so a search beats a hash.
-    fn number_of(&mut self, term: &Term) -> u16 {
+    fn number_of(&mut self, term: &CheckTerms) -> u16 {
         let known = self.terms.iter().position(|known| known == term);
         known.unwrap_or_else(|| {
             self.terms.push(*term);
@@ -168,12 +168,12 @@ impl Told {
         }) as u16
     }
 
-    fn group(&self, number: u16) -> &Group {
+    fn group(&self, number: u16) -> &RequestGroup {
         &self.groups[usize::from(number)]
     }
 
-    pub(super) fn asks(&self, group: &Group) -> &[Numbered] {
-        &self.asks[group.asks.start as usize..group.asks.end as usize]
+    pub(super) fn checks_of(&self, group: &RequestGroup) -> &[NumberedCheck] {
+        &self.checks[group.checks.start as usize..group.checks.end as usize]
     }
 
     /// Puts independent groups first, because they may be decided in any order, with those of one run together; the
@@ -186,14 +186,14 @@ impl Told {
         for &number in &order {
             let group = &mut self.groups[usize::from(number)];
             group.first_reading = next;
-            next += (group.asks.end - group.asks.start) * u32::from(group.members);
+            next += (group.checks.end - group.checks.start) * u32::from(group.members);
         }
         self.order = order;
     }
 
-    fn compare(&self, a: &Group, b: &Group) -> Ordering {
-        let terms = |group| self.asks(group).iter().map(|ask| ask.term);
-        match (a.is_apart(), b.is_apart()) {
+    fn compare(&self, a: &RequestGroup, b: &RequestGroup) -> Ordering {
+        let terms = |group| self.checks_of(group).iter().map(|check| check.term);
+        match (a.is_independent(), b.is_independent()) {
             (true, true) => (a.gate, a.members).cmp(&(b.gate, b.members)).then_with(|| terms(a).cmp(terms(b))),
             (false, false) => Ordering::Equal,
             (a, b) => b.cmp(&a),
@@ -201,19 +201,19 @@ impl Told {
     }
 
     /// In the order of the script.
-    pub(super) fn groups(&self) -> impl Iterator<Item = &Group> {
+    pub(super) fn groups(&self) -> impl Iterator<Item = &RequestGroup> {
         self.order.iter().map(|&number| self.group(number))
     }
 
-    /// As [`Told::groups`], in runs: independent groups that differ in their keys only, or one other group.
+    /// As [`BatchLayout::groups`], in runs: independent groups that differ in their keys only, or one other group.
     pub(super) fn runs(&self) -> impl Iterator<Item = &[u16]> {
         self.order.chunk_by(|&a, &b| {
             let (a, b) = (self.group(a), self.group(b));
-            a.is_apart() && b.is_apart() && self.compare(a, b).is_eq()
+            a.is_independent() && b.is_independent() && self.compare(a, b).is_eq()
         })
     }
 
-    pub(super) fn groups_of<'s>(&'s self, run: &'s [u16]) -> impl Iterator<Item = &'s Group> {
+    pub(super) fn groups_of<'s>(&'s self, run: &'s [u16]) -> impl Iterator<Item = &'s RequestGroup> {
         run.iter().map(|&number| self.group(number))
     }
 
@@ -221,9 +221,9 @@ impl Told {
     pub(super) fn readings_of(&self, nth: usize) -> Range<usize> {
         let (number, earlier) = self.members[nth];
         let group = self.group(number);
-        let asks = group.asks.len();
-        let begin = group.first_reading as usize + usize::from(earlier) * asks;
-        begin..begin + asks
+        let checks = group.checks.len();
+        let begin = group.first_reading as usize + usize::from(earlier) * checks;
+        begin..begin + checks
     }
 
     /// Number of requests that are merged with an identical one.
@@ -232,8 +232,8 @@ impl Told {
     }
 }
 
-impl Group {
-    pub(super) fn is_apart(&self) -> bool {
-        self.gate & APART != 0
+impl RequestGroup {
+    pub(super) fn is_independent(&self) -> bool {
+        self.gate & INDEPENDENT != 0
     }
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::limit::{Entry, SECOND};
-use crate::store::redis::request::APART;
-use crate::store::{Ask, Gate, Key};
+use crate::store::redis::request::INDEPENDENT;
+use crate::store::{CounterCheck, Gate, Key};
 
 fn request(user: &str, hits: i64, now: u64) -> Request {
     of(&[(user, hits)], Algorithm::FixedWindow, now)
@@ -9,15 +9,16 @@ fn request(user: &str, hits: i64, now: u64) -> Request {
 
 fn of(asked: &[(&str, i64)], algorithm: Algorithm, now: u64) -> Request {
     let entries: Vec<[Entry<'_>; 1]> = asked.iter().map(|(user, _)| [Entry { key: "user", value: user }]).collect();
-    let ask = |((_, hits), entries)| Ask {
+    let check = |((_, hits), entries)| CounterCheck {
         key: Key { domain: "d", entries, shared: &[], limit_name: "", variable: 0 },
         rule: 0,
         limit: Limit::new(10, SECOND, algorithm),
         cost: Cost { hits, charge_denied: false },
         role: Role::Enforced,
     };
-    let asks: Vec<Ask<'_>> = asked.iter().copied().zip(entries.iter().map(|entries| &entries[..])).map(ask).collect();
-    Request::new(&asks, Gate::default(), false, now, "", |_| 3)
+    let checks: Vec<CounterCheck<'_>> =
+        asked.iter().copied().zip(entries.iter().map(|entries| &entries[..])).map(check).collect();
+    Request::new(&checks, Gate::default(), false, now, "", |_| 3)
 }
 
 /// The arguments of the call, after the command and the name of the script.
@@ -36,7 +37,7 @@ fn pack(numbers: &[f64]) -> Vec<u8> {
 }
 
 fn of_the_last(batch: &Batch, numbers: &[f64]) -> Vec<Reading> {
-    let verdict = batch.read(&pack(numbers)).and_then(|reply| reply.verdict).expect("a full answer");
+    let verdict = batch.read(&pack(numbers)).and_then(|reply| reply.result).expect("a full answer");
     verdict.readings
 }
 
@@ -52,7 +53,7 @@ fn identical_requests_are_told_once_with_their_number() {
     assert_eq!(args[3].len(), 24 + 2 * 64, "two terms: one hit and two");
     // Once the next key with term 1; twice term 1 with key 2; once term 2 with key 2.
     let (apart, twice, other) =
-        ([1, 0, 1, 0, APART, 0, 1, 0], [1, 0, 2, 0, 0, 0, 1, 0, 2, 0], [1, 0, 1, 0, 0, 0, 2, 0, 2, 0]);
+        ([1, 0, 1, 0, INDEPENDENT, 0, 1, 0], [1, 0, 2, 0, 0, 0, 1, 0, 2, 0], [1, 0, 1, 0, 0, 0, 2, 0, 2, 0]);
     assert_eq!(args[4], [&apart[..], &twice, &other].concat());
 }
 
@@ -65,12 +66,15 @@ fn alike_requests_make_one_run_though_others_came_between() {
     assert_eq!((batch.counters, batch.merged), (7, 0));
     let users: Vec<u8> = args[1..8].iter().map(|key| *key.last().unwrap()).collect();
     assert_eq!(users, b"adbcefg");
-    let (ones, pairs, other) =
-        ([2, 0, 1, 0, APART, 0, 1, 0], [2, 0, 1, 0, APART, 1, 1, 0, 1, 0], [1, 0, 1, 0, APART, 0, 2, 0]);
+    let (ones, pairs, other) = (
+        [2, 0, 1, 0, INDEPENDENT, 0, 1, 0],
+        [2, 0, 1, 0, INDEPENDENT, 1, 1, 0, 1, 0],
+        [1, 0, 1, 0, INDEPENDENT, 0, 2, 0],
+    );
     assert_eq!(args[9], [&ones[..], &pairs, &other].concat());
     // By request: the first of its readings.
     let answers: Vec<f64> = (0..7).flat_map(|nth| [f64::from(nth), 0.0]).collect();
-    let verdict = batch.read(&pack(&[&[1.0, 0.0, 0.0, 0.0], &answers[..]].concat())).unwrap().verdict.unwrap();
+    let verdict = batch.read(&pack(&[&[1.0, 0.0, 0.0, 0.0], &answers[..]].concat())).unwrap().result.unwrap();
     let firsts: Vec<u64> = (0..5).map(|nth| batch.readings(&verdict, nth)[0].remaining).collect();
     assert_eq!(firsts, [0, 2, 1, 4, 6]);
     assert_eq!(batch.readings(&verdict, 3).len(), 2);
@@ -83,11 +87,11 @@ fn requests_a_b_a_bc_d_make_four_runs() {
     let requests = [request("a", 1, 0), request("b", 1, 0), request("a", 1, 0), bc, request("d", 1, 0)];
     let (batch, cmd) = Batch::new(requests.iter(), &Script::new(), "refunds", 0, 0);
     let args = arguments(&cmd);
-    assert_eq!((batch.counters, batch.merged, batch.told.runs().count()), (4, 1, 4));
+    assert_eq!((batch.counters, batch.merged, batch.layout.runs().count()), (4, 1, 4));
     let users: Vec<u8> = args[1..5].iter().map(|key| *key.last().unwrap()).collect();
     assert_eq!(users, b"dabc");
     let answers: Vec<f64> = (0..6).flat_map(|nth| [f64::from(nth), 0.0]).collect();
-    let verdict = batch.read(&pack(&[&[1.0, 0.0, 0.0, 0.0], &answers[..]].concat())).unwrap().verdict.unwrap();
+    let verdict = batch.read(&pack(&[&[1.0, 0.0, 0.0, 0.0], &answers[..]].concat())).unwrap().result.unwrap();
     let numbers = |nth| batch.readings(&verdict, nth).iter().map(|reading| reading.remaining).collect::<Vec<u64>>();
     assert_eq!([0, 1, 2, 3, 4].map(numbers), [vec![1], vec![3], vec![2], vec![4, 5], vec![0]]);
 }
@@ -104,7 +108,7 @@ fn logs_stand_behind_all_other_counters_and_their_requests_are_never_apart() {
     assert_eq!(args[5][..24], pack(&[0.0, 0.0, 2.0]), "two of them are logs");
     // Twice term 1 with key 3, once with key 4, and before them both of term 2.
     let (apart, twice, once) =
-        ([2, 0, 1, 0, APART, 0, 2, 0], [1, 0, 2, 0, 0, 0, 1, 0, 3, 0], [1, 0, 1, 0, 0, 0, 1, 0, 4, 0]);
+        ([2, 0, 1, 0, INDEPENDENT, 0, 2, 0], [1, 0, 2, 0, 0, 0, 1, 0, 3, 0], [1, 0, 1, 0, 0, 0, 1, 0, 4, 0]);
     assert_eq!(args[6], [&apart[..], &twice, &once].concat());
     assert_eq!(Batch::key(requests.iter(), 4), Some(&b"tg1:{3}:log2:1s:d:user=c"[..]));
 }
@@ -115,7 +119,7 @@ fn each_request_gets_the_answer_of_its_own_turn() {
     let (batch, _) = Batch::new(requests.iter(), &Script::new(), "refunds", 0, 0);
     // In the order of the script: `b`, which comes once, before both of `a`, the last of which was refused.
     let bytes = pack(&[5.0, 0.0, 0.0, 0.0, 9.0, 100.0, 8.0, 101.0, -4.0, 102.0]);
-    let verdict = batch.read(&bytes).and_then(|reply| reply.verdict).expect("a full answer");
+    let verdict = batch.read(&bytes).and_then(|reply| reply.result).expect("a full answer");
     let of = |nth| batch.readings(&verdict, nth)[0];
     assert_eq!(of(1), Reading { admitted: true, remaining: 9, reset: Micros(100) });
     assert_eq!(of(0), Reading { admitted: true, remaining: 8, reset: Micros(101) });
@@ -140,7 +144,7 @@ fn a_time_alone_means_too_late() {
     let (batch, _) = Batch::new(requests.iter(), &Script::new(), "refunds", 0, 0);
     let said = batch.read(&pack(&[5.0])).expect("a time");
     assert_eq!(said.now, 5);
-    assert!(said.verdict.is_none());
+    assert!(said.result.is_none());
 }
 
 #[test]
@@ -157,7 +161,7 @@ fn a_damaged_counter_is_named() {
     let requests = [request("a", 1, 0), request("b", 1, 0)];
     let (batch, _) = Batch::new(requests.iter(), &Script::new(), "refunds", 0, 0);
     let bytes = pack(&[5.0, 1.0, 2.0, 0.0, 9.0, 1.0, 9.0, 1.0]);
-    let verdict = batch.read(&bytes).and_then(|reply| reply.verdict).expect("a full answer");
+    let verdict = batch.read(&bytes).and_then(|reply| reply.result).expect("a full answer");
     assert_eq!(verdict.damaged, 1);
     let key = Batch::key(requests.iter(), verdict.damaged_first);
     assert_eq!(key, Some(&b"tg1:{3}:fw:1s:d:user=b"[..]));

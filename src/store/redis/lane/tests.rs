@@ -3,7 +3,7 @@
 use super::*;
 use crate::limit::{Algorithm, Cost, Entry, Limit, SECOND, UnixMicros};
 use crate::store::redis::settings::Topology;
-use crate::store::{Ask, Gate, Key, Role};
+use crate::store::{CounterCheck, Gate, Key, Role};
 
 fn lane() -> Arc<Lane> {
     let settings = RedisSettings::new(Topology::Single(Address::Tcp { host: "localhost".into(), port: 1 }));
@@ -12,8 +12,8 @@ fn lane() -> Arc<Lane> {
 
 const ENTRIES: [Entry<'_>; 1] = [Entry { key: "user", value: "alice" }];
 
-fn ask(limit: Limit) -> Ask<'static> {
-    Ask {
+fn ask(limit: Limit) -> CounterCheck<'static> {
+    CounterCheck {
         key: Key { domain: "d", entries: &ENTRIES, shared: &[], limit_name: "", variable: 0 },
         rule: 0,
         limit,
@@ -23,26 +23,26 @@ fn ask(limit: Limit) -> Ask<'static> {
 }
 
 /// Somebody waits for it until `deadline`; the receiver keeps the caller alive.
-fn waiting(deadline: Instant, is_again: bool) -> (Waiter, oneshot::Receiver<Answer>) {
-    let ask = ask(Limit::new(1, SECOND, Algorithm::SlidingWindow));
-    waiting_for(Request::new(&[ask], Gate::default(), false, 0, "", |_| 0), deadline, is_again)
+fn waiting(deadline: Instant, is_again: bool) -> (BoxedRequest, oneshot::Receiver<Answer>) {
+    let check = ask(Limit::new(1, SECOND, Algorithm::SlidingWindow));
+    waiting_for(Request::new(&[check], Gate::default(), false, 0, "", |_| 0), deadline, is_again)
 }
 
-fn waiting_for(request: Request, deadline: Instant, is_again: bool) -> (Waiter, oneshot::Receiver<Answer>) {
+fn waiting_for(request: Request, deadline: Instant, is_again: bool) -> (BoxedRequest, oneshot::Receiver<Answer>) {
     let (answer, answered) = oneshot::channel();
-    let waiting = Waiting {
+    let queued = QueuedRequest {
         request,
         deadline: deadline.into(),
-        since: deadline,
-        alone: false,
-        is_again,
-        lates: 0,
-        ask: None,
+        queued_at: deadline,
+        is_alone: false,
+        is_retry: is_again,
+        late_count: 0,
+        redirect: None,
         answer: Some(answer),
-        debts: None,
+        deferred: None,
         trace: None,
     };
-    (Box::new(waiting), answered)
+    (Box::new(queued), answered)
 }
 
 #[tokio::test]
@@ -55,9 +55,9 @@ async fn those_of_a_late_batch_leave_without_newcomers_who_have_less_time() {
     let (again, _callers): (Vec<_>, Vec<_>) = [10, 0, 8].map(|ms| waiting(after(ms), true)).into_iter().unzip();
     lane.put_back(again);
     let batches: [Vec<Instant>; 3] =
-        std::array::from_fn(|_| lane.take_batch(now).into_iter().map(|waiting| waiting.deadline.at).collect());
+        std::array::from_fn(|_| lane.take_batch(now).into_iter().map(|queued| queued.deadline.at).collect());
     assert_eq!(batches, [vec![after(10), after(8)], vec![after(1)], vec![]], "whose time is up has its answer");
-    assert_eq!(lane.tally.timeouts.get(), 1);
+    assert_eq!(lane.stats.timeouts.get(), 1);
 }
 
 /// How many requests leave in each batch, of so many that ask the same.
@@ -66,8 +66,8 @@ fn sizes(requests: usize, request: impl Fn() -> Request) -> Vec<usize> {
     let now = Instant::now();
     let wait = || waiting_for(request(), now + Duration::from_secs(1), false);
     let (crowd, _callers): (Vec<_>, Vec<_>) = (0..requests).map(|_| wait()).unzip();
-    for waiting in crowd {
-        lane.queue.lock().push(waiting, 128);
+    for queued in crowd {
+        lane.queue.lock().push(queued, 128);
     }
     let batches = std::iter::repeat_with(|| lane.take_batch(now).len());
     batches.take_while(|size| *size > 0).collect()
@@ -75,8 +75,9 @@ fn sizes(requests: usize, request: impl Fn() -> Request) -> Vec<usize> {
 
 #[tokio::test]
 async fn what_takes_more_of_redis_leaves_in_smaller_batches() {
-    let of =
-        |asks: usize, limit: Limit| move || Request::new(&vec![ask(limit); asks], Gate::default(), false, 0, "", |_| 0);
+    let of = |checks: usize, limit: Limit| {
+        move || Request::new(&vec![ask(limit); checks], Gate::default(), false, 0, "", |_| 0)
+    };
     let limit = |algorithm| Limit::new(1, SECOND, algorithm);
     for algorithm in [Algorithm::SlidingWindow, Algorithm::FixedWindow, Algorithm::TokenBucket, Algorithm::LeakyBucket]
     {

@@ -14,8 +14,8 @@ use super::*;
 use crate::{
     limit::{Algorithm, Cost, Entry, Limit, Micros, SECOND},
     store::{
-        Ask, Gate, Key, Role,
-        redis::{Entry as AuditEntry, batch::Batch, request::Request, reset},
+        CounterCheck, Gate, Key, Role,
+        redis::{AuditStreamEntry as AuditEntry, batch::Batch, request::Request, reset},
     },
 };
 
@@ -147,16 +147,16 @@ const SLIDING: Limit = Limit { sub_windows: 10, ..Limit::new(5, TEN, Algorithm::
 const FIXED: Limit = Limit::new(1, TEN, Algorithm::FixedWindow);
 const TEN: Micros = Micros(10 * SECOND.0);
 
-fn ask<'a>(entries: &'a [Entry<'a>], limit: Limit, cost: Cost) -> Ask<'a> {
+fn ask<'a>(entries: &'a [Entry<'a>], limit: Limit, cost: Cost) -> CounterCheck<'a> {
     let key = Key { domain: "d", entries, shared: &[], limit_name: "", variable: 0 };
-    Ask { key, rule: 0, limit, cost, role: Role::Enforced }
+    CounterCheck { key, rule: 0, limit, cost, role: Role::Enforced }
 }
 
 fn request(now: u64, counters: &[Counter<'_>]) -> Request {
     let entries: Vec<[Entry<'_>; 1]> = counters.iter().map(|&(key, value, ..)| [Entry { key, value }]).collect();
-    let asks: Vec<Ask<'_>> =
+    let checks: Vec<CounterCheck<'_>> =
         counters.iter().zip(&entries).map(|(&(_, _, limit, cost), entries)| ask(entries, limit, cost)).collect();
-    Request::new(&asks, Gate::default(), false, now, "", |_| 3)
+    Request::new(&checks, Gate::default(), false, now, "", |_| 3)
 }
 
 /// The arguments behind the command and the script.

@@ -30,7 +30,7 @@ fn scopes_hold_in_their_domains_and_who_writes_may_read() {
     let caller = |scopes: &str| {
         Tokens::parse(&line("t", "x", scopes)).expect("a good file").find(&digest("x")).expect("it is there")
     };
-    let may = |scopes: &str, scope, domain| caller(scopes).needs(scope, domain).is_ok();
+    let may = |scopes: &str, scope, domain| caller(scopes).require(scope, domain).is_ok();
     assert!(may("overrides.write", Scope::OverridesWrite, Some("checkout")));
     assert!(may("overrides.write", Scope::OverridesRead, None));
     assert!(!may("overrides.read", Scope::OverridesWrite, Some("checkout")));
@@ -39,7 +39,7 @@ fn scopes_hold_in_their_domains_and_who_writes_may_read() {
     assert!(!may("audit.read@checkout", Scope::AuditRead, None), "one domain isn't all");
     assert!(may("*", Scope::AuditRead, None) && may("*@api", Scope::Check, Some("api")));
     assert!(!may("*@api", Scope::Check, Some("checkout")));
-    let refused = caller("check").needs(Scope::OverridesWrite, Some("api")).unwrap_err();
+    let refused = caller("check").require(Scope::OverridesWrite, Some("api")).unwrap_err();
     assert_eq!(refused.to_string(), "token t lacks the scope overrides.write or overrides.write@api");
 }
 

@@ -1,15 +1,15 @@
 use super::*;
 use crate::{front::api::CheckResponse, limit::Micros};
 
-fn checked(allowed: bool, policies: Vec<Policy>) -> Checked {
-    Checked { answer: CheckResponse { allowed, ..CheckResponse::default() }, policies }
+fn checked(allowed: bool, policies: Vec<QuotaPolicy>) -> CheckAnswer {
+    CheckAnswer { answer: CheckResponse { allowed, ..CheckResponse::default() }, policies }
 }
 
-fn limit(limit_id: &str, window: Micros) -> Policy {
-    Policy { limit_id: limit_id.into(), requests: 100, window, remaining: 49, reset: Micros(11_000_001) }
+fn limit(limit_id: &str, window: Micros) -> QuotaPolicy {
+    QuotaPolicy { limit_id: limit_id.into(), requests: 100, window, remaining: 49, reset: Micros(11_000_001) }
 }
 
-fn headers_of(checked: &Checked) -> HeaderMap {
+fn headers_of(checked: &CheckAnswer) -> HeaderMap {
     let mut headers = HeaderMap::new();
     limit_headers(&mut headers, checked);
     headers
@@ -28,7 +28,7 @@ fn limits_are_told_as_the_draft_has_them() {
 #[test]
 fn a_refusal_says_when_to_come_again_and_never_at_once() {
     assert_eq!(headers_of(&checked(false, vec![limit("a", SECOND)]))[header::RETRY_AFTER], "12");
-    let at_once = Policy { reset: Micros(0), ..limit("a", SECOND) };
+    let at_once = QuotaPolicy { reset: Micros(0), ..limit("a", SECOND) };
     assert_eq!(headers_of(&checked(false, vec![at_once]))[header::RETRY_AFTER], "1");
 }
 
