@@ -29,7 +29,8 @@ const WITH_SECONDS: usize = 19;
 
 const FORM: &str = "write it as 2027-01-01 or 2027-01-01T08:30:00Z";
 
-/// `2027-01-01`, `2027-01-01T08:30:00Z`, `2027-01-01T08:30:00.25+02:00`. The error is for people, without the text.
+/// Reads `2027-01-01`, `2027-01-01T08:30:00Z` or `2027-01-01T08:30:00.25+02:00`. The error is for people, and doesn't
+/// repeat the text.
 pub fn parse(text: &str) -> Result<UnixMicros, &'static str> {
     let text = usual(text.trim());
     let pieces = Some(&*text).filter(|text| is_rfc_3339(text)).and_then(|text| Pieces::parse(text).ok()).ok_or(FORM)?;

@@ -322,7 +322,7 @@ impl NodeReader<'_> {
         None
     }
 
-    /// One of a few words.
+    /// Reads one of a few words.
     pub(super) fn word<W: Copy>(
         &mut self,
         node: &Node<'_>,

@@ -1,10 +1,10 @@
-//! JSON to the tree that rule files are read into. Text is read by `serde_json`, whose raw values tell where each node
-//! stands; values that are no text any more have the path of their field for a place. Knows nothing of rules.
+//! JSON to the tree that rule files are read into. Text is read by `serde_json`, in whose tracks a cursor keeps the place of
+//! each node; values that are no text any more have the path of their field for a place. It knows nothing of rules.
 
 use std::{borrow::Cow, fmt};
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::{Value as Json, value::RawValue};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::Value as Json;
 
 use super::node::{DEPTH_MAX, Document, FieldPaths, Location, Node, NodeError, Step};
 
@@ -16,7 +16,7 @@ pub(super) fn parse(text: &str, line: u32) -> Document<'_> {
     let mut reader = JsonReader { text, first_line: line, at: 0, place: Location { line, column: 1, width: 1 } };
     match reader.root() {
         Ok(root) => Document { root: Some(root), ..Document::default() },
-        Err(fault) => Document { faults: vec![fault], ..Document::default() },
+        Err(error) => Document { faults: vec![reader.fault(line, &error)], ..Document::default() },
     }
 }
 
@@ -34,8 +34,9 @@ pub(crate) fn stopped(text: &[u8], error: &serde_json::Error) -> (u32, u32, Stri
 
 struct JsonReader<'t> {
     text: &'t str,
-    first_line: u32,
-    /// How far places are known: the byte, and where it stands. Nodes are come upon in the order of the text.
+    /// One line of ASCII, as most are: then a column is an offset.
+    is_plain: bool,
+    /// How far places are known: the byte, and where it is.
     at: usize,
     place: Location,
 }
@@ -90,17 +91,21 @@ impl<'t> JsonReader<'t> {
         let begin = self.offset(part);
         for byte in &self.text.as_bytes()[self.at..begin] {
             match byte {
-                b'\n' => (self.place.line, self.place.column) = (self.place.line + 1, 1),
+                b'\n' => (self.line, self.column) = (self.line + 1, 1),
                 0x80..=0xbf => {}
-                _ => self.place.column += 1,
+                _ => self.column += 1,
             }
         }
-        self.at = begin;
-        self.place
     }
 
-    fn offset(&self, part: &str) -> usize {
-        part.as_ptr().addr() - self.text.as_ptr().addr()
+    /// A number, `true`, `false` or `null`, as it is written.
+    fn plain(&mut self) -> Node<'t> {
+        let at = self.next();
+        let rest = &self.text[self.at..];
+        let is_end = |byte: u8| byte.is_ascii_whitespace() || matches!(byte, b',' | b']' | b'}');
+        let text = &rest[..rest.bytes().position(is_end).unwrap_or(rest.len())];
+        self.advance(text.len());
+        Node::scalar(Place { width: self.column - at.column, ..at }, Cow::Borrowed(text), true)
     }
 
     fn fault(&self, part: &str, error: &serde_json::Error) -> NodeError {
@@ -127,39 +132,6 @@ fn hint(what: &str) -> Option<&'static str> {
             Some("keys and text stand in double quotes; numbers, true, false and null in none")
         }
         _ => None,
-    }
-}
-
-/// What a list holds; or a map, of which each key is followed by its value.
-struct Within<'t>(Vec<&'t RawValue>);
-
-impl<'t> Deserialize<'t> for Within<'t> {
-    fn deserialize<D: Deserializer<'t>>(from: D) -> Result<Within<'t>, D::Error> {
-        struct Parts;
-        impl<'t> Visitor<'t> for Parts {
-            type Value = Within<'t>;
-
-            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str("an object or a list")
-            }
-
-            fn visit_map<A: MapAccess<'t>>(self, mut map: A) -> Result<Within<'t>, A::Error> {
-                let mut parts = Vec::new();
-                while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
-                    parts.extend([key, value]);
-                }
-                Ok(Within(parts))
-            }
-
-            fn visit_seq<A: SeqAccess<'t>>(self, mut list: A) -> Result<Within<'t>, A::Error> {
-                let mut parts = Vec::new();
-                while let Some(item) = list.next_element()? {
-                    parts.push(item);
-                }
-                Ok(Within(parts))
-            }
-        }
-        from.deserialize_any(Parts)
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
     yaml,
 };
 
-/// How a file is written, told by its name.
+/// The format of a file, by its name.
 #[derive(Clone, Copy)]
 pub(super) enum FileFormat {
     Csv,
@@ -32,11 +32,11 @@ pub(super) fn is_override_file(path: &Path) -> bool {
     FileFormat::of(path).is_some()
 }
 
-/// What a rule file names in `overrides_from`. Of a file that isn't sound as much as can be told: its mistakes are told
-/// when it is loaded.
+/// The names in a rule file's `overrides_from`, as far as a broken file can be read: its mistakes are reported when it
+/// is loaded.
 pub(super) fn names_of_files(bytes: &[u8]) -> Vec<String> {
     let Ok(text) = std::str::from_utf8(bytes) else { return Vec::new() };
-    // Few files name any, and the others needn't be taken apart twice.
+    // Few files name any, and the others needn't be parsed twice.
     if !text.contains("overrides_from") {
         return Vec::new();
     }

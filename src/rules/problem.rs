@@ -44,7 +44,7 @@ pub struct Problem {
     /// Where it is in what was no text, such as `limit.unit`; empty for the whole of it. `None`: see line and column.
     #[serde(skip)]
     pub field: Option<String>,
-    /// The line as it stands in the file, or the part of it around the column if it is long.
+    /// The line of the file, or the part of it around the column if it is long.
     pub source_line: String,
     /// Position of the mistake in `source_line`, in bytes.
     #[serde(skip)]
@@ -209,7 +209,7 @@ impl Problem {
         (self.line, self.column) = (0, 0);
     }
 
-    /// Takes over what its line says around `at`, the byte where the mistake stands.
+    /// Copies the part of the line around `at`, the byte of the mistake.
     fn quote(&mut self, line: &str, at: usize) {
         let is_short = line.char_indices().nth(EXCERPT_MAX).is_none();
         let begin = match is_short {
@@ -268,7 +268,7 @@ pub(super) struct Text<'t> {
     pub(super) bytes: &'t [u8],
 }
 
-/// Collects problems while a set is read.
+/// Collects the problems of a set while it is read.
 #[derive(Default)]
 pub(super) struct ProblemCollector {
     errors: ProblemList,
@@ -337,12 +337,12 @@ impl ProblemCollector {
         }
     }
 
-    /// Errors so far: whether something was sound is told by comparing.
+    /// Number of errors so far; comparing it before and after tells whether something was sound.
     pub(super) fn errors(&self) -> usize {
         self.errors.count
     }
 
-    /// Sorted, without repetitions (what an alias repeats is one mistake), with the lines they stand on.
+    /// The problems sorted and without repetitions (what an alias repeats is one mistake), with their source lines.
     pub(super) fn finish<'t>(self, texts: impl Iterator<Item = Text<'t>> + Clone) -> Problems {
         let ((mut problems, errors), (warnings, more)) = (self.errors.finish(), self.warnings.finish());
         problems.extend(warnings);

@@ -1,4 +1,4 @@
-//! The tiers of a domain: named limits that rules and overrides refer to.
+//! Reads the tiers of a domain: named limits that rules and overrides refer to. How they are looked up is in `form`.
 
 use std::{path::PathBuf, sync::Arc};
 

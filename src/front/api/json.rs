@@ -24,7 +24,7 @@ pub(crate) fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, Misread> {
     })
 }
 
-/// What a parser expected in the words of JSON, for it says that in Rust's.
+/// The parser's expectation in the words of JSON; it uses those of Rust.
 fn in_words(what: &str) -> String {
     let Some((found, expected)) = what.rsplit_once(", expected ") else { return what.to_owned() };
     let expected = match expected {

@@ -1,6 +1,6 @@
-//! Ids of overrides: what an id may be, and the one that an override has whose author chose none, for the command line,
-//! the library and examples/node alike. The same override has the same id, so that whoever sets it again replaces it. Knows
-//! nothing of what is stored.
+//! Checks ids of overrides, and makes the ones of overrides whose author chose none: the one maker for the command line,
+//! the library and examples/node. The same match always has the same id, so that setting it again replaces the override.
+//! It knows nothing of what is stored.
 
 #[cfg(test)]
 mod tests;

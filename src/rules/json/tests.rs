@@ -65,7 +65,7 @@ fn refused(text: &str) -> (u32, u32, String) {
 #[test]
 fn what_is_no_json_is_said_to_be_none_where_it_is_wrong() {
     let quotes = "keys and text stand in double quotes; numbers, true, false and null in none";
-    let deep = format!("{}{}", "[".repeat(129), "]".repeat(129));
+    let deep = format!("{}{}", "[".repeat(128), "]".repeat(128));
     for (text, line, column, what) in [
         ("{match: {user: alice}}", 3, 2, &*format!("not JSON: key must be a string ({quotes})")),
         ("{\"é\": alice}", 3, 7, &format!("not JSON: expected value ({quotes})")),
@@ -76,7 +76,7 @@ fn what_is_no_json_is_said_to_be_none_where_it_is_wrong() {
         ("{\"ü\": \"\\ud83d\"}", 3, 14, "not JSON: unexpected end of hex escape ()"),
         ("{\"a\": 01}", 3, 8, "not JSON: invalid number ()"),
         ("{\"a\": \"b\tc\"}", 3, 8, "not JSON: control character (\\u0000-\\u001F) found while parsing a string ()"),
-        (&deep, 3, 129, "not JSON: nested deeper than 128 levels ()"),
+        (&deep, 3, 128, "not JSON: nested deeper than 127 levels ()"),
         ("", 3, 1, "not JSON: EOF while parsing a value ()"),
     ] {
         assert_eq!(refused(text), (line, column, what.replace("not JSON: nested", "nested")), "{text}");

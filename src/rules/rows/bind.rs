@@ -11,24 +11,24 @@ use super::{
 };
 use crate::rules::{Level, Rule, fields::nearest, node::Location, pen::NodeReader};
 
-/// Longest value that a row names, in bytes: rows are kept for as long as they hold.
+/// Longest value of a match in bytes: rows stay in memory.
 pub(super) const VALUE_MAX: usize = 128 << 10;
 
-/// Which rules a row is for.
+/// The rule or rules that a row is for.
 #[derive(Clone, Copy)]
 pub(crate) enum RowTarget<'r> {
     Rule {
         id: &'r Arc<str>,
         path: &'r [Arc<Level>],
     },
-    /// Any rule that has its keys.
+    /// Every rule that has its keys.
     Domain {
         rules: &'r [Rule],
         keys: &'r BTreeSet<&'r str>,
     },
 }
 
-/// A part of a row's match.
+/// A part of a row's match, for the location of a problem.
 #[derive(Clone, Copy)]
 pub(crate) enum MatchPart {
     Row,
@@ -39,7 +39,7 @@ pub(crate) enum MatchPart {
 /// A match in the order of its shape: which of the entries as they were written comes where.
 pub(crate) struct MatchOrder {
     pub(crate) order: SmallVec<[u8; 8]>,
-    /// In a rule's path; none where no rule is named.
+    /// Positions in a rule's path; none if the row is for the domain.
     pub(crate) positions: Option<Positions>,
 }
 
@@ -111,7 +111,7 @@ impl NodeReader<'_> {
         Some(MatchOrder { order, positions: Some(positions) })
     }
 
-    /// Where the entry `index` belongs, which is the `alike`th of its key.
+    /// The position in the rule's path of the entry `index`, which is number `alike` of the entries with its key.
     fn position(
         &mut self,
         named: &[(&str, &str)],

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use super::csv::{Cell, CsvError};
 use crate::rules::{fields::nearest, node::Location};
 
-/// Columns that a limit may be written in instead of `limit`.
+/// Columns of the parts of a limit, in place of the column `limit`.
 pub(super) const PARTS: [&str; 6] = ["requests_per_unit", "unit", "unit_multiplier", "algorithm", "burst", "tier"];
 
 /// Of a table that rules name: a bit for each of them tells what a row names.
@@ -90,7 +90,7 @@ pub(crate) fn columns<'t>(
         let column = Column::of(&cell.text, purpose).filter(|column| !is_line(column));
         match &column {
             None => broken.push(unknown(cell, text, purpose)),
-            // A key that stands twice in a rule's path has two columns.
+            // A key that occurs twice in a rule's path has two columns.
             Some(Column::Match(_)) => {}
             Some(_) if columns.contains(&column) => {
                 let what = format!("column `{}` is here a second time", cell.text);

@@ -144,7 +144,7 @@ impl NodeReader<'_> {
     }
 }
 
-/// A CSV file's records on their way to rows. What records have in common is worked out once: a million of them name few
+/// Makes rows of a CSV file's records. What records have in common is read once: a million of them have few different
 /// limits, moments and shapes.
 struct CsvRows<'r, 't> {
     columns: Rc<[Column<'t>]>,

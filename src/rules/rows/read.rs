@@ -1,5 +1,24 @@
-//! Rows as they are written: one map of YAML or of JSON each. Files, inline rows and the API come through
-//! here, so that all are checked alike.
+//! Reads one override row from its node tree, wherever it is written: in a file of YAML or JSON, inline in the rules, or
+//! in a call of the API. All are checked by the same code. Every mistake of a row is reported with its location; a row is only
+//! returned if there was none.
+//!
+//! A row goes through these steps, each of which may report problems:
+//!
+//! 1. its fields: `match` and `limit`, and optionally `expires`, `reason` and `owner` (the API's also `rule`);
+//! 2. its match: keys and values, as a map or as a list of entries;
+//! 3. its limits: one or several, or unlimited, with defaults and tiers of the domain;
+//! 4. the order of its match (`bind`). For one rule that is the order of the rule's path, and each key gets its position there;
+//!    for the domain it is the alphabet;
+//! 5. its shape, which is the keys in that order and, for one rule, the rule and the positions. A new shape must fit
+//!    some rule, in at most [`FITS_MAX`](super::shape::FITS_MAX) ways.
+//!
+//! Invariants: (1) a row names at least one key, and each value has 1 to [`VALUE_MAX`](super::bind::VALUE_MAX) bytes; (2) values are in the
+//! order of the shape's keys; (3) in a row for one rule, each value can get to its level of the path: `region: eu` is
+//! refused where the path says `region: us`.
+//!
+//! Example: the rule's path is `tenant`, `user`, and the row is `{match: {user: alice, tenant: acme}, limit: 5/s}`.
+//! Written entry 1 is `tenant`, at position 0, and entry 0 is `user`, at position 1: the order is [1, 0], the positions
+//! are [0, 1], and the row is the shape `tenant`, `user` with the values `acme`, `alice` and a limit of 5 per second.
 
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 
@@ -23,7 +42,7 @@ use crate::{
     },
 };
 
-/// What rows are checked against, and the time they are read at.
+/// What rows are checked against, and the time at which they are read.
 #[derive(Clone, Copy)]
 pub(crate) struct RowContext<'c> {
     pub(crate) domain: &'c str,

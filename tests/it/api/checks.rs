@@ -124,7 +124,7 @@ async fn what_is_wrong_with_a_check_is_said_with_its_place() {
         (json!({"user": "a", "descriptors": [{"entries": {"user": "a"}}]}).to_string(), 400, "user"),
         (json!({"descriptors": [{"entries": {}}]}).to_string(), 400, "descriptors[0].entries"),
         ("{\"user\": \"a\",\n \"usr\": 1}".into(), 400, "body, line 2, column 6"),
-        ("{\"user\": \"é😀\", \"usr\": 1}".into(), 400, "body, line 1, column 22"),
+        ("{\"user\": \"é😀\", \"usr\": 1}".into(), 400, "body, line 1, column 20"),
         ("\u{feff}{\"usr\": 1}".into(), 400, "body, line 1, column 6"),
         ("{\"user\": \"a\", \"hits\": -1}".into(), 400, "body, line 1, column 24"),
         ("".into(), 400, "body, line 1, column 0"),

@@ -60,3 +60,21 @@ fn unknown_fields_and_other_kinds_are_refused() {
         assert!(serde_json::from_value::<OverrideSpec>(wrong.clone()).is_err(), "{wrong}");
     }
 }
+
+#[test]
+fn hits_of_a_check_that_are_negative_are_told_where_hits_are_given_back() {
+    let said = |text: &str| match super::read::<CheckRequest>(text.as_bytes()) {
+        Ok(request) => format!("{:?}", request.hits),
+        Err(misread) => format!("{}:{} {}", misread.line, misread.column, misread.what),
+    };
+    assert_eq!(said(r#"{"hits": 3}"#), "Some(3)");
+    assert_eq!(said(r#"{"hits": null}"#), "None");
+    assert_eq!(
+        said(r#"{"hits": -1}"#),
+        "1:11 `hits` of a check must be a whole number from 0 to 4294967295, not -1: only those of a descriptor may give back"
+    );
+    for (text, found) in [("4294967296", "integer `4294967296`"), ("1.5", "floating point `1.5`")] {
+        let said = said(&format!(r#"{{"hits": {text}}}"#));
+        assert!(said.ends_with(&format!("expected a whole number from 0 to 4294967295, not {found}")), "{said}");
+    }
+}
