@@ -13,8 +13,10 @@ mod tests;
 
 /// Reads a text that begins at some line of a file.
 pub(super) fn parse(text: &str, line: u32) -> Document<'_> {
-    let mut reader = JsonReader { text, first_line: line, at: 0, place: Location { line, column: 1, width: 1 } };
-    match reader.root() {
+    let mut reader = Reader::new(text, line);
+    let mut parser = serde_json::Deserializer::from_str(text);
+    let root = Next(&mut reader).deserialize(&mut parser).and_then(|root| parser.end().map(|()| root));
+    match root {
         Ok(root) => Document { root: Some(root), ..Document::default() },
         Err(error) => Document { faults: vec![reader.fault(line, &error)], ..Document::default() },
     }
@@ -27,69 +29,44 @@ pub(crate) fn stopped(text: &[u8], error: &serde_json::Error) -> (u32, u32, Stri
     let bytes = text.split(|byte| *byte == b'\n').nth(line.saturating_sub(1)).unwrap_or_default();
     let begins_character = |byte: &&u8| !matches!(byte, 0x80..=0xbf);
     let characters = bytes.iter().take(column).filter(begins_character).count();
-    let located = error.to_string();
-    let what = located.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&located);
+    let said = error.to_string();
+    let what = said.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&said);
     (line.max(1) as u32, characters as u32, what.to_owned())
 }
 
-struct JsonReader<'t> {
+/// Follows `serde_json` through the text: what it reads next begins at the first byte that isn't punctuation.
+struct Reader<'t> {
     text: &'t str,
     /// One line of ASCII, as most are: then a column is an offset.
     is_plain: bool,
     /// How far places are known: the byte, and where it is.
     at: usize,
-    place: Location,
+    line: u32,
+    column: u32,
 }
 
-impl<'t> JsonReader<'t> {
-    fn root(&mut self) -> Result<Node<'t>, NodeError> {
-        let text = self.text.trim_matches([' ', '\n', '\t', '\r']);
-        // What a collection holds is read anyway, and its syntax with it.
-        if !text.starts_with(['{', '[']) {
-            self.read::<&RawValue>(text)?;
+impl<'t> Reader<'t> {
+    fn new(text: &'t str, line: u32) -> Reader<'t> {
+        let is_plain = text.is_ascii() && !text.contains('\n');
+        Reader { text, is_plain, at: 0, line, column: 1 }
+    }
+
+    /// The place of the next token.
+    fn next(&mut self) -> Location {
+        let rest = &self.text.as_bytes()[self.at..];
+        let is_punctuation = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b',' | b':' | b']' | b'}');
+        self.advance(rest.iter().take_while(|byte| is_punctuation(byte)).count());
+        Location { line: self.line, column: self.column, width: 1 }
+    }
+
+    fn advance(&mut self, bytes: usize) {
+        let passed = &self.text.as_bytes()[self.at..self.at + bytes];
+        self.at += bytes;
+        if self.is_plain {
+            self.column += bytes as u32;
+            return;
         }
-        self.node(text, 1)
-    }
-
-    /// `raw` is a part of the text: the whole, or one whose syntax is known to be right.
-    fn node(&mut self, raw: &'t str, depth: u16) -> Result<Node<'t>, NodeError> {
-        let at = self.place(raw);
-        match raw.bytes().next() {
-            Some(b'{' | b'[') if depth > DEPTH_MAX => Err(too_deep(at)),
-            Some(b'{') => {
-                let Within(parts) = self.read(raw)?;
-                let mut entries = Vec::with_capacity(parts.len() / 2);
-                for part in parts.chunks_exact(2) {
-                    entries.push((self.node(part[0].get(), depth + 1)?, self.node(part[1].get(), depth + 1)?));
-                }
-                Ok(Node::map(at, entries))
-            }
-            Some(b'[') => {
-                let Within(parts) = self.read(raw)?;
-                let items = parts.iter().map(|part| self.node(part.get(), depth + 1));
-                Ok(Node::list(at, items.collect::<Result<_, _>>()?))
-            }
-            first => {
-                let at = Location { width: raw.chars().count() as u32, ..at };
-                let quoted = first == Some(b'"');
-                let text = match raw.get(1..raw.len() - 1).filter(|_| quoted) {
-                    None => Cow::Borrowed(raw),
-                    Some(inner) if !inner.contains('\\') => Cow::Borrowed(inner),
-                    Some(_) => Cow::Owned(self.read(raw)?),
-                };
-                Ok(Node::scalar(at, text, !quoted))
-            }
-        }
-    }
-
-    fn read<T: Deserialize<'t>>(&self, raw: &'t str) -> Result<T, NodeError> {
-        serde_json::from_str(raw).map_err(|error| self.fault(raw, &error))
-    }
-
-    /// Where a part of the text begins.
-    fn place(&mut self, part: &str) -> Location {
-        let begin = self.offset(part);
-        for byte in &self.text.as_bytes()[self.at..begin] {
+        for byte in passed {
             match byte {
                 b'\n' => (self.line, self.column) = (self.line + 1, 1),
                 0x80..=0xbf => {}
@@ -105,19 +82,102 @@ impl<'t> JsonReader<'t> {
         let is_end = |byte: u8| byte.is_ascii_whitespace() || matches!(byte, b',' | b']' | b'}');
         let text = &rest[..rest.bytes().position(is_end).unwrap_or(rest.len())];
         self.advance(text.len());
-        Node::scalar(Place { width: self.column - at.column, ..at }, Cow::Borrowed(text), true)
+        Node::scalar(Location { width: self.column - at.column, ..at }, Cow::Borrowed(text), true)
     }
 
-    fn fault(&self, part: &str, error: &serde_json::Error) -> NodeError {
-        let (line, column, what) = stopped(part.as_bytes(), error);
-        let before = &self.text[..self.offset(part)];
-        let lines = before.bytes().filter(|byte| *byte == b'\n').count() as u32;
-        let column = match line {
-            1 => before.rsplit('\n').next().unwrap_or_default().chars().count() as u32 + column,
-            _ => column,
-        };
-        let at = Location { line: self.first_line + lines + line - 1, column: column.max(1), width: 1 };
-        NodeError { at, hint: hint(&what), what: format!("not JSON: {what}") }
+    /// `length` is that of the text between the quotes.
+    fn quoted(&mut self, text: Cow<'t, str>, length: usize) -> Node<'t> {
+        let at = self.next();
+        self.advance(length + 2);
+        Node::scalar(Location { width: self.column - at.column, ..at }, text, false)
+    }
+
+    fn fault(&self, line: u32, error: &serde_json::Error) -> NodeError {
+        let (within, column, what) = stopped(self.text.as_bytes(), error);
+        let at = Location { line: line + within - 1, column: column.max(1), width: 1 };
+        match what.as_str() {
+            "recursion limit exceeded" => NodeError::new(at, "nested deeper than 127 levels"),
+            _ => NodeError { at, hint: hint(&what), what: format!("not JSON: {what}") },
+        }
+    }
+}
+
+/// Bytes of the string whose opening quote was just passed, without its closing one.
+fn string_length(rest: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(byte) = rest.get(at).filter(|byte| **byte != b'"') {
+        at += if *byte == b'\\' { 2 } else { 1 };
+    }
+    at
+}
+
+/// Reads one value, or one key, into a node.
+struct Next<'r, 't>(&'r mut Reader<'t>);
+
+impl<'t> DeserializeSeed<'t> for Next<'_, 't> {
+    type Value = Node<'t>;
+
+    fn deserialize<D: Deserializer<'t>>(self, from: D) -> Result<Node<'t>, D::Error> {
+        from.deserialize_any(self)
+    }
+}
+
+impl<'t> Visitor<'t> for Next<'_, 't> {
+    type Value = Node<'t>;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("JSON")
+    }
+
+    fn visit_map<A: MapAccess<'t>>(self, mut map: A) -> Result<Node<'t>, A::Error> {
+        let at = self.0.next();
+        self.0.advance(1);
+        let mut entries = Vec::new();
+        while let Some(key) = map.next_key_seed(Next(self.0))? {
+            entries.push((key, map.next_value_seed(Next(self.0))?));
+        }
+        Ok(Node::map(at, entries))
+    }
+
+    fn visit_seq<A: SeqAccess<'t>>(self, mut list: A) -> Result<Node<'t>, A::Error> {
+        let at = self.0.next();
+        self.0.advance(1);
+        let mut items = Vec::new();
+        while let Some(item) = list.next_element_seed(Next(self.0))? {
+            items.push(item);
+        }
+        Ok(Node::list(at, items))
+    }
+
+    fn visit_borrowed_str<E: Error>(self, text: &'t str) -> Result<Node<'t>, E> {
+        Ok(self.0.quoted(Cow::Borrowed(text), text.len()))
+    }
+
+    /// Of a string with escapes, which takes other bytes in the text.
+    fn visit_str<E: Error>(self, text: &str) -> Result<Node<'t>, E> {
+        self.0.next();
+        let length = string_length(&self.0.text.as_bytes()[self.0.at + 1..]);
+        Ok(self.0.quoted(Cow::Owned(text.to_owned()), length))
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Node<'t>, E> {
+        Ok(self.0.plain())
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Node<'t>, E> {
+        Ok(self.0.plain())
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Node<'t>, E> {
+        Ok(self.0.plain())
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Node<'t>, E> {
+        Ok(self.0.plain())
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Node<'t>, E> {
+        Ok(self.0.plain())
     }
 }
 
@@ -152,7 +212,7 @@ fn node<'v>(value: &'v Json, at: Location, fields: &mut FieldPaths, depth: u16) 
     }
     Ok(match value {
         Json::Null => Node::scalar(at, Cow::Borrowed("null"), true),
-        Json::Bool(located) => Node::scalar(at, Cow::Borrowed(if *located { "true" } else { "false" }), true),
+        Json::Bool(said) => Node::scalar(at, Cow::Borrowed(if *said { "true" } else { "false" }), true),
         Json::Number(number) => Node::scalar(at, Cow::Owned(number.to_string()), true),
         Json::String(text) => Node::scalar(at, Cow::Borrowed(text), false),
         Json::Array(items) => {

@@ -67,8 +67,8 @@ impl RateLimit {
     }
 }
 
-/// A call is answered, and its span ends.
-pub(super) fn ended(mut span: Box<Span>, answer: &Result<RateLimitResponse, Status>) {
+/// Says in the span of a call what it was answered. The span ends when it is dropped.
+pub(super) fn ended(span: &mut Span, answer: &Result<RateLimitResponse, Status>) {
     let code = answer.as_ref().map_or_else(Status::code, |_| Code::Ok);
     span.set_int("rpc.grpc.status_code", code as i64);
     if let Err(status) = answer

@@ -178,8 +178,8 @@ impl RateLimit {
             return response;
         }
         let (answer, is_gzip) = self.try_call(body, context, caller, span.as_deref()).await;
-        if let Some(span) = span {
-            traced::ended(span, &answer);
+        if let Some(mut span) = span {
+            traced::ended(&mut span, &answer);
         }
         let mut response = match answer {
             Ok(message) => framed(&message, &caller.answers),

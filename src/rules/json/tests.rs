@@ -54,7 +54,7 @@ fn what_yaml_refuses_is_read_as_json_has_it() {
     assert_eq!(read(parse(r#"["\ud83d\ude00"]"#, 1)), "1:1+1[1:2+14\"😀\"]");
 }
 
-/// Place, words and hint of what keeps a text from being JSON.
+/// Location, words and hint of what keeps a text from being JSON.
 fn refused(text: &str) -> (u32, u32, String) {
     let document = parse(text, 3);
     assert!(document.root.is_none(), "{text}");

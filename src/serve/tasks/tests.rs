@@ -6,7 +6,7 @@ use super::*;
 
 #[tokio::test]
 async fn a_task_that_returns_or_panics_before_the_stop_is_reported_by_its_name() {
-    for ends in [async { () }.boxed(), async { panic!("a defect") }.boxed()] {
+    for ends in [async {}.boxed(), async { panic!("a defect") }.boxed()] {
         let tasks = Tasks::default();
         tasks.another().spawn("another", pending::<()>());
         tasks.another().spawn_to_finish("sweeping", ends);

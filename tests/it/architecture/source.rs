@@ -95,7 +95,7 @@ impl Reader<'_> {
                 TokenTree::Group(group) => self.items(group.stream()),
                 TokenTree::Ident(name) if !follows_path(&tokens, at) && begins_path(&tokens, at) => {
                     let line = name.span().start().line;
-                    at = self.path(&tokens, at, &mut Vec::new(), line);
+                    at = self.path(&tokens, at, &[], line);
                     continue;
                 }
                 _ => {}
@@ -105,13 +105,13 @@ impl Reader<'_> {
     }
 
     /// Reads one path, or the tree of a `use`; returns where it ends.
-    fn path(&mut self, tokens: &[TokenTree], mut at: usize, before: &mut Vec<String>, line: usize) -> usize {
-        let mut path = before.clone();
+    fn path(&mut self, tokens: &[TokenTree], mut at: usize, before: &[String], line: usize) -> usize {
+        let mut path = before.to_vec();
         loop {
             match tokens.get(at) {
                 Some(TokenTree::Ident(name)) => path.push(name.to_string()),
                 Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Brace => {
-                    self.tree(group.stream(), &mut path);
+                    self.tree(group.stream(), &path);
                     return at + 1;
                 }
                 _ => break,
@@ -126,7 +126,7 @@ impl Reader<'_> {
         at
     }
 
-    fn tree(&mut self, tokens: TokenStream, before: &mut Vec<String>) {
+    fn tree(&mut self, tokens: TokenStream, before: &[String]) {
         let tokens: Vec<_> = tokens.into_iter().collect();
         for branch in tokens.split(|token| matches!(token, TokenTree::Punct(comma) if comma.as_char() == ',')) {
             if let Some(first) = branch.first() {
