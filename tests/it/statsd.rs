@@ -84,7 +84,7 @@ async fn a_statsd_server_gets_what_was_added_and_after_a_pause_what_it_missed() 
     for _ in 0..9 {
         client.admits("api", &[("ip", "10.0.0.1")]).await;
     }
-    tollgate.process.line("that the server is away", |line| line.contains("can't be sent").then_some(())).await;
+    tollgate.process.line("that the server is away", |line| line.contains("can't send metrics").then_some(())).await;
 
     let server = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
     let mut connection = BufReader::new(timeout(PATIENCE, server.accept()).await.expect("a connection").unwrap().0);

@@ -155,7 +155,7 @@ async fn a_collector_that_is_away_costs_requests_nothing_and_is_said_once() {
     for _ in 0..20 {
         assert_eq!(ask(&tollgate, &[]).await, Code::Ok);
     }
-    let away = "spans can't be sent";
+    let away = "can't send spans";
     tollgate.process.line("that the collector is away", |line| line.contains(away).then_some(())).await;
     // 40 spans, of which eight may wait and four be tried again.
     let dropped = tollgate.metric("tollgate_trace_spans_dropped_total").await;
@@ -166,7 +166,7 @@ async fn a_collector_that_is_away_costs_requests_nothing_and_is_said_once() {
     tollgate.process.end().await;
     let log = tollgate.process.log();
     assert_eq!(log.matches(away).count(), 1, "{log}");
-    assert!(log.contains("the last spans are lost") && log.contains("\"stopped\""), "{log}");
+    assert!(log.contains("the last spans were dropped") && log.contains("\"stopped\""), "{log}");
 }
 
 #[tokio::test]
@@ -205,7 +205,7 @@ async fn a_collector_with_tls_is_trusted_by_the_given_authority_only() {
     let to = [("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &*endpoint)];
     let (strange, _rules) = tollgate(&collector, &to).await;
     assert_eq!(ask(&strange, &[]).await, Code::Ok);
-    let untrusted = |line: &str| (line.contains("spans can't be sent") && line.contains("certificate")).then_some(());
+    let untrusted = |line: &str| (line.contains("can't send spans") && line.contains("certificate")).then_some(());
     strange.process.line("that the certificate isn't trusted", untrusted).await;
     let (trusted, _rules) = tollgate(&collector, &[to.as_slice(), &trusting].concat()).await;
     assert_eq!(ask(&trusted, &[]).await, Code::Ok);

@@ -82,7 +82,7 @@ async fn new_certificates_are_taken_up_and_bad_ones_are_not() {
     assert_eq!(check(&tollgate, &old, None), Some(200));
 
     place(mounted.path(), "tls.crt", b"no certificate");
-    let said = |line: &str| line.contains("can't be used").then(|| line.to_owned());
+    let said = |line: &str| line.contains("can't use the new certificates").then(|| line.to_owned());
     let line = tollgate.process.line("that it can't be used", said).await;
     assert!(line.contains("TOLLGATE_HTTP_TLS_CERT"), "{line}");
     assert_eq!(check(&tollgate, &old, None), Some(200), "the last good ones stay");

@@ -117,7 +117,7 @@ async fn tokens_are_replaced_while_running_and_a_bad_file_keeps_the_last_good_on
     write_tokens(&file, "a-token-that-somebody-put-here-in-the-clear\n");
     let line = tollgate
         .process
-        .line("that it can't be used", |line| line.contains("can't be used").then(|| line.to_owned()))
+        .line("that it can't be used", |line| line.contains("can't use the new API tokens").then(|| line.to_owned()))
         .await;
     assert!(line.contains("line 1") && line.contains(file.to_str().unwrap()), "{line}");
     assert_ne!(status("secret").await, 401, "the last good ones stay");
@@ -277,7 +277,10 @@ async fn at_its_most_talkative_the_log_has_no_token_and_no_password() {
     }
     // A file that can't be read, and a token in the place of a digest.
     write_tokens(&rules.path().join("tokens"), "ops:in-the-clear:*\n");
-    tollgate.process.line("that it can't be used", |line| line.contains("can't be used").then_some(())).await;
+    tollgate
+        .process
+        .line("that it can't be used", |line| line.contains("can't use the new API tokens").then_some(()))
+        .await;
     let log = tollgate.process.log();
     assert!(log.contains("\"message\":\"audit\"") && log.contains("\"token\":\"ci\""), "names are told:\n{log}");
     for secret in ["opensesame", "wrong-over-grpc", "wrong-over-http", "in-the-clear", "hunter2"] {

@@ -68,7 +68,7 @@ impl<T: Send + 'static> Load<T> {
 impl Load<[bool; 2]> {
     /// Has new certificates mounted, twice, while it goes on, and ends it: no request failed.
     pub(crate) async fn bears_new_certificates(self, tollgate: &Tollgate, mount: impl Fn(&'static str)) {
-        let in_use = || tollgate.process.log().matches("new certificates are in use").count();
+        let in_use = || tollgate.process.log().matches("reloaded certificates: new connections use them").count();
         for version in ["second", "third"] {
             self.goes_on().await;
             let before = in_use();

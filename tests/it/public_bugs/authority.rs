@@ -207,7 +207,7 @@ async fn refused(tollgate: &Tollgate, reason: &str, times: f64) {
         (line["level"] == "WARN" && line["reason"] == reason).then(|| line["message"].as_str().map(str::to_owned))?
     });
     let line = line.await;
-    assert!(line.contains("refused before any limit was asked") && line.len() > 120, "{line}");
+    assert!(line.contains("rejected before any limit was checked") && line.len() > 120, "{line}");
 }
 
 #[tokio::test]

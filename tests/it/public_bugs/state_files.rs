@@ -138,8 +138,9 @@ async fn a_control_planes_set_with_a_flipped_bit_is_told_and_not_used() {
     damaged[place] ^= 1;
     fs::write(&kept, damaged).unwrap();
     let mut tollgate = follow_at(&address, &env).await;
-    let is_told =
-        |line: &str| (line.contains("that were kept can't be read") && line.contains("checksum")).then_some(());
+    let is_told = |line: &str| {
+        (line.contains("can't read the saved rules of the control plane") && line.contains("checksum")).then_some(())
+    };
     tollgate.process.line("that the kept rules are damaged", is_told).await;
     assert_eq!(tollgate.metric("tollgate_rules_domains").await, 0.0);
     tollgate.process.kill();

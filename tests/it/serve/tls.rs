@@ -97,7 +97,10 @@ async fn new_certificates_are_taken_up_and_bad_ones_are_not_and_connections_stay
     assert!(is_answered(kept.clone()).await);
 
     place("tls.crt", b"no certificate");
-    tollgate.process.line("that it can't be used", |line| line.contains("can't be used").then_some(())).await;
+    tollgate
+        .process
+        .line("that it can't be used", |line| line.contains("can't use the new certificates").then_some(()))
+        .await;
     assert!(is_answered(channel(&tollgate, &old, None)).await, "the last good ones stay");
 
     mount(&new.sign("server"));

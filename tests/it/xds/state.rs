@@ -46,7 +46,7 @@ async fn a_kept_set_that_is_damaged_is_said_and_not_used() {
     let dir = state.path().to_str().expect("temporary paths are text");
     let mut plane = ControlPlane::start().await;
     let tollgate = follow(&plane, &[("TOLLGATE_STATE_DIR", dir)]).await;
-    let said = |line: &str| line.contains("that were kept can't be read").then_some(());
+    let said = |line: &str| line.contains("can't read the saved rules of the control plane").then_some(());
     tollgate.process.line("that the kept rules are damaged", said).await;
     let mut stream = plane.stream().await;
     stream.request().await;
