@@ -23,7 +23,7 @@
 //! | `visible` | text of others, made fit for a terminal | |
 //! | `blocking` | the one way off the event loop for work that blocks | |
 //! | `state_dir` | the files of the state directory: written whole, and damage seen | |
-//! | [`clock`] | the one place that reads clocks | `limit` |
+//! | [`clock`] | the one place that reads clocks, and how often a line may be logged | `limit` |
 //! | `tls` | certificates and keys from files, and whom a connection trusts | `blocking` |
 //! | [`algorithm`] | the pure step of each algorithm, and how a counter's state is packed | `limit` |
 //! | [`rules`] | rule files: reading, every check, the tree that descriptors are matched against | `limit`, `visible` |
