@@ -75,7 +75,7 @@ fn what_is_no_json_is_said_to_be_none_where_it_is_wrong() {
         ("{\"a\": [1,\n 2", 4, 2, "not JSON: EOF while parsing a list ()"),
         ("{\"ü\": \"\\ud83d\"}", 3, 14, "not JSON: unexpected end of hex escape ()"),
         ("{\"a\": 01}", 3, 8, "not JSON: invalid number ()"),
-        ("{\"a\": \"b\tc\"}", 3, 8, "not JSON: control character (\\u0000-\\u001F) found while parsing a string ()"),
+        ("{\"a\": \"b\tc\"}", 3, 9, "not JSON: control character (\\u0000-\\u001F) found while parsing a string ()"),
         (&deep, 3, 128, "not JSON: nested deeper than 127 levels ()"),
         ("", 3, 1, "not JSON: EOF while parsing a value ()"),
     ] {

@@ -223,7 +223,7 @@ async fn unless_forced_it_listens_only_when_there_are_rules() {
     let tollgate = starting.await.expect("it starts");
     let log = tollgate.process.log();
     let at = |text: &str| log.find(text).unwrap_or_else(|| panic!("no {text} in\n{log}"));
-    assert!(at("are refused, all of them") < at("listening"), "it listened too early:\n{log}");
+    assert!(at("the whole set is rejected (NACK)") < at("listening"), "it listened too early:\n{log}");
     assert_eq!(tollgate.client().limit_of("one", &[("user", "alice")]).await, Some(10));
 }
 
