@@ -94,7 +94,7 @@ impl DiscoveryClient {
                 Err(why) => (why, self.settings.backoff.connect),
             };
             let wait = self.backoff.next(first_wait);
-            warn!(server, error = why, ?wait, "not connected to the control plane: the current rules stay in force");
+            warn!(server, error = why, ?wait, "no control plane: the current rules stay in force until it is back");
             time::sleep(wait).await;
         }
     }

@@ -168,7 +168,7 @@ async fn a_counter_that_holds_something_else_is_logged_by_its_key_and_counted() 
         }
     }
     assert_eq!(tollgate.metric("tollgate_redis_damaged_counters_total").await, 2.0);
-    let said = |line: &str| (line.contains("begun afresh") && line.contains(key.trim())).then_some(());
+    let said = |line: &str| (line.contains("it begins at zero") && line.contains(key.trim())).then_some(());
     tollgate.process.line("which counter began afresh", said).await;
     assert_eq!(tollgate.metric("tollgate_panics_total").await, 0.0);
 }

@@ -179,7 +179,7 @@ async fn nobody_is_called_connected_whose_certificate_is_refused() {
     let tollgate = follow(&plane, &env).await;
     let mut refusals = 0;
     let refused = |line: &str| {
-        refusals += usize::from(line.contains("not connected to the control plane"));
+        refusals += usize::from(line.contains("no control plane"));
         (refusals == 5).then_some(())
     };
     tollgate.process.line("five refusals", refused).await;
