@@ -84,7 +84,7 @@ pub struct Span {
     record: Record,
 }
 
-/// What is told of a span.
+/// The fields of a span, as they are sent to the collector.
 struct Record {
     trace: Arc<Trace>,
     id: u64,

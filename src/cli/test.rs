@@ -135,7 +135,7 @@ fn rules_of(args: &TestArgs, file: &CaseFile) -> Vec<PathBuf> {
 struct RulesCache(Vec<(Vec<PathBuf>, Option<Arc<Rules>>)>);
 
 impl RulesCache {
-    /// Rules without errors. What is wrong with them is told once; after that an error says nothing.
+    /// Rules without errors. Their problems are printed once; a later error for the same rules prints nothing.
     fn rules(&mut self, paths: Vec<PathBuf>, dot_files: DotFiles, settings: &Settings) -> Result<Arc<Rules>, Problems> {
         if let Some((_, rules)) = self.0.iter().find(|(known, _)| *known == paths) {
             return rules.clone().ok_or_else(Problems::default);

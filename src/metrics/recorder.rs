@@ -88,7 +88,7 @@ impl Recorder {
         metrics::Recorder::register_gauge(self, &key(metric, labels), &METADATA)
     }
 
-    /// A histogram that is told durations as they are, not as a number of seconds.
+    /// A histogram that takes durations, not a number of seconds.
     pub(super) fn latency(&self, metric: Metric) -> Arc<Latency> {
         self.0.get_or_create_histogram(&key(metric, &[]), Arc::clone)
     }

@@ -84,7 +84,7 @@ pub enum Remaining {
     Unlimited,
 }
 
-/// The id of the limit that a status tells of.
+/// The id of the limit that a status is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExpectedLimit {
     Id(String),

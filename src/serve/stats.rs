@@ -27,7 +27,7 @@ pub(super) fn reference(settings: &StatsSettings) -> ReferenceSettings {
     }
 }
 
-/// The servers that are told; any number at once.
+/// The StatsD servers that metrics are sent to; any number of them.
 pub(super) fn sinks(settings: &StatsSettings) -> Vec<Sink> {
     let address = || (settings.host.clone(), settings.port);
     let statsd = settings.statsd.then(|| {

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// What passes every network whole.
 const DATAGRAM_BYTES_MAX: usize = 1_432;
 
-/// One server that is told.
+/// One StatsD server, and the connection to it.
 pub struct Sink {
     name: &'static str,
     address: (String, u16),

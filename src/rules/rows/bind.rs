@@ -148,7 +148,7 @@ impl NodeReader<'_> {
         chosen.map(|position| position as u8)
     }
 
-    /// Whether a row may name a key; else that is told.
+    /// Whether a row may name a key; reports a problem if it may not.
     pub(crate) fn check_key(&mut self, key: &str, target: RowTarget<'_>, at: Location) -> bool {
         let (names, what): (Vec<&str>, _) = match target {
             RowTarget::Rule { path, .. } => (path.iter().map(|level| &*level.key).collect(), "this rule's path has no"),
