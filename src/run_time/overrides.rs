@@ -3,13 +3,14 @@
 //! this process, never the network. Knows rules and limits, but neither protobuf nor HTTP.
 //!
 //! ```text
-//! set, delete → redis (one script) ─ news → sync → set → index ← a decision's look-up
-//!             → local (a journal) ───────────────→
+//! set, delete → redis (one script) ─ message, or poll → sync → set → index ← a decision's look-up
+//!             → local (a journal) ────────────────────────────→
 //! ```
 
 mod index;
 pub(super) mod local;
 mod maintenance;
+mod poll;
 mod record;
 mod redis;
 mod resolved;
@@ -42,6 +43,7 @@ pub use write::Condition;
 
 use self::{
     local::{JournalLine, LocalStorage},
+    poll::{DomainWake, Polling},
     redis::RedisStorage,
     resolved::RecordReader,
     set::{OverrideSet, SetChange},
@@ -99,7 +101,8 @@ pub struct Overrides {
     is_stale: Notify,
     clock: ClockOffset,
     /// For each domain that is kept up to date, how to wake its task.
-    wakes: Mutex<HashMap<Arc<str>, Arc<Notify>>>,
+    wakes: Mutex<HashMap<Arc<str>, Arc<DomainWake>>>,
+    polling: Polling,
     /// Number of times that a domain was brought up to date with Redis.
     syncs: watch::Sender<u64>,
     /// For each domain the last time that it was known to be up to date, by this process' clock; before the first, when
@@ -199,6 +202,7 @@ impl Overrides {
             is_stale: Notify::new(),
             clock: ClockOffset::default(),
             wakes: Mutex::default(),
+            polling: Polling::default(),
             syncs: watch::Sender::new(0),
             synced: Mutex::default(),
             read: Mutex::default(),

@@ -15,6 +15,7 @@ use crate::{
     limit::{Algorithm, SECOND},
     limiter::{Fallback, Replicas},
     metrics::Metrics,
+    run_time::overrides::Overrides,
     settings::{Settings, StoreSettings},
     store::{
         Store,
@@ -142,8 +143,14 @@ pub(super) fn watch_evictions(store: Store, tasks: &Tasks) {
     });
 }
 
-/// Says in Redis that this replica lives, and sees how many do. Once per process.
-pub(super) fn count_replicas(store: Store, degraded: Arc<Fallback>, metrics: Arc<Metrics>, tasks: &Tasks) {
+/// Says in Redis that this replica lives, and sees which others do. Once per process.
+pub(super) fn count_replicas(
+    store: Store,
+    degraded: Arc<Fallback>,
+    overrides: Arc<Overrides>,
+    metrics: Arc<Metrics>,
+    tasks: &Tasks,
+) {
     let mut presence = match store {
         Store::Memory(_) => return,
         Store::Redis(redis) => Presence::of(redis),
@@ -156,8 +163,9 @@ pub(super) fn count_replicas(store: Store, degraded: Arc<Fallback>, metrics: Arc
             loop {
                 ticks.tick().await;
                 if let Some(replicas) = presence.beat().await {
-                    degraded.replicas.observe(replicas);
-                    metrics.replicas(replicas);
+                    degraded.replicas.observe(replicas.count);
+                    metrics.replicas(replicas.count);
+                    overrides.all_announce(replicas.all_announce);
                 }
             }
         };

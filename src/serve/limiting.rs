@@ -94,7 +94,8 @@ impl Limiting {
     pub(super) fn keep_counters(&self, store: Store, tasks: &Tasks) {
         let counted_here = [Some(Arc::clone(&self.fallback)), self.backend.memory()].into_iter().flatten().collect();
         backend::sweep(counted_here, Arc::clone(&self.degraded.deferred), tasks);
-        backend::count_replicas(store, Arc::clone(&self.degraded), Arc::clone(&self.metrics), tasks);
+        let (degraded, overrides) = (Arc::clone(&self.degraded), Arc::clone(&self.run_time.overrides));
+        backend::count_replicas(store, degraded, overrides, Arc::clone(&self.metrics), tasks);
         self.backend.keep(tasks);
     }
 

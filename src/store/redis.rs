@@ -55,7 +55,7 @@ pub use self::faults::{Faults, SettingNames};
 use self::inner::{RedisInner, Route};
 use self::lane::{Lane, PendingAnswer, RequestFailure};
 use self::node_connection::NodeConnection;
-pub use self::presence::{BEAT_PERIOD, Presence};
+pub use self::presence::{BEAT_PERIOD, LiveReplicas, Presence};
 use self::request::Request;
 pub use self::reset::AuditStreamEntry;
 use self::runner::Runner;

@@ -15,7 +15,7 @@ use tollgate::{
     run_time::overrides::{ChangeRequest, Condition, Filter, Overrides, OverridesError, WriteReceipt},
     store::{
         StoreError,
-        redis::{CommandConnection, RedisSettings, Topology},
+        redis::{Auth, CommandConnection, RedisSettings, Topology},
     },
 };
 
@@ -24,6 +24,9 @@ use crate::redis_server::{RedisCluster, RedisServer, start_sentinel};
 use crate::redis_twin::settings;
 
 const DOMAIN: &str = "api";
+
+/// The stream of announcements.
+const ANNOUNCED: &str = "tg1:overrides:announced";
 
 /// One replica's set, with the tasks that keep it.
 struct Replica {
@@ -44,6 +47,8 @@ impl Replica {
         let channel = Some(Overrides::channel(&settings));
         let (side, heard) = CommandConnection::start(Arc::new(settings), channel, &tasks, stop.clone());
         let overrides = Arc::new(Overrides::in_redis(side));
+        // As presence says where no replica is of an older release.
+        overrides.all_announce(true);
         let replica = Replica { overrides, rules: Mutex::default(), stop: stop.clone() };
         replica.load(&[DOMAIN]);
         let run = Arc::clone(&replica.overrides).run(Some(heard));
@@ -81,7 +86,17 @@ impl Replica {
         record: Option<&str>,
         condition: Condition,
     ) -> Result<WriteReceipt, OverridesError> {
-        let change = ChangeRequest { domain: DOMAIN, id, record, condition, token: "ops", reason: "a test" };
+        self.write_in(DOMAIN, id, record, condition).await
+    }
+
+    async fn write_in(
+        &self,
+        domain: &str,
+        id: &str,
+        record: Option<&str>,
+        condition: Condition,
+    ) -> Result<WriteReceipt, OverridesError> {
+        let change = ChangeRequest { domain, id, record, condition, token: "ops", reason: "a test" };
         let write = || self.overrides.write(&change, clock::now());
         // The connection is made in the background: until it stands a write is refused, and nothing happens.
         let trying = async {
@@ -93,6 +108,19 @@ impl Replica {
             }
         };
         timeout(PATIENCE, trying).await.expect("Redis is reached")
+    }
+
+    /// Sets one override in each of these domains.
+    async fn set_in(&self, domains: &[String]) {
+        for domain in domains {
+            self.write_in(domain, "a", Some(&record("alice")), Condition::None).await.expect("it is written");
+        }
+    }
+
+    /// Puts rules for many domains in force, and waits until their overrides are read.
+    async fn load_many(&self, domains: &[String]) {
+        self.load(&domains.iter().map(String::as_str).collect::<Vec<_>>());
+        self.until("all domains are read", Overrides::are_read).await;
     }
 
     async fn set(&self, id: &str, user: &str) -> u64 {
@@ -308,6 +336,8 @@ async fn they_are_kept_in_a_cluster_one_slot_for_each_domain() {
     there.until_rows(8).await;
     let holding = cluster.nodes.iter().filter(|node| node.cli(&["dbsize"]) != "0").count();
     assert!(holding > 1, "eight domains lie on more than one of three nodes");
+    let announced = || cluster.nodes.iter().filter(|node| node.cli(&["exists", ANNOUNCED]) == "1").count();
+    there.until("the announcements, on one node", |_| announced() == 1).await;
 }
 
 #[tokio::test]
@@ -334,6 +364,11 @@ async fn a_master_is_followed_after_a_failover() {
     };
     timeout(2 * PATIENCE, after).await.expect("the promoted replica takes writes");
     assert_eq!(second.cli(&["hlen", "tg1:overrides:{api}"]), "4", "two rows, and what holds for all");
+    // A position of the old master, or none: either way what is announced from now on is heard of.
+    let late = Replica::start(deaf(&second));
+    late.until_rows(2).await;
+    replica.set("c", "carol").await;
+    late.until_rows(3).await;
 }
 
 #[tokio::test]
@@ -355,4 +390,167 @@ async fn a_list_comes_in_pages_by_id_and_filtered() {
     assert_eq!(list(al, None, 1), ("a".into(), Some("a".into())));
     assert_eq!(list(al, Some("a"), 5), ("d".into(), None));
     assert_eq!(list(Filter { key: "tenant", value_prefix: "" }, None, 5), ("".into(), None));
+}
+
+/// As a user who may not subscribe, or behind a proxy: what others write is found by polling only.
+fn deaf(redis: &RedisServer) -> RedisSettings {
+    redis.cli(&["acl", "setuser", "deaf", "on", ">secret", "+@all", "~*", "resetchannels"]);
+    let auth = Auth::Password { user: Some("deaf".into()), password: "secret".into() };
+    RedisSettings { auth, ..settings(redis) }
+}
+
+/// As a user who may write overrides and can't announce it, so that each write is as one whose author ended before.
+fn mute(redis: &RedisServer) -> RedisSettings {
+    redis.cli(&["acl", "setuser", "mute", "on", ">secret", "+@all", "~tg1:overrides:{*", "~tg1:{*", "&*"]);
+    let auth = Auth::Password { user: Some("mute".into()), password: "secret".into() };
+    RedisSettings { auth, ..settings(redis) }
+}
+
+fn names(count: usize) -> Vec<String> {
+    (0..count).map(|nth| format!("domain{nth}")).collect()
+}
+
+/// Number of commands for overrides that Redis has run since `CONFIG RESETSTAT`. Those within a script don't count.
+fn commands(redis: &RedisServer) -> u32 {
+    let stats = redis.cli(&["info", "commandstats"]);
+    let calls = |command: &str| {
+        let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")))?;
+        line.split(',').next()?.parse::<u32>().ok()
+    };
+    ["eval", "xrange", "xrevrange", "xadd", "hscan"].into_iter().filter_map(calls).sum()
+}
+
+/// How long it takes until Redis has run so many commands more.
+async fn time_of(redis: &RedisServer, count: u32) -> Duration {
+    redis.cli(&["config", "resetstat"]);
+    let begun = clock::instant();
+    let asked = async {
+        while commands(redis) < count {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, asked).await.expect("it goes on asking");
+    begun.elapsed()
+}
+
+#[tokio::test]
+async fn a_replica_polls_once_a_second_whatever_the_number_of_domains() {
+    let redis = RedisServer::start();
+    let names = names(50);
+    let [idle, replica] = [(); 2].map(|()| Replica::start(settings(&redis)));
+    idle.load(&[]);
+    replica.load_many(&names).await;
+    // A replica reads the stream and looks at one domain in turn; the one without domains only reads the stream. So it is
+    // three commands a second, give or take a fifth.
+    let took = time_of(&redis, 12).await;
+    assert!(took > Duration::from_millis(2_400), "twelve commands within {took:?}");
+    replica.set_in(&names).await;
+    replica
+        .until("the writes are known", |overrides| {
+            overrides.shown(clock::now()).iter().all(|shown| shown.generation > 0)
+        })
+        .await;
+    let took = time_of(&redis, 12).await;
+    assert!(took > Duration::from_millis(1_500), "twelve commands within {took:?}, where domains have overrides");
+}
+
+#[tokio::test]
+async fn a_write_whose_message_is_missed_is_found_by_one_read_within_two_seconds() {
+    let redis = RedisServer::start();
+    let (here, there) = (Replica::start(settings(&redis)), Replica::start(deaf(&redis)));
+    let names = names(50);
+    here.load_many(&names).await;
+    there.load_many(&names).await;
+    here.set_in(&names[..1]).await;
+    there.until_rows(1).await;
+    // From now on there is a stream, and a position in it.
+    for round in 0..3 {
+        let begun = clock::instant();
+        here.set_in(&names[10 * round + 1..10 * round + 11]).await;
+        there.until_rows(10 * round + 11).await;
+        // In turn alone it would take the most of fifty seconds.
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_was_not_announced_is_found_in_turn_and_then_announced() {
+    let redis = RedisServer::start();
+    let (here, there) = (Replica::start(mute(&redis)), Replica::start(deaf(&redis)));
+    let names = names(4);
+    here.load_many(&names).await;
+    there.load_many(&names).await;
+    here.set_in(&names).await;
+    there.until_rows(4).await;
+    there
+        .until("four announcements", |_| {
+            let announced = redis.cli(&["xrange", ANNOUNCED, "-", "+"]);
+            names.iter().all(|name| announced.lines().any(|line| line == name))
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn while_a_replica_announces_nothing_every_domain_is_looked_at_each_second() {
+    let redis = RedisServer::start();
+    let (old, there) = (Replica::start(mute(&redis)), Replica::start(deaf(&redis)));
+    let names = names(300);
+    old.load_many(&names).await;
+    there.load_many(&names).await;
+    there.overrides.all_announce(false);
+    let begun = clock::instant();
+    old.set_in(&names[..40]).await;
+    there.until_rows(40).await;
+    // In turn alone the last of forty would take most of three hundred seconds.
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_lost_stream_of_announcements_has_every_domain_looked_at() {
+    let redis = RedisServer::start();
+    let (here, there) = (Replica::start(settings(&redis)), Replica::start(deaf(&redis)));
+    let names = names(60);
+    here.load_many(&names).await;
+    there.load_many(&names).await;
+    here.set_in(&names).await;
+    there.until_rows(60).await;
+    redis.cli(&["flushall"]);
+    let rows = || names.iter().filter(|name| redis.cli(&["hexists", &format!("tg1:overrides:{{{name}}}"), "a"]) == "1");
+    there.until("all is written back", |_| rows().count() == 60).await;
+    // The stream alone is lost, and with it the announcement of a write.
+    here.write_in(&names[7], "b", Some(&record("bob")), Condition::None).await.expect("it is written");
+    redis.cli(&["del", ANNOUNCED]);
+    there.until_rows(61).await;
+    there.until("there is a stream again", |_| redis.cli(&["exists", ANNOUNCED]) == "1").await;
+    here.write_in(&names[8], "b", Some(&record("bob")), Condition::None).await.expect("it is written");
+    there.until_rows(62).await;
+}
+
+#[tokio::test]
+async fn a_stream_that_can_not_be_read_costs_looks_at_every_domain_and_no_write() {
+    let redis = RedisServer::start();
+    redis.cli(&["set", ANNOUNCED, "of somebody else"]);
+    let (here, there) = (Replica::start(settings(&redis)), Replica::start(deaf(&redis)));
+    let names = names(40);
+    here.load_many(&names).await;
+    there.load_many(&names).await;
+    here.set_in(&names).await;
+    there.until_rows(40).await;
+}
+
+#[tokio::test]
+async fn many_writes_at_once_are_few_announcements() {
+    let redis = RedisServer::start();
+    let here = Replica::start(settings(&redis));
+    for nth in 0..1_000 {
+        here.set(&format!("row{nth}"), "alice").await;
+    }
+    here.until("the last is announced", |overrides| {
+        let last = redis.cli(&["xrevrange", ANNOUNCED, "+", "-", "count", "1"]);
+        let newest = overrides.get(DOMAIN, "row999").expect("it is written").version;
+        last.ends_with(&newest.to_string())
+    })
+    .await;
+    let announcements: u32 = redis.cli(&["xlen", ANNOUNCED]).parse().expect("a number");
+    assert!(announcements < 500, "{announcements} for a thousand writes");
 }

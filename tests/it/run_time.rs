@@ -195,6 +195,52 @@ async fn the_callers_own_limit_is_reset_as_its_check_names_it() {
     }
 }
 
+/// Calls of a command since `CONFIG RESETSTAT`, those within scripts included.
+fn calls(redis: &RedisServer, command: &str) -> u32 {
+    let stats = redis.cli(&["info", "commandstats"]);
+    let of = |line: &str| line.strip_prefix(&format!("cmdstat_{command}:calls="))?.split(',').next()?.parse().ok();
+    stats.lines().find_map(of).unwrap_or(0)
+}
+
+#[tokio::test]
+async fn a_replica_polls_and_beats_once_a_second_whatever_its_domains_unless_one_of_an_older_release_is_alive() {
+    let redis = RedisServer::start();
+    let rules = RulesDir::with("api.yaml", RULES);
+    for nth in 0..40 {
+        rules.write(&format!("more{nth}.yaml"), &RULES.replace("api", &format!("more{nth}")));
+    }
+    let address = redis.address();
+    let tollgate = with_tokens(&rules, &[("REDIS_URL", &address)]).await;
+    // A look at a domain has one HMGET, a beat one ZADD for each of its two sets, a poll an XRANGE.
+    let per_poll = async |polls: u32| {
+        redis.cli(&["config", "resetstat"]);
+        eventually("some polls", || async { (calls(&redis, "xrange") >= polls).then_some(()) }).await;
+        (calls(&redis, "hmget"), calls(&redis, "zadd"))
+    };
+    eventually("no looks but the one in turn", || async {
+        let (looks, _) = per_poll(1).await;
+        (looks <= 2).then_some(())
+    })
+    .await;
+    let (looks, beats) = per_poll(4).await;
+    assert!(looks <= 6 && (2..=14).contains(&beats), "{looks} looks and {beats} writes of beats in four polls");
+    assert_eq!(tollgate.metric("tollgate_replicas").await, 1.0);
+
+    // As a replica of an older release writes its beat.
+    redis.cli(&["eval", "redis.call('ZADD', 'tg1:{0}:replicas', redis.call('TIME')[1] + 0, 'old')", "0"]);
+    eventually("looks at every domain", || async {
+        let (looks, _) = per_poll(1).await;
+        (looks >= 40).then_some(())
+    })
+    .await;
+    // It beats no more, and is forgotten.
+    eventually("no looks but the one in turn", || async {
+        let (looks, _) = per_poll(1).await;
+        (looks <= 2).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_replica_that_never_reached_redis_tells_for_how_long_it_knows_nothing() {
     let nobody = format!("127.0.0.1:{}", free_port());

@@ -1,5 +1,5 @@
 //! The background tasks: one for each domain that keeps its overrides up to date with Redis, and one that removes rows
-//! which ended a while ago. `sync` knows how a domain is brought up to date.
+//! which ended a while ago. `poll` knows when a domain must be looked at, `sync` how it is brought up to date.
 
 use std::{
     collections::HashMap,
@@ -7,19 +7,21 @@ use std::{
     time::Duration,
 };
 
-use rand::Rng as _;
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::mpsc,
     task::{AbortHandle, JoinSet},
-    time::{self, Instant},
+    time,
 };
 use tracing::warn;
 
-use super::{DomainStats, Overrides, ResolvedOverride, Storage, redis::RedisStorage, set::SetChange, sync::DomainSync};
+use super::{
+    DomainStats, Overrides, ResolvedOverride, Storage,
+    poll::{DomainWake, pause},
+    redis::RedisStorage,
+    set::SetChange,
+    sync::DomainSync,
+};
 use crate::{clock, limit::UnixMicros, store::redis::ChannelEvent};
-
-/// Time between checks for missed changes, because pub/sub may lose messages.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Time between removals of ended rows, and how many are removed at once.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
@@ -36,7 +38,11 @@ impl Overrides {
     pub async fn run(self: Arc<Self>, heard: Option<mpsc::UnboundedReceiver<ChannelEvent>>) {
         let keeping = async {
             match (&self.storage, heard) {
-                (Storage::Redis(remote), Some(heard)) => self.keep_up_with(remote, heard).await,
+                (Storage::Redis(remote), Some(heard)) => {
+                    let asking =
+                        async { tokio::join!(self.poll(remote), self.look_at_due(), self.keep_announcing(remote)) };
+                    tokio::join!(self.keep_up_with(remote, heard), asking, self.sweep_redis(remote));
+                }
                 _ => self.sweep_local().await,
             }
         };
@@ -88,10 +94,11 @@ impl Overrides {
             });
             for domain in wanted.iter() {
                 kept.entry(Arc::clone(domain)).or_insert_with(|| {
-                    let wake = Arc::new(Notify::new());
+                    let wake = Arc::new(DomainWake::default());
                     self.wakes.lock().insert(Arc::clone(domain), Arc::clone(&wake));
                     // Redis may never be reached: then the age counts from now.
                     self.synced.lock().entry(Arc::clone(domain)).or_insert_with(clock::now);
+                    self.polling.begin(domain);
                     let (overrides, remote) = (Arc::clone(self), Arc::clone(remote));
                     tasks.spawn(keep_up(DomainSync { overrides, remote, domain: Arc::clone(domain) }, wake))
                 });
@@ -109,7 +116,10 @@ impl Overrides {
     fn handle_event(&self, news: &ChannelEvent) {
         match news {
             // Messages that were published while nothing listened are lost.
-            ChannelEvent::Subscribed => self.wakes.lock().values().for_each(|wake| wake.notify_one()),
+            ChannelEvent::Subscribed => {
+                self.polling.soon();
+                self.polling.behind().iter().for_each(|domain| self.wake(domain));
+            }
             ChannelEvent::Unsubscribed => {}
             ChannelEvent::Message(message) => {
                 let domain = message.split(|byte| *byte == b'\n').next().unwrap_or_default();
@@ -123,7 +133,7 @@ impl Overrides {
     /// Wakes the task of a domain.
     pub(super) fn wake(&self, domain: &str) {
         if let Some(wake) = self.wakes.lock().get(domain) {
-            wake.notify_one();
+            wake.wake();
         }
     }
 
@@ -131,6 +141,7 @@ impl Overrides {
     fn forget(&self, domain: &str) {
         self.wakes.lock().remove(domain);
         self.synced.lock().remove(domain);
+        self.polling.caught_up(domain);
         let mut sets = self.sets.lock();
         let gone = sets.remove(domain);
         self.publish(&mut sets, domain);
@@ -141,6 +152,7 @@ impl Overrides {
 
     pub(super) fn up_to_date(&self, domain: &Arc<str>) {
         self.synced.lock().insert(Arc::clone(domain), clock::now());
+        self.polling.caught_up(domain);
         self.read.lock().insert(Arc::clone(domain));
         self.syncs.send_modify(|looks| *looks += 1);
     }
@@ -164,7 +176,7 @@ impl Overrides {
             .chain(sets.keys().filter(|domain| !synced.contains_key(*domain)))
             .map(|domain| {
                 let set = sets.get(domain);
-                let age = synced.get(domain).map_or(0, |at| now.0.saturating_sub(at.0));
+                let age = synced.get(domain).map_or(0, |at| now.0.saturating_sub(self.polling.known_at(domain, *at).0));
                 DomainStats {
                     domain: (&**domain).into(),
                     rows: set.map_or(0, |set| set.len()),
@@ -188,6 +200,17 @@ impl Overrides {
         self.ended(domain, UnixMicros(now.0.saturating_sub(ENDED_STAYS)), SWEPT_AT_ONCE)
     }
 
+    /// Removes ended rows from Redis and from here. A failure is tried again the next time.
+    async fn sweep_redis(self: &Arc<Self>, remote: &Arc<RedisStorage>) {
+        loop {
+            time::sleep(SWEEP_EVERY).await;
+            let kept: Vec<Arc<str>> = self.wakes.lock().keys().cloned().collect();
+            for domain in kept {
+                let _ = DomainSync { overrides: Arc::clone(self), remote: Arc::clone(remote), domain }.sweep().await;
+            }
+        }
+    }
+
     /// Removes ended rows of the local storage. No line is written for it: the journal leaves them out when it is next
     /// rewritten, and after a restart before that they end again.
     async fn sweep_local(&self) {
@@ -202,32 +225,34 @@ impl Overrides {
     }
 }
 
-/// Brings a domain up to date when there is news, and regularly without.
-async fn keep_up(sync: DomainSync, wake: Arc<Notify>) {
+/// Brings a domain up to date whenever it is woken. What fails is tried again until it succeeds.
+async fn keep_up(sync: DomainSync, wake: Arc<DomainWake>) {
     // Each change of state is logged once.
     let mut said = false;
-    let mut swept = Instant::now();
     loop {
-        if sync.remote.is_up() {
-            match sync.catch_up().await {
-                Ok(()) => {
-                    said = false;
-                    sync.overrides.up_to_date(&sync.domain);
+        wake.woken().await;
+        let is_turn = wake.take_turn();
+        let before = sync.overrides.known(&sync.domain).generation;
+        loop {
+            if sync.remote.is_up() {
+                match sync.catch_up().await {
+                    Ok(()) => break,
+                    Err(error) => {
+                        if !said {
+                            warn!(domain = &*sync.domain, %error, "can't read run-time overrides from Redis: the last known ones stay in force");
+                            said = true;
+                        }
+                        sync.overrides.polling.falls_behind(&sync.domain);
+                    }
                 }
-                Err(error) if !said => {
-                    warn!(domain = &*sync.domain, %error, "can't read run-time overrides from Redis: the last known ones stay in force");
-                    said = true;
-                }
-                Err(_) => {}
             }
-            if swept.elapsed() >= SWEEP_EVERY {
-                swept = Instant::now();
-                // A failure is tried again later.
-                let _ = sync.sweep().await;
-            }
+            let _ = time::timeout(pause(), wake.woken()).await;
         }
-        // A random pause, so that replicas that started together don't check together.
-        let pause = LOOK_EVERY.mul_f64(rand::rng().random_range(0.8..1.2));
-        let _ = time::timeout(pause, wake.notified()).await;
+        said = false;
+        sync.overrides.up_to_date(&sync.domain);
+        let generation = sync.overrides.known(&sync.domain).generation;
+        if is_turn && generation > before {
+            sync.overrides.announce(&sync.domain, generation);
+        }
     }
 }

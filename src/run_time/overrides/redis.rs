@@ -6,10 +6,13 @@
 //! `#born` (the first write of this hash: an older generation belongs to a hash that Redis lost) and `#restoring`
 //! (which replica writes back what was lost, and until when no other may). `…:changes` is a bounded stream of the
 //! changes with their generations; `…:audit` is a bounded stream of who changed what. No command ever reads all of a
-//! hash.
+//! hash. What all domains share is in `announcements`.
+
+mod announcements;
 
 use redis::{Pipeline, Value, from_redis_value, pipe};
 
+pub(super) use self::announcements::Announcements;
 use super::write::{CheckedWrite, Condition, WriteOutcome};
 use crate::run_time::audit::{self, AuditEntry};
 use crate::{
@@ -248,7 +251,12 @@ impl RedisStorage {
     }
 
     async fn run(&self, domain: &str, pipe: &Pipeline) -> Result<Value, StoreError> {
-        let answers = self.connection.run(domain_key(self.connection.settings(), domain).as_bytes(), pipe).await?;
+        self.run_at(&domain_key(self.connection.settings(), domain), pipe).await
+    }
+
+    /// Runs a command on the node of `key`.
+    async fn run_at(&self, key: &str, pipe: &Pipeline) -> Result<Value, StoreError> {
+        let answers = self.connection.run(key.as_bytes(), pipe).await?;
         answers.into_iter().next().ok_or_else(|| unexpected_reply("no answer"))
     }
 

@@ -214,6 +214,7 @@ impl DomainSync {
             return Ok(SyncStep::Wait);
         };
         self.overrides.reached(&self.domain, generation);
+        self.overrides.announce(&self.domain, generation);
         warn!(domain = &*self.domain, overrides = written, "run-time overrides were written back to Redis");
         Ok(SyncStep::Again)
     }

@@ -99,6 +99,7 @@ impl Overrides {
         let outcome = time::timeout(WRITE_BACK_PATIENCE, trying).await.unwrap_or(Ok(WriteOutcome::Restoring))?;
         if let WriteOutcome::Done { version, .. } = outcome {
             self.take(write, version);
+            self.announce(write.domain, version);
         }
         Ok(outcome)
     }

@@ -1,5 +1,6 @@
-//! Counts the replicas: each writes a beat to Redis and reads how many others did. The count is used for one thing
-//! only: while Redis can't be reached, each replica admits its share of the limits. It knows nothing of limits.
+//! Counts the replicas: each writes a beat to Redis and reads how many others did, in one script a second, however many
+//! nodes a Cluster has. While Redis can't be reached, each replica admits its share of the limits; and while one of an older
+//! release is alive, writes of overrides are looked for as that release needs it. It knows nothing of limits.
 
 use std::time::Duration;
 
@@ -20,16 +21,28 @@ const LIFE_SECONDS: u64 = 5;
 /// A beat that takes longer is given up; the next comes soon.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// KEYS[1]: a sorted set of replicas by the time of their last beat. ARGV: this replica, and the seconds for which a
-/// beat counts. A time in the future is from before Redis' clock was set back: a live replica writes a new one. Returns
-/// the number of live replicas.
+/// KEYS: sorted sets of replicas by the time of their last beat: of all, and of those that announce their writes of
+/// overrides, which older releases don't. ARGV: this replica, and the seconds for which a beat counts. A time in the future
+/// is from before Redis' clock was set back: a live replica writes a new one. Returns the numbers of live replicas in both.
 const BEAT: &str = "
 local now = tonumber(redis.call('TIME')[1])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], now + 1, '+inf')
-redis.call('ZADD', KEYS[1], now, ARGV[1])
-redis.call('EXPIRE', KEYS[1], 10 * ARGV[2])
-return redis.call('ZCARD', KEYS[1])";
+local alive = {}
+for i, key in ipairs(KEYS) do
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', now - ARGV[2])
+  redis.call('ZREMRANGEBYSCORE', key, now + 1, '+inf')
+  redis.call('ZADD', key, now, ARGV[1])
+  redis.call('EXPIRE', key, 10 * ARGV[2])
+  alive[i] = redis.call('ZCARD', key)
+end
+return alive";
+
+/// The replicas that are alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LiveReplicas {
+    pub count: u32,
+    /// Whether all of them announce their writes of overrides, as releases before that did not.
+    pub all_announce: bool,
+}
 
 /// The presence of this process among the replicas that share one [`Redis`].
 pub struct Presence {
@@ -46,22 +59,22 @@ impl Presence {
         Presence { redis, id: format!("{:016x}", rand::random::<u64>()), last: None, is_warned: false }
     }
 
-    /// Writes a beat, and returns the number of live replicas; `None` if Redis gave no reply.
-    pub async fn beat(&mut self) -> Option<u32> {
+    /// Writes a beat, and returns which replicas are alive; `None` if Redis gave no reply.
+    pub async fn beat(&mut self) -> Option<LiveReplicas> {
         let mut established = self.established()?;
         self.last = Some(established.clone());
         let mut command = redis::cmd("EVAL");
-        command.arg(BEAT).arg(1).arg(self.key()).arg(&self.id).arg(LIFE_SECONDS);
-        let beat: RedisResult<u32> =
+        command.arg(BEAT).arg(2).arg(&self.keys()).arg(&self.id).arg(LIFE_SECONDS);
+        let beat: RedisResult<(u32, u32)> =
             tokio::time::timeout(PATIENCE, command.query_async(&mut *established.connection)).await.ok()?;
         match beat {
-            Ok(replicas) => Some(replicas),
+            Ok((count, announcing)) => Some(LiveReplicas { count, all_announce: announcing >= count }),
             Err(error) => {
                 if !self.is_warned && error.code() == Some("NOPERM") {
                     tracing::warn!(
                         %error,
                         "can't count the replicas: allow this user EVAL and sorted sets on {}*, or set TOLLGATE_EXPECTED_REPLICAS",
-                        self.key(),
+                        self.keys()[0],
                     );
                     self.is_warned = true;
                 }
@@ -73,17 +86,20 @@ impl Presence {
     /// Removes this replica, so that the shares of the others grow at once.
     pub async fn leave(self) {
         let Some(mut established) = self.last.clone() else { return };
-        let mut command = redis::cmd("ZREM");
-        command.arg(self.key()).arg(&self.id);
+        let mut leaving = redis::pipe();
+        for key in self.keys() {
+            leaving.cmd("ZREM").arg(key).arg(&self.id);
+        }
         // If that fails, its last beat expires.
-        let _ = tokio::time::timeout(PATIENCE, command.query_async::<()>(&mut *established.connection)).await;
+        let _ = tokio::time::timeout(PATIENCE, leaving.query_async::<()>(&mut *established.connection)).await;
     }
 
-    /// `<prefix>tg1:{0}:replicas`: in a Cluster it lies where the first bucket does.
-    fn key(&self) -> String {
+    /// `<prefix>tg1:{0}:replicas` and `…:announcing`: in a Cluster they lie where the first bucket does.
+    fn keys(&self) -> [String; 2] {
         let mut key = Vec::new();
         key::write_bucket(&mut key, &self.redis.inner.settings.key_prefix, 0);
-        format!("{}:replicas", String::from_utf8_lossy(&key))
+        let replicas = format!("{}:replicas", String::from_utf8_lossy(&key));
+        [replicas.clone(), format!("{replicas}:announcing")]
     }
 
     fn established(&self) -> Option<EstablishedConnection> {
