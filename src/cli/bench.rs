@@ -1,8 +1,9 @@
-//! `tollgate bench`: load on any server of the rate limit service. A closed loop asks how much it can do, an open loop
+//! `tollgate bench`: load on any servers of the rate limit service. A closed loop asks how much they can do, an open loop
 //! how long answers take at a given rate: there a request's time counts from when it was due, so that a server that
 //! stalls is charged for the queue it causes.
 
 mod load;
+mod report;
 mod wire;
 
 use std::{
@@ -13,23 +14,27 @@ use std::{
 };
 
 use clap::Args;
-use serde::Serialize;
 use tokio::{runtime, time};
 
 use self::{
     load::{BenchTotals, LoadGenerator, zipf_sums},
-    wire::EncodedRequests,
+    report::BenchReport,
+    wire::{EncodedRequests, Server},
 };
 
 #[derive(Args, Clone)]
 #[command(after_help = "Examples:\n  \
     tollgate bench --domain api --descriptor user=u%k --keys 100000\n  \
-    tollgate bench --domain api --descriptor user=u%k --rate 2000 --seconds 30 --json\n\n\
-    %k stands for a drawn key. Exit code 1 if any request was not answered.")]
+    tollgate bench --domain api --descriptor user=u%k --rate 2000 --seconds 30 --json\n  \
+    tollgate bench --addr 10.0.0.1:8081 --addr 10.0.0.2:8081 --connections 2 --domain api --descriptor user=u%k\n  \
+    tollgate bench --domain api --descriptor user=u%k --seconds 600 --progress 2>progress.log\n\n\
+    %k stands for a drawn key. Several addresses share the load: requests in flight are connections times inflight for \
+    each of them, and a rate is over all of them. The answer has a line for each, then the total with its histogram. \
+    Progress is shown each second where stderr is a terminal. Exit code 1 if any request was not answered.")]
 pub(super) struct BenchArgs {
-    /// Address of the service
+    /// Address of the service; may be given several times
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8081")]
-    addr: String,
+    addr: Vec<String>,
     /// Domain of the rules
     #[arg(long)]
     domain: String,
@@ -42,12 +47,13 @@ pub(super) struct BenchArgs {
     /// How unevenly they are drawn: exponent of a Zipf distribution, 0 for evenly
     #[arg(long, default_value_t = 0.0, value_parser = |text: &str| number(text, 0.0, 10.0))]
     zipf: f64,
+    /// Connections to each address
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     connections: u16,
     /// Requests outstanding on each connection (closed loop)
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=4_000))]
     inflight: u16,
-    /// Requests a second over all connections (open loop)
+    /// Requests a second over all connections and addresses (open loop)
     #[arg(long, value_name = "N", value_parser = |text: &str| number(text, 0.001, 10_000_000.0))]
     rate: Option<f64>,
     /// How long to measure
@@ -62,6 +68,9 @@ pub(super) struct BenchArgs {
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
+    /// Show progress each second even where stderr is no terminal
+    #[arg(long)]
+    progress: bool,
 }
 
 /// In seconds: nobody measures for longer.
@@ -72,31 +81,12 @@ fn number(text: &str, least: f64, most: f64) -> Result<f64, String> {
     number.ok_or_else(|| format!("expected a number from {least} to {most}"))
 }
 
-/// What was measured. Times are in milliseconds.
-#[derive(Serialize)]
-struct BenchReport {
-    loop_kind: &'static str,
-    seconds: f64,
-    requests_per_second: f64,
-    ok: u64,
-    over_limit: u64,
-    /// Not answered, or with an error.
-    errors: u64,
-    /// Open loop: due, but not sent because too many were outstanding.
-    not_sent: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    first_error: Option<String>,
-    p50_ms: f64,
-    p90_ms: f64,
-    p99_ms: f64,
-    p999_ms: f64,
-    max_ms: f64,
-}
-
 pub(super) fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
-    let requests = EncodedRequests::new(&args.addr, &args.domain, &args.descriptors, args.keys)?;
+    let requests = EncodedRequests::new(&args.domain, &args.descriptors, args.keys)?;
+    let servers: Vec<Server> = args.addr.iter().map(|addr| Server::new(addr)).collect::<Result<_, _>>()?;
     let zipf_sums = zipf_sums(requests.keys(), args.zipf);
     let load = Arc::new(LoadGenerator {
+        servers,
         requests,
         connections: usize::from(args.connections),
         inflight: usize::from(args.inflight),
@@ -107,71 +97,45 @@ pub(super) fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
         seed: args.seed,
     });
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    let totals = runtime.block_on(async {
-        let totals = BenchTotals::default();
+    let totals: Vec<BenchTotals> = args.addr.iter().map(|_| BenchTotals::default()).collect();
+    runtime.block_on(async {
         tokio::select! {
-            ran = load.run(&totals) => ran.map(|()| totals),
-            never = progress(&totals) => match never {},
+            ran = load.run(&totals) => ran,
+            never = progress(&totals, args.progress) => match never {},
         }
     })?;
-    let report = report(&args, &totals);
+    let report = BenchReport::of(args.rate.is_some(), args.seconds, args.addr.iter().zip(&totals));
     if args.json {
         println!("{}", serde_json::to_string(&report)?)
     } else {
-        print(&report)
+        if std::io::stderr().is_terminal() {
+            eprintln!();
+        }
+        print!("{report}")
     }
-    Ok(if report.errors + report.not_sent > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if report.is_all_answered() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// One line that is written over each second, where somebody is looking.
-async fn progress(totals: &BenchTotals) -> std::convert::Infallible {
+/// One line each second, where somebody is looking or `is_wanted`. On a terminal it is written over.
+async fn progress(totals: &[BenchTotals], is_wanted: bool) -> std::convert::Infallible {
+    let is_terminal = std::io::stderr().is_terminal();
     let mut seconds = time::interval(Duration::from_secs(1));
     let mut last = 0;
-    loop {
+    for second in 0.. {
         seconds.tick().await;
-        let answered = totals.answered();
-        if std::io::stderr().is_terminal() {
-            eprint!("\r{answered} answered, {} in the last second, {} errors  ", answered - last, totals.errors());
+        if second == 0 {
+            continue;
+        }
+        let answered: u64 = totals.iter().map(BenchTotals::answered).sum();
+        let errors: u64 = totals.iter().map(BenchTotals::errors).sum();
+        let line = format!("{answered} answered, {} in the last second, {errors} errors, {second} s", answered - last);
+        if is_terminal {
+            eprint!("\r{line}  ");
             let _ = std::io::stderr().flush();
+        } else if is_wanted {
+            eprintln!("{line}");
         }
         last = answered;
     }
-}
-
-fn report(args: &BenchArgs, totals: &BenchTotals) -> BenchReport {
-    let seen = totals.seen();
-    let ms = |quantile: f64| seen.times_us.value_at_quantile(quantile) as f64 / 1e3;
-    BenchReport {
-        loop_kind: if args.rate.is_some() { "open" } else { "closed" },
-        seconds: args.seconds,
-        requests_per_second: ((seen.ok + seen.over_limit) as f64 / args.seconds).round(),
-        ok: seen.ok,
-        over_limit: seen.over_limit,
-        errors: seen.errors,
-        not_sent: seen.not_sent,
-        first_error: seen.first_error.clone(),
-        p50_ms: ms(0.5),
-        p90_ms: ms(0.9),
-        p99_ms: ms(0.99),
-        p999_ms: ms(0.999),
-        max_ms: seen.times_us.max() as f64 / 1e3,
-    }
-}
-
-fn print(report: &BenchReport) {
-    if std::io::stderr().is_terminal() {
-        eprintln!();
-    }
-    println!("{} loop, {} s: {} requests a second", report.loop_kind, report.seconds, report.requests_per_second);
-    println!(
-        "  admitted {}, denied {}, errors {}, not sent {}",
-        report.ok, report.over_limit, report.errors, report.not_sent
-    );
-    println!(
-        "  time to answer, ms: p50 {}, p90 {}, p99 {}, p99.9 {}, max {}",
-        report.p50_ms, report.p90_ms, report.p99_ms, report.p999_ms, report.max_ms
-    );
-    if let Some(error) = &report.first_error {
-        println!("  first error: {error}");
-    }
+    std::future::pending().await
 }

@@ -58,9 +58,13 @@ async fn serve(stalls: Stalls) -> SocketAddr {
 }
 
 async fn bench(at: SocketAddr, args: &[&str]) -> Output {
-    let at = at.to_string();
-    let fixed = ["bench", "--addr", &at, "--domain", "api", "--descriptor", "user=u%k", "--warmup", "0"];
-    let args: Vec<String> = fixed.iter().chain(args).map(|&arg| arg.to_owned()).collect();
+    bench_several(&[at], args).await
+}
+
+async fn bench_several(at: &[SocketAddr], args: &[&str]) -> Output {
+    let fixed = ["bench", "--domain", "api", "--descriptor", "user=u%k", "--warmup", "0"];
+    let addresses = at.iter().map(|at| format!("--addr={at}"));
+    let args: Vec<String> = fixed.iter().chain(args).map(|&arg| arg.to_owned()).chain(addresses).collect();
     let run = move || run_to_end(&args.iter().map(String::as_str).collect::<Vec<_>>(), &[]);
     aside(run).await
 }
@@ -122,6 +126,68 @@ async fn closed_loop_counts_admitted_and_denied_and_tells_percentiles() {
     assert!(lines[0].starts_with("closed loop, 1 s: ") && lines[0].ends_with(" requests a second"), "{text}");
     assert!(lines[1].starts_with("  admitted 0, denied ") && lines[1].ends_with(", errors 0, not sent 0"), "{text}");
     assert!(lines[2].starts_with("  time to answer, ms: p50 ") && lines[2].contains(", p99.9 "), "{text}");
+
+    // The histogram has every answer once, in buckets without gaps, and each percentile lies within.
+    let buckets = said["histogram"].as_array().expect("buckets");
+    let of = |bucket: &Value| ["from_ms", "to_ms", "count"].map(|name| bucket[name].as_f64().expect("a number"));
+    let buckets: Vec<[f64; 3]> = buckets.iter().map(of).collect();
+    assert_eq!(buckets.iter().map(|bucket| bucket[2]).sum::<f64>(), number("ok") + number("over_limit"), "{said}");
+    assert!(buckets.windows(2).all(|pair| pair[0][1] == pair[1][0]), "{said}");
+    assert!(buckets[0][0] <= times[0] && times[4] < buckets[buckets.len() - 1][1], "{said}");
+    let rows = &lines[3..];
+    let counts = rows.iter().map(|row| row.split_whitespace().nth(4).and_then(|count| count.parse::<u64>().ok()));
+    let counted = counts.sum::<Option<u64>>().expect("each row has a count");
+    assert!(lines[1].contains(&format!("denied {counted},")), "{text}");
+    assert!(rows.iter().all(|row| row.contains(" ms ") && row.contains(" % ")), "{text}");
+    assert!(rows.iter().any(|row| row.ends_with(&"#".repeat(40))), "the fullest bucket has the longest bar: {text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_addresses_share_the_load_and_each_is_told_of() {
+    let servers = [Stalls::default(), Stalls::default(), Stalls { fails: true, ..Stalls::default() }];
+    let mut at = Vec::new();
+    for server in &servers {
+        at.push(serve(server.clone()).await);
+    }
+    // 300 a second over three, which take turns: a hundred each.
+    let output = bench_several(&at, &["--rate", "300", "--seconds", "1", "--json", "--connections", "2"]).await;
+    let said = json(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let asked = |server: &Stalls| server.asked.lock().unwrap().values().sum::<usize>();
+    assert_eq!(servers.each_ref().map(asked), [100; 3]);
+    assert_eq!((&said["ok"], &said["errors"], &said["requests_per_second"]), (&290.into(), &10.into(), &290.0.into()));
+    let each = said["addresses"].as_array().expect("a list");
+    for (nth, (of, ok)) in each.iter().zip([100, 100, 90]).enumerate() {
+        assert_eq!((&of["addr"], &of["ok"]), (&at[nth].to_string().into(), &ok.into()), "{of}");
+        assert_eq!(of["errors"], 100 - ok, "{of}");
+        assert!(of["p50_ms"].as_f64() > Some(0.0) && of["histogram"].is_array(), "{of}");
+        assert_eq!(of["first_error"].is_string(), ok == 90, "{of}");
+    }
+
+    // A closed loop has its requests in flight at each of them.
+    let closed = ["--seconds", "0.5", "--connections", "1", "--inflight", "3"];
+    let text = String::from_utf8(bench_several(&at[..2], &closed).await.stdout).expect("text");
+    let lines: Vec<&str> = text.lines().collect();
+    for (nth, at) in at[..2].iter().enumerate() {
+        assert!(lines[3 * nth].starts_with(&format!("{at}: ")), "{text}");
+        assert!(lines[3 * nth + 1].starts_with("  admitted ") && lines[3 * nth + 2].contains("p50"), "{text}");
+        assert!(!lines[3 * nth].ends_with(": 0 requests a second"), "{text}");
+    }
+    assert!(lines[6].starts_with("closed loop, 0.5 s: "), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn progress_is_a_line_each_second_where_it_is_asked_for() {
+    let at = serve(Stalls::default()).await;
+    let output = bench(at, &["--rate", "50", "--seconds", "2.5", "--progress"]).await;
+    let shown = String::from_utf8_lossy(&output.stderr);
+    let lines: Vec<&str> = shown.lines().collect();
+    assert_eq!(lines.len(), 2, "{shown}");
+    for (nth, line) in lines.iter().enumerate() {
+        let end = format!(" in the last second, 0 errors, {} s", nth + 1);
+        assert!(line.contains(" answered, ") && line.ends_with(&end), "{shown}");
+    }
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("open loop, 2.5 s: "), "{output:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -150,6 +216,10 @@ fn no_server_and_numbers_that_make_no_load_are_said_at_once() {
     };
     let (code, said) = bench(&["--addr", "127.0.0.1:1"]);
     assert!(code == Some(1) && said.contains("no connection to 127.0.0.1:1"), "{said}");
+    let (code, said) = bench(&["--addr", "127.0.0.1:1", "--addr", "127.0.0.1: 2"]);
+    assert!(code == Some(1) && said.contains("'127.0.0.1: 2' is no address such as"), "{said}");
+    let help = String::from_utf8_lossy(&run_to_end(&["bench", "--help"], &[]).stdout).into_owned();
+    assert!(help.contains("tollgate bench --addr 10.0.0.1:8081 --addr 10.0.0.2:8081"), "{help}");
     let numbers = [("--rate=0", "0.001 to 10000000"), ("--rate=1e-300", "0.001 to"), ("--rate=1e30", "to 10000000")];
     let times = [("--seconds=1e300", "0.001 to 86400"), ("--warmup=-1", "0 to 86400"), ("--warmup=nan", "0 to 86400")];
     let exponents = [("--zipf=-1", "0 to 10"), ("--zipf=nan", "0 to 10"), ("--zipf=1e9", "0 to 10")];

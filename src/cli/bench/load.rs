@@ -22,7 +22,7 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::wire::EncodedRequests;
+use super::wire::{EncodedRequests, Server};
 
 #[cfg(test)]
 mod tests;
@@ -34,7 +34,9 @@ const OUTSTANDING_MAX: usize = 100_000;
 const TIME_US_MAX: u64 = 3_600_000_000;
 
 pub(super) struct LoadGenerator {
+    pub servers: Vec<Server>,
     pub requests: EncodedRequests,
+    /// To each server.
     pub connections: usize,
     pub inflight: usize,
     pub rate: Option<f64>,
@@ -45,7 +47,7 @@ pub(super) struct LoadGenerator {
     pub seed: u64,
 }
 
-/// What has been answered so far. Cheap to clone; all clones are one.
+/// What one server has answered so far. Cheap to clone; all clones are one.
 #[derive(Clone, Default)]
 pub(super) struct BenchTotals(Rc<RefCell<BenchCounts>>);
 
@@ -62,6 +64,18 @@ impl Default for BenchCounts {
     fn default() -> BenchCounts {
         let times_us = Histogram::new_with_max(TIME_US_MAX, 3).expect("three digits are allowed");
         BenchCounts { ok: 0, over_limit: 0, errors: 0, not_sent: 0, first_error: None, times_us }
+    }
+}
+
+impl BenchCounts {
+    /// Adds what another server has answered.
+    pub(super) fn add(&mut self, other: &BenchCounts) {
+        self.ok += other.ok;
+        self.over_limit += other.over_limit;
+        self.errors += other.errors;
+        self.not_sent += other.not_sent;
+        self.first_error = self.first_error.take().or_else(|| other.first_error.clone());
+        self.times_us.add(&other.times_us).expect("both have the same bounds");
     }
 }
 
@@ -94,27 +108,44 @@ impl BenchTotals {
     }
 }
 
-type BenchConnection = SendRequest<Full<Bytes>>;
+/// A connection to one server, and where its answers are counted.
+#[derive(Clone)]
+struct BenchConnection {
+    /// Index into [`LoadGenerator::servers`].
+    server: usize,
+    sender: SendRequest<Full<Bytes>>,
+    totals: BenchTotals,
+}
 
 impl LoadGenerator {
-    pub(super) async fn run(self: &Arc<LoadGenerator>, totals: &BenchTotals) -> anyhow::Result<()> {
+    /// Runs the load. `totals` has one for each server.
+    pub(super) async fn run(self: &Arc<LoadGenerator>, totals: &[BenchTotals]) -> anyhow::Result<()> {
         LocalSet::new()
             .run_until(async {
+                // In turn, so that what an open loop sends one after the other goes to all servers.
                 let mut connections = Vec::new();
                 for _ in 0..self.connections {
-                    connections.push(self.connect().await?);
+                    for (server, totals) in totals.iter().enumerate() {
+                        let sender = self.connect(server).await?;
+                        connections.push(BenchConnection { server, sender, totals: totals.clone() });
+                    }
                 }
                 match self.rate {
-                    Some(rate) => self.open(connections, rate, totals).await,
-                    None => self.closed(connections, totals).await,
+                    Some(rate) => self.open(connections, rate).await,
+                    None => self.closed(connections).await,
                 }
                 Ok(())
             })
             .await
     }
 
-    async fn connect(&self) -> anyhow::Result<BenchConnection> {
-        let addr = &self.requests.addr;
+    /// Asks once; `true` if admitted.
+    async fn ask(&self, connection: &mut BenchConnection, key: usize) -> anyhow::Result<bool> {
+        self.requests.send(&self.servers[connection.server], &mut connection.sender, key).await
+    }
+
+    async fn connect(&self, server: usize) -> anyhow::Result<SendRequest<Full<Bytes>>> {
+        let addr = &self.servers[server].addr;
         let stream = TcpStream::connect(addr).await.with_context(|| format!("no connection to {addr}"))?;
         stream.set_nodelay(true)?;
         let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
@@ -123,20 +154,20 @@ impl LoadGenerator {
     }
 
     /// Always `inflight` requests outstanding on each connection.
-    async fn closed(self: &Arc<LoadGenerator>, connections: Vec<BenchConnection>, totals: &BenchTotals) {
+    async fn closed(self: &Arc<LoadGenerator>, connections: Vec<BenchConnection>) {
         let from = Instant::now() + self.warmup;
         let until = from + self.measured;
         let slots = connections.iter().flat_map(|connection| std::iter::repeat_n(connection, self.inflight));
         let ask = |(slot, connection): (usize, &BenchConnection)| {
-            let (load, totals, mut connection) = (Arc::clone(self), totals.clone(), connection.clone());
+            let (load, mut connection) = (Arc::clone(self), connection.clone());
             let mut keys = KeySampler::new(&load, slot as u64);
             tokio::task::spawn_local(async move {
                 while Instant::now() < until {
                     let started = Instant::now();
-                    let answer = load.requests.send(&mut connection, keys.draw()).await;
+                    let answer = load.ask(&mut connection, keys.draw()).await;
                     let broken = answer.is_err();
                     if started >= from {
-                        totals.add(answer, started.elapsed());
+                        connection.totals.add(answer, started.elapsed());
                     }
                     if broken {
                         time::sleep(Duration::from_millis(5)).await;
@@ -151,34 +182,39 @@ impl LoadGenerator {
     }
 
     /// A request whenever one is due, whatever became of those before.
-    async fn open(self: &Arc<LoadGenerator>, connections: Vec<BenchConnection>, rate: f64, totals: &BenchTotals) {
+    async fn open(self: &Arc<LoadGenerator>, connections: Vec<BenchConnection>, rate: f64) {
         let start = Instant::now();
         let (from, until) = (start + self.warmup, start + self.warmup + self.measured);
-        let outstanding = Rc::new(Cell::new(0usize));
+        // For each server, and over all.
+        let outstanding: Rc<Vec<Cell<usize>>> = Rc::new(self.servers.iter().map(|_| Cell::default()).collect());
+        let in_all = |outstanding: &[Cell<usize>]| outstanding.iter().map(Cell::get).sum::<usize>();
         let mut keys = KeySampler::new(self, 0);
         let mut due_times = pace(start, until, rate);
         while let Some((number, due)) = due_times.recv().await {
-            if outstanding.get() >= OUTSTANDING_MAX {
-                totals.0.borrow_mut().not_sent += 1;
+            let mut connection = connections[number % connections.len()].clone();
+            if in_all(&outstanding) >= OUTSTANDING_MAX {
+                connection.totals.0.borrow_mut().not_sent += 1;
                 continue;
             }
-            outstanding.set(outstanding.get() + 1);
-            let (load, totals, outstanding) = (Arc::clone(self), totals.clone(), Rc::clone(&outstanding));
-            let mut connection = connections[number % connections.len()].clone();
+            let server = connection.server;
+            outstanding[server].set(outstanding[server].get() + 1);
+            let (load, outstanding) = (Arc::clone(self), Rc::clone(&outstanding));
             let key = keys.draw();
             tokio::task::spawn_local(async move {
-                let answer = load.requests.send(&mut connection, key).await;
+                let answer = load.ask(&mut connection, key).await;
                 if due >= from {
-                    totals.add(answer, due.elapsed());
+                    connection.totals.add(answer, due.elapsed());
                 }
-                outstanding.set(outstanding.get() - 1);
+                outstanding[server].set(outstanding[server].get() - 1);
             });
         }
         let patience = Instant::now() + Duration::from_secs(5);
-        while outstanding.get() > 0 && Instant::now() < patience {
+        while in_all(&outstanding) > 0 && Instant::now() < patience {
             time::sleep(Duration::from_millis(1)).await;
         }
-        totals.0.borrow_mut().errors += outstanding.get() as u64;
+        for connection in &connections[..self.servers.len()] {
+            connection.totals.0.borrow_mut().errors += outstanding[connection.server].get() as u64;
+        }
     }
 }
 

@@ -11,24 +11,34 @@ use tonic::Status;
 
 use crate::{cli::call, front::envoy::OWN_TOOLS};
 
-/// One body for each key.
-pub(super) struct EncodedRequests {
+/// A server that is asked.
+pub(super) struct Server {
     pub addr: String,
     uri: Uri,
+}
+
+impl Server {
+    pub(super) fn new(addr: &str) -> anyhow::Result<Server> {
+        let uri = format!("http://{addr}/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit");
+        let uri = uri.parse().with_context(|| format!("'{addr}' is no address such as 127.0.0.1:8081"))?;
+        Ok(Server { addr: addr.to_owned(), uri })
+    }
+}
+
+/// One body for each key.
+pub(super) struct EncodedRequests {
     bodies: Vec<Bytes>,
 }
 
 impl EncodedRequests {
-    pub(super) fn new(addr: &str, domain: &str, descriptors: &[String], keys: u64) -> anyhow::Result<EncodedRequests> {
-        let uri = format!("http://{addr}/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit");
-        let uri = uri.parse().with_context(|| format!("'{addr}' is no address such as 127.0.0.1:8081"))?;
+    pub(super) fn new(domain: &str, descriptors: &[String], keys: u64) -> anyhow::Result<EncodedRequests> {
         let body = |key: u64| -> anyhow::Result<Bytes> {
             let key = key.to_string();
             let parse = |text: &String| call::descriptor(&text.replace("%k", &key)).map_err(anyhow::Error::msg);
             let descriptors = descriptors.iter().map(parse).collect::<Result<_, _>>()?;
             Ok(framed(&RateLimitRequest { domain: domain.to_string(), descriptors, hits_addend: 1 }))
         };
-        Ok(EncodedRequests { addr: addr.to_string(), uri, bodies: (0..keys).map(body).collect::<Result<_, _>>()? })
+        Ok(EncodedRequests { bodies: (0..keys).map(body).collect::<Result<_, _>>()? })
     }
 
     pub(super) fn keys(&self) -> usize {
@@ -36,8 +46,13 @@ impl EncodedRequests {
     }
 
     /// Asks once; `true` if admitted.
-    pub(super) async fn send(&self, connection: &mut SendRequest<Full<Bytes>>, key: usize) -> anyhow::Result<bool> {
-        let request = Request::post(self.uri.clone())
+    pub(super) async fn send(
+        &self,
+        server: &Server,
+        connection: &mut SendRequest<Full<Bytes>>,
+        key: usize,
+    ) -> anyhow::Result<bool> {
+        let request = Request::post(server.uri.clone())
             .header("content-type", "application/grpc")
             .header("te", "trailers")
             .header("user-agent", OWN_TOOLS)
