@@ -343,7 +343,7 @@ async fn they_are_kept_in_a_cluster_one_slot_for_each_domain() {
 #[tokio::test]
 async fn a_master_is_followed_after_a_failover() {
     let mut first = RedisServer::start();
-    let second = RedisServer::start_with(&["--replicaof", &format!("127.0.0.1 {}", first.port())]);
+    let second = RedisServer::start_with(&["--replicaof", "127.0.0.1", &first.port().to_string()]);
     let sentinel = start_sentinel(&first);
     let sentinels = vec![crate::redis_topology::address(&sentinel)];
     let replica = Replica::start(RedisSettings::new(Topology::Sentinel { master: "tollgate".into(), sentinels }));

@@ -5,7 +5,7 @@ use tollgate::limit::{Algorithm, Entry, Limit, Unit, UnixMicros};
 use tollgate::store::redis::Redis;
 use tollgate::store::{CounterCheck, Gate};
 
-use crate::redis_server::RedisServer;
+use crate::redis_server::{RedisServer, is_valkey, version};
 use crate::redis_twin::{ask_of, settings, soon, store};
 
 const START: u64 = 1_800_000_000_123_456;
@@ -56,6 +56,11 @@ async fn cost(limit: Limit, counters: usize, times: &[u64]) -> Cost {
     Cost { key, whole }
 }
 
+/// What a TTL and the places in the tables take beside a key, at most. Redis 8 lays out its tables anew.
+fn beside_a_key() -> f64 {
+    if !is_valkey() && version().starts_with("8.") { 120.0 } else { 90.0 }
+}
+
 fn per_minute(algorithm: Algorithm) -> Limit {
     Limit { burst: 1_000, ..Limit::new(1_000, Unit::Minute.window(), algorithm) }
 }
@@ -81,7 +86,7 @@ async fn few_more_hits_take_little_more_and_none_where_hits_are_only_added_up() 
         let Cost { key, whole } = cost(per_minute(algorithm), 2_000, &[0, 2_000_000, 4_000_000]).await;
         let most = if algorithm == Algorithm::SlidingLog { 240 } else { 200 };
         assert!(key <= most, "{algorithm:?}: a key takes {key}");
-        assert!(whole <= most as f64 + 90.0, "{algorithm:?}: Redis grows by {whole}");
+        assert!(whole <= most as f64 + beside_a_key(), "{algorithm:?}: Redis grows by {whole}");
     }
 }
 
@@ -90,7 +95,8 @@ async fn sliding_window_that_is_hit_in_every_part_takes_500_bytes_at_most() {
     let limit = per_minute(Algorithm::SlidingWindow);
     let Cost { key, whole } = cost(limit, 2_000, &one_in_each(limit)).await;
     assert!(key <= 500, "a key takes {key}");
-    assert!((400.0..=600.0).contains(&whole), "Redis grows by {whole}");
+    // Valkey and Redis 8 take a third less than Redis 7.
+    assert!((250.0..=600.0).contains(&whole), "Redis grows by {whole}");
 }
 
 #[tokio::test]

@@ -1,11 +1,14 @@
 //! Starts real `redis-server` processes on free ports, each in a directory of its own, killed when dropped. It knows
 //! nothing of Tollgate: tests ask it for an address, and to stop, freeze or restart what answers there.
+//!
+//! `TOLLGATE_TEST_REDIS` names another program than the `redis-server` on the path: an older or a newer Redis, or a
+//! Valkey. `tests/redis-matrix.sh` runs the tests against each.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{LazyLock, mpsc};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -14,10 +17,38 @@ use tempfile::TempDir;
 const PORT_ATTEMPTS: usize = 20;
 const START_PATIENCE: Duration = Duration::from_secs(20);
 
+/// The program that is started as server.
+static PROGRAM: LazyLock<String> =
+    LazyLock::new(|| std::env::var("TOLLGATE_TEST_REDIS").unwrap_or_else(|_| "redis-server".into()));
+
+/// What the program says of itself, such as `Redis server v=7.0.15 sha=…`.
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let output = Command::new(&*PROGRAM).arg("--version").output();
+    let output = output.unwrap_or_else(|error| panic!("{}, the Redis of the tests: {error}", *PROGRAM));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+});
+
+/// The server's version, without what builds add to it.
+pub(crate) fn version() -> &'static str {
+    let found = VERSION.split_once(" v=").and_then(|(_, rest)| rest.split_whitespace().next());
+    found.unwrap_or_else(|| panic!("{} --version says {:?}", *PROGRAM, *VERSION))
+}
+
+pub(crate) fn is_valkey() -> bool {
+    VERSION.starts_with("Valkey")
+}
+
+/// Whether nodes of a Cluster can be told the port of their bus.
+fn has_bus_port() -> bool {
+    version().split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= 7)
+}
+
 /// One `redis-server`, empty, without persistence.
 pub(crate) struct RedisServer {
     child: Option<Child>,
     port: u16,
+    /// The port of a Cluster's nodes among each other.
+    bus: u16,
     args: Vec<String>,
     env: Vec<(String, String)>,
     dir: TempDir,
@@ -39,7 +70,7 @@ impl RedisServer {
     }
 
     /// `args` go to `redis-server` after the defaults, so that they can replace them. `{dir}` in them is the
-    /// server's own directory, and `{bus}` a free port.
+    /// server's own directory, and `{bus}` the port of its bus.
     pub(crate) fn start_with(args: &[&str]) -> RedisServer {
         RedisServer::start_in(&[], args)
     }
@@ -51,13 +82,14 @@ impl RedisServer {
         let args: Vec<String> = args.iter().map(|arg| arg.replace("{dir}", dir.path().to_str().unwrap())).collect();
         for _ in 0..PORT_ATTEMPTS {
             let port = free_port();
-            let bus = free_port().to_string();
-            let args: Vec<String> = args.iter().map(|arg| arg.replace("{bus}", &bus)).collect();
+            let Some(bus) = bus_of(port) else { continue };
+            let args: Vec<String> = args.iter().map(|arg| arg.replace("{bus}", &bus.to_string())).collect();
             if let Some(child) = spawn(port, &args, &env, dir.path()) {
-                return RedisServer { child: Some(child), port, args, env, dir };
+                return RedisServer { child: Some(child), port, bus, args, env, dir };
             }
         }
-        panic!("redis-server did not start on any of {PORT_ATTEMPTS} ports (is it installed? args: {args:?})");
+        let program = &*PROGRAM;
+        panic!("{program} did not start on any of {PORT_ATTEMPTS} ports (is it installed? args: {args:?})");
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -86,6 +118,12 @@ impl RedisServer {
         self.kill();
         self.child = spawn(self.port, &self.args, &self.env, self.dir.path());
         assert!(self.child.is_some(), "redis-server did not come back on port {}", self.port);
+    }
+
+    /// As [`RedisServer::restart`], with these arguments too.
+    pub(crate) fn restart_with(&mut self, args: &[&str]) {
+        self.args.extend(args.iter().map(|arg| (*arg).to_owned()));
+        self.restart();
     }
 
     /// Stops the process without closing its sockets: requests vanish, as with a dead network.
@@ -137,6 +175,14 @@ pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
 
+/// A port for the bus of a node with this port. Before Redis 7 a bus has the port that is 10,000 above the node's.
+fn bus_of(port: u16) -> Option<u16> {
+    if has_bus_port() {
+        return Some(free_port());
+    }
+    port.checked_add(10_000).filter(|bus| TcpListener::bind(("127.0.0.1", *bus)).is_ok())
+}
+
 /// A sentinel that watches `master` under the name `tollgate`, alone and quick to judge.
 pub(crate) fn start_sentinel(master: &RedisServer) -> RedisServer {
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -144,10 +190,10 @@ pub(crate) fn start_sentinel(master: &RedisServer) -> RedisServer {
     let quick = "sentinel down-after-milliseconds tollgate 200\nsentinel failover-timeout tollgate 1000\n";
     std::fs::write(dir.path().join("sentinel.conf"), watch + quick).unwrap();
     let port = free_port();
-    let mut command = Command::new("redis-server");
+    let mut command = Command::new(&*PROGRAM);
     command.args(["sentinel.conf", "--sentinel", "--port", &port.to_string(), "--bind", "127.0.0.1"]);
     let child = launch(command, dir.path()).expect("a sentinel starts");
-    RedisServer { child: Some(child), port, args: Vec::new(), env: Vec::new(), dir }
+    RedisServer { child: Some(child), port, bus: 0, args: Vec::new(), env: Vec::new(), dir }
 }
 
 /// Three primaries that share the slots evenly.
@@ -162,18 +208,21 @@ impl RedisCluster {
 
     /// `env` adds to the environment of the first node.
     pub(crate) fn start_in(env: &[(&str, &str)]) -> RedisCluster {
-        // The bus' port is the last switch.
-        let switches = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port", "{bus}"];
+        let mut switches = vec!["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"];
+        if has_bus_port() {
+            switches.extend(["--cluster-port", "{bus}"]);
+        }
         let nodes = [env, &[], &[]].map(|env| RedisServer::start_in(env, &switches));
         let cluster = RedisCluster { nodes: nodes.into() };
-        let ranges = [["0", "5460"], ["5461", "10922"], ["10923", "16383"]];
+        let ranges = [0..=5460, 5461..=10922, 10923..=16383];
         for ((node, range), epoch) in cluster.nodes.iter().zip(ranges).zip(["1", "2", "3"]) {
-            node.cli(&["cluster", "addslotsrange", range[0], range[1]]);
+            let slots: Vec<String> = range.map(|slot: u16| slot.to_string()).collect();
+            node.cli(&[&["cluster", "addslots"][..], &slots.iter().map(String::as_str).collect::<Vec<_>>()].concat());
             node.cli(&["cluster", "set-config-epoch", epoch]);
         }
         for node in &cluster.nodes[1..] {
-            let bus = node.args.last().expect("the switches above");
-            cluster.nodes[0].cli(&["cluster", "meet", "127.0.0.1", &node.port().to_string(), bus]);
+            let (port, bus) = (node.port().to_string(), node.bus.to_string());
+            cluster.nodes[0].cli(&["cluster", "meet", "127.0.0.1", &port, &bus]);
         }
         let pause = Duration::from_millis(20);
         let looks = START_PATIENCE.as_millis() / pause.as_millis();
@@ -215,7 +264,7 @@ impl RedisCluster {
 
 /// Waits for the line with which the server says that it listens; `None` where it ends instead (port taken).
 fn spawn(port: u16, args: &[String], env: &[(String, String)], dir: &Path) -> Option<Child> {
-    let mut command = Command::new("redis-server");
+    let mut command = Command::new(&*PROGRAM);
     command
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
         .args(["--logfile", "", "--loglevel", "notice", "--daemonize", "no"])
@@ -269,4 +318,14 @@ fn a_server_answers_on_its_own_port_and_comes_back_empty() {
     server.restart();
     let found: Option<String> = redis::cmd("GET").arg("k").query(&mut server.connection()).unwrap();
     assert_eq!(found, None);
+}
+
+#[test]
+fn the_tests_run_against_the_program_that_they_name() {
+    let server = RedisServer::start();
+    let info = server.cli(&["info", "server"]);
+    // Valkey calls itself a Redis 7.2 besides, for clients that ask for one.
+    let field = if is_valkey() { "valkey_version" } else { "redis_version" };
+    let line = format!("{field}:{}", version());
+    assert!(info.lines().any(|found| found.trim() == line), "no {line} in {info}");
 }

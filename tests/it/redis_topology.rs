@@ -30,7 +30,7 @@ pub(crate) fn address(server: &RedisServer) -> Address {
 #[tokio::test]
 async fn master_is_found_by_its_sentinels_and_followed_after_a_failover() {
     let mut first = RedisServer::start();
-    let second = RedisServer::start_with(&["--replicaof", &format!("127.0.0.1 {}", first.port())]);
+    let second = RedisServer::start_with(&["--replicaof", "127.0.0.1", &first.port().to_string()]);
     let sentinel = start_sentinel(&first);
     // One that doesn't answer comes first, and must not matter.
     let nobody = Address::Tcp { host: "127.0.0.1".into(), port: free_port() };

@@ -107,7 +107,7 @@ async fn clients_are_paused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_script_keeps_redis_busy() {
     // Soon others are told BUSY instead of waiting.
-    let redis = RedisServer::start_with(&["--busy-reply-threshold", "300"]);
+    let redis = RedisServer::start_with(&["--lua-time-limit", "300"]);
     let replicas = on(&redis.address()).await;
     through("another's script runs on and on", &replicas, REMEMBERED, async |manner: Manner| {
         std::thread::scope(|scope| {
@@ -144,7 +144,7 @@ async fn redis_is_emptied() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sentinels_promote_a_replica() {
     let mut first = RedisServer::start();
-    let second = RedisServer::start_with(&["--replicaof", &format!("127.0.0.1 {}", first.port())]);
+    let second = RedisServer::start_with(&["--replicaof", "127.0.0.1", &first.port().to_string()]);
     let sentinel = start_sentinel(&first);
     eventually("the sentinel knows the replica", || async {
         let replicas = sentinel.cli(&["sentinel", "replicas", "tollgate"]);
