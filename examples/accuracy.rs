@@ -1,10 +1,17 @@
 //! How close each algorithm comes to an exact log, on traffic of several kinds: what it admits as a share of what the log
 //! admits, and the fullest true window as a share of the limit. Simulated time and fixed seeds: every run prints the same.
+//! With `--store` the same is measured in real time, on replicas of the service that share a real store: see `accuracy/live.rs`.
 //!
-//! `cargo run --release --example accuracy` prints the tables of docs/accuracy.md; `-- --json` the same for programs.
+//! `cargo run --release --example accuracy` prints the tables of docs/accuracy.md; `-- --help` says what else there is.
 
-use std::collections::VecDeque;
+#[path = "accuracy/live.rs"]
+pub(crate) mod live;
+#[path = "support/redis_servers.rs"]
+mod redis_servers;
 
+use std::{collections::VecDeque, process::ExitCode};
+
+use clap::Parser;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use tollgate::{
     algorithm::{State, step},
@@ -20,14 +27,48 @@ const START: u64 = 29_395_117 * WINDOW;
 /// One request: when, and whose.
 type Arrival = (u64, usize);
 
-fn main() {
+#[derive(Parser)]
+#[command(
+    name = "accuracy",
+    about = "How close each algorithm comes to an exact log",
+    after_help = "Examples:\n  \
+        cargo run --release --example accuracy                           simulated: the tables of docs/accuracy.md\n  \
+        cargo run --example accuracy -- --store redis --replicas 3       in real time, on a redis-server\n  \
+        cargo run --example accuracy -- --store cluster --replicas 3     on a Cluster of three\n  \
+        cargo run --example accuracy -- --store memory --json\n\n\
+        --store starts redis-server, which must be installed, on free ports of the loopback.\n\
+        Exit code 1 if a sliding algorithm was seen to admit more than the limit in a true window."
+)]
+struct Args {
+    /// Measure replicas of the service on a real store, instead of simulating
+    #[arg(long)]
+    store: Option<live::StoreKind>,
+    /// Replicas that share the store, each with a thread and a connection of its own
+    #[arg(long, default_value_t = 1, requires = "store", value_parser = clap::value_parser!(u16).range(1..=64))]
+    replicas: u16,
+    /// How long to send requests
+    #[arg(long, default_value_t = 20, requires = "store", value_parser = clap::value_parser!(u16).range(4..=3_600))]
+    seconds: u16,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let args = Args::parse();
+    if let Some(store) = args.store {
+        let report = live::measure(store, args.replicas, args.seconds)?;
+        println!("{}", if args.json { report.json().to_string() } else { report.table() });
+        return Ok(if report.keeps_the_bound() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
     let rows = rows();
-    if std::env::args().any(|argument| argument == "--json") {
+    if args.json {
         let rows: Vec<_> = rows.iter().map(Row::json).collect();
         println!("{}", serde_json::json!({ "limit": REQUESTS, "window_seconds": WINDOW / 1_000_000, "traffic": rows }));
-        return;
+    } else {
+        println!("Limit {REQUESTS} a minute.\n\n{}", tables(&rows));
     }
-    println!("Limit {REQUESTS} a minute.\n\n{}", tables(&rows));
+    Ok(ExitCode::SUCCESS)
 }
 
 pub(crate) fn tables(rows: &[Row]) -> String {
