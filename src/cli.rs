@@ -1,15 +1,18 @@
 //! The command line: one function per subcommand, printing and exit codes. Uses the library as anyone would.
 
+mod ask;
 mod bench;
 mod call;
 mod check;
-mod client;
 mod completions;
 pub(crate) mod envoyproxy_tools;
+mod exit;
 mod explain;
 mod offline;
 mod overrides;
+mod reset;
 mod serve;
+mod show;
 mod test;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -19,6 +22,7 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
+use self::exit::Exit;
 use crate::{
     settings::{self, Environment, Flags, Invalid, Settings, secrets_in_arguments},
     visible,
@@ -62,6 +66,8 @@ enum Command {
     Call(call::CallArgs),
     /// Get, set, list, delete, import and export overrides of a running service
     Overrides(overrides::OverridesArgs),
+    /// Let a descriptor that is denied begin afresh, on all replicas
+    Reset(reset::ResetArgs),
     /// Put load on a running service, and measure it
     Bench(bench::BenchArgs),
     /// Print the completion script of a shell
@@ -71,30 +77,40 @@ enum Command {
 /// Runs the program; errors are for standard error, and mean exit code 1. They may repeat what others wrote, and are fit for
 /// a terminal.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<ExitCode> {
-    run_command(args).map_err(|error| anyhow::anyhow!("{}", visible::lines(&format!("{error:#}"))))
+    let args: Vec<OsString> = args.into_iter().collect();
+    let done = match envoyproxy_tools::run(&args) {
+        Some(done) => done,
+        None => run_command(args),
+    };
+    match done.map_err(|error| (exit::of_error(&error), visible::lines(&format!("{error:#}")).into_owned())) {
+        Ok(code) => Ok(code),
+        Err((Exit::Usage, text)) => {
+            eprintln!("tollgate: {text}");
+            Ok(Exit::Usage.into())
+        }
+        Err((_, text)) => Err(anyhow::Error::msg(text)),
+    }
 }
 
-fn run_command(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<ExitCode> {
-    let args: Vec<OsString> = args.into_iter().collect();
-    if let Some(done) = envoyproxy_tools::run(&args) {
-        return done;
-    }
+fn run_command(args: Vec<OsString>) -> anyhow::Result<ExitCode> {
     let cli = match parse(check::settings::arguments(args)) {
         Ok(cli) => cli,
         Err(refusal) => return Ok(refusal.print()),
     };
-    match cli.command {
+    let exit = match cli.command {
         None => serve::run(&cli.serve),
         Some(Command::Serve(flags)) => serve::run(&flags),
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::CheckSettings(args)) => check::settings::run(&args),
         Some(Command::Test(args)) => test::run(&args),
         Some(Command::Explain(args)) => explain::run(&args),
-        Some(Command::Call(args)) => call::run(args),
+        Some(Command::Call(args)) => call::run(&args),
         Some(Command::Overrides(args)) => overrides::run(args),
+        Some(Command::Reset(args)) => reset::run(&args),
         Some(Command::Bench(args)) => bench::run(args),
         Some(Command::Completions(args)) => completions::run(&args, Cli::command()),
-    }
+    };
+    exit.map(ExitCode::from)
 }
 
 /// Why the command line wasn't taken: help that was asked for, or everything that is wrong with it.
@@ -112,7 +128,7 @@ impl UsageError {
             }
             UsageError::Wrong { lines, usage } => {
                 eprintln!("tollgate: {}\n\n{usage}\n\nFor more, try '--help'.", lines.join("\n"));
-                ExitCode::from(2)
+                Exit::Usage.into()
             }
         }
     }

@@ -32,12 +32,15 @@ pub(crate) struct ClientTls {
     pub hostname: HostnameCheck,
     /// The name that the server's certificate must have, if it isn't its host.
     pub name: Option<String>,
-    /// The protocol for ALPN, if it must be named: [`HTTP2`] for gRPC.
-    pub protocol: Option<&'static [u8]>,
+    /// The protocols for ALPN, the dearest first, if they must be named: [`HTTP2`] for gRPC.
+    pub protocols: &'static [&'static [u8]],
 }
 
 /// The name of HTTP/2 in a handshake.
 pub(crate) const HTTP2: &[u8] = b"h2";
+
+/// The name of HTTP/1 in a handshake.
+pub(crate) const HTTP1: &[u8] = b"http/1.1";
 
 /// Whether a server's certificate must have the name that it was called by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,7 +70,7 @@ impl ClientTls {
                 builder.with_client_cert_resolver(identity)
             }
         };
-        config.alpn_protocols = self.protocol.iter().map(|protocol| protocol.to_vec()).collect();
+        config.alpn_protocols = self.protocols.iter().map(|protocol| protocol.to_vec()).collect();
         Ok(config)
     }
 }

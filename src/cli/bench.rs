@@ -8,13 +8,14 @@ mod wire;
 
 use std::{
     io::{IsTerminal, Write},
-    process::ExitCode,
     sync::Arc,
     time::Duration,
 };
 
 use clap::Args;
 use tokio::{runtime, time};
+
+use super::exit::Exit;
 
 use self::{
     load::{BenchTotals, LoadGenerator, zipf_sums},
@@ -81,7 +82,7 @@ fn number(text: &str, least: f64, most: f64) -> Result<f64, String> {
     number.ok_or_else(|| format!("expected a number from {least} to {most}"))
 }
 
-pub(super) fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: BenchArgs) -> anyhow::Result<Exit> {
     let requests = EncodedRequests::new(&args.domain, &args.descriptors, args.keys)?;
     let servers: Vec<Server> = args.addr.iter().map(|addr| Server::new(addr)).collect::<Result<_, _>>()?;
     let zipf_sums = zipf_sums(requests.keys(), args.zipf);
@@ -113,7 +114,7 @@ pub(super) fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
         }
         print!("{report}")
     }
-    Ok(if report.is_all_answered() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.is_all_answered() { Exit::Done } else { Exit::Failed })
 }
 
 /// One line each second, where somebody is looking or `is_wanted`. On a terminal it is written over.

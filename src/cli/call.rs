@@ -1,6 +1,6 @@
 //! `tollgate call`: one request to any server of the rate limit service, and its answer in words or as JSON.
 
-use std::{process::ExitCode, time::Duration};
+use std::time::Duration;
 
 use crate::proto::envoy::{
     extensions::common::ratelimit::v3::{RateLimitDescriptor, rate_limit_descriptor::Entry},
@@ -12,12 +12,18 @@ use crate::proto::envoy::{
 };
 use anyhow::{Context, bail};
 use clap::Args;
+use http::Method;
 use tokio::runtime;
-use tonic::transport::Endpoint;
+use tonic::{Request, Status};
 
+use super::{
+    ask::{self, Answer, ApiArgs, Call, Service},
+    exit::Exit,
+    show::{OutputArgs, Paint, Tone},
+};
 use crate::{
-    front::envoy::{OWN_TOOLS, json_response},
-    limit::written,
+    front::envoy::{json_response, read_json_response, write_json_request},
+    limit::{self, written},
     visible,
 };
 
@@ -25,12 +31,10 @@ use crate::{
 #[command(after_help = "Examples:\n  \
     tollgate call --domain api --descriptor user=alice\n  \
     tollgate call --domain api --descriptor user=alice,endpoint=/checkout --hits 3 --json\n\n\
-    Entries are split at the first '='; write '\\,' for a comma in a value.\n\
-    Exit code: 0 OK, 3 OVER_LIMIT, 1 no answer.")]
+    Entries are split at the first '='; write '\\,' for a comma in a value, and '\\\\' for a backslash.\n\
+    --addr names the gRPC listener (default 127.0.0.1:8081) or the HTTP listener of any rate limit service.\n\
+    Exit code: 0 OK, 3 OVER_LIMIT, 1 no answer, 2 a command line that can't be meant so.")]
 pub(super) struct CallArgs {
-    /// Address of the service
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8081")]
-    addr: String,
     /// Domain of the rules
     #[arg(long)]
     domain: String,
@@ -40,49 +44,81 @@ pub(super) struct CallArgs {
     /// What the request costs
     #[arg(long, value_name = "N", default_value_t = 1)]
     hits: u32,
-    /// How long to wait for the answer, in milliseconds
-    #[arg(long, value_name = "MS", default_value_t = 1000)]
-    timeout_ms: u64,
-    /// Print the answer as the protocol's JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    api: ApiArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+    /// End with 3 where the answer is OVER_LIMIT, as it does anyway
+    #[arg(long, hide = true)]
+    exit_code: bool,
 }
 
-pub(super) fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
+/// Where a server of the rate limit service is, if it isn't said.
+const SERVER_HERE: &str = "127.0.0.1:8081";
+
+/// How long an answer may take, if it isn't said.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+pub(super) fn run(args: &CallArgs) -> anyhow::Result<Exit> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    let descriptors = args.descriptors.clone();
-    let response = runtime.block_on(send_request(&args))?;
-    if args.json {
-        let json = String::from_utf8(json_response(&response)).context("JSON is UTF-8")?;
-        println!("{}", visible::json(&json));
-    } else {
-        print(&response, &descriptors);
-    }
-    Ok(if response.overall_code() == Code::OverLimit { ExitCode::from(3) } else { ExitCode::SUCCESS })
-}
-
-async fn send_request(args: &CallArgs) -> anyhow::Result<RateLimitResponse> {
-    let timeout = Duration::from_millis(args.timeout_ms);
-    let endpoint = Endpoint::from_shared(format!("http://{}", args.addr))
-        .with_context(|| format!("'{}' is no address such as 127.0.0.1:8081", args.addr))?
-        .user_agent(format!("{OWN_TOOLS}{}", env!("CARGO_PKG_VERSION")))?
-        .connect_timeout(timeout)
-        .timeout(timeout);
-    let channel = endpoint.connect().await.with_context(|| format!("no connection to {}", args.addr))?;
+    let patience = args.api.patience_or(PATIENCE);
+    let services = args.api.services(SERVER_HERE, patience)?;
     let request =
         RateLimitRequest { domain: args.domain.clone(), descriptors: args.descriptors.clone(), hits_addend: args.hits };
-    match RateLimitServiceClient::new(channel).should_rate_limit(request).await {
-        Ok(response) => Ok(response.into_inner()),
-        Err(status) => bail!("{:?}: {}", status.code(), status.message()),
+    runtime.block_on(ask::each(&services, &args.output, async |service| {
+        let response = send_request(service, &request, patience).await?;
+        let is_over = response.overall_code() == Code::OverLimit;
+        let json = String::from_utf8(json_response(&response)).context("JSON is UTF-8")?;
+        Ok(Answer {
+            text: text(&response, &args.descriptors, args.output.paint()),
+            json: serde_json::from_str(&json)?,
+            exit: if is_over { Exit::Attention } else { Exit::Done },
+        })
+    }))
+}
+
+/// Over gRPC, or where the listener doesn't speak it as the JSON of `/json`, which every such service has.
+async fn send_request(
+    service: &Service,
+    request: &RateLimitRequest,
+    patience: Duration,
+) -> anyhow::Result<RateLimitResponse> {
+    let by_grpc = async {
+        let channel = service.channel(patience).await?;
+        match RateLimitServiceClient::new(channel).should_rate_limit(Request::new(request.clone())).await {
+            Ok(response) => anyhow::Ok(Ok(response.into_inner())),
+            Err(status) => Ok(Err(status)),
+        }
+    };
+    let why = match by_grpc.await {
+        Ok(Ok(response)) => return Ok(response),
+        Ok(Err(status)) if !is_of_connection(&status) => bail!("{:?}: {}", status.code(), status.message()),
+        Ok(Err(status)) => anyhow::anyhow!("{:?}: {}", status.code(), status.message()),
+        Err(why) => why,
+    };
+    let call = Call::new(Method::POST, "/json").raw(write_json_request(request));
+    match service.ask_for_bytes(&call).await {
+        Ok(body) => Ok(read_json_response(&body)?),
+        Err(error) if error.status().is_some() => Err(error.into()),
+        // Neither; what gRPC said is the one that is looked for first.
+        Err(_) => Err(why),
     }
 }
 
-fn print(response: &RateLimitResponse, descriptors: &[RateLimitDescriptor]) {
-    println!("{}", response.overall_code().as_str_name());
+/// Whether no server of gRPC said this, but the connection.
+fn is_of_connection(status: &Status) -> bool {
+    std::error::Error::source(status).is_some()
+}
+
+fn text(response: &RateLimitResponse, descriptors: &[RateLimitDescriptor], paint: Paint) -> String {
+    let tone = if response.overall_code() == Code::OverLimit { Tone::Bad } else { Tone::Good };
+    let mut out = paint.on(tone, response.overall_code().as_str_name()) + "\n";
     for (descriptor, status) in descriptors.iter().zip(&response.statuses) {
-        let entries: Vec<String> = descriptor.entries.iter().map(|e| format!("{}={}", e.key, e.value)).collect();
-        println!("  {}: {}", visible::text(&entries.join(",")), visible::text(&in_words(status)));
+        let entries = descriptor.entries.iter().map(|e| limit::Entry { key: &e.key, value: &e.value });
+        let entries = written::write_entries(entries);
+        out += &format!("  {}: {}\n", visible::text(&entries), visible::text(&in_words(status)));
     }
+    out
 }
 
 fn in_words(status: &DescriptorStatus) -> String {

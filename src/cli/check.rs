@@ -5,13 +5,12 @@ pub(super) mod settings;
 use std::{
     io::{self, Write as _},
     path::PathBuf,
-    process::ExitCode,
 };
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::switch;
+use super::{exit::Exit, switch};
 use crate::{
     clock,
     limit::{Algorithm, CountDenied},
@@ -70,7 +69,7 @@ struct CheckReport<'a> {
     count: RuleCounts,
 }
 
-pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
     let (problems, rules) = check(args);
     let text = match args.format {
         OutputFormat::Text => for_people(&problems, &rules),
@@ -81,7 +80,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         OutputFormat::Github => problems.iter().map(|problem| problem.github() + "\n").collect(),
     };
     print(&text)?;
-    Ok(if problems.has_errors() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if problems.has_errors() { Exit::Failed } else { Exit::Done })
 }
 
 fn print(text: &str) -> io::Result<()> {

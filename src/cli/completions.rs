@@ -1,12 +1,11 @@
 //! `tollgate completions`: the script that makes a shell complete our commands and flags.
 
-use std::{
-    io::{self, Write as _},
-    process::ExitCode,
-};
+use std::io::{self, Write as _};
 
 use clap::Args;
 use clap_complete::Shell;
+
+use super::exit::Exit;
 
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
@@ -18,12 +17,12 @@ pub(super) struct CompletionsArgs {
     shell: Shell,
 }
 
-pub(super) fn run(args: &CompletionsArgs, mut command: clap::Command) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &CompletionsArgs, mut command: clap::Command) -> anyhow::Result<Exit> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command, "tollgate", &mut script);
     match io::stdout().write_all(&script) {
         // Whoever reads may have read enough (`| head`).
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(ExitCode::SUCCESS),
+        _ => Ok(Exit::Done),
     }
 }

@@ -1,30 +1,29 @@
 //! `tollgate overrides`: run-time overrides of a running service, one by one or by the file.
 
+mod calls;
 mod import;
 mod table;
 
 use std::{
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, IsTerminal as _},
     path::PathBuf,
-    process::ExitCode,
 };
 
-use anyhow::bail;
 use clap::{Args, Subcommand};
 use tokio::runtime;
 
-use super::client::{Service, ServiceArgs, refused};
+use self::calls::Condition;
+use super::{
+    ask::{self, Answer, AskArgs, Call},
+    exit::{BadUsage, Exit},
+    show::{self, OutputArgs, Span},
+};
 use crate::{
-    front::api::{
-        DeleteOverrideRequest, Entry, GetOverrideRequest, Limit, ListOverridesRequest, Override, OverrideSpec,
-        SetOverrideRequest, made_override_id,
-    },
+    clock,
+    front::api::{Entry, Limit, Override, OverrideSpec, made_override_id},
     limit::written::{self, OwnedEntry},
     visible,
 };
-
-/// Overrides in one answer.
-const PAGE: u32 = 1_000;
 
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
@@ -32,7 +31,8 @@ const PAGE: u32 = 1_000;
     tollgate overrides list --domain api --key user --value-prefix al\n  \
     tollgate overrides export --domain api > overrides.csv\n  \
     tollgate overrides import --domain api --dry-run overrides.csv\n\n\
-    The token is read from --token-file or the variable TOLLGATE_TOKEN. Exit code: 0 done, 1 not.")]
+    Changes need --addr and a token, in --token-file or in the variable TOLLGATE_TOKEN; without --addr the admin listener\n\
+    of a service on this machine is looked at. Exit code: 0 done, 1 not, 2 a command line that can't be meant so.")]
 pub(super) struct OverridesArgs {
     #[command(subcommand)]
     action: OverridesCommand,
@@ -44,10 +44,9 @@ struct CommonArgs {
     #[arg(long, default_value = "")]
     domain: String,
     #[command(flatten)]
-    service: ServiceArgs,
-    /// Print answers as JSON
-    #[arg(long)]
-    json: bool,
+    ask: AskArgs,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 #[derive(Subcommand)]
@@ -140,8 +139,8 @@ struct SetArgs {
     #[arg(long, default_value = "")]
     rule: String,
     /// How long it lasts, such as 4h
-    #[arg(long = "for", value_name = "DURATION", default_value = "", conflicts_with = "expires")]
-    lasts: String,
+    #[arg(long = "for", value_name = "DURATION", conflicts_with = "expires", value_parser = show::span)]
+    lasts: Option<Span>,
     /// When it ends, such as 2027-01-01
     #[arg(long, default_value = "")]
     expires: String,
@@ -162,46 +161,60 @@ struct SetArgs {
     common: CommonArgs,
 }
 
-pub(super) fn run(args: OverridesArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: OverridesArgs) -> anyhow::Result<Exit> {
     runtime::Builder::new_current_thread().enable_all().build()?.block_on(act(args.action))
 }
 
-async fn act(action: OverridesCommand) -> anyhow::Result<ExitCode> {
+async fn act(action: OverridesCommand) -> anyhow::Result<Exit> {
     match action {
         OverridesCommand::Get { id, common } => {
-            let service = common.service.connect().await?;
-            let request = service.call(GetOverrideRequest { domain: common.domain, id });
-            let found = service.client().get_override(request).await;
-            show(&[found.map_err(|status| refused(&status, service.has_token()))?.into_inner()], common.json)?;
+            let CommonArgs { domain, ask, output } = common;
+            ask::each(&ask.services()?, &output, async |service| {
+                let found: Override = service.ask(Call::get(calls::path(&domain, &id))).await?;
+                shown(&[found])
+            })
+            .await
         }
-        OverridesCommand::Set(args) => set(*args).await?,
+        OverridesCommand::Set(args) => set(*args).await,
         OverridesCommand::List { key, value_prefix, common } => {
-            let service = common.service.connect().await?;
-            show(&all(&service, &common.domain, &key, &value_prefix).await?, common.json)?;
+            let CommonArgs { domain, ask, output } = common;
+            ask::each(&ask.services()?, &output, async |service| {
+                shown(&calls::all(service, &domain, &key, &value_prefix).await?)
+            })
+            .await
         }
         OverridesCommand::Delete { id, reason, dry_run, common } => {
-            let service = common.service.connect().await?;
-            let request = DeleteOverrideRequest { domain: common.domain, id, dry_run, reason, ..Default::default() };
-            let deleted = service.client().delete_override(service.call(request)).await;
-            let deleted = deleted.map_err(|status| refused(&status, service.has_token()))?.into_inner().deleted;
-            show(deleted.as_slice(), common.json)?;
+            let CommonArgs { domain, ask, output } = common;
+            ask::each(&ask.to_change()?, &output, async |service| {
+                let deleted = calls::delete(service, &domain, &id, &reason, dry_run).await?;
+                let done = if dry_run { "would delete" } else { "deleted" };
+                let answer = shown(&[deleted])?;
+                Ok(Answer { text: format!("{done} {}", answer.text), ..answer })
+            })
+            .await
         }
         OverridesCommand::Import { file, dry_run, common } => {
-            let service = common.service.connect().await?;
-            return import::import(&service, &common.domain, &file, dry_run, common.json).await;
+            let CommonArgs { domain, ask, output } = common;
+            ask::each(&ask.to_change()?, &output, async |service| {
+                import::import(service, &domain, &file, dry_run, output.json).await
+            })
+            .await
         }
         OverridesCommand::Export { ndjson, safe, common } => {
-            let service = common.service.connect().await?;
-            let overrides = all(&service, &common.domain, "", "").await?;
+            let services = common.ask.services()?;
+            let [service] = services.as_slice() else {
+                return Err(BadUsage("--addr: a file has the overrides of one service".to_owned()).into());
+            };
+            let overrides = calls::all(service, &common.domain, "", "").await?;
             let file = if ndjson { table::ndjson(&overrides)? } else { table::csv(&overrides, safe)? };
             // A file has what is stored; a terminal shows it.
-            print(&if io::stdout().is_terminal() { visible::lines(&file) } else { file.into() })?;
+            show::print(&if io::stdout().is_terminal() { visible::lines(&file) } else { file.into() })?;
+            Ok(Exit::Done)
         }
     }
-    Ok(ExitCode::SUCCESS)
 }
 
-async fn set(args: SetArgs) -> anyhow::Result<()> {
+async fn set(args: SetArgs) -> anyhow::Result<Exit> {
     let limit =
         Limit { short: args.limit.unwrap_or_default(), tier: args.tier.unwrap_or_default(), ..Limit::default() };
     let matches = args.matches.into_iter().map(|OwnedEntry { key, value }| Entry { key, value });
@@ -210,69 +223,25 @@ async fn set(args: SetArgs) -> anyhow::Result<()> {
         rule: args.rule,
         limit: vec![limit],
         expires: args.expires,
-        r#for: args.lasts,
+        r#for: args.lasts.map(|lasts| lasts.written).unwrap_or_default(),
         reason: args.reason,
         owner: args.owner,
     };
-    let (dry_run, if_match, create_only) = (args.dry_run, args.if_match, args.create_only);
-    let service = args.common.service.connect().await?;
-    let id = match args.id {
-        Some(id) => id,
-        None => made_override_id(&domain_of(&service, &args.common.domain, &spec).await, &spec),
-    };
-    let request =
-        SetOverrideRequest { domain: args.common.domain, id, spec: Some(spec), dry_run, if_match, create_only };
-    let answer = service.client().set_override(service.call(request)).await;
-    let saved = answer.map_err(|status| refused(&status, service.has_token()))?.into_inner().saved;
-    show(saved.as_slice(), args.common.json)
-}
-
-/// The domain that is meant, where an id depends on it: a rule may be named with its domain. Asked of the service by a dry
-/// run; what it refuses is told by the call that follows.
-async fn domain_of(service: &Service, named: &str, spec: &OverrideSpec) -> String {
-    if !named.is_empty() || !spec.rule.contains('/') {
-        return named.to_owned();
-    }
-    let (id, spec) = (made_override_id("", spec), Some(spec.clone()));
-    let request = SetOverrideRequest { id, spec, dry_run: true, ..SetOverrideRequest::default() };
-    let answer = service.client().set_override(service.call(request)).await;
-    let saved = answer.ok().and_then(|answer| answer.into_inner().saved);
-    saved.map(|saved| saved.domain).unwrap_or_default()
-}
-
-/// Page by page.
-async fn all(service: &Service, domain: &str, key: &str, value_prefix: &str) -> anyhow::Result<Vec<Override>> {
-    let (mut overrides, mut page_token) = (Vec::new(), String::new());
-    loop {
-        let request = ListOverridesRequest {
-            domain: domain.to_owned(),
-            page_size: PAGE,
-            page_token: page_token.clone(),
-            key: key.to_owned(),
-            value_prefix: value_prefix.to_owned(),
+    let CommonArgs { domain, ask, output } = args.common;
+    let condition = Condition { if_match: &args.if_match, create_only: args.create_only };
+    ask::each(&ask.to_change()?, &output, async |service| {
+        let id = match &args.id {
+            Some(id) => id.clone(),
+            None => made_override_id(&calls::domain_of(service, &domain, &spec).await, &spec),
         };
-        let page = service.client().list_overrides(service.call(request)).await;
-        let page = page.map_err(|status| refused(&status, service.has_token()))?.into_inner();
-        overrides.extend(page.overrides);
-        match page.next_page_token {
-            end if end.is_empty() => return Ok(overrides),
-            same if same == page_token => bail!("the service gives the same page again"),
-            next => page_token = next,
-        }
-    }
+        shown(&[calls::set(service, (&domain, &id), &spec, condition, args.dry_run).await?])
+    })
+    .await
 }
 
-fn show(overrides: &[Override], json: bool) -> anyhow::Result<()> {
-    if json {
-        return print(&(visible::json(&serde_json::to_string_pretty(overrides)?) + "\n"));
-    }
-    print(&overrides.iter().map(table::line).collect::<String>())
-}
-
-fn print(text: &str) -> anyhow::Result<()> {
-    match io::stdout().write_all(text.as_bytes()) {
-        // Whoever reads may have read enough (`| head`).
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
+/// An override in each line, or a list of them.
+fn shown(overrides: &[Override]) -> anyhow::Result<Answer> {
+    let now = clock::now();
+    let text = overrides.iter().map(|it| table::line(it, now)).collect();
+    Ok(Answer { text, json: serde_json::to_value(overrides)?, exit: Exit::Done })
 }

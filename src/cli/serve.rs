@@ -1,6 +1,6 @@
 //! `tollgate serve`: settings, logs, signals, and then the service until a signal stops it.
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use tokio::{
@@ -11,18 +11,19 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::exit::Exit;
 use crate::{
     serve,
     settings::{DIFFERENT_DEFAULTS, Environment, Flags, Settings},
 };
 
-pub(super) fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
+pub(super) fn run(flags: &Flags) -> anyhow::Result<Exit> {
     let environment = Environment::of_process();
     let (settings, warnings) = match Settings::read(flags, &environment) {
         Ok(read) => read,
         Err(invalid) => {
             eprintln!("tollgate: {invalid}");
-            return Ok(ExitCode::FAILURE);
+            return Ok(Exit::Failed);
         }
     };
     serve::start_logging(&settings.process)?;
@@ -39,8 +40,8 @@ pub(super) fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
         // Before anything says that it listens: until then a SIGHUP ends the process.
         let signals = Signals::catch()?;
         tokio::select! {
-            served = serve::serve(settings, stop.clone(), Arc::clone(&reload)) => served.map(|()| ExitCode::SUCCESS),
-            () = signals.handle(&stop, &reload) => Ok(ExitCode::FAILURE),
+            served = serve::serve(settings, stop.clone(), Arc::clone(&reload)) => served.map(|()| Exit::Done),
+            () = signals.handle(&stop, &reload) => Ok(Exit::Failed),
         }
     });
     // What blocks, such as a file system or a name server that hangs, is not waited for.

@@ -6,7 +6,6 @@ mod print;
 
 use std::{
     path::{Path, PathBuf},
-    process::ExitCode,
     sync::Arc,
 };
 
@@ -14,7 +13,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use self::play::CaseRunner;
-use super::{offline::DecisionArgs, switch};
+use super::{exit::Exit, offline::DecisionArgs, switch};
 use crate::{
     rules::{self, Case, CaseFile, DotFiles, Problems, Rules, Source, Sources},
     serve,
@@ -58,7 +57,7 @@ impl TestArgs {
     }
 }
 
-pub(super) fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &TestArgs) -> anyhow::Result<Exit> {
     let settings = args.decisions.settings(args.merge_domain_config)?;
     let (mut results, mut loaded) = (print::Results::default(), RulesCache::default());
     for path in case_files(args)? {

@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use crate::{
     blocking::blocking,
     clock,
+    front::api::{self, Api},
     limit::{CountDenied, Unit, UnixMicros, moment},
     limiter::Snapshot,
     metrics::Metrics,
@@ -41,10 +42,12 @@ struct AdminState {
 
 /// The router of the admin listener. `reload` is notified when a request asks for the rules to be read again. Only
 /// requests to an address, `localhost` or one of the `hosts` are answered, and none that a page of another site makes.
+/// `api` only looks.
 pub fn router(
     snapshot: Arc<ArcSwap<Snapshot>>,
     reload: Arc<Notify>,
     explaining: Explainer,
+    api: Arc<Api>,
     hosts: AllowedHosts,
 ) -> Router {
     let explained = Router::new().route("/explain", get(explain::explain)).with_state(Arc::new(explaining));
@@ -56,6 +59,7 @@ pub fn router(
         .fallback(async || (StatusCode::NOT_FOUND, INDEX))
         .with_state(AdminState { snapshot, reload })
         .merge(explained)
+        .merge(api::router(api))
         .layer(middleware::from_fn_with_state(hosts, hosts::reject_foreign_requests))
 }
 
@@ -73,7 +77,8 @@ pub fn metrics_router(path: &str, snapshot: Arc<ArcSwap<Snapshot>>, metrics: Arc
 const INDEX: &str = "/-/reload: POST reads the rules again\n\
                      /explain: what a request would be answered and why, as JSON (?domain=api&entry=user=alice)\n\
                      /rlconfig: the limits in force, a line each\n\
-                     /rules: the rules in force and the problems of those that aren't, as JSON\n";
+                     /rules: the rules in force and the problems of those that aren't, as JSON\n\
+                     /v1: the API's calls that only look, without a token (/v1/openapi.json)\n";
 
 async fn ask_for_reload(State(served): State<AdminState>) -> impl IntoResponse {
     served.reload.notify_one();

@@ -43,7 +43,10 @@ mod pb {
     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/proto/generated/tollgate.v1.rs"));
 }
 
-/// The API: what every call needs. There is one in the process.
+/// In a path, the domain of calls that name none: the default, or the only one.
+pub const UNNAMED_DOMAIN: &str = "-";
+
+/// The API: what every call needs. There is one in the process, and one that only looks.
 pub struct Api {
     /// Makes notes, so that answers can name their limit.
     pub limiter: Limiter,
@@ -55,6 +58,26 @@ pub struct Api {
     pub authenticator: Authenticator,
     /// Bounds on limits that callers bring without a token.
     pub caller_limits: CallerLimits,
+}
+
+impl Api {
+    /// The same for the admin listener: whoever reaches it may look, and nobody may change anything there.
+    pub fn to_look(&self) -> Api {
+        Api {
+            limiter: self.limiter.clone(),
+            admission: Arc::clone(&self.admission),
+            store_timeout: self.store_timeout,
+            default_domain: self.default_domain.clone(),
+            authenticator: Authenticator::of_admin_listener(),
+            caller_limits: CallerLimits::new(Duration::ZERO, 0),
+        }
+    }
+
+    /// The domain that a path names.
+    fn in_path(&self, domain: String) -> String {
+        let is_unnamed = domain == UNNAMED_DOMAIN && self.limiter.snapshot().rules.domain(&domain).is_none();
+        if is_unnamed { String::new() } else { domain }
+    }
 }
 
 /// The calls. `authorization` is the text of that header or metadata, if it came with one.

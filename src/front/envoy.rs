@@ -26,7 +26,7 @@ use futures_util::FutureExt;
 use tonic::Status;
 
 pub use admission::{AdmissionControl, ClientConnection};
-pub use json::{FILE_DESCRIPTORS, JsonError, json_request, json_response};
+pub use json::{FILE_DESCRIPTORS, JsonError, json_request, json_response, read_json_response, write_json_request};
 pub use unary::{Call, OtherBody, ResponseBody};
 pub use unsent::{ConnectionAnswers, CoreAnswers, RegisteredConnection};
 

@@ -86,3 +86,28 @@ pub fn write(moment: UnixMicros) -> String {
     };
     DateTimePrinter::new().precision(Some(digits)).timestamp_to_string(&at.unwrap_or(Timestamp::MAX))
 }
+
+/// How far a moment is from now, in its largest unit: `in 4 h`, `3 min ago`, `now`.
+pub fn distance(at: UnixMicros, now: UnixMicros) -> String {
+    let (length, is_past) = (at.0.abs_diff(now.0), at < now);
+    match length_in_words(length) {
+        _ if length < 1_000_000 => "now".to_owned(),
+        words if is_past => format!("{words} ago"),
+        words => format!("in {words}"),
+    }
+}
+
+/// A length of time in its largest unit, rounded to the nearest: `4 h`, `90 min`, `10 ms`.
+pub fn length_in_words(micros: u64) -> String {
+    // From twice a unit on, so that half as much more is not lost: 90 min, 36 h.
+    const UNITS: [(&str, u64); 6] =
+        [("d", 86_400_000_000), ("h", 3_600_000_000), ("min", 60_000_000), ("s", 1_000_000), ("ms", 1_000), ("µs", 1)];
+    let rounded = |size: u64| micros.saturating_add(size / 2) / size;
+    let fits = |(_, size): &&(&str, u64)| {
+        let count = rounded(*size);
+        (count >= 2 && micros.saturating_add(size / 60) >= 2 * size)
+            || (count == 1 && micros.abs_diff(*size) <= size / 60)
+    };
+    let (unit, size) = UNITS.iter().find(fits).unwrap_or(&UNITS[UNITS.len() - 1]);
+    format!("{} {unit}", rounded(*size))
+}

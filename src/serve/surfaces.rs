@@ -17,7 +17,7 @@ use super::{
 use crate::{
     front::{
         admin::{self, AllowedHosts, Explainer},
-        api::{Api, grpc_service},
+        api::{Api, grpc_service, router},
         envoy::FILE_DESCRIPTORS,
         health::Health,
         http,
@@ -54,7 +54,8 @@ impl Surfaces {
 
         let explaining = Explainer { limiter: service.limiter().clone(), patience: settings.decisions.store_timeout };
         let hosts = AllowedHosts::new(&settings.listeners.admin_hosts);
-        let admin = admin::router(Arc::clone(&limiting.snapshot), reload, explaining, hosts);
+        let looking = Arc::new(api.to_look());
+        let admin = admin::router(Arc::clone(&limiting.snapshot), reload, explaining, looking, hosts);
         let http = http::router(Arc::clone(&health), service, api);
         let grpc = start_http(settings, limiting, bound, (http, admin), lifecycle);
 
@@ -108,5 +109,7 @@ fn other_services(
     };
     let (v1, v1alpha) = (builder().build_v1()?, builder().build_v1alpha()?);
     let routes = Routes::new(health.accept_compressed(Gzip)).add_service(grpc_service(Arc::clone(api)));
-    Ok(routes.add_service(v1.accept_compressed(Gzip)).add_service(v1alpha.accept_compressed(Gzip)))
+    let routes = routes.add_service(v1.accept_compressed(Gzip)).add_service(v1alpha.accept_compressed(Gzip));
+    // The command line asks for JSON here too, so that it needs to know of one listener only.
+    Ok(Routes::from(routes.into_axum_router().merge(router(Arc::clone(api)))))
 }

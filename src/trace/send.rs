@@ -243,23 +243,23 @@ fn http_request(message: Bytes, destination: &Destination) -> Request<Full<Bytes
 
 async fn channel(destination: &Destination) -> Result<Channel, String> {
     let endpoint = tls::endpoint(destination.uri.clone()).connect_timeout(destination.timeout);
-    let client = is_tls(destination).then(|| client(destination, Some(tls::HTTP2)));
+    let client = is_tls(destination).then(|| client(destination, &[tls::HTTP2]));
     tls::channel(endpoint, client).await
 }
 
 async fn connection(destination: &Destination) -> Result<Http, String> {
     let uri = &destination.uri;
     if is_tls(destination) {
-        return handshake(tls::connect(uri, client(destination, None)).await?).await;
+        return handshake(tls::connect(uri, client(destination, &[])).await?).await;
     }
     let host = uri.host().unwrap_or("localhost").trim_matches(['[', ']']);
     let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(80))).await;
     handshake(stream.map_err(|error| explain(&error))?).await
 }
 
-fn client(destination: &Destination, protocol: Option<&'static [u8]>) -> tls::ClientTls {
+fn client(destination: &Destination, protocols: &'static [&'static [u8]]) -> tls::ClientTls {
     let (ca, identity) = (destination.ca.clone(), destination.identity.clone());
-    tls::ClientTls { ca, identity, protocol, ..tls::ClientTls::default() }
+    tls::ClientTls { ca, identity, protocols, ..tls::ClientTls::default() }
 }
 
 async fn handshake(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Http, String> {

@@ -123,7 +123,7 @@ async fn what_is_wrong_with_the_question_is_said() {
     }
     let (said, code) = explain(&["--admin", "127.0.0.1:1", "--entry", "user=a"]);
     assert_eq!(code, Some(1));
-    assert!(said.contains("no answer from the admin listener at 127.0.0.1:1"), "{said}");
+    assert!(said.contains("no connection to 127.0.0.1:1, the admin listener of a service on this machine"), "{said}");
 }
 
 #[test]

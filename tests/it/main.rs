@@ -4,6 +4,7 @@ mod accuracy;
 mod alerts;
 mod api;
 mod architecture;
+mod asking;
 mod bench;
 mod cases;
 mod certificates;

@@ -1,12 +1,13 @@
 //! `tollgate check --settings`: reads the environment and the flags as serving does, and prints every mistake. Nothing is
 //! started, connected or opened, so that it can run before a rollout.
 
-use std::{ffi::OsString, process::ExitCode};
+use std::ffi::OsString;
 
 use clap::{ArgAction, Args};
 use serde::Serialize;
 
 use super::{OutputFormat, plural, print};
+use crate::cli::exit::Exit;
 use crate::settings::{Environment, Findings, Flags, Settings};
 
 /// The subcommand that `check` is called with `--settings`: its flags are those of serving.
@@ -59,7 +60,7 @@ struct SettingsReport<'a> {
     problems: Vec<SettingsProblem<'a>>,
 }
 
-pub(in crate::cli) fn run(args: &SettingsArgs) -> anyhow::Result<ExitCode> {
+pub(in crate::cli) fn run(args: &SettingsArgs) -> anyhow::Result<Exit> {
     let Findings { wrong, idle } = Settings::findings(&args.flags, &Environment::of_process());
     let wrong_lines = wrong.iter().map(|what| SettingsProblem { severity: "error", what });
     let problems: Vec<SettingsProblem<'_>> =
@@ -81,5 +82,5 @@ pub(in crate::cli) fn run(args: &SettingsArgs) -> anyhow::Result<ExitCode> {
         }
     };
     print(&text)?;
-    Ok(if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if wrong.is_empty() { Exit::Done } else { Exit::Failed })
 }

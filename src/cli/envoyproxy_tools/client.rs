@@ -80,7 +80,7 @@ fn client(given: &GoFlags) -> anyhow::Result<tls::ClientTls> {
         bail!("-grpc-cert-file and -grpc-key-file go together");
     }
     let (ca, identity) = (path("grpc-server-ca-file"), certificate.zip(key));
-    Ok(tls::ClientTls { ca, identity, protocol: Some(tls::HTTP2), ..tls::ClientTls::default() })
+    Ok(tls::ClientTls { ca, identity, protocols: &[tls::HTTP2], ..tls::ClientTls::default() })
 }
 
 /// As Go's protobuf prints a message in one line: fields that aren't set are left out.

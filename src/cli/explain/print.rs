@@ -3,30 +3,33 @@
 use std::fmt::Write as _;
 
 use crate::{
+    cli::show::{self, Paint, Tone},
     front::api::{ExplainResponse, ExplainedCounter, ExplainedDescriptor, ExplainedOverride, LimitNumbers, MatchStep},
-    limit::Micros,
+    limit::{Entry, Micros, UnixMicros, written},
     limiter::explain::words,
     visible,
 };
 
 /// `alone`: no service was asked, and what counters hold says nothing.
-pub(super) fn in_words(answer: &ExplainResponse, alone: bool) -> String {
+pub(super) fn in_words(answer: &ExplainResponse, alone: bool, (paint, now): (Paint, UnixMicros)) -> String {
     let mut out = String::new();
     for descriptor in &answer.descriptors {
-        of_descriptor(&mut out, descriptor, alone);
+        of_descriptor(&mut out, descriptor, alone, now);
     }
     if !answer.store_error.is_empty() {
-        let _ = writeln!(out, "the store failed: {}", visible::text(&answer.store_error));
+        let failed = format!("the store failed: {}", visible::text(&answer.store_error));
+        let _ = writeln!(out, "{}", paint.on(Tone::Attention, &failed));
     }
     if let Some(check) = answer.answer.as_ref().filter(|_| !alone) {
         let retry = check.retry_after_seconds.map(|seconds| format!(", until {} from now", wait(seconds)));
-        let word = if check.allowed { "admitted" } else { "refused" };
+        let (tone, word) = if check.allowed { (Tone::Good, "admitted") } else { (Tone::Bad, "refused") };
+        let word = paint.on(tone, word);
         let _ = writeln!(out, "this request would be {word}{}", retry.unwrap_or_default());
     }
     out
 }
 
-fn of_descriptor(out: &mut String, it: &ExplainedDescriptor, alone: bool) {
+fn of_descriptor(out: &mut String, it: &ExplainedDescriptor, alone: bool, now: UnixMicros) {
     let entries: String = it.entries.iter().map(|entry| format!("({}={})", entry.key, entry.value)).collect();
     let _ = writeln!(out, "{}", visible::text(&entries));
     for step in &it.steps {
@@ -36,10 +39,10 @@ fn of_descriptor(out: &mut String, it: &ExplainedDescriptor, alone: bool) {
         line(out, "rule", &format!("{} ({})", it.rule, it.place));
     }
     if let Some(found) = &it.r#override {
-        line(out, "override", &of_override(found));
+        line(out, "override", &of_override(found, now));
     }
     for other in &it.passed_over {
-        line(out, "not", &format!("{}: {}", of_override(other), other.why));
+        line(out, "not", &format!("{}: {}", of_override(other, now), other.why));
     }
     for counter in &it.counters {
         of_counter(out, counter, alone);
@@ -68,11 +71,13 @@ fn of_step(step: &MatchStep) -> String {
     format!("{key}={value}: {how}")
 }
 
-fn of_override(it: &ExplainedOverride) -> String {
-    let matches: Vec<String> = it.r#match.iter().map(|entry| format!("{}={}", entry.key, entry.value)).collect();
+fn of_override(it: &ExplainedOverride, now: UnixMicros) -> String {
+    let matches = it.r#match.iter().map(|entry| Entry { key: &entry.key, value: &entry.value });
     let place = if it.id.is_empty() { it.place.clone() } else { format!("set at run time as {}", it.id) };
-    let mut text = format!("{} ({place})", matches.join(","));
-    for (what, said) in [("ends", &it.expires), ("because", &it.reason), ("of", &it.owner), ("but", &it.warning)] {
+    let mut text = format!("{} ({place})", written::write_entries(matches));
+    for (what, said) in
+        [("ends", &show::moment(&it.expires, now)), ("because", &it.reason), ("of", &it.owner), ("but", &it.warning)]
+    {
         if !said.is_empty() {
             let _ = write!(text, ", {what} {said}");
         }

@@ -5,18 +5,22 @@ use std::{
     fs,
     io::{IsTerminal as _, Write as _, stderr},
     path::Path,
-    process::ExitCode,
 };
 
 use anyhow::Context;
 use futures_util::{StreamExt as _, stream};
+use http::StatusCode;
 use serde::Serialize;
-use tonic::{Code, Status};
 
-use super::table::{self, ImportRow, RowError};
+use super::{
+    calls::{self, Condition},
+    table::{self, ImportRow, RowError},
+};
 use crate::{
-    cli::client::{Service, refused},
-    front::api::SetOverrideRequest,
+    cli::{
+        ask::{Answer, AskError, Service},
+        exit::Exit,
+    },
     visible,
 };
 
@@ -45,14 +49,14 @@ pub(super) async fn import(
     file: &Path,
     dry_run: bool,
     json: bool,
-) -> anyhow::Result<ExitCode> {
+) -> anyhow::Result<Answer> {
     let text = fs::read_to_string(file).with_context(|| format!("{} can't be read", file.display()))?;
     let is_csv = file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));
     let read = |domain: &str| if is_csv { table::read_csv(&text, domain) } else { table::read_ndjson(&text, domain) };
     let mut rows = read(domain);
     let placed = rows.iter().flatten().find(|row| row.spec.rule.contains('/'));
     if let Some(row) = placed.filter(|_| domain.is_empty()) {
-        rows = read(&super::domain_of(service, domain, &row.spec).await);
+        rows = read(&calls::domain_of(service, domain, &row.spec).await);
     }
     let outcome = match rows {
         Ok(rows) => {
@@ -66,15 +70,14 @@ pub(super) async fn import(
         }
         Err(errors) => ImportReport { dry_run, errors, ..ImportReport::default() },
     };
-    if json {
-        super::print(&(visible::json(&serde_json::to_string_pretty(&outcome)?) + "\n"))?;
-    } else {
-        print_report(file, &outcome);
-    }
-    Ok(if outcome.errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let text = if json { String::new() } else { report(file, &outcome) };
+    let exit = if outcome.errors.is_empty() { Exit::Done } else { Exit::Failed };
+    Ok(Answer { text, json: serde_json::to_value(&outcome)?, exit })
 }
 
-fn print_report(file: &Path, outcome: &ImportReport) {
+/// What became of it; what is wrong is printed to standard error.
+fn report(file: &Path, outcome: &ImportReport) -> String {
+    let mut out = String::new();
     let (rows, errors) = (outcome.rows.unwrap_or_default(), &outcome.errors);
     for RowError { line, column, what } in errors.iter().take(LISTED) {
         eprintln!("{}:{line}:{column}: {}", file.display(), visible::lines(what));
@@ -83,37 +86,31 @@ fn print_report(file: &Path, outcome: &ImportReport) {
         eprintln!("and {} more", errors.len() - LISTED);
     }
     match (errors.len(), outcome.written) {
-        (0, 0) if outcome.dry_run => println!("{rows} are good; nothing was changed"),
-        (0, written) => println!("{written} written"),
+        (0, 0) if outcome.dry_run => out += &format!("{rows} are good; nothing was changed\n"),
+        (0, written) => out += &format!("{written} written\n"),
         (wrong, 0) => eprintln!("{wrong} wrong; nothing was changed"),
         (failed, _) => eprintln!("{failed} of {rows} not written: {AGAIN}"),
     }
+    out
 }
 
 /// What the service refuses, in the order of the rows. An error where it would refuse every row.
 async fn put(service: &Service, domain: &str, rows: &[ImportRow], dry_run: bool) -> anyhow::Result<Vec<RowError>> {
     let mut bar = ProgressBar::new(if dry_run { "checked" } else { "written" }, rows.len());
     let calls = rows.iter().map(|row| {
-        let request = SetOverrideRequest {
-            domain: domain.to_owned(),
-            id: row.id.clone(),
-            spec: Some(row.spec.clone()),
-            dry_run,
-            ..SetOverrideRequest::default()
-        };
-        let (mut client, request) = (service.client(), service.call(request));
-        async move { client.set_override(request).await.err().map(|status| (row.line, status)) }
+        let saved = calls::set(service, (domain, &row.id), &row.spec, Condition::default(), dry_run);
+        async move { saved.await.err().map(|error| (row.line, error)) }
     });
     let mut answers = stream::iter(calls).buffered(AT_ONCE);
     let mut wrong = Vec::new();
     while let Some(answer) = answers.next().await {
         match answer {
-            Some((line, status)) if is_of_the_row(&status) => {
-                wrong.push(RowError { line, column: 1, what: status.message().to_owned() });
+            Some((line, error)) if is_of_the_row(&error) => {
+                wrong.push(RowError { line, column: 1, what: error.to_string() });
             }
-            Some((line, status)) => {
+            Some((line, error)) => {
                 let changed = if dry_run { "nothing was changed".to_owned() } else { AGAIN.to_owned() };
-                return Err(refused(&status, service.has_token()).context(format!("stopped at line {line}; {changed}")));
+                return Err(anyhow::Error::from(error).context(format!("stopped at line {line}; {changed}")));
             }
             None => {}
         }
@@ -123,8 +120,9 @@ async fn put(service: &Service, domain: &str, rows: &[ImportRow], dry_run: bool)
 }
 
 /// Not of the token, the domain, the service or the way to it, of which one line says enough.
-fn is_of_the_row(status: &Status) -> bool {
-    matches!(status.code(), Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange)
+fn is_of_the_row(error: &AskError) -> bool {
+    let of_rows = [StatusCode::BAD_REQUEST, StatusCode::PRECONDITION_FAILED, StatusCode::PAYLOAD_TOO_LARGE];
+    error.status().is_some_and(|status| of_rows.contains(&status))
 }
 
 /// Only on a terminal.

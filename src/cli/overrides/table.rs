@@ -14,8 +14,9 @@ use object::Object;
 use serde::Serialize;
 
 use crate::{
+    cli::show,
     front::api::{Entry, Limit, Misread, Override, OverrideSpec, made_override_id, read_json},
-    limit::written,
+    limit::{UnixMicros, written},
     rules::rows::{
         columns::{Column, Purpose, columns, misses_columns},
         csv,
@@ -256,8 +257,8 @@ fn line_of(cells: impl Iterator<Item = String>, safe: bool) -> String {
     cells.map(marked).map(quoted).collect::<Vec<_>>().join(",") + "\n"
 }
 
-/// For people.
-pub(super) fn line(it: &Override) -> String {
+/// For people: what it says, who set it, when and why.
+pub(super) fn line(it: &Override, now: UnixMicros) -> String {
     let spec = it.spec.clone().unwrap_or_default();
     let entries = spec.r#match.iter().map(|entry| crate::limit::Entry { key: &entry.key, value: &entry.value });
     let limits: Vec<String> = it
@@ -267,11 +268,14 @@ pub(super) fn line(it: &Override) -> String {
         .collect();
     let limits = if it.unlimited { "unlimited".to_owned() } else { limits.join(" and ") };
     let mut out = format!("{}: {}: {limits}", it.id, written::write_entries(entries));
-    for (what, said) in [("rule", &spec.rule), ("ends", &spec.expires), ("because", &spec.reason), ("of", &spec.owner)]
-    {
+    let ends = show::moment(&spec.expires, now);
+    for (what, said) in [("rule", &spec.rule), ("ends", &ends), ("because", &spec.reason), ("of", &spec.owner)] {
         if !said.is_empty() {
             let _ = write!(out, ", {what} {said}");
         }
+    }
+    if !it.updated_by.is_empty() {
+        let _ = write!(out, ", set by {} at {}", it.updated_by, show::moment(&it.updated_at, now));
     }
     for warning in &it.warnings {
         let _ = write!(out, "; {warning}");

@@ -4,13 +4,13 @@ use std::{
     fmt::Write as _,
     io::{self, Write as _},
     path::{Path, PathBuf},
-    process::ExitCode,
 };
 
 use serde::Serialize;
 
 use super::play::FailedRequest;
 use crate::{
+    cli::exit::Exit,
     limiter::explain::words,
     rules::{Case, Problem, Problems},
     visible,
@@ -57,7 +57,7 @@ impl Results {
     }
 
     /// Cases that weren't played are no success.
-    pub(super) fn print(mut self, json: bool) -> anyhow::Result<ExitCode> {
+    pub(super) fn print(mut self, json: bool) -> anyhow::Result<Exit> {
         self.ok = self.failed == 0 && self.errors == 0 && self.passed > 0;
         let text = match json {
             true => visible::json(&serde_json::to_string_pretty(&self)?).into_owned() + "\n",
@@ -68,7 +68,7 @@ impl Results {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
             _ => {}
         }
-        Ok(if self.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if self.ok { Exit::Done } else { Exit::Failed })
     }
 
     fn for_people(&self) -> String {

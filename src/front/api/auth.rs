@@ -18,6 +18,8 @@ pub struct Authenticator {
     /// The tokens; `None` without a token file.
     tokens: Option<Arc<ArcSwap<Tokens>>>,
     checks_are_open: bool,
+    /// Everybody is an operator who looks, with a token or without.
+    is_of_admin_listener: bool,
 }
 
 /// A caller, and what its token allows.
@@ -26,11 +28,17 @@ pub struct Caller {
     /// Name of the token, for the audit.
     pub name: Arc<str>,
     scopes: Arc<[tokens::TokenScope]>,
+    is_of_admin_listener: bool,
 }
 
 impl Authenticator {
     pub fn new(tokens: Option<Arc<ArcSwap<Tokens>>>, checks_are_open: bool) -> Authenticator {
-        Authenticator { tokens, checks_are_open }
+        Authenticator { tokens, checks_are_open, is_of_admin_listener: false }
+    }
+
+    /// Of the admin listener, which takes no tokens: whoever reaches it may look, and change nothing.
+    pub fn of_admin_listener() -> Authenticator {
+        Authenticator { tokens: None, checks_are_open: false, is_of_admin_listener: true }
     }
 
     /// Whether callers without a token may check.
@@ -40,6 +48,9 @@ impl Authenticator {
 
     /// The caller that sends this `authorization`.
     pub fn authenticate(&self, authorization: Option<&str>) -> Result<Caller, ApiError> {
+        if self.is_of_admin_listener {
+            return Ok(Caller::operator());
+        }
         let Some(tokens) = &self.tokens else {
             return Err(unauthenticated(
                 "this call needs a token, and the service knows none: start it with --api-token-file",
@@ -59,7 +70,13 @@ impl Authenticator {
 
 impl Caller {
     fn new(name: Arc<str>, scopes: Arc<[tokens::TokenScope]>) -> Caller {
-        Caller { name, scopes }
+        Caller { name, scopes, is_of_admin_listener: false }
+    }
+
+    /// Whoever reaches the admin listener.
+    fn operator() -> Caller {
+        let scopes = Scope::LOOKING.iter().map(|scope| tokens::TokenScope::everywhere(*scope)).collect();
+        Caller { name: "(admin)".into(), scopes, is_of_admin_listener: true }
     }
 
     /// The program that embeds Tollgate, which may do everything.
@@ -72,13 +89,20 @@ impl Caller {
         if self.scopes.iter().any(|granted| granted.allows(scope, domain)) {
             return Ok(());
         }
+        if self.is_of_admin_listener {
+            let what = "the admin listener only looks: changes and checks go to the API, with a token";
+            return Err(ApiError::Forbidden(what.to_owned()));
+        }
         let of = domain.map(|domain| format!(" or {}@{domain}", scope.name())).unwrap_or_default();
         Err(ApiError::Forbidden(format!("token {} lacks the scope {}{of}", self.name, scope.name())))
     }
 
     /// As [`Caller::require`], for a domain that the caller didn't name and must not learn.
     pub(super) fn require_in_unnamed(&self, scope: Scope, domain: &str) -> Result<(), ApiError> {
-        self.require(scope, Some(domain)).map_err(|_| {
+        self.require(scope, Some(domain)).map_err(|error| {
+            if self.is_of_admin_listener {
+                return error;
+            }
             let (token, scope) = (&self.name, scope.name());
             ApiError::Forbidden(format!("token {token} lacks the scope {scope} where no domain is named: name yours"))
         })

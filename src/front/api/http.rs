@@ -137,6 +137,7 @@ async fn set_override(
     body: Body,
 ) -> HttpResult {
     let ((domain, id), change) = (path(id)?, parameters(change)?);
+    let domain = api.in_path(domain);
     let mut spec: OverrideSpec = read(body)?;
     if spec.reason.is_empty() {
         spec.reason = change.reason;
@@ -156,6 +157,7 @@ async fn set_override(
 
 async fn get_override(State(api): ApiState, id: OverridePath, headers: HeaderMap) -> HttpResult {
     let (domain, id) = path(id)?;
+    let domain = api.in_path(domain);
     let found = api.get_override(authorization(&headers), GetOverrideRequest { domain, id }).await?;
     let mut response = ok(&found);
     etag(response.headers_mut(), &found.etag);
@@ -169,6 +171,7 @@ async fn delete_override(
     headers: HeaderMap,
 ) -> HttpResult {
     let ((domain, id), change) = (path(id)?, parameters(change)?);
+    let domain = api.in_path(domain);
     let (dry_run, reason, if_match) = (change.dry_run, change.reason, if_match(&headers)?);
     let request = DeleteOverrideRequest { domain, id, dry_run, if_match, reason };
     let answer = api.delete_override(authorization(&headers), request).await?;
@@ -192,6 +195,7 @@ async fn list_overrides(
     headers: HeaderMap,
 ) -> HttpResult {
     let (domain, page) = (path(domain)?, parameters(page)?);
+    let domain = api.in_path(domain);
     let PageQuery { page_size, page_token, key, value_prefix } = page;
     let request = ListOverridesRequest { domain, page_size, page_token, key, value_prefix };
     Ok(ok(&api.list_overrides(authorization(&headers), request).await?))

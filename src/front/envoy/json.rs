@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use crate::proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
+use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions};
 
 use super::size;
 use crate::{front::escape, limiter::DecideError};
@@ -44,6 +44,21 @@ pub fn json_response(response: &RateLimitResponse) -> Vec<u8> {
     let mut writer = serde_json::Serializer::new(&mut out);
     message.serialize_with_options(&mut writer, &SerializeOptions::new()).expect("a message always has a JSON form");
     out
+}
+
+/// A request as [`json_request`] reads it.
+pub fn write_json_request(request: &RateLimitRequest) -> Vec<u8> {
+    let mut message = DynamicMessage::new(descriptor("RateLimitRequest"));
+    message.merge(request.encode_to_vec().as_slice()).expect("the same message by another route");
+    serde_json::to_vec(&message).expect("a message always has a JSON form")
+}
+
+/// A response as [`json_response`] writes it.
+pub fn read_json_response(body: &[u8]) -> Result<RateLimitResponse, serde_json::Error> {
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let options = DeserializeOptions::new().deny_unknown_fields(false);
+    let message = DynamicMessage::deserialize_with_options(descriptor("RateLimitResponse"), &mut reader, &options)?;
+    message.transcode_to().map_err(serde::de::Error::custom)
 }
 
 fn descriptor(message: &str) -> MessageDescriptor {

@@ -68,3 +68,32 @@ fn a_moment_that_is_written_is_read_back() {
         assert_eq!(write(UnixMicros(micros)), written);
     }
 }
+
+#[test]
+fn a_distance_is_told_in_its_largest_unit() {
+    let now = UnixMicros(1_800_000_000_000_000);
+    let after = |micros: u64| distance(UnixMicros(now.0 + micros), now);
+    let before = |micros: u64| distance(UnixMicros(now.0 - micros), now);
+    const SECOND: u64 = 1_000_000;
+    for (seconds, words) in
+        [(2, "2 s"), (60, "1 min"), (58, "58 s"), (90, "90 s"), (119, "2 min"), (5_400, "90 min"), (7_200, "2 h")]
+    {
+        assert_eq!(after(seconds * SECOND), format!("in {words}"));
+        assert_eq!(before(seconds * SECOND), format!("{words} ago"));
+    }
+    // What was set to last 4 hours, a moment ago.
+    assert_eq!(after(14_400 * SECOND - 20_000), "in 4 h");
+    assert_eq!((after(36 * 3_600 * SECOND), after(7 * 86_400 * SECOND)), ("in 36 h".to_owned(), "in 7 d".to_owned()));
+    assert_eq!((after(0), after(999_999), before(999_999)), ("now".to_owned(), "now".to_owned(), "now".to_owned()));
+    // No overflow at the end of time.
+    assert!(distance(UnixMicros(u64::MAX), UnixMicros(0)).ends_with(" d"));
+}
+
+#[test]
+fn a_length_of_time_is_rounded_and_never_a_long_fraction() {
+    for (micros, words) in
+        [(9_984_938_u64 / 1_000, "10 ms"), (1, "1 µs"), (0, "0 µs"), (1_000_000, "1 s"), (1_500, "1500 µs")]
+    {
+        assert_eq!(length_in_words(micros), words);
+    }
+}

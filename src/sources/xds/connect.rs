@@ -78,7 +78,7 @@ async fn channel(settings: &XdsSettings) -> Result<Channel, String> {
 
 fn client(tls: &XdsTls) -> tls::ClientTls {
     let (ca, identity, name) = (tls.ca.clone(), tls.identity.clone(), tls.server_name.clone());
-    tls::ClientTls { ca, identity, name, protocol: Some(tls::HTTP2), ..tls::ClientTls::default() }
+    tls::ClientTls { ca, identity, name, protocols: &[tls::HTTP2], ..tls::ClientTls::default() }
 }
 
 /// In short: a status of the transport says the same several times over.

@@ -397,5 +397,5 @@ fn settings_are_checked_before_a_rollout_by_flags_too_and_for_programs() {
 fn certificates_of_a_client_in_the_clear_are_refused() {
     let call = run_to_end(&["overrides", "list", "--addr", "127.0.0.1:1", "--cacert", "/certs/ca.crt"], &[]);
     let said = stderr(&call);
-    assert!(call.status.code() == Some(1) && said.contains("https://") && said.contains("--cacert"), "{said}");
+    assert!(call.status.code() == Some(2) && said.contains("https://") && said.contains("--cacert"), "{said}");
 }

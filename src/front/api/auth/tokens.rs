@@ -34,6 +34,9 @@ impl Scope {
         Scope::AuditRead,
     ];
 
+    /// Those that only look.
+    pub(super) const LOOKING: [Scope; 3] = [Scope::Explain, Scope::OverridesRead, Scope::AuditRead];
+
     pub const fn name(self) -> &'static str {
         match self {
             Scope::Check => "check",
@@ -57,6 +60,11 @@ pub(super) struct TokenScope {
 }
 
 impl TokenScope {
+    /// For all domains.
+    pub(super) fn everywhere(scope: Scope) -> TokenScope {
+        TokenScope { scope: Some(scope), domain: None }
+    }
+
     /// `overrides.write`, `overrides.write@checkout`, `*`.
     fn parse(text: &str) -> Result<TokenScope, String> {
         let (scope, domain) = match text.split_once('@') {
