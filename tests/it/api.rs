@@ -8,6 +8,7 @@ mod embedded;
 pub(crate) mod node;
 mod openapi;
 mod replicas;
+mod scopes;
 mod tls;
 mod tokens;
 

@@ -21,10 +21,16 @@ pub enum Scope {
     /// Refunds, which are negative hits.
     HitsReturn,
     AuditRead,
+    /// Looking at the fleet: what is limited, by what, since when.
+    InsightRead,
+    /// Changing limits while they run.
+    LimitsWrite,
+    /// The rules as they are loaded.
+    RulesRead,
 }
 
 impl Scope {
-    pub const ALL: [Scope; 7] = [
+    pub const ALL: [Scope; 10] = [
         Scope::Check,
         Scope::Explain,
         Scope::OverridesRead,
@@ -32,10 +38,24 @@ impl Scope {
         Scope::CountersReset,
         Scope::HitsReturn,
         Scope::AuditRead,
+        Scope::InsightRead,
+        Scope::LimitsWrite,
+        Scope::RulesRead,
     ];
 
     /// Those that only look.
-    pub(super) const LOOKING: [Scope; 3] = [Scope::Explain, Scope::OverridesRead, Scope::AuditRead];
+    pub(super) const LOOKING: [Scope; 3] = [Scope::InsightRead, Scope::AuditRead, Scope::RulesRead];
+
+    /// The scopes that are a part of this one. Whoever may write may also read: otherwise nothing could be changed with
+    /// care.
+    const fn parts(self) -> &'static [Scope] {
+        match self {
+            Scope::OverridesWrite => &[Scope::OverridesRead],
+            Scope::LimitsWrite => &[Scope::OverridesWrite, Scope::OverridesRead],
+            Scope::InsightRead => &[Scope::Explain, Scope::OverridesRead],
+            _ => &[],
+        }
+    }
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -46,6 +66,9 @@ impl Scope {
             Scope::CountersReset => "counters.reset",
             Scope::HitsReturn => "hits.return",
             Scope::AuditRead => "audit.read",
+            Scope::InsightRead => "insight.read",
+            Scope::LimitsWrite => "limits.write",
+            Scope::RulesRead => "rules.read",
         }
     }
 }
@@ -84,11 +107,9 @@ impl TokenScope {
         }
     }
 
-    /// Whoever may write may also read: otherwise nothing could be changed with care.
+    /// `None` is all domains.
     pub(super) fn allows(&self, wanted: Scope, domain: Option<&str>) -> bool {
-        let scope = self
-            .scope
-            .is_none_or(|scope| scope == wanted || (scope == Scope::OverridesWrite && wanted == Scope::OverridesRead));
+        let scope = self.scope.is_none_or(|scope| scope == wanted || scope.parts().contains(&wanted));
         scope && self.domain.as_deref().is_none_or(|own| domain == Some(own))
     }
 }

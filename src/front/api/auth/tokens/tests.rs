@@ -39,6 +39,30 @@ fn scopes_hold_in_their_domains_and_who_writes_may_read() {
     assert!(!may("audit.read@checkout", Scope::AuditRead, None), "one domain isn't all");
     assert!(may("*", Scope::AuditRead, None) && may("*@api", Scope::Check, Some("api")));
     assert!(!may("*@api", Scope::Check, Some("checkout")));
+    // The newer names, of which the older ones are parts.
+    for (scopes, scope) in [
+        ("limits.write@api", Scope::OverridesWrite),
+        ("limits.write@api", Scope::OverridesRead),
+        ("insight.read@api", Scope::Explain),
+        ("insight.read@api", Scope::OverridesRead),
+        ("rules.read@api", Scope::RulesRead),
+    ] {
+        assert!(may(scopes, scope, Some("api")), "{scopes} {scope:?}");
+        assert!(!may(scopes, scope, Some("checkout")) && !may(scopes, scope, None), "{scopes} {scope:?}");
+    }
+    for (scopes, scope) in [
+        ("overrides.write", Scope::LimitsWrite),
+        ("limits.write", Scope::CountersReset),
+        ("insight.read", Scope::OverridesWrite),
+        ("insight.read", Scope::AuditRead),
+        ("explain", Scope::InsightRead),
+        ("rules.read", Scope::InsightRead),
+    ] {
+        assert!(!may(scopes, scope, Some("api")), "{scopes} {scope:?}");
+    }
+    for scope in Scope::ALL {
+        assert!(may(scope.name(), scope, None) && may("*", scope, None), "{scope:?}");
+    }
     let refused = caller("check").require(Scope::OverridesWrite, Some("api")).unwrap_err();
     assert_eq!(refused.to_string(), "token t lacks the scope overrides.write or overrides.write@api");
 }
