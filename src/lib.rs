@@ -24,6 +24,7 @@
 //! | `blocking` | the one way off the event loop for work that blocks | |
 //! | `state_dir` | the files of the state directory: written whole, and damage seen | |
 //! | [`clock`] | the one place that reads clocks, and how often a line may be logged | `limit` |
+//! | [`privacy`] | which values are shown as a hash | |
 //! | `tls` | certificates and keys from files, and whom a connection trusts | `blocking` |
 //! | [`algorithm`] | the pure step of each algorithm, and how a counter's state is packed | `limit` |
 //! | [`rules`] | rule files: reading, every check, the tree that descriptors are matched against | `limit`, `visible` |
@@ -32,10 +33,10 @@
 //! | [`settings`] | flags and environment, every mistake at once | `limit`, `store`, `trace` |
 //! | [`run_time`] | what changes while it runs, on all replicas: overrides, resets, their audit | `algorithm`, `blocking`, `clock`, `limit`, `rules`, `state_dir`, `store` |
 //! | [`metrics`] | every metric and its name | `clock`, `limit`, `rules`, `run_time`, `store`, `trace` |
-//! | [`limiter`] | the line: match, plan, apply, judge; what is answered when the store can't; why a request is answered as it is | `algorithm`, `clock`, `limit`, `metrics`, `rules`, `run_time`, `store`, `trace` |
+//! | [`limiter`] | the line: match, plan, apply, judge; what is answered when the store can't; why a request is answered as it is; who is refused most | `algorithm`, `clock`, `limit`, `metrics`, `privacy`, `rules`, `run_time`, `store`, `trace` |
 //! | [`sources`] | where rules come from, when they are trusted, how they are swapped | `blocking`, `clock`, `limiter`, `metrics`, `proto`, `rules`, `run_time`, `settings`, `state_dir`, `tls` |
-//! | [`front`] | who asks, in which protocol: to the limiter's words and back | `algorithm`, `blocking`, `clock`, `limit`, `limiter`, `metrics`, `proto`, `rules`, `run_time`, `settings`, `store`, `trace` |
-//! | [`serve`] | the process: phases, threads, listeners, drain | `blocking`, `clock`, `front`, `limit`, `limiter`, `metrics`, `run_time`, `settings`, `sources`, `store`, `tls`, `trace` |
+//! | [`front`] | who asks, in which protocol: to the limiter's words and back | `algorithm`, `blocking`, `clock`, `limit`, `limiter`, `metrics`, `privacy`, `proto`, `rules`, `run_time`, `settings`, `store`, `trace` |
+//! | [`serve`] | the process: phases, threads, listeners, drain | `blocking`, `clock`, `front`, `limit`, `limiter`, `metrics`, `privacy`, `run_time`, `settings`, `sources`, `store`, `tls`, `trace` |
 //! | [`cli`] | the subcommands: printing and exit codes | `clock`, `front`, `limit`, `limiter`, `metrics`, `proto`, `rules`, `serve`, `settings`, `sources`, `store`, `tls`, `visible` |
 //! | `fuzz` | the entry points of the fuzz targets; only with the feature `fuzzing` | `front`, `limit`, `limiter`, `metrics`, `rules`, `run_time`, `settings`, `store` |
 //!
@@ -65,6 +66,7 @@ pub mod fuzz;
 pub mod limit;
 pub mod limiter;
 pub mod metrics;
+pub mod privacy;
 pub mod proto;
 pub mod rules;
 pub mod run_time;

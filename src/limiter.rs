@@ -15,6 +15,7 @@ mod reset;
 mod snapshot;
 #[cfg(test)]
 pub(crate) mod tests;
+pub mod top;
 mod traced;
 
 use std::{
@@ -47,6 +48,7 @@ use crate::{
 use fallback::Policies;
 use plan::{Plan, PlannedDescriptor};
 use snapshot::InForce;
+use top::CoreTop;
 
 /// Decides requests. Cheap to clone; each core has one with its own way to the store.
 #[derive(Clone)]
@@ -57,6 +59,8 @@ pub struct Limiter {
     modes: Modes,
     metrics: Arc<Metrics>,
     run_time: Option<RunTime>,
+    /// Where this core counts who is refused most; `None` where nobody wants to know.
+    top: Option<CoreTop>,
 }
 
 impl Limiter {
@@ -67,12 +71,18 @@ impl Limiter {
         modes: Modes,
         metrics: Arc<Metrics>,
     ) -> Limiter {
-        Limiter { snapshot, store, fallback, modes, metrics, run_time: None }
+        Limiter { snapshot, store, fallback, modes, metrics, run_time: None, top: None }
     }
 
     /// This limiter, with run-time overrides and resets.
     pub fn with_run_time(mut self, run_time: RunTime) -> Limiter {
         self.run_time = Some(run_time);
+        self
+    }
+
+    /// This limiter, which counts in `top`.
+    pub fn with_top(mut self, top: Option<CoreTop>) -> Limiter {
+        self.top = top;
         self
     }
 
@@ -110,7 +120,7 @@ impl Limiter {
             Ok(readings) => (readings, Policies::new()),
             Err(error) => self.answer_by_policy(request, &plan, snapshot, error, now)?,
         };
-        let decision = self.conclude(request, &plan, snapshot, &readings, &policies);
+        let decision = self.conclude(request, &plan, snapshot, (&readings, &policies), now);
         if is_overdue && decision.overall == Code::Ok {
             self.metrics.admitted_overdue();
         }
@@ -128,7 +138,7 @@ impl Limiter {
         let mut plan = Plan::new(self.modes);
         self.fill(&mut plan, &in_force, request, now)?;
         let (readings, policies) = self.answer_by_policy(request, &plan, in_force.snapshot(), why, now)?;
-        Ok(self.conclude(request, &plan, in_force.snapshot(), &readings, &policies))
+        Ok(self.conclude(request, &plan, in_force.snapshot(), (&readings, &policies), now))
     }
 
     /// Answers by the limits' failure policies; with the store's error, if that is the policy.
@@ -167,7 +177,7 @@ impl Limiter {
         #[cfg(test)]
         tests::panic_if_asked_to(request);
         let readings = memory.apply(&plan.checks, plan.gate, now);
-        Some(Ok(self.conclude(request, &plan, in_force.snapshot(), &readings, &Policies::new())))
+        Some(Ok(self.conclude(request, &plan, in_force.snapshot(), (&readings, &Policies::new()), now)))
     }
 
     /// What a request sees that waits for nothing.
@@ -200,8 +210,8 @@ impl Limiter {
         request: &Request<'_>,
         plan: &Plan<'_>,
         snapshot: &Snapshot,
-        readings: &Readings,
-        policies: &Policies,
+        (readings, policies): (&Readings, &Policies),
+        now: UnixMicros,
     ) -> Decision {
         let mut decision = judge::judge(plan, readings, policies);
         if self.modes.notes || trace::is_sampled() {
@@ -213,6 +223,9 @@ impl Limiter {
             count_policy_answer(plan, judge::deciding_check(plan, readings), policy, meters);
         }
         self.count(request, plan, readings, meters);
+        if let Some(top) = &self.top {
+            top.count(request, plan, readings, now);
+        }
         if let Some(near_ratio) = self.metrics.reference.near_ratio() {
             let has_local_cache = self.store.is_remote() && self.metrics.reference.has_local_cache();
             let is_from_cache = readings.is_from_cache && has_local_cache;

@@ -144,6 +144,13 @@ pub struct Rule {
     pub(crate) probes: Option<Box<[rows::Probe]>>,
 }
 
+impl Rule {
+    /// Whether the rule names the value of the entry at this `position`, so that it says nothing about who asks.
+    pub fn names_value(&self, position: usize) -> bool {
+        self.path.get(position).is_some_and(|level| matches!(level.value, LevelValue::Exact(_)))
+    }
+}
+
 /// One step of a rule's path: what an entry must be.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Level {
@@ -170,7 +177,7 @@ pub struct RuleLimit {
     pub id: Arc<str>,
     /// Hash of the id, so it is the same over reloads. A full memory store divides its capacity by it
     /// ([`crate::store::CounterCheck::rule`]).
-    pub id_hash: u32,
+    pub id_hash: u64,
     pub limit: Limit,
     pub name: Option<Box<str>>,
     /// The tier that gives the limit the numbers which it doesn't have itself.

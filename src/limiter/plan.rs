@@ -144,6 +144,11 @@ impl<'a> AppliedLimits<'a> {
         Some(self.rule_position(limit).map_or(limit, |place| &self.rule.limits[place]))
     }
 
+    /// As [`AppliedLimits::counted_as`], for each check in order.
+    pub(super) fn all_counted_as(self) -> impl Iterator<Item = &'a RuleLimit> {
+        self.limits().map(move |limit| self.rule_position(limit).map_or(limit, |place| &self.rule.limits[place]))
+    }
+
     /// The failure policy of each check, in order.
     pub(super) fn policies(self, default: FailurePolicy) -> impl Iterator<Item = FailurePolicy> {
         self.limits().map(move |limit| limit.on_store_failure.or(self.rule.on_store_failure).unwrap_or(default))
@@ -352,7 +357,7 @@ fn rule_check<'a>(
         cost,
         role,
         // A counter goes on under an override, and with it its share of a bounded store.
-        rule: place.map_or(limit, |place| &rule.limits[place]).id_hash,
+        rule: place.map_or(limit, |place| &rule.limits[place]).id_hash as u32,
     }
 }
 

@@ -38,7 +38,7 @@ impl OverrideLimits {
     /// Limits whose numbers were resolved before, with ids as [`super::Domain::read_override_limits`] gives them.
     pub fn resolved(domain: &str, mut limits: Vec<RuleLimit>) -> OverrideLimits {
         let id: Arc<str> = super::name::override_limit_id(domain).into();
-        let id_hash = FixedState::default().hash_one(&*id) as u32;
+        let id_hash = FixedState::default().hash_one(&*id);
         limits.iter_mut().for_each(|limit| (limit.id, limit.id_hash) = (Arc::clone(&id), id_hash));
         if limits.is_empty() { OverrideLimits::Unlimited } else { OverrideLimits::Limits(limits) }
     }

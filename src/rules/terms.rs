@@ -83,7 +83,7 @@ impl NodeReader<'_> {
             let id = if forms.len() == 1 { id(&written.name) } else { id(&name_in_list(written, position)) };
             let count_denied = written.defaults.count_denied.or(domain_defaults.limits.count_denied);
             limits.push(RuleLimit {
-                id_hash: FixedState::default().hash_one(&*id) as u32,
+                id_hash: FixedState::default().hash_one(&*id),
                 id,
                 limit,
                 name: Some(&written.name).filter(|name| !name.is_empty()).cloned(),
