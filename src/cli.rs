@@ -14,6 +14,7 @@ mod reset;
 mod serve;
 mod show;
 mod test;
+mod top;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -64,6 +65,8 @@ enum Command {
     Explain(Box<explain::ExplainArgs>),
     /// Send one request to a running service
     Call(call::CallArgs),
+    /// List who is refused most, hit most, or would be refused most, by a running service
+    Top(top::TopArgs),
     /// Get, set, list, delete, import and export overrides of a running service
     Overrides(overrides::OverridesArgs),
     /// Let a descriptor that is denied begin afresh, on all replicas
@@ -105,6 +108,7 @@ fn run_command(args: Vec<OsString>) -> anyhow::Result<ExitCode> {
         Some(Command::Test(args)) => test::run(&args),
         Some(Command::Explain(args)) => explain::run(&args),
         Some(Command::Call(args)) => call::run(&args),
+        Some(Command::Top(args)) => top::run(&args),
         Some(Command::Overrides(args)) => overrides::run(args),
         Some(Command::Reset(args)) => reset::run(&args),
         Some(Command::Bench(args)) => bench::run(args),

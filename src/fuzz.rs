@@ -18,12 +18,13 @@ use tower::ServiceExt;
 
 use crate::{
     front::{
-        api::{self, Api, Authenticator, CallerLimits, Tokens},
+        api::{self, Api, Authenticator, CallerLimits, Insight, Tokens},
         envoy::{self, CallContext, ClientConnection, RateLimit},
     },
     limit::{Entry, UnixMicros},
-    limiter::{Budgets, Fallback, Limiter, Modes, Snapshot},
+    limiter::{Budgets, Fallback, Limiter, Modes, Snapshot, top::TopLists},
     metrics::{Meters, Metrics},
+    privacy::Privacy,
     rules::{self, Defaults, LoadedRules, Source, Sources},
     run_time::{
         RunTime,
@@ -154,6 +155,9 @@ fn new_api() -> (Runtime, Router) {
     let fallback = Arc::new(Memory::new(MemorySettings::default()));
     let deferred = Arc::new(DeferredCharges::new(UnixMicros(0)));
     let resets = Resets { stores: CounterStores::Memory(Arc::clone(&fallback)), fallback, deferred };
+    let top = TopLists::new(1 << 20, 1, Privacy::default());
+    let insight = Insight { fleet: "fuzz".into(), top: top.clone(), privacy: Privacy::default() };
+    let limiter = limiter.with_top(top.map(|lists| lists.core()));
     let api = Api {
         limiter: limiter.with_run_time(RunTime { overrides, resets }),
         store_timeout: Duration::from_secs(1),
@@ -161,6 +165,7 @@ fn new_api() -> (Runtime, Router) {
         caller_limits: CallerLimits::new(Duration::from_secs(3_600), 100),
         authenticator: Authenticator::new(Some(tokens), false),
         admission: Arc::new(envoy::AdmissionControl::new(&bounds())),
+        insight: Arc::new(insight),
     };
     (runtime, api::router(Arc::new(api)))
 }

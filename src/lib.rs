@@ -38,7 +38,7 @@
 //! | [`front`] | who asks, in which protocol: to the limiter's words and back | `algorithm`, `blocking`, `clock`, `limit`, `limiter`, `metrics`, `privacy`, `proto`, `rules`, `run_time`, `settings`, `store`, `trace` |
 //! | [`serve`] | the process: phases, threads, listeners, drain | `blocking`, `clock`, `front`, `limit`, `limiter`, `metrics`, `privacy`, `run_time`, `settings`, `sources`, `store`, `tls`, `trace` |
 //! | [`cli`] | the subcommands: printing and exit codes | `clock`, `front`, `limit`, `limiter`, `metrics`, `proto`, `rules`, `serve`, `settings`, `sources`, `store`, `tls`, `visible` |
-//! | `fuzz` | the entry points of the fuzz targets; only with the feature `fuzzing` | `front`, `limit`, `limiter`, `metrics`, `rules`, `run_time`, `settings`, `store` |
+//! | `fuzz` | the entry points of the fuzz targets; only with the feature `fuzzing` | `front`, `limit`, `limiter`, `metrics`, `privacy`, `rules`, `run_time`, `settings`, `store` |
 //!
 //! # What is not there
 //!

@@ -92,6 +92,8 @@ pub struct Metrics {
     /// Asked for their own numbers at each scrape.
     stores: Mutex<Vec<Store>>,
     overrides: OnceLock<Arc<Overrides>>,
+    /// Bytes of the lists of who is refused most; unset where there are none.
+    top_bytes: OnceLock<Box<dyn Fn() -> u64 + Send + Sync>>,
 }
 
 impl Default for Metrics {
@@ -139,6 +141,7 @@ impl Metrics {
             tracer: OnceLock::new(),
             stores: Mutex::default(),
             overrides: OnceLock::new(),
+            top_bytes: OnceLock::new(),
             recorder,
         }
     }
@@ -223,6 +226,12 @@ impl Metrics {
     pub fn show_overrides(&self, overrides: &Arc<Overrides>) {
         // It is called once.
         let _ = self.overrides.set(Arc::clone(overrides));
+    }
+
+    /// Shows how many bytes the lists take of who is refused most.
+    pub fn show_top(&self, bytes: impl Fn() -> u64 + Send + Sync + 'static) {
+        // It is called once.
+        let _ = self.top_bytes.set(Box::new(bytes));
     }
 
     /// Shows the numbers of one more way to the store.

@@ -5,6 +5,7 @@ mod api;
 mod arguments;
 mod denials;
 mod flags;
+mod insight;
 mod overload;
 mod parse;
 mod partners;
@@ -34,6 +35,7 @@ pub use api::{ApiFlags, ApiSettings};
 pub(crate) use arguments::secrets as secrets_in_arguments;
 pub use denials::DenialFlags;
 pub use flags::Flags;
+pub use insight::{InsightFlags, InsightSettings};
 pub use overload::{OverloadFlags, OverloadSettings};
 pub(crate) use parse::boolean;
 pub use responses::{LimitHeaders, ResponseSettings};
@@ -59,6 +61,7 @@ pub struct Settings {
     pub overload: OverloadSettings,
     pub api: ApiSettings,
     pub health: HealthSettings,
+    pub insight: InsightSettings,
     pub process: ProcessSettings,
     pub stats: StatsSettings,
     /// Settings of traces; `None` if nothing is traced.
@@ -193,6 +196,7 @@ impl Settings {
             overload: overload::overload(flags, read),
             api: api::api(flags, read),
             health: health(flags, read),
+            insight: insight::insight(flags, read),
             process: process(flags, read),
             stats: stats::stats(flags, read),
             traces: None,

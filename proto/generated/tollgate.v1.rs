@@ -495,6 +495,95 @@ pub struct AuditEntry {
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TopRequest {
+    /// Of all domains that the token may see, if left out.
+    #[prost(string, tag = "1")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub domain: ::prost::alloc::string::String,
+    /// Only counters of the limit with this id: `api/user#hourly`; `api/(request)` for limits that came with requests.
+    #[prost(string, tag = "2")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub limit: ::prost::alloc::string::String,
+    /// Only counters whose descriptor has this entry: `user=alice`. A value of a key that is hashed may be given either way.
+    #[prost(string, tag = "3")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub entry: ::prost::alloc::string::String,
+    /// What the order is by: denied (if left out), hits or shadow.
+    #[prost(string, tag = "4")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub by: ::prost::alloc::string::String,
+    /// How far back: 1m, 10m (if left out) or 1h.
+    #[prost(string, tag = "5")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub since: ::prost::alloc::string::String,
+    /// Most entries, 1 to 100; 20 if left out.
+    #[prost(uint32, tag = "6")]
+    pub n: u32,
+}
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TopResponse {
+    /// The fleet's name (`TOLLGATE_FLEET`), and how many replicas are in the answer.
+    #[prost(string, tag = "1")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub fleet: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub replicas: u32,
+    /// As they were asked for.
+    #[prost(string, tag = "3")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub since: ::prost::alloc::string::String,
+    /// RFC 3339. Nothing that is counted is older: a span begins with a whole slot, so it may reach back by a sixth more.
+    #[prost(string, tag = "5")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub from: ::prost::alloc::string::String,
+    /// Those with most first.
+    #[prost(message, repeated, tag = "6")]
+    pub entries: ::prost::alloc::vec::Vec<TopEntry>,
+    /// The most that any other counter has of what the order is by.
+    #[prost(uint64, tag = "7")]
+    pub others_at_most: u64,
+}
+/// One counter. Each count is at least the truth, and too high by its error at most.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TopEntry {
+    /// The limit's id.
+    #[prost(string, tag = "1")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub limit: ::prost::alloc::string::String,
+    /// The counter's descriptor, `key=value,key=value`; at most 128 bytes, of which the last may be `…` and a hash.
+    #[prost(string, tag = "2")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub descriptor: ::prost::alloc::string::String,
+    /// Refusals, 1 each whatever the request cost.
+    #[prost(uint64, tag = "3")]
+    pub denied: u64,
+    /// Hits that were put to it, refused ones included.
+    #[prost(uint64, tag = "4")]
+    pub hits: u64,
+    /// Refusals that would have been, were the limit enforced.
+    #[prost(uint64, tag = "5")]
+    pub shadow: u64,
+    /// How much the count that the order is by may be too high.
+    #[prost(uint64, tag = "6")]
+    pub error: u64,
+    /// The same of each.
+    #[prost(uint64, tag = "7")]
+    pub denied_error: u64,
+    #[prost(uint64, tag = "8")]
+    pub hits_error: u64,
+    #[prost(uint64, tag = "9")]
+    pub shadow_error: u64,
+}
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExplainResponse {
     /// What the check would answer; its numbers are those of now, before its cost. None where the store failed.
@@ -992,6 +1081,25 @@ pub mod tollgate_client {
                 .insert(GrpcMethod::new("tollgate.v1.Tollgate", "ListAudit"));
             self.inner.unary(req, path, codec).await
         }
+        /// The counters that are refused most, hit most, or would be refused most. Scope `insight.read`.
+        pub async fn top(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TopRequest>,
+        ) -> std::result::Result<tonic::Response<super::TopResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/tollgate.v1.Tollgate/Top");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("tollgate.v1.Tollgate", "Top"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1062,6 +1170,11 @@ pub mod tollgate_server {
             tonic::Response<super::ListAuditResponse>,
             tonic::Status,
         >;
+        /// The counters that are refused most, hit most, or would be refused most. Scope `insight.read`.
+        async fn top(
+            &self,
+            request: tonic::Request<super::TopRequest>,
+        ) -> std::result::Result<tonic::Response<super::TopResponse>, tonic::Status>;
     }
     /// Checks are open to everyone unless the service is started with `--api-auth all`. Every other call needs a token, in
     /// the metadata `authorization: Bearer <token>`, whose scopes allow it.
@@ -1482,6 +1595,49 @@ pub mod tollgate_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListAuditSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tollgate.v1.Tollgate/Top" => {
+                    #[allow(non_camel_case_types)]
+                    struct TopSvc<T: Tollgate>(pub Arc<T>);
+                    impl<T: Tollgate> tonic::server::UnaryService<super::TopRequest>
+                    for TopSvc<T> {
+                        type Response = super::TopResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TopRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Tollgate>::top(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TopSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -16,6 +16,7 @@ mod override_id;
 mod overrides;
 mod page;
 mod problem;
+mod top;
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,12 +25,13 @@ pub use caller_limits::CallerLimits;
 pub use check::{CheckAnswer, ParsedCheck};
 pub use explain::explain_request;
 pub use grpc::service as grpc_service;
-pub(crate) use http::authorization;
 pub use http::router;
+pub(crate) use http::{authorization, read_parameters};
 pub(crate) use json::{Misread, read as read_json};
 pub(crate) use override_id::make as made_override_id;
 pub use pb::*;
 pub use problem::{ApiError, InvalidField, invalid_fields};
+pub use top::Insight;
 
 use crate::{
     clock,
@@ -58,6 +60,8 @@ pub struct Api {
     pub authenticator: Authenticator,
     /// Bounds on limits that callers bring without a token.
     pub caller_limits: CallerLimits,
+    /// What answers about this process are made of.
+    pub insight: Arc<Insight>,
 }
 
 impl Api {
@@ -226,6 +230,20 @@ impl Api {
         request.page_size = bounds::page_size(request.page_size)?;
         bounds::check_page_token(&request.page_token)?;
         audit::list(self, request).await
+    }
+
+    /// Without a domain, of all domains that the caller may see.
+    pub async fn top(&self, authorization: Option<&str>, request: TopRequest) -> Result<TopResponse, ApiError> {
+        let caller = self.authenticator.authenticate(authorization)?;
+        let snapshot = self.limiter.snapshot();
+        let domains = match &*request.domain {
+            "" => caller.domains(Scope::InsightRead)?,
+            named => {
+                caller.require(Scope::InsightRead, Some(named))?;
+                Some(vec![self.domain(named, &snapshot)?])
+            }
+        };
+        self.insight.top(&snapshot, &request, domains).await
     }
 
     /// The caller, if it may do this in the domain of the request, which is then filled in.

@@ -25,6 +25,9 @@ impl Metrics {
             recorder.show_count(Metric::TraceSpansSent, &[], counts.sent.load(Relaxed));
             recorder.show_count(Metric::TraceSpansDropped, &[], counts.dropped.load(Relaxed));
         }
+        if let Some(bytes) = self.top_bytes.get() {
+            recorder.show_level(Metric::TopBytes, &[], bytes() as f64);
+        }
         recorder.show_count(Metric::SeriesCapped, &[], self.unmatched.others() + self.reference.others());
         if self.reference.settings.on_page {
             page.show(Section::Envoyproxy);

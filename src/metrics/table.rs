@@ -150,6 +150,8 @@ table! {
         TlsHandshakeFailures Counter "tollgate_tls_handshake_failures_total" [reason] "Clients that TLS kept out: \
             unknown_authority, expired, wrong_name, no_certificate, refused_by_client (our certificate), not_tls, \
             timeout, other."
+        TopBytes Gauge "tollgate_top_bytes" [] "Bytes that the lists of who is refused most take \
+            (`TOLLGATE_TOP_MAX_BYTES`)."
         SeriesCapped Counter "tollgate_metric_series_capped_total" [] "What was counted as `other`, because \
             clients' words may not make more series."
         SlidingLogFallbacks Counter "tollgate_sliding_log_fallbacks_total" [] "Limits above 10,000 that came with \

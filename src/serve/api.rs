@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use crate::{
     blocking::try_blocking,
     front::{
-        api::{Api, Authenticator, CallerLimits, Tokens},
+        api::{Api, Authenticator, CallerLimits, Insight, Tokens},
         envoy,
     },
     limiter::Limiter,
@@ -30,6 +30,7 @@ pub(super) fn open(
     settings: &Settings,
     limiter: &Limiter,
     waiting: Arc<envoy::AdmissionControl>,
+    insight: Arc<Insight>,
 ) -> anyhow::Result<(Arc<Api>, Option<TokenReloader>)> {
     let reload = settings.api.token_file.as_deref().map(TokenReloader::load).transpose()?;
     let tokens = reload.as_ref().map(|reload| Arc::clone(&reload.tokens));
@@ -40,6 +41,7 @@ pub(super) fn open(
         default_domain: settings.api.default_domain.as_deref().map(Box::from),
         authenticator: Authenticator::new(tokens, settings.api.checks_are_open),
         caller_limits: CallerLimits::new(settings.api.check_window_max, settings.api.check_new_counters),
+        insight,
     };
     Ok((Arc::new(api), reload))
 }

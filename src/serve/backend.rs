@@ -11,9 +11,10 @@ use tracing::info;
 
 use super::{snapshots, tasks::Tasks};
 use crate::{
+    blocking::try_blocking,
     clock,
     limit::{Algorithm, SECOND},
-    limiter::{Fallback, Replicas},
+    limiter::{Fallback, Replicas, top::TopLists},
     metrics::Metrics,
     run_time::overrides::Overrides,
     settings::{Settings, StoreSettings},
@@ -175,7 +176,13 @@ pub(super) fn count_replicas(
 }
 
 /// Sweeps expired counters out of memory stores, and debts that nobody asked about, a share at a time.
-pub(super) fn sweep(stores: Vec<Arc<Memory>>, deferred: Arc<DeferredCharges>, tasks: &Tasks) {
+/// Merges and forgets what the `top` lists hold of time that is over.
+pub(super) fn sweep(
+    stores: Vec<Arc<Memory>>,
+    deferred: Arc<DeferredCharges>,
+    top: Option<Arc<TopLists>>,
+    tasks: &Tasks,
+) {
     let period = |stores: &[Arc<Memory>], deferred: &DeferredCharges| match deferred.counters() {
         0 => stores.iter().map(|memory| memory.sweep_period()).min().unwrap_or(SECOND),
         _ => SWEEP_PERIOD,
@@ -187,6 +194,11 @@ pub(super) fn sweep(stores: Vec<Arc<Memory>>, deferred: Arc<DeferredCharges>, ta
                 memory.sweep(clock::now(), memory.sweep_share());
             });
             deferred.sweep();
+            if let Some(lists) = top.as_ref().filter(|lists| lists.is_due(clock::now())) {
+                let lists = Arc::clone(lists);
+                // If it is lost to the end of the process, nothing is left to do.
+                let _ = try_blocking(move || lists.fold(clock::now())).await;
+            }
         }
     });
 }

@@ -58,7 +58,7 @@ impl Embedded {
         Phase::Store.begin();
         let limiting = Limiting::open(settings, &rules.publisher, &metrics, &tasks)?;
         let (service, store) = limiting.service(&tasks);
-        let (api, tokens) = api::open(settings, service.limiter(), service.admission())?;
+        let (api, tokens) = api::open(settings, service.limiter(), service.admission(), Arc::clone(&limiting.insight))?;
         limiting.keep_counters(store, &tasks);
         tasks.spawn("reload", rules.feeding);
         if let Some(tokens) = tokens {

@@ -8,13 +8,14 @@ use tracing::{info, warn};
 
 use super::{
     backend::{self, Backend},
+    insight,
     modes::modes,
     run_time, stats,
     tasks::Tasks,
     traces,
 };
 use crate::{
-    front::envoy::RateLimit,
+    front::{api::Insight, envoy::RateLimit},
     limiter::{Fallback, Limiter, Snapshot},
     metrics::{self, Metrics},
     run_time::RunTime,
@@ -32,6 +33,7 @@ pub(super) struct Limiting {
     pub metrics: Arc<Metrics>,
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     pub run_time: RunTime,
+    pub insight: Arc<Insight>,
     /// `None`: no request is traced.
     tracer: Option<Arc<Tracer>>,
     backend: Backend,
@@ -51,6 +53,7 @@ impl Limiting {
         metrics: &Arc<Metrics>,
         tasks: &Tasks,
     ) -> anyhow::Result<Limiting> {
+        let insight = Arc::new(insight::open(settings)?);
         let backend = Backend::new(&settings.store, settings.decisions.algorithm)?;
         announce(&backend, &settings.store);
         let fallback = Arc::new(backend.fallback(&settings.store));
@@ -61,6 +64,7 @@ impl Limiting {
             metrics: Arc::clone(metrics),
             snapshot: Arc::clone(&publisher.snapshot),
             run_time,
+            insight,
             tracer: None,
             backend,
             fallback,
@@ -84,7 +88,8 @@ impl Limiting {
         self.metrics.watch(store.clone());
         let (snapshot, degraded) = (Arc::clone(&self.snapshot), Arc::clone(&self.degraded));
         let limiter = Limiter::new(snapshot, store.clone(), degraded, modes, Arc::clone(&self.metrics))
-            .with_run_time(self.run_time.clone());
+            .with_run_time(self.run_time.clone())
+            .with_top(self.insight.top.as_ref().map(|lists| lists.core()));
         let service = RateLimit::new(limiter, self.decisions.store_timeout, &self.responses, &self.bounds);
         (service.with_tracer(self.tracer.clone()), store)
     }
@@ -93,7 +98,12 @@ impl Limiting {
     /// are.
     pub(super) fn keep_counters(&self, store: Store, tasks: &Tasks) {
         let counted_here = [Some(Arc::clone(&self.fallback)), self.backend.memory()].into_iter().flatten().collect();
-        backend::sweep(counted_here, Arc::clone(&self.degraded.deferred), tasks);
+        let top = self.insight.top.clone();
+        if let Some(lists) = &top {
+            let lists = Arc::clone(lists);
+            self.metrics.show_top(move || lists.bytes());
+        }
+        backend::sweep(counted_here, Arc::clone(&self.degraded.deferred), top, tasks);
         let (degraded, overrides) = (Arc::clone(&self.degraded), Arc::clone(&self.run_time.overrides));
         backend::count_replicas(store, degraded, overrides, Arc::clone(&self.metrics), tasks);
         self.backend.keep(tasks);

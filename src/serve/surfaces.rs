@@ -44,7 +44,7 @@ impl Surfaces {
     ) -> anyhow::Result<Surfaces> {
         let Lifecycle { connections, support } = lifecycle;
         let (service, store) = limiting.service(support);
-        let (api, tokens) = api::open(settings, service.limiter(), service.admission())?;
+        let (api, tokens) = api::open(settings, service.limiter(), service.admission(), Arc::clone(&limiting.insight))?;
         let (reporter, health_service) = tonic_health::server::health_reporter();
         let others = other_services(health_service, &api)?;
         let cores = cores::start(settings, limiting, (&others, &bound.grpc_tls), connections)?;

@@ -316,6 +316,9 @@ pub struct Flags {
     pub api: super::ApiFlags,
 
     #[command(flatten)]
+    pub insight: super::InsightFlags,
+
+    #[command(flatten)]
     pub stats: super::StatsFlags,
 
     #[command(flatten)]

@@ -51,5 +51,6 @@ mod side_by_side;
 mod split_redis;
 mod statsd;
 mod store_contract;
+mod top;
 mod traces;
 mod xds;

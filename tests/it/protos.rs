@@ -89,8 +89,12 @@ fn ours(served: &FileDescriptorSet, out: &Path) -> io::Result<()> {
 }
 
 /// Lists that answers always have: a page without rows is `[]`, for whoever goes through them.
-const ALWAYS: [&str; 3] =
-    ["ListOverridesResponse.overrides", "ListAuditResponse.entries", "ResetCounterResponse.counters"];
+const ALWAYS: [&str; 4] = [
+    "ListOverridesResponse.overrides",
+    "ListAuditResponse.entries",
+    "ResetCounterResponse.counters",
+    "TopResponse.entries",
+];
 
 /// The JSON form of a message's field, where it isn't the obvious one.
 fn json(message: &str, field: &FieldDescriptorProto) -> Option<String> {

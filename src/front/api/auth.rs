@@ -97,6 +97,15 @@ impl Caller {
         Err(ApiError::Forbidden(format!("token {} lacks the scope {}{of}", self.name, scope.name())))
     }
 
+    /// The domains in which the caller may do this, which are some; `None` is all domains.
+    pub fn domains(&self, scope: Scope) -> Result<Option<Vec<&str>>, ApiError> {
+        let granted = || self.scopes.iter().filter(|granted| granted.allows_somewhere(scope));
+        if granted().next().is_none() {
+            self.require(scope, None)?;
+        }
+        Ok(granted().map(tokens::TokenScope::domain).collect())
+    }
+
     /// As [`Caller::require`], for a domain that the caller didn't name and must not learn.
     pub(super) fn require_in_unnamed(&self, scope: Scope, domain: &str) -> Result<(), ApiError> {
         self.require(scope, Some(domain)).map_err(|error| {

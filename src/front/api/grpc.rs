@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status, async_trait, codec::CompressionEncoding};
 use super::{
     Api, ApiError, CheckRequest, CheckResponse, DeleteOverrideRequest, DeleteOverrideResponse, ExplainResponse,
     GetOverrideRequest, ListAuditRequest, ListAuditResponse, ListOverridesRequest, ListOverridesResponse, Override,
-    ResetCounterRequest, ResetCounterResponse, SetOverrideRequest, SetOverrideResponse,
+    ResetCounterRequest, ResetCounterResponse, SetOverrideRequest, SetOverrideResponse, TopRequest, TopResponse,
     pb::tollgate_server::{Tollgate, TollgateServer},
 };
 use crate::front::envoy::MESSAGE_BYTES_MAX;
@@ -84,5 +84,10 @@ impl Tollgate for Calls {
     async fn list_audit(&self, request: Request<ListAuditRequest>) -> Result<Response<ListAuditResponse>, Status> {
         let who = authorization(&request);
         answered(self.api.list_audit(who.as_deref(), request.into_inner()).await)
+    }
+
+    async fn top(&self, request: Request<TopRequest>) -> Result<Response<TopResponse>, Status> {
+        let who = authorization(&request);
+        answered(self.api.top(who.as_deref(), request.into_inner()).await)
     }
 }

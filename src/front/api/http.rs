@@ -20,13 +20,15 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use headers::authorization;
 
+pub(crate) use read::parameters as read_parameters;
+
 use self::{
     headers::{etag, if_match, if_none_match, limit_headers},
     read::{HttpError, parameters, path, read},
 };
 use super::{
     Api, CheckRequest, DeleteOverrideRequest, GetOverrideRequest, ListAuditRequest, ListOverridesRequest, OverrideSpec,
-    ResetCounterRequest, SetOverrideRequest, problem,
+    ResetCounterRequest, SetOverrideRequest, TopRequest, problem,
 };
 use crate::front::{envoy::MESSAGE_BYTES_MAX, escape};
 
@@ -43,7 +45,7 @@ type HttpResult = Result<Response, HttpError>;
 type ApiRoute = (&'static str, &'static [Method], MethodRouter<Arc<Api>>);
 
 /// Every path below `/v1` with its methods: [`tests`] holds the document to it.
-fn routes() -> [ApiRoute; 7] {
+fn routes() -> [ApiRoute; 8] {
     const GET: &[Method] = &[Method::GET];
     const POST: &[Method] = &[Method::POST];
     const RESOURCE: &[Method] = &[Method::GET, Method::PUT, Method::DELETE];
@@ -54,6 +56,7 @@ fn routes() -> [ApiRoute; 7] {
         ("/v1/domains/{domain}/overrides/{id}", RESOURCE, put(set_override).get(get_override).delete(delete_override)),
         ("/v1/counters:reset", POST, post(reset_counter)),
         ("/v1/audit", GET, get(list_audit)),
+        ("/v1/top", GET, get(top)),
         ("/v1/openapi.json", GET, get(openapi)),
     ]
 }
@@ -212,4 +215,12 @@ async fn list_audit(
     headers: HeaderMap,
 ) -> HttpResult {
     Ok(ok(&api.list_audit(authorization(&headers), parameters(request)?).await?))
+}
+
+async fn top(
+    State(api): ApiState,
+    request: Result<Query<TopRequest>, QueryRejection>,
+    headers: HeaderMap,
+) -> HttpResult {
+    Ok(ok(&api.top(authorization(&headers), parameters(request)?).await?))
 }

@@ -14,6 +14,8 @@ const NOW: u64 = 1_700_000_000_000_000;
 
 fn config() -> Config {
     let config = Config::default();
+    // Each case is long.
+    let config = Config { cases: config.cases / 4, ..config };
     match config.rng_seed {
         RngSeed::Random => Config { rng_seed: RngSeed::Fixed(0x7011_6a7e), failure_persistence: None, ..config },
         RngSeed::Fixed(_) => config,

@@ -175,6 +175,7 @@ const GET: &str = "GET /v1/domains/{domain}/overrides/{id}";
 const DELETE: &str = "DELETE /v1/domains/{domain}/overrides/{id}";
 const RESET: &str = "POST /v1/counters:reset";
 const AUDIT: &str = "GET /v1/audit";
+const TOP: &str = "GET /v1/top";
 
 fn ask<'a>(what: &'a str, body: &'a str) -> Ask<'a> {
     Ask { what, domain: "api", id: "alice", query: "", token: "secret", header: None, body }
@@ -213,6 +214,8 @@ async fn good(seen: &mut Seen, tollgate: &Tollgate) {
     assert_eq!(seen.ask(tollgate, Ask { query: "?reason=over", ..ask(DELETE, "") }).await.status, 200);
     let page = seen.ask(tollgate, Ask { query: "?domain=api&page_size=3", ..ask(AUDIT, "") }).await.json();
     assert!(page["next_page_token"].is_string(), "{page}");
+    let top = seen.ask(tollgate, Ask { query: "?by=hits&since=1h&domain=api&n=5", ..ask(TOP, "") }).await.json();
+    assert_eq!(top["entries"][0]["descriptor"], "user=alice", "{top}");
     seen.ask(tollgate, ask("GET /v1/openapi.json", "")).await;
 }
 
@@ -221,7 +224,7 @@ async fn bad(seen: &mut Seen, tollgate: &Tollgate) {
     // One byte more than is taken, so that it is read whole: who goes on sending may not see the answer.
     let long = |max: usize| format!("\"{}\"", "x".repeat(max - 1));
     let (of_check, of_change) = (long(4 << 20), long(256 << 10));
-    for what in [CHECK, EXPLAIN, LIST, SET, GET, DELETE, RESET, AUDIT] {
+    for what in [CHECK, EXPLAIN, LIST, SET, GET, DELETE, RESET, AUDIT, TOP] {
         let body = match what {
             CHECK | EXPLAIN => r#"{"user": "alice"}"#,
             SET => ALICE,
@@ -234,6 +237,7 @@ async fn bad(seen: &mut Seen, tollgate: &Tollgate) {
         }
         let wrong = match what {
             LIST | AUDIT => Ask { query: "?page_size=0x", ..asked },
+            TOP => Ask { query: "?since=5m", ..asked },
             GET | DELETE => Ask { id: "a%20b", ..asked },
             _ => Ask { body: r#"{"usr": "alice"}"#, ..asked },
         };
@@ -242,6 +246,7 @@ async fn bad(seen: &mut Seen, tollgate: &Tollgate) {
             CHECK | EXPLAIN => Some(Ask { body: r#"{"domain": "nowhere", "user": "a"}"#, ..asked }),
             RESET => Some(Ask { body: r#"{"domain": "nowhere", "entries": {"user": "a"}}"#, ..asked }),
             AUDIT => None,
+            TOP => Some(Ask { query: "?domain=nowhere", ..asked }),
             _ => Some(Ask { domain: "nowhere", ..asked }),
         };
         if let Some(nowhere) = nowhere {
@@ -303,7 +308,7 @@ async fn every_operation_status_and_field_of_the_document_is_served() {
         ("REDIS_URL", "127.0.0.1:1"),
     ];
     let empty = with_tokens(&rules, &env).await;
-    for what in [CHECK, EXPLAIN, LIST, SET, GET, DELETE, RESET] {
+    for what in [CHECK, EXPLAIN, LIST, SET, GET, DELETE, RESET, TOP] {
         let body = if what == SET {
             ALICE
         } else if what == RESET {
@@ -311,7 +316,8 @@ async fn every_operation_status_and_field_of_the_document_is_served() {
         } else {
             r#"{"user": "a"}"#
         };
-        assert_eq!(seen.ask(&empty, ask(what, body)).await.status, 503, "{what}");
+        let query = if what == TOP { "?domain=api" } else { "" };
+        assert_eq!(seen.ask(&empty, Ask { query, ..ask(what, body) }).await.status, 503, "{what}");
     }
     let storeless = with_tokens(&rules, &[("REDIS_URL", "127.0.0.1:1"), ("TOLLGATE_ON_STORE_FAILURE", "open")]).await;
     assert_eq!(seen.ask(&storeless, ask(AUDIT, "")).await.status, 503);

@@ -2,7 +2,7 @@
 
 use tollgate::front::api::{
     CheckRequest, DeleteOverrideRequest, Entry, GetOverrideRequest, Limit, ListAuditRequest, ListOverridesRequest,
-    OverrideSpec, ResetCounterRequest, SetOverrideRequest, tollgate_client::TollgateClient,
+    OverrideSpec, ResetCounterRequest, SetOverrideRequest, TopRequest, tollgate_client::TollgateClient,
 };
 use tonic::{Code, Request, Status, transport::Channel};
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Every call that needs a token, with a body that would do.
-const GUARDED: [(&str, &str); 7] = [
+const GUARDED: [(&str, &str); 8] = [
     ("POST /v1/explain", r#"{"user": "alice"}"#),
     ("GET /v1/domains/api/overrides", ""),
     ("GET /v1/domains/api/overrides/x", ""),
@@ -21,6 +21,7 @@ const GUARDED: [(&str, &str); 7] = [
     ("DELETE /v1/domains/api/overrides/x", ""),
     ("POST /v1/counters:reset", r#"{"entries": {"user": "alice"}}"#),
     ("GET /v1/audit", ""),
+    ("GET /v1/top?domain=api", ""),
 ];
 
 const CHECK: &str = r#"{"user": "alice"}"#;
@@ -70,7 +71,7 @@ async fn a_call_needs_a_token_that_is_known_and_may() {
 }
 
 /// Every call that names a domain, with one that is `{}`.
-const NAMED: [(&str, &str); 7] = [
+const NAMED: [(&str, &str); 8] = [
     ("POST /v1/check", r#"{"domain": "{}", "user": "alice"}"#),
     ("POST /v1/explain", r#"{"domain": "{}", "user": "alice"}"#),
     ("GET /v1/domains/{}/overrides", ""),
@@ -78,6 +79,7 @@ const NAMED: [(&str, &str); 7] = [
     ("PUT /v1/domains/{}/overrides/x", r#"{"match": {"user": "alice"}, "limit": "5/s"}"#),
     ("DELETE /v1/domains/{}/overrides/x", ""),
     ("POST /v1/counters:reset", r#"{"domain": "{}", "entries": {"user": "alice"}}"#),
+    ("GET /v1/top?domain={}", ""),
 ];
 
 #[tokio::test]
@@ -183,7 +185,7 @@ fn a_token_file_that_is_wrong_ends_a_start() {
 }
 
 /// The status of each call that needs a token.
-async fn codes(client: &TollgateClient<Channel>, token: Option<&str>) -> [Code; 7] {
+async fn codes(client: &TollgateClient<Channel>, token: Option<&str>) -> [Code; 8] {
     fn with<T>(message: T, token: Option<&str>) -> Request<T> {
         let mut request = Request::new(message);
         if let Some(token) = token {
@@ -195,7 +197,7 @@ async fn codes(client: &TollgateClient<Channel>, token: Option<&str>) -> [Code; 
     fn code<T>(answer: Result<T, Status>) -> Code {
         answer.err().map_or(Code::Ok, |status| status.code())
     }
-    let [mut a, mut b, mut c, mut d, mut e, mut f, mut g] = [(); 7].map(|()| client.clone());
+    let [mut a, mut b, mut c, mut d, mut e, mut f, mut g, mut h] = [(); 8].map(|()| client.clone());
     let (domain, id) = ("api".to_owned(), "x".to_owned());
     let entries = vec![Entry { key: "user".into(), value: "alice".into() }];
     let check = CheckRequest { domain: domain.clone(), user: Some("alice".into()), ..CheckRequest::default() };
@@ -209,7 +211,8 @@ async fn codes(client: &TollgateClient<Channel>, token: Option<&str>) -> [Code; 
     let list = ListOverridesRequest { domain: domain.clone(), ..ListOverridesRequest::default() };
     let delete = DeleteOverrideRequest { domain: domain.clone(), id, ..DeleteOverrideRequest::default() };
     let reset = ResetCounterRequest { domain: domain.clone(), entries, ..ResetCounterRequest::default() };
-    let audit = ListAuditRequest { domain, ..ListAuditRequest::default() };
+    let audit = ListAuditRequest { domain: domain.clone(), ..ListAuditRequest::default() };
+    let top = TopRequest { domain, ..TopRequest::default() };
     [
         code(a.explain(with(check, token)).await),
         code(b.set_override(with(set, token)).await),
@@ -218,6 +221,7 @@ async fn codes(client: &TollgateClient<Channel>, token: Option<&str>) -> [Code; 
         code(e.delete_override(with(delete, token)).await),
         code(f.reset_counter(with(reset, token)).await),
         code(g.list_audit(with(audit, token)).await),
+        code(h.top(with(top, token)).await),
     ]
 }
 
@@ -235,14 +239,14 @@ async fn over_grpc_no_call_is_answered_without_a_token_that_is_known_and_may() {
     let tollgate = Tollgate::start_with(rules.path(), &env).await;
     let client = TollgateClient::new(channel(tollgate.grpc));
     for token in [None, Some(""), Some("secreT"), Some("secret and more")] {
-        assert_eq!(codes(&client, token).await, [Code::Unauthenticated; 7], "{token:?}");
+        assert_eq!(codes(&client, token).await, [Code::Unauthenticated; 8], "{token:?}");
     }
     for token in ["check-only", "shop-only"] {
-        assert_eq!(codes(&client, Some(token)).await, [Code::PermissionDenied; 7], "{token}");
+        assert_eq!(codes(&client, Some(token)).await, [Code::PermissionDenied; 8], "{token}");
     }
-    assert_eq!(codes(&client, Some("secret")).await, [Code::Ok; 7], "in an order in which each can be done");
+    assert_eq!(codes(&client, Some("secret")).await, [Code::Ok; 8], "in an order in which each can be done");
     let no = Code::PermissionDenied;
-    assert_eq!(codes(&client, Some("reader")).await, [Code::Ok, no, Code::NotFound, Code::Ok, no, no, Code::Ok]);
+    assert_eq!(codes(&client, Some("reader")).await, [Code::Ok, no, Code::NotFound, Code::Ok, no, no, Code::Ok, no]);
 
     // Rotated: on the connection that is there already.
     write_tokens(&file, &token_line("ops", "rotated", "*"));
@@ -250,8 +254,8 @@ async fn over_grpc_no_call_is_answered_without_a_token_that_is_known_and_may() {
         (codes(&client, Some("rotated")).await[0] == Code::Ok).then_some(())
     })
     .await;
-    assert_eq!(codes(&client, Some("rotated")).await, [Code::Ok; 7]);
-    assert_eq!(codes(&client, Some("secret")).await, [Code::Unauthenticated; 7], "the old token is gone");
+    assert_eq!(codes(&client, Some("rotated")).await, [Code::Ok; 8]);
+    assert_eq!(codes(&client, Some("secret")).await, [Code::Unauthenticated; 8], "the old token is gone");
 }
 
 #[tokio::test]
@@ -266,7 +270,7 @@ async fn at_its_most_talkative_the_log_has_no_token_and_no_password() {
     );
     let client = TollgateClient::new(channel(tollgate.grpc));
     eventually("a write with the new token", || async {
-        (codes(&client, Some("opensesame")).await == [Code::Ok; 7]).then_some(())
+        (codes(&client, Some("opensesame")).await == [Code::Ok; 8]).then_some(())
     })
     .await;
     codes(&client, Some("wrong-over-grpc")).await;

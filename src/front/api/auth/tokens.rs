@@ -107,10 +107,19 @@ impl TokenScope {
         }
     }
 
-    /// `None` is all domains.
+    /// Whether it allows this in a domain; `None` is all domains.
     pub(super) fn allows(&self, wanted: Scope, domain: Option<&str>) -> bool {
-        let scope = self.scope.is_none_or(|scope| scope == wanted || scope.parts().contains(&wanted));
-        scope && self.domain.as_deref().is_none_or(|own| domain == Some(own))
+        self.allows_somewhere(wanted) && self.domain.as_deref().is_none_or(|own| domain == Some(own))
+    }
+
+    /// Whether it allows this in its domain.
+    pub(super) fn allows_somewhere(&self, wanted: Scope) -> bool {
+        self.scope.is_none_or(|scope| scope == wanted || scope.parts().contains(&wanted))
+    }
+
+    /// The domain; `None` is all domains.
+    pub(super) fn domain(&self) -> Option<&str> {
+        self.domain.as_deref()
     }
 }
 

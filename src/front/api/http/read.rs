@@ -17,7 +17,7 @@ use crate::front::api::{
 };
 
 /// The answer to a request that can't be read: a call's error, or HTTP's own.
-pub(super) enum HttpError {
+pub(crate) enum HttpError {
     Call(ApiError),
     Http(StatusCode, String),
 }
@@ -65,7 +65,7 @@ pub(super) fn path<T>(path: Result<Path<T>, PathRejection>) -> Result<T, HttpErr
     Ok(parts)
 }
 
-pub(super) fn parameters<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, HttpError> {
+pub(crate) fn parameters<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, HttpError> {
     let Query(parameters) = query.map_err(|rejection| {
         let said = rejection.body_text();
         let what = said.strip_prefix("Failed to deserialize query string: ").unwrap_or(&said);

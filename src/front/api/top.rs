@@ -1,0 +1,140 @@
+//! Who is refused most, hit most, and would be refused: the lists of the limiter in words. It knows nothing of gRPC or HTTP.
+
+use std::sync::Arc;
+
+use super::{ApiError, TopEntry, TopRequest, TopResponse, bounds};
+use crate::{
+    blocking::blocking,
+    clock,
+    limit::{moment, written},
+    limiter::{
+        Snapshot,
+        top::{RankedKey, TopFilter, TopLists, TopMeasure, TopRecord, TopSpan},
+    },
+    privacy::Privacy,
+};
+
+/// Entries of an answer: as many as replicas send each other.
+const ENTRIES_MAX: u32 = 100;
+const ENTRIES_DEFAULT: u32 = 20;
+
+/// What answers about this process are made of.
+pub struct Insight {
+    /// The fleet's name, with which such answers begin.
+    pub fleet: Box<str>,
+    /// `None` if nothing is counted for them.
+    pub top: Option<Arc<TopLists>>,
+    /// How values are shown.
+    pub privacy: Privacy,
+}
+
+/// A request that was read.
+struct TopQuery {
+    filter: TopFilter,
+    by: TopMeasure,
+    span: TopSpan,
+    entries_max: usize,
+}
+
+impl Insight {
+    /// The counters of these `domains` (`None` is all) with most of what is asked for.
+    pub async fn top(
+        &self,
+        snapshot: &Snapshot,
+        request: &TopRequest,
+        domains: Option<Vec<&str>>,
+    ) -> Result<TopResponse, ApiError> {
+        let Some(lists) = self.top.clone() else {
+            let why = "nothing is counted for these lists: TOLLGATE_TOP_MAX_BYTES is 0";
+            return Err(ApiError::Unimplemented(why.into()));
+        };
+        let TopQuery { filter, by, span, entries_max } = self.read(request, domains.as_deref())?;
+        // Other replicas' records join it here.
+        let (record, replicas) = blocking(move || {
+            let records = vec![lists.read(span, &filter, clock::now())];
+            let replicas = records.len() as u32;
+            (TopRecord::merged(records), replicas)
+        })
+        .await;
+        let ranking = record.ranked(by, entries_max);
+        if ranking.keys.is_empty() && !request.limit.is_empty() {
+            require_limit(&request.limit, snapshot, domains.as_deref())?;
+        }
+        Ok(TopResponse {
+            fleet: self.fleet.to_string(),
+            replicas,
+            by: by.name().to_owned(),
+            since: span.name().to_owned(),
+            from: moment::write(record.begins),
+            entries: ranking.keys.iter().map(|key| entry(key, by)).collect(),
+            others_at_most: ranking.others_at_most,
+        })
+    }
+
+    fn read(&self, request: &TopRequest, domains: Option<&[&str]>) -> Result<TopQuery, ApiError> {
+        let mut filter = TopFilter::default();
+        if let Some(domains) = domains {
+            filter = filter.of_domains(domains.iter().copied());
+        }
+        if !request.limit.is_empty() {
+            filter = filter.of_limit(&request.limit);
+        }
+        if !request.entry.is_empty() {
+            let entry = written::parse_entry(&request.entry)
+                .map_err(|what| ApiError::invalid("entry", what, "such as user=alice"))?;
+            filter = filter.of_entry(entry.entry(), &self.privacy);
+        }
+        let names = |names: &[&str]| format!("it is one of {}", names.join(", "));
+        let by = match &*request.by {
+            "" => TopMeasure::default(),
+            text => TopMeasure::parse(text).ok_or_else(|| {
+                let what = format!("nothing is counted as `{}`", bounds::shown(text));
+                ApiError::invalid("by", what, names(&TopMeasure::ALL.map(TopMeasure::name)))
+            })?,
+        };
+        let span = match &*request.since {
+            "" => TopSpan::default(),
+            text => TopSpan::parse(text).ok_or_else(|| {
+                let what = format!("nothing is counted over `{}`", bounds::shown(text));
+                ApiError::invalid("since", what, names(&TopSpan::ALL.map(TopSpan::name)))
+            })?,
+        };
+        let entries_max = match request.n {
+            0 => ENTRIES_DEFAULT,
+            n @ 1..=ENTRIES_MAX => n,
+            n => {
+                let what = format!("{n} entries are more than {ENTRIES_MAX}");
+                return Err(ApiError::invalid("n", what, "ask about one limit or domain to see more of it"));
+            }
+        };
+        Ok(TopQuery { filter, by, span, entries_max: entries_max as usize })
+    }
+}
+
+/// An answer without entries is right only for a limit that there is, in a domain that may be seen.
+fn require_limit(id: &str, snapshot: &Snapshot, domains: Option<&[&str]>) -> Result<(), ApiError> {
+    let is_seen = |domain: &str| domains.is_none_or(|domains| domains.contains(&domain));
+    let is_one = snapshot.rules.domains().iter().filter(|domain| is_seen(domain.name())).any(|domain| {
+        let of_none = id.strip_prefix(domain.name()).is_some_and(|rest| ["/(request)", "/(override)"].contains(&rest));
+        of_none || domain.rules().iter().flat_map(|rule| &rule.limits).any(|limit| *limit.id == *id)
+    });
+    match is_one {
+        true => Ok(()),
+        false => Err(ApiError::NotFound(format!("no limit has the id `{}`", bounds::shown(id)))),
+    }
+}
+
+fn entry(key: &RankedKey, by: TopMeasure) -> TopEntry {
+    let ([denied, hits, shadow], [denied_error, hits_error, shadow_error]) = (key.counts, key.errors);
+    TopEntry {
+        limit: key.limit.to_string(),
+        descriptor: key.descriptor.to_string(),
+        denied,
+        hits,
+        shadow,
+        error: key.errors[by as usize],
+        denied_error,
+        hits_error,
+        shadow_error,
+    }
+}
