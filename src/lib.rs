@@ -29,7 +29,7 @@
 //! | [`algorithm`] | the pure step of each algorithm, and how a counter's state is packed | `limit` |
 //! | [`rules`] | rule files: reading, every check, the tree that descriptors are matched against | `limit`, `visible` |
 //! | [`trace`] | which requests are sampled, their spans, and the way to a collector | `clock`, `tls` |
-//! | [`store`] | counters: what a store is asked, how a request is settled all or nothing, memory and Redis | `algorithm`, `clock`, `limit`, `state_dir`, `tls`, `trace` |
+//! | [`store`] | counters: what a store is asked, how a request is settled all or nothing, memory and Redis | `algorithm`, `clock`, `limit`, `privacy`, `state_dir`, `tls`, `trace` |
 //! | [`settings`] | flags and environment, every mistake at once | `limit`, `store`, `trace` |
 //! | [`run_time`] | what changes while it runs, on all replicas: overrides, resets, their audit | `algorithm`, `blocking`, `clock`, `limit`, `rules`, `state_dir`, `store` |
 //! | [`metrics`] | every metric and its name | `clock`, `limit`, `rules`, `run_time`, `store`, `trace` |

@@ -26,7 +26,7 @@ pub use check::{CheckAnswer, ParsedCheck};
 pub use explain::explain_request;
 pub use grpc::service as grpc_service;
 pub use http::router;
-pub(crate) use http::{authorization, read_parameters};
+pub(crate) use http::authorization;
 pub(crate) use json::{Misread, read as read_json};
 pub(crate) use override_id::make as made_override_id;
 pub use pb::*;

@@ -35,6 +35,7 @@ use crate::{
     clock,
     limit::{self, Origin},
     limiter::{DecideError, Decision, Limiter},
+    privacy::Privacy,
     settings::{OverloadSettings, ResponseSettings},
     store::StoreError,
     trace::{self, Tracer},
@@ -66,6 +67,8 @@ pub struct RateLimit {
     admission: Arc<AdmissionControl>,
     /// Traces sampled requests, if tracing is on.
     tracer: Option<Arc<Tracer>>,
+    /// How traces show values.
+    privacy: Privacy,
 }
 
 impl RateLimit {
@@ -77,7 +80,7 @@ impl RateLimit {
     ) -> RateLimit {
         let extras = (!responses.is_plain()).then(|| Arc::new(responses.clone()));
         let admission = Arc::new(AdmissionControl::new(bounds));
-        RateLimit { limiter, store_timeout, extras, admission, tracer: None }
+        RateLimit { limiter, store_timeout, extras, admission, tracer: None, privacy: Privacy::default() }
     }
 
     /// The limiter that decides.

@@ -1,7 +1,7 @@
 //! The HTTP listener: probes, and the rate limit service as JSON. It knows the service's answers, not how they are
 //! made.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use crate::proto::envoy::service::ratelimit::v3::{RateLimitRequest, rate_limit_response::Code};
 use axum::{
@@ -96,7 +96,11 @@ async fn answer(served: &HttpState, headers: &HeaderMap, body: &[u8], span: Opti
             let rest = span.map(|span| span.child("NewJsonHandler Remaining Execution", SpanKind::Internal));
             let body = json_response(&response);
             if let Some(mut rest) = rest {
-                rest.set_text("response", String::from_utf8_lossy(&body));
+                let shown = match served.service.shown_answer(&response) {
+                    Cow::Borrowed(_) => String::from_utf8_lossy(&body).into_owned(),
+                    Cow::Owned(shown) => String::from_utf8_lossy(&json_response(&shown)).into_owned(),
+                };
+                rest.set_text("response", shown);
             }
             let over = response.overall_code == i32::from(Code::OverLimit);
             let status = if over { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::OK };

@@ -16,6 +16,7 @@ use crate::{
     limit::{Algorithm, SECOND},
     limiter::{Fallback, Replicas, top::TopLists},
     metrics::Metrics,
+    privacy::Privacy,
     run_time::overrides::Overrides,
     settings::{Settings, StoreSettings},
     store::{
@@ -41,9 +42,15 @@ pub(super) enum Backend {
 }
 
 impl Backend {
-    pub(super) fn new(settings: &StoreSettings, default_algorithm: Algorithm) -> anyhow::Result<Backend> {
+    pub(super) fn new(
+        settings: &StoreSettings,
+        default_algorithm: Algorithm,
+        privacy: &Privacy,
+    ) -> anyhow::Result<Backend> {
         if let Some(main) = &settings.redis {
-            let with_default = |redis: &RedisSettings| Arc::new(RedisSettings { default_algorithm, ..redis.clone() });
+            let with_default = |redis: &RedisSettings| {
+                Arc::new(RedisSettings { default_algorithm, privacy: privacy.clone(), ..redis.clone() })
+            };
             return Ok(match &settings.per_second {
                 Some(per_second) => Backend::Split(with_default(main), with_default(per_second)),
                 None => Backend::Redis(with_default(main)),

@@ -54,7 +54,7 @@ impl Limiting {
         tasks: &Tasks,
     ) -> anyhow::Result<Limiting> {
         let insight = Arc::new(insight::open(settings)?);
-        let backend = Backend::new(&settings.store, settings.decisions.algorithm)?;
+        let backend = Backend::new(&settings.store, settings.decisions.algorithm, &insight.privacy)?;
         announce(&backend, &settings.store);
         let fallback = Arc::new(backend.fallback(&settings.store));
         let degraded = Arc::new(backend::open_fallback(settings, &fallback));
@@ -91,7 +91,7 @@ impl Limiting {
             .with_run_time(self.run_time.clone())
             .with_top(self.insight.top.as_ref().map(|lists| lists.core()));
         let service = RateLimit::new(limiter, self.decisions.store_timeout, &self.responses, &self.bounds);
-        (service.with_tracer(self.tracer.clone()), store)
+        (service.with_tracer(self.tracer.clone(), self.insight.privacy.clone()), store)
     }
 
     /// Starts what keeps the counters in shape, once for the process: sweeping, saving, and seeing how many replicas there

@@ -1,12 +1,14 @@
 //! The key of a counter as text: readable in `redis-cli`, escaped so that no two counters share one, and versioned. It
 //! knows nothing of connections or of the value under the key.
 
-use std::hash::Hasher as _;
+use std::{borrow::Cow, hash::Hasher as _};
 
+use percent_encoding::percent_decode_str;
 use sha2::{Digest as _, Sha256};
 use siphasher::sip::SipHasher13;
 
 use crate::limit::{Algorithm, Limit, SECOND};
+use crate::privacy::Privacy;
 use crate::store::counter_check::Key;
 
 #[cfg(test)]
@@ -95,6 +97,33 @@ pub fn write(out: &mut Vec<u8>, prefix: &str, bucket: u32, key: &Key<'_>, limit:
     if !key.limit_name.is_empty() {
         out.push(b'#');
         write_part(out, key.limit_name);
+    }
+}
+
+/// The key of a counter as it may be shown, with hashes in the place of values that nobody should read. Of a long value,
+/// which the key doesn't have, nothing is shown.
+pub fn shown(key: &[u8], privacy: &Privacy) -> String {
+    let text = String::from_utf8_lossy(key);
+    if !privacy.hides_values() {
+        return text.into_owned();
+    }
+    let part = |part: &str| {
+        let (entry, limit) = part.split_once('#').map_or((part, None), |(entry, limit)| (entry, Some(limit)));
+        let limit = limit.map(|limit| format!("#{limit}")).unwrap_or_default();
+        match entry.split_once('=') {
+            Some((key, value)) => format!("{key}={}{limit}", shown_value(key, value, privacy)),
+            None => part.to_owned(),
+        }
+    };
+    text.split(':').map(part).collect::<Vec<_>>().join(":")
+}
+
+fn shown_value<'v>(key: &str, value: &'v str, privacy: &Privacy) -> Cow<'v, str> {
+    let [key, whole] = [key, value].map(|text| percent_decode_str(text).decode_utf8_lossy());
+    match privacy.shown(&key, &whole) {
+        Cow::Borrowed(_) => value.into(),
+        Cow::Owned(_) if value.contains("%~") => "~".into(),
+        Cow::Owned(hash) => hash.into(),
     }
 }
 

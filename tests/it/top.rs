@@ -1,6 +1,8 @@
 //! `tollgate top`, `/v1/top`, gRPC's `Top` and the admin listener's `/v1/top`: who is refused most, as a real process has
 //! counted it, who may ask, and how values are shown.
 
+mod privacy;
+
 use serde_json::{Value, json};
 use tollgate::front::api::{TopRequest, tollgate_client::TollgateClient};
 use tonic::Request;

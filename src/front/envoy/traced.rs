@@ -4,10 +4,10 @@
 #[cfg(test)]
 mod tests;
 
-use std::{fmt::Write, sync::Arc};
+use std::{borrow::Cow, fmt::Write, sync::Arc};
 
 use crate::proto::envoy::{
-    extensions::common::ratelimit::v3::RateLimitDescriptor,
+    extensions::common::ratelimit::v3::{RateLimitDescriptor, rate_limit_descriptor::Entry},
     service::ratelimit::v3::{RateLimitRequest, RateLimitResponse, rate_limit_response::Code as Overall},
     r#type::v3::RateLimitUnit,
 };
@@ -15,7 +15,12 @@ use http::HeaderMap;
 use tonic::{Code, Status};
 
 use super::{CallContext, RateLimit};
-use crate::trace::{Span, SpanKind, Tracer};
+use crate::{
+    limit,
+    privacy::Privacy,
+    rules::RuleMatch,
+    trace::{Span, SpanKind, Tracer},
+};
 
 const SERVICE: &str = "envoy.service.ratelimit.v3.RateLimitService";
 const METHOD: &str = "ShouldRateLimit";
@@ -25,9 +30,9 @@ const CALL: &str = "envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
 const EXECUTION: &str = "ShouldRateLimit Execution";
 
 impl RateLimit {
-    /// This service with traces of sampled requests.
-    pub fn with_tracer(self, tracer: Option<Arc<Tracer>>) -> RateLimit {
-        RateLimit { tracer, ..self }
+    /// This service with traces of sampled requests, which show values as `privacy` allows.
+    pub fn with_tracer(self, tracer: Option<Arc<Tracer>>, privacy: Privacy) -> RateLimit {
+        RateLimit { tracer, privacy, ..self }
     }
 
     /// The span of a request with these headers, if it is sampled.
@@ -54,7 +59,7 @@ impl RateLimit {
         let mut execution = span.child(EXECUTION, SpanKind::Internal);
         let text_max = execution.text_bytes_max();
         execution.set_text("domain", &*request.domain);
-        execution.set_text("request string", text(request, text_max));
+        execution.set_text("request string", text(&self.shown(request), text_max));
         let answer = execution.around(self.answer(request, context)).await;
         match &answer {
             Ok(response) => {
@@ -64,6 +69,38 @@ impl RateLimit {
             Err(status) => execution.fail(status.message()),
         }
         answer
+    }
+}
+
+impl RateLimit {
+    /// The request as a span may show it: with hashes in the place of values that nobody should read.
+    fn shown<'r>(&self, request: &'r RateLimitRequest) -> Cow<'r, RateLimitRequest> {
+        if !self.privacy.hides_values() {
+            return Cow::Borrowed(request);
+        }
+        let (snapshot, mut shown) = (self.limiter.snapshot(), request.clone());
+        for descriptor in &mut shown.descriptors {
+            let entries: Vec<limit::Entry<'_>> =
+                descriptor.entries.iter().map(|Entry { key, value }| limit::Entry { key, value }).collect();
+            let rule = match snapshot.rules.find(&request.domain, &entries) {
+                RuleMatch::Rule { rule, .. } => Some(rule),
+                RuleMatch::NoMatch | RuleMatch::UnknownDomain => None,
+            };
+            for (position, entry) in descriptor.entries.iter_mut().enumerate() {
+                if !rule.is_some_and(|rule| rule.names_value(position)) {
+                    entry.value = self.privacy.shown(&entry.key, &entry.value).into_owned();
+                }
+            }
+        }
+        Cow::Owned(shown)
+    }
+
+    /// The answer as a span may show it: dynamic metadata repeats the request.
+    pub fn shown_answer<'r>(&self, response: &'r RateLimitResponse) -> Cow<'r, RateLimitResponse> {
+        if response.dynamic_metadata.is_none() || !self.privacy.hides_values() {
+            return Cow::Borrowed(response);
+        }
+        Cow::Owned(RateLimitResponse { dynamic_metadata: None, ..response.clone() })
     }
 }
 

@@ -123,3 +123,23 @@ fn long_names_of_domains_in_any_script_have_keys_of_their_own() {
     }
     assert_eq!(of_domain("", "overrides", "日"), "tg1:overrides:{日}");
 }
+
+#[test]
+fn a_shown_key_has_hashes_in_the_place_of_values_that_nobody_should_read() {
+    let privacy = Privacy::new(["user".into(), "a b".into()], &[7; 32]).expect("long enough");
+    let shown = |key: String| super::shown(key.as_bytes(), &privacy);
+    let (alice, odd) = (privacy.shown("user", "alice"), privacy.shown("user", "a:b=c"));
+    assert_eq!(
+        shown(named("api", &[("user", "alice"), ("path", "/x")], &[], "hourly")),
+        format!("pre:tg1:{{7}}:fw:1s:api:user={alice}:path=/x#hourly")
+    );
+    assert_eq!(shown(named("api", &[("user", "a:b=c")], &[], "n")), format!("pre:tg1:{{7}}:fw:1s:api:user={odd}#n"));
+    assert_eq!(
+        shown(text("api", &[("a b", "x")])),
+        format!("pre:tg1:{{7}}:fw:1s:api:a%20b={}", privacy.shown("a b", "x"))
+    );
+    assert_eq!(shown(text("api", &[("user", &"x".repeat(500))])), "pre:tg1:{7}:fw:1s:api:user=~");
+    let shared = named("api", &[("user", "/a/1")], &[Some("/a/*".into())], "");
+    assert_eq!(shown(shared.clone()), shared, "a pattern is the rule's");
+    assert_eq!(super::shown(shared.as_bytes(), &Privacy::default()), shared);
+}

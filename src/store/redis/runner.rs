@@ -58,7 +58,8 @@ use super::settings::RedisSettings;
 use super::stats::RedisStats;
 use crate::clock;
 use crate::limit::UnixMicros;
-use crate::store::readings::StoreError;
+use crate::privacy::Privacy;
+use crate::store::{key, readings::StoreError};
 
 /// How often a request may make its batch late although it had time. Once or twice means that a clock was set, which
 /// the reply corrects; more than that has another cause.
@@ -72,6 +73,7 @@ pub(super) struct Runner {
     stats: Arc<RedisStats>,
     denial_cache: Arc<DenialCache>,
     channel: String,
+    privacy: Privacy,
     in_flight_max: usize,
     connection_changes: watch::Receiver<Option<EstablishedConnection>>,
     /// The bucket has moved to another node: nothing is sent until it is known which.
@@ -103,6 +105,7 @@ impl Runner {
             stats,
             denial_cache,
             channel: settings.refunds_channel(),
+            privacy: settings.privacy.clone(),
             in_flight_max: settings.in_flight_max.max(1),
             connection_changes,
             is_moved: false,
@@ -330,7 +333,7 @@ impl Runner {
         if verdict.damaged > 0 {
             self.stats.damaged.add(verdict.damaged);
             let requests = queued.iter().map(|queued| &queued.request);
-            let key = Batch::key(requests, verdict.damaged_first).map(String::from_utf8_lossy);
+            let key = Batch::key(requests, verdict.damaged_first).map(|key| key::shown(key, &self.privacy));
             tracing::warn!(
                 key = key.as_deref(),
                 count = verdict.damaged,

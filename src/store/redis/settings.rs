@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::breaker::Breakers;
 use super::faults::{Faults, SettingNames};
-use crate::limit::Algorithm;
+use crate::{limit::Algorithm, privacy::Privacy};
 
 /// All settings of [`super::Redis`].
 #[derive(Clone, Debug)]
@@ -45,6 +45,8 @@ pub struct RedisSettings {
     /// Number of batches in a row without a reply after which the node's circuit breaker opens.
     pub timeouts_max: u32,
     pub names: SettingNames,
+    /// How the log shows values in counters' keys.
+    pub privacy: Privacy,
     /// Errors of this Redis that were logged. Stores that share the settings log each once.
     pub faults: Arc<Faults>,
     /// As `faults`, for circuit breakers.
@@ -70,6 +72,7 @@ impl RedisSettings {
             denials_bytes_max: 8 << 20,
             timeouts_max: 5,
             names: SettingNames::default(),
+            privacy: Privacy::default(),
             faults: Arc::default(),
             breakers: Arc::default(),
         }
