@@ -73,6 +73,7 @@ impl Api {
             store_timeout: self.store_timeout,
             default_domain: self.default_domain.clone(),
             authenticator: Authenticator::of_admin_listener(),
+            insight: Arc::clone(&self.insight),
             caller_limits: CallerLimits::new(Duration::ZERO, 0),
         }
     }
