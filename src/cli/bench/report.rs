@@ -105,11 +105,11 @@ impl Measured {
 /// The buckets from the first that isn't empty to the last.
 fn histogram(times_us: &Histogram<u64>) -> Vec<HistogramBucket> {
     let mut bounds = (0..).flat_map(|power| BOUNDS.map(|bound| bound * 10u64.pow(power)));
-    let (mut from, mut to) = (0, 0);
+    let mut to = 0;
     let mut buckets: Vec<HistogramBucket> = Vec::new();
     for step in times_us.iter_recorded() {
         while step.value_iterated_to() >= to {
-            (from, to) = (to, bounds.next().unwrap_or(u64::MAX));
+            let from = std::mem::replace(&mut to, bounds.next().unwrap_or(u64::MAX));
             if !buckets.is_empty() || step.value_iterated_to() < to {
                 buckets.push(bucket(from, to));
             }
