@@ -3,6 +3,7 @@
 mod ask;
 mod bench;
 mod call;
+mod capacity;
 mod check;
 mod completions;
 pub(crate) mod envoyproxy_tools;
@@ -41,7 +42,8 @@ use crate::{
         tollgate check rules/                         find every problem of rule files\n  \
         tollgate check --settings                     find every mistake of the environment and the flags\n  \
         tollgate test rules/                          run the test cases beside them\n  \
-        tollgate call --domain api --descriptor user=alice"
+        tollgate call --domain api --descriptor user=alice\n  \
+        tollgate capacity --requests 100k --users 1m  what that load takes"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -73,6 +75,8 @@ enum Command {
     Reset(reset::ResetArgs),
     /// Put load on a running service, and measure it
     Bench(bench::BenchArgs),
+    /// Estimate what a load takes: cores, memory, network, and what breaks first
+    Capacity(capacity::CapacityArgs),
     /// Print the completion script of a shell
     Completions(completions::CompletionsArgs),
 }
@@ -112,6 +116,7 @@ fn run_command(args: Vec<OsString>) -> anyhow::Result<ExitCode> {
         Some(Command::Overrides(args)) => overrides::run(args),
         Some(Command::Reset(args)) => reset::run(&args),
         Some(Command::Bench(args)) => bench::run(args),
+        Some(Command::Capacity(args)) => Ok(capacity::run(&args)),
         Some(Command::Completions(args)) => completions::run(&args, Cli::command()),
     };
     exit.map(ExitCode::from)

@@ -27,6 +27,7 @@
 //! | [`privacy`] | which values are shown as a hash | |
 //! | `tls` | certificates and keys from files, and whom a connection trusts | `blocking` |
 //! | [`algorithm`] | the pure step of each algorithm, and how a counter's state is packed | `limit` |
+//! | [`capacity`] | how much a fleet takes: the model, its constants, what breaks first | `limit` |
 //! | [`rules`] | rule files: reading, every check, the tree that descriptors are matched against | `limit`, `visible` |
 //! | [`trace`] | which requests are sampled, their spans, and the way to a collector | `clock`, `tls` |
 //! | [`store`] | counters: what a store is asked, how a request is settled all or nothing, memory and Redis | `algorithm`, `clock`, `limit`, `privacy`, `state_dir`, `tls`, `trace` |
@@ -37,7 +38,7 @@
 //! | [`sources`] | where rules come from, when they are trusted, how they are swapped | `blocking`, `clock`, `limiter`, `metrics`, `proto`, `rules`, `run_time`, `settings`, `state_dir`, `tls` |
 //! | [`front`] | who asks, in which protocol: to the limiter's words and back | `algorithm`, `blocking`, `clock`, `limit`, `limiter`, `metrics`, `privacy`, `proto`, `rules`, `run_time`, `settings`, `store`, `trace` |
 //! | [`serve`] | the process: phases, threads, listeners, drain | `blocking`, `clock`, `front`, `limit`, `limiter`, `metrics`, `privacy`, `run_time`, `settings`, `sources`, `store`, `tls`, `trace` |
-//! | [`cli`] | the subcommands: printing and exit codes | `clock`, `front`, `limit`, `limiter`, `metrics`, `proto`, `rules`, `serve`, `settings`, `sources`, `store`, `tls`, `visible` |
+//! | [`cli`] | the subcommands: printing and exit codes | `capacity`, `clock`, `front`, `limit`, `limiter`, `metrics`, `proto`, `rules`, `serve`, `settings`, `sources`, `store`, `tls`, `visible` |
 //! | `fuzz` | the entry points of the fuzz targets; only with the feature `fuzzing` | `front`, `limit`, `limiter`, `metrics`, `privacy`, `rules`, `run_time`, `settings`, `store` |
 //!
 //! # What is not there
@@ -57,6 +58,7 @@
 
 pub mod algorithm;
 mod blocking;
+pub mod capacity;
 pub mod cli;
 pub mod clock;
 pub mod front;

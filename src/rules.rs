@@ -39,6 +39,7 @@ pub(crate) use json::stopped as json_stopped;
 pub use load::{load, load_values};
 pub(crate) use name::{domain_prefix, override_limit_id};
 pub use problem::{Problem, Problems, Severity};
+pub(crate) use rate::duration as window;
 pub use shortcuts::Shortcuts;
 pub use source::{DotFiles, FileNames, Selection, Source, Sources};
 use tree::LevelMatch;

@@ -161,7 +161,7 @@ pub(super) fn short_rate(text: &str) -> Result<(u32, Micros), String> {
 }
 
 /// `30s`, `5m`, `1h30m`, `7d`.
-pub(super) fn duration(text: &str) -> Result<Micros, String> {
+pub(crate) fn duration(text: &str) -> Result<Micros, String> {
     let mut rest = text.trim();
     let mut sum = 0u64;
     if rest.is_empty() {
