@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
 const SLOTS: u16 = 16_384;
@@ -75,6 +75,24 @@ impl RedisServers {
     /// As `REDIS_TYPE` is written.
     pub(crate) fn kind(&self) -> &'static str {
         if self.is_cluster { "cluster" } else { "single" }
+    }
+}
+
+#[allow(dead_code, reason = "not every example measures the servers themselves")]
+impl RedisServers {
+    /// Lets all of them run on one core only.
+    pub(crate) fn pin(&self, core: &str) -> Result<()> {
+        for node in &self.nodes {
+            let mut command = Command::new("taskset");
+            command.args(["-a", "-c", "-p", core, &node.child.id().to_string()]).stdout(Stdio::null());
+            ensure!(command.status().context("taskset doesn't start")?.success(), "taskset failed");
+        }
+        Ok(())
+    }
+
+    /// Each node's `INFO`.
+    pub(crate) fn infos(&self) -> impl Iterator<Item = Result<String>> {
+        self.nodes.iter().map(|node| Ok(redis::cmd("INFO").query(&mut node.connection()?)?))
     }
 }
 
