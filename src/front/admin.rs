@@ -34,7 +34,6 @@ use crate::{
 pub use explain::Explainer;
 pub use hosts::AllowedHosts;
 
-
 #[derive(Clone)]
 struct AdminState {
     snapshot: Arc<ArcSwap<Snapshot>>,

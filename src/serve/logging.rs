@@ -13,7 +13,7 @@ use crate::settings::{LogFormat, ProcessSettings};
 pub fn start(settings: &ProcessSettings) -> anyhow::Result<()> {
     let filter = Targets::new()
         .with_default(LevelFilter::WARN)
-        .with_targets([("h2", LevelFilter::ERROR), ("hyper", LevelFilter::ERROR)])
+        .with_targets([("h2", LevelFilter::ERROR), ("hyper", LevelFilter::ERROR), ("aws", LevelFilter::ERROR)])
         .with_target("tollgate", settings.log_level);
     // The filter decides alone.
     let subscriber =

@@ -245,6 +245,9 @@ pub struct Flags {
     #[arg(long, value_name = "DURATION", env = "REDIS_PERSECOND_TIMEOUT", help_heading = "Store")]
     pub redis_persecond_timeout: Option<String>,
 
+    #[command(flatten)]
+    pub redis_iam: super::RedisIamFlags,
+
     /// [default: 0.0.0.0]
     #[arg(long, value_name = "ADDRESS", env = "GRPC_HOST", help_heading = "Listeners")]
     pub grpc_host: Option<String>,

@@ -5,7 +5,7 @@ use std::{net::Ipv6Addr, path::PathBuf, time::Duration};
 use percent_encoding::percent_decode_str;
 
 use super::partners::idle;
-use crate::store::redis::{Address, Auth, RedisSettings, RedisTls, SettingNames, Topology};
+use crate::store::redis::{Address, Auth, AwsIam, RedisSettings, RedisTls, SettingNames, TokenSource, Topology};
 
 const PORT: u16 = 6379;
 
@@ -31,6 +31,9 @@ pub(super) struct RedisFlags {
     pub(super) buckets: u32,
     /// How long an idle core watches for an answer before it sleeps.
     pub(super) busy_poll: Duration,
+    /// Tokens of AWS IAM in place of a password.
+    pub(super) iam: Option<AwsIam>,
+    pub(super) max_connection_age: Option<Duration>,
     /// Of each core; 0 remembers none.
     pub(super) denials_max_bytes: usize,
 }
@@ -52,11 +55,12 @@ pub(super) enum SocketType {
 /// One line on what is wrong; never with a password in it.
 pub(super) fn redis_settings(flags: &RedisFlags) -> Result<RedisSettings, String> {
     let (topology, url) = topology(flags).map_err(|what| format!("{}_URL{what}", flags.prefix))?;
-    let (auth, whose) = match (&flags.auth_file, &flags.auth) {
-        (Some(file), _) => (Auth::File(file.clone()), OF_FILE),
-        (None, Some(auth)) => (Auth::parse(auth), if auth.contains(':') { OF_USER } else { "REDIS_AUTH" }),
-        (None, None) if url.has_password() => (url.auth, OF_URL),
-        (None, None) => (Auth::None, "REDIS_AUTH or REDIS_AUTH_FILE"),
+    let (auth, whose) = match (&flags.iam, &flags.auth_file, &flags.auth) {
+        (Some(iam), ..) => (Auth::AwsIam(TokenSource::new(iam.clone())), OF_IAM),
+        (_, Some(file), _) => (Auth::File(file.clone()), OF_FILE),
+        (_, None, Some(auth)) => (Auth::parse(auth), if auth.contains(':') { OF_USER } else { "REDIS_AUTH" }),
+        (_, None, None) if url.has_password() => (url.auth, OF_URL),
+        (_, None, None) => (Auth::None, "REDIS_AUTH or REDIS_AUTH_FILE"),
     };
     braces(flags)?;
     let tls = RedisTls {
@@ -72,6 +76,10 @@ pub(super) fn redis_settings(flags: &RedisFlags) -> Result<RedisSettings, String
             "{prefix}_TLS: true is not for a Unix socket, which is spoken to in the clear ({prefix}_URL)"
         ));
     }
+    if flags.iam.is_some() && !is_secret {
+        let prefix = flags.prefix;
+        return Err(format!("{prefix}_TLS: true is needed where {prefix}_AWS_IAM_AUTH is true: a token is a password"));
+    }
     Ok(RedisSettings {
         tls: is_secret.then_some(tls),
         auth,
@@ -82,6 +90,7 @@ pub(super) fn redis_settings(flags: &RedisFlags) -> Result<RedisSettings, String
         busy_poll: flags.busy_poll,
         denials_bytes_max: flags.denials_max_bytes,
         connect_timeout: flags.connect_timeout,
+        max_connection_age: flags.max_connection_age,
         sentinel_auth: flags.sentinel_auth.as_deref().map_or(Auth::None, Auth::parse),
         ..RedisSettings::new(topology)
     })
@@ -98,6 +107,7 @@ pub(super) fn outdone(flags: &RedisFlags) -> Vec<String> {
             .push(idle(&[format!("{}=false", variable("TLS"))], &format!("{} begins with rediss://", variable("URL"))));
     }
     let first = match (&flags.auth_file, &flags.auth) {
+        _ if flags.iam.is_some() => Some("AWS_IAM_AUTH"),
         (Some(_), _) => Some("AUTH_FILE"),
         (None, Some(_)) => Some("AUTH"),
         (None, None) => None,
@@ -115,6 +125,9 @@ const OF_USER: &str = "REDIS_AUTH (what stands before its first colon is the use
     default:PASSWORD)";
 const OF_FILE: &str = "the file of REDIS_AUTH_FILE (what stands before its first colon is the user: a password that has a \
     colon is written default:PASSWORD)";
+
+const OF_IAM: &str = "REDIS_AWS_IAM_USER_ID (is it in the cache's user group, may this role elasticache:Connect to both, and \
+    are REDIS_AWS_IAM_CACHE_NAME and the region the cache's?)";
 
 /// Reports braces in a Cluster's key prefix. A Cluster places a key by the text between its first `{` and the next `}`,
 /// which must be our hash tag: otherwise the keys of one script would be on several nodes (CROSSSLOT).

@@ -88,12 +88,18 @@ fn without_redis(flags: &Flags, reason: &str, read: &mut SettingsReader) {
         ("REDIS_AUTH", &flags.redis_auth),
         ("REDIS_AUTH_FILE", &flags.redis_auth_file),
         ("REDIS_SENTINEL_AUTH", &flags.redis_sentinel_auth),
+        ("REDIS_AWS_IAM_CACHE_NAME", &flags.redis_iam.redis_aws_iam_cache_name),
+        ("REDIS_AWS_IAM_USER_ID", &flags.redis_iam.redis_aws_iam_user_id),
+        ("REDIS_AWS_IAM_REGION", &flags.redis_iam.redis_aws_iam_region),
+        ("TOLLGATE_REDIS_AWS_IAM_SERVICE", &flags.redis_iam.redis_aws_iam_service),
         ("REDIS_TLS_CACERT", &flags.redis_tls_cacert),
         ("REDIS_TLS_CLIENT_CERT", &flags.redis_tls_client_cert),
         ("REDIS_TLS_CLIENT_KEY", &flags.redis_tls_client_key),
     ]);
     whose.extend(partners::switches(&[
         ("REDIS_TLS", &flags.redis_tls),
+        ("REDIS_AWS_IAM_AUTH", &flags.redis_iam.redis_aws_iam_auth),
+        ("REDIS_AWS_IAM_SERVERLESS", &flags.redis_iam.redis_aws_iam_serverless),
         ("REDIS_TLS_SKIP_HOSTNAME_VERIFICATION", &flags.redis_tls_skip_hostname_verification),
         ("REDIS_PERSECOND", &flags.redis_persecond),
     ]));
@@ -114,6 +120,7 @@ fn without_redis(flags: &Flags, reason: &str, read: &mut SettingsReader) {
         ("CACHE_KEY_PREFIX", &flags.cache_key_prefix),
         ("TOLLGATE_REDIS_BUCKETS", &flags.redis_buckets),
         ("TOLLGATE_REDIS_BUSY_POLL", &flags.redis_busy_poll),
+        ("TOLLGATE_REDIS_MAX_CONNECTION_AGE", &flags.redis_iam.redis_max_connection_age),
         ("TOLLGATE_DENIALS_MAX_BYTES", &flags.denials.denials_max_bytes),
         ("TOLLGATE_EXPECTED_REPLICAS", &flags.expected_replicas),
     ]);
@@ -236,7 +243,9 @@ fn redis(flags: &Flags, read: &mut SettingsReader) -> RedisFlags {
         denials_max_bytes: denials::denials_max_bytes(flags, read),
         ..RedisFlags::default()
     };
-    place.read(read, common)
+    let mut redis = place.read(read, common);
+    flags.redis_iam.first().read(flags, read, &mut redis);
+    redis
 }
 
 fn busy_poll(text: &str) -> Result<Duration, String> {
@@ -267,7 +276,9 @@ fn per_second(flags: &Flags, read: &mut SettingsReader, main: &RedisFlags) -> Op
         tls: &flags.redis_persecond_tls,
         timeout: &flags.redis_persecond_timeout,
     };
-    Some(place.read(read, main.clone()))
+    let mut redis = place.read(read, main.clone());
+    flags.redis_iam.per_second().read(flags, read, &mut redis);
+    Some(redis)
 }
 
 /// Reports settings of a second Redis that isn't used.
@@ -280,8 +291,14 @@ fn without_per_second(flags: &Flags, read: &mut SettingsReader) {
         ("REDIS_PERSECOND_AUTH_FILE", &flags.redis_persecond_auth_file),
         ("REDIS_PERSECOND_SENTINEL_AUTH", &flags.redis_persecond_sentinel_auth),
         ("REDIS_PERSECOND_TIMEOUT", &flags.redis_persecond_timeout),
+        ("REDIS_PERSECOND_AWS_IAM_CACHE_NAME", &flags.redis_iam.redis_persecond_aws_iam_cache_name),
+        ("REDIS_PERSECOND_AWS_IAM_USER_ID", &flags.redis_iam.redis_persecond_aws_iam_user_id),
     ]);
-    names.extend(partners::switches(&[("REDIS_PERSECOND_TLS", &flags.redis_persecond_tls)]));
+    names.extend(partners::switches(&[
+        ("REDIS_PERSECOND_TLS", &flags.redis_persecond_tls),
+        ("REDIS_PERSECOND_AWS_IAM_AUTH", &flags.redis_iam.redis_persecond_aws_iam_auth),
+        ("REDIS_PERSECOND_AWS_IAM_SERVERLESS", &flags.redis_iam.redis_persecond_aws_iam_serverless),
+    ]));
     let without = "all limits are counted in the Redis of REDIS_URL; false says that they are meant to be";
     read.beside(&RequiredSetting::switch("REDIS_PERSECOND", &flags.redis_persecond, without), &names);
 }

@@ -5,6 +5,7 @@
 //! apply → request (keys, terms) → lane (waits) → batch → script in Redis → readings
 //! ```
 
+mod aws_iam;
 mod batch;
 mod breaker;
 mod busy_poll;
@@ -45,6 +46,7 @@ use tokio::{runtime::Handle, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::aws_iam::{AwsIam, AwsService, IS_BUILT_IN as IS_AWS_IAM_BUILT_IN, TokenSource};
 pub use self::breaker::Breakers;
 pub use self::busy_poll::BUSY_POLL_MAX;
 use self::cluster::Cluster;

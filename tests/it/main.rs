@@ -31,6 +31,7 @@ mod redis_commands;
 mod redis_damage;
 mod redis_exact;
 mod redis_faults;
+mod redis_iam;
 mod redis_memory;
 mod redis_proxy;
 mod redis_room;

@@ -20,7 +20,6 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use headers::authorization;
 
-
 use self::{
     headers::{etag, if_match, if_none_match, limit_headers},
     read::{HttpError, parameters, path, read},

@@ -12,13 +12,13 @@ use parking_lot::Mutex;
 use rand::Rng as _;
 use redis::{Pipeline, PushInfo, PushKind, RedisError, RedisResult, Value};
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::cluster::{Range, first_map, read_map};
 use super::connection::Connection;
-use super::dial::{self, Target};
+use super::dial::{self, Target, connection_age};
 use super::faults::{self, Extent, failed};
 use super::node_connections::redirected;
 use super::routing::{self, SEVERAL};
@@ -68,6 +68,9 @@ struct CommandInner {
     was_deaf: AtomicBool,
 }
 
+/// A connection, and what is pushed over it.
+type SubscribedConnection = (Connection, mpsc::UnboundedReceiver<PushInfo>);
+
 /// A connection with its number, from 1.
 #[derive(Clone)]
 struct NumberedConnection {
@@ -79,7 +82,8 @@ struct NumberedConnection {
 struct ClusterNodes {
     seeds: Vec<Address>,
     map: Mutex<Vec<Range>>,
-    connections: Mutex<HashMap<Address, Connection>>,
+    /// Each with when it is too old, if ever.
+    connections: Mutex<HashMap<Address, (Connection, Option<Instant>)>>,
 }
 
 impl CommandConnection {
@@ -221,14 +225,22 @@ impl CommandInner {
     async fn keep(&self, channel: Option<&str>, said: &mpsc::UnboundedSender<ChannelEvent>) {
         let mut backoff = BACKOFF_MIN;
         let mut failures = Failures::default();
-        for (number, target) in (1..).zip(self.targets.iter().cycle()) {
+        let mut number = 0;
+        for target in self.targets.iter().cycle() {
             match timeout(self.settings.connect_timeout, self.connect(target, channel)).await {
-                Ok(Ok((connection, mut pushes))) => {
+                Ok(Ok(mut made)) => {
                     (failures, backoff) = (Failures::default(), BACKOFF_MIN);
-                    // Reported before any command can be run, so that no change falls between the two.
-                    let _ = said.send(ChannelEvent::Subscribed);
-                    self.current.send_replace(Some(NumberedConnection { connection, number }));
-                    self.until_lost(number, &mut pushes, said).await;
+                    loop {
+                        number += 1;
+                        let (connection, mut pushes) = made;
+                        // Reported before any command can be run, so that no change falls between the two.
+                        let _ = said.send(ChannelEvent::Subscribed);
+                        self.current.send_replace(Some(NumberedConnection { connection, number }));
+                        tokio::select! {
+                            () = self.until_lost(number, &mut pushes, said) => break,
+                            younger = self.successor(target, channel) => made = younger,
+                        }
+                    }
                     self.current.send_replace(None);
                     let _ = said.send(ChannelEvent::Unsubscribed);
                 }
@@ -242,11 +254,19 @@ impl CommandInner {
         }
     }
 
-    async fn connect(
-        &self,
-        target: &Target,
-        channel: Option<&str>,
-    ) -> RedisResult<(Connection, mpsc::UnboundedReceiver<PushInfo>)> {
+    /// The connection that replaces one which is made now, once that is old. While none can be made, the old one serves.
+    async fn successor(&self, target: &Target, channel: Option<&str>) -> SubscribedConnection {
+        let Some(age) = connection_age(&self.settings) else { return std::future::pending().await };
+        tokio::time::sleep(age).await;
+        loop {
+            if let Ok(Ok(younger)) = timeout(self.settings.connect_timeout, self.connect(target, channel)).await {
+                return younger;
+            }
+            tokio::time::sleep(BACKOFF_MAX).await;
+        }
+    }
+
+    async fn connect(&self, target: &Target, channel: Option<&str>) -> RedisResult<SubscribedConnection> {
         let (pushed, pushes) = mpsc::unbounded_channel();
         let mut connection = dial::dial(target, &self.settings, pushed).await?;
         if self.nodes.is_none() {
@@ -354,11 +374,14 @@ impl ClusterNodes {
     }
 
     async fn connection(&self, address: &Address, settings: &RedisSettings) -> RedisResult<Connection> {
-        if let Some(connection) = self.connections.lock().get(address) {
+        if let Some((connection, until)) = self.connections.lock().get(address)
+            && until.is_none_or(|until| Instant::now() < until)
+        {
             return Ok(connection.clone());
         }
+        let until = connection_age(settings).map(|age| Instant::now() + age);
         let connection = dial::plain(address, settings).await?;
-        self.connections.lock().insert(address.clone(), connection.clone());
+        self.connections.lock().insert(address.clone(), (connection.clone(), until));
         Ok(connection)
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use rand::Rng as _;
 use redis::{PushInfo, RedisConnectionInfo, RedisError, RedisResult, Value};
 use tokio::sync::mpsc;
 
@@ -36,6 +37,12 @@ impl fmt::Display for Target {
     }
 }
 
+/// After how long a connection that is made now is to be replaced, if ever: up to a tenth sooner than it must, so that
+/// those of all cores and replicas, which were made together, aren't replaced together.
+pub(super) fn connection_age(settings: &RedisSettings) -> Option<Duration> {
+    Some(settings.max_connection_age?.mul_f64(rand::rng().random_range(0.9..1.0)))
+}
+
 /// Connects and greets. The end of the connection is sent to `pushed`, even while no command is running.
 pub(super) async fn dial(
     target: &Target,
@@ -61,7 +68,7 @@ async fn node(
     settings: &RedisSettings,
     pushed: mpsc::UnboundedSender<PushInfo>,
 ) -> RedisResult<Connection> {
-    let info = redis_info(&settings.auth)?.set_db(settings.database);
+    let info = redis_info(&settings.auth, settings).await?.set_db(settings.database);
     Connection::open(ConnectOptions { address: address.clone(), tls: settings.tls.clone(), info }, pushed).await
 }
 
@@ -101,7 +108,7 @@ where
 }
 
 async fn ask_sentinel(sentinel: &Address, name: &str, settings: &RedisSettings) -> RedisResult<Address> {
-    let info = redis_info(&settings.sentinel_auth)?;
+    let info = redis_info(&settings.sentinel_auth, settings).await?;
     let (pushed, _) = mpsc::unbounded_channel();
     let options = ConnectOptions { address: sentinel.clone(), tls: settings.tls.clone(), info };
     // A sentinel's password is another one than the nodes', so the error must not be taken for theirs.
@@ -132,7 +139,7 @@ fn role(answer: Value) -> RedisResult<String> {
     }
 }
 
-fn redis_info(auth: &Auth) -> RedisResult<RedisConnectionInfo> {
+async fn redis_info(auth: &Auth, settings: &RedisSettings) -> RedisResult<RedisConnectionInfo> {
     let info = RedisConnectionInfo::default();
     let read;
     let auth = match auth {
@@ -145,6 +152,11 @@ fn redis_info(auth: &Auth) -> RedisResult<RedisConnectionInfo> {
     Ok(match auth {
         Auth::Password { user: Some(user), password } => info.set_username(user).set_password(password),
         Auth::Password { user: None, password } => info.set_password(password),
+        Auth::AwsIam(tokens) => {
+            // Sooner than the attempt is given up, which would be taken for a Redis that is silent.
+            let token = tokens.token(settings.connect_timeout / 2).await?;
+            info.set_username(tokens.user()).set_password(token)
+        }
         Auth::None | Auth::File(_) => info,
     })
 }

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::breaker::OpenBreaker;
 use super::connection::Connection;
 use super::denial_cache::DenialCache;
-use super::dial::{self, Target};
+use super::dial::{self, Target, connection_age};
 use super::faults::{self, Extent, failed};
 use super::routing::{self, SEVERAL};
 use super::script::Script;
@@ -66,6 +66,8 @@ pub(super) struct EstablishedConnection {
     /// Number of the connection, so that a late failure of an old one doesn't end its successor.
     pub epoch: u64,
     pub clock: Clock,
+    /// Whether it takes the place of the connection before it, over which what is in flight is still answered.
+    pub is_successor: bool,
 }
 
 /// Shared by everything that sends to one node.
@@ -193,7 +195,7 @@ impl Supervisor {
                 Ok((mut passed, clock)) => {
                     self.close(breaker.take());
                     let since = Instant::now();
-                    let loss = self.serve(&mut passed, (epoch, clock), &mut complaints).await;
+                    let loss = self.serve(&mut passed, (&mut epoch, clock), &mut complaints).await;
                     epoch += 1;
                     breaker = Some(self.settings.breakers.open(&self.target, &loss.cause, &self.stats));
                     backoff = PROBE_EVERY;
@@ -245,21 +247,58 @@ impl Supervisor {
         }
     }
 
-    /// Makes `wire` available to requests until it is lost.
+    /// Makes `wire` available to requests until it is lost, and a younger one in its place before it is too old.
     async fn serve(
         &self,
         wire: &mut ProbedConnection,
-        (epoch, clock): (u64, Clock),
+        (epoch, mut clock): (&mut u64, Clock),
         complaints: &mut mpsc::UnboundedReceiver<(u64, String)>,
     ) -> ConnectionLoss {
-        // Messages that were published while nothing listened are lost.
-        self.denial_cache.clear();
-        let connection = wire.connection.clone();
-        self.node.established.send_replace(Some(EstablishedConnection { connection, epoch, clock }));
-        let loss = self.until_lost(epoch, &mut wire.pushes, complaints).await;
+        let mut is_successor = false;
+        let loss = loop {
+            // Messages that were published while nothing listened are lost.
+            self.denial_cache.clear();
+            let (connection, epoch_now) = (wire.connection.clone(), *epoch);
+            let established = EstablishedConnection { connection, epoch: epoch_now, clock, is_successor };
+            self.node.established.send_replace(Some(established));
+            tokio::select! {
+                loss = self.until_lost(epoch_now, &mut wire.pushes, complaints) => break loss,
+                // What is in flight over the old one keeps it open until it is answered.
+                (younger, its_clock) = self.successor() => {
+                    (*wire, clock, is_successor) = (younger, its_clock, true);
+                    *epoch += 1;
+                }
+            }
+        };
         self.node.established.send_replace(None);
         self.denial_cache.clear();
         loss
+    }
+
+    /// The connection that replaces one which is made now, once that is old. While none can be made, the old one serves.
+    async fn successor(&self) -> (ProbedConnection, Clock) {
+        let Some(age) = connection_age(&self.settings) else { return std::future::pending().await };
+        tokio::time::sleep(age).await;
+        loop {
+            match self.made().await {
+                Ok((younger, Ok(clock))) => return (younger, clock),
+                Ok((_, Err(error))) => self.node.log_error(&error),
+                // If it lasts until the old one has ended, the breaker's line says why.
+                Err(_) => {}
+            }
+            tokio::time::sleep(BACKOFF_MAX).await;
+        }
+    }
+
+    /// A new connection with its node's reply to the first probe, within the time that connecting may take.
+    async fn made(&self) -> RedisResult<(ProbedConnection, RedisResult<Clock>)> {
+        let patience = self.settings.connect_timeout;
+        let made = tokio::time::timeout(patience, self.heard()).await;
+        let silence = || failed(format!("no answer within {patience:?}{}", tls_errors::silence(&self.settings)));
+        let made = made.unwrap_or_else(|_| Err(silence()));
+        let count = if made.is_ok() { &self.stats.connects } else { &self.stats.connect_failures };
+        count.add(1);
+        made
     }
 
     /// Probes the node over the connection that is established, else over a new one. If the node replies that it can't
@@ -267,16 +306,7 @@ impl Supervisor {
     async fn probe(&self, standing: &mut Option<ProbedConnection>) -> RedisResult<(ProbedConnection, Clock)> {
         let (mut wire, greeted) = match self.probe_again(standing.take()).await {
             Some(asked) => asked,
-            None => {
-                let patience = self.settings.connect_timeout;
-                let made = tokio::time::timeout(patience, self.heard()).await;
-                let silence =
-                    || failed(format!("no answer within {patience:?}{}", tls_errors::silence(&self.settings)));
-                let made = made.unwrap_or_else(|_| Err(silence()));
-                let count = if made.is_ok() { &self.stats.connects } else { &self.stats.connect_failures };
-                count.add(1);
-                made?
-            }
+            None => self.made().await?,
         };
         match greeted {
             Ok(clock) => {

@@ -139,11 +139,18 @@ impl Runner {
         }
     }
 
-    /// Uses the node's new connection. Batches in flight over its old one can't be answered any more; those to another
-    /// node can.
+    /// Uses the node's new connection. Batches in flight over its old one can't be answered any more, unless the new one
+    /// has only replaced it; those to another node can.
     fn reconnect(&mut self) {
         const WHY: &str = "the connection was lost";
         let established = self.connection_changes.borrow_and_update().clone();
+        if let (Some((old, _)), Some(new)) = (&self.connection, &established)
+            && new.is_successor
+            && new.epoch == old.epoch + 1
+        {
+            self.connection = established.map(with_clock);
+            return;
+        }
         let is_own = |in_flight: &InFlightBatch| {
             !in_flight.is_redirected() && self.node.as_ref().is_some_and(|node| Arc::ptr_eq(&in_flight.node, node))
         };

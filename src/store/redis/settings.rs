@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::aws_iam::TokenSource;
 use super::breaker::Breakers;
 use super::faults::{Faults, SettingNames};
 use crate::{limit::Algorithm, privacy::Privacy};
@@ -29,6 +30,9 @@ pub struct RedisSettings {
     pub default_algorithm: Algorithm,
     /// Timeout of one attempt to connect, with its greeting.
     pub connect_timeout: Duration,
+    /// A connection is replaced before it is so old, without a gap: some servers end old ones, or those whose credentials
+    /// have expired. `None` keeps connections.
+    pub max_connection_age: Option<Duration>,
     /// Largest weight of a batch, in counters; counters that take more of Redis' time than most count as several. At
     /// 128 the cost of a call is spread so thin that more would only add latency. A single request may weigh more.
     pub batch_max: usize,
@@ -65,6 +69,7 @@ impl RedisSettings {
             buckets: 256,
             default_algorithm: Algorithm::default(),
             connect_timeout: Duration::from_secs(1),
+            max_connection_age: None,
             batch_max: 128,
             in_flight_max: 8,
             queue_max: 16_384,
@@ -144,6 +149,8 @@ pub enum Auth {
     },
     /// A file with `password` or `user:password`; read at each connection.
     File(PathBuf),
+    /// A token of AWS IAM, made for each connection.
+    AwsIam(TokenSource),
 }
 
 impl Auth {
@@ -166,6 +173,7 @@ impl fmt::Debug for Auth {
             Auth::None => f.write_str("None"),
             Auth::Password { user, .. } => write!(f, "Password {{ user: {user:?}, password: <hidden> }}"),
             Auth::File(path) => write!(f, "File({path:?})"),
+            Auth::AwsIam(tokens) => tokens.fmt(f),
         }
     }
 }
