@@ -67,7 +67,7 @@ fn json_says_what_words_say_and_the_exit_code_whether_it_fits() {
     assert_eq!(code, Some(0));
     let (over, code) = json("tollgate capacity --requests 5m --replicas 1 --nodes 1 --json");
     assert!(over["bounds"][0]["share"].as_f64().expect("a number") > 1.0, "{over}");
-    assert_eq!(code, Some(1));
+    assert_eq!(code, Some(3));
     let (memory, _) = json("tollgate capacity --requests 20k --nodes 0 --json");
     assert_eq!((memory["redis_cores"].as_f64(), memory["nodes"].as_u64()), (Some(0.0), Some(0)));
 }
