@@ -28,6 +28,7 @@ use crate::{
     rules::{self, Defaults, LoadedRules, Source, Sources},
     run_time::{
         RunTime,
+        fleet::Fleet,
         overrides::Overrides,
         reset::{CounterStores, Resets},
     },
@@ -159,7 +160,12 @@ fn new_api() -> (Runtime, Router) {
     let insight = Insight { fleet: "fuzz".into(), top: top.clone(), privacy: Privacy::default() };
     let limiter = limiter.with_top(top.map(|lists| lists.core()));
     let api = Api {
-        limiter: limiter.with_run_time(RunTime { overrides, resets }),
+        limiter: limiter.with_run_time(RunTime {
+            overrides,
+            resets,
+            fleet: Arc::new(Fleet::of_one("fuzz")),
+            reloads: Arc::default(),
+        }),
         store_timeout: Duration::from_secs(1),
         default_domain: None,
         caller_limits: CallerLimits::new(Duration::from_secs(3_600), 100),

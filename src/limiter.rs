@@ -13,6 +13,7 @@ mod plan;
 mod replicas;
 mod reset;
 mod snapshot;
+mod switched;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod top;
@@ -152,6 +153,7 @@ impl Limiter {
     ) -> Result<(Readings, Policies), StoreError> {
         self.metrics.store_failed(&error);
         self.fallback.answer(plan, self.modes.on_store_failure, error, now).inspect_err(|_| {
+            self.metrics.answered_by_policy();
             if let Some(index) = fallback::failing(plan, self.modes.on_store_failure) {
                 count_policy_answer(plan, index, FailurePolicy::Error, &snapshot.meters);
             }
@@ -220,6 +222,7 @@ impl Limiter {
         self.metrics.decided(decision.overall);
         let meters = &snapshot.meters;
         if let Some(policy) = decision.failure_policy {
+            self.metrics.answered_by_policy();
             count_policy_answer(plan, judge::deciding_check(plan, readings), policy, meters);
         }
         self.count(request, plan, readings, meters);

@@ -61,6 +61,8 @@ pub struct Metrics {
     over_limit: Count,
     invalid: Count,
     failed: Count,
+    /// Not on the page, where each limit has its own.
+    by_policy: Count,
     unknown_domain: Counter,
     store_errors: [Counter; 5],
     reloads_ok: Count,
@@ -115,6 +117,7 @@ impl Metrics {
             over_limit: request("over_limit"),
             invalid: request("invalid"),
             failed: request("error"),
+            by_policy: Count::of(&Arc::default()),
             unknown_domain: counter(Metric::UnknownDomainRequests),
             store_errors: recorder.counters(Metric::StoreErrors, STORE_ERRORS),
             reloads_ok: reload("success"),
@@ -174,6 +177,23 @@ impl Metrics {
 
     pub fn replicas(&self, living: u32) {
         self.replicas.set(f64::from(living));
+    }
+
+    /// A request that a failure policy decided.
+    pub fn answered_by_policy(&self) {
+        self.by_policy.add(1);
+    }
+
+    /// What the requests came to, since the start.
+    pub fn totals_of_requests(&self) -> RequestTotals {
+        let refused = self.over_limit.get();
+        let answered = self.ok.get() + refused + self.failed.get() + self.invalid.get();
+        RequestTotals { answered, refused, degraded: self.by_policy.get() }
+    }
+
+    /// Number of circuit breakers that are open, one for each core and node.
+    pub fn breakers_open(&self) -> u32 {
+        stores::breakers_open(&self.stores.lock())
     }
 
     /// A request that found too many others under way.
@@ -264,6 +284,16 @@ impl Metrics {
             self.reloads_failed.add(1);
         }
     }
+}
+
+/// Numbers of requests since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RequestTotals {
+    /// All, also those that were answered with an error.
+    pub answered: u64,
+    pub refused: u64,
+    /// Decided by a failure policy.
+    pub degraded: u64,
 }
 
 /// What a check brought that needs a token.

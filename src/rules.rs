@@ -2,6 +2,7 @@
 //! problem with its location, and never awaits, logs or reads a clock.
 
 mod cases;
+mod changes;
 mod compile;
 mod fields;
 mod json;
@@ -35,6 +36,7 @@ pub use cases::{
     Case, CaseDescriptor, CaseFile, CaseRequest, Expected, ExpectedLimit, ExpectedStatus, ExpectedWait, Remaining,
     START,
 };
+pub use changes::{LimitChange, limit_changes};
 pub(crate) use json::stopped as json_stopped;
 pub use load::{load, load_values};
 pub(crate) use name::{domain_prefix, override_limit_id};
@@ -125,6 +127,8 @@ pub struct Rule {
     pub replaces: Vec<Box<str>>,
     pub shadow_mode: bool,
     pub quota_mode: bool,
+    /// Whether switches may change its limits while the service runs.
+    pub switchable: bool,
     /// The failure policy of limits that name none: the descriptor's, else the domain's.
     pub on_store_failure: Option<FailurePolicy>,
     /// Whether the metric's key has the values of the request at every level.

@@ -5,6 +5,7 @@ mod api;
 mod backend;
 mod cores;
 mod embedded;
+mod heartbeat;
 mod insight;
 mod lifecycle;
 mod limiting;

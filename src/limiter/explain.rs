@@ -13,13 +13,17 @@ use super::{
     fallback::Policies,
     judge,
     plan::{AppliedOverride, Plan, PlannedDescriptor},
+    switched::Switching,
 };
 use crate::{
     algorithm::{CounterContents, State},
     limit::{CountDenied, Descriptor, FailurePolicy, Limit, Reading, Request, UnixMicros},
     metrics::requested_id,
     rules::rows::RowRef,
-    run_time::overrides::{Record, ResolvedOverride},
+    run_time::{
+        overrides::{Record, ResolvedOverride},
+        switches::Switch,
+    },
     store::{CounterCheck, Readings, Role, Store, StoreError},
 };
 
@@ -39,6 +43,8 @@ pub struct DescriptorExplanation {
     pub applies: Applies,
     /// The override that applies in place of the rule's limits.
     pub overridden: Option<OverrideExplanation>,
+    /// The limits of the descriptor that a switch changes, by their ids; also those that are off and have no counter.
+    pub switched: Vec<(Arc<str>, Arc<Switch>)>,
     /// The counters of the descriptor, in the order of their checks.
     pub counters: Vec<CounterExplanation>,
 }
@@ -151,10 +157,14 @@ impl Limiter {
             decision
         });
         let seen = answer.ok();
-        let descriptors =
-            request.descriptors.iter().zip(&plan.descriptors).map(|(asked, planned)| {
-                self.descriptor((request, asked), &plan, planned, (snapshot, now), seen.as_ref())
-            });
+        let switching = Switching::of(in_force.inputs(request.domain, now).changes);
+        let descriptors = request.descriptors.iter().zip(&plan.descriptors).map(|(asked, planned)| {
+            let explained = self.descriptor((request, asked), &plan, planned, (snapshot, now), seen.as_ref());
+            let is_requested = explained.applies == Applies::Requested;
+            let asked = (request, asked);
+            let switched = switching.of_descriptor(&snapshot.rules, asked, is_requested, || self.wall(now));
+            DescriptorExplanation { switched, ..explained }
+        });
         let descriptors = descriptors.collect();
         drop(plan);
         Ok(Explanation { wall: self.wall(now), decision, descriptors, snapshot: in_force.into_snapshot() })
@@ -214,6 +224,7 @@ impl Limiter {
         let none = |applies, row: Option<AppliedOverride<'_>>| DescriptorExplanation {
             applies,
             overridden: row.map(OverrideExplanation::of_any),
+            switched: Vec::new(),
             counters: Vec::new(),
         };
         match planned {
@@ -223,6 +234,7 @@ impl Limiter {
             PlannedDescriptor::Requested { checks, .. } => DescriptorExplanation {
                 applies: Applies::Requested,
                 overridden: None,
+                switched: Vec::new(),
                 counters: checks
                     .clone()
                     .map(|index| CounterExplanation {
@@ -247,6 +259,7 @@ impl Limiter {
                 DescriptorExplanation {
                     applies: Applies::Limits,
                     overridden: counted.overridden_by.map(OverrideExplanation::of_any),
+                    switched: Vec::new(),
                     counters: counters.collect(),
                 }
             }

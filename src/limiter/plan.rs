@@ -33,6 +33,7 @@ use super::{
     budgets::{Budgets, Learned, RequestedKind},
     decision::DecideError,
     modes::Modes,
+    switched::{self, Switching},
 };
 use crate::{
     limit::{
@@ -43,7 +44,10 @@ use crate::{
         DomainIndex, Rule, RuleLimit, RuleMatch, Rules,
         rows::{OverrideLimits, RowRef},
     },
-    run_time::overrides::{OverrideLookup, ResolvedOverride},
+    run_time::{
+        overrides::{DomainChanges, ResolvedOverride},
+        switches::SwitchMode,
+    },
     store::{CounterCheck, Gate, Key, Role},
 };
 
@@ -54,8 +58,8 @@ const REQUESTED: u32 = u32::MAX;
 #[derive(Clone, Copy)]
 pub(super) struct PlanInputs<'a> {
     pub rules: &'a Rules,
-    /// Finds the domain's run-time overrides, if it has any.
-    pub overrides: Option<&'a OverrideLookup>,
+    /// What is changed at run time in the domain, if anything is.
+    pub changes: Option<&'a DomainChanges>,
     pub budgets: &'a Budgets,
     pub now: UnixMicros,
 }
@@ -103,16 +107,28 @@ pub(super) enum AppliedOverride<'a> {
 pub(super) struct AppliedLimits<'a> {
     rule: &'a Rule,
     limits: &'a [RuleLimit],
-    /// Bit `n` is set if the limit at position `n` is replaced by another rule of the request.
-    replaced: u32,
+    /// Bit `n` is set if the limit at position `n` doesn't apply: another rule of the request replaces it, or it is
+    /// switched off.
+    left_out: u32,
     /// The override that the limits come from, if they do.
     pub overridden_by: Option<AppliedOverride<'a>>,
 }
 
 impl<'a> AppliedLimits<'a> {
+    /// The limits that `is_so` is true of, as bits by position; also of those that don't apply.
+    fn bits(self, is_so: impl Fn(&'a RuleLimit) -> bool) -> u32 {
+        let positions = self.limits.iter().enumerate().filter(|(_, limit)| is_so(limit)).map(|(position, _)| position);
+        positions.fold(0, |bits, position| bits | 1 << position)
+    }
+
+    /// The rule's limit that one of these is or stands for; an override's own where that isn't clear.
+    pub(super) fn identity(self, limit: &'a RuleLimit) -> &'a RuleLimit {
+        self.rule_position(limit).map_or(limit, |place| &self.rule.limits[place])
+    }
+
     /// The limit of each check, in order.
     pub(super) fn limits(self) -> impl Iterator<Item = &'a RuleLimit> {
-        let stays = move |(position, _): &(usize, &RuleLimit)| self.replaced & (1 << position) == 0;
+        let stays = move |(position, _): &(usize, &RuleLimit)| self.left_out & (1 << position) == 0;
         self.limits.iter().enumerate().filter(stays).map(|(_, limit)| limit)
     }
 
@@ -140,8 +156,7 @@ impl<'a> AppliedLimits<'a> {
     /// The limit whose id is reported for a check: the rule's limit that it is, or that it replaces; else the override's
     /// own.
     pub(super) fn counted_as(self, check: usize) -> Option<&'a RuleLimit> {
-        let limit = self.limit(check)?;
-        Some(self.rule_position(limit).map_or(limit, |place| &self.rule.limits[place]))
+        self.limit(check).map(|limit| self.identity(limit))
     }
 
     /// As [`AppliedLimits::counted_as`], for each check in order.
@@ -215,14 +230,13 @@ impl<'a> Plan<'a> {
         modes: Modes,
         wall: impl Fn() -> UnixMicros + Copy,
     ) -> PlannedDescriptor<'a> {
-        let PlanInputs { rules, overrides: lookup, .. } = by;
+        let rules = by.rules;
         let start = self.checks.len();
         if let Some(limit) = request.caller_limit.filter(|_| self.descriptors.len() + 1 == request.descriptors.len()) {
             let Some(domain) = rules.domain(request.domain) else { return PlannedDescriptor::UnknownDomain };
-            self.checks.push(caller_check(request, descriptor, *limit, modes));
-            return PlannedDescriptor::Requested { domain, checks: start..start + 1 };
+            return self.add_requested(caller_check(request, descriptor, *limit, modes), domain, by, wall);
         }
-        let set = match (lookup, found) {
+        let set = match (by.changes.and_then(|changes| changes.overrides.as_ref()), found) {
             (Some(lookup), RuleMatch::Rule { domain, rule }) => {
                 lookup.find(rules.of(domain), rule, &descriptor.entries, wall)
             }
@@ -234,8 +248,8 @@ impl<'a> Plan<'a> {
             // If a rule counts the same entries in the same window, both have the same counter, so it must get the same
             // bucket.
             let variable = if let RuleMatch::Rule { rule, .. } = found { rule.variable } else { 0 };
-            self.checks.push(requested_check((request, descriptor), (requests, unit), variable, by, modes));
-            return PlannedDescriptor::Requested { domain, checks: start..start + 1 };
+            let check = requested_check((request, descriptor), (requests, unit), variable, by, modes);
+            return self.add_requested(check, domain, by, wall);
         }
         match found {
             RuleMatch::Rule { domain, rule } => {
@@ -252,15 +266,23 @@ impl<'a> Plan<'a> {
                         (limits.as_slice(), probe.shared.as_deref().unwrap_or(&rule.shared), Some(row))
                     }
                 };
-                let counted =
-                    AppliedLimits { rule, limits, replaced: replaced(rule, limits, request, all), overridden_by: row };
+                let left_out = replaced(rule, limits, request, all);
+                let mut counted = AppliedLimits { rule, limits, left_out, overridden_by: row };
+                let switching = Switching::of(by.changes);
+                if !switching.is_empty() {
+                    counted.left_out |= counted.bits(|limit| switching.is_off(rule, counted.identity(limit), wall));
+                }
                 for limit in counted.limits() {
                     let place = counted.rule_position(limit);
                     let learned = by.budgets.of(domain, rule, place);
                     let when = limit.count_denied;
                     let charge_denied = charges_denied(when, (request, descriptor), (learned, by.now));
                     let cost = cost(request, descriptor, charge_denied);
-                    self.checks.push(rule_check((request, descriptor), (rule, shared), (limit, place), cost, modes));
+                    let mut check = rule_check((request, descriptor), (rule, shared), (limit, place), cost, modes);
+                    if let Some(switch) = switching.of_limit(rule, counted.identity(limit), wall) {
+                        switched::apply(&mut check, switch, matches!(row, Some(AppliedOverride::RunTime(_))));
+                    }
+                    self.checks.push(check);
                 }
                 match start..self.checks.len() {
                     checks if checks.is_empty() => PlannedDescriptor::NoLimit,
@@ -270,6 +292,26 @@ impl<'a> Plan<'a> {
             RuleMatch::UnknownDomain => PlannedDescriptor::UnknownDomain,
             RuleMatch::NoMatch => PlannedDescriptor::NoMatch,
         }
+    }
+
+    /// Adds the check of a limit that the request brought.
+    fn add_requested(
+        &mut self,
+        mut check: CounterCheck<'a>,
+        domain: DomainIndex,
+        by: PlanInputs<'a>,
+        wall: impl Fn() -> UnixMicros + Copy,
+    ) -> PlannedDescriptor<'a> {
+        let switch = Switching::of(by.changes).of_requested(check.key.domain, wall);
+        if switch.is_some_and(|switch| switch.mode == SwitchMode::Off) {
+            return PlannedDescriptor::NoLimit;
+        }
+        if let Some(switch) = switch {
+            switched::apply(&mut check, switch, false);
+        }
+        let start = self.checks.len();
+        self.checks.push(check);
+        PlannedDescriptor::Requested { domain, checks: start..start + 1 }
     }
 }
 

@@ -81,12 +81,18 @@ impl<S: Deref<Target: Borrow<Snapshot>>> InForce<S> {
         modes: Modes,
         wall: impl Fn() -> UnixMicros + Copy,
     ) -> Result<(), DecideError> {
-        let lookup = self.view.as_ref().and_then(|view| view.domain(request.domain));
-        let Snapshot { version, rules, budgets, .. } = self.snapshot();
         // Before any rules are loaded nothing can be decided: an answer would admit what the rules refuse.
-        if *version == 0 {
+        if self.snapshot().version == 0 {
             return Err(DecideError::NoRules);
         }
-        plan.fill(request, PlanInputs { rules, overrides: lookup, budgets, now }, modes, wall)
+        plan.fill(request, self.inputs(request.domain, now), modes, wall)
+    }
+
+    /// What a request of `domain` that arrived at `now` is matched against.
+    #[inline]
+    pub(super) fn inputs(&self, domain: &str, now: UnixMicros) -> PlanInputs<'_> {
+        let changes = self.view.as_ref().and_then(|view| view.domain(domain));
+        let Snapshot { rules, budgets, .. } = self.snapshot();
+        PlanInputs { rules, changes, budgets, now }
     }
 }

@@ -2,6 +2,7 @@ mod charges;
 mod overrides;
 mod reference;
 mod retries;
+mod switches;
 mod top;
 mod without_a_store;
 
@@ -70,7 +71,7 @@ fn request_for<'a>(domain: &'a str, descriptors: &[&'a str]) -> Request<'a> {
 fn planned<'r>(snapshot: &'r Snapshot, request: &'r Request<'_>, modes: Modes) -> Plan<'r> {
     let mut plan = Plan::new(modes);
     let Snapshot { rules, budgets, .. } = snapshot;
-    plan.fill(request, PlanInputs { rules, overrides: None, budgets, now: NOW }, modes, || NOW).expect("well formed");
+    plan.fill(request, PlanInputs { rules, changes: None, budgets, now: NOW }, modes, || NOW).expect("well formed");
     plan
 }
 

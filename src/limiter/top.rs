@@ -225,6 +225,19 @@ impl TopLists {
         TopRecord::new(span.begins(now), TopMeasure::ALL.map(merged))
     }
 
+    /// The lists over each span, for other replicas, in at most `bytes_max`: each with the number of its span and its length
+    /// before it.
+    pub fn encode(&self, now: UnixMicros, bytes_max: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (number, span) in TopSpan::ALL.into_iter().enumerate() {
+            let record = self.read(span, &TopFilter::default(), now).encode_within(bytes_max / TopSpan::ALL.len());
+            bytes.push(number as u8);
+            bytes.extend((record.len() as u32).to_be_bytes());
+            bytes.extend(record);
+        }
+        bytes
+    }
+
     /// Bytes that the lists take.
     pub fn bytes(&self) -> u64 {
         let cores: usize = self.cores.lock().iter().map(|core| core.lock().bytes()).sum();
@@ -234,6 +247,19 @@ impl TopLists {
     fn history(&self) -> MutexGuard<'_, History> {
         self.history.lock()
     }
+}
+
+/// What another replica has [encoded](TopLists::encode) of a span.
+pub fn decode(mut bytes: &[u8], span: TopSpan) -> Option<TopRecord> {
+    while let [number, rest @ ..] = bytes {
+        let (length, rest) = rest.split_first_chunk()?;
+        let (record, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+        if TopSpan::ALL.get(usize::from(*number)) == Some(&span) {
+            return TopRecord::decode(record);
+        }
+        bytes = rest;
+    }
+    None
 }
 
 /// Keys of each list, so that all together take at most `max_bytes`: each core has a sketch that counts and one that waits

@@ -111,6 +111,14 @@ impl Recorder {
         });
     }
 
+    /// Takes those gauges of `metrics` off the page whose labels, a line each, aren't one of `series`.
+    pub(super) fn keep_only_series(&self, metrics: &[Metric], series: &[String]) {
+        self.0.retain_gauges(|key, _| {
+            let labels = || key.labels().map(Label::value).collect::<Vec<_>>().join("\n");
+            !Metric::named(key.name()).is_some_and(|metric| metrics.contains(&metric)) || series.contains(&labels())
+        });
+    }
+
     /// Puts every series on the page.
     pub(super) fn put(&self, page: &mut Page) {
         let mut put = |key: &Key, value| {

@@ -115,10 +115,24 @@ fn show_redis(recorder: &Recorder, redis: &[&Redis]) {
     for (metric, count) in REDIS {
         recorder.show_count(metric, &[], redis.iter().map(|redis| count(redis.stats()).get()).sum());
     }
-    let open = redis.iter().map(|redis| redis.stats().breakers_open.get()).sum::<i64>().max(0);
-    recorder.show_level(Metric::RedisBreakersOpen, &[], open as f64);
+    recorder.show_level(Metric::RedisBreakersOpen, &[], f64::from(open_of(redis)));
     let up = redis.iter().filter(|redis| redis.is_up()).count();
     recorder.show_level(Metric::RedisConnections, &[], up as f64);
+}
+
+fn open_of(redis: &[&Redis]) -> u32 {
+    let open = redis.iter().map(|redis| redis.stats().breakers_open.get()).sum::<i64>();
+    u32::try_from(open.max(0)).unwrap_or(u32::MAX)
+}
+
+/// Circuit breakers of these stores that are open.
+pub(super) fn breakers_open(stores: &[Store]) -> u32 {
+    let redis = |store: &Store| match store {
+        Store::Memory(_) => 0,
+        Store::Redis(redis) => open_of(&[redis]),
+        Store::Split(split) => open_of(&[&split.main, &split.per_second]),
+    };
+    stores.iter().map(redis).sum()
 }
 
 /// A metric, and where a core has counted for it.

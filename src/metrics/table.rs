@@ -57,7 +57,7 @@ impl Section {
             Section::Always => "On every page",
             Section::ControlPlane => "With a control plane",
             Section::Memory => "With the memory store",
-            Section::RunTimeOverrides => "With overrides that were set at run time",
+            Section::RunTimeOverrides => "With overrides and switches that were set at run time",
             Section::Redis => "With Redis",
             Section::Tracing => "With `TRACING_ENABLED`",
             Section::Envoyproxy => "With `USE_PROMETHEUS=true`: the names of envoyproxy/ratelimit",
@@ -203,6 +203,9 @@ table! {
         RunTimeOverridesSyncAge Gauge "tollgate_run_time_overrides_sync_age_seconds" [] "Since this replica last knew \
             that it has every write, or since it began to ask, if Redis never answered; 0 where nobody else writes. \
             Alert when it grows."
+        LimitSwitchEnds Gauge "tollgate_limit_switch_ends_seconds" [domain limit mode] "When the switch of a limit ends by \
+            itself, in seconds since the epoch; `*` is every limit of the domain. Only of switches that hold."
+        LimitSwitchSince Gauge "tollgate_limit_switch_since_seconds" [domain limit mode] "When it was made, likewise."
         RunTimeOverridesLost Counter "tollgate_run_time_overrides_lost_total" [] "Times that Redis had lost \
             overrides, which were then written back: alert on it."
     }

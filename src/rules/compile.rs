@@ -148,11 +148,13 @@ impl<'c> Compiler<'c> {
             .unwrap_or_default();
         let policy =
             reader.on_store_failure(&fields).or(domain_defaults.limits.on_store_failure).map(|located| located.value);
-        let flag = |reader: &mut NodeReader<'_>, key| {
-            fields.get(key).and_then(|node| reader.boolean(node, key)).unwrap_or(false)
+        let flag = |reader: &mut NodeReader<'_>, key, default| {
+            fields.get(key).and_then(|node| reader.boolean(node, key)).unwrap_or(default)
         };
-        let (shadow_mode, quota_mode) = (flag(&mut reader, "shadow_mode"), flag(&mut reader, "quota_mode"));
-        let detailed_metric = flag(&mut reader, "detailed_metric");
+        let (shadow_mode, quota_mode) =
+            (flag(&mut reader, "shadow_mode", false), flag(&mut reader, "quota_mode", false));
+        let detailed_metric = flag(&mut reader, "detailed_metric", false);
+        let switchable = flag(&mut reader, "switchable", true);
         let metadata = fields.get("metadata").and_then(|node| reader.metadata(node));
 
         let path: Box<[Arc<Level>]> = parent.path.iter().chain([&level]).cloned().collect();
@@ -184,6 +186,7 @@ impl<'c> Compiler<'c> {
             on_store_failure: policy,
             shadow_mode,
             quota_mode,
+            switchable,
             detailed_metric,
             shared: path.iter().map(|level| level.shared()).collect(),
             variable: path.iter().position(|level| !level.is_fixed()).unwrap_or(path.len()),

@@ -44,6 +44,7 @@ pub(super) const DESCRIPTOR: MapSchema = MapSchema {
         "share_threshold",
         "metadata",
         "on_store_failure",
+        "switchable",
         "overrides",
         "overrides_from",
     ],

@@ -32,6 +32,10 @@ pub enum AuditAction {
     SetOverride,
     #[serde(rename = "override.delete")]
     DeleteOverride,
+    #[serde(rename = "limit.switch")]
+    SwitchLimit,
+    #[serde(rename = "limit.restore")]
+    RestoreLimit,
     #[serde(rename = "counter.reset")]
     ResetCounter,
     #[serde(rename = "hits.return")]
@@ -43,6 +47,8 @@ impl AuditAction {
         match self {
             AuditAction::SetOverride => "override.set",
             AuditAction::DeleteOverride => "override.delete",
+            AuditAction::SwitchLimit => "limit.switch",
+            AuditAction::RestoreLimit => "limit.restore",
             AuditAction::ResetCounter => "counter.reset",
             AuditAction::ReturnHits => "hits.return",
         }

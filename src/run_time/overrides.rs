@@ -52,6 +52,7 @@ use crate::run_time::clock::ClockOffset;
 use crate::{
     limit::UnixMicros,
     rules::{Domain, Rules},
+    run_time::switches::{self, Switch, Switches},
     store::{
         StoreError,
         redis::{CommandConnection, RedisSettings},
@@ -61,6 +62,9 @@ use crate::{
 /// Largest number of rows in one domain. A million take 644 MB of this process (`examples/million_overrides.rs`), which
 /// is as much as it should take.
 pub const ROWS_MAX: usize = 1_000_000;
+
+/// Domains of which it is noted up to which write their switches are in force.
+pub const SWITCHED_NOTED: usize = 8;
 
 /// Largest stored record in bytes; no override needs a tenth of it.
 pub const RECORD_MAX: usize = 16 << 10;
@@ -90,8 +94,12 @@ pub enum OverridesError {
 pub struct Overrides {
     pub(super) storage: Storage,
     sets: Mutex<HashMap<Arc<str>, OverrideSet>>,
-    /// The indexes that decisions use, of domains that have rows.
+    /// What decisions use, of domains that have rows.
     published: ArcSwap<Published>,
+    /// Switches of this replica alone, which hold before those that are stored.
+    local_switches: Mutex<HashMap<Arc<str>, Switches>>,
+    /// The last writes of switches that are in force here, with their domains; newest last.
+    switched: watch::Sender<Arc<[(Arc<str>, u64)]>>,
     /// The rules in force, or, for a moment, about to be.
     rules: ArcSwap<Rules>,
     /// The names of the rules' domains.
@@ -119,7 +127,16 @@ pub(super) enum Storage {
     Local(Arc<Mutex<LocalStorage>>),
 }
 
-type Published = HashMap<Arc<str>, OverrideLookup>;
+type Published = HashMap<Arc<str>, DomainChanges>;
+
+/// What is changed at run time in one domain, for decisions.
+#[derive(Clone)]
+pub struct DomainChanges {
+    /// `None`: it has no overrides.
+    pub overrides: Option<OverrideLookup>,
+    /// `None`: it has no switches.
+    pub switches: Option<Arc<Switches>>,
+}
 
 /// The overrides of one moment, for a decision.
 pub struct View(Guard<Arc<Published>>);
@@ -196,6 +213,8 @@ impl Overrides {
             storage,
             sets: Mutex::default(),
             published: ArcSwap::default(),
+            local_switches: Mutex::default(),
+            switched: watch::Sender::new(Arc::default()),
             rules: ArcSwap::default(),
             domains: watch::Sender::new(Arc::default()),
             stale: Mutex::default(),
@@ -332,9 +351,75 @@ impl Overrides {
         if changes.is_empty() {
             return;
         }
+        let switched = changes.iter().filter(|change| switches::target_of(change.id()).is_some());
+        let switched = switched.map(SetChange::version).max();
         let mut sets = self.sets.lock();
         self.set(&mut sets, domain).apply(domain, changes);
         self.publish(&mut sets, domain);
+        if let Some(version) = switched {
+            self.note_switched(domain, version);
+        }
+    }
+
+    /// Notes that the switches of a domain are in force here up to this version.
+    fn note_switched(&self, domain: &str, version: u64) {
+        self.switched.send_modify(|noted| {
+            let others = noted.iter().filter(|(known, _)| **known != *domain).cloned();
+            let newest = noted.iter().filter(|(known, _)| **known == *domain).map(|(_, version)| *version);
+            let own = (Arc::from(domain), newest.chain([version]).max().unwrap_or(version));
+            let mut all: Vec<(Arc<str>, u64)> = others.chain([own]).collect();
+            all.drain(..all.len().saturating_sub(SWITCHED_NOTED));
+            *noted = all.into();
+        });
+    }
+
+    /// The newest writes of switches that are in force here, with their domains: the last [`SWITCHED_NOTED`] domains.
+    pub fn switched(&self) -> watch::Receiver<Arc<[(Arc<str>, u64)]>> {
+        self.switched.subscribe()
+    }
+
+    /// The switches of a domain, also those that have ended of late, with those of this replica alone in their places.
+    pub fn switches(&self, domain: &str) -> Arc<Switches> {
+        let sets = self.sets.lock();
+        let stored = sets.get(domain).map(|set| Arc::clone(&set.switches)).unwrap_or_default();
+        match self.local_switches.lock().get(domain) {
+            Some(local) => Arc::new(stored.overlaid_by(local)),
+            None => stored,
+        }
+    }
+
+    /// Puts a switch in force on this replica alone, or with `None` takes it back; nothing is stored. Returns what it
+    /// replaces.
+    pub fn switch_here(&self, domain: &str, target: &str, switch: Option<Switch>) -> Option<Arc<Switch>> {
+        let mut sets = self.sets.lock();
+        self.set(&mut sets, domain);
+        let before = {
+            let mut local = self.local_switches.lock();
+            let of_domain = local.entry(Arc::from(domain)).or_default();
+            let before = of_domain.get(target).cloned();
+            match switch {
+                Some(switch) => of_domain.put(switch),
+                None => of_domain.remove(target),
+            }
+            before
+        };
+        self.publish(&mut sets, domain);
+        before
+    }
+
+    /// Limits that this replica alone has switched.
+    pub fn count_switched_here(&self) -> u32 {
+        self.local_switches.lock().values().map(|of_domain| of_domain.iter().count() as u32).sum()
+    }
+
+    /// The newest write that is in force here, over all domains.
+    pub fn newest_generation(&self) -> u64 {
+        self.sets.lock().values().map(|set| set.generation.max(set.newest)).max().unwrap_or(0)
+    }
+
+    /// Whether this replica alone has a switch for the target.
+    pub fn is_switched_here(&self, domain: &str, target: &str) -> bool {
+        self.local_switches.lock().get(domain).is_some_and(|local| local.get(target).is_some())
     }
 
     fn set<'s>(&self, sets: &'s mut HashMap<Arc<str>, OverrideSet>, name: &str) -> &'s mut OverrideSet {
@@ -353,16 +438,29 @@ impl Overrides {
     fn publish(&self, sets: &mut HashMap<Arc<str>, OverrideSet>, name: &str) {
         let mut published = Published::clone(&self.published.load());
         published.remove(name);
-        if let Some((name, look)) = lookup(sets, name) {
-            published.insert(name, look);
+        if let Some((name, changes)) = self.changes(sets, name) {
+            published.insert(name, changes);
         }
         self.published.store(Arc::new(published));
     }
 
     fn publish_all(&self, sets: &mut HashMap<Arc<str>, OverrideSet>) {
         let names: Vec<Arc<str>> = sets.keys().cloned().collect();
-        let looks = names.iter().filter_map(|name| lookup(sets, name));
-        self.published.store(Arc::new(looks.collect()));
+        let changes = names.iter().filter_map(|name| self.changes(sets, name));
+        self.published.store(Arc::new(changes.collect()));
+    }
+
+    fn changes(&self, sets: &mut HashMap<Arc<str>, OverrideSet>, name: &str) -> Option<(Arc<str>, DomainChanges)> {
+        let name = Arc::clone(sets.get_key_value(name)?.0);
+        let set = sets.get_mut(&name)?;
+        let domain = set.reader.domain().cloned()?;
+        let overrides = set.index.lookup(&domain, set.before.as_ref());
+        let switches = match self.local_switches.lock().get(&name) {
+            Some(local) => Arc::new(set.switches.overlaid_by(local)),
+            None => Arc::clone(&set.switches),
+        };
+        let switches = Some(switches).filter(|switches| !switches.is_empty());
+        (overrides.is_some() || switches.is_some()).then_some((name, DomainChanges { overrides, switches }))
     }
 
     fn known(&self, domain: &str) -> DomainProgress {
@@ -382,17 +480,10 @@ impl Overrides {
     }
 }
 
-fn lookup(sets: &mut HashMap<Arc<str>, OverrideSet>, name: &str) -> Option<(Arc<str>, OverrideLookup)> {
-    let name = Arc::clone(sets.get_key_value(name)?.0);
-    let set = sets.get_mut(&name)?;
-    let domain = set.reader.domain().cloned()?;
-    Some((name, set.index.lookup(&domain, set.before.as_ref())?))
-}
-
 impl View {
-    /// The overrides of one domain; `None` if it has none.
-    pub fn domain(&self, name: &str) -> Option<&OverrideLookup> {
-        // Mostly there are no overrides at all.
+    /// What is changed in one domain; `None` if nothing is.
+    pub fn domain(&self, name: &str) -> Option<&DomainChanges> {
+        // Mostly nothing is changed at all.
         if self.0.is_empty() { None } else { self.0.get(name) }
     }
 }

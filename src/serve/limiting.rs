@@ -59,7 +59,8 @@ impl Limiting {
         let fallback = Arc::new(backend.fallback(&settings.store));
         let degraded = Arc::new(backend::open_fallback(settings, &fallback));
         let counted = (&fallback, &degraded.deferred);
-        let run_time = run_time::open(&backend, &settings.store, counted, (publisher, metrics), tasks)?;
+        let run_time =
+            run_time::open(&backend, (&settings.store, &settings.insight.fleet), counted, (publisher, metrics), tasks)?;
         Ok(Limiting {
             metrics: Arc::clone(metrics),
             snapshot: Arc::clone(&publisher.snapshot),

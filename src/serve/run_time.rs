@@ -1,4 +1,4 @@
-//! Opens what can be changed while the service runs: overrides, kept where the counters are, and resets.
+//! Opens what can be changed while the service runs: overrides, kept where the counters are, resets, and the fleet.
 
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use crate::{
     metrics::Metrics,
     run_time::{
         RunTime,
+        fleet::Fleet,
         overrides::Overrides,
         reset::{CounterStores, Resets},
     },
@@ -23,24 +24,26 @@ use crate::{
 /// Everything, kept up to date by `tasks`. Rules that come later are shown to it by `publisher`.
 pub(super) fn open(
     backend: &Backend,
-    settings: &StoreSettings,
+    (settings, fleet): (&StoreSettings, &str),
     (fallback, deferred): (&Arc<Memory>, &Arc<DeferredCharges>),
     (publisher, metrics): (&Publisher, &Metrics),
     tasks: &Tasks,
 ) -> anyhow::Result<RunTime> {
-    let (overrides, heard, home) = match backend {
+    let (overrides, heard, home, fleet) = match backend {
         Backend::Memory(memory, _) => {
             let overrides = Overrides::in_process(settings.state_dir.as_deref()).context("TOLLGATE_STATE_DIR")?;
-            (overrides, None, CounterStores::Memory(Arc::clone(memory)))
+            (overrides, None, CounterStores::Memory(Arc::clone(memory)), Fleet::of_one(fleet))
         }
         Backend::Redis(redis) => {
             let (main, heard) = side(redis, Some(Overrides::channel(redis)), tasks);
-            (Overrides::in_redis(main.clone()), Some(heard), CounterStores::Redis(main))
+            let fleet = Fleet::in_redis(fleet, main.clone());
+            (Overrides::in_redis(main.clone()), Some(heard), CounterStores::Redis(main), fleet)
         }
         Backend::Split(redis, per_second) => {
             let (main, heard) = side(redis, Some(Overrides::channel(redis)), tasks);
             let (per_second, _) = side(per_second, None, tasks);
-            (Overrides::in_redis(main.clone()), Some(heard), CounterStores::Split { main, per_second })
+            let fleet = Fleet::in_redis(fleet, main.clone());
+            (Overrides::in_redis(main.clone()), Some(heard), CounterStores::Split { main, per_second }, fleet)
         }
     };
     let overrides = Arc::new(overrides);
@@ -51,5 +54,7 @@ pub(super) fn open(
     Ok(RunTime {
         overrides,
         resets: Resets { stores: home, fallback: Arc::clone(fallback), deferred: Arc::clone(deferred) },
+        fleet: Arc::new(fleet),
+        reloads: Arc::clone(&publisher.reloads),
     })
 }

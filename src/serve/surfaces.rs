@@ -9,6 +9,7 @@ use tonic_health::pb::health_server::HealthServer;
 
 use super::{
     api, cores,
+    heartbeat::{self, Heart, Identity},
     lifecycle::Lifecycle,
     limiting::Limiting,
     listen::{accept::Listener, bind::BoundListeners, core::Core, http_listener::HttpListener},
@@ -53,6 +54,16 @@ impl Surfaces {
         let health = Arc::new(Health::new(reporter, ways, seen, settings.health).await);
 
         let explaining = Explainer { limiter: service.limiter().clone(), patience: settings.decisions.store_timeout };
+        let listening = [bound.grpc.address(), bound.http.local_addr().ok()].into_iter().flatten().collect::<Vec<_>>();
+        let heart = Heart {
+            identity: Identity::new(settings.api.replica_name.as_deref(), &listening),
+            snapshot: Arc::clone(&limiting.snapshot),
+            metrics: Arc::clone(&limiting.metrics),
+            run_time: limiting.run_time.clone(),
+            store: store.clone(),
+            top: limiting.insight.top.clone(),
+        };
+        heartbeat::start(heart, support);
         let hosts = AllowedHosts::new(&settings.listeners.admin_hosts);
         let looking = Arc::new(api.to_look());
         let admin = admin::router(Arc::clone(&limiting.snapshot), reload, explaining, looking, hosts);

@@ -18,6 +18,9 @@ pub struct ApiFlags {
     /// Domain of calls that name none [default: the only one, where one is loaded]
     #[arg(long, value_name = "DOMAIN", env = "TOLLGATE_DEFAULT_DOMAIN", help_heading = "API")]
     pub default_domain: Option<String>,
+    /// Name of this replica in the fleet [default: that of its pod, or of its host with the gRPC port]
+    #[arg(long, value_name = "NAME", env = "TOLLGATE_REPLICA_NAME", help_heading = "API")]
+    pub replica_name: Option<String>,
     /// Longest window of a limit that a caller brings to a check without a token [default: 1h]
     #[arg(long, value_name = "DURATION", env = "TOLLGATE_CHECK_WINDOW_MAX", help_heading = "API")]
     pub check_window_max: Option<String>,
@@ -31,6 +34,8 @@ pub struct ApiSettings {
     pub token_file: Option<PathBuf>,
     pub checks_are_open: bool,
     pub default_domain: Option<String>,
+    /// Name of this replica, if it isn't that of its pod or host.
+    pub replica_name: Option<String>,
     /// Longest window of limits that callers without a token bring.
     pub check_window_max: Duration,
     /// Number of new counters of such limits that may begin in each second.
@@ -51,6 +56,7 @@ pub(super) fn api(flags: &Flags, read: &mut SettingsReader) -> ApiSettings {
         token_file,
         checks_are_open,
         default_domain: set(&flags.default_domain).map(str::to_string),
+        replica_name: set(&flags.replica_name).map(str::to_owned),
         check_window_max: read.or("TOLLGATE_CHECK_WINDOW_MAX", &flags.check_window_max, hour, parse::duration),
         check_new_counters: u32::try_from(new_counters).unwrap_or(u32::MAX),
     }

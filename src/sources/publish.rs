@@ -15,10 +15,14 @@ use super::{defaults, last_good::LastGood};
 use crate::{
     blocking::{blocking, in_background},
     clock,
+    limit::moment,
     limiter::{Budgets, Snapshot},
     metrics::{Meters, Metrics},
     rules::{self, Defaults, DotFiles, FileNames, LoadedRules, Problems, Rules, Selection, Sources},
-    run_time::overrides::Overrides,
+    run_time::{
+        overrides::Overrides,
+        reloads::{Reload, Reloads},
+    },
     settings::Settings,
     sources::{
         files::{ReloadSettings, Reloader},
@@ -37,6 +41,8 @@ pub(crate) struct Publisher {
     loaded: watch::Sender<bool>,
     /// Whoever must know rules before they are in force.
     overrides: Arc<OnceLock<Arc<Overrides>>>,
+    /// What each set of rules changed.
+    pub reloads: Arc<Reloads>,
 }
 
 /// What goes on bringing rules.
@@ -191,7 +197,8 @@ impl Publisher {
             Snapshot { version, rules, meters, budgets, problems, kept_domains: kept, loaded_at: clock::now() };
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let loaded = watch::Sender::new(version > 0);
-        Publisher { snapshot, metrics: Arc::clone(metrics), last_good, defaults, loaded, overrides: Arc::default() }
+        let (metrics, overrides, reloads) = (Arc::clone(metrics), Arc::default(), Arc::default());
+        Publisher { snapshot, metrics, last_good, defaults, loaded, overrides, reloads }
     }
 
     /// Has rules shown to the overrides from now on, each time before they are in force.
@@ -243,6 +250,9 @@ impl Publisher {
         if let Some(overrides) = self.overrides.get() {
             overrides.prepare(&rules);
         }
+        if changed && last.version > 0 {
+            self.tell_changes(&last.rules, &rules, version);
+        }
         self.snapshot.store(Arc::new(Snapshot {
             version,
             rules,
@@ -259,6 +269,25 @@ impl Publisher {
         }
     }
 
+    /// Tells which limits are added, removed or other than before, in the log and to whoever asks what changed.
+    fn tell_changes(&self, before: &Rules, after: &Rules, version: u64) {
+        let changes = rules::limit_changes(before, after);
+        for change in changes.iter().take(LOGGED_MAX) {
+            info!(rules_version = version, "limit changed: {change}");
+        }
+        if changes.len() > LOGGED_MAX {
+            info!(rules_version = version, "{} further limits changed", changes.len() - LOGGED_MAX);
+        }
+        for change in &changes {
+            let switches = self.overrides.get().map(|overrides| overrides.switches(&change.domain)).unwrap_or_default();
+            if let Some(switch) = switches.get(&change.limit_id) {
+                let (by, ends) = (&*switch.by, moment::write(switch.ends));
+                warn!(limit = &*change.limit_id, mode = %switch.mode, by, ends, "a limit that is switched was changed: {change}");
+            }
+        }
+        self.reloads.note(Reload { at: clock::now(), version, hash: after.hash().into(), changes, more: 0 });
+    }
+
     /// In the background: nothing waits for it, and a start without it only has less to go on with.
     fn keep_as_last_good(&self) {
         let Some(last_good) = self.last_good.clone() else { return };
@@ -270,6 +299,9 @@ impl Publisher {
         });
     }
 }
+
+/// Changes of limits that one reload logs.
+const LOGGED_MAX: usize = 20;
 
 /// How often it is looked whether an old snapshot is still in use.
 const IN_USE: Duration = Duration::from_millis(50);

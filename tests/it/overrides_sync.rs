@@ -139,7 +139,12 @@ impl Replica {
             panic!("there is a rule for users")
         };
         let view = self.overrides.view();
-        let (row, _) = view.domain(DOMAIN)?.find(&rules.domains()[domain.0 as usize], rule, &entries, clock::now)?;
+        let (row, _) = view.domain(DOMAIN)?.overrides.as_ref()?.find(
+            &rules.domains()[domain.0 as usize],
+            rule,
+            &entries,
+            clock::now,
+        )?;
         Some(row.id.clone())
     }
 }

@@ -46,6 +46,7 @@ pub(crate) fn verdict(
             RuleMatch::Rule { rule, .. } if rule.limits.is_empty() && lookup.overridden.is_none() => {
                 "passes: its rule has no limit".to_owned()
             }
+            _ if !lookup.switched.is_empty() => "passes: its limits are switched off".to_owned(),
             _ => "passes: the limits of another descriptor replace those of its rule".to_owned(),
         },
         Applies::Unlimited => format!("passes: unlimited {by}"),

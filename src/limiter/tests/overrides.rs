@@ -5,6 +5,7 @@ use crate::{
     limit::moment,
     run_time::{
         RunTime,
+        fleet::Fleet,
         overrides::{ChangeRequest, Condition, Overrides},
         reset::{CounterStores, Resets},
     },
@@ -112,7 +113,7 @@ fn a_limit_in_the_request_beats_an_override_on_disk() {
 }
 
 /// By these rules, with run-time overrides: users, what they are granted, and until when.
-fn with_run_time(yaml: &str, rows: &[(&str, &str, Option<&str>)]) -> Asked {
+pub(super) fn with_run_time(yaml: &str, rows: &[(&str, &str, Option<&str>)]) -> Asked {
     let Asked { limiter } = asked(yaml, MODES);
     let overrides = Arc::new(Overrides::in_process(None).expect("in memory it can't fail"));
     overrides.prepare(&limiter.snapshot().rules);
@@ -128,7 +129,14 @@ fn with_run_time(yaml: &str, rows: &[(&str, &str, Option<&str>)]) -> Asked {
     let fallback = Arc::new(Memory::new(MemorySettings::default()));
     let deferred = Arc::new(DeferredCharges::new(UnixMicros(0)));
     let resets = Resets { stores: CounterStores::Memory(Arc::clone(&fallback)), fallback, deferred };
-    Asked { limiter: limiter.with_run_time(RunTime { overrides, resets }) }
+    Asked {
+        limiter: limiter.with_run_time(RunTime {
+            overrides,
+            resets,
+            fleet: Arc::new(Fleet::of_one("test")),
+            reloads: Arc::default(),
+        }),
+    }
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::{
 use bytes::{Buf as _, BufMut as _};
 
 use super::{
-    TopMeasure,
+    TopFilter, TopMeasure,
     history::ByMeasure,
     key::{TEXT_BYTES_MAX, TopKey},
     list::{Listed, TopList},
@@ -101,11 +101,28 @@ impl TopRecord {
         Ranking { keys: list.listed.iter().map(key).collect(), others_at_most: list.floor }
     }
 
-    /// The heaviest [`SENT_KEYS_MAX`] of each list, for another replica.
-    pub fn encode(&self) -> Vec<u8> {
+    /// Only the counters that `filter` admits.
+    pub fn filtered(&self, filter: &TopFilter) -> TopRecord {
+        let lists = self.lists.each_ref().map(|list| list.clone().filtered(|key| filter.admits(key)));
+        TopRecord { begins: self.begins, lists }
+    }
+
+    /// The heaviest [`SENT_KEYS_MAX`] of each list, for another replica; fewer where that takes more than `bytes_max`.
+    pub fn encode_within(&self, bytes_max: usize) -> Vec<u8> {
+        let mut keys_max = SENT_KEYS_MAX;
+        loop {
+            let bytes = self.encode(keys_max);
+            if bytes.len() <= bytes_max || keys_max == 0 {
+                return bytes;
+            }
+            keys_max /= 2;
+        }
+    }
+
+    fn encode(&self, keys_max: usize) -> Vec<u8> {
         let (mut limits, mut keys) = (Table::default(), Table::default());
         let (mut limit_bytes, mut key_bytes, mut list_bytes) = (Vec::new(), Vec::new(), Vec::new());
-        for list in self.lists.each_ref().map(|list| list.clone().cut(SENT_KEYS_MAX)) {
+        for list in self.lists.each_ref().map(|list| list.clone().cut(keys_max)) {
             put_number(&mut list_bytes, list.floor);
             put_number(&mut list_bytes, list.listed.len() as u64);
             for Listed { key, count, error, .. } in &list.listed {

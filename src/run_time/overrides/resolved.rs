@@ -12,6 +12,7 @@ use crate::{
         Domain,
         rows::{OverrideLimits, Shape, hash},
     },
+    run_time::switches::Switch,
 };
 
 /// One override, read by the rules.
@@ -84,6 +85,10 @@ impl RecordReader {
             let warning = Some(Arc::from(format!("it can't be read, and matches nothing: {why}")));
             (None, None, Arc::new(OverrideLimits::Unlimited), warning)
         };
+        if let Some(switch) = Switch::read(&id, version, &record) {
+            let (expires, limits) = (Some(switch.ends), Arc::new(OverrideLimits::Unlimited));
+            return ResolvedOverride { id, version, record, expires, matches: None, limits, warning: None };
+        }
         let (expires, matches, limits, warning) = match serde_json::from_str::<Record>(&record) {
             Ok(read) => self.read(name, &read).unwrap_or_else(|| unreadable("it isn't whole")),
             Err(error) => unreadable(&error.to_string()),

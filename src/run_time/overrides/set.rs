@@ -11,7 +11,11 @@ use super::{
     index::Index,
     resolved::{RecordReader, ResolvedOverride},
 };
-use crate::{limit::UnixMicros, rules::Domain};
+use crate::{
+    limit::UnixMicros,
+    rules::Domain,
+    run_time::switches::{self, Switch, Switches},
+};
 
 /// Number of rows that one page of a list reads at most: the lock is held for about a millisecond.
 const LOOKED_AT_MAX: usize = 10_000;
@@ -22,6 +26,8 @@ pub(super) struct OverrideSet {
     /// The rows that end, soonest first.
     ending: BTreeSet<(UnixMicros, Box<str>)>,
     pub index: Index,
+    /// The switches among the rows.
+    pub switches: Arc<Switches>,
     /// Reads rows by the rules in force.
     pub reader: RecordReader,
     /// The rules before, which some decisions may still use.
@@ -38,6 +44,20 @@ pub(super) enum SetChange {
     Put(Box<str>, u64, Box<str>),
     /// The row is gone, in all versions up to this one.
     Gone(Box<str>, u64),
+}
+
+impl SetChange {
+    pub(super) fn id(&self) -> &str {
+        match self {
+            SetChange::Put(id, ..) | SetChange::Gone(id, _) => id,
+        }
+    }
+
+    pub(super) fn version(&self) -> u64 {
+        match self {
+            SetChange::Put(_, version, _) | SetChange::Gone(_, version) => *version,
+        }
+    }
 }
 
 /// Which rows a list shows.
@@ -59,7 +79,7 @@ pub struct OverridePage {
 impl OverrideSet {
     pub(super) fn new(reader: RecordReader) -> OverrideSet {
         let (rows, ending, index) = (BTreeMap::new(), BTreeSet::new(), Index::default());
-        OverrideSet { rows, ending, index, reader, before: None, generation: 0, newest: 0 }
+        OverrideSet { rows, ending, index, switches: Arc::default(), reader, before: None, generation: 0, newest: 0 }
     }
 
     /// Applies changes, in whatever order they come: the newer version wins.
@@ -107,6 +127,9 @@ impl OverrideSet {
         {
             matches.shape = shared;
         }
+        if let Some(switch) = Switch::read(&row.id, row.version, &row.record) {
+            Arc::make_mut(&mut self.switches).put(switch);
+        }
         let row = Arc::new(row);
         self.index.insert(Arc::clone(&row));
         self.rows.insert(row.id.clone(), row);
@@ -116,6 +139,9 @@ impl OverrideSet {
         let Some(row) = self.rows.remove(id) else { return };
         if let Some(expires) = row.expires {
             self.ending.remove(&(expires, row.id.clone()));
+        }
+        if let Some(target) = switches::target_of(id) {
+            Arc::make_mut(&mut self.switches).remove(target);
         }
         self.index.remove(&row);
     }
@@ -156,7 +182,8 @@ impl OverrideSet {
                 page.next = last;
                 break;
             }
-            if filter.key.is_empty() || row.matches_on(filter.key, filter.value_prefix) {
+            let is_wanted = filter.key.is_empty() || row.matches_on(filter.key, filter.value_prefix);
+            if is_wanted && switches::target_of(&row.id).is_none() {
                 page.rows.push(Arc::clone(row));
             }
             last = Some(row.id.clone());

@@ -16,7 +16,7 @@ use super::{
     set::{OverrideSet, SetChange},
     write::{CheckedWrite, WriteOutcome},
 };
-use crate::run_time::audit::AuditDraft;
+use crate::run_time::{audit::AuditDraft, switches};
 use crate::{blocking::try_blocking, limit::UnixMicros, store::StoreError};
 
 /// Longest time that a write waits for this replica to write back what Redis lost.
@@ -30,8 +30,15 @@ impl Overrides {
         change: &ChangeRequest<'_>,
         now: UnixMicros,
     ) -> Result<WriteReceipt, OverridesError> {
-        let action = if change.record.is_some() { AuditAction::SetOverride } else { AuditAction::DeleteOverride };
-        let (token, target, reason) = (change.token.to_owned(), change.id.to_owned(), change.reason.to_owned());
+        let switched = switches::target_of(change.id);
+        let action = match (switched, change.record) {
+            (None, Some(_)) => AuditAction::SetOverride,
+            (None, None) => AuditAction::DeleteOverride,
+            (Some(_), Some(_)) => AuditAction::SwitchLimit,
+            (Some(_), None) => AuditAction::RestoreLimit,
+        };
+        let target = switched.unwrap_or(change.id).to_owned();
+        let (token, reason) = (change.token.to_owned(), change.reason.to_owned());
         let draft = AuditDraft { token, action, target, reason }.write();
         let outcome = match &self.storage {
             Storage::Redis(remote) => {

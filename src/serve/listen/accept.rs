@@ -1,7 +1,15 @@
 //! The acceptor: takes gRPC connections and deals each to the core with the fewest. One acceptor rather than
 //! SO_REUSEPORT, because an Envoy has few connections and the kernel's hash would leave cores idle.
 
-use std::{convert::Infallible, io, net::IpAddr, os::unix::fs::FileTypeExt, path::Path, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::{IpAddr, SocketAddr},
+    os::unix::fs::FileTypeExt,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     net::{TcpListener, UnixListener},
@@ -21,6 +29,16 @@ const RETRY: Duration = Duration::from_millis(50);
 pub(crate) enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener),
+}
+
+impl Listener {
+    /// Its address, if it is one of IP.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Listener::Tcp(listener) => listener.local_addr().ok(),
+            Listener::Unix(_) => None,
+        }
+    }
 }
 
 /// Attempts to accept that failed one after the other: one line of the log, however many there are.
