@@ -4,16 +4,19 @@ mod ask;
 mod bench;
 mod call;
 mod capacity;
+mod changes;
 mod check;
 mod completions;
 pub(crate) mod envoyproxy_tools;
 mod exit;
 mod explain;
+mod limits;
 mod offline;
 mod overrides;
 mod reset;
 mod serve;
 mod show;
+mod status;
 mod test;
 mod top;
 
@@ -71,6 +74,12 @@ enum Command {
     Top(top::TopArgs),
     /// Get, set, list, delete, import and export overrides of a running service
     Overrides(overrides::OverridesArgs),
+    /// Show the replicas of the fleet, what they serve and how they fare
+    Status(status::StatusArgs),
+    /// Switch a limit to shadow, off or another size, on all replicas, until it ends by itself
+    Limits(limits::LimitsArgs),
+    /// Tell what changed of late: rules, overrides, switches, counters
+    Changes(changes::ChangesArgs),
     /// Let a descriptor that is denied begin afresh, on all replicas
     Reset(reset::ResetArgs),
     /// Put load on a running service, and measure it
@@ -114,6 +123,9 @@ fn run_command(args: Vec<OsString>) -> anyhow::Result<ExitCode> {
         Some(Command::Call(args)) => call::run(&args),
         Some(Command::Top(args)) => top::run(&args),
         Some(Command::Overrides(args)) => overrides::run(args),
+        Some(Command::Status(args)) => status::run(&args),
+        Some(Command::Limits(args)) => limits::run(args),
+        Some(Command::Changes(args)) => changes::run(&args),
         Some(Command::Reset(args)) => reset::run(&args),
         Some(Command::Bench(args)) => bench::run(args),
         Some(Command::Capacity(args)) => Ok(capacity::run(&args)),

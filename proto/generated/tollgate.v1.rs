@@ -472,14 +472,14 @@ pub struct AuditEntry {
     #[prost(string, tag = "3")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub token: ::prost::alloc::string::String,
-    /// override.set, override.delete, counter.reset or hits.return.
+    /// override.set, override.delete, limit.switch, limit.restore, counter.reset or hits.return.
     #[prost(string, tag = "4")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub action: ::prost::alloc::string::String,
     #[prost(string, tag = "5")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub domain: ::prost::alloc::string::String,
-    /// The override's id, or the descriptor whose counters were reset or given hits back.
+    /// The override's id, the limit that was switched, or the descriptor whose counters were reset or given hits back.
     #[prost(string, tag = "6")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub target: ::prost::alloc::string::String,
@@ -525,7 +525,7 @@ pub struct TopRequest {
 #[serde(default, deny_unknown_fields)]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TopResponse {
-    /// The fleet's name (`TOLLGATE_FLEET`), and how many replicas are in the answer.
+    /// The fleet's name (`TOLLGATE_FLEET`), and how many replicas it has.
     #[prost(string, tag = "1")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub fleet: ::prost::alloc::string::String,
@@ -548,6 +548,10 @@ pub struct TopResponse {
     /// The most that any other counter has of what the order is by.
     #[prost(uint64, tag = "7")]
     pub others_at_most: u64,
+    /// Why lists of some replicas are missing, if they are: they come some seconds after the first question.
+    #[prost(string, tag = "8")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub partial: ::prost::alloc::string::String,
 }
 /// One counter. Each count is at least the truth, and too high by its error at most.
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -642,6 +646,10 @@ pub struct ExplainedDescriptor {
     #[prost(message, repeated, tag = "8")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub passed_over: ::prost::alloc::vec::Vec<ExplainedOverride>,
+    /// The switches that change its limits, also where a limit is off and has no counter here.
+    #[prost(message, repeated, tag = "9")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub switches: ::prost::alloc::vec::Vec<LimitSwitch>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -793,6 +801,346 @@ pub struct HeldPart {
     #[prost(string, tag = "3")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub until: ::prost::alloc::string::String,
+}
+/// A limit as a whole, or all limits of a domain, changed until a moment.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LimitSwitch {
+    #[prost(string, tag = "1")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub domain: ::prost::alloc::string::String,
+    /// The limit (`api/user#hourly`), or a rule for all its limits; empty where it is for all of the domain.
+    #[prost(string, tag = "2")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub limit_id: ::prost::alloc::string::String,
+    #[prost(bool, tag = "3")]
+    pub all: bool,
+    /// off: neither counts nor denies; shadow: counts, and denies nobody; scale: admits `factor` times as much.
+    #[prost(string, tag = "4")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub mode: ::prost::alloc::string::String,
+    #[prost(double, optional, tag = "5")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub factor: ::core::option::Option<f64>,
+    /// RFC 3339.
+    #[prost(string, tag = "6")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub ends: ::prost::alloc::string::String,
+    #[prost(string, tag = "7")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reason: ::prost::alloc::string::String,
+    /// The name of the token that made it.
+    #[prost(string, tag = "8")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub by: ::prost::alloc::string::String,
+    /// When it was made. RFC 3339.
+    #[prost(string, tag = "9")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub at: ::prost::alloc::string::String,
+    /// It holds on the replica that was asked alone.
+    #[prost(bool, tag = "10")]
+    pub this_replica: bool,
+    /// What its owner should know, such as a limit that is gone.
+    #[prost(string, repeated, tag = "11")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SetSwitchRequest {
+    #[prost(string, tag = "1")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub domain: ::prost::alloc::string::String,
+    /// With or without the domain: `user#hourly`.
+    #[prost(string, tag = "2")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub limit_id: ::prost::alloc::string::String,
+    #[prost(bool, tag = "3")]
+    pub all: bool,
+    #[prost(string, tag = "4")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub mode: ::prost::alloc::string::String,
+    #[prost(double, optional, tag = "5")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub factor: ::core::option::Option<f64>,
+    /// How long it lasts: `4h`. This or `ends` must be there.
+    #[prost(string, tag = "6")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub r#for: ::prost::alloc::string::String,
+    #[prost(string, tag = "7")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub ends: ::prost::alloc::string::String,
+    /// Must be there: whoever wonders about the limit reads it.
+    #[prost(string, tag = "8")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(bool, tag = "9")]
+    pub dry_run: bool,
+    /// Only on the replica that is asked, for an hour at most, while Redis is away.
+    #[prost(bool, tag = "10")]
+    pub this_replica: bool,
+}
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SetSwitchResponse {
+    #[prost(message, optional, tag = "1")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub saved: ::core::option::Option<LimitSwitch>,
+    /// The switch of the same limit that it takes the place of.
+    #[prost(message, optional, tag = "2")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replaced: ::core::option::Option<LimitSwitch>,
+    /// The limits that it changes.
+    #[prost(message, repeated, tag = "3")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub limits: ::prost::alloc::vec::Vec<SwitchedLimit>,
+    /// None for a dry run.
+    #[prost(message, optional, tag = "4")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_force: ::core::option::Option<Confirmation>,
+}
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RestoreLimitRequest {
+    #[prost(string, tag = "1")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub domain: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub limit_id: ::prost::alloc::string::String,
+    #[prost(bool, tag = "3")]
+    pub all: bool,
+    #[prost(string, tag = "4")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(bool, tag = "5")]
+    pub dry_run: bool,
+    #[prost(bool, tag = "6")]
+    pub this_replica: bool,
+}
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RestoreLimitResponse {
+    #[prost(message, optional, tag = "1")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restored: ::core::option::Option<LimitSwitch>,
+    #[prost(message, repeated, tag = "2")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub limits: ::prost::alloc::vec::Vec<SwitchedLimit>,
+    /// None for a dry run.
+    #[prost(message, optional, tag = "3")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_force: ::core::option::Option<Confirmation>,
+}
+/// A limit before and after a change.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SwitchedLimit {
+    #[prost(string, tag = "1")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub limit_id: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: ::core::option::Option<LimitNumbers>,
+    /// None where it is off.
+    #[prost(message, optional, tag = "3")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: ::core::option::Option<LimitNumbers>,
+    /// Its rule says `switchable: false`, so that a switch of the whole domain leaves it as it is.
+    #[prost(bool, tag = "4")]
+    pub protected: bool,
+    /// The rule's file and line.
+    #[prost(string, tag = "5")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub place: ::prost::alloc::string::String,
+}
+/// How many replicas have a change in force.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Confirmation {
+    #[prost(uint32, tag = "1")]
+    pub replicas: u32,
+    #[prost(uint32, tag = "2")]
+    pub in_force: u32,
+    /// The names of those that have not confirmed in time.
+    #[prost(string, repeated, tag = "3")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Why there may be others.
+    #[prost(string, tag = "4")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub partial: ::prost::alloc::string::String,
+}
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListSwitchesRequest {
+    /// Of all domains, if left out: that needs a scope for all.
+    #[prost(string, tag = "1")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub domain: ::prost::alloc::string::String,
+}
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListSwitchesResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub switches: ::prost::alloc::vec::Vec<LimitSwitch>,
+}
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetFleetRequest {
+    /// Only what is switched in this domain.
+    #[prost(string, tag = "1")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub domain: ::prost::alloc::string::String,
+}
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetFleetResponse {
+    #[prost(string, tag = "1")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub fleet: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "2")]
+    pub replicas: ::prost::alloc::vec::Vec<Replica>,
+    /// Why there may be others: the Redis user lacks a permission, or Redis can't be reached.
+    #[prost(string, tag = "3")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub partial: ::prost::alloc::string::String,
+    /// What wants attention, in words.
+    #[prost(string, repeated, tag = "4")]
+    pub attention: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, repeated, tag = "5")]
+    pub switches: ::prost::alloc::vec::Vec<LimitSwitch>,
+    /// RFC 3339.
+    #[prost(string, tag = "6")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub at: ::prost::alloc::string::String,
+}
+/// What a replica said of itself at its last beat; there is one every 5 s.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Replica {
+    #[prost(string, tag = "1")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "2")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, tag = "3")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub version: ::prost::alloc::string::String,
+    /// RFC 3339, as are all moments here.
+    #[prost(string, tag = "4")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub started: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub at: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub rules_hash: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "7")]
+    pub rules_version: u64,
+    #[prost(string, tag = "8")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub rules_loaded: ::prost::alloc::string::String,
+    /// Errors in the files as they are now, and where some of them are.
+    #[prost(uint32, tag = "9")]
+    pub problems: u32,
+    #[prost(string, repeated, tag = "10")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub problem_places: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// memory or redis.
+    #[prost(string, tag = "11")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub store: ::prost::alloc::string::String,
+    #[prost(bool, tag = "12")]
+    pub store_answers: bool,
+    #[prost(uint32, tag = "13")]
+    pub breakers_open: u32,
+    /// A second, since the beat before.
+    #[prost(double, tag = "14")]
+    pub requests: f64,
+    #[prost(double, tag = "15")]
+    pub refused: f64,
+    #[prost(double, tag = "16")]
+    pub degraded: f64,
+    /// The newest write of overrides or switches that is in force.
+    #[prost(uint64, tag = "17")]
+    pub overrides_generation: u64,
+    #[prost(bool, tag = "18")]
+    pub knows_switches: bool,
+    /// Limits that it alone has switched.
+    #[prost(uint32, tag = "19")]
+    pub switched_here: u32,
+}
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListChangesRequest {
+    /// Of all domains, if left out: that needs a scope for all.
+    #[prost(string, tag = "1")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub domain: ::prost::alloc::string::String,
+    /// Only what is not older: `1h`.
+    #[prost(string, tag = "2")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub since: ::prost::alloc::string::String,
+    /// 1 to 1,000; 100 if left out.
+    #[prost(uint32, tag = "3")]
+    pub page_size: u32,
+}
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListChangesResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub changes: ::prost::alloc::vec::Vec<Change>,
+}
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Change {
+    /// RFC 3339.
+    #[prost(string, tag = "1")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub at: ::prost::alloc::string::String,
+    /// rules.reload, or the action of an audit entry.
+    #[prost(string, tag = "2")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub action: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub domain: ::prost::alloc::string::String,
+    /// The limit, the override's id, or the descriptor.
+    #[prost(string, tag = "4")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub target: ::prost::alloc::string::String,
+    /// The name of the token; empty for a reload.
+    #[prost(string, tag = "5")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reason: ::prost::alloc::string::String,
+    /// What it was before and is now, in words.
+    #[prost(string, tag = "7")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub before: ::prost::alloc::string::String,
+    #[prost(string, tag = "8")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub after: ::prost::alloc::string::String,
 }
 /// Generated client implementations.
 pub mod tollgate_client {
@@ -1081,6 +1429,131 @@ pub mod tollgate_client {
                 .insert(GrpcMethod::new("tollgate.v1.Tollgate", "ListAudit"));
             self.inner.unary(req, path, codec).await
         }
+        /// What changed of late, newest first: reloads of this replica's rules, overrides, switches and resets. Scope `audit.read`.
+        pub async fn list_changes(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListChangesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListChangesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tollgate.v1.Tollgate/ListChanges",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tollgate.v1.Tollgate", "ListChanges"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Changes a limit as a whole, or all of a domain, on all replicas until a moment. Scope `limits.write`.
+        pub async fn set_switch(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetSwitchRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetSwitchResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tollgate.v1.Tollgate/SetSwitch",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tollgate.v1.Tollgate", "SetSwitch"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Takes a switch back. Scope `limits.write`.
+        pub async fn restore_limit(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RestoreLimitRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RestoreLimitResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tollgate.v1.Tollgate/RestoreLimit",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tollgate.v1.Tollgate", "RestoreLimit"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// What is switched. Scope `insight.read`.
+        pub async fn list_switches(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListSwitchesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListSwitchesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tollgate.v1.Tollgate/ListSwitches",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tollgate.v1.Tollgate", "ListSwitches"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// What each replica says of itself, and what wants attention. Scope `insight.read`.
+        pub async fn get_fleet(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetFleetRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetFleetResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tollgate.v1.Tollgate/GetFleet",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tollgate.v1.Tollgate", "GetFleet"));
+            self.inner.unary(req, path, codec).await
+        }
         /// The counters that are refused most, hit most, or would be refused most. Scope `insight.read`.
         pub async fn top(
             &mut self,
@@ -1168,6 +1641,46 @@ pub mod tollgate_server {
             request: tonic::Request<super::ListAuditRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ListAuditResponse>,
+            tonic::Status,
+        >;
+        /// What changed of late, newest first: reloads of this replica's rules, overrides, switches and resets. Scope `audit.read`.
+        async fn list_changes(
+            &self,
+            request: tonic::Request<super::ListChangesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListChangesResponse>,
+            tonic::Status,
+        >;
+        /// Changes a limit as a whole, or all of a domain, on all replicas until a moment. Scope `limits.write`.
+        async fn set_switch(
+            &self,
+            request: tonic::Request<super::SetSwitchRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetSwitchResponse>,
+            tonic::Status,
+        >;
+        /// Takes a switch back. Scope `limits.write`.
+        async fn restore_limit(
+            &self,
+            request: tonic::Request<super::RestoreLimitRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RestoreLimitResponse>,
+            tonic::Status,
+        >;
+        /// What is switched. Scope `insight.read`.
+        async fn list_switches(
+            &self,
+            request: tonic::Request<super::ListSwitchesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListSwitchesResponse>,
+            tonic::Status,
+        >;
+        /// What each replica says of itself, and what wants attention. Scope `insight.read`.
+        async fn get_fleet(
+            &self,
+            request: tonic::Request<super::GetFleetRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetFleetResponse>,
             tonic::Status,
         >;
         /// The counters that are refused most, hit most, or would be refused most. Scope `insight.read`.
@@ -1595,6 +2108,229 @@ pub mod tollgate_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListAuditSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tollgate.v1.Tollgate/ListChanges" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListChangesSvc<T: Tollgate>(pub Arc<T>);
+                    impl<
+                        T: Tollgate,
+                    > tonic::server::UnaryService<super::ListChangesRequest>
+                    for ListChangesSvc<T> {
+                        type Response = super::ListChangesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListChangesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Tollgate>::list_changes(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListChangesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tollgate.v1.Tollgate/SetSwitch" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetSwitchSvc<T: Tollgate>(pub Arc<T>);
+                    impl<
+                        T: Tollgate,
+                    > tonic::server::UnaryService<super::SetSwitchRequest>
+                    for SetSwitchSvc<T> {
+                        type Response = super::SetSwitchResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetSwitchRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Tollgate>::set_switch(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetSwitchSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tollgate.v1.Tollgate/RestoreLimit" => {
+                    #[allow(non_camel_case_types)]
+                    struct RestoreLimitSvc<T: Tollgate>(pub Arc<T>);
+                    impl<
+                        T: Tollgate,
+                    > tonic::server::UnaryService<super::RestoreLimitRequest>
+                    for RestoreLimitSvc<T> {
+                        type Response = super::RestoreLimitResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RestoreLimitRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Tollgate>::restore_limit(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RestoreLimitSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tollgate.v1.Tollgate/ListSwitches" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListSwitchesSvc<T: Tollgate>(pub Arc<T>);
+                    impl<
+                        T: Tollgate,
+                    > tonic::server::UnaryService<super::ListSwitchesRequest>
+                    for ListSwitchesSvc<T> {
+                        type Response = super::ListSwitchesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListSwitchesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Tollgate>::list_switches(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListSwitchesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tollgate.v1.Tollgate/GetFleet" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetFleetSvc<T: Tollgate>(pub Arc<T>);
+                    impl<T: Tollgate> tonic::server::UnaryService<super::GetFleetRequest>
+                    for GetFleetSvc<T> {
+                        type Response = super::GetFleetResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetFleetRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Tollgate>::get_fleet(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetFleetSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

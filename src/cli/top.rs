@@ -10,6 +10,7 @@ use super::{
     ask::{self, Answer, AskArgs, Call, Service, escaped},
     exit::Exit,
     show::OutputArgs,
+    status,
 };
 use crate::{
     front::api::{TopEntry, TopResponse},
@@ -87,10 +88,12 @@ impl TopArgs {
 }
 
 fn in_words(answer: &TopResponse) -> String {
-    let TopResponse { fleet, replicas, by, since, from, entries, others_at_most } = answer;
+    let TopResponse { fleet, replicas, by, since, from, entries, others_at_most, partial } = answer;
     let mut out = String::new();
-    let s = if *replicas == 1 { "" } else { "s" };
-    let _ = writeln!(out, "fleet {}, {replicas} replica{s}", visible::text(fleet));
+    let _ = writeln!(out, "{}", status::heading(fleet, *replicas as usize));
+    if !partial.is_empty() {
+        let _ = writeln!(out, "{}", visible::text(partial));
+    }
     let _ = writeln!(
         out,
         "most {} over the last {}, since {}",

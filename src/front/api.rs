@@ -6,9 +6,11 @@ mod audit;
 mod auth;
 mod bounds;
 mod caller_limits;
+mod changes;
 mod check;
 mod counters;
 mod explain;
+mod fleet;
 mod grpc;
 mod http;
 mod json;
@@ -16,6 +18,7 @@ mod override_id;
 mod overrides;
 mod page;
 mod problem;
+mod switches;
 mod top;
 
 use std::{sync::Arc, time::Duration};
@@ -233,18 +236,92 @@ impl Api {
         audit::list(self, request).await
     }
 
+    pub async fn list_changes(
+        &self,
+        authorization: Option<&str>,
+        mut request: ListChangesRequest,
+    ) -> Result<ListChangesResponse, ApiError> {
+        self.admit_to(authorization, Scope::AuditRead, &request.domain)?;
+        request.page_size = bounds::page_size(request.page_size)?;
+        changes::list(self, request).await
+    }
+
+    pub async fn set_switch(
+        &self,
+        authorization: Option<&str>,
+        mut request: SetSwitchRequest,
+    ) -> Result<SetSwitchResponse, ApiError> {
+        let (caller, snapshot) = self.admit(authorization, Scope::LimitsWrite, &mut request.domain)?;
+        switches::set(self, &snapshot, &caller, request).await
+    }
+
+    pub async fn restore_limit(
+        &self,
+        authorization: Option<&str>,
+        mut request: RestoreLimitRequest,
+    ) -> Result<RestoreLimitResponse, ApiError> {
+        let (caller, snapshot) = self.admit(authorization, Scope::LimitsWrite, &mut request.domain)?;
+        switches::restore(self, &snapshot, &caller, request).await
+    }
+
+    /// Without a domain, those of all domains that the caller may see.
+    pub async fn list_switches(
+        &self,
+        authorization: Option<&str>,
+        request: ListSwitchesRequest,
+    ) -> Result<ListSwitchesResponse, ApiError> {
+        let caller = self.authenticator.authenticate(authorization)?;
+        let snapshot = self.limiter.snapshot();
+        let domains = self.seen_domains(&caller, &request.domain, &snapshot)?;
+        switches::list(self, &snapshot, domains.as_deref())
+    }
+
+    /// Without a domain, with what is switched in all domains that the caller may see.
+    pub async fn get_fleet(
+        &self,
+        authorization: Option<&str>,
+        request: GetFleetRequest,
+    ) -> Result<GetFleetResponse, ApiError> {
+        let caller = self.authenticator.authenticate(authorization)?;
+        let snapshot = self.limiter.snapshot();
+        let domains = self.seen_domains(&caller, &request.domain, &snapshot)?;
+        fleet::get(self, &snapshot, domains.as_deref()).await
+    }
+
+    /// The domains that a caller looks at: the one that is named, else all that it may see (`None` is all).
+    fn seen_domains<'a>(
+        &'a self,
+        caller: &'a Caller,
+        named: &'a str,
+        snapshot: &'a Snapshot,
+    ) -> Result<Option<Vec<&'a str>>, ApiError> {
+        match named {
+            "" => caller.domains(Scope::InsightRead),
+            named => {
+                caller.require(Scope::InsightRead, Some(named))?;
+                Ok(Some(vec![self.domain(named, snapshot)?]))
+            }
+        }
+    }
+
+    /// Whether the caller may look at a domain, or where none is named at all of them.
+    fn admit_to(&self, authorization: Option<&str>, scope: Scope, domain: &str) -> Result<Arc<Snapshot>, ApiError> {
+        let caller = self.authenticator.authenticate(authorization)?;
+        caller.require(scope, Some(domain).filter(|domain| !domain.is_empty()))?;
+        let snapshot = self.limiter.snapshot();
+        if !domain.is_empty() {
+            self.loaded(domain, &snapshot)?;
+        }
+        Ok(snapshot)
+    }
+
     /// Without a domain, of all domains that the caller may see.
     pub async fn top(&self, authorization: Option<&str>, request: TopRequest) -> Result<TopResponse, ApiError> {
         let caller = self.authenticator.authenticate(authorization)?;
         let snapshot = self.limiter.snapshot();
-        let domains = match &*request.domain {
-            "" => caller.domains(Scope::InsightRead)?,
-            named => {
-                caller.require(Scope::InsightRead, Some(named))?;
-                Some(vec![self.domain(named, &snapshot)?])
-            }
-        };
-        self.insight.top(&snapshot, &request, domains).await
+        let domains = self.seen_domains(&caller, &request.domain, &snapshot)?;
+        let fleet = self.limiter.run_time().map(|run_time| &*run_time.fleet);
+        self.insight.top(&snapshot, &request, domains, fleet).await
     }
 
     /// The caller, if it may do this in the domain of the request, which is then filled in.

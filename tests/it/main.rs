@@ -53,6 +53,7 @@ mod side_by_side;
 mod split_redis;
 mod statsd;
 mod store_contract;
+mod switches;
 mod top;
 mod traces;
 mod xds;

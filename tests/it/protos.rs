@@ -89,11 +89,16 @@ fn ours(served: &FileDescriptorSet, out: &Path) -> io::Result<()> {
 }
 
 /// Lists that answers always have: a page without rows is `[]`, for whoever goes through them.
-const ALWAYS: [&str; 4] = [
+const ALWAYS: [&str; 9] = [
     "ListOverridesResponse.overrides",
     "ListAuditResponse.entries",
     "ResetCounterResponse.counters",
     "TopResponse.entries",
+    "ListSwitchesResponse.switches",
+    "ListChangesResponse.changes",
+    "GetFleetResponse.replicas",
+    "GetFleetResponse.attention",
+    "GetFleetResponse.switches",
 ];
 
 /// The JSON form of a message's field, where it isn't the obvious one.

@@ -3,7 +3,10 @@
 use std::fmt::Write as _;
 
 use crate::{
-    cli::show::{self, Paint, Tone},
+    cli::{
+        limits,
+        show::{self, Paint, Tone},
+    },
     front::api::{ExplainResponse, ExplainedCounter, ExplainedDescriptor, ExplainedOverride, LimitNumbers, MatchStep},
     limit::{Entry, Micros, UnixMicros, written},
     limiter::explain::words,
@@ -43,6 +46,9 @@ fn of_descriptor(out: &mut String, it: &ExplainedDescriptor, alone: bool, now: U
     }
     for other in &it.passed_over {
         line(out, "not", &format!("{}: {}", of_override(other, now), other.why));
+    }
+    for switch in &it.switches {
+        line(out, "switched", &limits::in_words(switch));
     }
     for counter in &it.counters {
         of_counter(out, counter, alone);

@@ -68,7 +68,7 @@ pub(super) fn check_words(field: &str, text: &str) -> Result<(), ApiError> {
     check_length(field, text, WORDS_MAX)
 }
 
-fn check_value(field: &str, text: &str) -> Result<(), ApiError> {
+pub(super) fn check_value(field: &str, text: &str) -> Result<(), ApiError> {
     check_length(field, text, VALUE_MAX)
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     Api, ApiError, CheckRequest, Entry, ExplainResponse, ExplainedCounter, ExplainedDescriptor, ExplainedOverride,
-    HeldHits, HeldPart, LimitNumbers, MatchStep, ParsedCheck, check,
+    HeldHits, HeldPart, LimitNumbers, LimitSwitch, MatchStep, ParsedCheck, check, switches,
 };
 use crate::{
     algorithm::HitGroup,
@@ -15,7 +15,7 @@ use crate::{
         Applies, ContentsAt, CounterExplanation, DecideError, DescriptorExplanation, Explanation, Limiter,
         OverrideExplanation, Snapshot, explain::words,
     },
-    rules::{RuleMatch, StepMatch, WalkStep, rows::Standing},
+    rules::{RuleMatch, Rules, StepMatch, WalkStep, rows::Standing},
     store::{Role, StoreError},
 };
 
@@ -92,7 +92,21 @@ fn descriptor(
         r#override: found.overridden.as_ref().map(overriding),
         counters: found.counters.iter().map(counter).collect(),
         passed_over: passed_over.collect(),
+        switches: switched(found, rules, domain),
     }
+}
+
+/// Each switch once: one of a rule or a domain may be for several limits.
+fn switched(found: &DescriptorExplanation, rules: &Rules, domain: &str) -> Vec<LimitSwitch> {
+    let Some(index) = rules.domain(domain) else { return Vec::new() };
+    let mut shown: Vec<LimitSwitch> = Vec::new();
+    for (_, switch) in &found.switched {
+        let one = switches::shown(rules.of(index), switch, false);
+        if !shown.contains(&one) {
+            shown.push(one);
+        }
+    }
+    shown
 }
 
 fn standing(standing: Standing) -> &'static str {

@@ -6,8 +6,10 @@ use tonic::{Request, Response, Status, async_trait, codec::CompressionEncoding};
 
 use super::{
     Api, ApiError, CheckRequest, CheckResponse, DeleteOverrideRequest, DeleteOverrideResponse, ExplainResponse,
-    GetOverrideRequest, ListAuditRequest, ListAuditResponse, ListOverridesRequest, ListOverridesResponse, Override,
-    ResetCounterRequest, ResetCounterResponse, SetOverrideRequest, SetOverrideResponse, TopRequest, TopResponse,
+    GetFleetRequest, GetFleetResponse, GetOverrideRequest, ListAuditRequest, ListAuditResponse, ListChangesRequest,
+    ListChangesResponse, ListOverridesRequest, ListOverridesResponse, ListSwitchesRequest, ListSwitchesResponse,
+    Override, ResetCounterRequest, ResetCounterResponse, RestoreLimitRequest, RestoreLimitResponse, SetOverrideRequest,
+    SetOverrideResponse, SetSwitchRequest, SetSwitchResponse, TopRequest, TopResponse,
     pb::tollgate_server::{Tollgate, TollgateServer},
 };
 use crate::front::envoy::MESSAGE_BYTES_MAX;
@@ -84,6 +86,40 @@ impl Tollgate for Calls {
     async fn list_audit(&self, request: Request<ListAuditRequest>) -> Result<Response<ListAuditResponse>, Status> {
         let who = authorization(&request);
         answered(self.api.list_audit(who.as_deref(), request.into_inner()).await)
+    }
+
+    async fn list_changes(
+        &self,
+        request: Request<ListChangesRequest>,
+    ) -> Result<Response<ListChangesResponse>, Status> {
+        let who = authorization(&request);
+        answered(self.api.list_changes(who.as_deref(), request.into_inner()).await)
+    }
+
+    async fn set_switch(&self, request: Request<SetSwitchRequest>) -> Result<Response<SetSwitchResponse>, Status> {
+        let who = authorization(&request);
+        answered(self.api.set_switch(who.as_deref(), request.into_inner()).await)
+    }
+
+    async fn restore_limit(
+        &self,
+        request: Request<RestoreLimitRequest>,
+    ) -> Result<Response<RestoreLimitResponse>, Status> {
+        let who = authorization(&request);
+        answered(self.api.restore_limit(who.as_deref(), request.into_inner()).await)
+    }
+
+    async fn list_switches(
+        &self,
+        request: Request<ListSwitchesRequest>,
+    ) -> Result<Response<ListSwitchesResponse>, Status> {
+        let who = authorization(&request);
+        answered(self.api.list_switches(who.as_deref(), request.into_inner()).await)
+    }
+
+    async fn get_fleet(&self, request: Request<GetFleetRequest>) -> Result<Response<GetFleetResponse>, Status> {
+        let who = authorization(&request);
+        answered(self.api.get_fleet(who.as_deref(), request.into_inner()).await)
     }
 
     async fn top(&self, request: Request<TopRequest>) -> Result<Response<TopResponse>, Status> {

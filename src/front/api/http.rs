@@ -25,8 +25,9 @@ use self::{
     read::{HttpError, parameters, path, read},
 };
 use super::{
-    Api, CheckRequest, DeleteOverrideRequest, GetOverrideRequest, ListAuditRequest, ListOverridesRequest, OverrideSpec,
-    ResetCounterRequest, SetOverrideRequest, TopRequest, problem,
+    Api, ApiError, CheckRequest, DeleteOverrideRequest, GetFleetRequest, GetOverrideRequest, ListAuditRequest,
+    ListChangesRequest, ListOverridesRequest, ListSwitchesRequest, OverrideSpec, ResetCounterRequest,
+    RestoreLimitRequest, SetOverrideRequest, SetSwitchRequest, TopRequest, problem,
 };
 use crate::front::{envoy::MESSAGE_BYTES_MAX, escape};
 
@@ -43,7 +44,7 @@ type HttpResult = Result<Response, HttpError>;
 type ApiRoute = (&'static str, &'static [Method], MethodRouter<Arc<Api>>);
 
 /// Every path below `/v1` with its methods: [`tests`] holds the document to it.
-fn routes() -> [ApiRoute; 8] {
+fn routes() -> [ApiRoute; 12] {
     const GET: &[Method] = &[Method::GET];
     const POST: &[Method] = &[Method::POST];
     const RESOURCE: &[Method] = &[Method::GET, Method::PUT, Method::DELETE];
@@ -54,6 +55,10 @@ fn routes() -> [ApiRoute; 8] {
         ("/v1/domains/{domain}/overrides/{id}", RESOURCE, put(set_override).get(get_override).delete(delete_override)),
         ("/v1/counters:reset", POST, post(reset_counter)),
         ("/v1/audit", GET, get(list_audit)),
+        ("/v1/domains/{domain}/switches", RESOURCE, put(set_switch).get(list_switches).delete(restore_limit)),
+        ("/v1/switches", GET, get(list_all_switches)),
+        ("/v1/fleet", GET, get(get_fleet)),
+        ("/v1/changes", GET, get(list_changes)),
         ("/v1/top", GET, get(top)),
         ("/v1/openapi.json", GET, get(openapi)),
     ]
@@ -213,6 +218,74 @@ async fn list_audit(
     headers: HeaderMap,
 ) -> HttpResult {
     Ok(ok(&api.list_audit(authorization(&headers), parameters(request)?).await?))
+}
+
+type DomainPath = Result<Path<String>, PathRejection>;
+
+/// The domain of the path counts; one in the body must be the same.
+fn of_path(path: String, body: String) -> Result<String, HttpError> {
+    if !body.is_empty() && body != path {
+        let hint = "leave it out of the body";
+        return Err(ApiError::invalid("domain", "the path and the body name different domains", hint).into());
+    }
+    Ok(path)
+}
+
+async fn set_switch(
+    State(api): ApiState,
+    domain: DomainPath,
+    change: Result<Query<ChangeQuery>, QueryRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> HttpResult {
+    let (domain, change) = (path(domain)?, parameters(change)?);
+    let mut request: SetSwitchRequest = read(body)?;
+    request.domain = api.in_path(of_path(domain, request.domain)?);
+    request.dry_run |= change.dry_run;
+    if request.reason.is_empty() {
+        request.reason = change.reason;
+    }
+    Ok(ok(&api.set_switch(authorization(&headers), request).await?))
+}
+
+async fn restore_limit(
+    State(api): ApiState,
+    domain: DomainPath,
+    request: Result<Query<RestoreLimitRequest>, QueryRejection>,
+    headers: HeaderMap,
+) -> HttpResult {
+    let mut request = parameters(request)?;
+    request.domain = api.in_path(of_path(path(domain)?, request.domain)?);
+    Ok(ok(&api.restore_limit(authorization(&headers), request).await?))
+}
+
+async fn list_switches(State(api): ApiState, domain: DomainPath, headers: HeaderMap) -> HttpResult {
+    let request = ListSwitchesRequest { domain: api.in_path(path(domain)?) };
+    Ok(ok(&api.list_switches(authorization(&headers), request).await?))
+}
+
+async fn list_all_switches(
+    State(api): ApiState,
+    request: Result<Query<ListSwitchesRequest>, QueryRejection>,
+    headers: HeaderMap,
+) -> HttpResult {
+    Ok(ok(&api.list_switches(authorization(&headers), parameters(request)?).await?))
+}
+
+async fn get_fleet(
+    State(api): ApiState,
+    request: Result<Query<GetFleetRequest>, QueryRejection>,
+    headers: HeaderMap,
+) -> HttpResult {
+    Ok(ok(&api.get_fleet(authorization(&headers), parameters(request)?).await?))
+}
+
+async fn list_changes(
+    State(api): ApiState,
+    request: Result<Query<ListChangesRequest>, QueryRejection>,
+    headers: HeaderMap,
+) -> HttpResult {
+    Ok(ok(&api.list_changes(authorization(&headers), parameters(request)?).await?))
 }
 
 async fn top(

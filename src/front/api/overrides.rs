@@ -190,7 +190,7 @@ pub(super) fn spec(record: &Record) -> Option<OverrideSpec> {
     serde_json::from_value(record.written.clone()).ok()
 }
 
-fn numbers(limit: &RuleLimit) -> LimitNumbers {
+pub(super) fn numbers(limit: &RuleLimit) -> LimitNumbers {
     let numbers = &limit.limit;
     LimitNumbers {
         requests: numbers.requests,

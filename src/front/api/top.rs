@@ -9,9 +9,10 @@ use crate::{
     limit::{moment, written},
     limiter::{
         Snapshot,
-        top::{RankedKey, TopFilter, TopLists, TopMeasure, TopRecord, TopSpan},
+        top::{self, RankedKey, TopFilter, TopLists, TopMeasure, TopRecord, TopSpan},
     },
     privacy::Privacy,
+    run_time::fleet::{self, Fleet},
 };
 
 /// Entries of an answer: as many as replicas send each other.
@@ -43,19 +44,36 @@ impl Insight {
         snapshot: &Snapshot,
         request: &TopRequest,
         domains: Option<Vec<&str>>,
+        fleet: Option<&Fleet>,
     ) -> Result<TopResponse, ApiError> {
         let Some(lists) = self.top.clone() else {
             let why = "nothing is counted for these lists: TOLLGATE_TOP_MAX_BYTES is 0";
             return Err(ApiError::Unimplemented(why.into()));
         };
         let TopQuery { filter, by, span, entries_max } = self.read(request, domains.as_deref())?;
-        // Other replicas' records join it here.
-        let (record, replicas) = blocking(move || {
-            let records = vec![lists.read(span, &filter, clock::now())];
-            let replicas = records.len() as u32;
-            (TopRecord::merged(records), replicas)
+        let others = match fleet {
+            // Where they can't be read, this replica's own are better than nothing.
+            Some(fleet) => fleet.lists_of_others().await.map_err(|error| fleet::why_partial(&error)),
+            None => Ok(Vec::new()),
+        };
+        let replicas = fleet.map_or(1, |fleet| fleet.heard().replicas.max(1));
+        let (record, listed) = blocking({
+            let others = others.clone().unwrap_or_default();
+            move || {
+                let mut records = vec![lists.read(span, &filter, clock::now())];
+                records.extend(others.iter().filter_map(|of| Some(top::decode(of, span)?.filtered(&filter))));
+                let listed = records.len() as u32;
+                (TopRecord::merged(records), listed)
+            }
         })
         .await;
+        let partial = match others {
+            Err(why) => why,
+            Ok(_) if listed < replicas => {
+                format!("{listed} of {replicas} replicas so far: the lists of the others come within some seconds")
+            }
+            Ok(_) => String::new(),
+        };
         let ranking = record.ranked(by, entries_max);
         if ranking.keys.is_empty() && !request.limit.is_empty() {
             require_limit(&request.limit, snapshot, domains.as_deref())?;
@@ -68,6 +86,7 @@ impl Insight {
             from: moment::write(record.begins),
             entries: ranking.keys.iter().map(|key| entry(key, by)).collect(),
             others_at_most: ranking.others_at_most,
+            partial,
         })
     }
 

@@ -135,12 +135,31 @@ impl Seen {
 }
 
 /// `for` is kept as the moment that it comes to; the others are brought about by the tests of explanations.
-const ELSEWHERE: [&str; 5] = [
+const ELSEWHERE: [&str; 23] = [
     "OverrideSpec.for",
     "ExplainResponse.store_error",
     "ExplainedDescriptor.passed_over",
     "ExplainedOverride.why",
     "HeldHits.left_out",
+    // Those of switches and of the fleet: tests/it/switches.rs, and the tests of src/run_time/fleet.
+    "SwitchRequest.this_replica",
+    "SwitchRequest.ends",
+    "SwitchRequest.all",
+    "SwitchRequest.limit_id",
+    "SwitchRequest.mode",
+    "SwitchRequest.factor",
+    "SwitchRequest.for",
+    "SwitchRequest.reason",
+    "SwitchRequest.dry_run",
+    "SwitchRequest.domain",
+    "LimitSwitch.this_replica",
+    "LimitSwitch.warnings",
+    "Fleet.partial",
+    "Replica.problem_places",
+    "Change.domain",
+    "Confirmation.missing",
+    "Confirmation.partial",
+    "TopResponse.partial",
 ];
 
 fn has_type(schema: &Value, value: &Value) -> bool {
@@ -175,6 +194,14 @@ const GET: &str = "GET /v1/domains/{domain}/overrides/{id}";
 const DELETE: &str = "DELETE /v1/domains/{domain}/overrides/{id}";
 const RESET: &str = "POST /v1/counters:reset";
 const AUDIT: &str = "GET /v1/audit";
+const SWITCH: &str = "PUT /v1/domains/{domain}/switches";
+const SWITCHES: &str = "GET /v1/domains/{domain}/switches";
+const RESTORE: &str = "DELETE /v1/domains/{domain}/switches";
+const ALL_SWITCHES: &str = "GET /v1/switches";
+const FLEET: &str = "GET /v1/fleet";
+const CHANGES: &str = "GET /v1/changes";
+
+const OFF: &str = r#"{"limit_id": "user", "mode": "off", "for": "4h", "reason": "ticket 42"}"#;
 const TOP: &str = "GET /v1/top";
 
 fn ask<'a>(what: &'a str, body: &'a str) -> Ask<'a> {
@@ -217,6 +244,18 @@ async fn good(seen: &mut Seen, tollgate: &Tollgate) {
     let top = seen.ask(tollgate, Ask { query: "?by=hits&since=1h&domain=api&n=5", ..ask(TOP, "") }).await.json();
     assert_eq!(top["entries"][0]["descriptor"], "user=alice", "{top}");
     seen.ask(tollgate, ask("GET /v1/openapi.json", "")).await;
+    let scale = r#"{"limit_id": "user#hourly", "mode": "scale", "factor": 3, "for": "4h", "reason": "ticket 42"}"#;
+    assert_eq!(seen.ask(tollgate, ask(SWITCH, scale)).await.status, 200);
+    assert_eq!(seen.ask(tollgate, ask(SWITCH, scale)).await.status, 200, "it replaces itself");
+    let all = r#"{"all": true, "mode": "shadow", "for": "4h", "reason": "incident 7"}"#;
+    assert_eq!(seen.ask(tollgate, ask(SWITCH, all)).await.status, 200);
+    seen.ask(tollgate, ask(EXPLAIN, alice)).await;
+    for what in [SWITCHES, ALL_SWITCHES, FLEET, CHANGES] {
+        assert_eq!(seen.ask(tollgate, ask(what, "")).await.status, 200, "{what}");
+    }
+    for query in ["?limit_id=user%23hourly&reason=closed", "?all=true&reason=closed"] {
+        assert_eq!(seen.ask(tollgate, Ask { query, ..ask(RESTORE, "") }).await.status, 200, "{query}");
+    }
 }
 
 /// Each call with what is wrong.
@@ -224,10 +263,12 @@ async fn bad(seen: &mut Seen, tollgate: &Tollgate) {
     // One byte more than is taken, so that it is read whole: who goes on sending may not see the answer.
     let long = |max: usize| format!("\"{}\"", "x".repeat(max - 1));
     let (of_check, of_change) = (long(4 << 20), long(256 << 10));
-    for what in [CHECK, EXPLAIN, LIST, SET, GET, DELETE, RESET, AUDIT, TOP] {
+    const NEW: [&str; 7] = [TOP, SWITCH, SWITCHES, RESTORE, ALL_SWITCHES, FLEET, CHANGES];
+    for what in [CHECK, EXPLAIN, LIST, SET, GET, DELETE, RESET, AUDIT].into_iter().chain(NEW) {
         let body = match what {
             CHECK | EXPLAIN => r#"{"user": "alice"}"#,
             SET => ALICE,
+            SWITCH => OFF,
             RESET => r#"{"entries": {"user": "alice"}}"#,
             _ => "",
         };
@@ -236,23 +277,28 @@ async fn bad(seen: &mut Seen, tollgate: &Tollgate) {
             assert_eq!(seen.ask(tollgate, Ask { token, ..asked }).await.status, status, "{what} {token}");
         }
         let wrong = match what {
-            LIST | AUDIT => Ask { query: "?page_size=0x", ..asked },
-            TOP => Ask { query: "?since=5m", ..asked },
-            GET | DELETE => Ask { id: "a%20b", ..asked },
-            _ => Ask { body: r#"{"usr": "alice"}"#, ..asked },
+            SWITCHES => None,
+            LIST | AUDIT | CHANGES => Some(Ask { query: "?page_size=0x", ..asked }),
+            TOP => Some(Ask { query: "?since=5m", ..asked }),
+            RESTORE | ALL_SWITCHES | FLEET => Some(Ask { query: "?usr=alice", ..asked }),
+            GET | DELETE => Some(Ask { id: "a%20b", ..asked }),
+            _ => Some(Ask { body: r#"{"usr": "alice"}"#, ..asked }),
         };
-        assert_eq!(seen.ask(tollgate, wrong).await.status, 400, "{what}");
+        if let Some(wrong) = wrong {
+            assert_eq!(seen.ask(tollgate, wrong).await.status, 400, "{what}");
+        }
         let nowhere = match what {
             CHECK | EXPLAIN => Some(Ask { body: r#"{"domain": "nowhere", "user": "a"}"#, ..asked }),
             RESET => Some(Ask { body: r#"{"domain": "nowhere", "entries": {"user": "a"}}"#, ..asked }),
             AUDIT => None,
-            TOP => Some(Ask { query: "?domain=nowhere", ..asked }),
+            TOP | ALL_SWITCHES | FLEET | CHANGES => Some(Ask { query: "?domain=nowhere", ..asked }),
+            RESTORE => Some(Ask { domain: "nowhere", query: "?all=true&reason=x", ..asked }),
             _ => Some(Ask { domain: "nowhere", ..asked }),
         };
         if let Some(nowhere) = nowhere {
             assert_eq!(seen.ask(tollgate, nowhere).await.status, 404, "{what}");
         }
-        if [CHECK, EXPLAIN, SET, RESET].contains(&what) {
+        if [CHECK, EXPLAIN, SET, RESET, SWITCH].contains(&what) {
             let long = if [CHECK, EXPLAIN].contains(&what) { &of_check } else { &of_change };
             assert_eq!(seen.ask(tollgate, Ask { body: long, ..asked }).await.status, 413, "{what}");
         }
@@ -308,9 +354,11 @@ async fn every_operation_status_and_field_of_the_document_is_served() {
         ("REDIS_URL", "127.0.0.1:1"),
     ];
     let empty = with_tokens(&rules, &env).await;
-    for what in [CHECK, EXPLAIN, LIST, SET, GET, DELETE, RESET, TOP] {
+    for what in [CHECK, EXPLAIN, LIST, SET, GET, DELETE, RESET, TOP, SWITCH, RESTORE] {
         let body = if what == SET {
             ALICE
+        } else if what == SWITCH {
+            OFF
         } else if what == RESET {
             r#"{"entries": {"user": "a"}}"#
         } else {
@@ -320,7 +368,9 @@ async fn every_operation_status_and_field_of_the_document_is_served() {
         assert_eq!(seen.ask(&empty, Ask { query, ..ask(what, body) }).await.status, 503, "{what}");
     }
     let storeless = with_tokens(&rules, &[("REDIS_URL", "127.0.0.1:1"), ("TOLLGATE_ON_STORE_FAILURE", "open")]).await;
-    assert_eq!(seen.ask(&storeless, ask(AUDIT, "")).await.status, 503);
+    for what in [AUDIT, CHANGES] {
+        assert_eq!(seen.ask(&storeless, ask(what, "")).await.status, 503, "{what}");
+    }
     seen.ask(&storeless, ask(CHECK, r#"{"user": "alice"}"#)).await;
     assert_eq!(seen.missed(), Vec::<String>::new());
 }

@@ -33,7 +33,7 @@ async fn hashed_values_are_found_by_what_they_are_of_and_those_that_rules_name_s
     for user in ["alice", "alice", "alice", "bob", "batch", "batch", "batch"] {
         client.admits("api", &[("user", user)]).await;
     }
-    let answer = asked(&tollgate, "/top").await;
+    let answer = asked(&tollgate, "/v1/top").await;
     let alice = format!("user={ALICE}");
     assert_eq!(
         entries(&answer),
