@@ -137,7 +137,7 @@ pub(super) fn token(key: &str, second: u64) -> String {
     let time: String = moment::write(UnixMicros(second * 1_000_000)).replace(['-', ':'], "");
     let time = format!("{}Z", time.split(['Z', '.']).next().expect("a moment"));
     let day = &time[..8];
-    let session = (key != "environment").then(|| format!("&X-Amz-Security-Token={key}-session")).unwrap_or_default();
+    let session = if key == "environment" { String::new() } else { format!("&X-Amz-Security-Token={key}-session") };
     let scope = format!("{day}/{REGION}/elasticache/aws4_request");
     let before = format!(
         "Action=connect&User=tollgate&X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={}&X-Amz-Date={time}\
