@@ -3,6 +3,7 @@
 
 mod counter_check;
 pub mod deferred;
+mod hash_slot;
 pub mod key;
 pub mod memory;
 mod partwise;
@@ -72,7 +73,7 @@ impl Store {
         let key = match self {
             Store::Memory(_) => {
                 let mut out = Vec::new();
-                key::write(&mut out, "", key::bucket(&check.key, key::BUCKETS), &check.key, &check.limit);
+                key::write(&mut out, "", key::bucket(&check.key, key::Buckets::DEFAULT), &check.key, &check.limit);
                 out
             }
             Store::Redis(redis) => redis.counter_key(check),

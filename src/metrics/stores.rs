@@ -116,6 +116,8 @@ fn show_redis(recorder: &Recorder, redis: &[&Redis]) {
         recorder.show_count(metric, &[], redis.iter().map(|redis| count(redis.stats()).get()).sum());
     }
     recorder.show_level(Metric::RedisBreakersOpen, &[], f64::from(open_of(redis)));
+    let by_slot = redis.iter().map(|redis| redis.stats().nodes_by_slot.get()).sum::<i64>().max(0);
+    recorder.show_level(Metric::RedisNodesBySlot, &[], by_slot as f64);
     let up = redis.iter().filter(|redis| redis.is_up()).count();
     recorder.show_level(Metric::RedisConnections, &[], up as f64);
 }
@@ -138,7 +140,7 @@ pub(super) fn breakers_open(stores: &[Store]) -> u32 {
 /// A metric, and where a core has counted for it.
 type OfCore = (Metric, fn(&RedisStats) -> &StatCounter);
 
-const REDIS: [OfCore; 19] = [
+const REDIS: [OfCore; 20] = [
     (Metric::RedisBatches, |stats| &stats.batches),
     (Metric::RedisBatchCounters, |stats| &stats.counters),
     (Metric::RedisBatchRequests, |stats| &stats.requests),
@@ -153,6 +155,7 @@ const REDIS: [OfCore; 19] = [
     (Metric::RedisLateBatches, |stats| &stats.late),
     (Metric::RedisRefunds, |stats| &stats.refunds),
     (Metric::RedisRefundsFailed, |stats| &stats.refunds_failed),
+    (Metric::RedisElsewhere, |stats| &stats.elsewhere),
     (Metric::RedisEvictedKeys, |stats| &stats.evicted),
     (Metric::RedisLayoutMismatches, |stats| &stats.mismatches),
     (Metric::RedisBreakerOpens, |stats| &stats.breaker_opens),

@@ -238,6 +238,10 @@ table! {
             were given back, since a later part denied the request or got no answer, or the caller went away."
         RedisRefundsFailed Counter "tollgate_redis_refunds_failed_total" [] "Those of them that had no answer in time \
             (the deadline, at least 250 ms): what they were to give back may stay charged until the window is over."
+        RedisElsewhere Counter "tollgate_redis_elsewhere_total" [] "Requests of a Cluster that a node did not decide with \
+            the others of its batch, because a slot has moved or is moving: they were sent again by their slots."
+        RedisNodesBySlot Gauge "tollgate_redis_nodes_by_slot" [] "Nodes of a Cluster that forbid scripts over several \
+            slots, one for each core: their batches hold one slot each, and cost more."
         RedisEvictedKeys Counter "tollgate_redis_evicted_keys_total" [] "Keys that Redis threw out for lack of room, \
             looked at every 5 s (its user needs `+info`)."
         RedisLayoutMismatches Counter "tollgate_redis_layout_mismatches_total" [] "Connections that found that \

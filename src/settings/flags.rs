@@ -205,9 +205,12 @@ pub struct Flags {
     /// Longest time that connecting to Redis may take [default: 10s]
     #[arg(long, value_name = "DURATION", env = "REDIS_TIMEOUT", help_heading = "Store")]
     pub redis_timeout: Option<String>,
-    /// Hash tags that counters are spread over in a cluster; the same on all replicas [default: 256]
+    /// Hash tags that counters are spread over: a number, or slots for one in each slot of a cluster; the same on all replicas [default: those in use; in a new cluster slots, else 256]
     #[arg(long, value_name = "N", env = "TOLLGATE_REDIS_BUCKETS", help_heading = "Store")]
     pub redis_buckets: Option<String>,
+    /// What a script may hold in a cluster: counters of all slots of a node, or of one slot [default: node]
+    #[arg(long, value_name = "WORD", env = "TOLLGATE_REDIS_CLUSTER_BATCH", help_heading = "Store")]
+    pub redis_cluster_batch: Option<String>,
     /// How long a core with nothing else to do watches for Redis' answer before it sleeps, up to 10ms; 0 never [default: 500us]
     #[arg(long, value_name = "DURATION", env = "TOLLGATE_REDIS_BUSY_POLL", help_heading = "Store")]
     pub redis_busy_poll: Option<String>,

@@ -5,7 +5,10 @@ use std::{net::Ipv6Addr, path::PathBuf, time::Duration};
 use percent_encoding::percent_decode_str;
 
 use super::partners::idle;
-use crate::store::redis::{Address, Auth, AwsIam, RedisSettings, RedisTls, SettingNames, TokenSource, Topology};
+use crate::store::key::Buckets;
+use crate::store::redis::{
+    Address, Auth, AwsIam, ClusterBatch, RedisSettings, RedisTls, SettingNames, TokenSource, Topology,
+};
 
 const PORT: u16 = 6379;
 
@@ -28,7 +31,9 @@ pub(super) struct RedisFlags {
     pub(super) tls_skip_hostname_verification: bool,
     pub(super) connect_timeout: Duration,
     pub(super) key_prefix: String,
-    pub(super) buckets: u32,
+    /// `None` takes those in use.
+    pub(super) buckets: Option<Buckets>,
+    pub(super) cluster_batch: ClusterBatch,
     /// How long an idle core watches for an answer before it sleeps.
     pub(super) busy_poll: Duration,
     /// Tokens of AWS IAM in place of a password.
@@ -87,6 +92,7 @@ pub(super) fn redis_settings(flags: &RedisFlags) -> Result<RedisSettings, String
         names: SettingNames { prefix: flags.prefix, auth: whose },
         key_prefix: flags.key_prefix.clone(),
         buckets: flags.buckets,
+        cluster_batch: flags.cluster_batch,
         busy_poll: flags.busy_poll,
         denials_bytes_max: flags.denials_max_bytes,
         connect_timeout: flags.connect_timeout,

@@ -9,8 +9,8 @@ use super::{
     set,
 };
 use crate::store::{
-    key,
-    redis::{BUSY_POLL_MAX, RedisSettings},
+    key::Buckets,
+    redis::{BUSY_POLL_MAX, ClusterBatch, RedisSettings},
 };
 
 #[derive(Clone, Debug)]
@@ -119,6 +119,7 @@ fn without_redis(flags: &Flags, reason: &str, read: &mut SettingsReader) {
         ("REDIS_TIMEOUT", &flags.redis_timeout),
         ("CACHE_KEY_PREFIX", &flags.cache_key_prefix),
         ("TOLLGATE_REDIS_BUCKETS", &flags.redis_buckets),
+        ("TOLLGATE_REDIS_CLUSTER_BATCH", &flags.redis_cluster_batch),
         ("TOLLGATE_REDIS_BUSY_POLL", &flags.redis_busy_poll),
         ("TOLLGATE_REDIS_MAX_CONNECTION_AGE", &flags.redis_iam.redis_max_connection_age),
         ("TOLLGATE_DENIALS_MAX_BYTES", &flags.denials.denials_max_bytes),
@@ -160,6 +161,7 @@ fn certificates(flags: &Flags, stores: [&Option<RedisSettings>; 2], read: &mut S
 
 const KINDS: &[(&str, RedisKind)] =
     &[("single", RedisKind::Single), ("sentinel", RedisKind::Sentinel), ("cluster", RedisKind::Cluster)];
+const CLUSTER_BATCHES: &[(&str, ClusterBatch)] = &[("node", ClusterBatch::Node), ("slot", ClusterBatch::Slot)];
 const SOCKETS: &[(&str, Option<SocketType>)] = &[("tcp", Some(SocketType::Tcp)), ("unix", Some(SocketType::Unix))];
 
 /// The flags with address and credentials of one Redis; their variables have one prefix.
@@ -237,8 +239,13 @@ fn redis(flags: &Flags, read: &mut SettingsReader) -> RedisFlags {
             parse::boolean,
         ),
         key_prefix: text(&flags.cache_key_prefix).unwrap_or_default(),
-        buckets: read.or("TOLLGATE_REDIS_BUCKETS", &flags.redis_buckets, u64::from(key::BUCKETS), parse::at_least(1))
-            as u32,
+        buckets: read.or("TOLLGATE_REDIS_BUCKETS", &flags.redis_buckets, None, |text| buckets(text).map(Some)),
+        cluster_batch: read.or(
+            "TOLLGATE_REDIS_CLUSTER_BATCH",
+            &flags.redis_cluster_batch,
+            ClusterBatch::default(),
+            parse::word(CLUSTER_BATCHES),
+        ),
         busy_poll: read.or("TOLLGATE_REDIS_BUSY_POLL", &flags.redis_busy_poll, Duration::from_micros(500), busy_poll),
         denials_max_bytes: denials::denials_max_bytes(flags, read),
         ..RedisFlags::default()
@@ -246,6 +253,10 @@ fn redis(flags: &Flags, read: &mut SettingsReader) -> RedisFlags {
     let mut redis = place.read(read, common);
     flags.redis_iam.first().read(flags, read, &mut redis);
     redis
+}
+
+fn buckets(text: &str) -> Result<Buckets, String> {
+    Buckets::parse(text).ok_or_else(|| "expected a number of at least 1, or slots".to_owned())
 }
 
 fn busy_poll(text: &str) -> Result<Duration, String> {

@@ -20,20 +20,22 @@ pub(super) trait PartDecider: Sync {
     /// Where the counter of the `nth` ask is.
     fn place(&self, nth: usize) -> Self::Place;
 
+    /// Where a smaller part asks about the counter of the `nth` check, after `place` answered that it doesn't have all
+    /// counters of a part; `None` if nobody else can be asked.
+    fn finer(&self, place: Self::Place, nth: usize) -> Option<Self::Place>;
+
     /// Decides a part in one step: a reading for each ask. `is_denied` says that another part has denied the request
-    /// already, so that only those asks are charged that count denied hits. `one_by_one` says that the slot of this part
-    /// is moving.
+    /// already, so that only those asks are charged that count denied hits.
     fn decide(
         &self,
         place: Self::Place,
         checks: SmallVec<[CounterCheck<'_>; 4]>,
         gate: Gate,
         is_denied: bool,
-        one_by_one: bool,
     ) -> impl Future<Output = Result<Readings, Self::Failure>> + Send;
 
-    /// Whether the part charged nothing because its slot is moving: until that is over no script may touch two counters.
-    fn is_moving(failure: &Self::Failure) -> bool;
+    /// Whether the part charged nothing because some of its counters are elsewhere.
+    fn is_elsewhere(failure: &Self::Failure) -> bool;
 
     /// Puts the refund of what the `nth` ask charged as of `at` on its way, in a task of its own, since nobody may be there
     /// to wait for it. What the counter reads then, and when.
@@ -56,17 +58,13 @@ pub(super) struct PartwiseDecision<'a, P: PartDecider> {
     is_denied: bool,
     /// The part that denied was answered from the denial cache.
     is_from_cache: bool,
-    /// A slot is moving, so each script gets one ask.
-    one_by_one: bool,
 }
 
 impl<'a, P: PartDecider> PartwiseDecision<'a, P> {
-    /// `one_by_one` keeps even the asks of one place apart, for a request that met a slot which moves.
     pub(super) fn new(
         decider: &'a P,
         (checks, gate): (&'a [CounterCheck<'a>], Gate),
         deadline: Instant,
-        one_by_one: bool,
     ) -> PartwiseDecision<'a, P> {
         PartwiseDecision {
             decider,
@@ -77,12 +75,11 @@ impl<'a, P: PartDecider> PartwiseDecision<'a, P> {
             charged: Vec::new(),
             is_denied: false,
             is_from_cache: false,
-            one_by_one,
         }
     }
 
     pub(super) async fn run(mut self) -> Result<Readings, P::Failure> {
-        let parts = sub_requests(self.checks, |nth| self.decider.place(nth), self.one_by_one);
+        let parts = sub_requests(self.checks, 0..self.checks.len(), |nth| self.decider.place(nth));
         for phase in DecisionPhase::ALL {
             for part in parts.iter().filter(|part| part.phase == phase) {
                 self.take(part).await?;
@@ -99,16 +96,29 @@ impl<'a, P: PartDecider> PartwiseDecision<'a, P> {
     }
 
     async fn take(&mut self, part: &SubRequest<P::Place>) -> Result<(), P::Failure> {
-        match self.take_at_once(part).await {
-            Err(failure) if !self.one_by_one && P::is_moving(&failure) => {
-                self.one_by_one = true;
-                for &nth in &part.checks {
-                    self.take_at_once(&SubRequest { checks: SmallVec::from_slice(&[nth]), ..*part }).await?;
-                }
-                Ok(())
+        let Err(failure) = self.take_at_once(part).await else { return Ok(()) };
+        // Last the part that is asked next.
+        let mut left = self.finer(part, failure)?;
+        while let Some(part) = left.pop() {
+            if let Err(failure) = self.take_at_once(&part).await {
+                left.extend(self.finer(&part, failure)?);
             }
-            taken => taken,
         }
+        Ok(())
+    }
+
+    /// The smaller parts of one that failed, last the one to begin with; the failure itself if it is none that smaller
+    /// parts would help.
+    fn finer(&self, part: &SubRequest<P::Place>, failure: P::Failure) -> Result<Vec<SubRequest<P::Place>>, P::Failure> {
+        let checks = part.checks.iter().copied();
+        let is_last = part.checks.iter().any(|&nth| self.decider.finer(part.place, nth).is_none());
+        if is_last || !P::is_elsewhere(&failure) {
+            return Err(failure);
+        }
+        let finer = |nth| self.decider.finer(part.place, nth).unwrap_or(part.place);
+        let mut parts = sub_requests(self.checks, checks, finer);
+        parts.reverse();
+        Ok(parts)
     }
 
     async fn take_at_once(&mut self, part: &SubRequest<P::Place>) -> Result<(), P::Failure> {
@@ -116,7 +126,7 @@ impl<'a, P: PartDecider> PartwiseDecision<'a, P> {
         // Whether the quotas deny is decided over all sub-requests; here each quota is charged if it admits.
         let gate = Gate { quota_open: true, ..self.gate };
         let begun = Instant::now();
-        let readings = self.decider.decide(part.place, checks, gate, self.is_denied, self.one_by_one).await?;
+        let readings = self.decider.decide(part.place, checks, gate, self.is_denied).await?;
         let refused = readings.iter().any(|reading| !reading.admitted);
         let denies = part.phase == DecisionPhase::Enforced && refused && !self.gate.never_deny;
         for (place, (&nth, reading)) in part.checks.iter().zip(&readings).enumerate() {

@@ -19,21 +19,24 @@ pub(crate) mod evictions;
 mod faults;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
+mod guide;
 mod in_flight;
 mod inner;
 mod invalidation;
 mod lane;
+mod layout;
 mod node_connection;
 mod node_connections;
 mod peek;
+mod place;
 mod presence;
 mod request;
 mod reset;
 mod routing;
 mod runner;
 mod script;
+mod server;
 mod settings;
-mod slot;
 mod socket;
 mod spread;
 mod stats;
@@ -56,13 +59,15 @@ use self::dial::Target;
 pub use self::faults::{Faults, SettingNames};
 use self::inner::{RedisInner, Route};
 use self::lane::{Lane, PendingAnswer, RequestFailure};
+use self::layout::BUCKETS_UNKNOWN;
 use self::node_connection::NodeConnection;
+use self::place::Place;
 pub use self::presence::{BEAT_PERIOD, LiveReplicas, Presence};
 use self::request::Request;
 pub use self::reset::AuditStreamEntry;
 use self::runner::Runner;
-use self::script::Script;
-pub use self::settings::{Address, Auth, RedisSettings, RedisTls, Topology};
+use self::script::Scripts;
+pub use self::settings::{Address, Auth, ClusterBatch, RedisSettings, RedisTls, Topology};
 use self::spread::SpreadRequest;
 pub use self::stats::{Mismatch, RedisStats, StatCounter};
 use super::counter_check::{CounterCheck, Deadline, Gate};
@@ -97,19 +102,19 @@ impl Redis {
     ) -> Redis {
         let stats = Arc::new(RedisStats::default());
         let denials = Arc::new(DenialCache::new(settings.denials_bytes_max));
-        let script = Arc::new(Script::new());
+        let scripts = Scripts::new();
         let one = |target| {
             let (stats, denials) = (stats.clone(), denials.clone());
             let (node, keep) = NodeConnection::new(
                 target,
                 settings.clone(),
-                script.clone(),
+                scripts.clone(),
                 stats.clone(),
                 denials.clone(),
                 stop.clone(),
             );
             let lane = Lane::new(Some(node.clone()), &settings, stats.clone());
-            let runner = Runner::new(lane.clone(), None, script.clone(), stats, denials, &settings);
+            let runner = Runner::new(lane.clone(), None, scripts.of_slot.clone(), stats, denials, &settings);
             tasks.spawn(keep);
             tasks.spawn(runner.run(stop.clone()));
             Route::One { node, lane }
@@ -119,15 +124,15 @@ impl Redis {
             Topology::Sentinel { master, sentinels } => {
                 one(Target::Master { name: master.clone(), sentinels: sentinels.clone() })
             }
-            Topology::Cluster { seeds } => Route::Cluster(Cluster::start(
+            Topology::Cluster { seeds } => Route::Cluster(Arc::new(Cluster::start(
                 seeds,
                 settings.clone(),
-                script.clone(),
+                scripts.clone(),
                 stats.clone(),
                 denials.clone(),
                 tasks,
                 stop.clone(),
-            )),
+            ))),
         };
         let tasks = tasks.clone();
         Redis {
@@ -175,7 +180,8 @@ impl Redis {
         if checks.is_empty() {
             return Ok(Readings::new());
         }
-        let bucket = |check: &CounterCheck<'_>| key::bucket(&check.key, self.inner.settings.buckets);
+        let buckets = self.inner.settings.buckets_or_default();
+        let bucket = |check: &CounterCheck<'_>| key::bucket(&check.key, buckets);
         let decided = match &self.inner.route {
             Route::One { .. } if outgrows_script(checks) => {
                 Box::pin(self.inner.check_in_parts(checks, (gate, now), deadline.at)).await
@@ -188,7 +194,7 @@ impl Redis {
         };
         decided.map_err(|failure| match failure {
             RequestFailure::Store(error) => error,
-            RequestFailure::SlotMoving => StoreError::Refused("TRYAGAIN".to_owned()),
+            RequestFailure::Elsewhere => StoreError::Refused("TRYAGAIN".to_owned()),
         })
     }
 
@@ -206,8 +212,8 @@ impl Redis {
         now: UnixMicros,
         deadline: Instant,
     ) -> Option<Reading> {
-        let (request, lane) = self.inner.undo(check, charged, now.0);
-        lane.submit(request, deadline).await.ok()?.first().copied()
+        let (request, bucket) = self.inner.undo(check, charged, now.0);
+        self.inner.route.submit(bucket, request, deadline).await.ok()?.first().copied()
     }
 
     /// Whether the circuit breaker is closed, in a Cluster that of every node: there is a connection, and no fault of
@@ -298,8 +304,9 @@ impl RedisInner {
         (gate, now): (Gate, u64),
         deadline: Instant,
     ) -> Result<Readings, RequestFailure> {
-        let buckets: Vec<u32> = checks.iter().map(|check| key::bucket(&check.key, self.settings.buckets)).collect();
-        spread::decide(&SpreadRequest { redis: self, checks, buckets: &buckets, gate, now, deadline }, false).await
+        let buckets = self.buckets_of(checks);
+        let places = SmallVec::from_elem(Place::Node(0), checks.len());
+        SpreadRequest { redis: self, checks, buckets, places, map: None, gate, now, deadline }.decide().await
     }
 
     async fn check_in_cluster(
@@ -309,17 +316,34 @@ impl RedisInner {
         (gate, now): (Gate, u64),
         deadline: Deadline,
     ) -> Result<Readings, RequestFailure> {
-        let settings = &self.settings;
-        let buckets: SmallVec<[u32; 4]> =
-            checks.iter().map(|check| key::bucket(&check.key, settings.buckets)).collect();
-        let request = &SpreadRequest { redis: self, checks, buckets: &buckets, gate, now, deadline: deadline.at };
-        if outgrows_script(checks) || buckets.iter().any(|bucket| *bucket != buckets[0]) {
-            return spread::decide(request, false).await;
+        if self.settings.known_buckets().is_none() {
+            self.stats.unreachable.add(1);
+            return Err(StoreError::Unreachable(BUCKETS_UNKNOWN.to_owned()).into());
         }
-        match self.check(cluster.lane(buckets[0]), checks, (gate, now), |_| buckets[0], deadline).await {
+        let buckets = self.buckets_of(checks);
+        let map = cluster.map();
+        let places = buckets.iter().map(|bucket| cluster.place(&map, *bucket)).collect();
+        let map = Some(map);
+        let mut request = SpreadRequest { redis: self, checks, buckets, places, map, gate, now, deadline: deadline.at };
+        let Some(place) = request.single_place().filter(|_| !outgrows_script(checks)) else {
+            return request.decide().await;
+        };
+        let all = self.settings.buckets_or_default();
+        let first = request.buckets[0];
+        let is_one_bucket = request.buckets.iter().all(|bucket| *bucket == first);
+        let bucket_of = |check: &CounterCheck<'_>| if is_one_bucket { first } else { key::bucket(&check.key, all) };
+        match self.check(&request.lane(place), checks, (gate, now), bucket_of, deadline).await {
             // Nothing was charged.
-            Err(RequestFailure::SlotMoving) => spread::decide(request, true).await,
+            Err(RequestFailure::Elsewhere) => {
+                request.split_finer();
+                request.decide().await
+            }
             decided => decided,
         }
+    }
+
+    fn buckets_of(&self, checks: &[CounterCheck<'_>]) -> SmallVec<[u32; 4]> {
+        let buckets = self.settings.buckets_or_default();
+        checks.iter().map(|check| key::bucket(&check.key, buckets)).collect()
     }
 }

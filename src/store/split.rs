@@ -35,7 +35,7 @@ impl Split {
         }
         let parts = SplitRequest { split: self, checks, deadline: deadline.at };
         // The earlier deadline, so that a later sub-request still has time.
-        PartwiseDecision::new(&parts, (checks, gate), deadline.at, false).run().await
+        PartwiseDecision::new(&parts, (checks, gate), deadline.at).run().await
     }
 
     /// As [`super::Store::peek`].
@@ -92,13 +92,17 @@ impl PartDecider for SplitRequest<'_> {
         is_per_second(&self.checks[nth].limit)
     }
 
+    /// Each Redis sees to its own nodes and slots.
+    fn finer(&self, _place: bool, _nth: usize) -> Option<bool> {
+        None
+    }
+
     async fn decide(
         &self,
         place: bool,
         mut checks: SmallVec<[CounterCheck<'_>; 4]>,
         gate: Gate,
         is_denied: bool,
-        _one_by_one: bool,
     ) -> Result<Readings, StoreError> {
         let number = checks.len();
         if is_denied {
@@ -109,8 +113,7 @@ impl PartDecider for SplitRequest<'_> {
         Ok(readings)
     }
 
-    /// Each Redis sees to its own slots.
-    fn is_moving(_: &StoreError) -> bool {
+    fn is_elsewhere(_: &StoreError) -> bool {
         false
     }
 

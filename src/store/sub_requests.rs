@@ -2,7 +2,7 @@
 //! sub-requests that one script can each decide. `partwise` goes through them: over two Redis (`split`), or over the
 //! lanes of one (`redis/spread`). It asks no store.
 //!
-//! The checks are sorted by phase, then by place (which Redis, or which bucket), then by their number. Neighbours with
+//! The checks are sorted by phase, then by place (which Redis, which node, or which bucket), then by their number. Neighbours with
 //! the same phase and place become one sub-request, as long as they weigh at most [`COUNTERS_MAX`] together. The
 //! sub-requests are decided one after the other, phase by phase: first the checks whose refusal denies the request, then
 //! the quotas, which deny only together, and last what can't deny.
@@ -86,22 +86,22 @@ pub(super) struct SubRequest<P> {
     pub checks: SmallVec<[usize; 4]>,
 }
 
-/// The sub-requests of a request in the order in which they are decided, which is the same on all replicas. With
-/// `one_by_one` each check is a sub-request of its own.
+/// The sub-requests of the checks `among` those of a request, in the order in which they are decided, which is the same
+/// on all replicas.
 pub(super) fn sub_requests<P: Copy + Ord>(
     checks: &[CounterCheck<'_>],
+    among: impl IntoIterator<Item = usize>,
     place: impl Fn(usize) -> P,
-    one_by_one: bool,
 ) -> Vec<SubRequest<P>> {
     let mut placed: SmallVec<[(DecisionPhase, P, usize); 8]> =
-        checks.iter().enumerate().map(|(nth, check)| (DecisionPhase::of(check), place(nth), nth)).collect();
+        among.into_iter().map(|nth| (DecisionPhase::of(&checks[nth]), place(nth), nth)).collect();
     placed.sort_unstable();
     let mut parts: Vec<SubRequest<P>> = Vec::new();
     let mut left = 0;
     for (phase, place, nth) in placed {
         let weight = weight(&checks[nth].limit);
         match parts.last_mut() {
-            Some(last) if !one_by_one && (last.phase, last.place) == (phase, place) && weight <= left => {
+            Some(last) if (last.phase, last.place) == (phase, place) && weight <= left => {
                 last.checks.push(nth);
                 left -= weight;
             }

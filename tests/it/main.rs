@@ -32,8 +32,11 @@ mod redis_damage;
 mod redis_exact;
 mod redis_faults;
 mod redis_iam;
+mod redis_layout;
 mod redis_memory;
+mod redis_nodes;
 mod redis_proxy;
+mod redis_resharding;
 mod redis_room;
 #[allow(dead_code, reason = "a starter offers more than each test needs")]
 mod redis_server;

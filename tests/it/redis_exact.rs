@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tollgate::limit::{Algorithm, Entry, Limit, Unit, UnixMicros};
-use tollgate::store::redis::{Address, Redis, RedisSettings, Topology};
+use tollgate::store::redis::{Address, ClusterBatch, Redis, RedisSettings, Topology};
 use tollgate::store::{CounterCheck, Gate, Key, Store, StoreError, key};
 
 use crate::chaos::proxy::{Proxy, Weather};
@@ -67,9 +67,21 @@ pub(crate) fn of_cluster(cluster: &RedisCluster) -> RedisSettings {
     RedisSettings::new(Topology::Cluster { seeds: cluster.nodes.iter().skip(1).map(address).collect() })
 }
 
-fn bucket(user: &str) -> u32 {
+/// The slot of a user's counters in a new Cluster.
+pub(crate) fn slot(user: &str) -> u16 {
     let entries = [Entry { key: "user", value: user }];
-    key::bucket(&Key { domain: "exact", entries: &entries, shared: &[], limit_name: "", variable: 0 }, 256)
+    let key = Key { domain: "exact", entries: &entries, shared: &[], limit_name: "", variable: 0 };
+    key::slot_of_bucket("", key::bucket(&key, key::Buckets::EachSlot))
+}
+
+/// A user of each node, in the order in which a request asks them, with the number of the node.
+fn user_of_each_node(cluster: &RedisCluster) -> [(&'static str, usize); 3] {
+    let mut nodes = [0, 1, 2];
+    nodes.sort_by_key(|node| cluster.nodes[*node].port());
+    nodes.map(|node| {
+        let user = (0..).map(|nth| format!("u{nth}")).find(|user| cluster.node_of(slot(user)) == node);
+        (&*user.expect("some user").leak(), node)
+    })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -123,21 +135,22 @@ async fn three_replicas_of_a_cluster_admit_exactly_the_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn over_several_buckets_never_more_than_the_limit_and_refunds_make_it_exact() {
+async fn over_several_nodes_never_more_than_the_limit_and_refunds_make_it_exact() {
     let cluster = RedisCluster::start();
     let replicas = replicas(of_cluster(&cluster)).await;
     // The one that denies is asked last, so that there is something to give back.
-    assert!(bucket("wide") < bucket("short") && bucket("other") < bucket("short"));
+    let [wide, other, short] = user_of_each_node(&cluster).map(|(user, _)| user);
+    let users: &[(&str, u32)] = vec![(wide, 300), (short, 100), (other, 300)].leak();
     for algorithm in Algorithm::ALL {
-        let mut passed = rush(&replicas, &[("wide", 300), ("short", 100), ("other", 300)], algorithm).await;
+        let mut passed = rush(&replicas, users, algorithm).await;
         assert!(passed <= 100, "{algorithm:?}: {passed}");
         // What was given back is there for those who come now.
-        let users = [("wide", 300), ("short", 100), ("other", 300)].map(|(user, max)| (user, limit(max, algorithm)));
+        let users = [(wide, 300), (short, 100), (other, 300)].map(|(user, max)| (user, limit(max, algorithm)));
         for _ in 0..101 {
             passed += usize::from(admitted(&replicas[0], &users).await);
         }
         assert_eq!(passed, 100, "{algorithm:?}");
-        for user in ["wide", "other"] {
+        for user in [wide, other] {
             assert_eq!(remaining(&replicas[1], user, limit(300, algorithm)).await, 200, "{algorithm:?} {user}");
         }
     }
@@ -148,8 +161,8 @@ async fn over_several_buckets_never_more_than_the_limit_and_refunds_make_it_exac
 async fn charge_of_a_denied_request_is_taken_back_from_where_it_went() {
     let cluster = RedisCluster::start();
     let redis = store(of_cluster(&cluster)).await;
-    assert!(bucket("wide") < bucket("short"), "the one that denies is asked last");
-    let (wide, short) = ([Entry { key: "user", value: "wide" }], [Entry { key: "user", value: "short" }]);
+    // The one that denies is asked last.
+    let [wide, short, _] = user_of_each_node(&cluster).map(|(value, _)| [Entry { key: "user", value }]);
     let start = tollgate::clock::now();
     let minutes = |minutes: u64| UnixMicros(start.0 + minutes * 60_000_000);
     for algorithm in [Algorithm::SlidingWindow, Algorithm::SlidingLog] {
@@ -166,26 +179,12 @@ async fn charge_of_a_denied_request_is_taken_back_from_where_it_went() {
     }
 }
 
-/// Two users whose counters are at two nodes, in the order in which a request asks them, and the node of the second.
-async fn at_two_nodes<'a>(cluster: &'a RedisCluster, redis: &Redis) -> ([&'static str; 2], &'a RedisServer) {
-    let users = ["wide", "short", "other", "alice", "bob", "carol"];
-    let mut found: Vec<(u32, &str, usize)> = Vec::new();
-    for user in users {
-        assert!(admitted(redis, &[(user, limit(1, Algorithm::FixedWindow))]).await);
-        let holds = |node: &RedisServer| !node.cli(&["KEYS", &format!("*user={user}*")]).is_empty();
-        found.push((bucket(user), user, cluster.nodes.iter().position(holds).expect("a node has it")));
-    }
-    found.sort();
-    let (_, second, node) = found[users.len() - 1];
-    let (_, first, _) = found.iter().find(|(_, _, other)| *other != node).expect("not all at one node");
-    ([first, second], &cluster.nodes[node])
-}
-
 #[tokio::test]
 async fn request_that_is_not_decided_charges_nothing_at_nodes_that_answered() {
     let cluster = RedisCluster::start();
     let redis = store(of_cluster(&cluster)).await;
-    let (users, second) = at_two_nodes(&cluster, &redis).await;
+    let [first, second, _] = user_of_each_node(&cluster);
+    let (users, second) = ([first.0, second.0], &cluster.nodes[second.1]);
     let ten = limit(10, Algorithm::SlidingWindow);
     let entries = users.map(|user| [Entry { key: "user", value: user }]);
     let left = async |of: usize| {
@@ -236,11 +235,15 @@ async fn dearer_request_than_a_remembered_denial_hears_its_own_reset() {
 
 /// The slot of a user's counters, the node that has it and another one.
 fn way_of(cluster: &RedisCluster, user: &str) -> (u16, usize, usize) {
-    let mut key = Vec::new();
-    key::write_bucket(&mut key, "", bucket(user));
-    let slot: u16 = cluster.nodes[0].cli(&["cluster", "keyslot", std::str::from_utf8(&key).unwrap()]).parse().unwrap();
-    let from = usize::from(slot / 5_461).min(2);
+    let slot = slot(user);
+    let from = cluster.node_of(slot);
     (slot, from, (from + 1) % 3)
+}
+
+/// A Cluster's batches for one slot each.
+fn by_slot(cluster: &RedisCluster) -> RedisSettings {
+    let buckets = Some(key::Buckets::EachSlot);
+    RedisSettings { cluster_batch: ClusterBatch::Slot, buckets, ..of_cluster(cluster) }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -287,7 +290,7 @@ async fn node_that_fails_while_it_takes_a_slot_over_is_not_taken_for_the_one_tha
     let fresh = [ask(&entries, max, 1)];
     let batches = redis.stats().batches.get();
     let mut asking = Box::pin(redis.apply(&fresh, Gate::default(), soon()));
-    let sent_on = eventually("it is sent on", || async { (redis.stats().batches.get() == batches + 2).then_some(()) });
+    let sent_on = eventually("it is sent on", || async { (redis.stats().batches.get() == batches + 3).then_some(()) });
     tokio::select! {
         answer = &mut asking => panic!("answered: {answer:?}"),
         () = sent_on => cluster.nodes[to].kill(),
@@ -315,7 +318,7 @@ async fn the_silence_of_the_node_that_lost_a_slot_is_not_held_against_the_one_th
     for node in &cluster.nodes {
         node.cli(&["config", "set", "cluster-node-timeout", "60000"]);
     }
-    let redis = store(RedisSettings { timeouts_max: 1, ..of_cluster(&cluster) }).await;
+    let redis = store(RedisSettings { timeouts_max: 1, ..by_slot(&cluster) }).await;
     let max = limit(1_000_000, Algorithm::SlidingWindow);
     let (slot, from, to) = way_of(&cluster, "alice");
     let third = (from + 2) % 3;
@@ -379,7 +382,7 @@ async fn an_old_answer_of_the_node_that_lost_a_slot_says_nothing_about_the_clock
     })
     .await;
     // Each request is a batch, so that another may leave while the first is on its way; none of them opens a breaker.
-    let redis = store(RedisSettings { batch_max: 1, timeouts_max: u32::MAX, ..of_cluster(&cluster) }).await;
+    let redis = store(RedisSettings { batch_max: 1, timeouts_max: u32::MAX, ..by_slot(&cluster) }).await;
     let max = limit(1_000_000, Algorithm::SlidingWindow);
     let of_node = |node| (0u32..).map(|nth| format!("u{nth}")).find(|user| way_of(&cluster, user).1 == node);
     // A slot goes to a node of a greater epoch each time, so that no older message brings it back.

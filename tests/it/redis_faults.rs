@@ -36,7 +36,7 @@ fn key_of(user: &str, limit: Limit) -> Vec<u8> {
     let entries = [Entry { key: "user", value: user }];
     let check = ask(&entries, limit, 1);
     let mut out = Vec::new();
-    key::write(&mut out, "", key::bucket(&check.key, 256), &check.key, &limit);
+    key::write(&mut out, "", key::bucket(&check.key, key::Buckets::DEFAULT), &check.key, &limit);
     out
 }
 
@@ -447,8 +447,13 @@ async fn replica_with_other_buckets_or_another_default_algorithm_is_told_of() {
     let server = RedisServer::start();
     let first = store(settings(&server)).await;
     let alike = store(settings(&server)).await;
-    let other = store(RedisSettings { buckets: 16, ..settings(&server) }).await;
-    let apart = store(RedisSettings { buckets: 16, key_prefix: "other:".into(), ..settings(&server) }).await;
+    let other = store(RedisSettings { buckets: Some(key::Buckets::Hashed(16)), ..settings(&server) }).await;
+    let apart = store(RedisSettings {
+        buckets: Some(key::Buckets::Hashed(16)),
+        key_prefix: "other:".into(),
+        ..settings(&server)
+    })
+    .await;
     let default_algorithm = Algorithm::FixedWindow;
     let fixed = store(RedisSettings { default_algorithm, ..settings(&server) }).await;
     let mismatches = [&first, &alike, &other, &apart, &fixed].map(|redis| redis.stats().mismatches.get());

@@ -153,9 +153,21 @@ impl RedisServer {
             .expect("the server is up")
     }
 
-    fn knows_all_slots(&self) -> bool {
+    fn knows_all_slots(&self, nodes: usize) -> bool {
         let info = self.cli(&["cluster", "info"]);
-        info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
+        info.contains("cluster_state:ok") && info.contains(&format!("cluster_known_nodes:{nodes}\r"))
+    }
+
+    /// Waits, with pauses, until what `redis-cli` prints is as it should be.
+    pub(crate) fn wait_for(&self, args: &[&str], is_it: impl Fn(&str) -> bool) {
+        let pause = Duration::from_millis(20);
+        for _ in 0..START_PATIENCE.as_millis() / pause.as_millis() {
+            if is_it(&self.cli(args)) {
+                return;
+            }
+            std::thread::sleep(pause);
+        }
+        panic!("{args:?} is not as it should be within {START_PATIENCE:?}: {}", self.cli(args));
     }
 
     fn signal(&self, signal: &str) {
@@ -196,6 +208,15 @@ pub(crate) fn start_sentinel(master: &RedisServer) -> RedisServer {
     RedisServer { child: Some(child), port, bus: 0, args: Vec::new(), env: Vec::new(), dir }
 }
 
+/// The switches of a node of a Cluster.
+fn cluster_switches() -> Vec<&'static str> {
+    let mut switches = vec!["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"];
+    if has_bus_port() {
+        switches.extend(["--cluster-port", "{bus}"]);
+    }
+    switches
+}
+
 /// Three primaries that share the slots evenly.
 pub(crate) struct RedisCluster {
     pub nodes: Vec<RedisServer>,
@@ -208,11 +229,7 @@ impl RedisCluster {
 
     /// `env` adds to the environment of the first node.
     pub(crate) fn start_in(env: &[(&str, &str)]) -> RedisCluster {
-        let mut switches = vec!["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"];
-        if has_bus_port() {
-            switches.extend(["--cluster-port", "{bus}"]);
-        }
-        let nodes = [env, &[], &[]].map(|env| RedisServer::start_in(env, &switches));
+        let nodes = [env, &[], &[]].map(|env| RedisServer::start_in(env, &cluster_switches()));
         let cluster = RedisCluster { nodes: nodes.into() };
         let ranges = [0..=5460, 5461..=10922, 10923..=16383];
         for ((node, range), epoch) in cluster.nodes.iter().zip(ranges).zip(["1", "2", "3"]) {
@@ -221,14 +238,23 @@ impl RedisCluster {
             node.cli(&["cluster", "set-config-epoch", epoch]);
         }
         for node in &cluster.nodes[1..] {
-            let (port, bus) = (node.port().to_string(), node.bus.to_string());
-            cluster.nodes[0].cli(&["cluster", "meet", "127.0.0.1", &port, &bus]);
+            cluster.meet(node);
         }
+        cluster.wait_until_whole();
+        cluster
+    }
+
+    fn meet(&self, node: &RedisServer) {
+        let (port, bus) = (node.port().to_string(), node.bus.to_string());
+        self.nodes[0].cli(&["cluster", "meet", "127.0.0.1", &port, &bus]);
+    }
+
+    fn wait_until_whole(&self) {
         let pause = Duration::from_millis(20);
         let looks = START_PATIENCE.as_millis() / pause.as_millis();
         for _ in 0..looks {
-            if cluster.is_whole() {
-                return cluster;
+            if self.is_whole() {
+                return;
             }
             std::thread::sleep(pause);
         }
@@ -236,7 +262,36 @@ impl RedisCluster {
     }
 
     pub(crate) fn is_whole(&self) -> bool {
-        self.nodes.iter().all(RedisServer::knows_all_slots)
+        self.nodes.iter().all(|node| node.knows_all_slots(self.nodes.len()))
+    }
+
+    /// Adds a primary without slots.
+    pub(crate) fn add_node(&mut self) {
+        let node = RedisServer::start_in(&[], &cluster_switches());
+        self.meet(&node);
+        self.nodes.push(node);
+        self.wait_until_whole();
+    }
+
+    /// Adds a replica of a node, and waits until it has what the node has.
+    pub(crate) fn add_replica(&mut self, of: usize) {
+        self.add_node();
+        let replica = self.nodes.last().expect("it was added");
+        replica.cli(&["cluster", "replicate", &self.nodes[of].cli(&["cluster", "myid"])]);
+        replica.wait_for(&["info", "replication"], |info| {
+            info.contains("role:slave") && info.contains("master_link_status:up")
+        });
+        let id = replica.cli(&["cluster", "myid"]);
+        for node in &self.nodes {
+            node.wait_for(&["cluster", "nodes"], |nodes| {
+                nodes.lines().any(|line| line.starts_with(&id) && line.contains("slave"))
+            });
+        }
+    }
+
+    /// The node that a slot begins at.
+    pub(crate) fn node_of(&self, slot: u16) -> usize {
+        [5_461, 10_923].iter().filter(|first| slot >= **first).count()
     }
 
     /// From now on a slot is on both sides, as while an operator's tool moves it.

@@ -87,7 +87,7 @@ impl Question {
 
 fn text(check: &CounterCheck<'_>) -> Vec<u8> {
     let mut out = Vec::new();
-    key::write(&mut out, "", key::bucket(&check.key, 256), &check.key, &check.limit);
+    key::write(&mut out, "", key::bucket(&check.key, key::Buckets::DEFAULT), &check.key, &check.limit);
     out
 }
 

@@ -90,7 +90,7 @@ fn a_key_never_holds_a_second_brace_or_a_blank() {
 fn users_spread_over_buckets_and_their_counters_stay_together() {
     let of = |entries: &[(&str, &str)], variable| {
         let entries: Vec<Entry<'_>> = entries.iter().map(|&(key, value)| Entry { key, value }).collect();
-        bucket(&Key { domain: "d", entries: &entries, shared: &[], limit_name: "", variable }, 256)
+        bucket(&Key { domain: "d", entries: &entries, shared: &[], limit_name: "", variable }, Buckets::DEFAULT)
     };
     let used: std::collections::HashSet<u32> =
         (0..2_000).map(|user| of(&[("route", "r"), ("user", &user.to_string())], 1)).collect();
@@ -107,10 +107,37 @@ fn buckets_are_the_same_in_every_release() {
         limit_name: "",
         variable: 0,
     };
-    assert_eq!(bucket(&key, 256), PINNED, "changing this strands every counter that replicas share");
+    assert_eq!(bucket(&key, Buckets::DEFAULT), 60, "changing this strands every counter that replicas share");
+    assert_eq!(bucket(&key, Buckets::EachSlot), 478, "and so does this");
+    let sum =
+        Buckets::EachSlot.all().iter().fold(0u64, |sum, &bucket| sum.wrapping_mul(31).wrapping_add(bucket.into()));
+    assert_eq!(sum, 13536670272240196212, "and any other table of buckets");
 }
 
-const PINNED: u32 = 60;
+#[test]
+fn each_slot_has_one_bucket_and_so_a_hundred_nodes_have_the_same_number() {
+    let buckets = Buckets::EachSlot.all();
+    let slots: Vec<u16> = buckets.iter().map(|&bucket| slot_of_bucket("", bucket)).collect();
+    assert_eq!(slots, (0..hash_slot::SLOTS).collect::<Vec<_>>());
+    for (prefix, bucket) in [("", 177), ("limits:", 0), ("a}b", 12_345), ("{tag}:", 5), ("x{", 7)] {
+        let mut key = Vec::new();
+        write_bucket(&mut key, prefix, bucket);
+        assert_eq!(slot_of_bucket(prefix, bucket), hash_slot::of(&key), "{prefix}");
+    }
+}
+
+#[test]
+fn buckets_are_read_as_they_are_written() {
+    for (text, buckets) in
+        [("256", Some(Buckets::DEFAULT)), ("1", Some(Buckets::Hashed(1))), ("slots", Some(Buckets::EachSlot))]
+    {
+        assert_eq!(Buckets::parse(text), buckets);
+        assert_eq!(buckets.map(|buckets| buckets.to_string()).as_deref(), Some(text));
+    }
+    for text in ["", "0", "-1", "4294967296", "Slots", "256 "] {
+        assert_eq!(Buckets::parse(text), None, "{text:?}");
+    }
+}
 
 #[test]
 fn long_names_of_domains_in_any_script_have_keys_of_their_own() {

@@ -15,6 +15,8 @@
 
 mod gather;
 
+use std::ops::Range;
+
 use redis::Cmd;
 
 use self::gather::{BatchBuilder, BatchLayout, NumberedCheck, RequestGroup};
@@ -30,6 +32,11 @@ mod tests;
 
 /// How many numbers stand at the head of a reply.
 const HEADER_NUMBERS: usize = 4;
+
+/// In place of all answers to a request: some counter of it isn't at this node, or the node forbids to touch it because it
+/// isn't declared (keys_of_node.lua). No remaining hits are so many.
+const MOVED: f64 = -9_007_199_254_740_992.0;
+const FORBIDDEN: f64 = -18_014_398_509_481_984.0;
 
 /// What is kept of a batch that was sent, to read its reply.
 pub(super) struct Batch {
@@ -55,6 +62,18 @@ pub(super) struct BatchResult {
     /// Number of counters from more than a window ahead, whose time was set back.
     pub ahead: u64,
     readings: Vec<Reading>,
+    /// Which readings aren't there, because their requests are answered elsewhere. Mostly none.
+    elsewhere: Vec<Range<usize>>,
+    /// The node forbids scripts over keys that aren't declared.
+    pub is_forbidden: bool,
+}
+
+impl BatchResult {
+    /// Whether some request is answered elsewhere, and whether all are.
+    pub(super) fn elsewhere(&self) -> (bool, bool) {
+        let number: usize = self.elsewhere.iter().map(Range::len).sum();
+        (number > 0, number == self.readings.len())
+    }
 }
 
 impl Batch {
@@ -83,6 +102,7 @@ impl Batch {
                 cmd.arg(key);
             });
         }
+        script.end_call(&mut cmd, keys.len());
         let layout = gathering.layout;
         (Batch { counters: keys.len(), merged: layout.merged(), layout }, cmd)
     }
@@ -103,10 +123,20 @@ impl Batch {
         }
         let (head, mut rest) = numbers.split_at_checked(HEADER_NUMBERS)?;
         let mut readings = Vec::with_capacity(rest.len());
+        let (mut elsewhere, mut is_forbidden) = (Vec::new(), false);
         // For each term the reset of a counter that is hit now.
         let resets: Vec<Micros> = self.layout.terms.iter().map(|term| reset_of_a_hit(&term.limit, now)).collect();
         for group in self.layout.groups() {
-            let is_usual = rest.first()?.fract() != 0.0;
+            let first = *rest.first()?;
+            if first == MOVED || first == FORBIDDEN {
+                is_forbidden |= first == FORBIDDEN;
+                let begin = readings.len();
+                readings.resize(begin + usize::from(group.members) * self.layout.checks_of(group).len(), NO_READING);
+                elsewhere.push(begin..readings.len());
+                rest = &rest[1..];
+                continue;
+            }
+            let is_usual = first.fract() != 0.0;
             let size = if is_usual { 1 } else { 2 * usize::from(group.members) };
             let (answers, after) = rest.split_at_checked(size * self.layout.checks_of(group).len())?;
             rest = after;
@@ -116,8 +146,14 @@ impl Batch {
                 readings.extend(answers.chunks_exact(2).map(reading));
             }
         }
-        let verdict =
-            BatchResult { damaged: head[1] as u64, damaged_first: head[2] as usize, ahead: head[3] as u64, readings };
+        let verdict = BatchResult {
+            damaged: head[1] as u64,
+            damaged_first: head[2] as usize,
+            ahead: head[3] as u64,
+            readings,
+            elsewhere,
+            is_forbidden,
+        };
         rest.is_empty().then_some(Reply { now, result: Some(verdict) })
     }
 
@@ -135,11 +171,16 @@ impl Batch {
         }
     }
 
-    /// The readings of request `nth` of the batch.
-    pub(super) fn readings(&self, verdict: &BatchResult, nth: usize) -> Readings {
-        Readings::from_slice(&verdict.readings[self.layout.readings_of(nth)])
+    /// The readings of request `nth` of the batch; `None` if it is answered elsewhere.
+    pub(super) fn readings(&self, verdict: &BatchResult, nth: usize) -> Option<Readings> {
+        let of_request = self.layout.readings_of(nth);
+        let is_elsewhere = verdict.elsewhere.iter().any(|missing| missing.contains(&of_request.start));
+        (!is_elsewhere).then(|| Readings::from_slice(&verdict.readings[of_request]))
     }
 }
+
+/// In the place of a reading that isn't there.
+const NO_READING: Reading = Reading { admitted: false, remaining: 0, reset: Micros(0) };
 
 /// Packs the runs, and puts the keys in the order in which the script finds them.
 fn pack_runs<'a>(gathering: &BatchBuilder<'a>) -> (Vec<u8>, Vec<&'a [u8]>) {

@@ -189,7 +189,7 @@ local function careful()
 
   -- Writes what changed: in place if the key lives long enough, else the whole value with a new TTL.
   local function write(create)
-    for counter = 1, #keys do
+    for counter = 1, total do
       local term, write = TERM[counter], WRITE[counter]
       local algorithm = term and term.algorithm
       local expires = term and A[counter] and (write > 0 or algorithm >= 3) and EXPIRES[algorithm](counter, term)

@@ -1,31 +1,40 @@
-//! Which node of a Cluster has which bucket: reads the slot map, keeps a connection to each primary, and points each
-//! bucket's lane at its node. It knows nothing of requests.
+//! Which node of a Cluster has which bucket: reads the slot map, keeps a connection to each primary, and says where the
+//! batch of a counter goes. It knows nothing of requests but that they are sent.
+
+mod lanes;
+mod slot_map;
+pub(super) mod slots;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{RedisResult, Value};
+use arc_swap::ArcSwap;
+use redis::{RedisError, RedisResult};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::lanes::ClusterLanes;
+pub(super) use self::slot_map::SlotMap;
+pub(super) use self::slots::{Range, first_map, read_map};
 use super::connection::Connection;
 use super::denial_cache::DenialCache;
 use super::dial;
 use super::faults::failed;
-use super::lane::{Lane, Moved};
-use super::node_connection::EstablishedConnection;
+use super::guide::SlotNews;
+use super::lane::{Answer, Lane, RequestFailure};
+use super::layout::record::{self, Record};
+use super::node_connection::{EstablishedConnection, NodeConnection};
 use super::node_connections::NodeConnections;
-use super::runner::Runner;
-use super::script::Script;
-use super::settings::{Address, RedisSettings};
-use super::slot;
+use super::place::Place;
+use super::request::Request;
+use super::script::Scripts;
+use super::settings::{Address, ClusterBatch, RedisSettings};
 use super::stats::RedisStats;
-use crate::store::key;
-
-#[cfg(test)]
-mod tests;
+use crate::store::hash_slot::{self, SLOTS};
+use crate::store::key::{self, Buckets};
 
 /// Time between readings of the slot map. It changes seldom, and a node that lost a slot says so; this only finds moves
 /// of buckets without requests.
@@ -34,62 +43,111 @@ const REFRESH: Duration = Duration::from_secs(10);
 /// The same while a node can't be reached: another node may take over, and the slot map says when.
 const REFRESH_LOST: Duration = Duration::from_millis(100);
 
-/// Shortest time between readings: a slot that moves makes every lane of its node report it at once, and one reading
-/// serves them all.
+/// Shortest time between readings: a slot that moves makes several lanes report it at once, and one reading serves them
+/// all. While readings bring nothing new the time grows, up to [`REFRESH_LOST`]: a slot may be on the move for long.
 const REFRESH_MIN: Duration = Duration::from_millis(20);
 
-/// Time between asking one node for the slot map and asking the next.
-const NODE_AFTER: Duration = Duration::from_millis(50);
-
-/// A lane for each bucket, because one script can only touch one slot; the lanes of a node share its connection.
+/// The lanes of a Cluster, and the map by which they are chosen.
 pub(super) struct Cluster {
+    settings: Arc<RedisSettings>,
     nodes: Arc<NodeConnections>,
-    lanes: Vec<Arc<Lane>>,
+    lanes: Arc<ClusterLanes>,
+    map: Arc<ArcSwap<SlotMap>>,
     is_mapped: watch::Receiver<bool>,
 }
 
 impl Cluster {
-    /// Starts the lanes and the task that points them at nodes.
+    /// Starts the task that reads the map. Lanes and connections are made when they are needed.
     pub(super) fn start(
         seeds: &[Address],
         settings: Arc<RedisSettings>,
-        script: Arc<Script>,
+        scripts: Scripts,
         stats: Arc<RedisStats>,
         denials: Arc<DenialCache>,
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Cluster {
         let nodes = {
-            let (settings, script, stats, denials) = (settings.clone(), script.clone(), stats.clone(), denials.clone());
-            Arc::new(NodeConnections::new(settings, script, stats, denials, tasks.clone(), stop.clone()))
+            let (settings, scripts, stats, denials) =
+                (settings.clone(), scripts.clone(), stats.clone(), denials.clone());
+            Arc::new(NodeConnections::new(settings, scripts, stats, denials, tasks.clone(), stop.clone()))
         };
-        let (moved, moves) = mpsc::unbounded_channel();
-        let lanes: Vec<Arc<Lane>> = (0..settings.buckets.max(1))
-            .map(|bucket| {
-                let guide = Some((bucket, moved.clone(), nodes.clone()));
-                let lane = Lane::new(None, &settings, stats.clone());
-                let (script, stats, denials) = (script.clone(), stats.clone(), denials.clone());
-                let runner = Runner::new(lane.clone(), guide, script, stats, denials, &settings);
-                tasks.spawn(runner.run(stop.clone()));
-                lane
-            })
-            .collect();
+        let (news, told) = mpsc::unbounded_channel();
+        let lanes = Arc::new(ClusterLanes {
+            settings: settings.clone(),
+            scripts,
+            stats: stats.clone(),
+            denial_cache: denials,
+            tasks: tasks.clone(),
+            runtime: Handle::current(),
+            stop: stop.clone(),
+            news,
+            nodes: nodes.clone(),
+            by_bucket: Default::default(),
+        });
+        let map = Arc::new(ArcSwap::from_pointee(SlotMap::empty()));
         let (says_mapped, is_mapped) = watch::channel(false);
-        let guide = SlotMapKeeper {
+        let keeper = SlotMapKeeper {
             seeds: seeds.to_vec(),
-            slots: slots(&settings),
             nodes: nodes.clone(),
             lanes: lanes.clone(),
+            map: map.clone(),
+            stats,
             is_mapped: says_mapped,
+            is_used: Vec::new(),
+            agreed: None,
         };
         tasks.spawn(async move {
-            stop.run_until_cancelled(guide.run(moves)).await;
+            stop.run_until_cancelled(keeper.run(told)).await;
         });
-        Cluster { nodes, lanes, is_mapped }
+        Cluster { settings, nodes, lanes, map, is_mapped }
     }
 
-    pub(super) fn lane(&self, bucket: u32) -> &Arc<Lane> {
-        &self.lanes[bucket as usize]
+    pub(super) fn map(&self) -> Arc<SlotMap> {
+        self.map.load_full()
+    }
+
+    /// Where a bucket's counters are decided: by its node, unless that forbids scripts over several slots.
+    pub(super) fn place(&self, map: &SlotMap, bucket: u32) -> Place {
+        match map.node_of(self.slot(bucket)) {
+            Some((number, node))
+                if self.settings.cluster_batch == ClusterBatch::Node && !node.connection.is_by_slot() =>
+            {
+                Place::Node(number)
+            }
+            _ => Place::Bucket(bucket),
+        }
+    }
+
+    /// The lane that sends what is decided at a place of this map.
+    pub(super) fn lane(&self, map: &SlotMap, place: Place) -> Arc<Lane> {
+        match place {
+            Place::Node(number) => self.lanes.of_node(&map.nodes()[usize::from(number)]),
+            // By the newest map: what is sent by its slot may just have been sent away by a node of an older one.
+            Place::Bucket(bucket) | Place::Check(bucket, _) => self.lanes.of_bucket(bucket, || self.connection(bucket)),
+        }
+    }
+
+    /// Sends a request for one counter to where its bucket is, by its slot if its node sends it elsewhere.
+    pub(super) async fn submit(&self, bucket: u32, request: Request, until: Instant) -> Answer {
+        let map = self.map();
+        let place = self.place(&map, bucket);
+        let again = matches!(place, Place::Node(_)).then(|| request.clone());
+        match (self.lane(&map, place).submit(request, until).await, again) {
+            (Err(RequestFailure::Elsewhere), Some(request)) => {
+                self.lane(&map, Place::Bucket(bucket)).submit(request, until).await
+            }
+            (answer, _) => answer,
+        }
+    }
+
+    /// The connection to the node of a bucket.
+    pub(super) fn connection(&self, bucket: u32) -> Option<Arc<NodeConnection>> {
+        self.map.load().node_of(self.slot(bucket)).map(|(_, node)| node.connection.clone())
+    }
+
+    fn slot(&self, bucket: u32) -> u16 {
+        key::slot_of_bucket(&self.settings.key_prefix, bucket)
     }
 
     /// The established connections, by node.
@@ -99,45 +157,41 @@ impl Cluster {
 
     /// Whether every bucket has a node that is connected.
     pub(super) fn is_up(&self) -> bool {
-        *self.is_mapped.borrow() && self.nodes.are_up()
+        *self.is_mapped.borrow() && self.map.load().is_up()
     }
 
     /// Resolves once every bucket has had a node, and each node a connection.
     pub(super) async fn up(&self) {
         // The senders end only with the store, and then there is nothing to wait for.
         let _ = self.is_mapped.clone().wait_for(|is_mapped| *is_mapped).await;
-        for node in self.nodes.all() {
-            let _ = node.watch().wait_for(Option::is_some).await;
+        for node in self.map().nodes() {
+            let _ = node.connection.watch().wait_for(Option::is_some).await;
         }
     }
 }
 
-/// The slot of each bucket's keys.
-fn slots(settings: &RedisSettings) -> Vec<u16> {
-    let of = |bucket| {
-        let mut key = Vec::new();
-        key::write_bucket(&mut key, &settings.key_prefix, bucket);
-        slot::of(&key)
-    };
-    (0..settings.buckets.max(1)).map(of).collect()
-}
-
-/// Keeps the lanes pointed at the right nodes.
+/// Keeps the map true, and the lanes of buckets pointed at the right nodes.
 struct SlotMapKeeper {
     seeds: Vec<Address>,
-    /// The slot of each bucket.
-    slots: Vec<u16>,
     nodes: Arc<NodeConnections>,
-    lanes: Vec<Arc<Lane>>,
+    lanes: Arc<ClusterLanes>,
+    map: Arc<ArcSwap<SlotMap>>,
+    stats: Arc<RedisStats>,
     is_mapped: watch::Sender<bool>,
+    /// For each slot whether a bucket lies in it; empty until the buckets are known.
+    is_used: Vec<bool>,
+    /// When the record of the buckets was last compared and renewed.
+    agreed: Option<Instant>,
 }
 
 impl SlotMapKeeper {
-    async fn run(self, mut moves: mpsc::UnboundedReceiver<Moved>) {
+    async fn run(mut self, mut news: mpsc::UnboundedReceiver<SlotNews>) {
         let mut said = false;
+        let mut pause = REFRESH_MIN;
         loop {
             match self.refresh().await {
-                Ok(()) => said = false,
+                Ok(true) => (said, pause) = (false, REFRESH_MIN),
+                Ok(false) => (said, pause) = (false, (2 * pause).min(REFRESH_LOST)),
                 Err(error) if !said => {
                     tracing::warn!(%error, "can't read the Cluster's map of slots, retrying");
                     said = true;
@@ -145,47 +199,80 @@ impl SlotMapKeeper {
                 Err(_) => {}
             }
             let refreshed = Instant::now();
-            let is_whole = *self.is_mapped.borrow() && self.nodes.are_up();
-            let wait = if is_whole { REFRESH } else { REFRESH_LOST };
-            if let Ok(Some(moved)) = tokio::time::timeout(wait, moves.recv()).await {
-                self.follow_move(moved);
-                while let Ok(moved) = moves.try_recv() {
-                    self.follow_move(moved);
+            let is_whole = *self.is_mapped.borrow() && self.map.load().is_up();
+            let wait = if is_whole { REFRESH.min(self.nodes.settings().layout_renewal) } else { REFRESH_LOST };
+            match tokio::time::timeout(wait, news.recv()).await {
+                Ok(Some(first)) => {
+                    let next = std::iter::from_fn(|| news.try_recv().ok());
+                    self.follow(std::iter::once(first).chain(next));
+                    tokio::time::sleep_until(refreshed + pause).await;
                 }
-                tokio::time::sleep_until(refreshed + REFRESH_MIN).await;
+                _ if is_whole => self.lanes.retire_idle(),
+                _ => {}
             }
         }
     }
 
-    /// Follows a bucket that has moved: at once if the node said where to, because the slot map will say the same.
-    fn follow_move(&self, moved: Moved) {
-        if let Some(to) = moved.to {
-            self.lanes[moved.bucket as usize].reroute(self.nodes.to(&to));
+    /// Follows buckets that have moved: at once if the node said where to, because the slot map will say the same.
+    fn follow(&self, news: impl Iterator<Item = SlotNews>) {
+        let mut map = SlotMap::clone(&self.map.load());
+        let mut has_changed = false;
+        for news in news {
+            let SlotNews::Moved { bucket, to: Some(to) } = news else { continue };
+            let slot = key::slot_of_bucket(&self.nodes.settings().key_prefix, bucket);
+            map.move_slot(slot, &to, |address| self.nodes.to(address));
+            has_changed = true;
+        }
+        // Also if the map says so already: a lane sends nothing until it is pointed at its node.
+        if has_changed {
+            self.use_map(map);
         }
     }
 
-    async fn refresh(&self) -> RedisResult<()> {
-        let ranges = self.map().await?;
-        let mut used = Vec::new();
-        let mut is_whole = true;
-        for (lane, slot) in self.lanes.iter().zip(&self.slots) {
-            match ranges.iter().find(|range| (range.first..=range.last).contains(slot)) {
-                Some(range) => {
-                    lane.reroute(self.nodes.to(&range.primary));
-                    if !used.contains(&range.primary) {
-                        used.push(range.primary.clone());
-                    }
-                }
-                None => is_whole = false,
+    /// Reads the map again. Returns whether it has changed.
+    async fn refresh(&mut self) -> RedisResult<bool> {
+        let ranges = self.read().await?;
+        if self.is_used.is_empty() {
+            let settings = self.nodes.settings().clone();
+            if settings.known_buckets().is_none() {
+                self.agree(&ranges, settings.connect_timeout).await?;
             }
+            self.is_used = used_slots(&settings, settings.buckets_or_default());
         }
-        self.nodes.keep_only(&used);
+        let map = self.map.load().with_ranges(&ranges, &self.is_used, |address| self.nodes.to(address));
+        let is_whole = map.is_whole(&self.is_used);
+        let has_changed = !map.is_like(&self.map.load());
+        if has_changed {
+            // The new node of the record may have lost it.
+            self.agreed = None;
+        }
+        self.use_map(map);
         self.is_mapped.send_replace(is_whole);
-        Ok(())
+        // If the record's node is silent, the next map matters more.
+        let _ = self.agree(&ranges, REFRESH_LOST).await;
+        Ok(has_changed)
+    }
+
+    /// Uses a map from now on. Nodes that have no buckets any more are left.
+    fn use_map(&self, map: SlotMap) {
+        let map = Arc::new(map);
+        let old = self.map.swap(map.clone());
+        let prefix = &self.nodes.settings().key_prefix;
+        self.lanes.reroute(|bucket| {
+            let (_, node) = map.node_of(key::slot_of_bucket(prefix, bucket))?;
+            Some(node.connection.clone())
+        });
+        for node in old.nodes() {
+            if !map.nodes().iter().any(|kept| Arc::ptr_eq(kept, node)) {
+                node.retire();
+            }
+        }
+        let used: Vec<Address> = map.nodes().iter().map(|node| node.address.clone()).collect();
+        self.nodes.keep_only(&used);
     }
 
     /// The slot map from any node that replies: the connected nodes first, then the seeds.
-    async fn map(&self) -> RedisResult<Vec<Range>> {
+    async fn read(&self) -> RedisResult<Vec<Range>> {
         let settings = self.nodes.settings();
         let connected =
             self.nodes.established().into_iter().map(|(address, established)| (address, Some(established.connection)));
@@ -204,47 +291,60 @@ impl SlotMapKeeper {
         }))
         .await
     }
+
+    /// Finds out which buckets are in use, and compares and renews the record of it now and then.
+    async fn agree(&mut self, ranges: &[Range], patience: Duration) -> RedisResult<()> {
+        let settings = self.nodes.settings().clone();
+        if self.agreed.is_some_and(|at| at.elapsed() < settings.layout_renewal) {
+            return Ok(());
+        }
+        let agreed = tokio::time::timeout(patience, self.agree_with(ranges, &settings)).await;
+        agreed
+            .unwrap_or_else(|_| Err(failed(format!("{} gave no answer within {patience:?}", settings.layout_key()))))?;
+        self.agreed = Some(Instant::now());
+        Ok(())
+    }
+
+    async fn agree_with(&self, ranges: &[Range], settings: &RedisSettings) -> RedisResult<()> {
+        let mut connection = self.to_node_of(ranges, &settings.layout_key()).await?;
+        let otherwise = match settings.known_buckets() {
+            Some(buckets) => buckets,
+            None => match record::read(&mut connection, settings).await? {
+                // Only if the record expires in this instant.
+                Record::Found(_) => Buckets::DEFAULT,
+                // Who may not read the record is nobody's first replica.
+                Record::Unreadable => return Ok(record::assume(settings, Buckets::DEFAULT)),
+                Record::Absent => self.first_buckets(ranges, settings).await?,
+            },
+        };
+        record::agree(&mut connection, settings, &self.stats, otherwise).await.map(drop)
+    }
+
+    /// The buckets of a Cluster without a record. Replicas of older releases don't renew theirs, so that it may be gone
+    /// while they live.
+    async fn first_buckets(&self, ranges: &[Range], settings: &RedisSettings) -> RedisResult<Buckets> {
+        let key = settings.replicas_key();
+        let mut connection = self.to_node_of(ranges, &key).await?;
+        let living: RedisResult<u64> = redis::cmd("ZCARD").arg(&key).query_async(&mut *connection).await;
+        match living {
+            Ok(0) if settings.cluster_batch == ClusterBatch::Node => Ok(Buckets::EachSlot),
+            Err(error) if error.code().is_none() => Err(error),
+            _ => Ok(Buckets::DEFAULT),
+        }
+    }
+
+    async fn to_node_of(&self, ranges: &[Range], key: &str) -> RedisResult<Connection> {
+        let slot = hash_slot::of(key.as_bytes());
+        let range = ranges.iter().find(|range| (range.first..=range.last).contains(&slot));
+        let range: &Range = range.ok_or_else(|| -> RedisError { failed(format!("no node has slot {slot}")) })?;
+        dial::plain(&range.primary, self.nodes.settings()).await
+    }
 }
 
-/// The first map that one of these ways of asking brings. Nodes that are silent must not hold up those that aren't, for
-/// while the map is old, buckets have no node.
-pub(super) async fn first_map<F>(ways: impl Iterator<Item = F>) -> RedisResult<Vec<Range>>
-where
-    F: Future<Output = RedisResult<Vec<Range>>>,
-{
-    dial::first_answer(ways, NODE_AFTER, "no seed is configured").await
-}
-
-/// Slots `first..=last` belong to `primary`.
-#[derive(Debug, PartialEq)]
-pub(super) struct Range {
-    pub first: u16,
-    pub last: u16,
-    pub primary: Address,
-}
-
-pub(super) async fn read_map(mut connection: Connection, asked: &Address) -> RedisResult<Vec<Range>> {
-    let answer: Value = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut *connection).await?;
-    ranges(answer, asked).ok_or_else(|| failed("CLUSTER SLOTS answered something else".to_owned()))
-}
-
-/// Reads the reply to CLUSTER SLOTS: for each range its first and last slot, then nodes with the primary first, each
-/// with host and port. A node that doesn't know its own name leaves it empty: it is the one that was asked.
-pub(super) fn ranges(answer: Value, asked: &Address) -> Option<Vec<Range>> {
-    let Value::Array(items) = answer else { return None };
-    items.into_iter().map(|item| range(item, asked)).collect()
-}
-
-fn range(item: Value, asked: &Address) -> Option<Range> {
-    let Value::Array(fields) = item else { return None };
-    let [Value::Int(first), Value::Int(last), Value::Array(primary), ..] = &fields[..] else { return None };
-    let [host, Value::Int(port), ..] = &primary[..] else { return None };
-    let named: Option<String> = redis::from_redis_value(host.clone()).ok()?;
-    let host = match (named.filter(|host| !host.is_empty() && host != "?"), asked) {
-        (Some(host), _) => host,
-        (None, Address::Tcp { host, .. }) => host.clone(),
-        (None, Address::Unix(_)) => return None,
-    };
-    let number = |value: &i64| u16::try_from(*value).ok();
-    Some(Range { first: number(first)?, last: number(last)?, primary: Address::Tcp { host, port: number(port)? } })
+fn used_slots(settings: &RedisSettings, buckets: Buckets) -> Vec<bool> {
+    let mut is_used = vec![false; usize::from(SLOTS)];
+    for bucket in buckets.all() {
+        is_used[usize::from(key::slot_of_bucket(&settings.key_prefix, bucket))] = true;
+    }
+    is_used
 }

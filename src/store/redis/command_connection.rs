@@ -20,10 +20,11 @@ use super::cluster::{Range, first_map, read_map};
 use super::connection::Connection;
 use super::dial::{self, Target, connection_age};
 use super::faults::{self, Extent, failed};
+use super::layout::BUCKETS_UNKNOWN;
 use super::node_connections::redirected;
 use super::routing::{self, SEVERAL};
 use super::settings::{Address, RedisSettings, Topology};
-use super::slot;
+use crate::store::hash_slot;
 use crate::store::readings::StoreError;
 use crate::store::redis::tls_errors;
 
@@ -154,6 +155,14 @@ impl CommandConnection {
 
     pub fn settings(&self) -> &Arc<RedisSettings> {
         &self.0.settings
+    }
+
+    /// An error while it isn't known which buckets a Cluster uses: then no counter can be named.
+    pub(super) fn knows_buckets(&self) -> Result<(), StoreError> {
+        if self.0.nodes.is_some() && self.0.settings.known_buckets().is_none() {
+            return Err(StoreError::Unreachable(BUCKETS_UNKNOWN.to_owned()));
+        }
+        Ok(())
     }
 }
 
@@ -324,7 +333,7 @@ impl ClusterNodes {
 
     async fn run(&self, key: &[u8], pipe: &Pipeline, inner: &CommandInner) -> RedisResult<Vec<Value>> {
         let settings = &inner.settings;
-        let slot = slot::of(key);
+        let slot = hash_slot::of(key);
         let mut asking = None;
         for _ in 0..REDIRECTS_MAX {
             let address = match &asking {

@@ -2,7 +2,8 @@
 -- checks, of a counter against a term (a limit and a cost). A request that is not denied charges each check that was
 -- admitted; a denied one charges only the checks with charge_denied. Rust sends the batch (batch.rs) and reads the reply.
 --
--- KEYS     the distinct counters of the batch; those of sliding logs stand last
+-- KEYS     the distinct counters of the batch; those of sliding logs stand last. In a Cluster a batch over all slots of a
+--          node has them before ARGV[1] (keys_of_node.lua); all others are of one slot (keys_of_slot.lua)
 -- ARGV[1]  '<ddd'       now in µs since the epoch (0: use Redis' TIME), the deadline in µs of the same clock (0: none), how
 --                       many of KEYS are logs; then
 --          '<dddddddd'  for each term: algorithm (0 to 4, as Algorithm::ALL), hits (negative: a refund), charge_denied (0
@@ -59,10 +60,11 @@
 --   GET[2]   90dc01000000 64000000000000 01000000 0000000000 00 00 ; deadline=122000 index=100 count=1 sum=0 age=0 pairs=0
 --   GET[3]   c0d401000000 0a000000000000 01000000000000 ; deadline=120000 index=10 count=1
 
-local call, byte, sub, floor, keys = redis.call, string.byte, string.sub, math.floor, KEYS
+local call, byte, sub, floor = redis.call, string.byte, string.sub, math.floor
 local pack, unpick = struct.pack, struct.unpack
 
-local head, runs = ARGV[1], ARGV[2]
+-- keys.lua goes here
+local head, runs = ARGV[before + 1], ARGV[before + 2]
 local now, deadline, logs = unpick('<ddd', head)
 if now == 0 then
   local time = call('TIME')
@@ -89,15 +91,15 @@ local function new_deadline(expires)
 end
 
 -- The values of all counters but logs, of which only the slots that a request needs are read, later.
-local raw = logs < #keys and call('MGET', unpack(keys, 1, #keys - logs)) or {}
+local raw = read(logs)
 -- The numbers of the reply; the first four are about the whole batch. This table and `puts` are made at their full size,
 -- because they are filled out of order.
-local answers, answered = { 0, 0, 0, 0, unpack(keys) }, 4
+local answers, answered = { 0, 0, 0, 0, unpack(keys, 1, total) }, 4
 local damaged, first_damaged, ahead = 0, 0, 0
 
 -- What the loop below will write, by counter; false where it leaves that to `careful`. Four bytes are the count of the
 -- current sub-window; more are the value from the index on, or the whole value if the counter has a new TTL.
-local puts, ttls = { unpack(keys) }, {}
+local puts, ttls = { unpack(keys, 1, total) }, {}
 
 local one, several, write, terms
 
@@ -213,7 +215,12 @@ while rest > 0 or at <= size do
       end
       checks[i + 1] = terms[nth]
     end
-    if count == 1 and gate < 8 then
+    local answer = elsewhere and elsewhere(checks, raw, logs)
+    if type(answer) == 'table' then return answer end
+    if answer then
+      answered = answered + 1
+      answers[answered] = answer
+    elseif count == 1 and gate < 8 then
       one(checks[1], checks[2], times)
     else
       several(checks, times, gate)
@@ -252,8 +259,8 @@ local failed = write and write(create)
 if failed then return failed end
 
 -- pcall, because an error reply would mean that nothing was charged.
-for i = 4, #ARGV do
-  redis.pcall('PUBLISH', ARGV[3], ARGV[i])
+for i = before + 4, last_argument do
+  redis.pcall('PUBLISH', ARGV[before + 3], ARGV[i])
 end
 
 answers[1], answers[2], answers[3], answers[4] = now, damaged, first_damaged, ahead

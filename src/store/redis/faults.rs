@@ -2,7 +2,7 @@
 //! errors were logged already, because every core meets the same fault a thousand times a second and it should be one
 //! line of the log. Decides nothing, and knows no connections.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 use std::time::Duration;
 
@@ -132,11 +132,24 @@ pub(super) fn class_of(error: &RedisError) -> &'static ErrorClass {
     error.code().and_then(named).or_else(wrapped).or_else(wordless).unwrap_or(&CLASSES[CLASSES.len() - 1])
 }
 
+/// Whether an error says that a script may not touch keys of several slots, or that it hasn't declared. Redis and Valkey
+/// allow it.
+pub(super) fn forbids_undeclared(text: &str) -> bool {
+    ["undeclared", "same slot", "CROSSSLOT"].iter().any(|word| text.contains(word))
+}
+
+/// Whether an error is of no class that is known here.
+pub(super) fn is_unknown(error: &RedisError) -> bool {
+    class_of(error).code == OTHER.code
+}
+
 /// Which errors of which Redis were logged. The cores share it, so that only one of them logs an error.
 #[derive(Debug, Default)]
 pub struct Faults {
     /// When each class last occurred, by node.
     last: Mutex<HashMap<(String, &'static str), Instant>>,
+    /// Nodes whose batches are known to go by slots.
+    by_slot: Mutex<HashSet<String>>,
 }
 
 impl Faults {
@@ -159,6 +172,18 @@ impl Faults {
     pub(super) fn log_silence(&self, redis: &dyn Display, after: Duration, why: &str) {
         if self.is_news(redis.to_string(), &SILENCE, Instant::now()) {
             tracing::warn!(%redis, ?after, error = why, "no answer yet from Redis, still waiting");
+        }
+    }
+
+    /// Logs, once, that the batches of `redis` are of one slot each from now on.
+    pub(super) fn log_by_slot(&self, redis: &dyn Display, why: &str) {
+        if self.by_slot.lock().insert(redis.to_string()) {
+            tracing::warn!(
+                %redis,
+                why,
+                "batches to this node hold one slot each from now on, and cost more: with few buckets they hold more \
+                 (TOLLGATE_REDIS_CLUSTER_BATCH)"
+            );
         }
     }
 

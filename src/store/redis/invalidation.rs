@@ -15,7 +15,7 @@ impl RedisSettings {
     /// The key under which Redis holds a counter, which also is its name on the channel.
     pub fn counter_key(&self, key: &Key<'_>, limit: &Limit) -> Vec<u8> {
         let mut out = Vec::with_capacity(96);
-        key::write(&mut out, &self.key_prefix, key::bucket(key, self.buckets), key, limit);
+        key::write(&mut out, &self.key_prefix, key::bucket(key, self.buckets_or_default()), key, limit);
         out
     }
 }

@@ -11,13 +11,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use super::node_connection::NodeConnection;
-use super::node_connections::NodeConnections;
 use super::request::Request;
-use super::settings::{Address, RedisSettings};
+use super::settings::RedisSettings;
 use super::stats::RedisStats;
 use crate::store::counter_check::Deadline;
 use crate::store::deferred::DeferredBatch;
@@ -30,8 +29,9 @@ pub(super) type Answer = Result<Readings, RequestFailure>;
 #[derive(Debug)]
 pub(super) enum RequestFailure {
     Store(StoreError),
-    /// Its counters are on two nodes while their slot moves, so each must be checked in a request of its own.
-    SlotMoving,
+    /// Nothing was charged, because not all of its counters are where it was sent: their slot has moved or is moving. A
+    /// request with one counter is asked by its slot, one with several in smaller parts.
+    Elsewhere,
 }
 
 impl From<StoreError> for RequestFailure {
@@ -39,15 +39,6 @@ impl From<StoreError> for RequestFailure {
         RequestFailure::Store(error)
     }
 }
-
-/// A node of a Cluster replied that a bucket is on another one.
-pub(super) struct Moved {
-    pub bucket: u32,
-    pub to: Option<Address>,
-}
-
-/// In a Cluster: the lane's bucket, the sender that reports where it has moved, and the connections to other nodes.
-pub(super) type GuideHandle = (u32, mpsc::UnboundedSender<Moved>, Arc<NodeConnections>);
 
 #[cfg(test)]
 mod tests;
@@ -101,8 +92,8 @@ impl PendingAnswer {
         PendingAnswer::Known(ready(Ok(readings)))
     }
 
-    fn failed(error: StoreError) -> PendingAnswer {
-        PendingAnswer::Known(ready(Err(error.into())))
+    fn failed(failure: RequestFailure) -> PendingAnswer {
+        PendingAnswer::Known(ready(Err(failure)))
     }
 }
 
@@ -127,8 +118,26 @@ struct Queue {
     weight: usize,
     /// A lower bound of the deadlines in `waiting`.
     earliest_deadline: Option<Instant>,
-    /// The runner has ended, so that nothing would be answered.
-    is_closed: bool,
+    /// Nothing would be answered any more.
+    closed: Option<Closed>,
+}
+
+/// Why a queue takes no requests.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Closed {
+    /// The runner has ended with the store.
+    Stopped,
+    /// The lane isn't needed any more, and others take its requests.
+    Retired,
+}
+
+impl Closed {
+    fn failure(self) -> RequestFailure {
+        match self {
+            Closed::Stopped => closing().into(),
+            Closed::Retired => RequestFailure::Elsewhere,
+        }
+    }
 }
 
 /// State of the queue, by which the runner decides whether another batch may leave.
@@ -172,8 +181,11 @@ impl Lane {
         deadline: impl Into<Deadline>,
     ) -> PendingAnswer {
         if !self.is_up() {
+            if self.is_retired() {
+                return PendingAnswer::failed(RequestFailure::Elsewhere);
+            }
             self.stats.unreachable.add(1);
-            return PendingAnswer::failed(StoreError::Unreachable("no connection".to_owned()));
+            return PendingAnswer::failed(StoreError::Unreachable("no connection".to_owned()).into());
         }
         let (answer, answered) = oneshot::channel();
         let queued = Box::new(QueuedRequest {
@@ -189,27 +201,17 @@ impl Lane {
             trace: trace::current(),
         });
         let mut queue = self.queue.lock();
-        if queue.is_closed {
-            return PendingAnswer::failed(closing());
+        if let Some(closed) = queue.closed {
+            return PendingAnswer::failed(closed.failure());
         }
         if queue.requests.len() >= self.queue_max {
             self.stats.overloaded.add(1);
-            return PendingAnswer::failed(StoreError::Overloaded);
+            return PendingAnswer::failed(StoreError::Overloaded.into());
         }
         if queue.push(queued, self.batch_max) {
             self.arrived.notify_one();
         }
         PendingAnswer::Queued(answered)
-    }
-
-    /// As [`Lane::submit`], for a refund.
-    pub(super) async fn refund(&self, request: Request, until: Instant) -> Answer {
-        self.stats.refunds.add(1);
-        let answer = self.submit(request, until).await;
-        if answer.is_err() {
-            self.stats.refunds_failed.add(1);
-        }
-        answer
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -226,6 +228,28 @@ impl Lane {
     pub(super) fn reroute(&self, node: Arc<NodeConnection>) {
         self.node.store(Some(node));
         self.rerouted.notify_one();
+    }
+
+    /// Takes no requests any more, and sends those that wait elsewhere. Batches in flight are answered, and then the
+    /// runner ends.
+    pub(super) fn retire(&self) {
+        let waiting = {
+            let mut queue = self.queue.lock();
+            if queue.closed.is_some() {
+                return;
+            }
+            queue.closed = Some(Closed::Retired);
+            queue.take()
+        };
+        for mut queued in waiting {
+            queued.reply(Err(RequestFailure::Elsewhere));
+        }
+        self.node.store(None);
+        self.rerouted.notify_one();
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.queue.lock().closed == Some(Closed::Retired)
     }
 
     pub(super) async fn rerouted(&self) {
@@ -279,8 +303,12 @@ impl Lane {
     }
 
     /// Puts requests back that are known not to have been charged, before all that came later.
-    pub(super) fn put_back(&self, batch: Vec<BoxedRequest>) {
+    pub(super) fn put_back(&self, mut batch: Vec<BoxedRequest>) {
         let mut queue = self.queue.lock();
+        if queue.closed == Some(Closed::Retired) {
+            batch.iter_mut().for_each(|queued| queued.reply(Err(RequestFailure::Elsewhere)));
+            return;
+        }
         for queued in batch.into_iter().rev().filter(|queued| !queued.is_gone()) {
             queue.note(&queued);
             queue.requests.push_front(queued);
@@ -302,7 +330,7 @@ impl Lane {
 
     /// Closes the queue: answers all requests with an error, now and from now on.
     pub(super) fn close(&self) {
-        self.queue.lock().is_closed = true;
+        self.queue.lock().closed.get_or_insert(Closed::Stopped);
         self.fail_all(CLOSING);
     }
 

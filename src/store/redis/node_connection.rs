@@ -5,7 +5,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -19,11 +19,14 @@ use super::breaker::OpenBreaker;
 use super::connection::Connection;
 use super::denial_cache::DenialCache;
 use super::dial::{self, Target, connection_age};
-use super::faults::{self, Extent, failed};
+use super::faults::{self, failed};
+use super::layout::record;
 use super::routing::{self, SEVERAL};
-use super::script::Script;
-use super::settings::{RedisSettings, Topology};
-use super::stats::{Mismatch, RedisStats};
+use super::script::Scripts;
+use super::server;
+use super::settings::{ClusterBatch, RedisSettings, Topology};
+use super::stats::RedisStats;
+use crate::store::key::Buckets;
 use crate::store::redis::tls_errors;
 
 /// Time between probes of an open breaker, more or less a fifth, so that cores and replicas that lost Redis together
@@ -53,8 +56,8 @@ const STEADY: Duration = Duration::from_secs(1);
 /// Time after which the log reports a Redis that was never reached and sends nothing, though the attempt goes on.
 const SILENT_AFTER: Duration = Duration::from_secs(1);
 
-/// Life in seconds of the record of how the first replica makes its keys.
-const META_SECONDS: u64 = 86_400;
+/// Timeout of renewing the record of the buckets, in which time no message is heard.
+const RENEWAL_PATIENCE: Duration = Duration::from_millis(100);
 
 /// Redis' clock in microseconds, and an instant before it was read.
 type Clock = (u64, Instant);
@@ -79,6 +82,9 @@ pub(super) struct NodeConnection {
     /// Number of batches in a row without a reply, and when the last one was given up.
     unanswered: AtomicU32,
     given_up: Mutex<Option<Instant>>,
+    /// Whether its batches hold one slot each. Once found out, it stays so.
+    is_by_slot: AtomicBool,
+    stats: Arc<RedisStats>,
 }
 
 impl NodeConnection {
@@ -86,7 +92,7 @@ impl NodeConnection {
     pub(super) fn new(
         target: Target,
         settings: Arc<RedisSettings>,
-        script: Arc<Script>,
+        scripts: Scripts,
         stats: Arc<RedisStats>,
         denials: Arc<DenialCache>,
         stop: CancellationToken,
@@ -100,8 +106,10 @@ impl NodeConnection {
             settings: settings.clone(),
             unanswered: AtomicU32::new(0),
             given_up: Mutex::default(),
+            is_by_slot: AtomicBool::new(false),
+            stats: stats.clone(),
         });
-        let keeper = Supervisor { node: node.clone(), target, settings, script, stats, denial_cache: denials };
+        let keeper = Supervisor { node: node.clone(), target, settings, scripts, stats, denial_cache: denials };
         let kept = node.clone();
         let keep = async move {
             stop.run_until_cancelled(keeper.run(heard)).await;
@@ -146,6 +154,19 @@ impl NodeConnection {
         self.unanswered.fetch_add(1, Relaxed) + 1 >= self.settings.timeouts_max.max(1)
     }
 
+    /// Whether scripts must not touch several of its slots.
+    pub(super) fn is_by_slot(&self) -> bool {
+        self.is_by_slot.load(Relaxed)
+    }
+
+    /// Notes that scripts must not touch several of its slots, and logs why, once.
+    pub(super) fn batch_by_slot(&self, why: &str) {
+        if !self.is_by_slot.swap(true, Relaxed) {
+            self.stats.nodes_by_slot.add(1);
+            self.settings.faults.log_by_slot(&self.target, why);
+        }
+    }
+
     /// Logs the node's error, once.
     pub(super) fn log_error(&self, error: &RedisError) {
         let is_cluster = matches!(self.settings.topology, Topology::Cluster { .. });
@@ -158,11 +179,19 @@ impl NodeConnection {
     }
 }
 
+impl Drop for NodeConnection {
+    fn drop(&mut self) {
+        if self.is_by_slot() {
+            self.stats.nodes_by_slot.add(-1);
+        }
+    }
+}
+
 struct Supervisor {
     node: Arc<NodeConnection>,
     target: Target,
     settings: Arc<RedisSettings>,
-    script: Arc<Script>,
+    scripts: Scripts,
     stats: Arc<RedisStats>,
     denial_cache: Arc<DenialCache>,
 }
@@ -262,7 +291,7 @@ impl Supervisor {
             let established = EstablishedConnection { connection, epoch: epoch_now, clock, is_successor };
             self.node.established.send_replace(Some(established));
             tokio::select! {
-                loss = self.until_lost(epoch_now, &mut wire.pushes, complaints) => break loss,
+                loss = self.until_lost(epoch_now, wire, complaints) => break loss,
                 // What is in flight over the old one keeps it open until it is answered.
                 (younger, its_clock) = self.successor() => {
                     (*wire, clock, is_successor) = (younger, its_clock, true);
@@ -377,15 +406,22 @@ impl Supervisor {
     async fn greet(&self, wire: &mut ProbedConnection) -> RedisResult<Clock> {
         let is_cluster = matches!(self.settings.topology, Topology::Cluster { .. });
         let connection = &mut wire.connection;
-        self.compare(connection).await?;
-        if !is_cluster && !wire.is_one {
-            wire.is_one = self.check_route(connection).await?;
+        if is_cluster {
+            // Which buckets are in use is the Cluster's matter. What fails for everybody fails here.
+            record::read(connection, &self.settings).await?;
+            self.check_scripts_of_node(connection).await?;
+        } else {
+            self.agree(connection).await?;
+            if !wire.is_one {
+                wire.is_one = self.check_route(connection).await?;
+            }
         }
+        let script = &self.scripts.of_slot;
         let asked = Instant::now();
-        let route = (!is_cluster).then(|| self.meta_key());
-        let now = match self.script.clock(connection, route.as_deref()).await {
+        let route = (!is_cluster).then(|| self.settings.layout_key());
+        let now = match script.clock(connection, route.as_deref()).await {
             // The user has rights on some keys only, and there is no proxy between: then the route needs no key.
-            Err(error) if error.code() == Some("NOPERM") => self.script.clock(connection, None).await?,
+            Err(error) if error.code() == Some("NOPERM") => script.clock(connection, None).await?,
             read => read?,
         };
         if !wire.is_listening && self.settings.denials_bytes_max > 0 {
@@ -411,39 +447,28 @@ impl Supervisor {
         Ok(is_one.is_some())
     }
 
-    fn meta_key(&self) -> String {
-        format!("{}tg1:meta", self.settings.key_prefix)
+    /// Compares how this replica makes its keys with what others do; where nobody can say, it is the default.
+    async fn agree(&self, connection: &mut Connection) -> RedisResult<()> {
+        if !record::agree(connection, &self.settings, &self.stats, Buckets::DEFAULT).await? {
+            record::assume(&self.settings, Buckets::DEFAULT);
+        }
+        Ok(())
     }
 
-    /// Compares how this replica makes its keys with the record of the first replica: replicas that differ count for
-    /// themselves. In a Cluster only one node has the record; the errors of the others don't matter, but errors that
-    /// every request would get do.
-    async fn compare(&self, connection: &mut Connection) -> RedisResult<()> {
-        let key = self.meta_key();
-        let ours = format!("buckets={} algorithm={}", self.settings.buckets, self.settings.default_algorithm.name());
-        let mut pipe = redis::pipe();
-        // The record expires, so that an intended change is reported for a day at most.
-        pipe.cmd("SET").arg(&key).arg(&ours).arg("EX").arg(META_SECONDS).arg("NX");
-        pipe.cmd("GET").arg(&key);
-        let mut theirs = None;
-        for answer in connection.send_packed_commands(&pipe, 0, 2).await? {
-            match answer.extract_error() {
-                Ok(Value::BulkString(found)) => theirs = Some(String::from_utf8_lossy(&found).into_owned()),
-                Err(error) if faults::class_of(&error).extent == Extent::Node => return Err(error),
-                Ok(_) | Err(_) => {}
-            }
+    /// Gives a node of a Cluster the script over all its slots, unless that must not be used here.
+    async fn check_scripts_of_node(&self, connection: &mut Connection) -> RedisResult<()> {
+        if self.settings.cluster_batch == ClusterBatch::Slot || self.node.is_by_slot() {
+            return Ok(());
         }
-        let Some(theirs) = theirs else { return Ok(()) };
-        let differs = theirs != ours;
-        if differs {
-            self.stats.mismatches.add(1);
-            tracing::warn!(
-                ours,
-                theirs,
-                "another replica builds its Redis keys differently: it doesn't share counters with this one"
-            );
+        if let Some(why) = server::replays_wrongly(connection).await? {
+            self.node.batch_by_slot(&why);
+            return Ok(());
         }
-        *self.stats.mismatch.lock() = differs.then_some(Mismatch { ours, theirs });
+        match self.scripts.of_node.clock(connection, None).await {
+            Err(error) if faults::forbids_undeclared(&error.to_string()) => self.node.batch_by_slot(&error.to_string()),
+            // An error that every script gets is that of the other script too.
+            answered => drop(answered?),
+        }
         Ok(())
     }
 
@@ -451,11 +476,20 @@ impl Supervisor {
     async fn until_lost(
         &self,
         epoch: u64,
-        pushes: &mut mpsc::UnboundedReceiver<PushInfo>,
+        wire: &mut ProbedConnection,
         complaints: &mut mpsc::UnboundedReceiver<(u64, String)>,
     ) -> ConnectionLoss {
+        let is_cluster = matches!(self.settings.topology, Topology::Cluster { .. });
+        let renewal = self.settings.layout_renewal;
+        let mut next_renewal = pin!(tokio::time::sleep(renewal));
+        let ProbedConnection { connection, pushes, .. } = wire;
         loop {
             tokio::select! {
+                () = &mut next_renewal, if !is_cluster => {
+                    // If it fails, there is time for others.
+                    let _ = tokio::time::timeout(RENEWAL_PATIENCE, self.agree(connection)).await;
+                    next_renewal.as_mut().reset(Instant::now() + renewal);
+                }
                 push = pushes.recv() => match push {
                     Some(PushInfo { kind: PushKind::Message, data }) => {
                         // The message has the channel, then the counter's key.

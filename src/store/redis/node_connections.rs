@@ -3,86 +3,99 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use redis::RedisError;
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::denial_cache::DenialCache;
 use super::dial::Target;
 use super::node_connection::{EstablishedConnection, NodeConnection};
-use super::script::Script;
+use super::script::Scripts;
 use super::settings::{Address, RedisSettings};
 use super::stats::RedisStats;
 
 #[cfg(test)]
 mod tests;
 
+/// Time for which the connection to a node without buckets is kept after it was last sent the request of a moving slot.
+const IMPORTING: Duration = Duration::from_secs(10);
+
 /// The connections to all known nodes, each made when it is first needed.
 pub(super) struct NodeConnections {
     settings: Arc<RedisSettings>,
-    script: Arc<Script>,
+    scripts: Scripts,
     stats: Arc<RedisStats>,
     denial_cache: Arc<DenialCache>,
     tasks: TaskTracker,
     runtime: Handle,
     stop: CancellationToken,
-    nodes: Mutex<HashMap<Address, (Arc<NodeConnection>, CancellationToken)>>,
+    nodes: Mutex<HashMap<Address, KnownNode>>,
+}
+
+struct KnownNode {
+    connection: Arc<NodeConnection>,
+    stop: CancellationToken,
+    /// When it was last needed as the node that takes a slot over.
+    importing: Option<Instant>,
 }
 
 impl NodeConnections {
     /// Links are kept by tasks on the runtime that this is called in.
     pub(super) fn new(
         settings: Arc<RedisSettings>,
-        script: Arc<Script>,
+        scripts: Scripts,
         stats: Arc<RedisStats>,
         denial_cache: Arc<DenialCache>,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> NodeConnections {
         let (runtime, nodes) = (Handle::current(), Mutex::default());
-        NodeConnections { settings, script, stats, denial_cache, tasks, runtime, stop, nodes }
+        NodeConnections { settings, scripts, stats, denial_cache, tasks, runtime, stop, nodes }
     }
 
-    pub(super) fn settings(&self) -> &RedisSettings {
+    pub(super) fn settings(&self) -> &Arc<RedisSettings> {
         &self.settings
     }
 
-    pub(super) fn all(&self) -> Vec<Arc<NodeConnection>> {
-        self.nodes.lock().values().map(|(node, _)| node.clone()).collect()
-    }
-
-    pub(super) fn are_up(&self) -> bool {
-        self.nodes.lock().values().all(|(node, _)| node.is_up())
+    /// The connection to a node that is taking a slot over, and may have none yet.
+    pub(super) fn to_importing(&self, address: &Address) -> Arc<NodeConnection> {
+        let connection = self.to(address);
+        if let Some(node) = self.nodes.lock().get_mut(address) {
+            node.importing = Some(Instant::now());
+        }
+        connection
     }
 
     pub(super) fn to(&self, address: &Address) -> Arc<NodeConnection> {
         let mut nodes = self.nodes.lock();
-        if let Some((node, _)) = nodes.get(address) {
-            return node.clone();
+        if let Some(node) = nodes.get(address) {
+            return node.connection.clone();
         }
         let stop = self.stop.child_token();
-        let (node, keep) = NodeConnection::new(
+        let (connection, keep) = NodeConnection::new(
             Target::Node(address.clone()),
             self.settings.clone(),
-            self.script.clone(),
+            self.scripts.clone(),
             self.stats.clone(),
             self.denial_cache.clone(),
             stop.clone(),
         );
         self.tasks.spawn_on(keep, &self.runtime);
-        nodes.insert(address.clone(), (node.clone(), stop));
-        node
+        nodes.insert(address.clone(), KnownNode { connection: connection.clone(), stop, importing: None });
+        connection
     }
 
     /// Drops the connections to nodes that have no buckets any more.
     pub(super) fn keep_only(&self, used: &[Address]) {
-        self.nodes.lock().retain(|address, (_, stop)| {
-            let is_used = used.contains(address);
+        self.nodes.lock().retain(|address, node| {
+            let is_used = used.contains(address) || node.importing.is_some_and(|at| at.elapsed() < IMPORTING);
             if !is_used {
-                stop.cancel();
+                node.stop.cancel();
             }
             is_used
         });
@@ -90,7 +103,9 @@ impl NodeConnections {
 
     pub(super) fn established(&self) -> Vec<(Address, EstablishedConnection)> {
         let nodes = self.nodes.lock();
-        nodes.iter().filter_map(|(address, (node, _))| Some((address.clone(), node.established()?))).collect()
+        let established =
+            |(address, node): (&Address, &KnownNode)| Some((address.clone(), node.connection.established()?));
+        nodes.iter().filter_map(established).collect()
     }
 }
 

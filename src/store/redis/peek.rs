@@ -42,13 +42,12 @@ impl Redis {
         let settings = &self.inner.settings;
         let mut readings = Readings::new();
         for check in checks {
-            let bucket = key::bucket(&check.key, settings.buckets);
-            let lane = self.inner.lane(bucket);
+            let bucket = key::bucket(&check.key, settings.buckets_or_default());
             let check = uncharged(check);
             let request = Request::new(&[check], Gate::default(), true, now, &settings.key_prefix, |_| bucket);
-            let answer = lane.submit(request, deadline).await.map_err(|failure| match failure {
+            let answer = self.inner.route.submit(bucket, request, deadline).await.map_err(|failure| match failure {
                 RequestFailure::Store(error) => error,
-                RequestFailure::SlotMoving => StoreError::Refused("TRYAGAIN".to_owned()),
+                RequestFailure::Elsewhere => StoreError::Refused("TRYAGAIN".to_owned()),
             })?;
             readings.extend(answer);
         }
@@ -68,6 +67,7 @@ impl CommandConnection {
     /// The state of a check's counter, and when it was read, by the clock of its node. A value that no counter can have
     /// written counts as empty, as it does in a decision.
     pub(crate) async fn state(&self, check: &CounterCheck<'_>) -> Result<(State, UnixMicros), StoreError> {
+        self.knows_buckets()?;
         let key = self.settings().counter_key(&check.key, &check.limit);
         let mut pipe = redis::pipe();
         pipe.cmd("EVAL").arg(STATE).arg(1).arg(&key);

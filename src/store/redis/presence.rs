@@ -9,7 +9,6 @@ use redis::RedisResult;
 use super::Redis;
 use super::inner::Route;
 use super::node_connection::EstablishedConnection;
-use crate::store::key;
 
 /// Time between beats. The number of replicas is right a few beats after one came or went, and is then used in an
 /// outage.
@@ -94,18 +93,16 @@ impl Presence {
         let _ = tokio::time::timeout(PATIENCE, leaving.query_async::<()>(&mut *established.connection)).await;
     }
 
-    /// `<prefix>tg1:{0}:replicas` and `…:announcing`: in a Cluster they lie where the first bucket does.
+    /// `<prefix>tg1:{0}:replicas` and `…:announcing`: in a Cluster they lie where a bucket 0 would.
     fn keys(&self) -> [String; 2] {
-        let mut key = Vec::new();
-        key::write_bucket(&mut key, &self.redis.inner.settings.key_prefix, 0);
-        let replicas = format!("{}:replicas", String::from_utf8_lossy(&key));
+        let replicas = self.redis.inner.settings.replicas_key();
         [replicas.clone(), format!("{replicas}:announcing")]
     }
 
     fn established(&self) -> Option<EstablishedConnection> {
         match &self.redis.inner.route {
             Route::One { node, .. } => node.established(),
-            Route::Cluster(cluster) => cluster.lane(0).node()?.established(),
+            Route::Cluster(cluster) => cluster.connection(0)?.established(),
         }
     }
 }

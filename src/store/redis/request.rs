@@ -20,7 +20,7 @@ pub(super) const INDEPENDENT: u8 = 4;
 /// Another part of the request was denied already.
 pub(super) const DENIED: u8 = 8;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Request {
     keys: Vec<u8>,
     pub terms: SmallVec<[CheckTerms; 2]>,

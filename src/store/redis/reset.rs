@@ -32,10 +32,11 @@ impl CommandConnection {
     ) -> Result<(), StoreError> {
         let settings = self.settings();
         let is_cluster = matches!(settings.topology, Topology::Cluster { .. });
+        self.knows_buckets()?;
         let mut by_bucket: BTreeMap<u32, Vec<Vec<u8>>> = BTreeMap::new();
         for check in checks {
             // The keys of a bucket share a slot, so that one script may touch them all.
-            let bucket = if is_cluster { key::bucket(&check.key, settings.buckets) } else { 0 };
+            let bucket = if is_cluster { key::bucket(&check.key, settings.buckets_or_default()) } else { 0 };
             by_bucket.entry(bucket).or_default().push(settings.counter_key(&check.key, &check.limit));
         }
         let mut entry = entry;

@@ -23,8 +23,10 @@
 //!
 //! *Error replies* mean that nothing was charged. An error of the node opens its circuit breaker and fails the batch; an
 //! error of the moment (Redis is out of memory) refuses the batch; any other may be the fault of one request, so each is
-//! sent again in a batch of its own, and refused if that gets an error too. In a Cluster, MOVED stops the lane until it
-//! is pointed at the slot's new node, and ASK sends a request to the node that is taking the slot over.
+//! sent again in a batch of its own, and refused if that gets an error too. In a Cluster, MOVED stops the lane of a bucket
+//! until it is pointed at the slot's new node, and ASK sends a request to the node that is taking the slot over. The lane of
+//! a node follows no slot: requests over a counter that isn't there are answered with [`RequestFailure::Elsewhere`], and
+//! their callers ask by slots.
 //!
 //! Invariants: (1) each request is answered once, by its deadline or soon after, if its caller still waits; (2) a
 //! request whose batch left is queued again only after a reply which says that nothing was charged; (3) denials of
@@ -49,8 +51,9 @@ use super::busy_poll::BusyPoll;
 use super::clock::RedisClock;
 use super::denial_cache::{DenialCache, DenialTiming};
 use super::faults::{self, Extent, failed};
+use super::guide::{Guide, SlotNews};
 use super::in_flight::{InFlightBatch, PendingReply, earliest_deadline, next_reply};
-use super::lane::{BoxedRequest, GuideHandle, Lane, Moved, RequestFailure};
+use super::lane::{BoxedRequest, Lane, RequestFailure};
 use super::node_connection::{EstablishedConnection, NodeConnection};
 use super::node_connections::redirected;
 use super::script::Script;
@@ -65,10 +68,14 @@ use crate::store::{key, readings::StoreError};
 /// the reply corrects; more than that has another cause.
 const LATE_MAX: u8 = 2;
 
+/// Number of batches in a row after which a node that decides nothing of them is sent no more over several slots. A slot
+/// that has moved is known by then.
+const BARREN_MAX: u32 = 64;
+
 pub(super) struct Runner {
     lane: Arc<Lane>,
     node: Option<Arc<NodeConnection>>,
-    guide: Option<GuideHandle>,
+    guide: Option<Guide>,
     script: Arc<Script>,
     stats: Arc<RedisStats>,
     denial_cache: Arc<DenialCache>,
@@ -78,6 +85,8 @@ pub(super) struct Runner {
     connection_changes: watch::Receiver<Option<EstablishedConnection>>,
     /// The bucket has moved to another node: nothing is sent until it is known which.
     is_moved: bool,
+    /// Number of batches in a row of which the node decided nothing.
+    barren: u32,
     /// The connection in use, and its Redis' clock as seen from here.
     connection: Option<(EstablishedConnection, RedisClock)>,
     in_flight: Vec<InFlightBatch>,
@@ -89,7 +98,7 @@ pub(super) struct Runner {
 impl Runner {
     pub(super) fn new(
         lane: Arc<Lane>,
-        guide: Option<GuideHandle>,
+        guide: Option<Guide>,
         script: Arc<Script>,
         stats: Arc<RedisStats>,
         denial_cache: Arc<DenialCache>,
@@ -109,6 +118,7 @@ impl Runner {
             in_flight_max: settings.in_flight_max.max(1),
             connection_changes,
             is_moved: false,
+            barren: 0,
             connection: None,
             in_flight: Vec::new(),
             busy_poll: BusyPoll::new(settings.busy_poll, clock::instant()),
@@ -123,13 +133,14 @@ impl Runner {
 
     async fn work(&mut self) {
         self.reconnect();
-        loop {
+        while !(self.lane.is_retired() && self.in_flight.is_empty()) {
             let lane = self.lane.clone();
             tokio::select! {
                 biased;
                 (nth, outcome) = next_reply(&mut self.in_flight) => self.handle_reply(nth, outcome),
-                Ok(()) = self.connection_changes.changed() => self.reconnect(),
+                // Before its connection is closed: what is in flight to a node that the lane has left is answered.
                 () = lane.rerouted() => self.switch_node(),
+                Ok(()) = self.connection_changes.changed() => self.reconnect(),
                 () = &mut self.timer, if self.is_timer_set => self.expire(),
                 () = lane.arrived() => {}
                 () = self.busy_poll.watch(), if self.busy_poll.is_on() => self.busy_poll.was_in_vain(clock::instant()),
@@ -284,7 +295,7 @@ impl Runner {
             (Some(node), Some((established, _))) => in_flight.was_sent_over(node, established.epoch),
             _ => false,
         };
-        let InFlightBatch { batch, requests: mut queued, sent, generation, .. } = in_flight;
+        let InFlightBatch { batch, requests: mut queued, sent, node: in_flight_node, generation, .. } = in_flight;
         let Some(reply) = batch.read(bytes) else {
             return self.refuse(queued, "an answer of the wrong length");
         };
@@ -303,8 +314,16 @@ impl Runner {
                 for key in queued.iter().flat_map(|queued| queued.request.refunded()) {
                     self.denial_cache.invalidate(key);
                 }
+                if verdict.elsewhere().0 {
+                    self.note_elsewhere(&in_flight_node, &verdict);
+                } else {
+                    self.barren = 0;
+                }
                 for (nth, mut queued) in queued.into_iter().enumerate() {
-                    let mut readings = batch.readings(&verdict, nth);
+                    let Some(mut readings) = batch.readings(&verdict, nth) else {
+                        self.send_elsewhere(queued);
+                        continue;
+                    };
                     if let Some(deferred_batch) = queued.deferred.take() {
                         readings.drain(..deferred_batch.len());
                         deferred_batch.settled();
@@ -373,8 +392,12 @@ impl Runner {
             None => in_flight.report_failure(&error.to_string()),
             Some(_) => {}
         }
-        let InFlightBatch { requests: mut queued, .. } = in_flight;
+        let InFlightBatch { requests: mut queued, node, .. } = in_flight;
+        let is_of_node = self.guide.as_ref().is_some_and(Guide::is_of_node);
         match error.code() {
+            Some(_) if is_of_node && self.is_for_slots(&node, error, queued.len()) => {
+                queued.into_iter().for_each(|queued| self.send_elsewhere(queued));
+            }
             Some("MOVED") if self.guide.is_some() => self.handle_moved(queued, error),
             Some("ASK" | "TRYAGAIN") if self.guide.is_some() && queued.len() == 1 => self.handle_ask(queued, error),
             Some(_) if extent == Some(Extent::Node) => self.fail(queued, &error.to_string()),
@@ -393,10 +416,42 @@ impl Runner {
         queued.iter_mut().for_each(|queued| queued.redirect = None);
         self.lane.put_back(queued);
         self.is_moved = true;
-        if let Some((bucket, moved, _)) = &self.guide {
+        if let Some(Guide::Bucket { bucket, news, .. }) = &self.guide {
             // The receiver ends only with the store.
-            let _ = moved.send(Moved { bucket: *bucket, to: redirected(error) });
+            let _ = news.send(SlotNews::Moved { bucket: *bucket, to: redirected(error) });
         }
+    }
+
+    /// Notes that the node has not answered every request of a batch over all its slots. If it forbids such batches, or
+    /// never decides anything of them, its requests go by slots from now on.
+    fn note_elsewhere(&mut self, node: &NodeConnection, verdict: &BatchResult) {
+        self.barren = if verdict.elsewhere().1 { self.barren + 1 } else { 0 };
+        if verdict.is_forbidden {
+            node.batch_by_slot("it forbids scripts over keys of several slots, or that are not declared");
+        } else if self.barren >= BARREN_MAX {
+            node.batch_by_slot("it decides nothing of scripts over several slots, and sends every request elsewhere");
+        }
+        if let Some(Guide::Node { news }) = &self.guide {
+            let _ = news.send(SlotNews::Elsewhere);
+        }
+    }
+
+    /// Whether an error to a batch of `requests` over all slots of a node is no error to a batch over one slot.
+    fn is_for_slots(&self, node: &NodeConnection, error: &RedisError, requests: usize) -> bool {
+        let text = error.to_string();
+        if faults::forbids_undeclared(&text) {
+            node.batch_by_slot(&text);
+            return true;
+        }
+        // Some services have words of their own.
+        matches!(error.code(), Some("MOVED" | "ASK" | "TRYAGAIN")) || (requests == 1 && faults::is_unknown(error))
+    }
+
+    /// Sends a request back to its caller, who asks by slots. Nothing was charged.
+    fn send_elsewhere(&self, mut queued: BoxedRequest) {
+        queued.unsent();
+        self.stats.elsewhere.add(1);
+        queued.reply(Err(RequestFailure::Elsewhere));
     }
 
     /// The bucket is moving and this counter has moved already, so the request is sent to the new node. If it has
@@ -404,8 +459,8 @@ impl Runner {
     fn handle_ask(&mut self, mut queued: Vec<BoxedRequest>, error: &RedisError) {
         let is_one = queued.iter().all(|queued| queued.request.check_count() == 1);
         match (&self.guide, redirected(error)) {
-            (Some((_, _, nodes)), Some(address)) if is_one => {
-                let node = nodes.to(&address);
+            (Some(Guide::Bucket { nodes, .. }), Some(address)) if is_one => {
+                let node = nodes.to_importing(&address);
                 queued.iter_mut().for_each(|queued| {
                     queued.is_alone = true;
                     queued.redirect = Some(node.clone());
@@ -413,7 +468,7 @@ impl Runner {
                 self.lane.put_back(queued);
             }
             _ if is_one => self.refuse(queued, &error.to_string()),
-            _ => queued.iter_mut().for_each(|queued| queued.reply(Err(RequestFailure::SlotMoving))),
+            _ => queued.iter_mut().for_each(|queued| queued.reply(Err(RequestFailure::Elsewhere))),
         }
     }
 

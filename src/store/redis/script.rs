@@ -1,13 +1,20 @@
-//! The script that decides inside Redis: how its files become one text, and how Redis is made to run it. The script is
+//! The script that decides inside Redis: how its files become one text, and how Redis is made to run it. There are two
+//! texts, which differ in how they find and read their keys. A script is
 //! called by its SHA-1 (EVALSHA). Only a Redis that doesn't know it, because it is new, restarted or has failed over, is
 //! sent the text (EVAL), and knows it from then on. What the arguments and the reply mean is `batch`'s matter.
 
 use redis::{Arg, Cmd, RedisError, RedisResult, Value};
 
+use std::sync::Arc;
+
 use super::connection::Connection;
 use super::faults::failed;
 
-/// The files of the script. Each has a line in a file before it where it is inserted: Redis takes one text, readers
+/// How a call over the keys of one slot finds and reads them, and how one over all slots of a node.
+const KEYS_OF_SLOT: &str = include_str!("keys_of_slot.lua");
+const KEYS_OF_NODE: &str = include_str!("keys_of_node.lua");
+
+/// The other files of the script. Each has a line in a file before it where it is inserted: Redis takes one text, readers
 /// want parts.
 const PARTS: [(&str, &str); 5] = [
     ("careful", include_str!("careful.lua")),
@@ -21,15 +28,45 @@ const PARTS: [(&str, &str); 5] = [
 pub(super) struct Script {
     inner: redis::Script,
     text: String,
+    /// Whether its keys are of all slots of a node, and not declared.
+    is_of_node: bool,
+}
+
+/// Both texts, cheap to clone.
+#[derive(Clone)]
+pub(super) struct Scripts {
+    pub of_slot: Arc<Script>,
+    pub of_node: Arc<Script>,
+}
+
+impl Scripts {
+    pub(super) fn new() -> Scripts {
+        Scripts { of_slot: Arc::new(Script::of_slot()), of_node: Arc::new(Script::of_node()) }
+    }
+
+    pub(super) fn of(&self, is_of_node: bool) -> Arc<Script> {
+        if is_of_node { self.of_node.clone() } else { self.of_slot.clone() }
+    }
 }
 
 impl Script {
-    pub(super) fn new() -> Script {
-        let whole = PARTS.iter().fold(include_str!("decide.lua").to_owned(), |code, (name, part)| {
+    /// The script for one Redis, or for one slot of a Cluster.
+    pub(super) fn of_slot() -> Script {
+        Script::with_keys(KEYS_OF_SLOT, false)
+    }
+
+    /// The script for all slots of a Cluster's node.
+    pub(super) fn of_node() -> Script {
+        Script::with_keys(KEYS_OF_NODE, true)
+    }
+
+    fn with_keys(keys: &str, is_of_node: bool) -> Script {
+        let parts = [("keys", keys)].into_iter().chain(PARTS);
+        let whole = parts.fold(include_str!("decide.lua").to_owned(), |code, (name, part)| {
             code.replacen(&format!("-- {name}.lua goes here\n"), part, 1)
         });
         let text = without_comments(&whole);
-        Script { inner: redis::Script::new(&text), text }
+        Script { inner: redis::Script::new(&text), text, is_of_node }
     }
 
     /// Runs the script with a deadline that is long past, so that it charges nothing and replies with Redis' clock, in
@@ -41,6 +78,7 @@ impl Script {
         let mut cmd = self.call(route.iter().len(), 64);
         route.iter().for_each(|key| _ = cmd.arg(key));
         cmd.arg(&HEAD.map(f64::to_le_bytes).concat()[..]).arg("");
+        self.end_call(&mut cmd, route.iter().len());
         match self.run(connection.clone(), cmd).await.0? {
             Value::BulkString(now) if now.len() == 8 => {
                 Ok(f64::from_le_bytes(now.try_into().expect("it has 8 bytes")) as u64)
@@ -53,8 +91,15 @@ impl Script {
     /// argument.
     pub(super) fn call(&self, keys: usize, bytes: usize) -> Cmd {
         let mut cmd = Cmd::with_capacity(keys + 6, bytes + 64);
-        cmd.arg("EVALSHA").arg(self.inner.get_hash()).arg(keys);
+        cmd.arg("EVALSHA").arg(self.inner.get_hash()).arg(if self.is_of_node { 0 } else { keys });
         cmd
+    }
+
+    /// What stands behind all arguments of a call with so many keys.
+    pub(super) fn end_call(&self, cmd: &mut Cmd, keys: usize) {
+        if self.is_of_node {
+            cmd.arg(keys);
+        }
     }
 
     /// Sends a call and returns the reply. If Redis doesn't know the script (SCRIPT FLUSH, a failover), it has done

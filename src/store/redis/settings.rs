@@ -9,7 +9,8 @@ use std::time::Duration;
 use super::aws_iam::TokenSource;
 use super::breaker::Breakers;
 use super::faults::{Faults, SettingNames};
-use crate::{limit::Algorithm, privacy::Privacy};
+use super::layout::{LAYOUT_RENEWAL, Layout};
+use crate::{limit::Algorithm, privacy::Privacy, store::key::Buckets};
 
 /// All settings of [`super::Redis`].
 #[derive(Clone, Debug)]
@@ -23,9 +24,11 @@ pub struct RedisSettings {
     pub database: i64,
     /// Prefix of every key (`CACHE_KEY_PREFIX`).
     pub key_prefix: String,
-    /// Number of buckets that counters are hashed into. Few, so that a Cluster's batches stay full; all replicas must
-    /// agree.
-    pub buckets: u32,
+    /// The buckets that counters are spread over, on which all replicas must agree; `None` takes those of the replicas
+    /// that are there.
+    pub buckets: Option<Buckets>,
+    /// What a batch of a Cluster may hold.
+    pub cluster_batch: ClusterBatch,
     /// Algorithm of limits that name none. Keys contain it, so replicas must agree on it too.
     pub default_algorithm: Algorithm,
     /// Timeout of one attempt to connect, with its greeting.
@@ -55,6 +58,10 @@ pub struct RedisSettings {
     pub faults: Arc<Faults>,
     /// As `faults`, for circuit breakers.
     pub breakers: Arc<Breakers>,
+    /// The buckets that were found to be in use. Stores that share the settings find them once.
+    pub layout: Arc<Layout>,
+    /// Time after which a connection renews the record of the buckets.
+    pub layout_renewal: Duration,
 }
 
 impl RedisSettings {
@@ -66,7 +73,8 @@ impl RedisSettings {
             sentinel_auth: Auth::None,
             database: 0,
             key_prefix: String::new(),
-            buckets: 256,
+            buckets: None,
+            cluster_batch: ClusterBatch::default(),
             default_algorithm: Algorithm::default(),
             connect_timeout: Duration::from_secs(1),
             max_connection_age: None,
@@ -80,8 +88,20 @@ impl RedisSettings {
             privacy: Privacy::default(),
             faults: Arc::default(),
             breakers: Arc::default(),
+            layout: Arc::default(),
+            layout_renewal: LAYOUT_RENEWAL,
         }
     }
+}
+
+/// What a batch of a Cluster may hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClusterBatch {
+    /// Counters of all slots of a node, which one script decides: the keys are not declared.
+    #[default]
+    Node,
+    /// Counters of one slot, for nodes that forbid scripts over several.
+    Slot,
 }
 
 /// What stands behind the address.
@@ -110,7 +130,7 @@ impl Topology {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Address {
     Tcp { host: String, port: u16 },
     Unix(PathBuf),

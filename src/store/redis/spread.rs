@@ -1,11 +1,15 @@
-//! One request over several buckets of a Cluster, or with more counters than one script takes: decided part by part over
-//! the lanes of one Redis. It knows lanes, not nodes.
+//! One request over several nodes of a Cluster, or with more counters than one script takes: decided part by part over
+//! the lanes of one Redis. It knows lanes and places, not connections.
+
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::inner::RedisInner;
-use super::lane::RequestFailure;
+use super::cluster::SlotMap;
+use super::inner::{RedisInner, Route};
+use super::lane::{Lane, RequestFailure};
+use super::place::Place;
 use super::request::Request;
 use crate::limit::UnixMicros;
 use crate::store::counter_check::{CounterCheck, Gate};
@@ -17,52 +21,80 @@ use crate::store::readings::Readings;
 pub(super) struct SpreadRequest<'a> {
     pub redis: &'a RedisInner,
     pub checks: &'a [CounterCheck<'a>],
-    /// The bucket of each check.
-    pub buckets: &'a [u32],
+    /// The bucket of each check, and where it is decided.
+    pub buckets: SmallVec<[u32; 4]>,
+    pub places: SmallVec<[Place; 4]>,
+    /// The map of a Cluster that the places are of.
+    pub map: Option<Arc<SlotMap>>,
     pub gate: Gate,
     /// As [`Request`]'s: a time that the caller passed in, in µs; 0 for Redis' own.
     pub now: u64,
     pub deadline: Instant,
 }
 
-/// Decides a request whose checks no single script can decide. With `one_by_one` even the checks of one bucket are sent
-/// alone: while its slot moves, no script may touch two counters.
-pub(super) async fn decide(request: &SpreadRequest<'_>, one_by_one: bool) -> Result<Readings, RequestFailure> {
-    PartwiseDecision::new(request, (request.checks, request.gate), request.deadline, one_by_one).run().await
+impl SpreadRequest<'_> {
+    /// The place that has all counters, if one does.
+    pub(super) fn single_place(&self) -> Option<Place> {
+        let first = *self.places.first()?;
+        self.places.iter().all(|place| *place == first).then_some(first)
+    }
+
+    /// Makes all parts smaller, because some counter is not where a part was sent.
+    pub(super) fn split_finer(&mut self) {
+        for (nth, (place, bucket)) in self.places.iter_mut().zip(&self.buckets).enumerate() {
+            *place = place.finer(*bucket, nth).unwrap_or(*place);
+        }
+    }
+
+    pub(super) async fn decide(&self) -> Result<Readings, RequestFailure> {
+        PartwiseDecision::new(self, (self.checks, self.gate), self.deadline).run().await
+    }
+
+    pub(super) fn lane(&self, place: Place) -> Arc<Lane> {
+        match (&self.redis.route, &self.map) {
+            (Route::Cluster(cluster), Some(map)) => cluster.lane(map, place),
+            (Route::Cluster(cluster), None) => cluster.lane(&cluster.map(), place),
+            (Route::One { lane, .. }, _) => lane.clone(),
+        }
+    }
 }
 
 impl PartDecider for SpreadRequest<'_> {
-    type Place = u32;
+    type Place = Place;
     type Failure = RequestFailure;
 
-    fn place(&self, nth: usize) -> u32 {
-        // Outside a Cluster every bucket leads to the one node.
-        if self.redis.is_cluster() { self.buckets[nth] } else { 0 }
+    fn place(&self, nth: usize) -> Place {
+        self.places[nth]
+    }
+
+    fn finer(&self, place: Place, nth: usize) -> Option<Place> {
+        place.finer(self.buckets[nth], nth)
     }
 
     async fn decide(
         &self,
-        place: u32,
+        place: Place,
         checks: SmallVec<[CounterCheck<'_>; 4]>,
         gate: Gate,
         is_denied: bool,
-        one_by_one: bool,
     ) -> Result<Readings, RequestFailure> {
         // While a slot moves, a request may have one check only, so deferred charges wait until that is over.
-        let owing = if one_by_one { None } else { self.redis.deferred.with_deferred(&checks) };
+        let is_alone = matches!(place, Place::Check(..));
+        let owing = if is_alone { None } else { self.redis.deferred.with_deferred(&checks) };
         let (checks, deferred_batch) =
             owing.map_or((checks, None), |(checks, deferred_batch)| (checks, Some(deferred_batch)));
-        let redis = self.redis;
-        let bucket_of = |check: &CounterCheck<'_>| match redis.is_cluster() {
-            true => place,
-            false => key::bucket(&check.key, redis.settings.buckets),
+        let settings = &self.redis.settings;
+        let buckets = settings.buckets_or_default();
+        let bucket_of = |check: &CounterCheck<'_>| match place {
+            Place::Bucket(bucket) | Place::Check(bucket, _) => bucket,
+            Place::Node(_) => key::bucket(&check.key, buckets),
         };
-        let request = Request::new(&checks, gate, is_denied, self.now, &redis.settings.key_prefix, bucket_of);
-        redis.lane(place).queue(request, deferred_batch, self.deadline).await
+        let request = Request::new(&checks, gate, is_denied, self.now, &settings.key_prefix, bucket_of);
+        self.lane(place).queue(request, deferred_batch, self.deadline).await
     }
 
-    fn is_moving(failure: &RequestFailure) -> bool {
-        matches!(failure, RequestFailure::SlotMoving)
+    fn is_elsewhere(failure: &RequestFailure) -> bool {
+        matches!(failure, RequestFailure::Elsewhere)
     }
 
     fn refund(&self, nth: usize, at: UnixMicros, until: Instant) -> Refund {

@@ -52,6 +52,10 @@ pub struct RedisStats {
     pub refunds: StatCounter,
     /// Refunds without a reply in time: their hits may stay charged.
     pub refunds_failed: StatCounter,
+    /// Requests that a node sent elsewhere, because the slot of a counter had moved or was moving.
+    pub elsewhere: StatCounter,
+    /// Nodes whose batches hold one slot each, because they forbid more.
+    pub nodes_by_slot: StatGauge,
     /// Keys that Redis evicted for lack of memory, as far as [`super::EvictionWatch`] has seen.
     pub evicted: StatCounter,
     /// Times that Redis had to be sent the script's text.

@@ -18,7 +18,7 @@ fn asks(algorithm: Algorithm, number: usize) -> Vec<CounterCheck<'static>> {
 }
 
 fn sizes(checks: &[CounterCheck<'_>]) -> Vec<usize> {
-    sub_requests(checks, |_| 0, false).iter().map(|part| part.checks.len()).collect()
+    sub_requests(checks, 0..checks.len(), |_| 0).iter().map(|part| part.checks.len()).collect()
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn no_part_is_over_two_places_or_phases_and_each_ask_is_in_one() {
     let mut all = asks(Algorithm::SlidingLog, 200);
     all.iter_mut().step_by(3).for_each(|check| check.role = Role::Shadow);
     let place = |nth: usize| nth % 2;
-    let parts = sub_requests(&all, place, false);
+    let parts = sub_requests(&all, 0..200, place);
     let mut seen: Vec<usize> = parts.iter().flat_map(|part| part.checks.iter().copied()).collect();
     seen.sort_unstable();
     assert_eq!(seen, (0..200).collect::<Vec<_>>());

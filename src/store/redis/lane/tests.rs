@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::limit::{Algorithm, Cost, Entry, Limit, SECOND, UnixMicros};
-use crate::store::redis::settings::Topology;
+use crate::store::redis::settings::{Address, Topology};
 use crate::store::{CounterCheck, Gate, Key, Role};
 
 fn lane() -> Arc<Lane> {

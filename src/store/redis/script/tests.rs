@@ -172,7 +172,7 @@ fn arguments(cmd: &Cmd) -> Vec<Vec<u8>> {
 
 /// Compares the call for these requests with the example, runs it, and compares the reply and what lies in Redis afterwards.
 fn check(example: &Example, server: &mut Server, now: u64, requests: &[Request]) {
-    let script = Script::new();
+    let script = Script::of_slot();
     let (_, cmd) = Batch::new(requests.iter(), &script, CHANNEL, now, 0);
     let (keys, args) = (example.all("KEYS"), example.all("ARGV"));
     let expected = [&[keys.len().to_string().into_bytes()][..], &keys, &args].concat();
@@ -181,6 +181,54 @@ fn check(example: &Example, server: &mut Server, now: u64, requests: &[Request])
     assert_eq!(reply, example.all("reply").concat(), "the reply");
     for (nth, value) in example.all("GET").iter().enumerate() {
         assert_eq!(server.get(&keys[nth]), *value, "the value of key {}", nth + 1);
+    }
+}
+
+/// Decides the same by a call over all slots of a node, on a Redis of its own, and compares it with a call over one slot.
+fn decide_as_of_node(servers: &mut [Server; 2], now: u64, requests: &[Request]) {
+    let [of_slot, of_node] = [Script::of_slot(), Script::of_node()];
+    let (_, declared) = Batch::new(requests.iter(), &of_slot, CHANNEL, now, 0);
+    let (_, undeclared) = Batch::new(requests.iter(), &of_node, CHANNEL, now, 0);
+    let (declared_args, undeclared_args) = (arguments(&declared), arguments(&undeclared));
+    let number = declared_args[0].clone();
+    let expected = [&[b"0".to_vec()][..], &declared_args[1..], std::slice::from_ref(&number)].concat();
+    assert_eq!(undeclared_args, expected, "the same arguments, and the number of keys behind them");
+    let replies = [
+        servers[0].send(&of_slot.with_text(&declared).get_packed_command()),
+        servers[1].send(&of_node.with_text(&undeclared).get_packed_command()),
+    ];
+    assert_eq!(replies[0], replies[1], "the reply");
+    assert!(replies[0].len() >= 40, "{:?}", String::from_utf8_lossy(&replies[0]));
+    let keys: usize = String::from_utf8_lossy(&number).parse().expect("a number");
+    for key in &declared_args[1..=keys] {
+        let [a, b] = servers.each_mut().map(|server| server.get(key));
+        assert_eq!(a, b, "the value of {}", String::from_utf8_lossy(key));
+    }
+}
+
+#[test]
+fn a_call_over_all_slots_of_a_node_decides_as_one_over_one_slot() {
+    let mut servers = [Server::start(), Server::start()];
+    let all = Algorithm::ALL.map(|algorithm| Limit { burst: 3, sub_windows: 10, ..Limit::new(3, TEN, algorithm) });
+    let users: Vec<String> = (0..7).map(|nth| format!("u{nth}")).collect();
+    // What is no string counts as absent, and is damaged.
+    for limit in all {
+        let key = request(NOW, &[("user", "u3", limit, ONE)]).keys().next().expect("it has one").to_vec();
+        let hash = redis::cmd("HSET").arg(key).arg("field").arg("value").get_packed_command();
+        servers.iter_mut().for_each(|server| assert_eq!(server.send(&hash), b":1"));
+    }
+    let back = Cost { hits: -1, charge_denied: false };
+    for (nth, moment) in [NOW, NOW, LATER, LATER + 8 * SECOND.0, LATER + 60 * SECOND.0].into_iter().enumerate() {
+        let mut requests: Vec<Request> = Vec::new();
+        for limit in all {
+            requests.extend(users.iter().map(|user| request(moment, &[("user", user, limit, ONE)])));
+            requests.extend((0..3).map(|_| request(moment, &[("hot", "h", limit, ONE)])));
+            requests.push(request(moment, &[("user", "u1", limit, ONE), ("user", "new", limit, ONE)]));
+            if nth % 2 == 1 {
+                requests.push(request(moment, &[("user", "u2", limit, back)]));
+            }
+        }
+        decide_as_of_node(&mut servers, moment, &requests);
     }
 }
 
@@ -230,10 +278,12 @@ fn the_examples_of_careful_lua_and_reset_lua_are_true() {
 
 #[test]
 fn no_comment_goes_to_redis_and_no_code_is_left_out() {
-    let text = Script::new().text;
-    let is_comment = |line: &str| line.trim_start().starts_with("--");
-    assert!(!text.lines().any(is_comment));
-    let files = [DECIDE].into_iter().chain(PARTS.map(|(_, text)| text));
-    let code = files.flat_map(str::lines).filter(|line| !is_comment(line)).count();
-    assert_eq!(text.lines().count(), code);
+    for (script, keys) in [(Script::of_slot(), KEYS_OF_SLOT), (Script::of_node(), KEYS_OF_NODE)] {
+        let text = script.text;
+        let is_comment = |line: &str| line.trim_start().starts_with("--");
+        assert!(!text.lines().any(is_comment));
+        let files = [DECIDE, keys].into_iter().chain(PARTS.map(|(_, text)| text));
+        let code = files.flat_map(str::lines).filter(|line| !is_comment(line)).count();
+        assert_eq!(text.lines().count(), code);
+    }
 }

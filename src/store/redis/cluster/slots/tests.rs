@@ -9,7 +9,7 @@ fn primary(port: u16) -> Address {
 }
 
 fn map(port: u16) -> Vec<Range> {
-    vec![Range { first: 0, last: slot::SLOTS - 1, primary: primary(port) }]
+    vec![Range { first: 0, last: SLOTS - 1, primary: primary(port) }]
 }
 
 #[tokio::test]
