@@ -146,11 +146,13 @@ impl Bench {
 
     fn machine(&self, setup: &Setup) -> Result<Machine> {
         let incr_us = if setup.nodes == 0 { c::INCR.value } else { fleet::incr_us()? };
-        Ok(Machine { floor_us: self.floor_us(self.base.in_flight)?, incr_us })
+        // As many floors as replicas: processes that share a core take it from each other, which costs each of them.
+        Ok(Machine { floor_us: self.floor_us(self.base.in_flight, setup.replicas)?, incr_us })
     }
 
-    fn floor_us(&self, in_flight: u16) -> Result<f64> {
-        let measured = Fleet::floor(&self.binaries, Setup { in_flight, ..self.base.clone() })?.measure()?;
+    fn floor_us(&self, in_flight: u16, replicas: u16) -> Result<f64> {
+        let setup = Setup { in_flight, replicas, ..self.base.clone() };
+        let measured = Fleet::floor(&self.binaries, setup)?.measure()?;
         Ok(measured.tollgate_us / measured.requests)
     }
 
@@ -159,7 +161,7 @@ impl Bench {
         let mut constants = Vec::new();
         let base = &self.base;
         let redis = Setup { nodes: 1, ..base.clone() };
-        let (floors, incrs) = ([self.floor_us(128)?, self.floor_us(32)?], [fleet::incr_us()?]);
+        let (floors, incrs) = ([self.floor_us(128, 1)?, self.floor_us(32, 1)?], [fleet::incr_us()?]);
         let memory = self.run(base)?;
         let memory_5 = self.run(&Setup { descriptors: 5, users: 20_000, ..base.clone() })?;
         let one = self.run(&redis)?;
@@ -171,7 +173,7 @@ impl Bench {
             others.push((c::counter(algorithm).name, self.run(&Setup { algorithm, ..redis.clone() })?));
         }
         let script = [fleet::script_us(50, 200_000)?, fleet::script_us(1, 30_000)?];
-        let floors = [(floors[0] + self.floor_us(128)?) / 2.0, (floors[1] + self.floor_us(32)?) / 2.0];
+        let floors = [(floors[0] + self.floor_us(128, 1)?) / 2.0, (floors[1] + self.floor_us(32, 1)?) / 2.0];
         let incr = (incrs[0] + fleet::incr_us()?) / 2.0;
         constants.extend([(c::FLOOR.name, floors[0]), (c::INCR.name, incr)]);
         constants.extend(of_tollgate(floors, [&memory, &memory_5], [&one, &five, &few], &cluster));
@@ -305,11 +307,10 @@ fn compare(name: &'static str, setup: &Setup, measured: &Measured, machine: Mach
     let load = Load {
         requests_per_second: measured.requests_per_second,
         descriptors: setup.descriptors as f64,
-        // The model keeps counters of two windows; these are of one.
+        // The model keeps counters of two windows, so half of these came in each of two that are half as long as the load.
         users: counters / setup.descriptors as f64 / 2.0,
         algorithm: setup.algorithm,
-        // No longer than the load lasted: a window's hits are those that came.
-        window: Micros(((fleet::WARM_UP + measured.seconds) * 1e6) as u64),
+        window: Micros(((fleet::WARM_UP + measured.seconds) / 2.0 * 1e6) as u64),
         fleet: capacity::Fleet { replicas: setup.replicas.into(), workers: 1, nodes: setup.nodes.into() },
         wait: Wait::Mean(measured.wait_us / 1e6),
         machine,
@@ -324,7 +325,6 @@ fn compare(name: &'static str, setup: &Setup, measured: &Measured, machine: Mach
         let redis_memory = model.redis_memory / c::REDIS_OVERHEAD.value / 1e6;
         rows.extend([
             row("Redis, cores", model.redis_cores, measured.redis_us / 1e6 / measured.seconds),
-            row("counters in a script", model.counters_per_script, measured.counters / measured.scripts),
             row("to Redis, MB/s", model.to_redis / 1e6, measured.to_redis_bytes / 1e6 / measured.seconds),
             row("from Redis, MB/s", model.from_redis / 1e6, measured.from_redis_bytes / 1e6 / measured.seconds),
             row("counters in Redis, MB", redis_memory, measured.redis_bytes / 1e6),

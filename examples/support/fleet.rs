@@ -92,13 +92,16 @@ struct Server {
 }
 
 impl Fleet {
-    /// The floor instead of replicas; of the set-up only the load matters then.
+    /// As many floors instead of the replicas; of the set-up only the load matters then.
     pub(crate) fn floor(binaries: &Binaries, setup: Setup) -> Result<Fleet> {
-        let grpc = free_port()?;
-        let mut command = pinned(SERVER_CORE, &binaries.floor);
-        let child = command.arg(format!("127.0.0.1:{grpc}")).stdout(Stdio::null()).spawn();
-        let child = child.with_context(|| format!("{} doesn't start", binaries.floor.display()))?;
-        let servers = vec![Server::listening(child, grpc, None)?];
+        let mut servers = Vec::new();
+        for _ in 0..setup.replicas {
+            let grpc = free_port()?;
+            let mut command = pinned(SERVER_CORE, &binaries.floor);
+            let child = command.arg(format!("127.0.0.1:{grpc}")).stdout(Stdio::null()).spawn();
+            let child = child.with_context(|| format!("{} doesn't start", binaries.floor.display()))?;
+            servers.push(Server::listening(child, grpc, None)?);
+        }
         Ok(Fleet { binaries: binaries.clone(), setup, redis: None, servers, _rules: tempfile::tempdir()? })
     }
 

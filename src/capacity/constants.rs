@@ -58,7 +58,7 @@ constants! {
     MEMORY_COUNTER_BYTES = 77.0 "B", "a counter in a replica's memory, hit once", IDLE;
     MEMORY_SUB_WINDOW_BYTES = 5.9 "B", "each further sub-window of it that has hits", MEASURE;
     MEMORY_LOG_ENTRY_BYTES = 16.0 "B", "each entry of a log", MEASURE;
-    REDIS_COUNTER_BYTES = 210.0 "B", "a counter in Redis, its TTL and places in tables included", REDIS_MEMORY;
+    REDIS_COUNTER_BYTES = 190.0 "B", "a counter in Redis, its TTL and places in tables included", REDIS_MEMORY;
     REDIS_SUB_WINDOW_BYTES = 10.4 "B", "each further sub-window of it that has hits", REDIS_MEMORY;
     REDIS_LOG_ENTRY_BYTES = 24.0 "B", "each entry of a log", REDIS_MEMORY;
     REDIS_OVERHEAD = 1.5 "times", "what Redis wants for all its counters: fragments, tables that grow, connections", REDIS_MEMORY;
