@@ -29,8 +29,11 @@ impl TopKey {
     const OWN_BYTES: usize = size_of::<TopKey>() + 2 * size_of::<usize>() + 16;
 
     pub(super) fn new(domain: u64, limit: &str, descriptor: &str) -> TopKey {
-        let limit = cut(limit);
-        let text = format!("{limit}{}", cut(descriptor));
+        let (limit, descriptor) = (cut(limit), cut(descriptor));
+        // Of its exact length, so that it is boxed as it is.
+        let mut text = String::with_capacity(limit.len() + descriptor.len());
+        text.push_str(&limit);
+        text.push_str(&descriptor);
         TopKey { domain, text: text.into(), limit_end: limit.len() as u16 }
     }
 
@@ -122,6 +125,10 @@ pub(super) fn entry_text(key: &str, value: &str) -> String {
 }
 
 fn escape(text: &str, is_key: bool, out: &mut String) {
+    // As nearly all are.
+    if !text.bytes().any(|byte| matches!(byte, b'\\' | b',') || (is_key && byte == b'=')) {
+        return out.push_str(text);
+    }
     for character in text.chars() {
         match character {
             '\\' | ',' => out.extend(['\\', character]),

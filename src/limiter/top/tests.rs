@@ -227,23 +227,25 @@ fn memory_is_taken_as_it_is_used_and_stays_below_its_bound() {
     assert_eq!(lists.bytes(), 0);
     let long = "x".repeat(2 * key::TEXT_BYTES_MAX);
     let mut largest = 0;
-    for second in 0..5_000u64 {
+    // More than an hour, a turn every four seconds.
+    let at = |turn: u64| UnixMicros(NOW + turn * 4 * SECOND.0);
+    const TURNS: u64 = 1_100;
+    for turn in 0..TURNS {
         for core in &cores {
-            core.with_sketches(UnixMicros(NOW + second * SECOND.0), |sketches| {
-                for number in 0..30 {
-                    let user = second * 30 + number;
+            core.with_sketches(at(turn), |sketches| {
+                for user in turn * 20..turn * 20 + 20 {
                     let key = || Arc::new(TopKey::new(1, &format!("{user}{long}"), &format!("{user}{long}")));
                     sketches.iter_mut().for_each(|sketch| sketch.add(hash(user), 1, key));
                 }
             });
         }
-        if second % 7 == 0 {
-            lists.fold(UnixMicros(NOW + second * SECOND.0));
+        if turn % 2 == 0 {
+            lists.fold(at(turn));
         }
         largest = largest.max(lists.bytes());
     }
     assert!(largest <= MOST && largest > MOST / 3, "{largest}");
-    lists.fold(UnixMicros(NOW + 5_000 * SECOND.0 + 2 * 3_600 * SECOND.0));
+    lists.fold(at(TURNS + 2 * 900));
     assert_eq!(lists.bytes(), 0, "everything is forgotten");
 }
 
