@@ -24,8 +24,9 @@ impl Load {
             let full = self.bounds(host).into_iter().filter(|bound| bound.share > COMFORTABLE);
             let full: Vec<&str> = full.map(|bound| bound.what).collect();
             let is_of_node = |what: &&str| what.ends_with("of a Redis node") && !what.starts_with("connections");
+            let is_of_replica = |what: &&str| what.ends_with("of a replica") || what.ends_with("on a worker");
             let wants_nodes = full.iter().any(is_of_node) && sizes.nodes.is_none();
-            let wants_replicas = !full.iter().all(|what| is_of_node(what)) && sizes.replicas.is_none();
+            let wants_replicas = full.iter().any(is_of_replica) && sizes.replicas.is_none();
             let fleet = &mut self.fleet;
             match (wants_nodes && fleet.nodes < MOST, wants_replicas && fleet.replicas < MOST) {
                 (true, _) if fleet.nodes == 1 => fleet.nodes = 3,

@@ -1,10 +1,6 @@
 use proptest::prelude::*;
 
-use super::{
-    Fleet, Host, Load, Machine, Sizes, Wait, constants as c,
-    limits::{COMFORTABLE, CORES_OF_CALLS_MAX},
-    page,
-};
+use super::{Fleet, Host, Load, Machine, Sizes, Wait, constants as c, limits::COMFORTABLE, page};
 use crate::limit::{Algorithm, Unit};
 
 fn load(requests_per_second: f64, descriptors: f64, nodes: u32) -> Load {
@@ -63,6 +59,10 @@ fn a_fleet_that_is_left_open_is_sized_so_that_nothing_is_too_full() {
     }
     let small = load(1_000.0, 1.0, 1).sized(Sizes::default(), &host);
     assert_eq!((small.fleet.replicas, small.fleet.nodes), (2, 1));
+    // More replicas hold no more counters each.
+    let crowded =
+        Load { users: 1e9, ..load(1_000.0, 1.0, 0) }.sized(Sizes { nodes: Some(0), ..Sizes::default() }, &host);
+    assert_eq!(crowded.fleet.replicas, 2);
     let kept = load(2_000_000.0, 2.0, 1).sized(Sizes { replicas: Some(7), nodes: Some(5) }, &host);
     assert_eq!((kept.fleet.replicas, kept.fleet.nodes), (7, 5));
 }
@@ -89,7 +89,6 @@ fn an_overloaded_node_is_more_than_full_and_waits_for_the_timeout() {
     assert!(node.share > 1.0 && node.full_at.is_some_and(|full_at| full_at < 10_000_000.0), "{node:?}");
     assert!(over.estimate().wait >= 0.99 * c::STORE_TIMEOUT);
     assert!(over.calls_take_too_much() && !load(10_000.0, 1.0, 1).calls_take_too_much());
-    assert!(CORES_OF_CALLS_MAX > 1.0);
 }
 
 #[test]
