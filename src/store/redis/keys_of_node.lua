@@ -24,19 +24,18 @@ local function read(logs)
 end
 
 local MOVED, FORBIDDEN = -9007199254740992, -18014398509481984
-local WORDS = {
-  { 'WRONGTYPE', false },
-  { 'undeclared', FORBIDDEN }, { 'same slot', FORBIDDEN }, { 'CROSSSLOT', FORBIDDEN },
-  { 'non local key', MOVED }, { 'MOVED', MOVED }, { 'ASK', MOVED }, { 'TRYAGAIN', MOVED },
-  { 'CLUSTERDOWN', MOVED }, { 'cluster is down', MOVED },
-}
 
 -- What an error of a read means: false that the key has something other than a string, which counts as absent; a number
 -- that the counter is elsewhere; the error itself that the call fails.
 local function meaning(failed)
-  for _, word in ipairs(WORDS) do
-    if string.find(failed.err, word[1], 1, true) then return word[2] end
+  local function says(...)
+    for _, word in ipairs({ ... }) do
+      if string.find(failed.err, word, 1, true) then return true end
+    end
   end
+  if says('WRONGTYPE') then return false end
+  if says('undeclared', 'same slot', 'CROSSSLOT') then return FORBIDDEN end
+  if says('non local key', 'MOVED', 'ASK', 'TRYAGAIN', 'CLUSTERDOWN', 'cluster is down') then return MOVED end
   return failed
 end
 

@@ -25,7 +25,7 @@
 //! error of the moment (Redis is out of memory) refuses the batch; any other may be the fault of one request, so each is
 //! sent again in a batch of its own, and refused if that gets an error too. In a Cluster, MOVED stops the lane of a bucket
 //! until it is pointed at the slot's new node, and ASK sends a request to the node that is taking the slot over. The lane of
-//! a node follows no slot: requests over a counter that isn't there are answered with [`RequestFailure::Elsewhere`], and
+//! a node follows no slot: requests over a counter that isn't there are answered as being *elsewhere*, and
 //! their callers ask by slots.
 //!
 //! Invariants: (1) each request is answered once, by its deadline or soon after, if its caller still waits; (2) a
@@ -36,6 +36,8 @@
 //! (0.6 ms) wait for A's reply, leave together at 1.0 ms and are answered at 2.0 ms. If Redis stalls from then to 16 ms,
 //! B is answered with a timeout at 10.3 ms and C at 10.6 ms. At 16 ms Redis finds B's deadline passed, and charges
 //! neither.
+
+mod elsewhere;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -51,11 +53,10 @@ use super::busy_poll::BusyPoll;
 use super::clock::RedisClock;
 use super::denial_cache::{DenialCache, DenialTiming};
 use super::faults::{self, Extent, failed};
-use super::guide::{Guide, SlotNews};
+use super::guide::Guide;
 use super::in_flight::{InFlightBatch, PendingReply, earliest_deadline, next_reply};
-use super::lane::{BoxedRequest, Lane, RequestFailure};
+use super::lane::{BoxedRequest, Lane};
 use super::node_connection::{EstablishedConnection, NodeConnection};
-use super::node_connections::redirected;
 use super::script::Script;
 use super::settings::RedisSettings;
 use super::stats::RedisStats;
@@ -67,10 +68,6 @@ use crate::store::{key, readings::StoreError};
 /// How often a request may make its batch late although it had time. Once or twice means that a clock was set, which
 /// the reply corrects; more than that has another cause.
 const LATE_MAX: u8 = 2;
-
-/// Number of batches in a row after which a node that decides nothing of them is sent no more over several slots. A slot
-/// that has moved is known by then.
-const BARREN_MAX: u32 = 64;
 
 pub(super) struct Runner {
     lane: Arc<Lane>,
@@ -408,67 +405,6 @@ impl Runner {
             }
             Some(_) => self.refuse(queued, &error.to_string()),
             None => self.fail(queued, &error.to_string()),
-        }
-    }
-
-    /// The bucket is on another node: the requests are sent there once the lane is pointed at it.
-    fn handle_moved(&mut self, mut queued: Vec<BoxedRequest>, error: &RedisError) {
-        queued.iter_mut().for_each(|queued| queued.redirect = None);
-        self.lane.put_back(queued);
-        self.is_moved = true;
-        if let Some(Guide::Bucket { bucket, news, .. }) = &self.guide {
-            // The receiver ends only with the store.
-            let _ = news.send(SlotNews::Moved { bucket: *bucket, to: redirected(error) });
-        }
-    }
-
-    /// Notes that the node has not answered every request of a batch over all its slots. If it forbids such batches, or
-    /// never decides anything of them, its requests go by slots from now on.
-    fn note_elsewhere(&mut self, node: &NodeConnection, verdict: &BatchResult) {
-        self.barren = if verdict.elsewhere().1 { self.barren + 1 } else { 0 };
-        if verdict.is_forbidden {
-            node.batch_by_slot("it forbids scripts over keys of several slots, or that are not declared");
-        } else if self.barren >= BARREN_MAX {
-            node.batch_by_slot("it decides nothing of scripts over several slots, and sends every request elsewhere");
-        }
-        if let Some(Guide::Node { news }) = &self.guide {
-            let _ = news.send(SlotNews::Elsewhere);
-        }
-    }
-
-    /// Whether an error to a batch of `requests` over all slots of a node is no error to a batch over one slot.
-    fn is_for_slots(&self, node: &NodeConnection, error: &RedisError, requests: usize) -> bool {
-        let text = error.to_string();
-        if faults::forbids_undeclared(&text) {
-            node.batch_by_slot(&text);
-            return true;
-        }
-        // Some services have words of their own.
-        matches!(error.code(), Some("MOVED" | "ASK" | "TRYAGAIN")) || (requests == 1 && faults::is_unknown(error))
-    }
-
-    /// Sends a request back to its caller, who asks by slots. Nothing was charged.
-    fn send_elsewhere(&self, mut queued: BoxedRequest) {
-        queued.unsent();
-        self.stats.elsewhere.add(1);
-        queued.reply(Err(RequestFailure::Elsewhere));
-    }
-
-    /// The bucket is moving and this counter has moved already, so the request is sent to the new node. If it has
-    /// several counters, they may be on both nodes.
-    fn handle_ask(&mut self, mut queued: Vec<BoxedRequest>, error: &RedisError) {
-        let is_one = queued.iter().all(|queued| queued.request.check_count() == 1);
-        match (&self.guide, redirected(error)) {
-            (Some(Guide::Bucket { nodes, .. }), Some(address)) if is_one => {
-                let node = nodes.to_importing(&address);
-                queued.iter_mut().for_each(|queued| {
-                    queued.is_alone = true;
-                    queued.redirect = Some(node.clone());
-                });
-                self.lane.put_back(queued);
-            }
-            _ if is_one => self.refuse(queued, &error.to_string()),
-            _ => queued.iter_mut().for_each(|queued| queued.reply(Err(RequestFailure::Elsewhere))),
         }
     }
 

@@ -130,3 +130,6 @@ impl SlotMap {
         self.of_slot == other.of_slot && addresses(self) == addresses(other)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -94,3 +94,22 @@ async fn what_takes_more_of_redis_leaves_in_smaller_batches() {
     assert_eq!(sizes(40, undo(1)), [32, 8]);
     assert_eq!(sizes(3, undo(10_000)), [1, 1, 1], "up to 10,000 sums are written again");
 }
+
+#[tokio::test]
+async fn a_lane_that_is_not_needed_any_more_sends_all_that_waits_and_all_that_comes_elsewhere() {
+    let lane = lane();
+    let (queued, answered) = waiting(Instant::now() + Duration::from_secs(1), false);
+    lane.queue.lock().push(queued, 128);
+    lane.retire();
+    let is_elsewhere = |answer| matches!(answer, Err(RequestFailure::Elsewhere));
+    assert!(is_elsewhere(answered.await.expect("it is answered")));
+    let request =
+        || Request::new(&[ask(Limit::new(1, SECOND, Algorithm::SlidingWindow))], Gate::default(), false, 0, "", |_| 0);
+    assert!(is_elsewhere(lane.submit(request(), Instant::now() + Duration::from_secs(1)).await));
+    // What comes back from a batch in flight, because it was late.
+    let (again, answered) = waiting(Instant::now() + Duration::from_secs(1), true);
+    lane.put_back(vec![again]);
+    assert!(is_elsewhere(answered.await.expect("it is answered")));
+    lane.close();
+    assert!(lane.is_retired(), "and it stays so");
+}
