@@ -31,7 +31,7 @@ use crate::{
 #[command(after_help = "Examples:\n  \
     tollgate call --domain api --descriptor user=alice\n  \
     tollgate call --domain api --descriptor user=alice,endpoint=/checkout --hits 3 --json\n\n\
-    Entries are split at the first '='; write '\\,' for a comma in a value, and '\\\\' for a backslash.\n\
+    Entries are split at the first '='; write '\\,' for a comma in a value.\n\
     --addr names the gRPC listener (default 127.0.0.1:8081) or the HTTP listener of any rate limit service.\n\
     Exit code: 0 OK, 3 OVER_LIMIT, 1 no answer, 2 a command line that can't be meant so.")]
 pub(super) struct CallArgs {

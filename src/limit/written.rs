@@ -15,60 +15,86 @@ impl OwnedEntry {
     }
 }
 
-/// Reads `key=value`, split at the first `=`; the value may be empty.
+/// Reads one entry, `key=value`, split at the first `=`; the value may be empty. A comma needs no backslash here, and may
+/// have one, as [`write_entries`] writes it.
 pub fn parse_entry(text: &str) -> Result<OwnedEntry, String> {
+    let mut whole = String::with_capacity(text.len());
+    for part in parts(text) {
+        match part {
+            Part::Text(text) => whole.push_str(text),
+            Part::Comma | Part::End => whole.push(','),
+        }
+    }
+    entry(&whole)
+}
+
+/// Reads `k=v,k=v`. A comma within a text has a backslash before it. Other backslashes are themselves; of several right
+/// before a comma each two are one.
+pub fn parse_entries(text: &str) -> Result<Vec<OwnedEntry>, String> {
+    let mut entries = vec![String::new()];
+    for part in parts(text) {
+        match (part, entries.last_mut()) {
+            (Part::Text(text), Some(entry)) => entry.push_str(text),
+            (Part::Comma, Some(entry)) => entry.push(','),
+            (Part::End, _) | (_, None) => entries.push(String::new()),
+        }
+    }
+    entries.iter().map(|text| entry(text)).collect()
+}
+
+/// Writes entries so that [`parse_entries`] reads the same ones back, and [`parse_entry`] a single one.
+pub fn write_entries<'e>(entries: impl IntoIterator<Item = Entry<'e>>) -> String {
+    let mut out = String::new();
+    for (nth, Entry { key, value }) in entries.into_iter().enumerate() {
+        if nth > 0 {
+            // Those at the end of the entry before stand right before this comma.
+            let trailing = out.len() - out.trim_end_matches('\\').len();
+            out.extend(std::iter::repeat_n('\\', trailing));
+            out.push(',');
+        }
+        for c in [key, "=", value].into_iter().flat_map(str::chars) {
+            if c == ',' {
+                let before = out.len() - out.trim_end_matches('\\').len();
+                out.extend(std::iter::repeat_n('\\', before + 1));
+            }
+            out.push(c);
+        }
+    }
+    out
+}
+
+fn entry(text: &str) -> Result<OwnedEntry, String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok(OwnedEntry { key: key.into(), value: value.into() }),
         _ => Err(format!("'{text}' is no key=value")),
     }
 }
 
-/// Reads `k=v,k=v`; a comma or backslash in a text has a backslash before it.
-pub fn parse_entries(text: &str) -> Result<Vec<OwnedEntry>, String> {
-    let mut parts = vec![String::new()];
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        match (c, parts.last_mut()) {
-            ('\\', Some(part)) => part.extend(chars.next()),
-            (',', _) => parts.push(String::new()),
-            (c, Some(part)) => part.push(c),
-            (_, None) => {}
-        }
-    }
-    parts.iter().map(|part| parse_entry(part)).collect()
+/// What a text with escaped commas is made of.
+#[derive(Clone, Copy)]
+enum Part<'t> {
+    Text(&'t str),
+    /// A comma that belongs to the text.
+    Comma,
+    /// A comma between two entries.
+    End,
 }
 
-/// Writes entries so that [`entries`] reads the same ones back.
-pub fn write_entries<'e>(entries: impl IntoIterator<Item = Entry<'e>>) -> String {
-    let escaped = |text: &str| text.replace('\\', "\\\\").replace(',', "\\,");
-    let parts: Vec<String> =
-        entries.into_iter().map(|Entry { key, value }| format!("{}={}", escaped(key), escaped(value))).collect();
-    parts.join(",")
+fn parts(text: &str) -> Vec<Part<'_>> {
+    let mut parts = Vec::new();
+    let mut pieces = text.split(',').peekable();
+    while let Some(piece) = pieces.next() {
+        if pieces.peek().is_none() {
+            parts.push(Part::Text(piece));
+            continue;
+        }
+        // Right before a comma each two backslashes are one, and an odd one makes the comma a part of the text.
+        let backslashes = piece.len() - piece.trim_end_matches('\\').len();
+        parts.push(Part::Text(&piece[..piece.len() - backslashes.div_ceil(2)]));
+        parts.push(if backslashes % 2 == 1 { Part::Comma } else { Part::End });
+    }
+    parts
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn entries_split_at_the_first_equals_sign_and_commas_can_be_escaped() {
-        let read = |text| -> Vec<(String, String)> {
-            parse_entries(text).expect("well formed").into_iter().map(|e| (e.key, e.value)).collect()
-        };
-        let pair = |k: &str, v: &str| (k.to_string(), v.to_string());
-        assert_eq!(read("user=a=b,path=/x"), [pair("user", "a=b"), pair("path", "/x")]);
-        assert_eq!(read(r"list=1\,2"), [pair("list", "1,2")]);
-        assert_eq!(read(r"w=c:\\x"), [pair("w", r"c:\x")]);
-        assert_eq!(read("empty="), [pair("empty", "")]);
-        assert!(parse_entries("user").is_err());
-        assert!(parse_entries("=x").is_err());
-    }
-
-    #[test]
-    fn what_is_written_is_read_back() {
-        for text in ["user=alice", r"list=1\,2,w=c:\\x", "a=,b=c=d"] {
-            let read = parse_entries(text).expect("well formed");
-            assert_eq!(super::write_entries(read.iter().map(OwnedEntry::entry)), text);
-        }
-    }
-}
+mod tests;
