@@ -65,6 +65,24 @@ async fn checkout_is_limited_apart_and_a_refused_request_charges_no_limit() {
 }
 
 #[tokio::test]
+async fn the_access_log_says_which_limit_refused() {
+    let (rules, app) = (example_rules(), App::start().await);
+    let tollgate = Tollgate::start_with(rules.path(), &[("RESPONSE_DYNAMIC_METADATA", "true")]).await;
+    let envoy = Envoy::start(app.address, &[tollgate.grpc], OnFailure::Deny).await;
+    ask_times(&envoy, CHECKOUT_LIMIT + 1, "alice", "/checkout").await;
+    let line = |code: u16| {
+        move |line: &str| {
+            let line: serde_json::Value = serde_json::from_str(line).ok()?;
+            (line["code"] == code && line["path"] == "/checkout").then_some(line)
+        }
+    };
+    let refused = envoy.log_line("a refused request in the access log", line(429)).await;
+    assert_eq!((&refused["denied_by"], &refused["user"]), (&"api/user/endpoint=/checkout".into(), &"alice".into()));
+    let admitted = envoy.log_line("an admitted one", line(200)).await;
+    assert!(admitted["denied_by"].is_null(), "{admitted}");
+}
+
+#[tokio::test]
 async fn headers_say_the_limit_and_what_remains_and_a_refusal_says_when_to_come_back() {
     let rules = example_rules();
     let (app, tollgate) = (App::start().await, Tollgate::start(rules.path()).await);

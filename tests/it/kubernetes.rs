@@ -54,6 +54,8 @@ async fn the_binary_starts_with_the_deployments_variables_and_answers_its_probes
     rules.write("api.yaml", config);
     assert_check_accepts(rules.path());
     let auth = secrets.path().join("none");
+    let (tokens, digest) = (secrets.path().join("tokens"), tokens_of_the_kustomization());
+    std::fs::write(&tokens, digest).unwrap();
     let mut env = env(container);
     for (name, value) in &mut env {
         assert_is_read(name);
@@ -63,6 +65,7 @@ async fn the_binary_starts_with_the_deployments_variables_and_answers_its_probes
             "TOLLGATE_STATE_DIR" => *value = state.path().to_str().unwrap().to_owned(),
             "REDIS_AUTH_FILE" => *value = auth.to_str().unwrap().to_owned(),
             "REDIS_URL" => *value = "127.0.0.1:1".to_owned(),
+            "TOLLGATE_API_TOKEN_FILE" => *value = tokens.to_str().unwrap().to_owned(),
             _ => {}
         }
     }
@@ -82,6 +85,20 @@ async fn the_binary_starts_with_the_deployments_variables_and_answers_its_probes
         let answer = get(tollgate.http, path, &[]).await.expect("an answer");
         assert_eq!(answer.status, 200, "{probe}, without Redis");
     }
+}
+
+/// What the lines that the kustomization says put into a file.
+fn tokens_of_the_kustomization() -> String {
+    let page = read(&format!("{FOLDER}/kustomization.yaml"));
+    let lines = page.lines().filter_map(|line| line.strip_prefix("#   "));
+    let script: Vec<&str> = lines.filter(|line| line.starts_with("TOKEN=") || line.starts_with("printf ")).collect();
+    assert_eq!(script.len(), 2, "{script:?}");
+    let folder = tempfile::tempdir().unwrap();
+    let made = std::process::Command::new("sh").args(["-ec", &script.join("\n")]).current_dir(folder.path()).status();
+    assert!(made.unwrap().success());
+    let named = page.lines().find(|line| line.contains("--from-file=")).expect("a Secret is made of it");
+    assert!(named.contains(" tollgate-tokens ") && named.ends_with("=tokens"), "{named}");
+    std::fs::read_to_string(folder.path().join("tokens")).expect("the file is named as the Secret's key")
 }
 
 #[test]

@@ -120,6 +120,11 @@ impl Envoy {
         Envoy::start_placed(&config).await
     }
 
+    /// Waits for a line of its log, access logs included, in which `find` finds something.
+    pub(crate) async fn log_line<T>(&self, what: &str, find: impl FnMut(&str) -> Option<T>) -> T {
+        self.process.line(what, find).await
+    }
+
     /// Neither reads nor writes any more, and keeps its connections.
     pub(crate) fn freeze(&self) {
         self.process.signal("STOP");
