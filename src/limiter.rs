@@ -32,7 +32,7 @@ pub use crate::limiter::explain::{
 };
 pub use budgets::{Budgets, Learned, RequestedBudgets, RequestedKind};
 pub use decision::{DecideError, Decision, Note, Notes, ShownLimit, Status};
-pub use fallback::Fallback;
+pub use fallback::{Fallback, LocalCounter};
 pub use modes::Modes;
 pub use replicas::Replicas;
 pub use reset::{ResetCounter, ResetError};

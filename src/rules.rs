@@ -42,6 +42,7 @@ pub use load::{load, load_values};
 pub(crate) use name::{domain_prefix, override_limit_id};
 pub use problem::{Problem, Problems, Severity};
 pub(crate) use rate::duration as window;
+pub(crate) use rows::star;
 pub use shortcuts::Shortcuts;
 pub use source::{DotFiles, FileNames, Selection, Source, Sources};
 use tree::LevelMatch;

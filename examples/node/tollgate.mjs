@@ -54,7 +54,9 @@ export class Tollgate {
     if (this.domain === undefined) throw new TollgateError("configureUserLimit needs the option `domain`");
     const path = `/v1/domains/${encodeURIComponent(this.domain)}/overrides/${overrideId(user)}`;
     const microseconds = Math.round(windowSeconds * 1e6);
-    const spec = { match: { user }, rule: "user", limit: { requests: limit, window: `${microseconds}us` }, reason };
+    // A star that is meant has a backslash before it.
+    const match = { user: user.replace(/(\\*)\*/g, "$1$1\\*") };
+    const spec = { match, rule: "user", limit: { requests: limit, window: `${microseconds}us` }, reason };
     return this.#call("PUT", path, spec);
   }
 

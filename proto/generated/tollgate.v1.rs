@@ -260,6 +260,28 @@ pub struct Override {
     #[prost(string, repeated, tag = "9")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// In the answer to a write, also to a dry run: the rules whose limits it takes the place of, and what held there until
+    /// now for who is matched. At most 100.
+    #[prost(message, repeated, tag = "10")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub touches: ::prost::alloc::vec::Vec<TouchedRule>,
+    /// How many more there are.
+    #[prost(uint32, optional, tag = "11")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub touches_left_out: ::core::option::Option<u32>,
+}
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TouchedRule {
+    /// Its id.
+    #[prost(string, tag = "1")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub rule: ::prost::alloc::string::String,
+    /// Empty where it was unlimited, or had no limit.
+    #[prost(message, repeated, tag = "2")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub before: ::prost::alloc::vec::Vec<LimitNumbers>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -590,7 +612,8 @@ pub struct TopEntry {
 #[serde(default, deny_unknown_fields)]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExplainResponse {
-    /// What the check would answer; its numbers are those of now, before its cost. None where the store failed.
+    /// What the check would answer; its numbers are those of now, before its cost. Where the store failed it is what the
+    /// failure policies answer, with `degraded`; none where that is an error.
     #[prost(message, optional, tag = "1")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: ::core::option::Option<CheckResponse>,
@@ -760,6 +783,35 @@ pub struct ExplainedCounter {
     #[prost(string, tag = "12")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub budget_since: ::prost::alloc::string::String,
+    /// Where the store failed and `on_store_failure` is local: the counter in the memory of the replica that was asked.
+    #[prost(message, optional, tag = "13")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local: ::core::option::Option<LocalCounter>,
+    /// Hits that this replica admitted while the store was away and has yet to charge there.
+    #[prost(uint64, optional, tag = "14")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deferred: ::core::option::Option<u64>,
+}
+/// A counter that decides while the store is away: each replica has its share of the limit.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct LocalCounter {
+    /// This replica's share.
+    #[prost(uint32, tag = "1")]
+    pub requests: u32,
+    #[prost(uint32, optional, tag = "2")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub burst: ::core::option::Option<u32>,
+    /// How many replicas share the limit.
+    #[prost(uint32, tag = "3")]
+    pub replicas: u32,
+    #[prost(bool, tag = "4")]
+    pub admits: bool,
+    #[prost(uint32, tag = "5")]
+    pub remaining: u32,
+    #[prost(double, tag = "6")]
+    pub reset_seconds: f64,
 }
 /// The hits that a counter counts at a moment.
 #[derive(serde::Serialize, serde::Deserialize)]

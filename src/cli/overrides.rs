@@ -3,12 +3,14 @@
 mod calls;
 mod import;
 mod table;
+mod touched;
 
 use std::{
     io::{self, IsTerminal as _},
     path::PathBuf,
 };
 
+use anyhow::bail;
 use clap::{Args, Subcommand};
 use tokio::runtime;
 
@@ -27,7 +29,7 @@ use crate::{
 
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
-    tollgate overrides set --domain api --match user=alice --limit 300/m --for 4h --reason 'ticket 42'\n  \
+    tollgate overrides set --domain api --match user=alice --rule user --limit 300/m --for 4h --reason 'ticket 42'\n  \
     tollgate overrides list --domain api --key user --value-prefix al\n  \
     tollgate overrides export --domain api > overrides.csv\n  \
     tollgate overrides import --domain api --dry-run overrides.csv\n\n\
@@ -120,7 +122,7 @@ enum OverridesCommand {
 
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
-    tollgate overrides set --domain api --match user=alice --limit 300/m --for 4h --reason 'ticket 42'\n  \
+    tollgate overrides set --domain api --match user=alice --rule user --limit 300/m --for 4h --reason 'ticket 42'\n  \
     tollgate overrides set --domain api --match user=alice --rule user/endpoint=/login --tier gold\n  \
     tollgate overrides set --domain api probe --match user=health-probe --limit unlimited --create-only")]
 struct SetArgs {
@@ -157,6 +159,9 @@ struct SetArgs {
     /// Check everything and change nothing
     #[arg(long)]
     dry_run: bool,
+    /// Don't ask where more than one rule is touched, as is done on a terminal
+    #[arg(long)]
+    yes: bool,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -234,7 +239,19 @@ async fn set(args: SetArgs) -> anyhow::Result<Exit> {
             Some(id) => id.clone(),
             None => made_override_id(&calls::domain_of(service, &domain, &spec).await, &spec),
         };
-        shown(&[calls::set(service, (&domain, &id), &spec, condition, args.dry_run).await?])
+        let set = async |dry_run| calls::set(service, (&domain, &id), &spec, condition, dry_run).await;
+        // Which rules it is for is told before it is done.
+        let planned = set(true).await?;
+        if !output.json {
+            show::print(&touched::lines(&planned))?;
+        }
+        if args.dry_run {
+            return shown(&[planned]);
+        }
+        if !args.yes && !touched::is_meant(service.name(), &planned)? {
+            bail!("nothing was changed");
+        }
+        shown(&[set(false).await?])
     })
     .await
 }

@@ -23,6 +23,7 @@ mod top;
 
 use std::{sync::Arc, time::Duration};
 
+pub(crate) use crate::rules::star::write as write_match_value;
 pub use auth::{Authenticator, Caller, Scope, Tokens, TokensError};
 pub use caller_limits::CallerLimits;
 pub use check::{CheckAnswer, ParsedCheck};

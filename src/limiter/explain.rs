@@ -10,14 +10,14 @@ use tokio::time::Instant;
 
 use super::{
     DecideError, Decision, Limiter, Notes, RequestedKind, Snapshot,
-    fallback::Policies,
+    fallback::{LocalCounter, Policies},
     judge,
     plan::{AppliedOverride, Plan, PlannedDescriptor},
     switched::Switching,
 };
 use crate::{
     algorithm::{CounterContents, State},
-    limit::{CountDenied, Descriptor, FailurePolicy, Limit, Reading, Request, UnixMicros},
+    limit::{Code, CountDenied, Descriptor, FailurePolicy, Limit, Reading, Request, UnixMicros},
     metrics::requested_id,
     rules::rows::RowRef,
     run_time::{
@@ -33,8 +33,11 @@ pub struct Explanation {
     pub snapshot: Arc<Snapshot>,
     /// The time by which overrides have ended or not.
     pub wall: UnixMicros,
-    /// The decision, with notes. Its numbers are those before the request: its cost isn't subtracted.
-    pub decision: Result<Decision, StoreError>,
+    /// The decision, with notes. Its numbers are those before the request: its cost isn't subtracted. If the store failed it
+    /// is that of the failure policies; `None` if that is an error.
+    pub decision: Option<Decision>,
+    /// Why the store didn't answer, if it didn't.
+    pub store_error: Option<StoreError>,
     /// The explanations of the descriptors, in their order.
     pub descriptors: Vec<DescriptorExplanation>,
 }
@@ -97,6 +100,31 @@ pub struct CounterExplanation {
     pub reading: Option<Reading>,
     /// The counter's contents; `None` if the store failed or they could not be read.
     pub contents: Option<ContentsAt>,
+    /// The counter in this replica's memory, if the store failed and that decides.
+    pub local: Option<LocalCounter>,
+    /// Hits that this replica still has to charge in the store.
+    pub deferred: u64,
+}
+
+/// What was seen of the counters of a request, in the order of its checks.
+enum Seen {
+    InStore(Readings, Vec<Option<ContentsAt>>),
+    /// The store failed: those that decide in its place, where one does.
+    Locally(Vec<Option<LocalCounter>>),
+}
+
+impl Seen {
+    fn reading(&self, index: usize) -> Option<Reading> {
+        if let Seen::InStore(readings, _) = self { Some(readings[index]) } else { None }
+    }
+
+    fn contents(&self, index: usize) -> Option<ContentsAt> {
+        if let Seen::InStore(_, contents) = self { contents[index].clone() } else { None }
+    }
+
+    fn local(&self, index: usize) -> Option<LocalCounter> {
+        if let Seen::Locally(local) = self { local[index] } else { None }
+    }
 }
 
 impl CounterExplanation {
@@ -150,16 +178,26 @@ impl Limiter {
         let mut plan = Plan::new(self.modes);
         self.fill(&mut plan, &in_force, request, now)?;
         let snapshot = in_force.snapshot();
-        let answer = check(&plan.checks).await;
-        let decision = answer.as_ref().map_err(Clone::clone).map(|(readings, _)| {
-            let mut decision = judge::judge(&plan, readings, &Policies::new());
+        let judged = |readings: &Readings, policies: &Policies| {
+            let mut decision = judge::judge(&plan, readings, policies);
             decision.notes = Some(Box::new(Notes::of(request, &plan, readings, snapshot.version)));
             decision
-        });
-        let seen = answer.ok();
+        };
+        let (decision, store_error, seen) = match check(&plan.checks).await {
+            Ok((readings, contents)) => {
+                (Some(judged(&readings, &Policies::new())), None, Seen::InStore(readings, contents))
+            }
+            Err(error) => {
+                let view = self.fallback.look(&plan, self.modes.on_store_failure, now);
+                let decision = judged(&view.readings, &view.policies);
+                // A definite denial hides the error.
+                let is_error = view.is_error && decision.overall == Code::Ok;
+                (Some(decision).filter(|_| !is_error), Some(error), Seen::Locally(view.local))
+            }
+        };
         let switching = Switching::of(in_force.inputs(request.domain, now).changes);
         let descriptors = request.descriptors.iter().zip(&plan.descriptors).map(|(asked, planned)| {
-            let explained = self.descriptor((request, asked), &plan, planned, (snapshot, now), seen.as_ref());
+            let explained = self.descriptor((request, asked), &plan, planned, (snapshot, now), &seen);
             let is_requested = explained.applies == Applies::Requested;
             let asked = (request, asked);
             let switched = switching.of_descriptor(&snapshot.rules, asked, is_requested, || self.wall(now));
@@ -167,7 +205,7 @@ impl Limiter {
         });
         let descriptors = descriptors.collect();
         drop(plan);
-        Ok(Explanation { wall: self.wall(now), decision, descriptors, snapshot: in_force.into_snapshot() })
+        Ok(Explanation { wall: self.wall(now), decision, store_error, descriptors, snapshot: in_force.into_snapshot() })
     }
 
     /// The contents of each check's counter. In Redis they are read over the connection for resets, so that no decision
@@ -196,7 +234,7 @@ impl Limiter {
         plan: &Plan<'_>,
         planned: &PlannedDescriptor<'_>,
         (snapshot, now): (&Snapshot, UnixMicros),
-        seen: Option<&(Readings, Vec<Option<ContentsAt>>)>,
+        seen: &Seen,
     ) -> DescriptorExplanation {
         let default = self.modes.on_store_failure;
         let count_denied = self.modes.count_denied;
@@ -217,8 +255,10 @@ impl Limiter {
                 on_store_failure: default,
                 count_denied,
                 budget_since: None,
-                reading: seen.map(|(readings, _)| readings[index]),
-                contents: seen.and_then(|(_, held)| held[index].clone()),
+                reading: seen.reading(index),
+                contents: seen.contents(index),
+                local: seen.local(index),
+                deferred: self.fallback.deferred.due(check),
             }
         };
         let none = |applies, row: Option<AppliedOverride<'_>>| DescriptorExplanation {

@@ -29,6 +29,26 @@ pub struct Fallback {
     pub deferred: Arc<DeferredCharges>,
 }
 
+/// What the failure policies answer, for an explanation.
+pub(super) struct FallbackView {
+    pub(super) readings: Readings,
+    pub(super) policies: Policies,
+    /// For each check its counter in this replica's memory, if that decides it.
+    pub(super) local: Vec<Option<LocalCounter>>,
+    /// Whether a limit that may deny has the policy `error`.
+    pub(super) is_error: bool,
+}
+
+/// A counter in this replica's memory that decides while the store can't.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LocalCounter {
+    /// This replica's share of the limit.
+    pub share: Limit,
+    /// Number of replicas that share it.
+    pub replicas: u32,
+    pub reading: Reading,
+}
+
 impl Fallback {
     /// A fallback with a fixed number of replicas and no deferred charges, for a store that isn't shared.
     pub fn new(local: Arc<Memory>, replicas: u32) -> Fallback {
@@ -69,6 +89,29 @@ impl Fallback {
             return Err(error);
         }
         Ok((readings, policies))
+    }
+
+    /// What [`Fallback::answer`] would answer now, without charging anything.
+    pub(super) fn look(&self, plan: &Plan<'_>, default: FailurePolicy, now: UnixMicros) -> FallbackView {
+        let policies = policies(plan, default);
+        let replicas = self.replicas.count();
+        let local = plan.checks.iter().zip(&policies).map(|(check, policy)| {
+            let share = self.share(check.limit);
+            let is_local = *policy == FailurePolicy::Local;
+            let reading = is_local.then(|| self.local.peek(&[CounterCheck { limit: share, ..*check }], now)[0]);
+            reading.map(|reading| LocalCounter { share, replicas, reading })
+        });
+        let local: Vec<Option<LocalCounter>> = local.collect();
+        let mut readings = Readings::new();
+        for (policy, local) in policies.iter().zip(&local) {
+            readings.push(match (policy, local) {
+                (FailurePolicy::Closed, _) => CLOSED,
+                (FailurePolicy::Local, Some(local)) => local.reading,
+                _ => OPEN,
+            });
+        }
+        let is_error = failing_of(plan, &policies).is_some();
+        FallbackView { readings, policies, local, is_error }
     }
 
     /// Defers what the local counters were charged, to be charged in the store. For a request that isn't admitted, that

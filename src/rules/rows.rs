@@ -12,9 +12,11 @@ mod records;
 mod row_index;
 mod row_key;
 mod shape;
+pub(crate) mod star;
 mod table;
 #[cfg(test)]
 mod tests;
+mod touched;
 
 use std::{hash::BuildHasher as _, path::Path, sync::Arc};
 
@@ -22,6 +24,7 @@ use foldhash::fast::FixedState;
 
 pub use shape::{Probe, Shape, ShapeScope, hash, probes};
 pub use table::{Candidate, OverrideTable, RowRef, Standing};
+pub use touched::TouchedRule;
 
 use super::RuleLimit;
 use crate::limit::UnixMicros;

@@ -13,7 +13,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{api, limiting::Limiting, phase::Phase, rule_source::RuleSource, stats, tasks::Tasks};
 use crate::{
     front::{
-        api::{Api, ApiError, CheckRequest, CheckResponse, Entry, Limit, OverrideSpec, SetOverrideRequest},
+        api::{
+            Api, ApiError, CheckRequest, CheckResponse, Entry, Limit, OverrideSpec, SetOverrideRequest,
+            write_match_value,
+        },
         escape,
     },
     metrics::Metrics,
@@ -102,7 +105,7 @@ impl Embedded {
         let key = self.api.user_key()?;
         let window = format!("{}us", window.as_micros());
         let spec = OverrideSpec {
-            r#match: vec![Entry { key: key.clone(), value: escape::text(user).into_owned() }],
+            r#match: vec![Entry { key: key.clone(), value: write_match_value(&escape::text(user)).into_owned() }],
             rule: key,
             limit: vec![Limit { requests: Some(limit), window, ..Limit::default() }],
             ..OverrideSpec::default()

@@ -201,6 +201,15 @@ impl DeferredCharges {
         Some((due, Box::new(taken)))
     }
 
+    /// Hits that this replica still has to charge for a check's counter.
+    pub fn due(&self, check: &CounterCheck<'_>) -> u64 {
+        if self.counters.load(Relaxed) == 0 {
+            return 0;
+        }
+        let counter = self.keys.counter(check);
+        self.shard(counter).lock().get(&counter).map_or(0, |charge| charge.hits_due(self.now()))
+    }
+
     /// Drops the deferred hits of a check's counter, which is being reset.
     pub fn forget(&self, check: &CounterCheck<'_>) {
         if self.counters.load(Relaxed) > 0

@@ -4,7 +4,7 @@ use std::ops::{Deref, DerefMut};
 
 use smallvec::{SmallVec, smallvec};
 
-use crate::limit::{Reading, UnixMicros};
+use crate::limit::{Reading, UnixMicros, moment};
 
 /// The readings of a request's checks, in order. It is used as a list; equality ignores the times.
 #[derive(Clone, Debug, Default)]
@@ -106,7 +106,7 @@ pub enum StoreError {
     #[error("the store can't be reached: {0}")]
     Unreachable(String),
     /// Look at Redis' load, or allow more time.
-    #[error("the store gave no answer within {0:?}")]
+    #[error("the store gave no answer within {}", moment::length_in_words(.0.as_micros() as u64))]
     Timeout(std::time::Duration),
     /// Look at the error that Redis replied: permissions, memory, persistence.
     #[error("the store refused: {0}")]

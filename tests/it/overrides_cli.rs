@@ -95,6 +95,8 @@ async fn what_is_set_is_in_force_shown_listed_and_deleted() {
     bench.run(&[&alice[..], &["--dry-run"]].concat()).done();
     assert_eq!(bench.limit("alice").await, 2, "a dry run changes nothing");
     let said = bench.run(&alice).done();
+    let (touched, said) = said.split_once('\n').expect("two lines");
+    assert_eq!(touched, "touches api/user: 2 in 3600 s, sliding_window → 300 in 60 s, sliding_window");
     assert!(said.starts_with("user:alice: user=alice: 300 in 60 s, sliding_window, ends 2"), "{said}");
     assert!(said.contains(", because ticket 42"), "{said}");
     assert_eq!(bench.limit("alice").await, 300);
@@ -378,4 +380,116 @@ async fn an_override_has_one_id_whoever_sets_it_and_however_its_rule_is_named() 
     }
     assert_eq!(ids.len(), users.len(), "{ids:?}");
     assert_eq!(bench.run(&["list"]).done().lines().count(), users.len(), "one row for each");
+}
+
+/// A limit for each user, and one for what each checks out.
+const NESTED: &str = "domain: api\n\
+    descriptors:\n  \
+    - key: user\n    rate_limit: {requests_per_unit: 20, unit: minute}\n    \
+      descriptors:\n      \
+      - {key: endpoint, value: /checkout, rate_limit: {requests_per_unit: 5, unit: minute}}\n";
+
+#[tokio::test]
+async fn which_rules_are_touched_is_told_before_it_is_done() {
+    let rules = RulesDir::with("api.yaml", NESTED);
+    let bench = Bench::start(&rules).await;
+    let both = "touches api/user: 20 in 60 s, sliding_window → 300 in 60 s, sliding_window\n\
+                touches api/user/endpoint=/checkout: 5 in 60 s, sliding_window → 300 in 60 s, sliding_window\n";
+    let set = ["set", "--match", "user=alice", "--limit", "300/m"];
+    // Without a terminal it goes on.
+    let said = bench.run(&[&set[..], &["--dry-run"]].concat()).done();
+    assert!(said.starts_with(both), "{said}");
+    let said = bench.run(&set).done();
+    assert!(said.starts_with(both), "{said}");
+    // Again, it is what the override has by now.
+    let said = bench.run(&["set", "--match", "user=alice", "--limit", "400/m"]).done();
+    assert!(said.starts_with("touches api/user: 300 in 60 s, sliding_window → 400 in 60 s"), "{said}");
+    bench.run(&["delete", "user:alice"]).done();
+    let said = bench.run(&[&set[..], &["--rule", "user"]].concat()).done();
+    assert!(said.starts_with(both.lines().next().expect("a line")) && !said.contains("/checkout"), "{said}");
+    bench.run(&["delete", "user:alice"]).done();
+
+    // The API's own answer, before and when it is done.
+    let spec = json!({"match": {"user": "alice"}, "limit": "unlimited"}).to_string();
+    for query in ["?dry_run=true", ""] {
+        let what = format!("PUT /v1/domains/api/overrides/a{query}");
+        let touches = call(bench.tollgate.http, &what, Some("secret"), &spec).await.json()["touches"].clone();
+        assert_eq!(touches[1]["rule"], "api/user/endpoint=/checkout", "{touches:#}");
+        assert_eq!(touches[1]["before"][0]["requests"], 5, "{touches:#}");
+    }
+    bench.run(&["delete", "a"]).done();
+
+    // On a terminal it asks, where it is more than one.
+    let (address, token) = (bench.tollgate.grpc.to_string(), bench.directory.path().join("token"));
+    let fixed =
+        ["overrides", "set", "--domain", "api", "--addr", &*address, "--match", "user=alice", "--limit", "300/m"];
+    let on_terminal = |more: &str, answer: &str| {
+        let words = [&[env!("CARGO_BIN_EXE_tollgate")][..], &fixed].concat().join(" ");
+        let line = format!("{words} --token-file {} {more}", token.display());
+        let mut script = Command::new("script");
+        script.args(["-qec", &line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut script = script.spawn().expect("`script` is a part of every Debian");
+        let mut stdin = script.stdin.take().expect("piped");
+        std::io::Write::write_all(&mut stdin, answer.as_bytes()).expect("it reads");
+        let ran = script.wait_with_output().expect("it ends");
+        (ran.status.code(), String::from_utf8_lossy(&ran.stdout).into_owned())
+    };
+    let (code, shown) = on_terminal("", "n\n");
+    assert!(code == Some(1) && shown.contains("change 2 rules") && shown.contains("nothing was changed"), "{shown}");
+    assert_eq!(bench.limit("alice").await, 20);
+    let (code, shown) = on_terminal("--yes", "");
+    assert!(code == Some(0) && !shown.contains("change 2 rules"), "{shown}");
+    assert_eq!(bench.limit("alice").await, 300);
+    bench.run(&["delete", "user:alice"]).done();
+    let (code, shown) = on_terminal("--rule user", "");
+    assert!(code == Some(0) && !shown.contains("[y/N]"), "{shown}");
+    bench.run(&["delete", "user:alice"]).done();
+    let (code, shown) = on_terminal("", "y\n");
+    assert!(code == Some(0) && shown.contains("change 2 rules"), "{shown}");
+    assert_eq!(bench.limit("alice").await, 300);
+}
+
+#[tokio::test]
+async fn a_star_is_refused_and_one_that_is_meant_is_written_with_a_backslash() {
+    let rules = RulesDir::with("api.yaml", RULES);
+    let bench = Bench::start(&rules).await;
+    let refused = bench.run(&["set", "--match", "user=acme-*", "--limit", "5/h"]).refused();
+    for part in ["`acme-*` has a star", "tollgate limits", r"`\*`"] {
+        assert!(refused.contains(part), "no {part}: {refused}");
+    }
+    let file = bench.write("stars.csv", "match.user,limit\nacme-*,5/h\n");
+    let refused = bench.run(&["import", file.to_str().expect("text")]).refused();
+    assert!(refused.contains("stars.csv:2:") && refused.contains("has a star"), "{refused}");
+
+    let said = bench.run(&["set", "--match", r"user=a\*b", "--limit", "5/h"]).done();
+    assert!(said.contains(r"user:a~2ab: user=a\*b: 5 in 3600 s"), "{said}");
+    assert_eq!((bench.limit("a*b").await, bench.limit("axb").await), (json!(5), json!(2)));
+    // As it is printed, it is read.
+    let listed = bench.run(&["list", "--key", "user", "--value-prefix", r"a\*"]).done();
+    assert!(listed.contains(r"user=a\*b: 5 in"), "{listed}");
+    for (name, more) in [("out.csv", &[][..]), ("out.ndjson", &["--ndjson"][..])] {
+        let file = bench.write(name, &bench.run(&[&["export"][..], more].concat()).done());
+        assert_eq!(bench.run(&["import", file.to_str().expect("text")]).done(), "1 written\n");
+        assert_eq!(bench.limit("a*b").await, 5);
+    }
+    let shown = bench.run(&["get", "user:a~2ab", "--json"]).json();
+    assert_eq!(shown[0]["spec"]["match"], json!({"user": r"a\*b"}));
+}
+
+#[tokio::test]
+async fn a_descriptor_is_printed_as_it_is_read() {
+    let rules = RulesDir::with("api.yaml", RULES);
+    let bench = Bench::start(&rules).await;
+    let value = r"c:\dir\x";
+    let entry = format!("user={value}");
+    let said = bench.run(&["set", "--match", &entry, "--limit", "5/h"]).done();
+    assert!(said.contains(&format!(": {entry}: 5 in 3600 s")), "{said}");
+    assert_eq!(bench.limit(value).await, 5);
+    let (grpc, admin) = (bench.tollgate.grpc.to_string(), bench.tollgate.admin.to_string());
+    let called = Ran::of(&["call", "--addr", &grpc, "--domain", "api", "--descriptor", &entry]).done();
+    assert!(called.contains(&format!("  {entry}: OK, 4 of 5")), "{called}");
+    for flag in ["--entry", "--descriptor"] {
+        let told = Ran::of(&["explain", "--admin", &admin, flag, &entry]).done();
+        assert!(told.contains(&format!("  override  {entry} (")) && told.contains("4 left"), "{told}");
+    }
 }

@@ -7,7 +7,10 @@ use crate::{
         limits,
         show::{self, Paint, Tone},
     },
-    front::api::{ExplainResponse, ExplainedCounter, ExplainedDescriptor, ExplainedOverride, LimitNumbers, MatchStep},
+    front::api::{
+        ExplainResponse, ExplainedCounter, ExplainedDescriptor, ExplainedOverride, LimitNumbers, LocalCounter,
+        MatchStep,
+    },
     limit::{Entry, Micros, UnixMicros, written},
     limiter::explain::words,
     visible,
@@ -118,6 +121,17 @@ fn of_counter(out: &mut String, it: &ExplainedCounter, alone: bool) {
     if !it.refused_hits.is_empty() {
         line(out, "refused", &of_refused(it, alone));
     }
+    if let Some(local) = &it.local {
+        line(out, "local", &of_local(it, local));
+    }
+    if let Some(hits) = it.deferred {
+        let noun = if hits == 1 { "hit" } else { "hits" };
+        line(
+            out,
+            "owed",
+            &format!("{hits} {noun} that this replica admitted and charges in Redis with the next request"),
+        );
+    }
     line(out, "on error", &format!("{}, where the store fails", it.on_store_failure));
 }
 
@@ -167,8 +181,19 @@ fn of_limit(limit: &LimitNumbers) -> String {
     format!("{} in {}, {}{burst}{tier}", limit.requests, wait(limit.window_seconds), limit.algorithm)
 }
 
-/// To the millisecond, beyond a second.
+/// The counter of this replica alone, which decides while the store fails.
+fn of_local(it: &ExplainedCounter, local: &LocalCounter) -> String {
+    let window = it.limit.as_ref().map_or(0.0, |limit| limit.window_seconds);
+    let burst = local.burst.map(|burst| format!(", burst {burst}")).unwrap_or_default();
+    let share = match local.replicas {
+        1 => "for this one replica".to_owned(),
+        replicas => format!("for each of {replicas} replicas"),
+    };
+    let then = if local.admits && local.remaining > 0 { "empty in" } else { "admits again in" };
+    let (requests, left, reset) = (local.requests, local.remaining, wait(local.reset_seconds));
+    format!("{requests} in {}{burst} {share}; {left} left, {then} {reset}", wait(window))
+}
+
 fn wait(seconds: f64) -> String {
-    let micros = (seconds * 1e6).round() as u64;
-    words::wait(Micros(if micros > 1_000_000 { micros.div_ceil(1_000) * 1_000 } else { micros }))
+    words::rounded_wait(Micros((seconds * 1e6).round() as u64))
 }

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::{
     cli::show,
-    front::api::{Entry, Limit, Misread, Override, OverrideSpec, made_override_id, read_json},
+    front::api::{Entry, Limit, LimitNumbers, Misread, Override, OverrideSpec, made_override_id, read_json},
     limit::{UnixMicros, written},
     rules::rows::{
         columns::{Column, Purpose, columns, misses_columns},
@@ -257,16 +257,18 @@ fn line_of(cells: impl Iterator<Item = String>, safe: bool) -> String {
     cells.map(marked).map(quoted).collect::<Vec<_>>().join(",") + "\n"
 }
 
+/// `300 in 60 s, sliding_window`, and so on.
+pub(super) fn numbers(limits: &[LimitNumbers], is_unlimited: bool) -> String {
+    let one = |limit: &LimitNumbers| format!("{} in {} s, {}", limit.requests, limit.window_seconds, limit.algorithm);
+    let limits: Vec<String> = limits.iter().map(one).collect();
+    if is_unlimited { "unlimited".to_owned() } else { limits.join(" and ") }
+}
+
 /// For people: what it says, who set it, when and why.
 pub(super) fn line(it: &Override, now: UnixMicros) -> String {
     let spec = it.spec.clone().unwrap_or_default();
     let entries = spec.r#match.iter().map(|entry| crate::limit::Entry { key: &entry.key, value: &entry.value });
-    let limits: Vec<String> = it
-        .limits
-        .iter()
-        .map(|limit| format!("{} in {} s, {}", limit.requests, limit.window_seconds, limit.algorithm))
-        .collect();
-    let limits = if it.unlimited { "unlimited".to_owned() } else { limits.join(" and ") };
+    let limits = numbers(&it.limits, it.unlimited);
     let mut out = format!("{}: {}: {limits}", it.id, written::write_entries(entries));
     let ends = show::moment(&spec.expires, now);
     for (what, said) in [("rule", &spec.rule), ("ends", &ends), ("because", &spec.reason), ("of", &spec.owner)] {

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::{
-    Api, ApiError, CheckRequest, Entry, ExplainResponse, ExplainedCounter, ExplainedDescriptor, ExplainedOverride,
-    HeldHits, HeldPart, LimitNumbers, LimitSwitch, MatchStep, ParsedCheck, check, switches,
+    self as api, Api, ApiError, CheckRequest, Entry, ExplainResponse, ExplainedCounter, ExplainedDescriptor,
+    ExplainedOverride, HeldHits, HeldPart, LimitNumbers, LimitSwitch, MatchStep, ParsedCheck, check, switches,
 };
 use crate::{
     algorithm::HitGroup,
@@ -13,7 +13,7 @@ use crate::{
     limit::{Descriptor, Limit, Micros, Request, UnixMicros, moment},
     limiter::{
         Applies, ContentsAt, CounterExplanation, DecideError, DescriptorExplanation, Explanation, Limiter,
-        OverrideExplanation, Snapshot, explain::words,
+        LocalCounter, OverrideExplanation, Snapshot, explain::words,
     },
     rules::{RuleMatch, Rules, StepMatch, WalkStep, rows::Standing},
     store::{Role, StoreError},
@@ -56,8 +56,8 @@ fn to_response(limiter: &Limiter, request: &Request<'_>, look: Explanation) -> E
         descriptors: descriptors.map(|(asked, found)| descriptor(request.domain, asked, found, &look)).collect(),
         rules_version: u32::try_from(look.snapshot.version).unwrap_or(u32::MAX),
         store: limiter.store_name().to_owned(),
-        store_error: look.decision.as_ref().err().map(ToString::to_string).unwrap_or_default(),
-        answer: look.decision.ok().map(|decision| check::answer(&decision).answer),
+        store_error: look.store_error.as_ref().map(ToString::to_string).unwrap_or_default(),
+        answer: look.decision.map(|decision| check::answer(&decision).answer),
     }
 }
 
@@ -179,6 +179,19 @@ fn counter(counter: &CounterExplanation) -> ExplainedCounter {
         refused_hits: counter.count_denied.name().to_owned(),
         budget: counter.is_budget(),
         budget_since: counter.budget_since.map(moment::write).unwrap_or_default(),
+        local: counter.local.as_ref().map(local),
+        deferred: Some(counter.deferred).filter(|hits| *hits > 0),
+    }
+}
+
+fn local(LocalCounter { share, replicas, reading }: &LocalCounter) -> api::LocalCounter {
+    api::LocalCounter {
+        requests: share.requests,
+        burst: share.algorithm.has_burst().then_some(share.burst),
+        replicas: *replicas,
+        admits: reading.admitted,
+        remaining: reading.remaining.min(u64::from(u32::MAX)) as u32,
+        reset_seconds: reading.reset.as_duration().as_secs_f64(),
     }
 }
 

@@ -5,12 +5,12 @@
 #[cfg(test)]
 mod tests;
 
-use std::fmt::Write as _;
+use std::{borrow::Cow, fmt::Write as _};
 
 use sha2::{Digest as _, Sha256};
 
 use super::{Entry, OverrideSpec, bounds::shown, problem::ApiError};
-use crate::rules::domain_prefix;
+use crate::rules::{domain_prefix, star};
 
 /// Bytes of an id.
 const ID_MAX: usize = 128;
@@ -44,12 +44,18 @@ pub(super) fn check_new(id: &str) -> Result<(), ApiError> {
 /// several keys, or is longer than an id, ends with a digest.
 pub(crate) fn make(domain: &str, spec: &OverrideSpec) -> String {
     let rule = rule_of(domain, spec);
-    let plain = match spec.r#match.as_slice() {
+    // By the values that are meant, however their stars are written.
+    let meant = |entry: &Entry| Entry {
+        key: entry.key.clone(),
+        value: star::read(&entry.value).map_or_else(|| entry.value.clone(), Cow::into_owned),
+    };
+    let entries: Vec<Entry> = spec.r#match.iter().map(meant).collect();
+    let plain = match entries.as_slice() {
         [only] => Some(format!("{}:{}", escaped(&only.key), escaped(&only.value))),
         several => several.iter().all(is_plain).then(|| joined(several)),
     };
     let plain = plain.filter(|id| rule.is_empty() && id.len() <= ID_MAX);
-    plain.unwrap_or_else(|| digested(rule, &spec.r#match))
+    plain.unwrap_or_else(|| digested(rule, &entries))
 }
 
 /// Without the domain, and empty where it is that of the only key.

@@ -1,17 +1,17 @@
 //! Run-time overrides: reading, writing, listing them for the calls. Knows nothing of gRPC or HTTP.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use super::{
     Api, ApiError, Caller, DeleteOverrideRequest, DeleteOverrideResponse, GetOverrideRequest, LimitNumbers,
     ListOverridesRequest, ListOverridesResponse, Override, OverrideSpec, SetOverrideRequest, SetOverrideResponse,
-    bounds, invalid_fields, page,
+    TouchedRule, bounds, invalid_fields, page,
 };
 use crate::{
     clock,
     limit::{Micros, UnixMicros, moment},
     limiter::Snapshot,
-    rules::{self, RuleLimit},
+    rules::{self, RuleLimit, rows, star},
     run_time::{
         RunTime,
         overrides::{ChangeRequest, Condition, Filter, OverridesError, RECORD_MAX, Record, ResolvedOverride},
@@ -40,7 +40,8 @@ pub(super) async fn set(
             return Err(OverridesError::Changed { version: there }.into());
         }
         let row = run_time.overrides.read(&domain, &id, there.unwrap_or_default(), &record);
-        let saved = shown(run_time, &domain, &row, wall);
+        let touched = touched(snapshot, run_time, &domain, &row, wall);
+        let saved = touched.of(shown(run_time, &domain, &row, wall));
         return Ok(SetOverrideResponse { saved: Some(saved), created: there.is_none() });
     }
     let change = ChangeRequest {
@@ -51,9 +52,12 @@ pub(super) async fn set(
         token: &caller.name,
         reason: &reason,
     };
+    // What holds until now is only known before.
+    let touched = touched(snapshot, run_time, &domain, &run_time.overrides.read(&domain, &id, 0, &record), wall);
     let written = run_time.overrides.write(&change, now).await?;
     let row = run_time.overrides.read(&domain, &id, written.version, &record);
-    Ok(SetOverrideResponse { saved: Some(shown(run_time, &domain, &row, wall)), created: written.before.is_none() })
+    let saved = touched.of(shown(run_time, &domain, &row, wall));
+    Ok(SetOverrideResponse { saved: Some(saved), created: written.before.is_none() })
 }
 
 pub(super) async fn get(api: &Api, _snapshot: &Snapshot, request: GetOverrideRequest) -> Result<Override, ApiError> {
@@ -70,7 +74,9 @@ pub(super) async fn list(
 ) -> Result<ListOverridesResponse, ApiError> {
     let run_time = run_time(api)?;
     let after = page::read_token(&request.page_token)?;
-    let filter = Filter { key: &request.key, value_prefix: &request.value_prefix };
+    // A prefix may end within what is written as two characters.
+    let prefix = star::read(&request.value_prefix).unwrap_or(Cow::Borrowed(&request.value_prefix));
+    let filter = Filter { key: &request.key, value_prefix: &prefix };
     let page = run_time.overrides.list(&request.domain, filter, after.as_deref(), request.page_size as usize);
     let wall = run_time.overrides.wall(clock::now());
     Ok(ListOverridesResponse {
@@ -155,12 +161,63 @@ fn record(
         let what = format!("`{}` is past: it would never have an effect", moment::write(expires));
         return Err(ApiError::invalid("expires", what, "send a later moment, or `for`"));
     }
-    let record = Record::new(written, &row, &caller.name, wall.0).write();
+    let record = Record::new(stored(spec, written), &row, &caller.name, wall.0).write();
     if record.len() > RECORD_MAX {
         let what = format!("it takes {} bytes, and may take {RECORD_MAX}", record.len());
         return Err(ApiError::invalid("override", what, "shorten its values or its reason"));
     }
     Ok(record)
+}
+
+/// Values are stored as they are meant, as they were before stars were written with a backslash: so replicas of before
+/// read them too, and what they stored is read the same.
+fn stored(mut spec: OverrideSpec, written: serde_json::Value) -> serde_json::Value {
+    let mut has_stars = false;
+    for entry in &mut spec.r#match {
+        if let Some(Cow::Owned(value)) = star::read(&entry.value) {
+            (entry.value, has_stars) = (value, true);
+        }
+    }
+    // Otherwise it is the same.
+    let stored = has_stars.then(|| serde_json::to_value(&spec).ok()).flatten();
+    stored.unwrap_or(written)
+}
+
+/// The rules that an override is for, with what held there.
+struct Touched(Vec<TouchedRule>, usize);
+
+/// As many are told.
+const TOUCHED_MAX: usize = 100;
+
+impl Touched {
+    fn of(self, saved: Override) -> Override {
+        let Touched(touches, left_out) = self;
+        let touches_left_out = u32::try_from(left_out).ok().filter(|rules| *rules > 0);
+        Override { touches, touches_left_out, ..saved }
+    }
+}
+
+fn touched(snapshot: &Snapshot, run_time: &RunTime, domain: &str, row: &ResolvedOverride, wall: UnixMicros) -> Touched {
+    let (Some(index), Some(matches)) = (snapshot.rules.domain(domain), &row.matches) else {
+        return Touched(Vec::new(), 0);
+    };
+    let rules = snapshot.rules.touched(index, &matches.shape, &matches.values);
+    let loaded = &snapshot.rules.domains()[index.0 as usize];
+    let view = run_time.overrides.view();
+    let before = |it: &rows::TouchedRule<'_>| -> Vec<LimitNumbers> {
+        let of_override = it.descriptor.as_ref().and_then(|entries| {
+            let set = view
+                .domain(domain)
+                .and_then(|changes| changes.overrides.as_ref()?.find(loaded, it.rule, entries, || wall));
+            let set = set.map(|(row, _)| row.limits.limits().iter().map(numbers).collect());
+            let in_file = || snapshot.rules.override_of(index, it.rule, entries, || wall);
+            set.or_else(|| in_file().map(|(row, _)| row.limits().limits().iter().map(numbers).collect()))
+        });
+        of_override.unwrap_or_else(|| it.rule.limits.iter().map(numbers).collect())
+    };
+    let touches = rules.iter().take(TOUCHED_MAX);
+    let touches = touches.map(|it| TouchedRule { rule: it.rule.id.to_string(), before: before(it) }).collect();
+    Touched(touches, rules.len().saturating_sub(TOUCHED_MAX))
 }
 
 fn shown(run_time: &RunTime, domain: &str, row: &ResolvedOverride, wall: UnixMicros) -> Override {
@@ -183,11 +240,20 @@ fn shown(run_time: &RunTime, domain: &str, row: &ResolvedOverride, wall: UnixMic
         updated_at: record.as_ref().map(|record| moment::write(UnixMicros(record.at))).unwrap_or_default(),
         updated_by: record.map(|record| record.by).unwrap_or_default(),
         warnings,
+        touches: Vec::new(),
+        touches_left_out: None,
     }
 }
 
+/// What was stored, as it is written.
 pub(super) fn spec(record: &Record) -> Option<OverrideSpec> {
-    serde_json::from_value(record.written.clone()).ok()
+    let mut spec: OverrideSpec = serde_json::from_value(record.written.clone()).ok()?;
+    for entry in &mut spec.r#match {
+        if let Cow::Owned(value) = star::write(&entry.value) {
+            entry.value = value;
+        }
+    }
+    Some(spec)
 }
 
 pub(super) fn numbers(limit: &RuleLimit) -> LimitNumbers {
@@ -212,7 +278,9 @@ impl From<OverridesError> for ApiError {
             OverridesError::Full => ApiError::Exhausted(said),
             OverridesError::Restoring => ApiError::Unavailable(said),
             OverridesError::Store(StoreError::Timeout(_)) => {
-                ApiError::Unavailable("Redis gave no answer: look whether it was done, and try again".into())
+                let what =
+                    "Redis gave no answer, and refuses what it comes to later: look whether it was done, and try again";
+                ApiError::Unavailable(what.into())
             }
             OverridesError::Store(StoreError::Refused(why)) => {
                 tracing::error!(error = why, "Redis refused to write a run-time override");

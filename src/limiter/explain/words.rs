@@ -5,8 +5,8 @@
 mod tests;
 
 use crate::{
-    limit::Micros,
-    limiter::{Applies, CounterExplanation, DescriptorExplanation},
+    limit::{FailurePolicy, Micros},
+    limiter::{Applies, CounterExplanation, DescriptorExplanation, LocalCounter},
     rules::{RuleMatch, StepMatch, WalkStep},
     store::Role,
 };
@@ -58,7 +58,7 @@ pub(crate) fn verdict(
 /// that is only tried out after both.
 fn of_counters(counters: &[CounterExplanation]) -> String {
     if counters.iter().any(|counter| counter.reading.is_none()) {
-        return "the store can't say: the limits' on_store_failure decides".to_owned();
+        return without_store(counters);
     }
     let refusing = |is_shadow: bool| {
         let refuses = |it: &&CounterExplanation| {
@@ -79,6 +79,39 @@ fn of_counters(counters: &[CounterExplanation]) -> String {
     }
 }
 
+/// The store can't say: the failure policies decide, and what this replica counts by itself.
+fn without_store(counters: &[CounterExplanation]) -> String {
+    let may_refuse = || counters.iter().filter(|it| it.role != Role::Shadow);
+    let refuses = |it: &&CounterExplanation| match it.on_store_failure {
+        FailurePolicy::Closed => true,
+        FailurePolicy::Local => it.local.is_some_and(|local| !local.reading.admitted),
+        FailurePolicy::Open | FailurePolicy::Error => false,
+    };
+    let wait_of = |it: &&CounterExplanation| it.local.map(|local| local.reading.reset);
+    if let Some(counter) = may_refuse().filter(refuses).max_by_key(wait_of) {
+        return match counter.local {
+            Some(LocalCounter { reading, .. }) => format!(
+                "refused by this replica's own share of {} while the store fails: {} left, passes again in {}",
+                counter.limit_id,
+                reading.remaining,
+                rounded_wait(reading.reset)
+            ),
+            None => format!("refused: {} is closed while the store fails", counter.limit_id),
+        };
+    }
+    if let Some(counter) = may_refuse().find(|it| it.on_store_failure == FailurePolicy::Error) {
+        return format!("not decided: {} answers with an error while the store fails", counter.limit_id);
+    }
+    let local = may_refuse().filter_map(|it| Some((it, it.local?)));
+    match local.min_by_key(|(_, local)| local.reading.remaining) {
+        Some((counter, local)) => format!(
+            "passes while the store fails: {} left of this replica's own share of {}",
+            local.reading.remaining, counter.limit_id
+        ),
+        None => "passes: nothing limits it while the store fails".to_owned(),
+    }
+}
+
 fn left(counter: &CounterExplanation) -> u64 {
     counter.reading.map_or(0, |reading| reading.remaining)
 }
@@ -87,7 +120,7 @@ fn when(counter: &CounterExplanation) -> String {
     let most = if counter.limit.algorithm.has_burst() { counter.limit.burst } else { counter.limit.requests };
     match counter.reading {
         _ if most == 0 => "its limit is 0, nothing passes".to_owned(),
-        Some(reading) => format!("{} left, passes again in {}", reading.remaining, wait(reading.reset)),
+        Some(reading) => format!("{} left, passes again in {}", reading.remaining, rounded_wait(reading.reset)),
         None => "the store can't say".to_owned(),
     }
 }
@@ -111,6 +144,11 @@ pub(crate) fn dead_end(last: &WalkStep<'_>, before: &[WalkStep<'_>]) -> String {
         // Each of its entries was met, but nothing was left to stop at: a descriptor without entries.
         StepMatch::Exact | StepMatch::Pattern(_) | StepMatch::KeyOnly => format!("no rule {place}"),
     }
+}
+
+/// A wait, beyond a second to the next millisecond: the same wherever it is told.
+pub(crate) fn rounded_wait(Micros(micros): Micros) -> String {
+    wait(Micros(if micros > 1_000_000 { micros.div_ceil(1_000) * 1_000 } else { micros }))
 }
 
 /// A length of time as rule files write it: `1h30m`, `61s875ms`.

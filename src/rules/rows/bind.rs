@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use super::{
     Shape, ShapeScope,
     shape::{FITS_MAX, Positions, fits, meets},
+    star,
 };
 use crate::rules::{Level, Rule, fields::nearest, node::Location, pen::NodeReader};
 
@@ -44,6 +45,30 @@ pub(crate) struct MatchOrder {
 }
 
 impl NodeReader<'_> {
+    /// The values that are meant where any was written with a star, in their order; empty where none was.
+    pub(crate) fn values_with_stars(
+        &mut self,
+        named: &[(&str, &str)],
+        location: &dyn Fn(MatchPart) -> Location,
+    ) -> Option<Vec<String>> {
+        // Nearly no match has one, and there may be a million of them.
+        if named.iter().all(|(_, value)| !value.contains('*')) {
+            return Some(Vec::new());
+        }
+        let errors = self.report.errors();
+        let mut meant = Vec::with_capacity(named.len());
+        for (index, (_, value)) in named.iter().enumerate() {
+            match star::read(value) {
+                Some(value) => meant.push(value.into_owned()),
+                None => {
+                    let (what, hint) = star::refusal(value);
+                    self.error(location(MatchPart::Value(index)), what).hint(hint);
+                }
+            }
+        }
+        (self.report.errors() == errors).then_some(meant)
+    }
+
     /// Finds where the entries of a match belong.
     pub(crate) fn order_match(
         &mut self,
@@ -178,6 +203,11 @@ impl NodeReader<'_> {
             self.error(at, format!("{keys} can be found in a rule's path in more than {FITS_MAX} ways"));
         }
     }
+}
+
+/// The match with the values that [`NodeReader::values_with_stars`] found; empty where it found none.
+pub(crate) fn with_values<'n>(named: &[(&'n str, &str)], values: &'n [String]) -> Vec<(&'n str, &'n str)> {
+    named.iter().zip(values).map(|((key, _), value)| (*key, &**value)).collect()
 }
 
 impl RowTarget<'_> {

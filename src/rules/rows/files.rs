@@ -22,7 +22,7 @@ use std::{borrow::Cow, collections::HashMap, rc::Rc};
 use smallvec::SmallVec;
 
 use super::{
-    bind::{MatchPart, RowTarget},
+    bind::{MatchPart, RowTarget, with_values},
     builder::{RowDetails, TableBuilder},
     columns::{Column, PARTS, Purpose, columns, header, misses_columns},
     csv::{Cell, CsvError, CsvReader},
@@ -193,12 +193,15 @@ impl<'r, 't> CsvRows<'r, 't> {
             MatchPart::Row => cells[0].location(text),
             MatchPart::Key(index) | MatchPart::Value(index) => cells[usize::from(at[index])].location(text),
         };
-        let Some(bound) = reader.order_match(&named, self.context.target, &location) else { return };
+        let Some(with_stars) = reader.values_with_stars(&named, &location) else { return };
+        let meant = with_values(&named, &with_stars);
+        let named = if meant.is_empty() { &named[..] } else { &meant[..] };
+        let Some(bound) = reader.order_match(named, self.context.target, &location) else { return };
         let named_columns = at.iter().fold(0, |columns, column| columns | 1u64 << column);
         let shape = match self.shapes.get(&(named_columns, bound.positions.clone().unwrap_or_default())) {
             Some(shape) => *shape,
             None => {
-                let shape = self.context.target.shape(&named, &bound);
+                let shape = self.context.target.shape(named, &bound);
                 reader.check_shape(&shape, self.context.target, location(MatchPart::Row));
                 let number = builder.shape(&shape);
                 self.shapes.insert((named_columns, bound.positions.clone().unwrap_or_default()), number);

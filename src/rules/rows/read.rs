@@ -26,7 +26,7 @@ use smallvec::SmallVec;
 
 use super::{
     OverrideLimits, OverrideRow,
-    bind::{MatchPart, RowTarget},
+    bind::{MatchPart, RowTarget, with_values},
     builder::TableBuilder,
 };
 use crate::{
@@ -108,8 +108,11 @@ impl NodeReader<'_> {
             MatchPart::Key(index) => named[index].locations.0,
             MatchPart::Value(index) => named[index].locations.1,
         };
-        let bound = self.order_match(&entries, context.target, &location)?;
-        let shape = context.target.shape(&entries, &bound);
+        let with_stars = self.values_with_stars(&entries, &location)?;
+        let meant = with_values(&entries, &with_stars);
+        let entries = if meant.is_empty() { &entries[..] } else { &meant[..] };
+        let bound = self.order_match(entries, context.target, &location)?;
+        let shape = context.target.shape(entries, &bound);
         if known.known_shape(&shape).is_none() {
             self.check_shape(&shape, context.target, location(MatchPart::Row));
         }

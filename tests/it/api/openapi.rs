@@ -15,7 +15,8 @@ const RULES: &str = "domain: api\n\
     descriptors:\n  \
     - key: user\n    rate_limit: [{name: hourly, requests: 3, window: 1h}, {name: daily, requests: 100, window: 1d}]\n    \
       descriptors:\n      - {key: endpoint, value: /a/*, rate_limit: 5/h}\n  \
-    - {key: plan, rate_limit: {tier: gold}}\n\
+    - {key: plan, rate_limit: {tier: gold}}\n  \
+    - key: away\n    rate_limit: {requests: 3, window: 1h, algorithm: token_bucket, burst: 5, on_store_failure: local}\n\
     overrides:\n  - {match: {user: vip}, limit: 7/h, reason: contract, owner: sales, expires: 2100-01-01}\n";
 
 /// What has been seen.
@@ -135,7 +136,8 @@ impl Seen {
 }
 
 /// `for` is kept as the moment that it comes to; the others are brought about by the tests of explanations.
-const ELSEWHERE: [&str; 23] = [
+const ELSEWHERE: [&str; 24] = [
+    "Override.touches_left_out",
     "OverrideSpec.for",
     "ExplainResponse.store_error",
     "ExplainedDescriptor.passed_over",
@@ -372,5 +374,9 @@ async fn every_operation_status_and_field_of_the_document_is_served() {
         assert_eq!(seen.ask(&storeless, ask(what, "")).await.status, 503, "{what}");
     }
     seen.ask(&storeless, ask(CHECK, r#"{"user": "alice"}"#)).await;
+    // What is counted here instead is told, and what is owed.
+    let away = r#"{"descriptors": [{"entries": {"away": "alice"}}]}"#;
+    assert_eq!(seen.ask(&storeless, ask(CHECK, away)).await.status, 200);
+    assert_eq!(seen.ask(&storeless, ask(EXPLAIN, away)).await.status, 200);
     assert_eq!(seen.missed(), Vec::<String>::new());
 }

@@ -84,7 +84,8 @@ async fn while_redis_is_down_rule_override_and_keys_are_told_and_what_is_done_in
 
     let answer = explained(&tollgate, &vip).await;
     assert!(answer["store_error"].as_str().is_some_and(|why| why.starts_with("the store ")), "{answer:#}");
-    assert_eq!(answer.get("answer"), None, "{answer:#}");
+    let answered = &answer["answer"];
+    assert_eq!((&answered["allowed"], &answered["degraded"]), (&json!(false), &json!("closed")), "{answer:#}");
     let (now, then) = (&answer["descriptors"][0], &before["descriptors"][0]);
     for told in ["steps", "rule", "place", "override"] {
         assert_eq!(now[told], then[told], "{answer:#}");
@@ -96,7 +97,10 @@ async fn while_redis_is_down_rule_override_and_keys_are_told_and_what_is_done_in
     for untold in ["admits", "remaining", "reset_seconds", "holds"] {
         assert_eq!(now.get(untold), None, "{answer:#}");
     }
-    assert!(answer["descriptors"][0]["verdict"].as_str().unwrap().contains("on_store_failure decides"), "{answer:#}");
+    assert!(
+        answer["descriptors"][0]["verdict"].as_str().unwrap().contains("is closed while the store fails"),
+        "{answer:#}"
+    );
 
     let admin = tollgate.admin.to_string();
     let (said, code) = super::explain(&["--admin", &admin, "--entry", "user=vip"]);
@@ -105,6 +109,52 @@ async fn while_redis_is_down_rule_override_and_keys_are_told_and_what_is_done_in
         assert!(said.contains(told), "no {told}:\n{said}");
     }
     assert!(!said.contains("holds") && !said.contains(" left"), "{said}");
+}
+
+/// As in a fleet of three, whose limits count locally while Redis is away.
+#[tokio::test]
+async fn while_redis_is_down_the_local_counter_that_decides_is_told_and_what_is_owed() {
+    let mut redis = RedisServer::start();
+    let rules = RulesDir::with("api.yaml", "domain: api\ndescriptors: [{key: user, rate_limit: 7/h}]\n");
+    let url = redis.address();
+    let env = [("REDIS_URL", &*url), ("TOLLGATE_EXPECTED_REPLICAS", "3")];
+    let tollgate = with_tokens(&rules, &env).await;
+    tollgate.redis_connections_are(REDIS_CONNECTIONS).await;
+    // What was sent and not answered would be lost, not owed.
+    redis.kill();
+    let alice = json!({"user": "alice"});
+    eventually("a refusal by this replica's share", || async {
+        let answer = call(tollgate.http, "POST /v1/check", None, &alice.to_string()).await;
+        (answer.status == 429).then_some(())
+    })
+    .await;
+    let answer = explained(&tollgate, &alice).await;
+    let counter = &answer["descriptors"][0]["counters"][0];
+    let local = &counter["local"];
+    assert_eq!(
+        (&local["requests"], &local["replicas"], &local["admits"], &local["remaining"]),
+        (&json!(2), &json!(3), &json!(false), &json!(0)),
+        "{answer:#}"
+    );
+    assert_eq!((&counter["deferred"], counter.get("remaining")), (&json!(2), None), "{answer:#}");
+    assert_eq!((&answer["answer"]["allowed"], &answer["answer"]["degraded"]), (&json!(false), &json!("local")));
+
+    let admin = tollgate.admin.to_string();
+    let (said, code) = super::explain(&["--admin", &admin, "--entry", "user=alice"]);
+    assert_eq!(code, Some(0), "{said}");
+    for told in [
+        "  local     2 in 1h for each of 3 replicas; 0 left, admits again in ",
+        "  owed      2 hits that this replica admitted",
+        "  so        refused by this replica's own share of api/user while the store fails: 0 left, passes again in ",
+        "the store failed: the store ",
+        "this request would be refused, until ",
+    ] {
+        assert!(said.contains(told), "no {told}:\n{said}");
+    }
+    // One wait, to the millisecond, wherever it is told.
+    let wait = |before: &str| said.split(before).nth(1).and_then(|rest| rest.split_whitespace().next());
+    let waits = ["admits again in ", "passes again in ", "would be refused, until "].map(wait);
+    assert!(waits[0].is_some() && waits.iter().all(|one| *one == waits[0]), "{waits:?}:\n{said}");
 }
 
 #[tokio::test]

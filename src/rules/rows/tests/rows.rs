@@ -252,3 +252,18 @@ descriptors:
     ];
     assert_eq!(told, expected);
 }
+
+#[test]
+fn a_star_is_refused_in_every_form_of_a_row_and_one_that_is_meant_has_a_backslash() {
+    let rules = "domain: d\ndescriptors: [{key: a, rate_limit: 9/s}]\noverrides:\n";
+    let said = super::said(&format!("{rules}  - {{match: {{a: acme-*}}, limit: 5/s}}\n"), &[]);
+    assert!(said.len() == 1 && said[0].contains("a.yaml:4:") && said[0].contains("`acme-*` has a star"), "{said:?}");
+    let from =
+        format!("{rules}  - {{file: o.csv}}\n").replace("overrides:\n  - {file: o.csv}", "overrides_from: [o.csv]");
+    let said = super::said(&from, &[("o.csv", "match.a,limit\nacme-*,5/s\n")]);
+    assert!(said.iter().any(|line| line.contains("o.csv:2:1") && line.contains("has a star")), "{said:?}");
+
+    let meant = super::good(&format!("{rules}  - {{match: {{a: 'x\\*'}}, limit: 5/s}}\n"), &[]);
+    assert_eq!(super::found(&meant, &[("a", "x*")], 0).and_then(|(_, requests)| requests), Some(5));
+    assert_eq!(super::found(&meant, &[("a", "xy")], 0), None);
+}

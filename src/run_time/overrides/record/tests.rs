@@ -23,3 +23,16 @@ fn what_refused_hits_cost_is_read_as_it_was_stored_and_reported_as_auto_by_repli
         assert_eq!(read.limit(), Some(limit));
     }
 }
+
+/// Replicas of before stored a star as it is: it was for that very value, and stays so.
+#[test]
+fn a_stored_match_is_for_the_value_that_it_has_stars_and_backslashes_included() {
+    for value in ["a*b", "*", r"a\*b"] {
+        let stored = serde_json::json!({
+            "override": {"match": {"user": value}, "limit": "5/h"}, "limits": [], "by": "ops", "at": 1,
+        });
+        let record: Record = serde_json::from_value(stored).expect("as it was stored");
+        let (_, values) = record.matches().expect("it is well formed");
+        assert_eq!(&*values[0], value);
+    }
+}
