@@ -42,21 +42,23 @@ pub enum CounterStores {
 impl Resets {
     /// Resets the counters of these checks and writes the entry: in one step if they are in one Redis, else the entry
     /// first. After an error some counters may not be reset, with the entry written or not; calling it again is safe.
+    /// `deadline` is by Redis' clock.
     pub async fn reset(
         &self,
         checks: &[CounterCheck<'_>],
         entry: Option<AuditStreamEntry<'_>>,
+        deadline: Option<UnixMicros>,
     ) -> Result<(), StoreError> {
         match &self.stores {
             CounterStores::Memory(memory) => checks.iter().for_each(|check| memory.reset(check)),
-            CounterStores::Redis(connection) => connection.reset(checks, entry).await?,
+            CounterStores::Redis(connection) => connection.reset(checks, entry, deadline).await?,
             CounterStores::Split { main, per_second } => {
                 let of = |wanted| {
                     let checks = checks.iter().filter(move |check| is_per_second(&check.limit) == wanted);
                     checks.copied().collect::<SmallVec<[CounterCheck<'_>; 4]>>()
                 };
-                main.reset(&of(false), entry).await?;
-                per_second.reset(&of(true), None).await?;
+                main.reset(&of(false), entry, deadline).await?;
+                per_second.reset(&of(true), None, deadline).await?;
             }
         }
         for check in checks {

@@ -53,6 +53,7 @@ pub use self::aws_iam::{AwsIam, AwsService, IS_BUILT_IN as IS_AWS_IAM_BUILT_IN, 
 pub use self::breaker::Breakers;
 pub use self::busy_poll::BUSY_POLL_MAX;
 use self::cluster::Cluster;
+pub(crate) use self::command_connection::PATIENCE;
 pub use self::command_connection::{ChannelEvent, CommandConnection};
 use self::denial_cache::DenialCache;
 use self::dial::Target;

@@ -19,7 +19,7 @@ use crate::{
     limit::UnixMicros,
     store::{
         StoreError, key,
-        redis::{CommandConnection, RedisSettings},
+        redis::{CommandConnection, PATIENCE, RedisSettings},
     },
 };
 
@@ -106,12 +106,32 @@ impl RedisStorage {
         self.connection.is_up()
     }
 
+    /// Redis refuses a write that it comes to after `deadline`, by its own clock: its author no longer waits for it.
     pub(super) async fn write(
         &self,
         write: &CheckedWrite<'_>,
         known: u64,
         rows_max: usize,
+        deadline: UnixMicros,
     ) -> Result<WriteOutcome, StoreError> {
+        match self.write_until(write, known, rows_max, deadline).await? {
+            Ok(outcome) => Ok(outcome),
+            // The answer came in time, so its clock isn't where it was thought to be; nothing was written.
+            Err(now) => {
+                let again = self.write_until(write, known, rows_max, later(now)).await?;
+                again.map_err(|_| StoreError::Timeout(PATIENCE))
+            }
+        }
+    }
+
+    /// The inner error is Redis' clock, which is beyond the deadline.
+    async fn write_until(
+        &self,
+        write: &CheckedWrite<'_>,
+        known: u64,
+        rows_max: usize,
+        deadline: UnixMicros,
+    ) -> Result<Result<WriteOutcome, UnixMicros>, StoreError> {
         let keys = self.keys(write.domain);
         let condition = match write.condition {
             Condition::None => String::new(),
@@ -131,19 +151,21 @@ impl RedisStorage {
             .arg(write.domain)
             .arg(write.audit)
             .arg(audit::ENTRIES_MAX)
-            .arg(CHANGES_MAX);
+            .arg(CHANGES_MAX)
+            .arg(deadline.0);
         let answer = self.run(write.domain, &pipe).await?;
         let (status, version, before): (String, u64, String) = read(answer)?;
         let before = raw(&before);
-        Ok(match status.as_str() {
+        Ok(Ok(match status.as_str() {
             "ok" => WriteOutcome::Done { version, before: before.map(|raw| raw.record) },
             "changed" => WriteOutcome::Changed { version: before.map(|raw| raw.version) },
             "missing" => WriteOutcome::Missing,
             "full" => WriteOutcome::Full,
             "restoring" => WriteOutcome::Restoring,
             "lost" => WriteOutcome::Lost,
+            "late" => return Ok(Err(UnixMicros(version))),
             other => return Err(unexpected_reply(other)),
-        })
+        }))
     }
 
     pub(super) async fn meta(&self, domain: &str) -> Result<Meta, StoreError> {
@@ -270,6 +292,11 @@ struct DomainKeys {
     rows: String,
     changes: String,
     audit: String,
+}
+
+/// Until when a write that is sent now may be done, by the clock that says `now`.
+pub(super) fn later(now: UnixMicros) -> UnixMicros {
+    UnixMicros(now.0.saturating_add(PATIENCE.as_micros() as u64))
 }
 
 fn domain_key(settings: &RedisSettings, domain: &str) -> String {

@@ -12,12 +12,12 @@ use tracing::{info, warn};
 use super::{
     AuditAction, ChangeRequest, Overrides, OverridesError, ROWS_MAX, Storage, WriteReceipt,
     local::{AuditLine, JournalLine, LocalStorage},
-    redis::RedisStorage,
+    redis::{self, RedisStorage},
     set::{OverrideSet, SetChange},
     write::{CheckedWrite, WriteOutcome},
 };
 use crate::run_time::{audit::AuditDraft, switches};
-use crate::{blocking::try_blocking, limit::UnixMicros, store::StoreError};
+use crate::{blocking::try_blocking, clock, limit::UnixMicros, store::StoreError};
 
 /// Longest time that a write waits for this replica to write back what Redis lost.
 const WRITE_BACK_PATIENCE: Duration = Duration::from_secs(5);
@@ -80,6 +80,11 @@ impl Overrides {
         }
     }
 
+    /// Until when a write that is sent now may be done, by Redis' clock. Where that isn't known yet, Redis says so.
+    pub(in crate::run_time) fn write_deadline(&self) -> UnixMicros {
+        redis::later(self.wall(clock::now()))
+    }
+
     /// Writes to Redis. If Redis has lost rows, they are written back first.
     async fn write_to_redis(
         &self,
@@ -94,7 +99,7 @@ impl Overrides {
                 // Before the first full read, only the rows that were written here are known.
                 let newest = if known.rows > 0 { known.newest } else { 0 };
                 let known = if known.generation > 0 { known.generation } else { newest };
-                let outcome = remote.write(write, known, ROWS_MAX).await?;
+                let outcome = remote.write(write, known, ROWS_MAX, self.write_deadline()).await?;
                 if !matches!(outcome, WriteOutcome::Lost | WriteOutcome::Restoring) {
                     return Ok::<_, StoreError>(outcome);
                 }

@@ -58,7 +58,7 @@ impl RunTime {
             Storage::Redis(remote) => {
                 let stream = remote.audit_key(domain);
                 let entry = AuditStreamEntry { stream: &stream, text: &draft, kept: audit::ENTRIES_MAX };
-                self.resets.reset(checks, Some(entry)).await?;
+                self.resets.reset(checks, Some(entry), Some(self.overrides.write_deadline())).await?;
             }
             Storage::Local(local) => {
                 let (local, domain) = (Arc::clone(local), domain.into());
@@ -68,7 +68,7 @@ impl RunTime {
                     local.append_audit(AuditLine { id, domain, draft, before: None, after: None });
                 };
                 try_blocking(note).await.map_err(|panic| OverridesError::Disk(panic.to_string()))?;
-                self.resets.reset(checks, None).await?;
+                self.resets.reset(checks, None, None).await?;
             }
         }
         info!(token, action = action.name(), domain, target, reason, "audit");

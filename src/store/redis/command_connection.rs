@@ -32,8 +32,8 @@ const BACKOFF_MIN: Duration = Duration::from_millis(25);
 const BACKOFF_MAX: Duration = Duration::from_millis(800);
 
 /// Timeout of a command. No decision waits for it, only a person or a task, and a Redis that is busy with another
-/// client's script may take that long.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// client's script may take that long. It is also how long a write may take until Redis refuses it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Number of nodes that one command is sent to while slots move: the old node, the new one, and once more.
 const REDIRECTS_MAX: usize = 5;

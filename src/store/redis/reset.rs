@@ -2,9 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use redis::Pipeline;
+use redis::{Pipeline, Value};
 
-use super::{command_connection::CommandConnection, script::without_comments, settings::Topology};
+use super::{
+    command_connection::{CommandConnection, PATIENCE},
+    script::without_comments,
+    settings::Topology,
+};
+use crate::limit::UnixMicros;
 use crate::store::counter_check::CounterCheck;
 use crate::store::key;
 use crate::store::readings::StoreError;
@@ -24,11 +29,12 @@ pub struct AuditStreamEntry<'a> {
 impl CommandConnection {
     /// Begins the counters of these asks afresh, and tells all replicas to forget what they remember of denials by them.
     /// One script does that and writes the entry; in a Cluster, where they are in several slots, the entry is first, so
-    /// that whatever fails in between is known.
+    /// that whatever fails in between is known. What Redis comes to after the deadline, by its own clock, it refuses.
     pub(crate) async fn reset(
         &self,
         checks: &[CounterCheck<'_>],
         entry: Option<AuditStreamEntry<'_>>,
+        deadline: Option<UnixMicros>,
     ) -> Result<(), StoreError> {
         let settings = self.settings();
         let is_cluster = matches!(settings.topology, Topology::Cluster { .. });
@@ -43,31 +49,54 @@ impl CommandConnection {
         if (is_cluster || by_bucket.is_empty())
             && let Some(alone) = entry.take()
         {
-            self.run_reset(&[], Some(alone)).await?;
+            self.run_reset(&[], Some(alone), deadline).await?;
         }
         for keys in by_bucket.values() {
-            self.run_reset(keys, entry.take()).await?;
+            self.run_reset(keys, entry.take(), deadline).await?;
         }
         Ok(())
     }
 
-    async fn run_reset(&self, counters: &[Vec<u8>], entry: Option<AuditStreamEntry<'_>>) -> Result<(), StoreError> {
+    async fn run_reset(
+        &self,
+        counters: &[Vec<u8>],
+        entry: Option<AuditStreamEntry<'_>>,
+        deadline: Option<UnixMicros>,
+    ) -> Result<(), StoreError> {
         let stream = entry.map(|entry| entry.stream.as_bytes());
         let Some(first) = counters.first().map(Vec::as_slice).or(stream) else { return Ok(()) };
-        let pipe = command(counters, entry, &self.settings().refunds_channel());
-        self.run(first, &pipe).await.map(drop)
+        let channel = self.settings().refunds_channel();
+        let mut deadline = deadline;
+        for _ in 0..2 {
+            let pipe = command(counters, entry, (&channel, deadline));
+            let now: UnixMicros = match self.run(first, &pipe).await?.pop() {
+                Some(Value::BulkString(text)) => match str::from_utf8(&text).ok().and_then(|text| text.parse().ok()) {
+                    Some(now) => UnixMicros(now),
+                    None => return Err(StoreError::Refused("an answer that makes no sense".to_owned())),
+                },
+                _ => return Ok(()),
+            };
+            // The answer came in time, so the clock of this node isn't where it was thought to be; nothing was done.
+            deadline = Some(UnixMicros(now.0.saturating_add(PATIENCE.as_micros() as u64)));
+        }
+        Err(StoreError::Timeout(PATIENCE))
     }
 }
 
 /// The call of the script for the counters of one slot, with the entry if it is written there.
-pub(super) fn command(counters: &[Vec<u8>], entry: Option<AuditStreamEntry<'_>>, channel: &str) -> Pipeline {
+pub(super) fn command(
+    counters: &[Vec<u8>],
+    entry: Option<AuditStreamEntry<'_>>,
+    (channel, deadline): (&str, Option<UnixMicros>),
+) -> Pipeline {
+    let deadline = deadline.map(|UnixMicros(deadline)| deadline.to_string()).unwrap_or_default();
     let mut pipe = redis::pipe();
     let keys = counters.len() + usize::from(entry.is_some());
     pipe.cmd("EVAL").arg(without_comments(RESET)).arg(keys).arg(counters);
     if let Some(entry) = entry {
-        pipe.arg(entry.stream).arg(channel).arg(entry.text).arg(entry.kept);
+        pipe.arg(entry.stream).arg(channel).arg(deadline).arg(entry.text).arg(entry.kept);
     } else {
-        pipe.arg(channel);
+        pipe.arg(channel).arg(deadline);
     }
     pipe
 }

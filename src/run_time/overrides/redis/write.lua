@@ -4,10 +4,11 @@
 -- KEYS  the domain's rows, its changes, its audit entries
 -- ARGV  1 set or delete; 2 id; 3 the record to set; 4 the condition: '' none, '*' there is one, '-' there is none, else
 --       its version; 5 the generation that the caller knows, 0 if it knows of no row; 6 rows at most; 7 the channel;
---       8 the domain; 9 the audit entry; 10 audit entries kept; 11 changes kept
+--       8 the domain; 9 the audit entry; 10 audit entries kept; 11 changes kept; 12 the deadline by the clock of this Redis
 -- returns {what became of it, the version, the row before ('' for none)}: ok; changed (the condition
 --       doesn't hold), missing (nothing to delete), full, restoring (a replica is just writing back what Redis lost, so that
---       what is deleted now could come back), lost (Redis has forgotten rows that the caller knows)
+--       what is deleted now could come back), lost (Redis has forgotten rows that the caller knows), late (the deadline has
+--       passed: its author was told that it failed; the version is this Redis' clock)
 --
 -- Rust twin: src/overrides/local.rs does the same in memory.
 
@@ -15,6 +16,7 @@ local rows, changes, audit = KEYS[1], KEYS[2], KEYS[3]
 local op, id, record, condition, known = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
+if now > tonumber(ARGV[12]) then return {'late', string.format('%.0f', now), ''} end
 
 local meta = redis.call('HMGET', rows, '#generation', '#born', '#restoring', id)
 local generation, born, restoring, before = tonumber(meta[1] or 0), tonumber(meta[2] or 0), meta[3], meta[4]

@@ -270,7 +270,7 @@ fn the_examples_of_careful_lua_and_reset_lua_are_true() {
         request.keys().next().expect("it has one").to_vec()
     });
     let entry = AuditEntry { stream: "tg1:audit:{d}", text: "reset by ops", kept: 1_000 };
-    let command = reset::command(&counters, Some(entry), CHANNEL);
+    let command = reset::command(&counters, Some(entry), (CHANNEL, None));
     let (keys, args) = (example.all("KEYS"), example.all("ARGV"));
     let expected = [&[keys.len().to_string().into_bytes()][..], &keys, &args].concat();
     assert_eq!(
