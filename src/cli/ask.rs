@@ -11,7 +11,7 @@ use http::{HeaderValue, Uri, uri::Scheme};
 use serde_json::{Map, Value};
 
 pub(super) use self::service::{AskError, Call, Service, escaped};
-use self::service::{Listener, Place};
+use self::service::{AskedListener, ServiceAddress};
 use super::{
     exit::{self, BadUsage, Exit},
     show::{self, OutputArgs, Tone},
@@ -76,7 +76,12 @@ impl ApiArgs {
                 let clear = format!("without it {addr} is spoken to in the clear");
                 return Err(BadUsage(format!("--addr: https:// is needed beside --cacert: {clear}")).into());
             }
-            let place = Place { name: addr.to_owned(), uri, cacert: self.cacert.clone(), listener: Listener::Api };
+            let place = ServiceAddress {
+                name: addr.to_owned(),
+                uri,
+                cacert: self.cacert.clone(),
+                listener: AskedListener::Api,
+            };
             Ok(Service::new(place, token.clone(), patience))
         };
         addrs.into_iter().map(service).collect()
@@ -118,7 +123,7 @@ impl AskArgs {
         if uri.scheme() != Some(&Scheme::HTTP) {
             return Err(BadUsage("--admin: the admin listener speaks no TLS".to_owned()).into());
         }
-        let place = Place { name: self.admin.clone(), uri, cacert: None, listener: Listener::Admin };
+        let place = ServiceAddress { name: self.admin.clone(), uri, cacert: None, listener: AskedListener::Admin };
         Ok(vec![Service::new(place, None, self.patience())])
     }
 

@@ -21,8 +21,8 @@ pub fn parse_entry(text: &str) -> Result<OwnedEntry, String> {
     let mut whole = String::with_capacity(text.len());
     for part in parts(text) {
         match part {
-            Part::Text(text) => whole.push_str(text),
-            Part::Comma | Part::End => whole.push(','),
+            EscapedPiece::Text(text) => whole.push_str(text),
+            EscapedPiece::Comma | EscapedPiece::End => whole.push(','),
         }
     }
     entry(&whole)
@@ -34,9 +34,9 @@ pub fn parse_entries(text: &str) -> Result<Vec<OwnedEntry>, String> {
     let mut entries = vec![String::new()];
     for part in parts(text) {
         match (part, entries.last_mut()) {
-            (Part::Text(text), Some(entry)) => entry.push_str(text),
-            (Part::Comma, Some(entry)) => entry.push(','),
-            (Part::End, _) | (_, None) => entries.push(String::new()),
+            (EscapedPiece::Text(text), Some(entry)) => entry.push_str(text),
+            (EscapedPiece::Comma, Some(entry)) => entry.push(','),
+            (EscapedPiece::End, _) | (_, None) => entries.push(String::new()),
         }
     }
     entries.iter().map(|text| entry(text)).collect()
@@ -72,7 +72,7 @@ fn entry(text: &str) -> Result<OwnedEntry, String> {
 
 /// What a text with escaped commas is made of.
 #[derive(Clone, Copy)]
-enum Part<'t> {
+enum EscapedPiece<'t> {
     Text(&'t str),
     /// A comma that belongs to the text.
     Comma,
@@ -80,18 +80,18 @@ enum Part<'t> {
     End,
 }
 
-fn parts(text: &str) -> Vec<Part<'_>> {
+fn parts(text: &str) -> Vec<EscapedPiece<'_>> {
     let mut parts = Vec::new();
     let mut pieces = text.split(',').peekable();
     while let Some(piece) = pieces.next() {
         if pieces.peek().is_none() {
-            parts.push(Part::Text(piece));
+            parts.push(EscapedPiece::Text(piece));
             continue;
         }
         // Right before a comma each two backslashes are one, and an odd one makes the comma a part of the text.
         let backslashes = piece.len() - piece.trim_end_matches('\\').len();
-        parts.push(Part::Text(&piece[..piece.len() - backslashes.div_ceil(2)]));
-        parts.push(if backslashes % 2 == 1 { Part::Comma } else { Part::End });
+        parts.push(EscapedPiece::Text(&piece[..piece.len() - backslashes.div_ceil(2)]));
+        parts.push(if backslashes % 2 == 1 { EscapedPiece::Comma } else { EscapedPiece::End });
     }
     parts
 }

@@ -23,7 +23,7 @@ use crate::{front::envoy::OWN_TOOLS, tls};
 
 /// A service, asked over as many connections as calls are under way at once (over HTTP/2: one).
 pub(in crate::cli) struct Service {
-    place: Place,
+    place: ServiceAddress,
     token: Option<HeaderValue>,
     patience: Duration,
     connections: Connections,
@@ -31,17 +31,17 @@ pub(in crate::cli) struct Service {
 
 /// Where a service is.
 #[derive(Clone)]
-pub(super) struct Place {
+pub(super) struct ServiceAddress {
     /// As it was written.
     pub(super) name: String,
     /// With its scheme, and nothing behind its port.
     pub(super) uri: Uri,
     pub(super) cacert: Option<PathBuf>,
-    pub(super) listener: Listener,
+    pub(super) listener: AskedListener,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Listener {
+pub(super) enum AskedListener {
     Api,
     /// Takes no token, and only looks.
     Admin,
@@ -116,7 +116,7 @@ impl Call {
     /// With what every request has. HTTP/2 names the whole address, HTTP/1 the path alone.
     fn request(
         &self,
-        place: &Place,
+        place: &ServiceAddress,
         token: Option<&HeaderValue>,
         is_http2: bool,
     ) -> Result<Request<Full<Bytes>>, String> {
@@ -142,7 +142,7 @@ impl Call {
 }
 
 impl Service {
-    pub(super) fn new(place: Place, token: Option<HeaderValue>, patience: Duration) -> Service {
+    pub(super) fn new(place: ServiceAddress, token: Option<HeaderValue>, patience: Duration) -> Service {
         let connections = Connections::new(place.clone());
         Service { place, token, patience, connections }
     }
@@ -153,7 +153,7 @@ impl Service {
     }
 
     pub(in crate::cli) fn is_admin(&self) -> bool {
-        self.place.listener == Listener::Admin
+        self.place.listener == AskedListener::Admin
     }
 
     /// Calls, and reads the answer.
@@ -231,8 +231,8 @@ impl Service {
     fn unreachable(&self, why: &str) -> AskError {
         let name = &self.place.name;
         AskError::NoAnswer(match self.place.listener {
-            Listener::Api => format!("no connection to {name}: {why} (--addr names the service's API)"),
-            Listener::Admin => {
+            AskedListener::Api => format!("no connection to {name}: {why} (--addr names the service's API)"),
+            AskedListener::Admin => {
                 let ways =
                     "--addr HOST:PORT with a token asks its API from anywhere, --admin HOST:PORT another such listener";
                 format!("no connection to {name}, the admin listener of a service on this machine: {why} ({ways})")

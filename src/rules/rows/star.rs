@@ -28,7 +28,7 @@ pub(crate) fn read(written: &str) -> Option<Cow<'_, str>> {
             break;
         }
         let backslashes = trailing(piece);
-        if backslashes % 2 == 0 {
+        if backslashes.is_multiple_of(2) {
             return None;
         }
         out.push_str(&piece[..piece.len() - backslashes.div_ceil(2)]);

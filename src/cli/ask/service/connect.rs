@@ -20,7 +20,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{Call, Place};
+use super::{Call, ServiceAddress};
 use crate::tls;
 
 /// The gRPC listener's, if nothing else is set.
@@ -38,7 +38,7 @@ pub(super) enum Connection {
 
 /// The connections to one service.
 pub(super) struct Connections {
-    place: Place,
+    place: ServiceAddress,
     /// Those on which no call is under way; of HTTP/2 the only one, always.
     idle: Mutex<Vec<Connection>>,
     /// What it speaks: 0 until it is known.
@@ -46,7 +46,7 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    pub(super) fn new(place: Place) -> Connections {
+    pub(super) fn new(place: ServiceAddress) -> Connections {
         Connections { place, idle: Mutex::default(), version: AtomicU8::new(0) }
     }
 
