@@ -92,7 +92,8 @@ pub(super) fn cut(text: &str) -> std::borrow::Cow<'_, str> {
         return text.into();
     }
     let end = format!("…{}", hex::encode(&Sha256::digest(text)[..4]));
-    format!("{}{end}", &text[..text.floor_char_boundary(TEXT_BYTES_MAX - end.len())]).into()
+    let cut = (0..=TEXT_BYTES_MAX - end.len()).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    format!("{}{end}", &text[..cut]).into()
 }
 
 /// A counter's entries, as `key=value,key=value`, as `--descriptor` takes them. Values that the rule names, and patterns

@@ -23,6 +23,23 @@ pub(super) struct Listed {
 /// The memory that one key of a list takes at most besides its [`TopKey`].
 pub(super) const LISTED_BYTES: usize = size_of::<Listed>();
 
+/// What a list knows of a key better than by its floor.
+struct AboveFloor<'a> {
+    hash: u64,
+    /// What its count exceeds the floor by.
+    count: u64,
+    /// What its error is less than the floor by.
+    certain: u64,
+    key: &'a Arc<TopKey>,
+}
+
+impl AboveFloor<'_> {
+    fn of(listed: &Listed, floor: u64) -> AboveFloor<'_> {
+        let &Listed { hash, count, error, ref key } = listed;
+        AboveFloor { hash, count: count - floor, certain: floor - error, key }
+    }
+}
+
 /// Heavy keys and their bounds.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TopList {
@@ -47,25 +64,15 @@ impl TopList {
         let (mut all, mut floor) = (Vec::new(), 0u64);
         for list in lists {
             floor = floor.saturating_add(list.floor);
-            // What a list knows better than its floor.
-            let above = list.listed.iter().map(|listed| {
-                let (count, certain) = (listed.count - list.floor, list.floor - listed.error);
-                (listed.hash, count, certain, &listed.key)
-            });
-            all.extend(above);
+            all.extend(list.listed.iter().map(|listed| AboveFloor::of(listed, list.floor)));
         }
-        all.sort_unstable_by_key(|&(hash, ..)| hash);
-        let one = |same: &[(u64, u64, u64, &Arc<TopKey>)]| {
-            let sum = |of: fn(&(u64, u64, u64, &Arc<TopKey>)) -> u64| same.iter().map(of).fold(0, u64::saturating_add);
-            let (hash, _, _, key) = same[0];
-            Listed {
-                hash,
-                count: floor.saturating_add(sum(|&(_, count, ..)| count)),
-                error: floor.saturating_sub(sum(|&(_, _, certain, _)| certain)),
-                key: Arc::clone(key),
-            }
+        all.sort_unstable_by_key(|above| above.hash);
+        let one = |same: &[AboveFloor<'_>]| {
+            let count = same.iter().map(|above| above.count).fold(floor, u64::saturating_add);
+            let error = same.iter().map(|above| above.certain).fold(floor, u64::saturating_sub);
+            Listed { hash: same[0].hash, count, error, key: Arc::clone(same[0].key) }
         };
-        let listed = all.chunk_by(|one, other| one.0 == other.0).map(one).collect();
+        let listed = all.chunk_by(|one, other| one.hash == other.hash).map(one).collect();
         TopList { listed, floor }
     }
 
