@@ -313,7 +313,10 @@ impl SlotMapKeeper {
                 // Only if the record expires in this instant.
                 Record::Found(_) => Buckets::DEFAULT,
                 // Who may not read the record is nobody's first replica.
-                Record::Unreadable => return Ok(record::assume(settings, Buckets::DEFAULT)),
+                Record::Unreadable => {
+                    record::assume(settings, Buckets::DEFAULT);
+                    return Ok(());
+                }
                 Record::Absent => self.first_buckets(ranges, settings).await?,
             },
         };
