@@ -36,6 +36,16 @@ pub(super) enum Connection {
     Http2(http2::SendRequest<Full<Bytes>>),
 }
 
+impl Connection {
+    /// Of HTTP.
+    fn version(&self) -> u8 {
+        match self {
+            Connection::Http1(_) => 1,
+            Connection::Http2(_) => 2,
+        }
+    }
+}
+
 /// The connections to one service.
 pub(super) struct Connections {
     place: ServiceAddress,
@@ -59,18 +69,19 @@ impl Connections {
         let mut connection = self.connection().await?;
         match self.send_on(&mut connection, call, token).await {
             Ok(response) => {
-                self.version.store(if matches!(connection, Connection::Http2(_)) { 2 } else { 1 }, Relaxed);
+                self.version.store(connection.version(), Relaxed);
                 Ok((response, connection))
             }
             // A listener for the other protocol hangs up at the first bytes, and has taken nothing.
-            Err(error) if self.version.load(Relaxed) == 0 && hung_up(&error) => {
+            // Another call may have found out which it is while this one was under way.
+            Err(error) if self.version.load(Relaxed) != connection.version() && hung_up(&error) => {
                 let first = explain(&error);
                 let mut other = match connection {
                     Connection::Http1(_) => self.dial(true).await?,
                     Connection::Http2(_) => self.dial(false).await?,
                 };
                 let response = self.send_on(&mut other, call, token).await.map_err(|_| first)?;
-                self.version.store(if matches!(other, Connection::Http2(_)) { 2 } else { 1 }, Relaxed);
+                self.version.store(other.version(), Relaxed);
                 Ok((response, other))
             }
             Err(error) => Err(explain(&error)),
