@@ -99,7 +99,7 @@ pub struct Overrides {
     /// Switches of this replica alone, which hold before those that are stored.
     local_switches: Mutex<HashMap<Arc<str>, Switches>>,
     /// The last writes of switches that are in force here, with their domains; newest last.
-    switched: watch::Sender<Arc<[(Arc<str>, u64)]>>,
+    switched: watch::Sender<SwitchedUpTo>,
     /// The rules in force, or, for a moment, about to be.
     rules: ArcSwap<Rules>,
     /// The names of the rules' domains.
@@ -121,6 +121,9 @@ pub struct Overrides {
     losses: AtomicU64,
     is_loss_logged: AtomicBool,
 }
+
+/// Domains, each with the newest write of its switches that is in force here; newest last.
+pub type SwitchedUpTo = Arc<[(Arc<str>, u64)]>;
 
 pub(super) enum Storage {
     Redis(Arc<RedisStorage>),
@@ -374,7 +377,7 @@ impl Overrides {
     }
 
     /// The newest writes of switches that are in force here, with their domains: the last [`SWITCHED_NOTED`] domains.
-    pub fn switched(&self) -> watch::Receiver<Arc<[(Arc<str>, u64)]>> {
+    pub fn switched(&self) -> watch::Receiver<SwitchedUpTo> {
         self.switched.subscribe()
     }
 

@@ -16,7 +16,7 @@ use crate::{
         RunTime,
         fleet::{LISTS_MAX, RatesSeen, ReplicaRecord, RulesSeen, StoreSeen},
     },
-    store::Store,
+    store::{Store, StoreError},
 };
 
 /// What this replica is called, and where it can be reached.
@@ -95,8 +95,9 @@ impl Heart {
                         fleet.beat_soon();
                     }
                 }
-                Err(error) if !is_said => {
-                    warn!(%error, "can't tell the fleet of this replica: `tollgate status` of others doesn't show it");
+                // That Redis can't be reached is said by the store.
+                Err(StoreError::Refused(error)) if !is_said => {
+                    warn!(error, "can't tell the fleet of this replica: `tollgate status` of others doesn't show it");
                     is_said = true;
                 }
                 Err(_) => {}

@@ -49,7 +49,7 @@ fn every_example_of_the_help_runs() {
     for example in examples {
         let (printed, code) = run(example);
         assert!(
-            matches!(code, Some(0 | 1)) && printed.contains("bounds") | printed.contains("What breaks first"),
+            matches!(code, Some(0 | 3)) && printed.contains("bounds") | printed.contains("What breaks first"),
             "{printed}"
         );
     }

@@ -3,7 +3,7 @@
 
 mod aws;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use self::aws::{Aws, Mood, token};
 use crate::{
@@ -104,7 +104,7 @@ async fn a_metadata_service_that_fails_holds_up_no_request_and_is_logged_once() 
     let more = more.each_ref().map(|(name, value)| (*name, &**value));
     let (tollgate, _rules) = started(&env(&server), &[&more[..], &[("REDIS_TIMEOUT", "300ms")]].concat()).await;
     let asked = || async {
-        let began = Instant::now();
+        let began = tollgate::clock::instant();
         let answer = tollgate.client().ask(request("api", vec![descriptor(&[("user", "alice")])])).await;
         answer.expect("the policy answers");
         assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
@@ -115,7 +115,8 @@ async fn a_metadata_service_that_fails_holds_up_no_request_and_is_logged_once() 
     tollgate.process.line("that there is no connection", said).await;
     let said = |line: &str| line.contains("can't fetch the credentials of AWS").then(|| line.to_owned());
     let line = tollgate.process.line("why there are no credentials", said).await;
-    assert!(line.contains("IMDS"), "{line}");
+    // A request that the silence has overtaken ends with the chain, one that is refused with its reason.
+    assert!(line.contains("IMDS") || line.contains("no providers in chain"), "{line}");
     asked().await;
     aws.set(Mood::Fair);
     decides_in(&server, &tollgate).await;

@@ -1,10 +1,7 @@
 //! Switches as an on-call engineer uses them: three replicas and one Redis, by the command line, and what becomes of them
 //! when replicas restart, freeze or stand alone.
 
-use std::{
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{path::Path, time::Duration};
 
 use serde_json::Value;
 
@@ -76,7 +73,7 @@ async fn a_limit_is_put_into_shadow_on_every_replica_at_once_and_restored() {
     assert_eq!((dry.code, is_refused(&replicas[0]).await), (0, true), "{dry:?}");
     assert!(dry.out.contains("api/user: 2 in 3600 s → 2 in 3600 s, denies nobody"), "{dry:?}");
 
-    let began = Instant::now();
+    let began = tollgate::clock::instant();
     let switched = limits(&replicas[0], &[&["shadow", "api/user"], &WHY[..]].concat());
     assert_eq!(switched.code, 0, "{switched:?}");
     assert!(switched.out.contains("in force on 3 of 3 replicas"), "{switched:?}");

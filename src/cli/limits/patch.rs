@@ -11,7 +11,7 @@ pub(super) async fn of(service: &Service, switches: &[LimitSwitch]) -> anyhow::R
     let mut text = String::new();
     for switch in switches {
         for (place, id, yaml) in changes(service, switch).await? {
-            text += &visible::text(&format!("# {place}: {id}")).into_owned();
+            text += &visible::text(&format!("# {place}: {id}"));
             text += &format!("\n{yaml}\n");
         }
     }

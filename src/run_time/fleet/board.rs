@@ -32,17 +32,16 @@ const PAGE: usize = 100;
 const LISTS_PAGE: usize = 8;
 
 /// KEYS: the replicas, this one's record, its lists, whether lists are asked for. ARGV: its id, the record, the lists
-/// ('' for none), the milliseconds that they last. Returns the number of living replicas, and whether lists are asked for.
+/// ('' for none), the seconds that they last. Returns the number of living replicas, and whether lists are asked for.
 const BEAT: &str = "
 local now = tonumber(redis.call('TIME')[1])
-local life = math.floor(ARGV[4] / 1000)
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - life)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[4])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], now + 1, '+inf')
 redis.call('ZADD', KEYS[1], now, ARGV[1])
-redis.call('PEXPIRE', KEYS[1], ARGV[4])
-redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[4])
-if ARGV[3] ~= '' then redis.call('SET', KEYS[3], ARGV[3], 'PX', ARGV[4]) end
-return {redis.call('ZCARD', KEYS[1]), redis.call('EXISTS', KEYS[4])}";
+redis.call('EXPIRE', KEYS[1], ARGV[4])
+redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[4])
+if ARGV[3] ~= '' then redis.call('SET', KEYS[3], ARGV[3], 'EX', ARGV[4]) end
+return {redis.call('ZCARD', KEYS[1]), redis.call('GET', KEYS[4]) and 1 or 0}";
 
 pub(super) struct Board {
     connection: CommandConnection,
@@ -61,7 +60,7 @@ impl Board {
     pub(super) async fn beat(&self, id: &str, record: &str, lists: Option<&[u8]>) -> Result<Heard, StoreError> {
         let mut pipe = pipe();
         pipe.cmd("EVAL").arg(BEAT).arg(4).arg(&self.replicas).arg(self.record(id)).arg(self.lists_of(id));
-        pipe.arg(self.asked()).arg(id).arg(record).arg(lists.unwrap_or_default()).arg(LIFE.as_millis() as u64);
+        pipe.arg(self.asked()).arg(id).arg(record).arg(lists.unwrap_or_default()).arg(LIFE.as_secs());
         let (replicas, wanted): (u32, u32) = self.read(&pipe).await?;
         Ok(Heard { replicas, lists_are_wanted: wanted != 0 })
     }
@@ -86,7 +85,7 @@ impl Board {
     /// Has the replicas write their lists for a while.
     pub(super) async fn ask(&self) -> Result<(), StoreError> {
         let mut pipe = pipe();
-        pipe.cmd("SET").arg(self.asked()).arg(1).arg("PX").arg(ASKED_FOR.as_millis() as u64);
+        pipe.cmd("SET").arg(self.asked()).arg(1).arg("EX").arg(ASKED_FOR.as_secs());
         self.read::<()>(&pipe).await
     }
 

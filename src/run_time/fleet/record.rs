@@ -128,6 +128,7 @@ impl ReplicaRecord {
 
 fn cut(text: &mut Box<str>) {
     if text.len() > TEXT_MAX {
-        *text = text[..text.floor_char_boundary(TEXT_MAX)].into();
+        let end = (0..=TEXT_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        *text = text[..end].into();
     }
 }

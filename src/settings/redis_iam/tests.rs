@@ -45,7 +45,8 @@ fn connections_with_tokens_are_replaced_before_aws_ends_them_and_others_where_a_
 
 #[test]
 fn what_is_missing_or_too_much_beside_tokens_is_named() {
-    let cases: [(fn(&mut Flags), &str); 8] = [
+    type Change = fn(&mut Flags);
+    let cases: [(Change, &str); 8] = [
         (|flags| flags.redis_tls = None, "REDIS_TLS: true is needed where REDIS_AWS_IAM_AUTH is true"),
         (
             |flags| flags.redis_iam.redis_aws_iam_cache_name = None,

@@ -39,6 +39,12 @@ fn every_field_of_a_message_is_in_the_document_and_no_other() {
             "ResetRequest" => "ResetCounterRequest",
             "ResetResponse" => "ResetCounterResponse",
             "AuditPage" => "ListAuditResponse",
+            "SwitchRequest" => "SetSwitchRequest",
+            "Switched" => "SetSwitchResponse",
+            "Restored" => "RestoreLimitResponse",
+            "SwitchList" => "ListSwitchesResponse",
+            "Fleet" => "GetFleetResponse",
+            "ChangeList" => "ListChangesResponse",
             // Forms of a field, and what only HTTP has.
             "Entries" | "Limits" | "Problem" | "Fault" => continue,
             same => same,
