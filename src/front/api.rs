@@ -252,7 +252,12 @@ impl Api {
         authorization: Option<&str>,
         mut request: SetSwitchRequest,
     ) -> Result<SetSwitchResponse, ApiError> {
-        let (caller, snapshot) = self.admit(authorization, Scope::LimitsWrite, &mut request.domain)?;
+        // A dry run only looks: whoever may see what is switched may see what a switch would change.
+        let looking = request.dry_run.then(|| self.admit(authorization, Scope::InsightRead, &mut request.domain));
+        let (caller, snapshot) = match looking {
+            Some(Ok(admitted)) => admitted,
+            _ => self.admit(authorization, Scope::LimitsWrite, &mut request.domain)?,
+        };
         switches::set(self, &snapshot, &caller, request).await
     }
 

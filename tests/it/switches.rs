@@ -252,9 +252,6 @@ async fn the_memory_store_keeps_switches_over_a_restart_and_a_reload_tells_what_
         changes.out.contains("rules.reload api/user: 2 an hour → 5 an hour, counts go on").then_some(())
     })
     .await;
-    let patch = Ran::with(
-        &["limits", "list", "--patch", "--addr", &tollgate.http.to_string()],
-        &[("TOLLGATE_TOKEN", "secret")],
-    );
+    let patch = Ran::with(&["limits", "list", "--patch", "--admin", &tollgate.admin.to_string()], &[]);
     assert!(patch.out.contains("api.yaml:3: api/user"), "{patch:?}");
 }

@@ -77,17 +77,8 @@ pub(super) async fn set(
         answer.in_force = Some(Confirmation { replicas: 1, in_force: 1, ..Confirmation::default() });
         return Ok(answer);
     }
-    let (id, record) = (switches::stored_id(&target.id), switch.write());
-    let change = ChangeRequest {
-        domain: &domain,
-        id: &id,
-        record: Some(&record),
-        condition: Condition::None,
-        token: &caller.name,
-        reason: &switch.reason,
-    };
-    let written = run_time.overrides.write(&change, now).await?;
-    answer.in_force = Some(confirmed(run_time, &domain, written.version).await);
+    let record = switch.write();
+    answer.in_force = Some(store(run_time, (&domain, &target.id), Some(&record), (caller, &switch.reason)).await?);
     Ok(answer)
 }
 
@@ -129,18 +120,21 @@ pub(super) async fn restore(
         answer.in_force = Some(Confirmation { replicas: 1, in_force: 1, ..Confirmation::default() });
         return Ok(answer);
     }
-    let id = switches::stored_id(&target.id);
-    let change = ChangeRequest {
-        domain: &domain,
-        id: &id,
-        record: None,
-        condition: Condition::None,
-        token: &caller.name,
-        reason: &reason,
-    };
-    let written = run_time.overrides.write(&change, clock::now()).await?;
-    answer.in_force = Some(confirmed(run_time, &domain, written.version).await);
+    answer.in_force = Some(store(run_time, (&domain, &target.id), None, (caller, &reason)).await?);
     Ok(answer)
+}
+
+/// Stores the record of a target's switch, or with `None` takes it back, and waits for the replicas to confirm.
+async fn store(
+    run_time: &RunTime,
+    (domain, target): (&str, &str),
+    record: Option<&str>,
+    (caller, reason): (&Caller, &str),
+) -> Result<Confirmation, ApiError> {
+    let (id, token) = (switches::stored_id(target), &*caller.name);
+    let change = ChangeRequest { domain, id: &id, record, condition: Condition::None, token, reason };
+    let written = run_time.overrides.write(&change, clock::now()).await?;
+    Ok(confirmed(run_time, domain, written.version).await)
 }
 
 /// What is switched in these `domains` (`None` is all) and hasn't ended.
