@@ -151,3 +151,23 @@ pub(super) fn moment(text: &str, now: UnixMicros) -> String {
     }
     moment::parse(text).map_or_else(|_| text.to_owned(), |at| format!("{text} ({})", moment::distance(at, now)))
 }
+
+/// Rows below their headings, in columns as wide as what stands in them. The first `numbers` columns stand to the right; the
+/// last is as long as it is. The cells must be fit for a terminal.
+pub(super) fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]], numbers: usize) -> String {
+    let width = |at: usize| {
+        let cells = rows.iter().map(|row| row[at].chars().count());
+        cells.chain([headings[at].len()]).max().unwrap_or(0)
+    };
+    let widths: [usize; N] = std::array::from_fn(width);
+    let line = |cells: [&str; N]| {
+        let cell = |(at, text): (usize, &str)| match widths[at] {
+            _ if at + 1 == N => text.to_owned(),
+            width if at < numbers => format!("{text:>width$}"),
+            width => format!("{text:<width$}"),
+        };
+        cells.into_iter().enumerate().map(cell).collect::<Vec<_>>().join("  ") + "\n"
+    };
+    let rows = rows.iter().map(|row| line(row.each_ref().map(String::as_str)));
+    std::iter::once(line(headings)).chain(rows).collect()
+}

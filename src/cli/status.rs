@@ -9,7 +9,7 @@ use super::{
     ask::{self, Answer, AskArgs, Call, Service, escaped},
     exit::Exit,
     limits,
-    show::{OutputArgs, Paint, Tone},
+    show::{self, OutputArgs, Paint, Tone},
 };
 use crate::{
     clock,
@@ -73,7 +73,7 @@ fn in_words(answer: &GetFleetResponse, paint: Paint) -> String {
     let mut text = paint.on(Tone::Strong, &heading(&answer.fleet, answer.replicas.len())) + "\n";
     let columns = ["replica", "version", "up", "rules", "since", "rps", "refused", "degraded", "store", "overrides"];
     let rows: Vec<[String; 10]> = answer.replicas.iter().map(row).collect();
-    text += &table(columns, &rows);
+    text += &show::table(columns, &rows, 0);
     for switch in &answer.switches {
         text += &format!("switched: {}\n", visible::text(&limits::in_words(switch)));
     }
@@ -116,19 +116,4 @@ fn row(replica: &Replica) -> [String; 10] {
         generation,
     ];
     cells.map(|cell| visible::text(&cell).into_owned())
-}
-
-fn table<const N: usize>(columns: [&str; N], rows: &[[String; N]]) -> String {
-    let width = |at: usize| {
-        let cells = rows.iter().map(|row| row[at].chars().count());
-        cells.chain([columns[at].len()]).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..N).map(width).collect();
-    let line = |cells: &[String]| {
-        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = *width));
-        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
-    };
-    let mut text = line(&columns.map(str::to_owned));
-    rows.iter().for_each(|row| text += &line(row));
-    text
 }

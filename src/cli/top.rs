@@ -9,7 +9,7 @@ use tokio::runtime;
 use super::{
     ask::{self, Answer, AskArgs, Call, Service, escaped},
     exit::Exit,
-    show::OutputArgs,
+    show::{self, OutputArgs},
     status,
 };
 use crate::{
@@ -107,16 +107,7 @@ fn in_words(answer: &TopResponse) -> String {
     }
     let rows: Vec<[String; 6]> = entries.iter().map(row).collect();
     let head = ["DENIED", "HITS", "SHADOW", "ERROR", "LIMIT", "DESCRIPTOR"];
-    let width = |column: usize| {
-        let cells = rows.iter().map(|row| row[column].chars().count());
-        cells.chain([head[column].len()]).max().unwrap_or(0)
-    };
-    let widths: [usize; 5] = std::array::from_fn(width);
-    for cells in std::iter::once(head).chain(rows.iter().map(|row| row.each_ref().map(String::as_str))) {
-        let [denied, hits, shadow, error, limit] = widths;
-        let [a, b, c, d, e, f] = cells;
-        let _ = writeln!(out, "{a:>denied$}  {b:>hits$}  {c:>shadow$}  {d:>error$}  {e:<limit$}  {f}");
-    }
+    out += &show::table(head, &rows, 4);
     if *others_at_most > 0 {
         let _ = writeln!(out, "no other has more than {others_at_most}");
     }
