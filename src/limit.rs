@@ -2,11 +2,14 @@
 //! protobuf, Redis or clock.
 
 pub mod moment;
+mod share;
 pub mod written;
 
 use std::time::Duration;
 
 use smallvec::SmallVec;
+
+pub use share::{ClientPart, EnforcedShare, PARTS};
 
 /// A moment: whole microseconds since the Unix epoch, below 2^53 so that Lua's doubles hold it exactly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -16,6 +16,7 @@ mod problem;
 mod rate;
 pub mod rows;
 mod scalar;
+mod shares;
 mod shortcuts;
 mod source;
 mod terms;
@@ -41,14 +42,14 @@ pub(crate) use json::stopped as json_stopped;
 pub use load::{load, load_values};
 pub(crate) use name::{domain_prefix, override_limit_id};
 pub use problem::{Problem, Problems, Severity};
-pub(crate) use rate::duration as window;
+pub(crate) use rate::{duration as window, short_rate};
 pub(crate) use rows::star;
 pub use shortcuts::Shortcuts;
 pub use source::{DotFiles, FileNames, Selection, Source, Sources};
 use tree::LevelMatch;
 pub use tree::Pattern;
 
-use crate::limit::{Algorithm, CountDenied, Entry, FailurePolicy, Limit, Micros, UnixMicros};
+use crate::limit::{Algorithm, CountDenied, EnforcedShare, Entry, FailurePolicy, Limit, Micros, UnixMicros};
 
 /// The process' defaults for limits, where rules don't say otherwise.
 #[derive(Clone, Copy, Debug, Default)]
@@ -151,6 +152,15 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// Position of the first entry that tells clients apart: any value may stand there, and `shared` doesn't put all
+    /// values into one counter. `None` if all who meet the rule share its counters.
+    pub fn client_position(&self, shared: &[Option<Box<str>>]) -> Option<usize> {
+        let is_client = |position: &usize| {
+            !self.names_value(*position) && shared.get(*position).is_none_or(|pattern| pattern.is_none())
+        };
+        (0..self.path.len()).find(is_client)
+    }
+
     /// Whether the rule names the value of the entry at this `position`, so that it says nothing about who asks.
     pub fn names_value(&self, position: usize) -> bool {
         self.path.get(position).is_some_and(|level| matches!(level.value, LevelValue::Exact(_)))
@@ -191,8 +201,8 @@ pub struct RuleLimit {
     /// The limit's name in the counter's key ([`crate::store::Key::limit_name`]): empty unless several limits of the
     /// rule would share a counter.
     pub key_name: Box<str>,
-    /// Whether the limit may deny; `false` only counts and reports.
-    pub enforce: bool,
+    /// The clients whom the limit may deny; for the others it only counts and reports.
+    pub enforce: EnforcedShare,
     pub count_denied: CountDenied,
     /// The failure policy. The most specific setting wins: limit, descriptor, domain; `None` leaves it to the process.
     pub on_store_failure: Option<FailurePolicy>,

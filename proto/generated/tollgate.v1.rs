@@ -158,6 +158,10 @@ pub struct Limit {
     #[prost(bool, optional, tag = "15")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unlimited: ::core::option::Option<bool>,
+    /// In place of `enforce`: the share of clients that it denies, `10%`. In JSON this is written as `enforce`, too.
+    #[prost(string, tag = "16")]
+    #[serde(rename(serialize = "enforce"), skip_serializing_if = "String::is_empty")]
+    pub enforce_share: ::prost::alloc::string::String,
 }
 /// What an override says, as its author wrote it.
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -223,6 +227,10 @@ pub struct LimitNumbers {
     #[prost(string, tag = "7")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub tier: ::prost::alloc::string::String,
+    /// The share of clients that it denies, `10%`; empty where it is all of them, or by `enforce` nobody.
+    #[prost(string, tag = "8")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub enforce_share: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -791,6 +799,11 @@ pub struct ExplainedCounter {
     #[prost(uint64, optional, tag = "14")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deferred: ::core::option::Option<u64>,
+    /// Where a share of clients is denied (`limit.enforce_share`): in which of 10,000 parts this one is, from 0. Of 10% the
+    /// first 1,000 are denied. None where all clients share the counter, and nobody is.
+    #[prost(uint32, optional, tag = "15")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part: ::core::option::Option<u32>,
 }
 /// A counter that decides while the store is away: each replica has its share of the limit.
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -868,7 +881,8 @@ pub struct LimitSwitch {
     pub limit_id: ::prost::alloc::string::String,
     #[prost(bool, tag = "3")]
     pub all: bool,
-    /// off: neither counts nor denies; shadow: counts, and denies nobody; scale: admits `factor` times as much.
+    /// off: neither counts nor denies; shadow: counts, and denies nobody; scale: admits `factor` times as much; enforce: counts,
+    /// and denies `share` of the clients.
     #[prost(string, tag = "4")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub mode: ::prost::alloc::string::String,
@@ -897,6 +911,10 @@ pub struct LimitSwitch {
     #[prost(string, repeated, tag = "11")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Of enforce: `10%`.
+    #[prost(string, tag = "12")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub share: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -933,6 +951,10 @@ pub struct SetSwitchRequest {
     /// Only on the replica that is asked, for an hour at most, while Redis is away.
     #[prost(bool, tag = "10")]
     pub this_replica: bool,
+    /// Of enforce: `10%`.
+    #[prost(string, tag = "11")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub share: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]

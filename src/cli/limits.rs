@@ -17,6 +17,7 @@ use crate::{
         Confirmation, LimitNumbers, LimitSwitch, ListSwitchesResponse, RestoreLimitRequest, RestoreLimitResponse,
         SetSwitchRequest, SetSwitchResponse, SwitchedLimit,
     },
+    limit::EnforcedShare,
     visible,
 };
 
@@ -24,6 +25,7 @@ use crate::{
 #[command(after_help = "Examples:\n  \
     tollgate limits shadow 'api/user#hourly' --for 1h --reason 'ticket 42'    counts, and denies nobody\n  \
     tollgate limits scale 'api/user' 3x --for 4h --reason 'ticket 42'         admits three times as much\n  \
+    tollgate limits enforce 'api/user#new' 10% --for 1d --reason 'rollout'    denies only a tenth of the clients\n  \
     tollgate limits off 'api/user' --for 10m --reason 'ticket 42'             isn't even counted\n  \
     tollgate limits shadow --domain api --all --for 30m --reason 'incident 7'\n  \
     tollgate limits restore 'api/user' --reason 'ticket 42 is closed'\n  \
@@ -42,6 +44,8 @@ enum LimitsCommand {
     Shadow(SwitchArgs),
     /// Let a limit admit so many times as much
     Scale(ScaleArgs),
+    /// Let a limit count, and deny only a share of its clients
+    Enforce(EnforceArgs),
     /// Let a limit neither count nor deny
     Off(SwitchArgs),
     /// Take a switch back before it ends
@@ -114,6 +118,27 @@ struct ScaleArgs {
 }
 
 #[derive(Args)]
+struct EnforceArgs {
+    /// The id of a limit, or of a rule for all its limits: api/user#hourly
+    #[arg(value_name = "LIMIT", required_unless_present = "all")]
+    limit: Option<String>,
+    /// The share of clients that it denies, such as 10% or 0.5%
+    #[arg(value_name = "SHARE", required_unless_present = "all")]
+    share: Option<String>,
+    /// Domain of the rules [default: the one that the limit's id begins with, the service's, or the only one]
+    #[arg(long, default_value = "")]
+    domain: String,
+    /// All limits of the domain; then the share stands alone
+    #[arg(long)]
+    all: bool,
+    /// How long it lasts, such as 30m or 4h; 30 days at most
+    #[arg(long = "for", value_name = "DURATION", value_parser = show::span)]
+    lasts: Span,
+    #[command(flatten)]
+    change: ChangeArgs,
+}
+
+#[derive(Args)]
 struct RestoreArgs {
     #[command(flatten)]
     target: TargetArgs,
@@ -139,22 +164,44 @@ pub(super) fn run(args: LimitsArgs) -> anyhow::Result<Exit> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         match args.action {
-            LimitsCommand::Shadow(args) => set(args.target, args.lasts, args.change, ("shadow", None)).await,
-            LimitsCommand::Off(args) => set(args.target, args.lasts, args.change, ("off", None)).await,
+            LimitsCommand::Shadow(args) => set(args.target, args.lasts, args.change, Mode::word("shadow")).await,
+            LimitsCommand::Off(args) => set(args.target, args.lasts, args.change, Mode::word("off")).await,
             LimitsCommand::Scale(args) => {
                 let ScaleArgs { limit, factor, domain, all, lasts, change } = args;
-                // With --all the one word that is left is the factor.
-                let (limit, factor) = if all && factor.is_none() { (None, limit) } else { (limit, factor) };
-                let factor = self::factor(factor.as_deref().unwrap_or_default())?;
-                if all && limit.is_some() {
-                    return Err(BadUsage("LIMIT and --all both say which limits: give one of them".into()).into());
-                }
-                set(TargetArgs { limit, domain, all }, lasts, change, ("scale", Some(factor))).await
+                let (target, factor) = with_word(limit, factor, domain, all);
+                let factor = Some(self::factor(&factor)?);
+                set(target.meant()?, lasts, change, Mode { factor, ..Mode::word("scale") }).await
+            }
+            LimitsCommand::Enforce(args) => {
+                let EnforceArgs { limit, share, domain, all, lasts, change } = args;
+                let (target, share) = with_word(limit, share, domain, all);
+                let wrong = |why| BadUsage(format!("'{}' is no share of clients: {why}", visible::text(&share)));
+                let share = EnforcedShare::parse(&share).map_err(wrong)?.to_string();
+                set(target.meant()?, lasts, change, Mode { share, ..Mode::word("enforce") }).await
             }
             LimitsCommand::Restore(args) => restore(args).await,
             LimitsCommand::List(args) => list(args).await,
         }
     })
+}
+
+/// What a switch does, in the words of the API.
+struct Mode {
+    name: &'static str,
+    factor: Option<f64>,
+    share: String,
+}
+
+impl Mode {
+    fn word(name: &'static str) -> Mode {
+        Mode { name, factor: None, share: String::new() }
+    }
+}
+
+/// The target, and the word that stands behind it: with `--all` it is the one word that is left.
+fn with_word(limit: Option<String>, word: Option<String>, domain: String, all: bool) -> (TargetArgs, String) {
+    let (limit, word) = if all && word.is_none() { (None, limit) } else { (limit, word) };
+    (TargetArgs { limit, domain, all }, word.unwrap_or_default())
 }
 
 /// `3x`, `0.5x`, `3`.
@@ -165,6 +212,14 @@ fn factor(text: &str) -> anyhow::Result<f64> {
 }
 
 impl TargetArgs {
+    /// Unless two things say which limits.
+    fn meant(self) -> anyhow::Result<TargetArgs> {
+        if self.all && self.limit.is_some() {
+            return Err(BadUsage("LIMIT and --all both say which limits: give one of them".into()).into());
+        }
+        Ok(self)
+    }
+
     /// The domain that is meant: `-` where the service knows which.
     fn domain(&self) -> &str {
         match (&*self.domain, self.limit.as_deref().and_then(|limit| limit.split_once('/'))) {
@@ -187,13 +242,14 @@ async fn set(
     target: TargetArgs,
     lasts: Span,
     change: ChangeArgs,
-    (mode, factor): (&str, Option<f64>),
+    Mode { name, factor, share }: Mode,
 ) -> anyhow::Result<Exit> {
     let request = SetSwitchRequest {
         limit_id: target.limit_id(),
         all: target.all,
-        mode: mode.to_owned(),
+        mode: name.to_owned(),
         factor,
+        share,
         r#for: lasts.written,
         reason: change.reason.clone(),
         dry_run: change.dry_run,
@@ -289,17 +345,24 @@ fn target_of(switch: &LimitSwitch) -> String {
 fn mode_of(switch: &LimitSwitch) -> String {
     match switch.factor {
         Some(factor) => format!("{} {factor}x", switch.mode),
+        None if !switch.share.is_empty() => format!("{} {}", switch.mode, switch.share),
         None => switch.mode.clone(),
+    }
+}
+
+/// Whom a limit denies, if not everybody: `, denies 10% of clients`.
+pub(super) fn effect(limit: &LimitNumbers) -> String {
+    match (limit.enforce, &*limit.enforce_share) {
+        (true, "") => String::new(),
+        (true, share) => format!(", denies {share} of clients"),
+        (false, _) => ", denies nobody".to_owned(),
     }
 }
 
 /// The limits that a switch changes: a few of them.
 fn touched(limits: &[SwitchedLimit]) -> String {
     const SHOWN: usize = 10;
-    let numbers = |limit: &LimitNumbers| {
-        let effect = if limit.enforce { "" } else { ", denies nobody" };
-        format!("{} in {} s{effect}", limit.requests, limit.window_seconds)
-    };
+    let numbers = |limit: &LimitNumbers| format!("{} in {} s{}", limit.requests, limit.window_seconds, effect(limit));
     let of = |limit: &SwitchedLimit| {
         let before = limit.before.as_ref().map(numbers).unwrap_or_default();
         match (&limit.after, limit.protected) {

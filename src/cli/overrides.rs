@@ -24,7 +24,8 @@ use crate::{
     clock,
     front::api::{Entry, Limit, Override, OverrideSpec, made_override_id},
     limit::written::{self, OwnedEntry},
-    visible,
+    limiter::explain::words,
+    rules, visible,
 };
 
 #[derive(Args)]
@@ -137,6 +138,9 @@ struct SetArgs {
     /// A tier of the domain
     #[arg(long)]
     tier: Option<String>,
+    /// The clients that it denies of those it is for: true, false, or a share such as 10%
+    #[arg(long, value_name = "SHARE")]
+    enforce: Option<String>,
     /// Only this rule, such as user/endpoint=/login
     #[arg(long, default_value = "")]
     rule: String,
@@ -220,8 +224,7 @@ async fn act(action: OverridesCommand) -> anyhow::Result<Exit> {
 }
 
 async fn set(args: SetArgs) -> anyhow::Result<Exit> {
-    let limit =
-        Limit { short: args.limit.unwrap_or_default(), tier: args.tier.unwrap_or_default(), ..Limit::default() };
+    let limit = limit_of(&args)?;
     let matches = args.matches.into_iter().map(|OwnedEntry { key, value }| Entry { key, value });
     let spec = OverrideSpec {
         r#match: matches.collect(),
@@ -254,6 +257,21 @@ async fn set(args: SetArgs) -> anyhow::Result<Exit> {
         shown(&[set(false).await?])
     })
     .await
+}
+
+/// The limit that the flags say: in one word where they say no more.
+fn limit_of(args: &SetArgs) -> anyhow::Result<Limit> {
+    let (short, tier) = (args.limit.clone().unwrap_or_default(), args.tier.clone().unwrap_or_default());
+    let Some(enforce) = &args.enforce else { return Ok(Limit { short, tier, ..Limit::default() }) };
+    let mut limit = Limit { tier, ..Limit::default() };
+    if !short.is_empty() {
+        let wrong =
+            |why| BadUsage(format!("'{}' is no limit that --enforce could go with: {why}", visible::text(&short)));
+        let (requests, window) = rules::short_rate(&short).map_err(wrong)?;
+        (limit.requests, limit.window) = (Some(requests), words::wait(window));
+    }
+    table::put_enforce(&mut limit, enforce).map_err(BadUsage)?;
+    Ok(limit)
 }
 
 /// An override in each line, or a list of them.

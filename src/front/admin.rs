@@ -22,7 +22,7 @@ use crate::{
     blocking::blocking,
     clock,
     front::api::{self, Api},
-    limit::{CountDenied, Unit, UnixMicros, moment},
+    limit::{CountDenied, EnforcedShare, Unit, UnixMicros, moment},
     limiter::Snapshot,
     metrics::Metrics,
     rules::{
@@ -136,6 +136,9 @@ struct LimitView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     burst: Option<u32>,
     enforced: bool,
+    /// The share of clients that it denies, where it isn't all or none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    enforced_share: Option<String>,
     count_denied: &'static str,
     /// Whether hits are reported once they are spent, and charged though they are refused.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -203,13 +206,15 @@ fn overrides_view(table: &OverrideTable, now: UnixMicros) -> OverridesView {
 
 fn limit_view<'a>(rule: &'a Rule, limit: &'a RuleLimit, budget_since: Option<UnixMicros>) -> LimitView<'a> {
     let numbers = limit.limit;
+    let share = if rule.shadow_mode { EnforcedShare::NONE } else { limit.enforce };
     LimitView {
         id: &limit.id,
         requests: numbers.requests,
         window_seconds: numbers.window.0 as f64 / 1e6,
         algorithm: numbers.algorithm.name(),
         burst: numbers.algorithm.has_burst().then_some(numbers.burst),
-        enforced: limit.enforce && !rule.shadow_mode,
+        enforced: !share.is_none(),
+        enforced_share: share.is_partial().then(|| share.to_string()),
         count_denied: limit.count_denied.name(),
         budget: limit.count_denied.is_budget(budget_since),
         budget_since: budget_since.map(moment::write),

@@ -12,12 +12,14 @@ use super::{
     DecideError, Decision, Limiter, Notes, RequestedKind, Snapshot,
     fallback::{LocalCounter, Policies},
     judge,
-    plan::{AppliedOverride, Plan, PlannedDescriptor},
-    switched::Switching,
+    plan::{AppliedOverride, Plan, PlannedDescriptor, client_part},
+    switched::{self, Switching},
 };
 use crate::{
     algorithm::{CounterContents, State},
-    limit::{Code, CountDenied, Descriptor, FailurePolicy, Limit, Reading, Request, UnixMicros},
+    limit::{
+        ClientPart, Code, CountDenied, Descriptor, EnforcedShare, FailurePolicy, Limit, Reading, Request, UnixMicros,
+    },
     metrics::requested_id,
     rules::rows::RowRef,
     run_time::{
@@ -87,7 +89,10 @@ pub struct CounterExplanation {
     /// The tier that gives the limit the numbers which it doesn't have itself.
     pub tier: Option<Arc<str>>,
     pub limit: Limit,
-    pub enforce: bool,
+    /// The clients whom it may deny, also by a switch.
+    pub enforce: EnforcedShare,
+    /// The part of this client, where only a share is denied; `None` also if all clients share the counter.
+    pub part: Option<ClientPart>,
     pub role: Role,
     /// Name of the counter, as [`crate::store::Store::counter_name`] makes it.
     pub key: String,
@@ -197,7 +202,7 @@ impl Limiter {
         };
         let switching = Switching::of(in_force.inputs(request.domain, now).changes);
         let descriptors = request.descriptors.iter().zip(&plan.descriptors).map(|(asked, planned)| {
-            let explained = self.descriptor((request, asked), &plan, planned, (snapshot, now), &seen);
+            let explained = self.descriptor((request, asked), &plan, planned, (snapshot, now), (switching, &seen));
             let is_requested = explained.applies == Applies::Requested;
             let asked = (request, asked);
             let switched = switching.of_descriptor(&snapshot.rules, asked, is_requested, || self.wall(now));
@@ -234,7 +239,7 @@ impl Limiter {
         plan: &Plan<'_>,
         planned: &PlannedDescriptor<'_>,
         (snapshot, now): (&Snapshot, UnixMicros),
-        seen: &Seen,
+        (switching, seen): (Switching<'_>, &Seen),
     ) -> DescriptorExplanation {
         let default = self.modes.on_store_failure;
         let count_denied = self.modes.count_denied;
@@ -249,7 +254,8 @@ impl Limiter {
                 name: None,
                 tier: None,
                 limit: check.limit,
-                enforce: true,
+                enforce: EnforcedShare::ALL,
+                part: None,
                 role: check.role,
                 key: self.store.counter_name(check),
                 on_store_failure: default,
@@ -286,15 +292,28 @@ impl Limiter {
             PlannedDescriptor::Ruled { domain, rule, applied: counted, checks } => {
                 let limits = counted.limits().zip(counted.policies(default)).zip(counted.rule_positions());
                 let limits = limits.enumerate().zip(checks.clone());
-                let counters = limits.map(|((nth, ((limit, on_store_failure), place)), index)| CounterExplanation {
-                    count_denied: limit.count_denied,
-                    budget_since: since(limit.count_denied, || snapshot.budgets.of(*domain, rule, place).since(now)),
-                    limit_id: counted.counted_as(nth).map_or_else(|| Arc::clone(&limit.id), |own| Arc::clone(&own.id)),
-                    name: limit.name.clone(),
-                    tier: limit.tier.clone(),
-                    enforce: limit.enforce,
-                    on_store_failure,
-                    ..counter(index)
+                let counters = limits.map(|((nth, ((limit, on_store_failure), place)), index)| {
+                    let identity = counted.identity(limit);
+                    let switch = switching.of_limit(rule, identity, || self.wall(now));
+                    let share = switch.and_then(|switch| switch.mode.share());
+                    let share = share.and_then(|share| switched::share(share, limit, counted.overridden_by.is_some()));
+                    let enforce = share.unwrap_or(limit.enforce);
+                    let part = enforce.is_partial().then(|| client_part(rule, identity, &plan.checks[index].key));
+                    CounterExplanation {
+                        count_denied: limit.count_denied,
+                        budget_since: since(limit.count_denied, || {
+                            snapshot.budgets.of(*domain, rule, place).since(now)
+                        }),
+                        limit_id: counted
+                            .counted_as(nth)
+                            .map_or_else(|| Arc::clone(&limit.id), |own| Arc::clone(&own.id)),
+                        name: limit.name.clone(),
+                        tier: limit.tier.clone(),
+                        enforce,
+                        part: part.flatten(),
+                        on_store_failure,
+                        ..counter(index)
+                    }
                 });
                 DescriptorExplanation {
                     applies: Applies::Limits,

@@ -11,8 +11,8 @@
 //! 5. the limits of the rule. Nothing, if no rule matched or the rule has none.
 //!
 //! A limit of 2, 4 or 5 is left out if a rule that another descriptor matched names it, or the whole rule, in
-//! `replaces`. A check's role is *shadow* if its rule or its limit never denies, else *quota* in quota mode, else
-//! *enforced*.
+//! `replaces`. A check's role is *shadow* if its rule or its limit never denies this client, else *quota* in quota mode,
+//! else *enforced*.
 //!
 //! Invariants: (1) one planned descriptor for each descriptor of the request, in order; (2) the ranges of the planned
 //! descriptors are consecutive, and together they are all checks; (3) a descriptor's checks are its limits that apply,
@@ -37,8 +37,8 @@ use super::{
 };
 use crate::{
     limit::{
-        Algorithm, Cost, CountDenied, DESCRIPTORS_MAX, Descriptor, ENTRIES_MAX, FailurePolicy, HITS_MAX, Limit, Origin,
-        Request, SLIDING_LOG_MAX, Unit, UnixMicros,
+        Algorithm, ClientPart, Cost, CountDenied, DESCRIPTORS_MAX, Descriptor, ENTRIES_MAX, EnforcedShare, Entry,
+        FailurePolicy, HITS_MAX, Limit, Origin, Request, SLIDING_LOG_MAX, Unit, UnixMicros,
     },
     rules::{
         DomainIndex, Rule, RuleLimit, RuleMatch, Rules,
@@ -212,7 +212,13 @@ impl<'a> Plan<'a> {
                 PlannedDescriptor::UnknownDomain | PlannedDescriptor::NoMatch | PlannedDescriptor::NoLimit => {
                     modes.quota
                 }
-                PlannedDescriptor::Ruled { rule, .. } => rule.shadow_mode && (rule.quota_mode || modes.quota),
+                // A switch may enforce the limits of a rule in shadow mode.
+                PlannedDescriptor::Ruled { rule, checks, .. } => {
+                    let is_shadow = |check: &CounterCheck<'_>| check.role == Role::Shadow;
+                    rule.shadow_mode
+                        && (rule.quota_mode || modes.quota)
+                        && self.checks[checks.clone()].iter().all(is_shadow)
+                }
                 PlannedDescriptor::Unlimited(_) | PlannedDescriptor::Requested { .. } => false,
             };
             self.gate.quota_open |= open;
@@ -281,6 +287,12 @@ impl<'a> Plan<'a> {
                     let mut check = rule_check((request, descriptor), (rule, shared), (limit, place), cost, modes);
                     if let Some(switch) = switching.of_limit(rule, counted.identity(limit), wall) {
                         switched::apply(&mut check, switch, matches!(row, Some(AppliedOverride::RunTime(_))));
+                        if let SwitchMode::Enforce(share) = switch.mode
+                            && let Some(share) = switched::share(share, limit, row.is_some())
+                        {
+                            let part = || client_part(rule, counted.identity(limit), &check.key);
+                            check.role = role(rule, share, part, modes);
+                        }
                     }
                     self.checks.push(check);
                 }
@@ -380,27 +392,38 @@ fn rule_check<'a>(
     cost: Cost,
     modes: Modes,
 ) -> CounterCheck<'a> {
-    let role = if rule.shadow_mode || !limit.enforce {
+    // A counter goes on under an override, and with it its share of a bounded store.
+    let identity = place.map_or(limit, |place| &rule.limits[place]);
+    let key = Key {
+        domain: request.domain,
+        entries: &descriptor.entries,
+        shared,
+        limit_name: &limit.key_name,
+        variable: rule.variable,
+    };
+    let share = if rule.shadow_mode { EnforcedShare::NONE } else { limit.enforce };
+    let role = role(rule, share, || client_part(rule, identity, &key), modes);
+    CounterCheck { key, limit: limit.limit, cost, role, rule: identity.id_hash as u32 }
+}
+
+/// What a refusal of a client does who is in this `part`, which is only asked for where it depends on it.
+#[inline]
+fn role(rule: &Rule, share: EnforcedShare, part: impl FnOnce() -> Option<ClientPart>, modes: Modes) -> Role {
+    if share.is_none() || (share.is_partial() && !part().is_some_and(|part| share.contains(part))) {
         Role::Shadow
     } else if rule.quota_mode || modes.quota {
         Role::Quota
     } else {
         Role::Enforced
-    };
-    CounterCheck {
-        key: Key {
-            domain: request.domain,
-            entries: &descriptor.entries,
-            shared,
-            limit_name: &limit.key_name,
-            variable: rule.variable,
-        },
-        limit: limit.limit,
-        cost,
-        role,
-        // A counter goes on under an override, and with it its share of a bounded store.
-        rule: place.map_or(limit, |place| &rule.limits[place]).id_hash as u32,
     }
+}
+
+/// The part of the client whose counter this is, with the limit of this identity. `None` if all clients share the counter:
+/// it would be all or nothing, so nobody is denied.
+#[cold]
+pub(super) fn client_part(rule: &Rule, identity: &RuleLimit, key: &Key<'_>) -> Option<ClientPart> {
+    let Entry { key, value } = key.entries[rule.client_position(key.shared)?];
+    Some(ClientPart::of(&identity.id, key, value))
 }
 
 /// Whether a limit that came with a request admits more hits than an exact log may hold, where the log is the default.

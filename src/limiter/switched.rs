@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::{
-    limit::{Descriptor, Request, UnixMicros},
+    limit::{Descriptor, EnforcedShare, Request, UnixMicros},
     metrics::requested_id,
     rules::{Rule, RuleLimit, RuleMatch, Rules},
     run_time::{
@@ -73,11 +73,18 @@ impl<'a> Switching<'a> {
     }
 }
 
+/// The share of clients that a limit denies by a switch that says `share`; `None` if it stays as it is. An override that
+/// denies nobody exempts whom it is for, also from a rollout.
+pub(super) fn share(share: EnforcedShare, limit: &RuleLimit, is_override: bool) -> Option<EnforcedShare> {
+    Some(share).filter(|_| !(is_override && limit.enforce.is_none()))
+}
+
 /// Changes a check as a switch says. An override that was set at run time was made for this very descriptor, and isn't
 /// scaled.
 pub(super) fn apply(check: &mut CounterCheck<'_>, switch: &Switch, is_of_run_time: bool) {
     match switch.mode {
-        SwitchMode::Off => {}
+        // Who is denied is said by the part that a client is in, which the plan looks up.
+        SwitchMode::Off | SwitchMode::Enforce(_) => {}
         SwitchMode::Shadow => check.role = Role::Shadow,
         SwitchMode::Scale(_) if is_of_run_time => {}
         SwitchMode::Scale(factor) => check.limit = switches::scaled(check.limit, factor),

@@ -2,6 +2,7 @@ mod charges;
 mod overrides;
 mod reference;
 mod retries;
+mod shares;
 mod switches;
 mod top;
 mod without_a_store;

@@ -114,7 +114,7 @@ fn difference((old_rule, old): (&Rule, &RuleLimit), (new_rule, new): (&Rule, &Ru
         };
         note(burst(&old.limit), burst(&new.limit));
     }
-    note(effect(old_rule, old).to_owned(), effect(new_rule, new).to_owned());
+    note(effect(old_rule, old), effect(new_rule, new));
     note(format!("count_denied {}", old.count_denied.name()), format!("count_denied {}", new.count_denied.name()));
     let policy = |limit: &RuleLimit| limit.on_store_failure.map_or_else(String::new, |policy| policy.name().to_owned());
     note(format!("on_store_failure {}", policy(old)), format!("on_store_failure {}", policy(new)));
@@ -124,7 +124,7 @@ fn difference((old_rule, old): (&Rule, &RuleLimit), (new_rule, new): (&Rule, &Ru
 
 /// `20 a minute, sliding_window`.
 fn in_words(rule: &Rule, limit: &RuleLimit) -> String {
-    let effect = match effect(rule, limit) {
+    let effect = match &*effect(rule, limit) {
         "enforced" => String::new(),
         other => format!(", {other}"),
     };
@@ -142,10 +142,12 @@ fn rate(limit: &Limit) -> String {
     }
 }
 
-fn effect(rule: &Rule, limit: &RuleLimit) -> &'static str {
-    match (rule.shadow_mode || !limit.enforce, rule.quota_mode) {
-        (true, _) => "shadow",
-        (false, true) => "quota",
-        (false, false) => "enforced",
+/// `enforced`, `shadow`, `enforced for 10%`.
+fn effect(rule: &Rule, limit: &RuleLimit) -> String {
+    let effect = if rule.quota_mode { "quota" } else { "enforced" };
+    match limit.enforce {
+        share if rule.shadow_mode || share.is_none() => "shadow".to_owned(),
+        share if share.is_partial() => format!("{effect} for {share}"),
+        _ => effect.to_owned(),
     }
 }

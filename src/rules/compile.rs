@@ -174,6 +174,7 @@ impl<'c> Compiler<'c> {
         self.budget = ExpansionBudget { rules: self.budget.rules - 1, id_bytes };
         let limit_id = |name: &str| if name.is_empty() { Arc::clone(&id) } else { name::limit_id(&id, name).into() };
         let limits = self.reader(file).limits(&forms, domain_defaults, limit_id, policy);
+        self.reader(file).check_shares(&forms, &path, shadow_mode);
         let (name, unlimited) = match forms.as_slice() {
             [single] => (single.name.clone(), single.rate.is_none()),
             _ => (Box::default(), false),
@@ -369,7 +370,7 @@ impl Level {
         self.value.text().filter(|_| self.share_threshold).map(Box::from)
     }
 
-    fn is_fixed(&self) -> bool {
+    pub(super) fn is_fixed(&self) -> bool {
         matches!(self.value, LevelValue::Exact(_))
     }
 }

@@ -144,7 +144,7 @@ impl NodeReader<'_> {
 const TOO_LONG: &str = "more than ten years, the longest window";
 
 /// `30/5m`, `5/s`, `100/hour`.
-pub(super) fn short_rate(text: &str) -> Result<(u32, Micros), String> {
+pub(crate) fn short_rate(text: &str) -> Result<(u32, Micros), String> {
     let (requests, window) = text.trim().split_once('/').ok_or("it has no `/`")?;
     let digits = requests.trim_end().replace('_', "");
     let requests = match digits.parse() {

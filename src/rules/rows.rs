@@ -11,7 +11,7 @@ pub(super) mod read;
 mod records;
 mod row_index;
 mod row_key;
-mod shape;
+pub(super) mod shape;
 pub(crate) mod star;
 mod table;
 #[cfg(test)]

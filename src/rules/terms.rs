@@ -89,7 +89,7 @@ impl NodeReader<'_> {
                 name: Some(&written.name).filter(|name| !name.is_empty()).cloned(),
                 tier: written.tier.clone(),
                 key_name: Box::default(),
-                enforce: written.enforce,
+                enforce: written.enforce.value,
                 count_denied: count_denied.map_or(domain_defaults.process.count_denied, |located| located.value),
                 on_store_failure: written.defaults.on_store_failure.map(|located| located.value).or(policy),
             });

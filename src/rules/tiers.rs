@@ -59,7 +59,7 @@ fn words(written: &WrittenLimit) -> impl PartialEq {
     let LimitDefaults { algorithm, sub_windows, count_denied, on_store_failure } = written.defaults;
     let quota = written.rate.map(|quota| (quota.requests.value, quota.window.window()));
     let defaults = (value(algorithm), value(sub_windows), value(count_denied), value(on_store_failure));
-    (quota, defaults, value(written.burst), written.enforce)
+    (quota, defaults, value(written.burst), written.enforce.value)
 }
 
 fn value<V>(located: Option<Located<V>>) -> Option<V> {

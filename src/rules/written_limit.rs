@@ -3,7 +3,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap, path::PathBuf, sync::Arc};
 
-use crate::limit::{Algorithm, CountDenied, FailurePolicy, SUB_WINDOWS_MAX};
+use crate::limit::{Algorithm, CountDenied, EnforcedShare, FailurePolicy, SUB_WINDOWS_MAX};
 
 use super::{
     fields::{BESIDE_UNLIMITED, Fields, LIMIT, Located, MapSchema, REPLACED, nearest},
@@ -36,7 +36,7 @@ pub(super) struct WrittenLimit {
     pub(super) name: Box<str>,
     pub(super) tier: Option<Arc<str>>,
     pub(super) replaces: Vec<Box<str>>,
-    pub(super) enforce: bool,
+    pub(super) enforce: Located<EnforcedShare>,
     /// It is a tier as that stands, and was checked there.
     pub(super) is_checked: bool,
 }
@@ -169,7 +169,7 @@ impl NodeReader<'_> {
         let replaces = self.replaces(&fields, name);
         let own = self.limit_defaults(&fields);
         let burst = self.burst(&fields);
-        let enforce = fields.get("enforce").and_then(|node| self.boolean(node, "enforce"));
+        let enforce = fields.get("enforce").and_then(|node| self.enforce(node));
         let unlimited = fields.get("unlimited").and_then(|node| self.boolean(node, "unlimited"));
         let is_tier = base.is_some() && fields.has_only(&["tier", "name", "replaces", "enforce", "on_store_failure"]);
         let of_tier = base.as_ref().and_then(|tier| tier.rate);
@@ -237,6 +237,28 @@ impl NodeReader<'_> {
         None
     }
 
+    /// `true`, `false`, or a share of clients such as `10%`.
+    fn enforce(&mut self, node: &Node<'_>) -> Option<Located<EnforcedShare>> {
+        let (written, why) = match &node.value {
+            NodeValue::Scalar { text, plain } => {
+                if let (true, Plain::Bool(enforce)) = (*plain, Plain::of(text)) {
+                    return Some(Located { value: EnforcedShare::of_bool(enforce), at: node.at });
+                }
+                match EnforcedShare::parse(text) {
+                    Ok(value) => return Some(Located { value, at: node.at }),
+                    Err(why) => (format!("`{text}`"), Some(why)),
+                }
+            }
+            _ => (node.kind().to_owned(), None),
+        };
+        let what = format!("`enforce` must be true, false or a share of clients such as 10%, not {written}");
+        let problem = self.error(node.at, what);
+        if let Some(why) = why {
+            problem.hint(why);
+        }
+        None
+    }
+
     fn burst(&mut self, fields: &Fields<'_, '_>) -> Option<Located<u32>> {
         let key = fields.first_of(&["burst", "capacity"])?;
         if key == "burst" && fields.get("capacity").is_some() {
@@ -288,7 +310,7 @@ impl WrittenLimit {
             name: Box::default(),
             tier: None,
             replaces: Vec::new(),
-            enforce: true,
+            enforce: Located { value: EnforcedShare::ALL, at },
             is_checked: false,
         }
     }
@@ -310,6 +332,7 @@ impl WrittenLimit {
                 on_store_failure: moved(on_store_failure, at),
             },
             burst: moved(self.burst, at),
+            enforce: Located { at, ..self.enforce },
             ..self.clone()
         }
     }

@@ -147,15 +147,21 @@ impl Fleet {
         let _ = tokio::time::timeout(pause, self.wake.notified()).await;
     }
 
-    /// Waits up to `patience` until every replica that lives has the switches of `domain` in force up to `version`.
-    /// Returns the names of all, and of those that have not confirmed.
-    pub async fn confirmed(self: &Arc<Self>, domain: &str, version: u64, patience: Duration) -> Confirmation {
+    /// Waits up to `patience` until every replica that lives has the switches of `domain` in force up to `version`. A
+    /// replica that doesn't know what was written doesn't have it in force: `knows` tells by its record. Returns the names
+    /// of all, and of those that have not confirmed.
+    pub async fn confirmed(
+        self: &Arc<Self>,
+        (domain, version): (&str, u64),
+        knows: fn(&ReplicaRecord) -> bool,
+        patience: Duration,
+    ) -> Confirmation {
         let deadline = clock::instant() + patience;
         loop {
             let view = self.read().await;
-            let is_in_force = |record: &&ReplicaRecord| !record.has_switches(domain, version);
+            let is_missing = |record: &&ReplicaRecord| !(knows(record) && record.has_switches(domain, version));
             let missing: Vec<Box<str>> =
-                view.replicas.iter().filter(is_in_force).map(|record| record.name.clone()).collect();
+                view.replicas.iter().filter(is_missing).map(|record| record.name.clone()).collect();
             if missing.is_empty() || clock::instant() >= deadline {
                 let in_force = view.replicas.len() - missing.len();
                 return Confirmation { replicas: view.replicas.len(), in_force, missing, partial: view.partial };

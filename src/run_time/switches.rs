@@ -8,7 +8,8 @@
 //! !*                 the same for every limit of the domain that has no switch of its own
 //! ```
 //!
-//! A replica of a release before switches can't read such a record, says so in its log, and goes on without it.
+//! A replica of a release that doesn't know switches, or one's mode, can't read such a record, says so in its log, and goes
+//! on without it.
 
 #[cfg(test)]
 mod tests;
@@ -17,7 +18,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::limit::{Algorithm, Limit, SLIDING_LOG_MAX, UnixMicros, moment};
+use crate::limit::{Algorithm, EnforcedShare, Limit, SLIDING_LOG_MAX, UnixMicros, moment};
 
 /// What the ids of switches begin with. No id of an override has it.
 const MARK: char = '!';
@@ -38,6 +39,8 @@ pub enum SwitchMode {
     Shadow,
     /// They admit so many times as much, and their counters go on.
     Scale(f64),
+    /// They count, and deny this share of clients, whatever their rules say.
+    Enforce(EnforcedShare),
 }
 
 /// One switch, as it is stored.
@@ -70,6 +73,8 @@ struct WrittenSwitch {
     mode: Box<str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     factor: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    share: Option<Box<str>>,
     ends: Box<str>,
     reason: Box<str>,
 }
@@ -97,19 +102,30 @@ impl SwitchMode {
             SwitchMode::Off => "off",
             SwitchMode::Shadow => "shadow",
             SwitchMode::Scale(_) => "scale",
+            SwitchMode::Enforce(_) => "enforce",
         }
     }
 
-    /// Of its word, and the factor of `scale`. The error says what is wrong, and is for people.
-    pub fn parse(name: &str, factor: Option<f64>) -> Result<SwitchMode, String> {
-        match (name, factor) {
-            ("off", None) => Ok(SwitchMode::Off),
-            ("shadow", None) => Ok(SwitchMode::Shadow),
-            ("off" | "shadow", Some(_)) => Err(format!("`{name}` takes no factor")),
-            ("scale", Some(factor)) if (FACTOR_MIN..=FACTOR_MAX).contains(&factor) => Ok(SwitchMode::Scale(factor)),
-            ("scale", Some(factor)) => Err(format!("a factor is from {FACTOR_MIN} to {FACTOR_MAX}, not {factor}")),
-            ("scale", None) => Err("`scale` needs a factor, such as 3".to_owned()),
-            _ => Err(format!("there is no mode `{name}`: it is one of off, shadow, scale")),
+    /// Of its word, the factor of `scale` and the share of `enforce`. The error says what is wrong, and is for people.
+    pub fn parse(name: &str, factor: Option<f64>, share: Option<&str>) -> Result<SwitchMode, String> {
+        match (name, factor, share) {
+            ("off", None, None) => Ok(SwitchMode::Off),
+            ("shadow", None, None) => Ok(SwitchMode::Shadow),
+            ("off" | "shadow" | "enforce", Some(_), _) => Err(format!("`{name}` takes no factor")),
+            ("off" | "shadow" | "scale", _, Some(_)) => Err(format!("`{name}` takes no share")),
+            ("scale", Some(factor), None) if (FACTOR_MIN..=FACTOR_MAX).contains(&factor) => {
+                Ok(SwitchMode::Scale(factor))
+            }
+            ("scale", Some(factor), None) => {
+                Err(format!("a factor is from {FACTOR_MIN} to {FACTOR_MAX}, not {factor}"))
+            }
+            ("scale", None, None) => Err("`scale` needs a factor, such as 3".to_owned()),
+            ("enforce", None, Some(share)) => match EnforcedShare::parse(share) {
+                Ok(share) => Ok(SwitchMode::Enforce(share)),
+                Err(why) => Err(format!("`{share}` is no share of clients: {why}")),
+            },
+            ("enforce", None, None) => Err("`enforce` needs a share of clients, such as 10%".to_owned()),
+            _ => Err(format!("there is no mode `{name}`: it is one of off, shadow, scale, enforce")),
         }
     }
 
@@ -117,17 +133,26 @@ impl SwitchMode {
     pub const fn factor(self) -> Option<f64> {
         match self {
             SwitchMode::Scale(factor) => Some(factor),
-            SwitchMode::Off | SwitchMode::Shadow => None,
+            SwitchMode::Off | SwitchMode::Shadow | SwitchMode::Enforce(_) => None,
+        }
+    }
+
+    /// The share of `enforce`.
+    pub const fn share(self) -> Option<EnforcedShare> {
+        match self {
+            SwitchMode::Enforce(share) => Some(share),
+            SwitchMode::Off | SwitchMode::Shadow | SwitchMode::Scale(_) => None,
         }
     }
 }
 
-/// In the words of the command line: `shadow`, `scale 3x`.
+/// In the words of the command line: `shadow`, `scale 3x`, `enforce 10%`.
 impl std::fmt::Display for SwitchMode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.factor() {
-            None => f.write_str(self.name()),
-            Some(factor) => write!(f, "scale {factor}x"),
+        match self {
+            SwitchMode::Scale(factor) => write!(f, "scale {factor}x"),
+            SwitchMode::Enforce(share) => write!(f, "enforce {share}"),
+            SwitchMode::Off | SwitchMode::Shadow => f.write_str(self.name()),
         }
     }
 }
@@ -137,7 +162,7 @@ impl Switch {
     pub fn read(id: &str, version: u64, record: &str) -> Option<Switch> {
         let target = target_of(id)?.into();
         let SwitchRecord { switch, by, at } = serde_json::from_str(record).ok()?;
-        let mode = SwitchMode::parse(&switch.mode, switch.factor).ok()?;
+        let mode = SwitchMode::parse(&switch.mode, switch.factor, switch.share.as_deref()).ok()?;
         let ends = moment::parse(&switch.ends).ok()?;
         Some(Switch { target, mode, ends, reason: switch.reason, by, at: UnixMicros(at), version })
     }
@@ -147,6 +172,7 @@ impl Switch {
         let switch = WrittenSwitch {
             mode: self.mode.name().into(),
             factor: self.mode.factor(),
+            share: self.mode.share().map(|share| share.to_string().into()),
             ends: moment::write(self.ends).into(),
             reason: self.reason.clone(),
         };

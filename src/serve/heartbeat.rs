@@ -150,6 +150,7 @@ impl Heart {
             rates,
             overrides_generation: overrides.newest_generation(),
             switched: Some(switched),
+            knows_shares: true,
             switched_here: overrides.count_switched_here(),
         }
     }

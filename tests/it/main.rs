@@ -52,6 +52,7 @@ mod rules_golden;
 mod run_time;
 mod secrets;
 mod serve;
+mod shares;
 mod side_by_side;
 mod split_redis;
 mod statsd;

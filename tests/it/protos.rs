@@ -118,6 +118,10 @@ fn json(message: &str, field: &FieldDescriptorProto) -> Option<String> {
         (_, "count_denied", ..) => {
             format!("with = \"{forms}::count_denied\", skip_serializing_if = \"String::is_empty\"")
         }
+        // A share is written as rule files do: `enforce: 10%`.
+        (_, "enforce_share", ..) if message == "Limit" => {
+            "rename(serialize = \"enforce\"), skip_serializing_if = \"String::is_empty\"".into()
+        }
         (.., Label::Repeated, _) => "skip_serializing_if = \"Vec::is_empty\"".into(),
         _ if field.proto3_optional() => "skip_serializing_if = \"Option::is_none\"".into(),
         (.., Type::Message) => "skip_serializing_if = \"Option::is_none\"".into(),

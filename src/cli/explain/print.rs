@@ -11,7 +11,7 @@ use crate::{
         ExplainResponse, ExplainedCounter, ExplainedDescriptor, ExplainedOverride, LimitNumbers, LocalCounter,
         MatchStep,
     },
-    limit::{Entry, Micros, UnixMicros, written},
+    limit::{EnforcedShare, Entry, Micros, PARTS, UnixMicros, written},
     limiter::explain::words,
     visible,
 };
@@ -113,6 +113,9 @@ fn of_counter(out: &mut String, it: &ExplainedCounter, alone: bool) {
         _ => String::new(),
     };
     line(out, "limit", &format!("{}: {limit}{role}{left}", it.limit_id));
+    if let Some(share) = it.limit.as_ref().map(|limit| &limit.enforce_share).filter(|share| !share.is_empty()) {
+        line(out, "share", &of_share(share, it.part));
+    }
     line(out, "counter", &it.key);
     if !alone && it.admits.is_some() {
         print_contents(out, it);
@@ -133,6 +136,16 @@ fn of_counter(out: &mut String, it: &ExplainedCounter, alone: bool) {
         );
     }
     line(out, "on error", &format!("{}, where the store fails", it.on_store_failure));
+}
+
+/// Whether a client is in the share of those whom a limit denies.
+fn of_share(share: &str, part: Option<u32>) -> String {
+    let Some(part) = part else {
+        return format!("denies {share} of clients, but all share this counter, and so nobody");
+    };
+    let parts = EnforcedShare::parse(share).map_or(0, EnforcedShare::parts);
+    let inside = if part < u32::from(parts) { "inside" } else { "outside" };
+    format!("denies {share} of clients: this one is in part {part} of {PARTS}, {inside} the first {parts}")
 }
 
 /// What is charged for hits that it refuses.

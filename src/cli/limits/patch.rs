@@ -24,6 +24,7 @@ async fn changes(service: &Service, switch: &LimitSwitch) -> anyhow::Result<Vec<
         all: switch.all,
         mode: switch.mode.clone(),
         factor: switch.factor,
+        share: switch.share.clone(),
         ends: switch.ends.clone(),
         reason: switch.reason.clone(),
         dry_run: true,
@@ -34,6 +35,9 @@ async fn changes(service: &Service, switch: &LimitSwitch) -> anyhow::Result<Vec<
     let of_limit = |limit: crate::front::api::SwitchedLimit| {
         let yaml = match (&*switch.mode, limit.after) {
             ("shadow", _) => "    enforce: false    # beside its rate".to_owned(),
+            ("enforce", _) => {
+                format!("    enforce: {}    # beside its rate; take out `shadow_mode`, if it is there", switch.share)
+            }
             ("scale", Some(after)) => {
                 let seconds = after.window_seconds;
                 format!("    rate_limit: {{requests: {}, window: {seconds}s}}    # its other keys stay", after.requests)

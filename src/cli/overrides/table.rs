@@ -14,9 +14,9 @@ use object::Object;
 use serde::Serialize;
 
 use crate::{
-    cli::show,
+    cli::{limits, show},
     front::api::{Entry, Limit, LimitNumbers, Misread, Override, OverrideSpec, made_override_id, read_json},
-    limit::{UnixMicros, written},
+    limit::{EnforcedShare, UnixMicros, written},
     rules::rows::{
         columns::{Column, Purpose, columns, misses_columns},
         csv,
@@ -120,6 +120,7 @@ fn put_part(limit: &mut Limit, part: &str, said: String) -> Result<(), String> {
         "unit" => limit.unit = said,
         "algorithm" => limit.algorithm = said,
         "tier" => limit.tier = said,
+        "enforce" => put_enforce(limit, &said)?,
         number => {
             let field = match number {
                 "requests_per_unit" => &mut limit.requests_per_unit,
@@ -128,6 +129,20 @@ fn put_part(limit: &mut Limit, part: &str, said: String) -> Result<(), String> {
             };
             *field = Some(said.parse().map_err(|_| format!("`{number}` must be a whole number, not `{said}`"))?);
         }
+    }
+    Ok(())
+}
+
+/// `true`, `false` or a share of clients such as `10%`.
+pub(super) fn put_enforce(limit: &mut Limit, said: &str) -> Result<(), String> {
+    match said {
+        "true" | "false" => limit.enforce = Some(said == "true"),
+        share => match EnforcedShare::parse(share) {
+            Ok(share) => limit.enforce_share = share.to_string(),
+            Err(why) => {
+                return Err(format!("`enforce` must be true, false or a share such as 10%, not `{said}`: {why}"));
+            }
+        },
     }
     Ok(())
 }
@@ -206,6 +221,8 @@ fn has_room(spec: &OverrideSpec, limit: &Limit) -> bool {
         unit_multiplier: None,
         algorithm: String::new(),
         burst: None,
+        enforce: None,
+        enforce_share: String::new(),
         ..limit.clone()
     };
     let distinct: BTreeSet<&str> = spec.r#match.iter().map(|entry| &*entry.key).collect();
@@ -228,6 +245,9 @@ fn cell(id: &str, spec: &OverrideSpec, limit: &Limit, column: &Column<'_>) -> St
         Column::Part("unit_multiplier") => number(limit.unit_multiplier),
         Column::Part("algorithm") => limit.algorithm.clone(),
         Column::Part("tier") => limit.tier.clone(),
+        Column::Part("enforce") => {
+            limit.enforce.map_or_else(|| limit.enforce_share.clone(), |enforce| enforce.to_string())
+        }
         Column::Part(_) => number(limit.burst),
         Column::Expires => spec.expires.clone(),
         Column::Reason => spec.reason.clone(),
@@ -258,10 +278,13 @@ fn line_of(cells: impl Iterator<Item = String>, safe: bool) -> String {
 }
 
 /// `300 in 60 s, sliding_window`, and so on.
-pub(super) fn numbers(limits: &[LimitNumbers], is_unlimited: bool) -> String {
-    let one = |limit: &LimitNumbers| format!("{} in {} s, {}", limit.requests, limit.window_seconds, limit.algorithm);
-    let limits: Vec<String> = limits.iter().map(one).collect();
-    if is_unlimited { "unlimited".to_owned() } else { limits.join(" and ") }
+pub(super) fn numbers(all: &[LimitNumbers], is_unlimited: bool) -> String {
+    let one = |limit: &LimitNumbers| {
+        let effect = limits::effect(limit);
+        format!("{} in {} s, {}{effect}", limit.requests, limit.window_seconds, limit.algorithm)
+    };
+    let all: Vec<String> = all.iter().map(one).collect();
+    if is_unlimited { "unlimited".to_owned() } else { all.join(" and ") }
 }
 
 /// For people: what it says, who set it, when and why.

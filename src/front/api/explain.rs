@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::{
     self as api, Api, ApiError, CheckRequest, Entry, ExplainResponse, ExplainedCounter, ExplainedDescriptor,
-    ExplainedOverride, HeldHits, HeldPart, LimitNumbers, LimitSwitch, MatchStep, ParsedCheck, check, switches,
+    ExplainedOverride, HeldHits, HeldPart, LimitNumbers, LimitSwitch, MatchStep, ParsedCheck, check, overrides,
+    switches,
 };
 use crate::{
     algorithm::HitGroup,
@@ -165,7 +166,8 @@ fn counter(counter: &CounterExplanation) -> ExplainedCounter {
             window_seconds: seconds(window),
             algorithm: algorithm.name().to_owned(),
             burst: algorithm.has_burst().then_some(burst),
-            enforce: counter.enforce,
+            enforce: !counter.enforce.is_none(),
+            enforce_share: overrides::share_text(counter.enforce),
             name: counter.name.as_deref().unwrap_or_default().to_owned(),
             tier: counter.tier.as_deref().unwrap_or_default().to_owned(),
         }),
@@ -180,6 +182,7 @@ fn counter(counter: &CounterExplanation) -> ExplainedCounter {
         budget: counter.is_budget(),
         budget_since: counter.budget_since.map(moment::write).unwrap_or_default(),
         local: counter.local.as_ref().map(local),
+        part: counter.part.map(|part| u32::from(part.number())),
         deferred: Some(counter.deferred).filter(|hits| *hits > 0),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Api, ApiError, GetFleetResponse, Replica, overrides, switches};
+use super::{Api, ApiError, GetFleetResponse, LimitSwitch, Replica, overrides, switches};
 use crate::{
     clock,
     limit::{UnixMicros, moment},
@@ -22,7 +22,7 @@ pub(super) async fn get(
     let may_see_files = domains.is_none();
     Ok(GetFleetResponse {
         fleet: view.name.to_string(),
-        attention: attention(&view, may_see_files),
+        attention: attention(&view, may_see_files, &switched),
         replicas: view.replicas.iter().map(|record| shown(record, may_see_files)).collect(),
         partial: view.partial.map(Into::into).unwrap_or_default(),
         switches: switched,
@@ -57,7 +57,8 @@ fn shown(record: &ReplicaRecord, may_see_files: bool) -> Replica {
 }
 
 /// What differs between replicas or is wrong with one, in words, with the names of those that it is about.
-fn attention(view: &FleetView, may_see_files: bool) -> Vec<String> {
+fn attention(view: &FleetView, may_see_files: bool, switched: &[LimitSwitch]) -> Vec<String> {
+    let has_shares = switched.iter().any(|switch| !switch.share.is_empty());
     let mut found = Vec::new();
     let mut differing = |what: &str, of: fn(&ReplicaRecord) -> &str| {
         let mut by_value: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
@@ -86,6 +87,8 @@ fn attention(view: &FleetView, may_see_files: bool) -> Vec<String> {
         }
         if !record.knows_switches() {
             found.push(format!("{name}: its release is too old for switches"));
+        } else if has_shares && !record.knows_shares {
+            found.push(format!("{name}: its release is too old for `limits enforce`, and goes on without"));
         }
         if record.switched_here > 0 {
             found.push(format!("{name}: {} limits are switched on this replica alone", record.switched_here));

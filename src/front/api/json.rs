@@ -146,10 +146,11 @@ pub(super) mod limits {
     use serde::{
         Deserialize, Deserializer, Serialize, Serializer,
         de::{
-            Error, MapAccess, SeqAccess, Visitor,
+            DeserializeSeed, Error, IntoDeserializer as _, MapAccess, SeqAccess, Visitor,
             value::{MapAccessDeserializer, SeqAccessDeserializer},
         },
     };
+    use serde_json::Value;
 
     use crate::front::api::Limit;
 
@@ -177,7 +178,7 @@ pub(super) mod limits {
                 }
 
                 fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<LimitJson, A::Error> {
-                    Limit::deserialize(MapAccessDeserializer::new(map)).map(LimitJson)
+                    limit(map).map(LimitJson)
                 }
             }
             from.deserialize_any(One)
@@ -205,7 +206,7 @@ pub(super) mod limits {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Vec<Limit>, A::Error> {
-                Ok(vec![Limit::deserialize(MapAccessDeserializer::new(map))?])
+                Ok(vec![limit(map)?])
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Vec<Limit>, A::Error> {
@@ -220,6 +221,39 @@ pub(super) mod limits {
         // What stands beside the word must not be lost on the way: the reader of limits refuses it by name.
         let is_word = *limit == Limit { short: limit.short.clone(), ..Limit::default() };
         if is_word && !limit.short.is_empty() { out.serialize_str(&limit.short) } else { limit.serialize(out) }
+    }
+
+    fn limit<'de, A: MapAccess<'de>>(map: A) -> Result<Limit, A::Error> {
+        Limit::deserialize(MapAccessDeserializer::new(WithShare { map, share: None }))
+    }
+
+    /// The entries of a map, in which `enforce` may also be a share: that is `enforce_share` of the message.
+    struct WithShare<A> {
+        map: A,
+        /// The share whose key was just handed out.
+        share: Option<Value>,
+    }
+
+    impl<'de, A: MapAccess<'de>> MapAccess<'de> for WithShare<A> {
+        type Error = A::Error;
+
+        fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
+            let Some(key) = self.map.next_key::<String>()? else { return Ok(None) };
+            let mut key = key.as_str();
+            if key == "enforce" {
+                let value: Value = self.map.next_value()?;
+                key = if value.is_string() { "enforce_share" } else { key };
+                self.share = Some(value);
+            }
+            seed.deserialize(key.into_deserializer()).map(Some)
+        }
+
+        fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
+            match self.share.take() {
+                Some(share) => seed.deserialize(share).map_err(A::Error::custom),
+                None => self.map.next_value_seed(seed),
+            }
+        }
     }
 
     fn word<E: Error>(text: &str) -> Result<Limit, E> {

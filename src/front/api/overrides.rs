@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     clock,
-    limit::{Micros, UnixMicros, moment},
+    limit::{EnforcedShare, Micros, UnixMicros, moment},
     limiter::Snapshot,
     rules::{self, RuleLimit, rows, star},
     run_time::{
@@ -153,6 +153,10 @@ fn record(
         spec.expires = moment::write(UnixMicros(wall.0.saturating_add(lasts)));
         spec.r#for.clear();
     }
+    if spec.limit.iter().any(|limit| limit.enforce.is_some() && !limit.enforce_share.is_empty()) {
+        let what = "`enforce` and `enforce_share` both say whom the limit denies";
+        return Err(ApiError::invalid("limit.enforce_share", what, "send one of them"));
+    }
     let written = serde_json::to_value(&spec).map_err(|error| ApiError::Unavailable(error.to_string()))?;
     let loaded = snapshot.rules.domain(domain);
     let rules = loaded.map(|index| snapshot.rules.of(index)).ok_or_else(|| ApiError::NotFound(domain.to_owned()))?;
@@ -263,10 +267,16 @@ pub(super) fn numbers(limit: &RuleLimit) -> LimitNumbers {
         window_seconds: numbers.window.0 as f64 / 1e6,
         algorithm: numbers.algorithm.name().to_owned(),
         burst: numbers.algorithm.has_burst().then_some(numbers.burst),
-        enforce: limit.enforce,
+        enforce: !limit.enforce.is_none(),
+        enforce_share: share_text(limit.enforce),
         name: limit.name.as_deref().unwrap_or_default().to_owned(),
         tier: limit.tier.as_deref().unwrap_or_default().to_owned(),
     }
+}
+
+/// As [`LimitNumbers::enforce_share`]: empty where all clients are denied, or nobody is.
+pub(super) fn share_text(share: EnforcedShare) -> String {
+    if share.is_partial() { share.to_string() } else { String::new() }
 }
 
 impl From<OverridesError> for ApiError {

@@ -9,11 +9,12 @@ use super::{
 };
 use crate::{
     clock,
-    limit::{Micros, UnixMicros, moment},
+    limit::{EnforcedShare, Micros, UnixMicros, moment},
     limiter::Snapshot,
     rules::{self, Domain, Rule, RuleLimit, domain_prefix},
     run_time::{
-        RunTime, fleet,
+        RunTime,
+        fleet::{self, ReplicaRecord},
         overrides::{ChangeRequest, Condition},
         switches::{self, ALL, Switch, SwitchMode},
     },
@@ -43,9 +44,11 @@ pub(super) async fn set(
     request: SetSwitchRequest,
 ) -> Result<SetSwitchResponse, ApiError> {
     let run_time = overrides::run_time(api)?;
-    let SetSwitchRequest { domain, limit_id, all, mode, factor, r#for, ends, reason, dry_run, this_replica } = request;
-    let mode = SwitchMode::parse(&mode, factor)
-        .map_err(|what| ApiError::invalid("mode", what, "send off, shadow, or scale with a factor such as 3"))?;
+    let SetSwitchRequest { domain, limit_id, all, mode, factor, share, r#for, ends, reason, dry_run, this_replica } =
+        request;
+    let share = Some(&*share).filter(|share| !share.is_empty());
+    let hint = "send off, shadow, scale with a factor such as 3, or enforce with a share such as 10%";
+    let mode = SwitchMode::parse(&mode, factor, share).map_err(|what| ApiError::invalid("mode", what, hint))?;
     let now = clock::now();
     let wall = run_time.overrides.wall(now);
     let ends = end(&r#for, &ends, wall, if this_replica { LASTS_HERE_MAX } else { LASTS_MAX })?;
@@ -77,8 +80,7 @@ pub(super) async fn set(
         answer.in_force = Some(Confirmation { replicas: 1, in_force: 1, ..Confirmation::default() });
         return Ok(answer);
     }
-    let record = switch.write();
-    answer.in_force = Some(store(run_time, (&domain, &target.id), Some(&record), (caller, &switch.reason)).await?);
+    answer.in_force = Some(store(run_time, (&domain, &target.id), Some(&switch), (caller, &switch.reason)).await?);
     Ok(answer)
 }
 
@@ -124,17 +126,22 @@ pub(super) async fn restore(
     Ok(answer)
 }
 
-/// Stores the record of a target's switch, or with `None` takes it back, and waits for the replicas to confirm.
+/// Stores a target's switch, or with `None` takes it back, and waits for the replicas to confirm.
 async fn store(
     run_time: &RunTime,
     (domain, target): (&str, &str),
-    record: Option<&str>,
+    switch: Option<&Switch>,
     (caller, reason): (&Caller, &str),
 ) -> Result<Confirmation, ApiError> {
-    let (id, token) = (switches::stored_id(target), &*caller.name);
-    let change = ChangeRequest { domain, id: &id, record, condition: Condition::None, token, reason };
+    let (id, token, record) = (switches::stored_id(target), &*caller.name, switch.map(Switch::write));
+    let change =
+        ChangeRequest { domain, id: &id, record: record.as_deref(), condition: Condition::None, token, reason };
     let written = run_time.overrides.write(&change, clock::now()).await?;
-    Ok(confirmed(run_time, domain, written.version).await)
+    let knows: fn(&ReplicaRecord) -> bool = match switch.map(|switch| switch.mode) {
+        Some(SwitchMode::Enforce(_)) => |record| record.knows_shares,
+        _ => ReplicaRecord::knows_switches,
+    };
+    Ok(confirmed(run_time, (domain, written.version), knows).await)
 }
 
 /// What is switched in these `domains` (`None` is all) and hasn't ended.
@@ -184,6 +191,9 @@ impl<'r> Target<'r> {
             let what = format!("`{}` is protected: its rule says `switchable: false` ({})", limit.id, place(rule));
             return Err(ApiError::invalid("limit_id", what, "change the rule, or take that line out"));
         }
+        if mode.share().is_some_and(EnforcedShare::is_partial) {
+            return self.check_share();
+        }
         let Some(factor) = mode.factor() else { return Ok(()) };
         let why = changeable().find_map(|(_, limit)| Some((limit, switches::unscalable(&limit.limit, factor)?)));
         match why {
@@ -193,6 +203,26 @@ impl<'r> Target<'r> {
                 Err(ApiError::invalid("factor", what, "send a smaller factor, or switch it to shadow"))
             }
         }
+    }
+}
+
+impl Target<'_> {
+    /// Whether clients of every limit can be told apart: of others it would be all or nothing.
+    fn check_share(&self) -> Result<(), ApiError> {
+        let is_shared =
+            |(rule, _): &&(&Rule, &RuleLimit)| rule.switchable && rule.client_position(&rule.shared).is_none();
+        let hint = "send enforce with 100%, or shadow; or name limits whose rules have a key without a value or with a \
+                    pattern, and no share_threshold";
+        if let Some((_, limit)) = self.limits.iter().find(is_shared) {
+            let what = format!("`{}` would be all or nothing: all clients share its counter", limit.id);
+            return Err(ApiError::invalid("share", what, hint));
+        }
+        // A limit that comes with requests has no rule that says who is a client.
+        if self.limits.is_empty() {
+            let what = format!("of `{}` no rule says which entry tells clients apart", self.id);
+            return Err(ApiError::invalid("share", what, hint));
+        }
+        Ok(())
     }
 }
 
@@ -278,9 +308,9 @@ fn log_here(domain: &str, target: &str, mode: &str, reason: &str, caller: &Calle
     tracing::warn!(token, domain, limit = target, mode, reason, "this replica alone was switched");
 }
 
-async fn confirmed(run_time: &RunTime, domain: &str, version: u64) -> Confirmation {
+async fn confirmed(run_time: &RunTime, write: (&str, u64), knows: fn(&ReplicaRecord) -> bool) -> Confirmation {
     let fleet::Confirmation { replicas, in_force, missing, partial } =
-        run_time.fleet.confirmed(domain, version, CONFIRMED_WITHIN).await;
+        run_time.fleet.confirmed(write, knows, CONFIRMED_WITHIN).await;
     Confirmation {
         replicas: replicas as u32,
         in_force: in_force as u32,
@@ -307,6 +337,7 @@ pub(super) fn shown(rules: &Domain, switch: &Switch, this_replica: bool) -> Limi
         all: switch.is_for_all(),
         mode: switch.mode.name().to_owned(),
         factor: switch.mode.factor(),
+        share: switch.mode.share().map(|share| share.to_string()).unwrap_or_default(),
         ends: moment::write(switch.ends),
         reason: switch.reason.to_string(),
         by: switch.by.to_string(),
@@ -323,7 +354,8 @@ fn changed(target: &Target<'_>, rule: &Rule, limit: &RuleLimit, mode: Option<Swi
     let after = match mode.filter(|_| !is_protected) {
         None => Some(before.clone()),
         Some(SwitchMode::Off) => None,
-        Some(SwitchMode::Shadow) => Some(LimitNumbers { enforce: false, ..before.clone() }),
+        Some(SwitchMode::Shadow) => Some(enforced(before.clone(), EnforcedShare::NONE)),
+        Some(SwitchMode::Enforce(share)) => Some(enforced(before.clone(), share)),
         Some(SwitchMode::Scale(factor)) => {
             let scaled = RuleLimit { limit: switches::scaled(limit.limit, factor), ..limit.clone() };
             Some(numbers(&scaled, rule))
@@ -339,8 +371,12 @@ fn changed(target: &Target<'_>, rule: &Rule, limit: &RuleLimit, mode: Option<Swi
 }
 
 fn numbers(limit: &RuleLimit, rule: &Rule) -> LimitNumbers {
-    let numbers = overrides::numbers(limit);
-    LimitNumbers { enforce: numbers.enforce && !rule.shadow_mode, ..numbers }
+    let share = if rule.shadow_mode { EnforcedShare::NONE } else { limit.enforce };
+    enforced(overrides::numbers(limit), share)
+}
+
+fn enforced(numbers: LimitNumbers, share: EnforcedShare) -> LimitNumbers {
+    LimitNumbers { enforce: !share.is_none(), enforce_share: overrides::share_text(share), ..numbers }
 }
 
 fn place(rule: &Rule) -> String {

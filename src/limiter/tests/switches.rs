@@ -13,7 +13,7 @@ descriptors:
       - {key: path, switchable: false, rate_limit: 1/m}
 ";
 
-const ENDS: UnixMicros = UnixMicros(NOW.0 + 60_000_000);
+pub(super) const ENDS: UnixMicros = UnixMicros(NOW.0 + 60_000_000);
 
 fn switched(switches: &[(&str, SwitchMode)]) -> Asked {
     let asked = with_run_time(RULES, &[("set", "4/m", None)]);
@@ -23,19 +23,15 @@ fn switched(switches: &[(&str, SwitchMode)]) -> Asked {
     asked
 }
 
+pub(super) fn switch_of(target: &str, mode: SwitchMode) -> Switch {
+    let (reason, by) = ("ticket 42".into(), "ops".into());
+    Switch { target: target.into(), mode, ends: ENDS, reason, by, at: NOW, version: 0 }
+}
+
 impl Asked {
     fn switch(&self, target: &str, mode: SwitchMode) {
-        let switch = Switch {
-            target: target.into(),
-            mode,
-            ends: ENDS,
-            reason: "ticket 42".into(),
-            by: "ops".into(),
-            at: NOW,
-            version: 0,
-        };
         let overrides = &self.limiter.run_time().expect("it was given one").overrides;
-        overrides.switch_here("api", target, Some(switch));
+        overrides.switch_here("api", target, Some(switch_of(target, mode)));
     }
 
     fn passes(&self, text: &'static str, at: UnixMicros) -> usize {

@@ -55,6 +55,17 @@ impl TableBuilder {
         })
     }
 
+    /// Limits that deny only a share of clients, by their number; `None` for all others.
+    pub(crate) fn partial(&self, limits: u32) -> Option<Arc<OverrideLimits>> {
+        let limits = &self.limits[limits as usize];
+        limits.limits().iter().any(|limit| limit.enforce.is_partial()).then(|| Arc::clone(limits))
+    }
+
+    /// The keys of a shape, by its number.
+    pub(crate) fn shape_keys(&self, shape: u32) -> &[Box<str>] {
+        &self.table.shapes[shape as usize].keys
+    }
+
     /// The number of a shape, if it is known.
     pub(crate) fn known_shape(&self, shape: &Shape) -> Option<u32> {
         self.shapes.get(shape).copied()

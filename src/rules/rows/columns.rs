@@ -7,7 +7,8 @@ use super::csv::{Cell, CsvError};
 use crate::rules::{fields::nearest, node::Location};
 
 /// Columns of the parts of a limit, in place of the column `limit`.
-pub(super) const PARTS: [&str; 6] = ["requests_per_unit", "unit", "unit_multiplier", "algorithm", "burst", "tier"];
+pub(super) const PARTS: [&str; 7] =
+    ["requests_per_unit", "unit", "unit_multiplier", "algorithm", "burst", "tier", "enforce"];
 
 /// Of a table that rules name: a bit for each of them tells what a row names.
 const COLUMNS_MAX: usize = 64;

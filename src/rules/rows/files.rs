@@ -208,8 +208,13 @@ impl<'r, 't> CsvRows<'r, 't> {
                 number
             }
         };
+        let values = bound.order.iter().map(|index| named[usize::from(*index)].1);
+        if let Some(limits) = limits.and_then(|number| builder.partial(number)) {
+            let (at, values) = (self.limit_location(cells), values.clone().collect::<SmallVec<[&str; 4]>>());
+            let keys = builder.shape_keys(shape);
+            reader.check_row_shares(&limits, self.context.target, (keys, &values), bound.positions.as_ref(), at);
+        }
         if let Some(limits) = limits.filter(|_| reader.report.errors() == errors) {
-            let values = bound.order.iter().map(|index| named[usize::from(*index)].1);
             builder.add(
                 (self.origin, location(MatchPart::Value(0))),
                 shape,
@@ -217,6 +222,13 @@ impl<'r, 't> CsvRows<'r, 't> {
                 RowDetails { limits, expires, reason, owner },
             );
         }
+    }
+
+    /// Where a row says whom its limit denies, else where it says the limit.
+    fn limit_location(&self, cells: &[Cell<'_>]) -> Location {
+        let at = |wanted: Column<'_>| self.columns.iter().position(|column| *column == wanted);
+        let at = at(Column::Part("enforce")).or_else(|| at(Column::Part("tier"))).unwrap_or(0);
+        cells[at].location(self.text)
     }
 
     fn end(&mut self, reader: &mut NodeReader<'_>, cell: &Cell<'_>) -> Option<UnixMicros> {

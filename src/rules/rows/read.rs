@@ -116,7 +116,10 @@ impl NodeReader<'_> {
         if known.known_shape(&shape).is_none() {
             self.check_shape(&shape, context.target, location(MatchPart::Row));
         }
-        let values = bound.order.iter().map(|index| entries[usize::from(*index)].1.into()).collect();
+        let values: SmallVec<[&str; 4]> = bound.order.iter().map(|index| entries[usize::from(*index)].1).collect();
+        let at = fields.location("limit");
+        self.check_row_shares(&limits, context.target, (&shape.keys, &values), bound.positions.as_ref(), at);
+        let values = values.into_iter().map(Box::from).collect();
         let row = OverrideRow { shape, values, limits: Arc::new(limits), expires, reason, owner };
         (self.report.errors() == errors).then_some(row)
     }

@@ -81,7 +81,7 @@ pub(super) fn rank(positions: &[u8], is_own: bool) -> Rank {
 
 /// Every way in which `keys`, sorted, can stand at different levels of a path, equal ones from left to right; at most
 /// [`FITS_MAX`], and one more to tell that there are more.
-pub(super) fn fits(keys: &[Box<str>], path: &[Arc<Level>]) -> Vec<Positions> {
+pub(crate) fn fits(keys: &[Box<str>], path: &[Arc<Level>]) -> Vec<Positions> {
     fn extend(keys: &[Box<str>], path: &[Arc<Level>], chosen: &mut Positions, found: &mut Vec<Positions>) {
         let Some(key) = keys.get(chosen.len()) else {
             found.push(chosen.clone());
@@ -132,7 +132,7 @@ pub fn hash<'v>(shape: u32, values: impl Iterator<Item = &'v str>) -> u64 {
 }
 
 /// Whether a level can match a value at all.
-pub(super) fn meets(level: &Level, value: &str) -> bool {
+pub(crate) fn meets(level: &Level, value: &str) -> bool {
     match &level.value {
         LevelValue::Any => true,
         LevelValue::Exact(text) => **text == *value,

@@ -203,6 +203,10 @@ fn buckets_hold_a_windows_worth_or_one_hit_unless_told() {
 #[test]
 fn a_named_limit_has_its_name_in_its_id() {
     let limit = limit_of("{unit: hour, requests_per_unit: 9, name: per_user, enforce: false}");
-    assert_eq!((&*limit.id, limit.name.as_deref(), limit.enforce), ("d/a#per_user", Some("per_user"), false));
-    assert!(limit_of("9/h").enforce);
+    assert_eq!(
+        (&*limit.id, limit.name.as_deref(), limit.enforce),
+        ("d/a#per_user", Some("per_user"), EnforcedShare::NONE)
+    );
+    assert_eq!(limit_of("9/h").enforce, EnforcedShare::ALL);
+    assert_eq!(limit_of("{requests: 9, window: 1h, enforce: 2.5%}").enforce.parts(), 250);
 }

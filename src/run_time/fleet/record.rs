@@ -38,6 +38,9 @@ pub struct ReplicaRecord {
     /// that know no switches.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub switched: Option<Vec<(Box<str>, u64)>>,
+    /// Whether its release knows the mode `enforce` of switches.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub knows_shares: bool,
     /// Limits that this replica alone has switched.
     #[serde(skip_serializing_if = "is_zero")]
     pub switched_here: u32,

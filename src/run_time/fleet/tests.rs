@@ -13,6 +13,7 @@ fn record(name: &str) -> ReplicaRecord {
         rates: RatesSeen { requests: 10.5, refused: 1.0, degraded: 0.0 },
         overrides_generation: 9,
         switched: Some(vec![("api".into(), 9)]),
+        knows_shares: true,
         switched_here: 0,
     }
 }
@@ -54,8 +55,12 @@ async fn a_fleet_of_one_is_whole() {
     assert_eq!(fleet.beat(record("one"), None).await, Ok(Heard { replicas: 1, lists_are_wanted: false }));
     let view = fleet.read().await;
     assert_eq!((view.replicas.len(), view.partial), (1, None));
-    let confirmed = fleet.confirmed("api", 9, Duration::ZERO).await;
+    let confirmed = fleet.confirmed(("api", 9), ReplicaRecord::knows_switches, Duration::ZERO).await;
     assert_eq!((confirmed.replicas, confirmed.in_force), (1, 1));
-    let late = fleet.confirmed("api", 10, Duration::ZERO).await;
+    let late = fleet.confirmed(("api", 10), ReplicaRecord::knows_switches, Duration::ZERO).await;
     assert_eq!((late.in_force, late.missing), (0, vec!["one".into()]));
+    let older = ReplicaRecord { knows_shares: false, ..record("one") };
+    fleet.beat(older, None).await.expect("it is kept here");
+    let unknown = fleet.confirmed(("api", 9), |record| record.knows_shares, Duration::ZERO).await;
+    assert_eq!((unknown.in_force, unknown.missing), (0, vec!["one".into()]), "it read the write, and can't do it");
 }

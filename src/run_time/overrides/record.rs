@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    limit::{Algorithm, CountDenied, FailurePolicy, Limit, Micros},
+    limit::{Algorithm, CountDenied, EnforcedShare, FailurePolicy, Limit, Micros},
     rules::{
         RuleLimit,
         rows::{OverrideLimits, OverrideRow, Shape, ShapeScope},
@@ -62,6 +62,9 @@ pub struct StoredLimit {
     /// Left out: yes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enforce: Option<bool>,
+    /// `enforce: 10%`. A field of its own beside `enforce: false`: replicas of before know no shares, and deny nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enforce_share: Option<String>,
     /// Left out: auto.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count_denied: Option<bool>,
@@ -138,7 +141,8 @@ impl StoredLimit {
             sub_windows: (algorithm == Algorithm::SlidingWindow).then_some(numbers.sub_windows),
             name: limit.name.clone(),
             key_name: limit.key_name.clone(),
-            enforce: (!limit.enforce).then_some(false),
+            enforce: (limit.enforce != EnforcedShare::ALL).then_some(false),
+            enforce_share: limit.enforce.is_partial().then(|| limit.enforce.to_string()),
             reported: limit.count_denied == CountDenied::Reported,
             count_denied: match limit.count_denied {
                 CountDenied::Auto | CountDenied::Reported => None,
@@ -157,6 +161,10 @@ impl StoredLimit {
             Some(name) => Some(FailurePolicy::parse(name)?),
             None => None,
         };
+        let enforce = match &self.enforce_share {
+            Some(share) => EnforcedShare::parse(share).ok()?,
+            None => EnforcedShare::of_bool(self.enforce.unwrap_or(true)),
+        };
         Some(RuleLimit {
             id: Arc::from(""),
             id_hash: 0,
@@ -165,7 +173,7 @@ impl StoredLimit {
             // Whatever it came from, these numbers are its own.
             tier: None,
             key_name: self.key_name.clone(),
-            enforce: self.enforce.unwrap_or(true),
+            enforce,
             count_denied: match self.count_denied {
                 None if self.reported => CountDenied::Reported,
                 None => CountDenied::Auto,

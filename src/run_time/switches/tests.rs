@@ -8,7 +8,9 @@ fn switch(target: &str, mode: SwitchMode, ends: u64) -> Switch {
 
 #[test]
 fn what_is_stored_is_read_as_it_was() {
-    for mode in [SwitchMode::Off, SwitchMode::Shadow, SwitchMode::Scale(3.0), SwitchMode::Scale(0.25)] {
+    let share = EnforcedShare::parse("0.25%").expect("a share");
+    let scales = [SwitchMode::Scale(3.0), SwitchMode::Scale(0.25)];
+    for mode in [SwitchMode::Off, SwitchMode::Shadow, SwitchMode::Enforce(share)].into_iter().chain(scales) {
         let made = switch("api/user#hourly", mode, 5_000_000);
         let id = stored_id(&made.target);
         assert_eq!(id, "!api/user#hourly");
@@ -53,14 +55,19 @@ fn scaling_keeps_the_counter_and_what_it_can_count() {
 
 #[test]
 fn a_mode_says_what_is_wrong_with_it() {
-    for (name, factor, says) in [
-        ("scale", None, "needs a factor"),
-        ("scale", Some(0.0), "from 0.001 to 1000"),
-        ("scale", Some(f64::NAN), "from 0.001 to 1000"),
-        ("shadow", Some(2.0), "takes no factor"),
-        ("of", None, "one of off, shadow, scale"),
+    for (name, factor, share, says) in [
+        ("scale", None, None, "needs a factor"),
+        ("scale", Some(0.0), None, "from 0.001 to 1000"),
+        ("scale", Some(f64::NAN), None, "from 0.001 to 1000"),
+        ("scale", Some(2.0), Some("10%"), "takes no share"),
+        ("shadow", Some(2.0), None, "takes no factor"),
+        ("off", None, Some("10%"), "takes no share"),
+        ("enforce", None, None, "needs a share of clients, such as 10%"),
+        ("enforce", Some(2.0), Some("10%"), "takes no factor"),
+        ("enforce", None, Some("10"), "`10` is no share of clients: a share is written as 10%"),
+        ("of", None, None, "one of off, shadow, scale, enforce"),
     ] {
-        let error = SwitchMode::parse(name, factor).expect_err("it is wrong");
+        let error = SwitchMode::parse(name, factor, share).expect_err("it is wrong");
         assert!(error.contains(says), "{error}");
     }
 }
