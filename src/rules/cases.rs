@@ -2,6 +2,7 @@
 //! checks and the same problems as rule files. It doesn't know how cases are run.
 
 mod read;
+pub(super) mod schemas;
 
 use std::path::{Path, PathBuf};
 

@@ -99,7 +99,7 @@ pub(super) const SHORTCUTS: MapSchema = MapSchema { what: "`shortcuts`", keys: &
 const SCHEMAS: [&MapSchema; 6] = [&FILE, &DEFAULTS, &DESCRIPTOR, &LIMIT, &REPLACED, &OVERRIDE];
 
 /// Keys that envoyproxy/ratelimit allows anywhere, and ignores where they mean nothing.
-const REFERENCE_KEYS: [&str; 16] = [
+pub(super) const REFERENCE_KEYS: [&str; 16] = [
     "domain",
     "key",
     "value",

@@ -50,6 +50,7 @@ mod rollout;
 mod rules_doc;
 mod rules_golden;
 mod run_time;
+mod schema;
 mod secrets;
 mod serve;
 mod shares;

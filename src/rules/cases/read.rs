@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::schemas::{CASE, DESCRIPTOR, EXPECT, FILE, REQUEST, STATUS, TIMES_MAX};
 use super::{
     Case, CaseDescriptor, CaseRequest, Expected, ExpectedLimit, ExpectedStatus, ExpectedWait, Remaining, START,
 };
@@ -12,7 +13,7 @@ use crate::{
     },
     rules::{
         Source,
-        fields::{Fields, Located, MapSchema},
+        fields::{Fields, Located},
         node::{Location, Node, NodeValue},
         pen::NodeReader,
         problem::ProblemCollector,
@@ -21,23 +22,6 @@ use crate::{
         yaml,
     },
 };
-
-const FILE: MapSchema = MapSchema { what: "a case file", keys: &["domain", "rules", "start", "cases"] };
-const CASE: MapSchema = MapSchema { what: "a case", keys: &["name", "domain", "start", "requests"] };
-const REQUEST: MapSchema = MapSchema {
-    what: "a request of a case",
-    keys: &["at", "after", "descriptor", "descriptors", "hits", "times", "every", "expect"],
-};
-const DESCRIPTOR: MapSchema = MapSchema { what: "a descriptor of a case", keys: &["entries", "hits", "limit"] };
-const EXPECT: MapSchema = MapSchema {
-    what: "`expect`",
-    keys: &["answer", "remaining", "limit", "reset", "retry_after", "admitted", "descriptors"],
-};
-const STATUS: MapSchema =
-    MapSchema { what: "what is expected of a descriptor", keys: &["answer", "remaining", "limit", "reset"] };
-
-/// More is a load test.
-const TIMES_MAX: u32 = 1_000_000;
 
 const ANSWERS: [(&str, Code); 2] = [("ok", Code::Ok), ("over_limit", Code::OverLimit)];
 
