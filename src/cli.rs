@@ -10,6 +10,7 @@ mod completions;
 pub(crate) mod envoyproxy_tools;
 mod exit;
 mod explain;
+mod findings;
 mod limits;
 mod offline;
 mod overrides;

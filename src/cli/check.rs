@@ -10,7 +10,11 @@ use std::{
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::{exit::Exit, switch};
+use super::{
+    exit::Exit,
+    findings::{self, Finding},
+    switch,
+};
 use crate::{
     clock,
     limit::{Algorithm, CountDenied},
@@ -57,6 +61,10 @@ pub(super) enum OutputFormat {
     Json,
     /// Workflow commands that mark the lines of a pull request
     Github,
+    /// XML as of JUnit: each error is a test that failed
+    Junit,
+    /// SARIF 2.1.0, for code scanning
+    Sarif,
 }
 
 /// The answer as JSON.
@@ -78,9 +86,15 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
             visible::json(&serde_json::to_string_pretty(&answer)?).into_owned() + "\n"
         }
         OutputFormat::Github => problems.iter().map(|problem| problem.github() + "\n").collect(),
+        OutputFormat::Junit => findings::junit(&findings::junit_of_check(&found(&problems), "rules")),
+        OutputFormat::Sarif => findings::sarif(&found(&problems))?,
     };
     print(&text)?;
     Ok(if problems.has_errors() { Exit::Failed } else { Exit::Done })
+}
+
+fn found(problems: &Problems) -> Vec<Finding> {
+    problems.iter().map(Finding::of).collect()
 }
 
 fn print(text: &str) -> io::Result<()> {

@@ -13,7 +13,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use self::play::CaseRunner;
-use super::{exit::Exit, offline::DecisionArgs, switch};
+use super::{check::OutputFormat, exit::Exit, offline::DecisionArgs, switch};
 use crate::{
     rules::{self, Case, CaseFile, DotFiles, Problems, Rules, Source, Sources},
     serve,
@@ -25,6 +25,7 @@ use crate::{
 #[command(after_help = "Examples:\n  \
     tollgate test config/\n  \
     tollgate test --rules config/ cases.yaml\n  \
+    tollgate test --format junit config/ > results.xml\n  \
     tollgate test --json config/ | jq '.cases[] | select(.passed | not)'\n\n\
     A file of cases is called *.test.yaml and stands beside the rules; docs/testing.md has its keys.\n\
     Exit code: 0 every case passed, 1 not.")]
@@ -38,9 +39,12 @@ pub(super) struct TestArgs {
     /// Only cases whose names contain this text
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
-    /// Print one object with every case
-    #[arg(long)]
+    /// Print one object with every case, as --format json does
+    #[arg(long, conflicts_with = "format")]
     json: bool,
+    /// How results are printed
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    format: OutputFormat,
     /// Merge files that name the same domain instead of refusing them
     #[arg(long, env = "MERGE_DOMAIN_CONFIG", value_parser = switch)]
     merge_domain_config: bool,
@@ -82,7 +86,7 @@ pub(super) fn run(args: &TestArgs) -> anyhow::Result<Exit> {
             Err(problems) => results.problems(problems),
         }
     }
-    results.print(args.json)
+    results.print(if args.json { OutputFormat::Json } else { args.format })
 }
 
 fn is_wanted(args: &TestArgs, case: &Case) -> bool {

@@ -145,3 +145,63 @@ fn the_documentations_cases_are_cases_and_its_output_is_what_is_printed() {
         assert_eq!(placeless(&test(&args).0), placeless(output));
     }
 }
+
+/// Rules whose limit an override takes the place of, and a case that reckons without it.
+fn with_an_override() -> RulesDir {
+    let rules = RulesDir::with(
+        "api.yaml",
+        "domain: api\ndescriptors:\n  - key: user\n    rate_limit: 2/m\n    overrides_from: [users.csv]\n",
+    );
+    rules.write("users.csv", "match.user,limit,expires\nalice,1/m,2026-06-01\n");
+    let cases = "cases:\n  - name: alice has <two> & \"more\"\n    requests:\n      \
+        - {descriptor: user=alice, times: 2, expect: ok}\n  - name: bob has two\n    requests:\n      \
+        - {descriptor: user=bob, times: 2, expect: ok}\n";
+    rules.write("api.test.yaml", cases);
+    rules
+}
+
+#[test]
+fn a_failure_names_the_override_that_decided_and_its_line_while_it_holds() {
+    let rules = with_an_override();
+    let (said, code) = test(&[text(rules.path())]);
+    let place = format!("and the override user=alice ({}:2)", rules.path().join("users.csv").display());
+    assert!(code == Some(1) && said.contains(&place), "{said}");
+    rules.write("api.test.yaml", "start: 2026-06-01\ncases:\n  - name: later\n    requests:\n      - {descriptor: user=alice, times: 3, expect: ok}\n");
+    let (said, code) = test(&[text(rules.path())]);
+    assert!(code == Some(1) && !said.contains("override"), "it has ended: {said}");
+}
+
+#[test]
+fn results_come_in_the_formats_of_pipelines() {
+    let rules = with_an_override();
+    let cases = rules.path().join("api.test.yaml").display().to_string();
+    let formatted = |format: &str| test(&["--format", format, text(rules.path())]);
+
+    let (line, code) = formatted("github");
+    assert_eq!((code, line.lines().count()), (Some(1), 1), "{line}");
+    let begin = format!(
+        "::error file={cases},line=4,col=1::alice has <two> & \"more\": user=alice at 0s: answer: over_limit, not ok; "
+    );
+    assert!(line.starts_with(&begin) && line.contains("users.csv:2"), "{line}");
+
+    let (log, code) = formatted("sarif");
+    let log: serde_json::Value = serde_json::from_str(&log).expect("JSON");
+    let result = &log["runs"][0]["results"][0];
+    let place = &result["locations"][0]["physicalLocation"];
+    assert_eq!((code, &log["version"], &result["level"]), (Some(1), &"2.1.0".into(), &"error".into()), "{log}");
+    assert_eq!((&place["artifactLocation"]["uri"], &place["region"]["startLine"]), (&cases.into(), &4.into()), "{log}");
+
+    let (xml, code) = formatted("junit");
+    let read = std::process::Command::new("python3")
+        .args(["-c", "import sys, xml.etree.ElementTree as xml\nroot = xml.fromstring(sys.argv[1])\nprint(root.attrib['tests'], root.attrib['failures'], [(case.attrib['name'], len(case)) for case in root.iter('testcase')])", &xml])
+        .output()
+        .expect("python3 is installed");
+    let read = String::from_utf8_lossy(&read.stdout);
+    assert_eq!((code, read.trim()), (Some(1), r#"2 1 [('alice has <two> & "more"', 1), ('bob has two', 0)]"#), "{xml}");
+
+    assert_eq!(formatted("json"), test(&["--json", text(rules.path())]));
+    rules.write("api.yaml", "domain: api\n");
+    rules.write("api.test.yaml", "cases: 5\n");
+    let (xml, code) = formatted("junit");
+    assert!(code == Some(1) && xml.contains("errors=\"1\"") && xml.contains("<error message="), "{xml}");
+}

@@ -93,6 +93,25 @@ fn problems_come_as_json_and_as_annotations_too() {
 }
 
 #[test]
+fn problems_come_as_junit_and_sarif_too() {
+    let path = "tests/rules/bad/misspelled_requests.yaml";
+    let (xml, code) = check(&["--format", "junit", path]);
+    let failure =
+        "<failure message=\"unknown key `request_per_unit` in `rate_limit` (did you mean `requests_per_unit`?)\">";
+    assert!(code == Some(1) && xml.contains("tests=\"1\" failures=\"1\"") && xml.contains(failure), "{xml}");
+    let (log, code) = check(&["--format", "sarif", path]);
+    let log: serde_json::Value = serde_json::from_str(&log).expect("JSON");
+    let region = &log["runs"][0]["results"][0]["locations"][0]["physicalLocation"]["region"];
+    assert_eq!((code, region), (Some(1), &serde_json::json!({"startLine": 4, "startColumn": 30})), "{log}");
+
+    let (xml, code) = check(&["--format", "junit", "config"]);
+    assert!(code == Some(0) && xml.contains("tests=\"1\" failures=\"0\"") && xml.contains("name=\"rules\"/>"), "{xml}");
+    let (log, code) = check(&["--format", "sarif", "config"]);
+    let log: serde_json::Value = serde_json::from_str(&log).expect("JSON");
+    assert_eq!((code, &log["runs"][0]["results"]), (Some(0), &serde_json::json!([])));
+}
+
+#[test]
 fn a_path_that_is_not_there_is_an_error() {
     let (said, code) = check(&["tests/rules/nowhere"]);
     assert_eq!(code, Some(1));

@@ -7,7 +7,10 @@ use clap::{ArgAction, Args};
 use serde::Serialize;
 
 use super::{OutputFormat, plural, print};
-use crate::cli::exit::Exit;
+use crate::cli::{
+    exit::Exit,
+    findings::{self, Finding},
+};
 use crate::settings::{Environment, Findings, Flags, Settings};
 
 /// The subcommand that `check` is called with `--settings`: its flags are those of serving.
@@ -60,6 +63,18 @@ struct SettingsReport<'a> {
     problems: Vec<SettingsProblem<'a>>,
 }
 
+fn found(problems: &[SettingsProblem<'_>]) -> Vec<Finding> {
+    let finding = |problem: &SettingsProblem<'_>| Finding {
+        kind: "settings",
+        is_error: problem.severity == "error",
+        path: None,
+        line: 1,
+        column: 1,
+        text: problem.what.to_owned(),
+    };
+    problems.iter().map(finding).collect()
+}
+
 pub(in crate::cli) fn run(args: &SettingsArgs) -> anyhow::Result<Exit> {
     let Findings { wrong, idle } = Settings::findings(&args.flags, &Environment::of_process());
     let wrong_lines = wrong.iter().map(|what| SettingsProblem { severity: "error", what });
@@ -76,10 +91,9 @@ pub(in crate::cli) fn run(args: &SettingsArgs) -> anyhow::Result<Exit> {
             lines.collect::<String>() + &format!("{count}{warnings}\n")
         }
         OutputFormat::Json => serde_json::to_string_pretty(&SettingsReport { ok: wrong.is_empty(), problems })? + "\n",
-        // A workflow command ends with its line; of the characters that it escapes only this stands in our lines.
-        OutputFormat::Github => {
-            problems.iter().map(|line| format!("::{}::{}\n", line.severity, line.what.replace('%', "%25"))).collect()
-        }
+        OutputFormat::Github => found(&problems).iter().map(findings::github).collect(),
+        OutputFormat::Junit => findings::junit(&findings::junit_of_check(&found(&problems), "settings")),
+        OutputFormat::Sarif => findings::sarif(&found(&problems))?,
     };
     print(&text)?;
     Ok(if wrong.is_empty() { Exit::Done } else { Exit::Failed })

@@ -8,7 +8,7 @@ use crate::{
     cli::offline,
     limit::{Code, Micros, Request, UnixMicros, written},
     limiter::{DecideError, Decision, Limiter, Modes, Status, explain::words},
-    rules::{Case, CaseRequest, ExpectedLimit, ExpectedStatus, ExpectedWait, Remaining, Rules},
+    rules::{Case, CaseRequest, ExpectedLimit, ExpectedStatus, ExpectedWait, Remaining, RuleMatch, Rules},
 };
 
 /// A request that wasn't answered as expected.
@@ -91,15 +91,23 @@ impl CaseRunner {
             time,
             times: asked.times,
             differences,
-            matched: self.matched(&request),
+            matched: self.matched(&request, UnixMicros(start.0.saturating_add(at.0))),
         })
     }
 
-    /// Once for each way.
-    fn matched(&self, request: &Request<'_>) -> Vec<String> {
+    /// Once for each way, with the override that then took the place of the rule's limits.
+    fn matched(&self, request: &Request<'_>, now: UnixMicros) -> Vec<String> {
         let met = |descriptor: &crate::limit::Descriptor<'_>| {
             let (found, steps) = self.rules.explain(request.domain, &descriptor.entries);
-            words::in_words(request.domain, found, &steps)
+            let way = words::in_words(request.domain, found, &steps);
+            let RuleMatch::Rule { domain, rule } = found else { return way };
+            match self.rules.override_of(domain, rule, &descriptor.entries, || now) {
+                Some((row, _)) => {
+                    let place = row.location();
+                    format!("{way}, and the override {row} ({}:{})", place.path.display(), place.line)
+                }
+                None => way,
+            }
         };
         request.descriptors.iter().map(met).collect::<BTreeSet<_>>().into_iter().collect()
     }

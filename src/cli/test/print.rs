@@ -8,11 +8,15 @@ use std::{
 
 use serde::Serialize;
 
-use super::play::FailedRequest;
+use super::play::{Difference, FailedRequest};
 use crate::{
-    cli::exit::Exit,
+    cli::{
+        check::OutputFormat,
+        exit::Exit,
+        findings::{self, Finding, JunitCase, JunitOutcome},
+    },
     limiter::explain::words,
-    rules::{Case, Problem, Problems},
+    rules::{Case, Problem, Problems, Severity},
     visible,
 };
 
@@ -57,11 +61,20 @@ impl Results {
     }
 
     /// Cases that weren't played are no success.
-    pub(super) fn print(mut self, json: bool) -> anyhow::Result<Exit> {
+    pub(super) fn print(mut self, format: OutputFormat) -> anyhow::Result<Exit> {
         self.ok = self.failed == 0 && self.errors == 0 && self.passed > 0;
-        let text = match json {
-            true => visible::json(&serde_json::to_string_pretty(&self)?).into_owned() + "\n",
-            false => visible::lines(&self.for_people()).into_owned(),
+        let text = match format {
+            OutputFormat::Json => visible::json(&serde_json::to_string_pretty(&self)?).into_owned() + "\n",
+            OutputFormat::Text => visible::lines(&self.for_people()).into_owned(),
+            OutputFormat::Github => {
+                let problems = self.problems.iter().map(|problem| problem.github() + "\n");
+                problems.chain(self.failures().iter().map(findings::github)).collect()
+            }
+            OutputFormat::Sarif => {
+                let problems = self.problems.iter().map(Finding::of);
+                findings::sarif(&problems.chain(self.failures()).collect::<Vec<_>>())?
+            }
+            OutputFormat::Junit => findings::junit(&self.junit()),
         };
         match io::stdout().write_all(text.as_bytes()) {
             // Whoever reads may have read enough (`| head`).
@@ -69,6 +82,39 @@ impl Results {
             _ => {}
         }
         Ok(if self.ok { Exit::Done } else { Exit::Failed })
+    }
+
+    /// Each request that wasn't answered as expected, where it is written.
+    fn failures(&self) -> Vec<Finding> {
+        let failed = self.cases.iter().flat_map(|case| case.failures.iter().map(move |failure| (case, failure)));
+        let found = failed.map(|(case, failure)| Finding {
+            kind: "test",
+            is_error: true,
+            path: Some(findings::shown(&case.path)),
+            line: failure.line,
+            column: 1,
+            text: format!("{}: {}", case.name, in_one_line(failure)),
+        });
+        found.collect()
+    }
+
+    /// Each case is a test; a file with an error is one that couldn't be tried.
+    fn junit(&self) -> Vec<JunitCase> {
+        let errors = self.problems.iter().filter(|problem| problem.severity == Severity::Error);
+        let broken = errors.map(|problem| JunitCase {
+            suite: findings::shown(&problem.path),
+            name: format!("line {}", problem.line),
+            outcome: JunitOutcome::Broken(problem.what.clone(), problem.render()),
+        });
+        let of_case = |case: &CaseResult| {
+            let words = || case.failures.iter().map(|failure| in_words(&case.path, failure)).collect::<String>();
+            let outcome = match case.failures.first() {
+                Some(first) => JunitOutcome::Failed(in_one_line(first), words()),
+                None => JunitOutcome::Passed,
+            };
+            JunitCase { suite: findings::shown(&case.path), name: case.name.clone(), outcome }
+        };
+        broken.chain(self.cases.iter().map(of_case)).collect()
     }
 
     fn for_people(&self) -> String {
@@ -91,6 +137,13 @@ impl Results {
         out.push('\n');
         out
     }
+}
+
+/// `user=alice at 3s: remaining: 0, not 1; (user=alice) meets api/user (api.yaml:5)`.
+fn in_one_line(failure: &FailedRequest) -> String {
+    let differs = |it: &Difference| format!("{}: {}, not {}", it.what, it.got, it.expected);
+    let parts: Vec<String> = failure.differences.iter().map(differs).chain(failure.matched.iter().cloned()).collect();
+    format!("{} at {}: {}", failure.request.join(" and "), words::wait(failure.at), parts.join("; "))
 }
 
 fn in_words(path: &Path, failure: &FailedRequest) -> String {
