@@ -36,7 +36,7 @@ use sha2::{Digest as _, Sha256};
 
 pub use cases::{
     Case, CaseDescriptor, CaseFile, CaseRequest, Expected, ExpectedLimit, ExpectedStatus, ExpectedWait, Remaining,
-    START,
+    START, WrittenExpectation,
 };
 pub use changes::{LimitChange, limit_changes};
 pub(crate) use json::stopped as json_stopped;

@@ -3,8 +3,10 @@
 
 mod play;
 mod print;
+mod update;
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -25,6 +27,7 @@ use crate::{
 #[command(after_help = "Examples:\n  \
     tollgate test config/\n  \
     tollgate test --rules config/ cases.yaml\n  \
+    tollgate test --update config/                then look at what changed: git diff config/\n  \
     tollgate test --format junit config/ > results.xml\n  \
     tollgate test --json config/ | jq '.cases[] | select(.passed | not)'\n\n\
     A file of cases is called *.test.yaml and stands beside the rules; docs/testing.md has its keys.\n\
@@ -36,6 +39,9 @@ pub(super) struct TestArgs {
     /// Rules to test, whatever the cases say [default: what a file of cases says, else the directory that it is in]
     #[arg(long, value_name = "PATH")]
     rules: Vec<PathBuf>,
+    /// Write the answers that come in the place of those that are expected, into the files of cases
+    #[arg(long)]
+    update: bool,
     /// Only cases whose names contain this text
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
@@ -65,6 +71,9 @@ pub(super) fn run(args: &TestArgs) -> anyhow::Result<Exit> {
     let settings = args.decisions.settings(args.merge_domain_config)?;
     let (mut results, mut loaded) = (print::Results::default(), RulesCache::default());
     for path in case_files(args)? {
+        if args.update {
+            update(args, &path, &mut loaded, &settings)?;
+        }
         let source = Source::read(&path).with_context(|| format!("{} can't be read", path.display()))?;
         let (file, problems) = CaseFile::read(source);
         results.problems(problems);
@@ -87,6 +96,35 @@ pub(super) fn run(args: &TestArgs) -> anyhow::Result<Exit> {
         }
     }
     results.print(if args.json { OutputFormat::Json } else { args.format })
+}
+
+/// How often a file is played for an update: the differences of a request's first time hide those of its last.
+const PASSES_MAX: usize = 5;
+
+/// Writes what comes for what is expected. A file with a mistake, in it or in its rules, is left alone: playing it says so.
+fn update(args: &TestArgs, path: &Path, loaded: &mut RulesCache, settings: &Settings) -> anyhow::Result<()> {
+    let mut changed = 0;
+    for _ in 0..PASSES_MAX {
+        let source = Source::read(path).with_context(|| format!("{} can't be read", path.display()))?;
+        let (Some(file), _) = CaseFile::read(source) else { return Ok(()) };
+        let Some(rules) = loaded.quietly(rules_of(args, &file), args.dot_files(), settings) else { return Ok(()) };
+        let stage = CaseRunner::new(Arc::clone(&rules), serve::modes(&settings.decisions, true));
+        let Ok(cases) = file.domains(&rules) else { return Ok(()) };
+        let wanted = cases.into_iter().filter(|(case, _)| is_wanted(args, case));
+        let failed: Vec<_> = wanted.map(|(case, domain)| (case, stage.run(case, domain))).collect();
+        let text = String::from_utf8_lossy(file.bytes());
+        let (text, edits) = update::updated(&text, &failed);
+        if edits == 0 {
+            break;
+        }
+        fs::write(path, text).with_context(|| format!("{} can't be written", path.display()))?;
+        changed += edits;
+    }
+    if changed > 0 {
+        let plural = if changed == 1 { "" } else { "s" };
+        eprintln!("tollgate: {}: wrote {changed} expected answer{plural}", path.display());
+    }
+    Ok(())
 }
 
 fn is_wanted(args: &TestArgs, case: &Case) -> bool {
@@ -138,6 +176,13 @@ fn rules_of(args: &TestArgs, file: &CaseFile) -> Vec<PathBuf> {
 struct RulesCache(Vec<(Vec<PathBuf>, Option<Arc<Rules>>)>);
 
 impl RulesCache {
+    /// Rules without errors, whose problems are still to be printed if there are any.
+    fn quietly(&mut self, paths: Vec<PathBuf>, dot_files: DotFiles, settings: &Settings) -> Option<Arc<Rules>> {
+        let rules = self.rules(paths, dot_files, settings).ok();
+        self.0.retain(|(_, rules)| rules.is_some());
+        rules
+    }
+
     /// Rules without errors. Their problems are printed once; a later error for the same rules prints nothing.
     fn rules(&mut self, paths: Vec<PathBuf>, dot_files: DotFiles, settings: &Settings) -> Result<Arc<Rules>, Problems> {
         if let Some((_, rules)) = self.0.iter().find(|(known, _)| *known == paths) {

@@ -3,8 +3,11 @@
 
 mod read;
 pub(super) mod schemas;
+mod written;
 
 use std::path::{Path, PathBuf};
+
+pub use written::WrittenExpectation;
 
 use super::{
     Rules, Source,
@@ -49,6 +52,8 @@ pub struct CaseRequest {
     /// Between one time and the next.
     pub every: Micros,
     pub expected: Expected,
+    /// Where that is written.
+    pub written: Vec<WrittenExpectation>,
 }
 
 #[derive(Debug)]
@@ -153,6 +158,11 @@ impl CaseFile {
         let problems = report.finish(std::iter::once(source.text()));
         let file = file.filter(|_| !problems.has_errors());
         (file.map(|(rules, cases)| CaseFile { source, rules, cases }), problems)
+    }
+
+    /// The bytes that it was read from.
+    pub fn bytes(&self) -> &[u8] {
+        &self.source.bytes
     }
 
     pub fn path(&self) -> &Path {

@@ -205,3 +205,35 @@ fn results_come_in_the_formats_of_pipelines() {
     let (xml, code) = formatted("junit");
     assert!(code == Some(1) && xml.contains("errors=\"1\"") && xml.contains("<error message="), "{xml}");
 }
+
+#[test]
+fn update_writes_the_answers_that_came_and_nothing_else() {
+    let rules = RulesDir::with(
+        "api.yaml",
+        "domain: api\ndescriptors:\n  - key: user\n    rate_limit: {requests: 3, window: 1m, name: 'a#b,c'}\n",
+    );
+    let cases = "# A comment that stays.\ncases:\n  - name: all of it   # and this\n    requests:\n      \
+        - {descriptor: user=alice, expect: over_limit}   # one\n      \
+        - {descriptor: user=alice, times: 4, expect: ok}\n      \
+        - descriptor: user=bob\n        times: 4\n        expect:\n          answer: \"ok\"\n          \
+          limit: api/usr   # its id\n          remaining: 7\n      \
+        - {descriptors: [user=bob, user=carol], expect: {descriptors: [ok, {remaining: 9, limit: 'none'}]}}\n      \
+        - {descriptor: user=dora, expect: {answer: ok, retry_after: 5s}}\n";
+    rules.write("api.test.yaml", cases);
+    let output = run_to_end(&["test", "--update", text(rules.path())], &[]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "a wait that there is none of can't be written: {said}");
+    assert!(said.contains("- retry_after: 5s") && said.matches("        - ").count() == 1, "{said}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("wrote 8 expected answers"), "{output:?}");
+    let expected = cases
+        .replace("expect: over_limit}", "expect: ok}")
+        .replace("times: 4, expect: ok}", "times: 4, expect: {admitted: 2}}")
+        .replace("answer: \"ok\"", "admitted: 3")
+        .replace("limit: api/usr ", "limit: \"api/user#a%23b,c\" ")
+        .replace("remaining: 7", "remaining: 0")
+        .replace("[ok, {remaining: 9, limit: 'none'}]", "[over_limit, {remaining: 3, limit: \"api/user#a%23b,c\"}]");
+    let written = fs::read_to_string(rules.path().join("api.test.yaml")).expect("it is there");
+    assert_eq!(written, expected);
+    let again = run_to_end(&["test", "--update", text(rules.path())], &[]);
+    assert!(again.stderr.is_empty(), "nothing is left to write: {again:?}");
+}

@@ -23,6 +23,9 @@ pub(super) struct FailedRequest {
     /// Which time that is, from 1, and how many there are.
     pub time: u32,
     pub times: u32,
+    /// How many of them passed.
+    #[serde(skip)]
+    pub admitted: u32,
     pub differences: Vec<Difference>,
     /// What each descriptor met in the rules.
     pub matched: Vec<String>,
@@ -90,6 +93,7 @@ impl CaseRunner {
             request: request.descriptors.iter().map(text).collect(),
             time,
             times: asked.times,
+            admitted,
             differences,
             matched: self.matched(&request, UnixMicros(start.0.saturating_add(at.0))),
         })

@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use super::schemas::{CASE, DESCRIPTOR, EXPECT, FILE, REQUEST, STATUS, TIMES_MAX};
+use super::written;
 use super::{
     Case, CaseDescriptor, CaseRequest, Expected, ExpectedLimit, ExpectedStatus, ExpectedWait, Remaining, START,
 };
 use crate::{
     limit::{
         Code, HITS_MAX, Micros, Unit, UnixMicros, moment,
-        written::{self, OwnedEntry},
+        written::{OwnedEntry, parse_entries},
     },
     rules::{
         Source,
@@ -147,7 +148,9 @@ impl NodeReader<'_> {
         let (number, most) = (descriptors.as_ref().map(Vec::len), times.unwrap_or(TIMES_MAX));
         let expected = fields.get("expect").map(|node| self.expected(node, number, most)).unwrap_or_default();
         let (at, hits, times, every, descriptors) = (at?, i64::from(hits?), times?, every?, descriptors?);
-        let request = CaseRequest { line: fields.at.line, at, descriptors, hits, times, every, expected };
+        let written = fields.get("expect").map(|node| written::expectations(node, descriptors.len()));
+        let written = written.unwrap_or_default();
+        let request = CaseRequest { line: fields.at.line, at, descriptors, hits, times, every, expected, written };
         (fields.all_known && self.report.errors() == errors).then_some(request)
     }
 
@@ -233,7 +236,7 @@ impl NodeReader<'_> {
         match &node.value {
             NodeValue::Scalar { .. } => {
                 let text = self.text(node)?;
-                match written::parse_entries(text) {
+                match parse_entries(text) {
                     Ok(entries) => Some(entries),
                     Err(why) => {
                         self.error(node.at, why).hint("write it as `user=alice` or `user=alice,endpoint=/login`");
