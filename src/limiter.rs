@@ -31,7 +31,7 @@ pub use crate::limiter::explain::{
     Applies, ContentsAt, CounterExplanation, DescriptorExplanation, Explanation, OverrideExplanation,
 };
 pub use budgets::{Budgets, Learned, RequestedBudgets, RequestedKind};
-pub use decision::{DecideError, Decision, Note, Notes, ShownLimit, Status};
+pub use decision::{DecideError, Decision, Note, NotedOverride, Notes, ShownLimit, Status};
 pub use fallback::{Fallback, LocalCounter};
 pub use modes::Modes;
 pub use replicas::Replicas;

@@ -187,7 +187,7 @@ impl RateLimit {
         if let Some(notes) = &decision.notes
             && let Some(trace) = trace::current()
         {
-            metadata::note(&trace, &decision, notes);
+            metadata::note(&trace, &decision, notes, &self.privacy);
         }
         Ok(match &self.extras {
             None => convert::response(decision),

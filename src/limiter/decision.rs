@@ -1,11 +1,12 @@
 //! What the limiter answers: one status per descriptor, one answer for all, or why there is none. Plain values.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use smallvec::SmallVec;
 
 use crate::{
     limit::{Code, FailurePolicy, Micros, Unit},
+    privacy::Privacy,
     store::StoreError,
 };
 
@@ -68,10 +69,30 @@ pub struct Note {
     pub window: Option<Micros>,
     /// The limit came with the request.
     pub requested: bool,
-    /// What the override matches that it came from: `user=alice`.
-    pub overridden: Option<Box<str>>,
+    /// The override that it came from.
+    pub overridden: Option<NotedOverride>,
     /// The rule's, where a limit of it applies.
     pub metadata: Option<Arc<serde_json::Value>>,
+}
+
+/// What an override matches that a limit came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotedOverride {
+    /// As it is shown to whoever asked: `user=alice`.
+    pub text: Box<str>,
+    /// Its keys and values.
+    pub entries: Vec<(Box<str>, Box<str>)>,
+}
+
+impl NotedOverride {
+    /// As it is shown to others: what `privacy` hides is hashed.
+    pub fn shown(&self, privacy: &Privacy) -> Cow<'_, str> {
+        if !privacy.hides_values() {
+            return Cow::Borrowed(&self.text);
+        }
+        let entries = self.entries.iter().map(|(key, value)| format!("{key}={}", privacy.shown(key, value)));
+        Cow::Owned(entries.collect::<Vec<_>>().join(","))
+    }
 }
 
 /// Why no decision was made.

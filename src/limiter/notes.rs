@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{
-    decision::{Note, Notes},
+    decision::{Note, NotedOverride, Notes},
     judge,
     plan::{AppliedOverride, Plan, PlannedDescriptor},
 };
@@ -19,7 +19,7 @@ impl Notes {
             PlannedDescriptor::UnknownDomain | PlannedDescriptor::NoMatch | PlannedDescriptor::NoLimit => {
                 Note::default()
             }
-            PlannedDescriptor::Unlimited(row) => Note { overridden: row.map(text), ..Note::default() },
+            PlannedDescriptor::Unlimited(row) => Note { overridden: row.map(overridden), ..Note::default() },
             PlannedDescriptor::Requested { checks, .. } => Note {
                 limit_id: Some(requested_id(request.domain).into()),
                 window: Some(plan.checks[checks.start].limit.window),
@@ -30,7 +30,7 @@ impl Notes {
                 let reported = judge::reported_check(&plan.checks[checks.clone()], &readings[checks.clone()]);
                 let limit_id = counted.counted_as(reported).map(|limit| Arc::clone(&limit.id));
                 let window = Some(plan.checks[checks.start + reported].limit.window);
-                let overridden = counted.overridden_by.map(text);
+                let overridden = counted.overridden_by.map(overridden);
                 Note { limit_id, window, overridden, requested: false, metadata: rule.metadata.clone() }
             }
         };
@@ -38,9 +38,14 @@ impl Notes {
     }
 }
 
-fn text(row: AppliedOverride<'_>) -> Box<str> {
+fn overridden(row: AppliedOverride<'_>) -> NotedOverride {
+    let owned = |(key, value): (&str, &str)| (key.into(), value.into());
     match row {
-        AppliedOverride::InFile(row) => row.to_string().into(),
-        AppliedOverride::RunTime(row) => row.to_string().into(),
+        AppliedOverride::InFile(row) => {
+            NotedOverride { text: row.to_string().into(), entries: row.matches().map(owned).collect() }
+        }
+        AppliedOverride::RunTime(row) => {
+            NotedOverride { text: row.to_string().into(), entries: row.entries().map(owned).collect() }
+        }
     }
 }

@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
+
 use crate::proto::{
     envoy::{
         extensions::common::ratelimit::v3::{RateLimitDescriptor, rate_limit_descriptor::RateLimitOverride},
@@ -17,7 +19,8 @@ use serde_json::{Map, Value, json};
 use super::headers::{denier, tightest};
 use crate::{
     limit::Code,
-    limiter::{Decision, Notes},
+    limiter::{Decision, NotedOverride, Notes},
+    privacy::Privacy,
     trace::TraceContext,
 };
 
@@ -34,7 +37,7 @@ pub(super) fn metadata(request: &RateLimitRequest, decision: &Decision, notes: &
     if !of_rules.is_empty() {
         fields.insert("metadata".into(), of_rules.into());
     }
-    fields.insert("tollgate".into(), grounds(decision, notes));
+    fields.insert("tollgate".into(), grounds(decision, notes, |matched| Cow::Borrowed(&matched.text)));
     to_struct(fields)
 }
 
@@ -81,8 +84,8 @@ fn merge(into: &mut Map<String, Value>, from: &Map<String, Value>) {
     }
 }
 
-/// Which limit the answer reports, which one denied, and which override or failure policy applied.
-fn grounds(decision: &Decision, notes: &Notes) -> Value {
+/// Which limit the answer reports, which one denied, and which override, as `shown`, or failure policy applied.
+fn grounds<'n>(decision: &Decision, notes: &'n Notes, shown: impl Fn(&'n NotedOverride) -> Cow<'n, str>) -> Value {
     let mut fields = json!({"rules_version": notes.rules_version});
     let told = denier(decision).or_else(|| tightest(&decision.statuses));
     // If no limit applies, an override may be the reason.
@@ -97,7 +100,7 @@ fn grounds(decision: &Decision, notes: &Notes) -> Value {
         if note.requested {
             fields["override"] = "request".into();
         } else if let Some(matched) = &note.overridden {
-            fields["override"] = (**matched).into();
+            fields["override"] = shown(matched).into();
         }
     }
     if let Some(policy) = decision.failure_policy {
@@ -106,8 +109,8 @@ fn grounds(decision: &Decision, notes: &Notes) -> Value {
     fields
 }
 
-/// The same as attributes of the current span, if the request is sampled.
-pub(super) fn note(trace: &TraceContext, decision: &Decision, notes: &Notes) {
+/// The same as attributes of the current span, if the request is sampled; values as `privacy` allows.
+pub(super) fn note(trace: &TraceContext, decision: &Decision, notes: &Notes, privacy: &Privacy) {
     const NAMES: [(&str, &str); 5] = [
         ("limit_id", "tollgate.limit_id"),
         ("denied_by", "tollgate.denied_by"),
@@ -115,7 +118,7 @@ pub(super) fn note(trace: &TraceContext, decision: &Decision, notes: &Notes) {
         ("degraded", "tollgate.degraded"),
         ("rules_version", "tollgate.rules_version"),
     ];
-    let grounds = grounds(decision, notes);
+    let grounds = grounds(decision, notes, |matched| matched.shown(privacy));
     for (field, name) in NAMES {
         match &grounds[field] {
             Value::String(text) => trace.note_text(name, text),

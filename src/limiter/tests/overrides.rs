@@ -62,7 +62,10 @@ fn the_rules_name_shadow_replaces_and_policy_stay() {
     let shown = alice.statuses[0].limit.as_ref().expect("a limit");
     assert_eq!((shown.requests, shown.name.as_str()), (5, "users"));
     let note = &alice.notes.as_ref().expect("notes are on").descriptors[0];
-    assert_eq!((note.limit_id.as_deref(), note.overridden.as_deref()), (Some("api/user#users"), Some("user=alice")));
+    assert_eq!(
+        (note.limit_id.as_deref(), note.overridden.as_ref().map(|it| &*it.text)),
+        (Some("api/user#users"), Some("user=alice"))
+    );
     assert_eq!(passes(&asked, "user=bob,path=/x", NOW), 20, "the rule is a shadow");
     let replaced = asked.ask(&["user=alice", "vip=1"]);
     assert!(replaced.statuses[0].limit.is_none(), "the name that is replaced is the rule's");

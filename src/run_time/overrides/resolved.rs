@@ -154,8 +154,10 @@ impl RecordReader {
 /// Writes its match: `user=alice, endpoint=/checkout`.
 impl fmt::Display for ResolvedOverride {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(matches) = &self.matches else { return f.write_str(&self.id) };
-        for (nth, (key, value)) in matches.shape.keys.iter().zip(&matches.values).enumerate() {
+        if self.matches.is_none() {
+            return f.write_str(&self.id);
+        }
+        for (nth, (key, value)) in self.entries().enumerate() {
             write!(f, "{}{key}={value}", if nth == 0 { "" } else { ", " })?;
         }
         Ok(())
@@ -163,12 +165,15 @@ impl fmt::Display for ResolvedOverride {
 }
 
 impl ResolvedOverride {
+    /// The keys and values of its match.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &str)> {
+        let pairs = self.matches.iter().flat_map(|matches| matches.shape.keys.iter().zip(&matches.values));
+        pairs.map(|(key, value)| (&**key, &**value))
+    }
+
     /// Whether its match has `key`, with a value that begins with `prefix`.
     pub(super) fn matches_on(&self, key: &str, prefix: &str) -> bool {
-        self.matches.as_ref().is_some_and(|matches| {
-            let mut pairs = matches.shape.keys.iter().zip(&matches.values);
-            pairs.any(|(own, value)| **own == *key && value.starts_with(prefix))
-        })
+        self.entries().any(|(own, value)| own == key && value.starts_with(prefix))
     }
 
     pub fn is_expired(&self, now: UnixMicros) -> bool {

@@ -49,6 +49,33 @@ async fn hashed_values_are_found_by_what_they_are_of_and_those_that_rules_name_s
 }
 
 #[tokio::test]
+async fn spans_show_the_override_of_a_client_as_a_hash() {
+    let mut collector = Collector::http().await;
+    let rules = RulesDir::with(
+        "api.yaml",
+        "domain: api
+descriptors: [{key: user, rate_limit: 3/m}]
+overrides: [{match: {user: alice}, limit: 300/m}]
+",
+    );
+    let (file, endpoint) = (secret(&rules, SECRET), format!("http://{}", collector.address));
+    let env = [
+        ("TOLLGATE_HASH_KEYS", "user"),
+        ("TOLLGATE_HASH_KEY_FILE", &*file),
+        ("TRACING_ENABLED", "true"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
+        ("OTEL_BSP_SCHEDULE_DELAY", "20"),
+    ];
+    let tollgate = Tollgate::start_with(rules.path(), &env).await;
+    let body = json!({"domain": "api", "descriptors": [{"entries": [{"key": "user", "value": "alice"}]}]});
+    crate::harness::post(tollgate.http, "/json", body.to_string()).await.expect("an answer");
+    let spans = collector.spans(3).await.spans;
+    let execution = spans.iter().find(|span| span.name == "ShouldRateLimit Execution").expect("it is traced");
+    assert_eq!(execution.of("tollgate.override"), format!("user={ALICE}"));
+    assert!(!format!("{spans:?}").contains("alice"), "{spans:?}");
+}
+
+#[tokio::test]
 async fn spans_show_hashes() {
     let mut collector = Collector::http().await;
     let rules = RulesDir::with("api.yaml", NAMED);
