@@ -6,7 +6,6 @@ mod print;
 mod update;
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -74,8 +73,7 @@ pub(super) fn run(args: &TestArgs) -> anyhow::Result<Exit> {
         if args.update {
             update(args, &path, &mut loaded, &settings)?;
         }
-        let source = Source::read(&path).with_context(|| format!("{} can't be read", path.display()))?;
-        let (file, problems) = CaseFile::read(source);
+        let (file, problems) = CaseFile::read(read(&path)?);
         results.problems(problems);
         let Some(file) = file else { continue };
         let paths = rules_of(args, &file);
@@ -103,28 +101,34 @@ const PASSES_MAX: usize = 5;
 
 /// Writes what comes for what is expected. A file with a mistake, in it or in its rules, is left alone: playing it says so.
 fn update(args: &TestArgs, path: &Path, loaded: &mut RulesCache, settings: &Settings) -> anyhow::Result<()> {
+    let Source { mut bytes, .. } = read(path)?;
     let mut changed = 0;
     for _ in 0..PASSES_MAX {
-        let source = Source::read(path).with_context(|| format!("{} can't be read", path.display()))?;
-        let (Some(file), _) = CaseFile::read(source) else { return Ok(()) };
+        let (Some(file), _) = CaseFile::read(Source { path: path.to_owned(), bytes: bytes.clone() }) else {
+            return Ok(());
+        };
         let Some(rules) = loaded.quietly(rules_of(args, &file), args.dot_files(), settings) else { return Ok(()) };
         let stage = CaseRunner::new(Arc::clone(&rules), serve::modes(&settings.decisions, true));
         let Ok(cases) = file.domains(&rules) else { return Ok(()) };
         let wanted = cases.into_iter().filter(|(case, _)| is_wanted(args, case));
         let failed: Vec<_> = wanted.map(|(case, domain)| (case, stage.run(case, domain))).collect();
-        let text = String::from_utf8_lossy(file.bytes());
-        let (text, edits) = update::updated(&text, &failed);
+        let (text, edits) = update::updated(&String::from_utf8_lossy(&bytes), &failed);
         if edits == 0 {
             break;
         }
-        fs::write(path, text).with_context(|| format!("{} can't be written", path.display()))?;
+        bytes = text.into_bytes();
         changed += edits;
     }
     if changed > 0 {
+        update::replace(path, &bytes).with_context(|| format!("{} can't be written", path.display()))?;
         let plural = if changed == 1 { "" } else { "s" };
         eprintln!("tollgate: {}: wrote {changed} expected answer{plural}", path.display());
     }
     Ok(())
+}
+
+fn read(path: &Path) -> anyhow::Result<Source> {
+    Source::read(path).with_context(|| format!("{} can't be read", path.display()))
 }
 
 fn is_wanted(args: &TestArgs, case: &Case) -> bool {

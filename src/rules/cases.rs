@@ -160,11 +160,6 @@ impl CaseFile {
         (file.map(|(rules, cases)| CaseFile { source, rules, cases }), problems)
     }
 
-    /// The bytes that it was read from.
-    pub fn bytes(&self) -> &[u8] {
-        &self.source.bytes
-    }
-
     pub fn path(&self) -> &Path {
         &self.source.path
     }

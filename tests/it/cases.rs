@@ -1,6 +1,6 @@
 //! `tollgate test`, by its words and exit codes: cases that pass, that differ, that are wrong, and the documentation's.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use tollgate::rules::{CaseFile, Source};
 
@@ -236,4 +236,29 @@ fn update_writes_the_answers_that_came_and_nothing_else() {
     assert_eq!(written, expected);
     let again = run_to_end(&["test", "--update", text(rules.path())], &[]);
     assert!(again.stderr.is_empty(), "nothing is left to write: {again:?}");
+}
+
+#[test]
+fn update_replaces_a_file_as_a_whole_or_not_at_all() {
+    let rules = RulesDir::with("api.yaml", "domain: api\ndescriptors: [{key: user, rate_limit: 3/m}]\n");
+    let cases = "cases: [{name: one, requests: [{descriptor: user=alice, expect: over_limit}]}]\n";
+    rules.write("real.txt", cases);
+    let (file, link, beside) = ["real.txt", "api.test.yaml", "real.txt.new"].map(|name| rules.path().join(name)).into();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).expect("the file is ours");
+    std::os::unix::fs::symlink(&file, &link).expect("a link");
+    fs::write(&beside, "mine").expect("the directory is ours");
+    let update = || run_to_end(&["test", "--update", text(rules.path())], &[]);
+    let output = update();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.code() == Some(1) && said.contains("real.txt.new") && said.contains("can't be written"),
+        "{said}"
+    );
+    let read = |path: &Path| fs::read_to_string(path).expect("it is there");
+    assert_eq!((read(&file), read(&beside)), (cases.to_owned(), "mine".to_owned()));
+    fs::remove_file(&beside).expect("the directory is ours");
+    assert_eq!(update().status.code(), Some(0));
+    assert_eq!(read(&file), cases.replace("over_limit", "ok"));
+    let mode = fs::metadata(&file).expect("it is there").permissions().mode() & 0o777;
+    assert!(link.is_symlink() && mode == 0o640 && !beside.exists(), "{mode:o}");
 }

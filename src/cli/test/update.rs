@@ -1,5 +1,13 @@
 //! Writes the answers that came in the place of those that a case file expects. Nothing else of the file changes.
 
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    path::Path,
+};
+
+use anyhow::Context as _;
+
 use super::play::{Difference, FailedRequest};
 use crate::rules::{Case, WrittenExpectation};
 
@@ -33,6 +41,27 @@ pub(super) fn updated(text: &str, failed: &[(&Case, Vec<FailedRequest>)]) -> (St
         *line = before + text + &after;
     }
     (lines.join("\n"), edits.len())
+}
+
+/// Writes a file anew as a whole, with its permissions, so that a full disk leaves it as it was. Where it is a link, the file
+/// that it leads to is written.
+pub(super) fn replace(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+    let path = fs::canonicalize(path)?;
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let beside = path.with_file_name(name);
+    let file = File::create_new(&beside).with_context(|| beside.display().to_string())?;
+    let written = write(file, content, &path).and_then(|()| fs::rename(&beside, &path));
+    if written.is_err() {
+        let _ = fs::remove_file(&beside);
+    }
+    Ok(written?)
+}
+
+fn write(mut file: File, content: &[u8], like: &Path) -> io::Result<()> {
+    file.set_permissions(fs::metadata(like)?.permissions())?;
+    file.write_all(content)?;
+    file.sync_all()
 }
 
 /// `None` where what came can't be written: an error, or a wait that there is none of.
