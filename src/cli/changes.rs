@@ -26,7 +26,7 @@ pub(super) struct ChangesArgs {
     #[arg(long, value_name = "DURATION", value_parser = show::span)]
     since: Option<Span>,
     /// Only this domain
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     domain: String,
     /// At most so many, the newest
     #[arg(short = 'n', value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000))]

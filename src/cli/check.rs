@@ -85,7 +85,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
             let answer = CheckReport { ok: !problems.has_errors(), problems: &problems, count: rules.count() };
             visible::json(&serde_json::to_string_pretty(&answer)?).into_owned() + "\n"
         }
-        OutputFormat::Github => problems.iter().map(|problem| problem.github() + "\n").collect(),
+        OutputFormat::Github => found(&problems).iter().map(findings::github).collect(),
         OutputFormat::Junit => findings::junit(&findings::junit_of_check(&found(&problems), "rules")),
         OutputFormat::Sarif => findings::sarif(&found(&problems))?,
     };

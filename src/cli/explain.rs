@@ -36,7 +36,7 @@ use crate::{
     Exit code: 0 explained, 1 not; with --exit-code 3 where the request would be refused.")]
 pub(super) struct ExplainArgs {
     /// Domain of the rules [default: the only one, where one is loaded]
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     domain: String,
     /// An entry of the descriptor; several in their order
     #[arg(long = "entry", value_name = "K=V", value_parser = written::parse_entry, required_unless_present = "descriptors")]

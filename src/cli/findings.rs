@@ -152,8 +152,9 @@ pub(super) fn junit_of_check(findings: &[Finding], what: &str) -> Vec<JunitCase>
     cases
 }
 
-/// Text within XML, also within quotes. What XML can't hold is shown as elsewhere.
+/// Text within XML, also within quotes. Control characters, which XML can't hold, are shown as elsewhere; of two others that it
+/// can't hold nothing is left but that something stood there.
 fn escaped(text: &str) -> String {
-    let text = visible::lines(text);
+    let text = visible::lines(text).replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}");
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

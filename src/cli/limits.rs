@@ -61,7 +61,7 @@ struct TargetArgs {
     #[arg(value_name = "LIMIT", required_unless_present = "all", conflicts_with = "all")]
     limit: Option<String>,
     /// Domain of the rules [default: the one that the limit's id begins with, the service's, or the only one]
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     domain: String,
     /// All limits of the domain
     #[arg(long)]
@@ -96,18 +96,16 @@ struct SwitchArgs {
     change: ChangeArgs,
 }
 
+/// What a switch takes that has a word of its own behind the limit.
 #[derive(Args)]
-struct ScaleArgs {
+struct WordedArgs {
     /// The id of a limit, or of a rule for all its limits: api/user#hourly
     #[arg(value_name = "LIMIT", required_unless_present = "all")]
     limit: Option<String>,
-    /// How many times as much it admits, such as 3x or 0.5x
-    #[arg(value_name = "FACTOR", required_unless_present = "all")]
-    factor: Option<String>,
     /// Domain of the rules [default: the one that the limit's id begins with, the service's, or the only one]
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     domain: String,
-    /// All limits of the domain; then the factor stands alone
+    /// All limits of the domain, in the place of LIMIT
     #[arg(long)]
     all: bool,
     /// How long it lasts, such as 30m or 4h; 30 days at most
@@ -118,24 +116,21 @@ struct ScaleArgs {
 }
 
 #[derive(Args)]
+struct ScaleArgs {
+    #[command(flatten)]
+    of: WordedArgs,
+    /// How many times as much it admits, such as 3x or 0.5x
+    #[arg(value_name = "FACTOR", required_unless_present = "all")]
+    factor: Option<String>,
+}
+
+#[derive(Args)]
 struct EnforceArgs {
-    /// The id of a limit, or of a rule for all its limits: api/user#hourly
-    #[arg(value_name = "LIMIT", required_unless_present = "all")]
-    limit: Option<String>,
+    #[command(flatten)]
+    of: WordedArgs,
     /// The share of clients that it denies, such as 10% or 0.5%
     #[arg(value_name = "SHARE", required_unless_present = "all")]
     share: Option<String>,
-    /// Domain of the rules [default: the one that the limit's id begins with, the service's, or the only one]
-    #[arg(long, default_value = "")]
-    domain: String,
-    /// All limits of the domain; then the share stands alone
-    #[arg(long)]
-    all: bool,
-    /// How long it lasts, such as 30m or 4h; 30 days at most
-    #[arg(long = "for", value_name = "DURATION", value_parser = show::span)]
-    lasts: Span,
-    #[command(flatten)]
-    change: ChangeArgs,
 }
 
 #[derive(Args)]
@@ -149,7 +144,7 @@ struct RestoreArgs {
 #[derive(Args)]
 struct ListArgs {
     /// Only this domain
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     domain: String,
     /// Print what to change in the rule files so that each switch is there to stay
     #[arg(long)]
@@ -166,18 +161,16 @@ pub(super) fn run(args: LimitsArgs) -> anyhow::Result<Exit> {
         match args.action {
             LimitsCommand::Shadow(args) => set(args.target, args.lasts, args.change, Mode::word("shadow")).await,
             LimitsCommand::Off(args) => set(args.target, args.lasts, args.change, Mode::word("off")).await,
-            LimitsCommand::Scale(args) => {
-                let ScaleArgs { limit, factor, domain, all, lasts, change } = args;
-                let (target, factor) = with_word(limit, factor, domain, all);
+            LimitsCommand::Scale(ScaleArgs { of, factor }) => {
+                let (target, factor, lasts, change) = of.with_word(factor)?;
                 let factor = Some(self::factor(&factor)?);
-                set(target.meant()?, lasts, change, Mode { factor, ..Mode::word("scale") }).await
+                set(target, lasts, change, Mode { factor, ..Mode::word("scale") }).await
             }
-            LimitsCommand::Enforce(args) => {
-                let EnforceArgs { limit, share, domain, all, lasts, change } = args;
-                let (target, share) = with_word(limit, share, domain, all);
+            LimitsCommand::Enforce(EnforceArgs { of, share }) => {
+                let (target, share, lasts, change) = of.with_word(share)?;
                 let wrong = |why| BadUsage(format!("'{}' is no share of clients: {why}", visible::text(&share)));
                 let share = EnforcedShare::parse(&share).map_err(wrong)?.to_string();
-                set(target.meant()?, lasts, change, Mode { share, ..Mode::word("enforce") }).await
+                set(target, lasts, change, Mode { share, ..Mode::word("enforce") }).await
             }
             LimitsCommand::Restore(args) => restore(args).await,
             LimitsCommand::List(args) => list(args).await,
@@ -198,10 +191,16 @@ impl Mode {
     }
 }
 
-/// The target, and the word that stands behind it: with `--all` it is the one word that is left.
-fn with_word(limit: Option<String>, word: Option<String>, domain: String, all: bool) -> (TargetArgs, String) {
-    let (limit, word) = if all && word.is_none() { (None, limit) } else { (limit, word) };
-    (TargetArgs { limit, domain, all }, word.unwrap_or_default())
+impl WordedArgs {
+    /// The target and the word that stands behind it: with `--all` it is the one word that is left.
+    fn with_word(self, word: Option<String>) -> anyhow::Result<(TargetArgs, String, Span, ChangeArgs)> {
+        let WordedArgs { limit, domain, all, lasts, change } = self;
+        let (limit, word) = if all && word.is_none() { (None, limit) } else { (limit, word) };
+        if all && limit.is_some() {
+            return Err(BadUsage("LIMIT and --all both say which limits: give one of them".into()).into());
+        }
+        Ok((TargetArgs { limit, domain, all }, word.unwrap_or_default(), lasts, change))
+    }
 }
 
 /// `3x`, `0.5x`, `3`.
@@ -212,14 +211,6 @@ fn factor(text: &str) -> anyhow::Result<f64> {
 }
 
 impl TargetArgs {
-    /// Unless two things say which limits.
-    fn meant(self) -> anyhow::Result<TargetArgs> {
-        if self.all && self.limit.is_some() {
-            return Err(BadUsage("LIMIT and --all both say which limits: give one of them".into()).into());
-        }
-        Ok(self)
-    }
-
     /// The domain that is meant: `-` where the service knows which.
     fn domain(&self) -> &str {
         match (&*self.domain, self.limit.as_deref().and_then(|limit| limit.split_once('/'))) {

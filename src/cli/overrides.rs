@@ -44,7 +44,7 @@ pub(super) struct OverridesArgs {
 #[derive(Args)]
 struct CommonArgs {
     /// Domain of the rules [default: the service's, or the only one]
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     domain: String,
     #[command(flatten)]
     ask: AskArgs,
@@ -70,10 +70,10 @@ enum OverridesCommand {
         tollgate overrides list --domain api --key user --value-prefix al --json")]
     List {
         /// Only those that match on this key,
-        #[arg(long, default_value = "")]
+        #[arg(long, default_value = "", hide_default_value = true)]
         key: String,
         /// with a value that begins so
-        #[arg(long, default_value = "", requires = "key")]
+        #[arg(long, default_value = "", hide_default_value = true, requires = "key")]
         value_prefix: String,
         #[command(flatten)]
         common: CommonArgs,
@@ -84,7 +84,7 @@ enum OverridesCommand {
     Delete {
         id: String,
         /// For the audit
-        #[arg(long, default_value = "")]
+        #[arg(long, default_value = "", hide_default_value = true)]
         reason: String,
         /// Check everything and change nothing
         #[arg(long)]
@@ -142,20 +142,20 @@ struct SetArgs {
     #[arg(long, value_name = "SHARE")]
     enforce: Option<String>,
     /// Only this rule, such as user/endpoint=/login
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     rule: String,
     /// How long it lasts, such as 4h
     #[arg(long = "for", value_name = "DURATION", conflicts_with = "expires", value_parser = show::span)]
     lasts: Option<Span>,
     /// When it ends, such as 2027-01-01
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     expires: String,
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     reason: String,
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     owner: String,
     /// Only if the override has this etag; '*': only if there is one
-    #[arg(long, value_name = "ETAG", default_value = "", conflicts_with = "create_only")]
+    #[arg(long, value_name = "ETAG", default_value = "", hide_default_value = true, conflicts_with = "create_only")]
     if_match: String,
     /// Only if there is none yet
     #[arg(long)]

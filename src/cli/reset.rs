@@ -22,16 +22,16 @@ use crate::{
     Exit code: 0 done, 1 not, 2 a command line that can't be meant so.")]
 pub(super) struct ResetArgs {
     /// Domain of the rules [default: the service's, or the only one]
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     domain: String,
     /// An entry of the descriptor; several in their order
     #[arg(long = "entry", value_name = "K=V", required = true, value_parser = written::parse_entry)]
     entries: Vec<OwnedEntry>,
     /// Only this limit, such as api/user#hourly [default: all that count the descriptor]
-    #[arg(long, value_name = "ID", default_value = "")]
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     limit_id: String,
     /// For the audit
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     reason: String,
     /// Tell which counters it would be, and change nothing
     #[arg(long)]

@@ -34,7 +34,7 @@ pub(super) struct StatusArgs {
     #[arg(long)]
     watch: bool,
     /// Only what is switched in this domain, for a token of one domain
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     domain: String,
     #[command(flatten)]
     ask: AskArgs,

@@ -187,20 +187,6 @@ impl Problem {
         Renderer::plain().render(&[report])
     }
 
-    /// A workflow command that marks the line in a pull request.
-    pub fn github(&self) -> String {
-        let kind = match self.severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-        };
-        let text = match &self.hint {
-            Some(hint) => format!("{} ({hint})", self.what),
-            None => self.what.clone(),
-        };
-        let file = escape(&self.path.display().to_string()).replace(':', "%3A").replace(',', "%2C");
-        format!("::{kind} file={file},line={},col={}::{}", self.line.max(1), self.column.max(1), escape(&text))
-    }
-
     /// In the place of a line that nobody ever saw.
     fn put_field(&mut self, fields: &FieldPaths) {
         if self.line > 0 {
@@ -240,10 +226,6 @@ fn visible(character: char) -> char {
         character if visible::is_unseen(character) => '\u{fffd}',
         character => character,
     }
-}
-
-fn escape(text: &str) -> String {
-    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
 impl std::fmt::Display for Problem {

@@ -6,12 +6,12 @@ fn finding(path: Option<&str>, text: &str) -> Finding {
 
 #[test]
 fn what_would_end_a_command_or_an_element_is_escaped() {
-    let odd = finding(Some("a:b,c.yaml"), "100% <\"&>\nmore\u{1b}[31m");
+    let odd = finding(Some("a:b,c.yaml"), "100% <\"&>\nmore\u{1b}[31m\u{fffe}");
     let line = github(&odd);
     assert!(line.starts_with("::error file=a%3Ab%2Cc.yaml,line=3,col=5::100%25 <\"&>%0Amore"), "{line}");
     assert!(!line.contains('\u{1b}') && line.ends_with('\n') && line.lines().count() == 1, "{line}");
     let xml = junit(&junit_of_check(&[odd], "rules"));
-    assert!(xml.contains("100% &lt;&quot;&amp;&gt;") && !xml.contains('\u{1b}'), "{xml}");
+    assert!(xml.contains("100% &lt;&quot;&amp;&gt;") && !xml.contains(['\u{1b}', '\u{fffe}']), "{xml}");
 }
 
 #[test]

@@ -66,14 +66,8 @@ impl Results {
         let text = match format {
             OutputFormat::Json => visible::json(&serde_json::to_string_pretty(&self)?).into_owned() + "\n",
             OutputFormat::Text => visible::lines(&self.for_people()).into_owned(),
-            OutputFormat::Github => {
-                let problems = self.problems.iter().map(|problem| problem.github() + "\n");
-                problems.chain(self.failures().iter().map(findings::github)).collect()
-            }
-            OutputFormat::Sarif => {
-                let problems = self.problems.iter().map(Finding::of);
-                findings::sarif(&problems.chain(self.failures()).collect::<Vec<_>>())?
-            }
+            OutputFormat::Github => self.found().iter().map(findings::github).collect(),
+            OutputFormat::Sarif => findings::sarif(&self.found())?,
             OutputFormat::Junit => findings::junit(&self.junit()),
         };
         match io::stdout().write_all(text.as_bytes()) {
@@ -84,10 +78,11 @@ impl Results {
         Ok(if self.ok { Exit::Done } else { Exit::Failed })
     }
 
-    /// Each request that wasn't answered as expected, where it is written.
-    fn failures(&self) -> Vec<Finding> {
+    /// The problems of the files, and each request that wasn't answered as expected, where it is written.
+    fn found(&self) -> Vec<Finding> {
+        let problems = self.problems.iter().map(Finding::of);
         let failed = self.cases.iter().flat_map(|case| case.failures.iter().map(move |failure| (case, failure)));
-        let found = failed.map(|(case, failure)| Finding {
+        let failures = failed.map(|(case, failure)| Finding {
             kind: "test",
             is_error: true,
             path: Some(findings::shown(&case.path)),
@@ -95,7 +90,7 @@ impl Results {
             column: 1,
             text: format!("{}: {}", case.name, in_one_line(failure)),
         });
-        found.collect()
+        problems.chain(failures).collect()
     }
 
     /// Each case is a test; a file with an error is one that couldn't be tried.
