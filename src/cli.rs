@@ -19,6 +19,7 @@ mod schema;
 mod serve;
 mod show;
 mod status;
+mod tail;
 mod test;
 mod top;
 
@@ -76,6 +77,8 @@ enum Command {
     Call(call::CallArgs),
     /// List who is refused most, hit most, or would be refused most, by a running service
     Top(top::TopArgs),
+    /// Show decisions as they happen, on all replicas
+    Tail(tail::TailArgs),
     /// Get, set, list, delete, import and export overrides of a running service
     Overrides(overrides::OverridesArgs),
     /// Show the replicas of the fleet, what they serve and how they fare
@@ -127,6 +130,7 @@ fn run_command(args: Vec<OsString>) -> anyhow::Result<ExitCode> {
         Some(Command::Explain(args)) => explain::run(&args),
         Some(Command::Call(args)) => call::run(&args),
         Some(Command::Top(args)) => top::run(&args),
+        Some(Command::Tail(args)) => tail::run(&args),
         Some(Command::Overrides(args)) => overrides::run(args),
         Some(Command::Status(args)) => status::run(&args),
         Some(Command::Limits(args)) => limits::run(args),

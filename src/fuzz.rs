@@ -14,6 +14,7 @@ use futures_util::FutureExt;
 use http_body_util::{BodyExt, Full};
 use sha2::{Digest, Sha256};
 use tokio::runtime::{self, Runtime};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::{
@@ -22,7 +23,7 @@ use crate::{
         envoy::{self, CallContext, ClientConnection, RateLimit},
     },
     limit::{Entry, UnixMicros},
-    limiter::{Budgets, Fallback, Limiter, Modes, Snapshot, top::TopLists},
+    limiter::{Budgets, Fallback, Limiter, Modes, Snapshot, decision_feed::DecisionFeed, top::TopLists},
     metrics::{Meters, Metrics},
     privacy::Privacy,
     rules::{self, Defaults, LoadedRules, Source, Sources},
@@ -157,7 +158,8 @@ fn new_api() -> (Runtime, Router) {
     let deferred = Arc::new(DeferredCharges::new(UnixMicros(0)));
     let resets = Resets { stores: CounterStores::Memory(Arc::clone(&fallback)), fallback, deferred };
     let top = TopLists::new(1 << 20, 1, Privacy::default());
-    let insight = Insight { fleet: "fuzz".into(), top: top.clone(), privacy: Privacy::default() };
+    let (privacy, feed) = (Privacy::default(), Arc::new(DecisionFeed::new(Privacy::default())));
+    let insight = Insight { fleet: "fuzz".into(), top: top.clone(), privacy, feed };
     let limiter = limiter.with_top(top.map(|lists| lists.core()));
     let api = Api {
         limiter: limiter.with_run_time(RunTime {
@@ -172,6 +174,7 @@ fn new_api() -> (Runtime, Router) {
         authenticator: Authenticator::new(Some(tokens), false),
         admission: Arc::new(envoy::AdmissionControl::new(&bounds())),
         insight: Arc::new(insight),
+        ending: CancellationToken::new(),
     };
     (runtime, api::router(Arc::new(api)))
 }

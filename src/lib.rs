@@ -34,7 +34,7 @@
 //! | [`settings`] | flags and environment, every mistake at once | `limit`, `store`, `trace` |
 //! | [`run_time`] | what changes while it runs, on all replicas: overrides, switches, resets, their audit | `algorithm`, `blocking`, `clock`, `limit`, `rules`, `state_dir`, `store` |
 //! | [`metrics`] | every metric and its name | `clock`, `limit`, `rules`, `run_time`, `store`, `trace` |
-//! | [`limiter`] | the line: match, plan, apply, judge; what is answered when the store can't; why a request is answered as it is; who is refused most | `algorithm`, `clock`, `limit`, `metrics`, `privacy`, `rules`, `run_time`, `store`, `trace` |
+//! | [`limiter`] | the line: match, plan, apply, judge; what is answered when the store can't; why a request is answered as it is; who is refused most; decisions for those who watch | `algorithm`, `clock`, `limit`, `metrics`, `privacy`, `rules`, `run_time`, `store`, `trace`, `visible` |
 //! | [`sources`] | where rules come from, when they are trusted, how they are swapped | `blocking`, `clock`, `limit`, `limiter`, `metrics`, `proto`, `rules`, `run_time`, `settings`, `state_dir`, `tls` |
 //! | [`front`] | who asks, in which protocol: to the limiter's words and back | `algorithm`, `blocking`, `clock`, `limit`, `limiter`, `metrics`, `privacy`, `proto`, `rules`, `run_time`, `settings`, `store`, `trace` |
 //! | [`serve`] | the process: phases, threads, listeners, drain | `blocking`, `clock`, `front`, `limit`, `limiter`, `metrics`, `privacy`, `run_time`, `settings`, `sources`, `store`, `tls`, `trace` |

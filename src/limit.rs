@@ -1,6 +1,7 @@
 //! The terms of a decision and their units: requests, limits, costs and readings. Plain values only: it knows no YAML,
 //! protobuf, Redis or clock.
 
+mod log_sample;
 pub mod moment;
 mod share;
 pub mod written;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+pub use log_sample::LogSample;
 pub use share::{ClientPart, EnforcedShare, PARTS};
 
 /// A moment: whole microseconds since the Unix epoch, below 2^53 so that Lua's doubles hold it exactly.

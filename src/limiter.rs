@@ -4,6 +4,7 @@
 
 mod budgets;
 mod decision;
+pub mod decision_feed;
 pub(crate) mod explain;
 mod fallback;
 mod judge;
@@ -46,6 +47,7 @@ use crate::{
     store::{Deadline, Readings, Role, Store, StoreError},
     trace,
 };
+use decision_feed::{Decided, DecisionFeed, Outcome};
 use fallback::Policies;
 use plan::{Plan, PlannedDescriptor};
 use snapshot::InForce;
@@ -62,6 +64,8 @@ pub struct Limiter {
     run_time: Option<RunTime>,
     /// Where this core counts who is refused most; `None` where nobody wants to know.
     top: Option<CoreTop>,
+    /// Who wants to see each decision; `None` where nobody ever does.
+    feed: Option<Arc<DecisionFeed>>,
 }
 
 impl Limiter {
@@ -72,7 +76,7 @@ impl Limiter {
         modes: Modes,
         metrics: Arc<Metrics>,
     ) -> Limiter {
-        Limiter { snapshot, store, fallback, modes, metrics, run_time: None, top: None }
+        Limiter { snapshot, store, fallback, modes, metrics, run_time: None, top: None, feed: None }
     }
 
     /// This limiter, with run-time overrides and resets.
@@ -84,6 +88,12 @@ impl Limiter {
     /// This limiter, which counts in `top`.
     pub fn with_top(mut self, top: Option<CoreTop>) -> Limiter {
         self.top = top;
+        self
+    }
+
+    /// This limiter, whose decisions are told to `feed`.
+    pub fn with_feed(mut self, feed: Arc<DecisionFeed>) -> Limiter {
+        self.feed = Some(feed);
         self
     }
 
@@ -163,6 +173,7 @@ impl Limiter {
                     self.count_lookups(plan, |_| false);
                 }
             }
+            self.tell((request, plan), None, snapshot.version, now);
         })
     }
 
@@ -229,6 +240,7 @@ impl Limiter {
         if let Some(top) = &self.top {
             top.count(request, plan, readings, now);
         }
+        self.tell((request, plan), Some(Outcome { decision: &decision, readings, policies }), snapshot.version, now);
         if let Some(near_ratio) = self.metrics.reference.near_ratio() {
             let has_local_cache = self.store.is_remote() && self.metrics.reference.has_local_cache();
             let is_from_cache = readings.is_from_cache && has_local_cache;
@@ -253,6 +265,21 @@ impl Limiter {
             }
         }
         decision
+    }
+
+    /// Tells whoever wants to see it what a request was answered.
+    fn tell(
+        &self,
+        (request, plan): (&Request<'_>, &Plan<'_>),
+        outcome: Option<Outcome<'_>>,
+        rules_version: u64,
+        now: UnixMicros,
+    ) {
+        if let Some(feed) = &self.feed
+            && feed.is_wanted()
+        {
+            feed.tell(&Decided { request, plan, outcome, rules_version, at: self.wall(now) });
+        }
     }
 
     /// Where the counters are: `memory` or `redis`.

@@ -4,6 +4,7 @@
 //! clients' words make them, by a number.
 
 mod clients;
+mod decision_log;
 mod envoyproxy;
 mod handshakes;
 mod latency;
@@ -35,6 +36,7 @@ pub use crate::metrics::envoyproxy::sink::{Sink, SinkProtocol, flush};
 pub use crate::metrics::envoyproxy::statsd::{Dialect, Rewriting};
 pub use crate::metrics::envoyproxy::totals::StatsdTotals;
 pub use clients::{Clients, ListenerKind};
+pub use decision_log::DecisionLogCounts;
 pub use handshakes::{HandshakeFailure, HandshakeFailures};
 pub use latency::Latency;
 pub use limits::LimitOutcome;
@@ -94,6 +96,8 @@ pub struct Metrics {
     /// Asked for their own numbers at each scrape.
     stores: Mutex<Vec<Store>>,
     overrides: OnceLock<Arc<Overrides>>,
+    /// Lines of the decision log.
+    pub decision_log: DecisionLogCounts,
     /// Bytes of the lists of who is refused most; unset where there are none.
     top_bytes: OnceLock<Box<dyn Fn() -> u64 + Send + Sync>>,
 }
@@ -144,6 +148,7 @@ impl Metrics {
             tracer: OnceLock::new(),
             stores: Mutex::default(),
             overrides: OnceLock::new(),
+            decision_log: DecisionLogCounts::new(&recorder),
             top_bytes: OnceLock::new(),
             recorder,
         }

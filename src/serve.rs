@@ -4,6 +4,7 @@
 mod api;
 mod backend;
 mod cores;
+mod decision_log;
 mod embedded;
 mod heartbeat;
 mod insight;
@@ -21,6 +22,7 @@ mod stats;
 mod surfaces;
 mod tasks;
 mod traces;
+mod watching;
 
 use std::sync::Arc;
 

@@ -36,7 +36,7 @@ pub use api::{ApiFlags, ApiSettings};
 pub(crate) use arguments::secrets as secrets_in_arguments;
 pub use denials::DenialFlags;
 pub use flags::Flags;
-pub use insight::{InsightFlags, InsightSettings};
+pub use insight::{DecisionLogSettings, InsightFlags, InsightSettings};
 pub use overload::{OverloadFlags, OverloadSettings};
 pub(crate) use parse::boolean;
 pub use redis_iam::RedisIamFlags;

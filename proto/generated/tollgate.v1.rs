@@ -526,6 +526,73 @@ pub struct AuditEntry {
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WatchDecisionsRequest {
+    /// Of all domains that the token may see, if left out.
+    #[prost(string, tag = "1")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub domain: ::prost::alloc::string::String,
+    /// Only requests that met the limit with this id: `api/user#hourly`; `api/(request)` for limits that came with requests.
+    #[prost(string, tag = "2")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub limit: ::prost::alloc::string::String,
+    /// Only requests with a descriptor that has this entry: `user=alice`. A value of a key that is hashed may be given either
+    /// way.
+    #[prost(string, tag = "3")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub entry: ::prost::alloc::string::String,
+    /// Only such decisions: denied, shadow (a limit that isn't enforced would have refused) or degraded (a failure policy
+    /// answered); all if left out.
+    #[prost(string, tag = "4")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub only: ::prost::alloc::string::String,
+    /// For how long: 5m if left out, at most 1h.
+    #[prost(string, tag = "5")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub r#for: ::prost::alloc::string::String,
+}
+/// One event: the fields that it doesn't have are empty.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WatchDecisionsResponse {
+    /// First of all.
+    #[prost(message, optional, tag = "1")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started: ::core::option::Option<WatchStarted>,
+    /// A decision as JSON, with the fields of the decision log.
+    #[prost(string, tag = "2")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub decision: ::prost::alloc::string::String,
+    /// Decisions that were not sent since the last event of this kind.
+    #[prost(uint64, tag = "3")]
+    pub left_out: u64,
+    /// Last of all: why the stream ends.
+    #[prost(string, tag = "4")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub ended: ::prost::alloc::string::String,
+}
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WatchStarted {
+    /// The fleet's name (`TOLLGATE_FLEET`), and how many replicas are watched.
+    #[prost(string, tag = "1")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub fleet: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub replicas: u32,
+    /// RFC 3339.
+    #[prost(string, tag = "3")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub ends: ::prost::alloc::string::String,
+    /// Why only this replica is watched, if so.
+    #[prost(string, tag = "4")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub partial: ::prost::alloc::string::String,
+}
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TopRequest {
     /// Of all domains that the token may see, if left out.
     #[prost(string, tag = "1")]
@@ -1647,6 +1714,32 @@ pub mod tollgate_client {
             req.extensions_mut().insert(GrpcMethod::new("tollgate.v1.Tollgate", "Top"));
             self.inner.unary(req, path, codec).await
         }
+        /// Decisions as they happen, on all replicas, until its time is over. At most four such streams are under way at once, and
+        /// each is sent at most 500 decisions a second. Scope `insight.read`.
+        pub async fn watch_decisions(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WatchDecisionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::WatchDecisionsResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tollgate.v1.Tollgate/WatchDecisions",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tollgate.v1.Tollgate", "WatchDecisions"));
+            self.inner.server_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1762,6 +1855,21 @@ pub mod tollgate_server {
             &self,
             request: tonic::Request<super::TopRequest>,
         ) -> std::result::Result<tonic::Response<super::TopResponse>, tonic::Status>;
+        /// Server streaming response type for the WatchDecisions method.
+        type WatchDecisionsStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::WatchDecisionsResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Decisions as they happen, on all replicas, until its time is over. At most four such streams are under way at once, and
+        /// each is sent at most 500 decisions a second. Scope `insight.read`.
+        async fn watch_decisions(
+            &self,
+            request: tonic::Request<super::WatchDecisionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::WatchDecisionsStream>,
+            tonic::Status,
+        >;
     }
     /// Checks are open to everyone unless the service is started with `--api-auth all`. Every other call needs a token, in
     /// the metadata `authorization: Bearer <token>`, whose scopes allow it.
@@ -2459,6 +2567,52 @@ pub mod tollgate_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tollgate.v1.Tollgate/WatchDecisions" => {
+                    #[allow(non_camel_case_types)]
+                    struct WatchDecisionsSvc<T: Tollgate>(pub Arc<T>);
+                    impl<
+                        T: Tollgate,
+                    > tonic::server::ServerStreamingService<super::WatchDecisionsRequest>
+                    for WatchDecisionsSvc<T> {
+                        type Response = super::WatchDecisionsResponse;
+                        type ResponseStream = T::WatchDecisionsStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WatchDecisionsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Tollgate>::watch_decisions(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WatchDecisionsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -62,6 +62,11 @@ impl OutputArgs {
 }
 
 impl Paint {
+    #[cfg(test)]
+    pub(super) const fn plain() -> Paint {
+        Paint(false)
+    }
+
     pub(super) fn on(self, tone: Tone, text: &str) -> String {
         let code = match tone {
             Tone::Good => "32",
@@ -82,7 +87,7 @@ pub(super) fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-fn write(text: &str) -> io::Result<()> {
+pub(super) fn write(text: &str) -> io::Result<()> {
     let mut out = io::stdout();
     out.write_all(text.as_bytes())?;
     out.flush()

@@ -20,8 +20,11 @@ mod page;
 mod problem;
 mod switches;
 mod top;
+mod watch;
 
 use std::{sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use crate::rules::star::write as write_match_value;
 pub use auth::{Authenticator, Caller, Scope, Tokens, TokensError};
@@ -66,6 +69,8 @@ pub struct Api {
     pub caller_limits: CallerLimits,
     /// What answers about this process are made of.
     pub insight: Arc<Insight>,
+    /// Cancelled when answers that go on must end.
+    pub ending: CancellationToken,
 }
 
 impl Api {
@@ -78,6 +83,7 @@ impl Api {
             default_domain: self.default_domain.clone(),
             authenticator: Authenticator::of_admin_listener(),
             insight: Arc::clone(&self.insight),
+            ending: self.ending.clone(),
             caller_limits: CallerLimits::new(Duration::ZERO, 0),
         }
     }
@@ -328,6 +334,18 @@ impl Api {
         let domains = self.seen_domains(&caller, &request.domain, &snapshot)?;
         let fleet = self.limiter.run_time().map(|run_time| &*run_time.fleet);
         self.insight.top(&snapshot, &request, domains, fleet).await
+    }
+
+    /// Without a domain, of all domains that the caller may see.
+    pub async fn watch_decisions(
+        &self,
+        authorization: Option<&str>,
+        request: WatchDecisionsRequest,
+    ) -> Result<watch::Watching, ApiError> {
+        let caller = self.authenticator.authenticate(authorization)?;
+        let snapshot = self.limiter.snapshot();
+        let domains = self.seen_domains(&caller, &request.domain, &snapshot)?;
+        watch::begin(self, &snapshot, &request, domains).await
     }
 
     /// The caller, if it may do this in the domain of the request, which is then filled in.

@@ -51,6 +51,40 @@ impl Status {
     pub(super) const UNLIMITED: Status = Status { remaining: u32::MAX, ..Status::FREE };
 }
 
+impl Decision {
+    /// The descriptor that an answer reports: the one that denied it, else the one with least left.
+    pub fn reported(&self) -> Option<usize> {
+        self.denier().or_else(|| self.tightest())
+    }
+
+    /// The descriptor that the headers report: the last one that denies by itself, else the first with the fewest hits
+    /// remaining (reference, H2).
+    pub fn tightest(&self) -> Option<usize> {
+        let (mut tightest, mut least) = (None, u32::MAX);
+        for (index, status) in self.statuses.iter().enumerate().filter(|(_, status)| status.limit.is_some()) {
+            let denies = status.code == Code::OverLimit && !status.quota;
+            if denies || status.remaining < least {
+                tightest = Some(index);
+                least = if denies { 0 } else { status.remaining };
+            }
+        }
+        tightest
+    }
+
+    /// The descriptor that a denied request waits for: of those that decided, the one with the longest wait.
+    pub fn denier(&self) -> Option<usize> {
+        let refusing = |quota: bool| {
+            let all = self.statuses.iter().enumerate();
+            all.filter(move |(_, status)| status.code == Code::OverLimit && status.quota == quota)
+                .max_by_key(|(_, status)| status.reset)
+                .map(|(index, _)| index)
+        };
+        // Quotas decide together, and only where nothing else does.
+        let denier = || refusing(false).or_else(|| refusing(true));
+        (self.overall == Code::OverLimit).then(denier).flatten()
+    }
+}
+
 /// What the decision of a request rested on, for answers that tell more than the verdict.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Notes {

@@ -38,7 +38,7 @@ impl Notes {
     }
 }
 
-fn overridden(row: AppliedOverride<'_>) -> NotedOverride {
+pub(super) fn overridden(row: AppliedOverride<'_>) -> NotedOverride {
     let owned = |(key, value): (&str, &str)| (key.into(), value.into());
     match row {
         AppliedOverride::InFile(row) => {

@@ -1,4 +1,5 @@
 mod charges;
+mod feed;
 mod overrides;
 mod reference;
 mod retries;

@@ -32,6 +32,7 @@ use foldhash::quality::RandomState;
 use parking_lot::{Mutex, MutexGuard};
 
 pub use counting::CoreTop;
+pub(super) use key::cut_to;
 pub use record::{RankedKey, Ranking, TopRecord};
 
 use self::{

@@ -152,6 +152,9 @@ table! {
             timeout, other."
         TopBytes Gauge "tollgate_top_bytes" [] "Bytes that the lists of who is refused most take \
             (`TOLLGATE_TOP_MAX_BYTES`)."
+        DecisionLogLines Counter "tollgate_decision_log_lines_total" [] "Lines that were written to the decision log."
+        DecisionLogLost Counter "tollgate_decision_log_lines_lost_total" [reason] "Decisions that the decision log lacks: \
+            slow (it was slower than decisions), unwritable (the file could not be written)."
         SeriesCapped Counter "tollgate_metric_series_capped_total" [] "What was counted as `other`, because \
             clients' words may not make more series."
         SlidingLogFallbacks Counter "tollgate_sliding_log_fallbacks_total" [] "Limits above 10,000 that came with \

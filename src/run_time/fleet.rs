@@ -7,6 +7,7 @@
 //! | `<prefix>tg1:{0}:fleet` | sorted set: the ids of replicas by the second of their last beat | with the last replica |
 //! | `<prefix>tg1:{0}:fleet:<id>` | the record of a replica as JSON, at most [`RECORD_MAX`] bytes | [`LIFE`] after its last beat |
 //! | `<prefix>tg1:{0}:fleet:asked` | there while somebody asks for lists | [`ASKED_FOR`] after the last question |
+//! | `<prefix>tg1:{0}:fleet:watches` | hash: watches of decisions by id, each its last second and its JSON | with the last |
 //! | `<prefix>tg1:{0}:fleet:lists:<id>` | a replica's lists, at most its share of [`LISTS_MAX`] | [`LIFE`] after its last beat |
 //!
 //! A beat is one command, whatever the number of domains and nodes, and a page of records another. All keys lie in one
@@ -16,20 +17,27 @@ mod board;
 mod record;
 #[cfg(test)]
 mod tests;
+mod watches;
 
 use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
-pub use board::{ASKED_FOR, Heard, LIFE, LISTS_MAX, why_partial};
+pub(crate) use board::CALL;
+pub use board::{ASKED_FOR, Board, Heard, LIFE, LISTS_MAX, PostError, WATCH_LIFE, why_partial};
 pub use record::{RECORD_MAX, RatesSeen, ReplicaRecord, RulesSeen, StoreSeen};
+
+pub use crate::store::redis::Listening;
+pub use watches::{
+    LINES_PER_SECOND, LOOKS_PER_SECOND, PUBLISH_EVERY, PostedWatch, Published, WATCHES_MAX, WatchFilter, WatchedKind,
+    lines_per_look,
+};
 
 use crate::{
     clock,
     store::{StoreError, redis::CommandConnection},
 };
-use board::Board;
 
 /// Time between beats.
 pub const BEAT_EVERY: Duration = Duration::from_secs(5);
@@ -45,6 +53,8 @@ pub struct Fleet {
     own: Mutex<Option<ReplicaRecord>>,
     /// Of the last beat.
     heard: Mutex<Heard>,
+    /// The watches that the last beat heard of; changes where they do.
+    watches_heard: watch::Sender<Vec<PostedWatch>>,
     wake: Notify,
 }
 
@@ -72,7 +82,7 @@ impl Fleet {
     fn with(name: &str, board: Option<Board>) -> Fleet {
         let id = format!("{:016x}", rand::random::<u64>()).into();
         let (own, heard) = (Mutex::default(), Mutex::new(Heard { replicas: 1, ..Heard::default() }));
-        Fleet { name: name.into(), id, board, own, heard, wake: Notify::new() }
+        Fleet { name: name.into(), id, board, own, heard, watches_heard: watch::Sender::default(), wake: Notify::new() }
     }
 
     pub fn name(&self) -> &str {
@@ -86,7 +96,7 @@ impl Fleet {
 
     /// What the last beat heard.
     pub fn heard(&self) -> Heard {
-        *self.heard.lock()
+        self.heard.lock().clone()
     }
 
     /// Writes a beat: what this replica says of itself, and its lists where they are wanted.
@@ -94,10 +104,17 @@ impl Fleet {
         let text = record.write();
         *self.own.lock() = Some(record);
         let heard = match &self.board {
-            None => Heard { replicas: 1, lists_are_wanted: false },
+            None => Heard { replicas: 1, ..Heard::default() },
             Some(board) => board.beat(&self.id, &text, lists.as_deref()).await?,
         };
-        *self.heard.lock() = heard;
+        *self.heard.lock() = heard.clone();
+        self.watches_heard.send_if_modified(|known| {
+            let is_news = *known != heard.watches;
+            if is_news {
+                known.clone_from(&heard.watches);
+            }
+            is_news
+        });
         Ok(heard)
     }
 
@@ -133,6 +150,16 @@ impl Fleet {
         let Some(board) = &self.board else { return Ok(Vec::new()) };
         board.ask().await?;
         board.lists_of_others(&self.id).await
+    }
+
+    /// The watches of the fleet; changes with what beats hear.
+    pub fn watches(&self) -> watch::Receiver<Vec<PostedWatch>> {
+        self.watches_heard.subscribe()
+    }
+
+    /// The blackboard, if others share it.
+    pub fn board(&self) -> Option<&Board> {
+        self.board.as_ref()
     }
 
     /// Beats soon, because something happened that others wait to see.

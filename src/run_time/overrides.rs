@@ -111,6 +111,8 @@ pub struct Overrides {
     /// For each domain that is kept up to date, how to wake its task.
     wakes: Mutex<HashMap<Arc<str>, Arc<DomainWake>>>,
     polling: Polling,
+    /// Somebody asked all replicas to beat.
+    fleet_called: Notify,
     /// Number of times that a domain was brought up to date with Redis.
     syncs: watch::Sender<u64>,
     /// For each domain the last time that it was known to be up to date, by this process' clock; before the first, when
@@ -225,12 +227,18 @@ impl Overrides {
             clock: ClockOffset::default(),
             wakes: Mutex::default(),
             polling: Polling::default(),
+            fleet_called: Notify::new(),
             syncs: watch::Sender::new(0),
             synced: Mutex::default(),
             read: Mutex::default(),
             losses: AtomicU64::new(0),
             is_loss_logged: AtomicBool::new(false),
         }
+    }
+
+    /// Waits until somebody asks all replicas to beat.
+    pub async fn called(&self) {
+        self.fleet_called.notified().await;
     }
 
     /// Whether the overrides of every domain have been read since the start. Until then rules decide without them.

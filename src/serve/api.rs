@@ -6,6 +6,7 @@ use std::{convert::Infallible, fs, path::Path, path::PathBuf, sync::Arc, time::D
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use tokio::time;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
@@ -31,6 +32,7 @@ pub(super) fn open(
     limiter: &Limiter,
     waiting: Arc<envoy::AdmissionControl>,
     insight: Arc<Insight>,
+    ending: &CancellationToken,
 ) -> anyhow::Result<(Arc<Api>, Option<TokenReloader>)> {
     let reload = settings.api.token_file.as_deref().map(TokenReloader::load).transpose()?;
     let tokens = reload.as_ref().map(|reload| Arc::clone(&reload.tokens));
@@ -42,6 +44,7 @@ pub(super) fn open(
         authenticator: Authenticator::new(tokens, settings.api.checks_are_open),
         caller_limits: CallerLimits::new(settings.api.check_window_max, settings.api.check_new_counters),
         insight,
+        ending: ending.clone(),
     };
     Ok((Arc::new(api), reload))
 }

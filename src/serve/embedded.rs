@@ -61,7 +61,9 @@ impl Embedded {
         Phase::Store.begin();
         let limiting = Limiting::open(settings, &rules.publisher, &metrics, &tasks)?;
         let (service, store) = limiting.service(&tasks);
-        let (api, tokens) = api::open(settings, service.limiter(), service.admission(), Arc::clone(&limiting.insight))?;
+        let insight = Arc::clone(&limiting.insight);
+        let (api, tokens) = api::open(settings, service.limiter(), service.admission(), insight, tasks.stopping())?;
+        limiting.keep_decision_log(&tasks)?;
         limiting.keep_counters(store, &tasks);
         tasks.spawn("reload", rules.feeding);
         if let Some(tokens) = tokens {

@@ -42,6 +42,12 @@ impl Identity {
     }
 }
 
+impl Identity {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
 fn host_name() -> String {
     let of_pod =
         ["POD_NAME", "HOSTNAME"].into_iter().find_map(|name| std::env::var(name).ok().filter(|it| !it.is_empty()));
@@ -106,6 +112,7 @@ impl Heart {
                 () = fleet.until_next_beat() => {}
                 // Others wait to see that a switch is in force here.
                 _ = switched.changed() => {}
+                () = self.run_time.overrides.called() => {}
             }
         }
     }

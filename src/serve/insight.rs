@@ -1,13 +1,15 @@
 //! Opens what the service keeps to explain itself: the lists of who is refused most, and how values are shown.
 
-use std::{fs, path::Path, thread::available_parallelism};
+use std::{fs, path::Path, sync::Arc, thread::available_parallelism};
 
 use anyhow::Context;
 use tracing::info;
 
+use super::decision_log::DecisionLog;
+
 use crate::{
     front::api::Insight,
-    limiter::top::TopLists,
+    limiter::{decision_feed::DecisionFeed, top::TopLists},
     privacy::Privacy,
     settings::{InsightSettings, Settings},
 };
@@ -15,9 +17,10 @@ use crate::{
 /// Longer is no secret.
 const SECRET_FILE_BYTES_MAX: u64 = 64 << 10;
 
-/// What answers about this process are made of. A file of the secret that is wrong ends the start.
-pub(super) fn open(settings: &Settings) -> anyhow::Result<Insight> {
-    let InsightSettings { fleet, top_max_bytes, hashed } = &settings.insight;
+/// What answers about this process are made of, and the decision log, if there is one. A file of the secret that is wrong
+/// ends the start, and so does a log that can't be written.
+pub(super) fn open(settings: &Settings) -> anyhow::Result<(Insight, Option<DecisionLog>)> {
+    let InsightSettings { fleet, top_max_bytes, hashed, decision_log } = &settings.insight;
     let privacy = match hashed {
         Some((keys, file)) => {
             let privacy = privacy(keys, file).with_context(|| format!("TOLLGATE_HASH_KEY_FILE: {}", file.display()))?;
@@ -29,7 +32,17 @@ pub(super) fn open(settings: &Settings) -> anyhow::Result<Insight> {
     // One more than there are cores, for the HTTP listener.
     let workers = settings.process.workers.unwrap_or_else(|| available_parallelism().map_or(1, usize::from));
     let top = TopLists::new(*top_max_bytes, workers + 1, privacy.clone());
-    Ok(Insight { fleet: fleet.as_str().into(), top, privacy })
+    let (feed, log) = match decision_log {
+        None => (DecisionFeed::new(privacy.clone()), None),
+        Some(log) => {
+            let (feed, lines) = DecisionFeed::with_log(privacy.clone(), log.sample);
+            let place = log.file.as_deref().map_or("-".into(), |file| file.display().to_string());
+            let opened = DecisionLog::open(log, lines).with_context(|| format!("TOLLGATE_DECISION_LOG: {place}"))?;
+            info!(file = place, sample = %log.sample, "decisions are logged");
+            (feed, Some(opened))
+        }
+    };
+    Ok((Insight { fleet: fleet.as_str().into(), top, privacy, feed: Arc::new(feed) }, log))
 }
 
 fn privacy(keys: &[Box<str>], file: &Path) -> anyhow::Result<Privacy> {

@@ -4,10 +4,12 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tracing::{info, warn};
 
 use super::{
     backend::{self, Backend},
+    decision_log::DecisionLog,
     insight,
     modes::modes,
     run_time, stats,
@@ -34,6 +36,8 @@ pub(super) struct Limiting {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     pub run_time: RunTime,
     pub insight: Arc<Insight>,
+    /// Until it is kept.
+    decision_log: Arc<Mutex<Option<DecisionLog>>>,
     /// `None`: no request is traced.
     tracer: Option<Arc<Tracer>>,
     backend: Backend,
@@ -53,7 +57,7 @@ impl Limiting {
         metrics: &Arc<Metrics>,
         tasks: &Tasks,
     ) -> anyhow::Result<Limiting> {
-        let insight = Arc::new(insight::open(settings)?);
+        let (insight, decision_log) = insight::open(settings)?;
         let backend = Backend::new(&settings.store, settings.decisions.algorithm, &insight.privacy)?;
         announce(&backend, &settings.store);
         let fallback = Arc::new(backend.fallback(&settings.store));
@@ -65,7 +69,8 @@ impl Limiting {
             metrics: Arc::clone(metrics),
             snapshot: Arc::clone(&publisher.snapshot),
             run_time,
-            insight,
+            insight: Arc::new(insight),
+            decision_log: Arc::new(Mutex::new(decision_log)),
             tracer: None,
             backend,
             fallback,
@@ -90,9 +95,18 @@ impl Limiting {
         let (snapshot, degraded) = (Arc::clone(&self.snapshot), Arc::clone(&self.degraded));
         let limiter = Limiter::new(snapshot, store.clone(), degraded, modes, Arc::clone(&self.metrics))
             .with_run_time(self.run_time.clone())
-            .with_top(self.insight.top.as_ref().map(|lists| lists.core()));
+            .with_top(self.insight.top.as_ref().map(|lists| lists.core()))
+            .with_feed(Arc::clone(&self.insight.feed));
         let service = RateLimit::new(limiter, self.decisions.store_timeout, &self.responses, &self.bounds);
         (service.with_tracer(self.tracer.clone(), self.insight.privacy.clone()), store)
+    }
+
+    /// Starts writing the decision log, if there is one, once for the process.
+    pub(super) fn keep_decision_log(&self, tasks: &Tasks) -> anyhow::Result<()> {
+        match self.decision_log.lock().take() {
+            Some(log) => log.start(Arc::clone(&self.insight.feed), Arc::clone(&self.metrics), tasks),
+            None => Ok(()),
+        }
     }
 
     /// Starts what keeps the counters in shape, once for the process: sweeping, saving, and seeing how many replicas there

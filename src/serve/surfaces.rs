@@ -14,6 +14,7 @@ use super::{
     limiting::Limiting,
     listen::{accept::Listener, bind::BoundListeners, core::Core, http_listener::HttpListener},
     tasks::Tasks,
+    watching,
 };
 use crate::{
     front::{
@@ -45,7 +46,8 @@ impl Surfaces {
     ) -> anyhow::Result<Surfaces> {
         let Lifecycle { connections, support } = lifecycle;
         let (service, store) = limiting.service(support);
-        let (api, tokens) = api::open(settings, service.limiter(), service.admission(), Arc::clone(&limiting.insight))?;
+        let (insight, ending) = (Arc::clone(&limiting.insight), connections.stopping());
+        let (api, tokens) = api::open(settings, service.limiter(), service.admission(), insight, ending)?;
         let (reporter, health_service) = tonic_health::server::health_reporter();
         let others = other_services(health_service, &api)?;
         let cores = cores::start(settings, limiting, (&others, &bound.grpc_tls), connections)?;
@@ -63,6 +65,8 @@ impl Surfaces {
             store: store.clone(),
             top: limiting.insight.top.clone(),
         };
+        limiting.insight.feed.name_replica(heart.identity.name());
+        watching::start(&limiting.insight.feed, &limiting.run_time.fleet, support);
         heartbeat::start(heart, support);
         let hosts = AllowedHosts::new(&settings.listeners.admin_hosts);
         let looking = Arc::new(api.to_look());
@@ -70,6 +74,7 @@ impl Surfaces {
         let http = http::router(Arc::clone(&health), service, api);
         let grpc = start_http(settings, limiting, bound, (http, admin), lifecycle);
 
+        limiting.keep_decision_log(support)?;
         limiting.keep_counters(store.clone(), support);
         limiting.report(&settings.stats, store, support);
         let watched = Arc::clone(&health);

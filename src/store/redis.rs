@@ -54,7 +54,7 @@ pub use self::breaker::Breakers;
 pub use self::busy_poll::BUSY_POLL_MAX;
 use self::cluster::Cluster;
 pub(crate) use self::command_connection::PATIENCE;
-pub use self::command_connection::{ChannelEvent, CommandConnection};
+pub use self::command_connection::{ChannelEvent, CommandConnection, Listening};
 use self::denial_cache::DenialCache;
 use self::dial::Target;
 pub use self::faults::{Faults, SettingNames};

@@ -13,6 +13,7 @@ use http::{
     uri::Scheme,
 };
 use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio::time::timeout;
@@ -178,6 +179,28 @@ impl Service {
         };
         self.judge(call, &head, &body)?;
         Ok(body)
+    }
+
+    /// Calls, and returns the parts of a good answer as they come. The patience is that for its beginning.
+    pub(in crate::cli) async fn ask_for_stream(&self, call: &Call) -> Result<Incoming, AskError> {
+        let asked = async {
+            let (response, _connection) = self.connections.send(call, self.token.as_ref()).await?;
+            let (head, body) = response.into_parts();
+            if head.status.is_success() && !head.headers.contains_key("grpc-status") {
+                return Ok(Ok(body));
+            }
+            let body = body.collect().await.map_err(|error| connect::explain(&error))?.to_bytes();
+            Ok::<_, String>(Err((head, body)))
+        };
+        match timeout(self.patience, asked).await {
+            Ok(Ok(Ok(body))) => Ok(body),
+            Ok(Ok(Err((head, body)))) => match self.judge(call, &head, &body) {
+                Err(error) => Err(error),
+                Ok(()) => Err(self.strange("it answers at once what should go on")),
+            },
+            Ok(Err(why)) => Err(self.unreachable(&why)),
+            Err(_) => Err(self.unreachable(&format!("no answer within {:?}", self.patience))),
+        }
     }
 
     /// A channel to its gRPC listener, for a protocol that is not ours. The error says why there is none.

@@ -1,7 +1,8 @@
 //! The calls over gRPC, as the service `tollgate.v1.Tollgate`. Brings each its request and takes back its answer.
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 
+use futures_util::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, async_trait, codec::CompressionEncoding};
 
 use super::{
@@ -9,7 +10,8 @@ use super::{
     GetFleetRequest, GetFleetResponse, GetOverrideRequest, ListAuditRequest, ListAuditResponse, ListChangesRequest,
     ListChangesResponse, ListOverridesRequest, ListOverridesResponse, ListSwitchesRequest, ListSwitchesResponse,
     Override, ResetCounterRequest, ResetCounterResponse, RestoreLimitRequest, RestoreLimitResponse, SetOverrideRequest,
-    SetOverrideResponse, SetSwitchRequest, SetSwitchResponse, TopRequest, TopResponse,
+    SetOverrideResponse, SetSwitchRequest, SetSwitchResponse, TopRequest, TopResponse, WatchDecisionsRequest,
+    WatchDecisionsResponse,
     pb::tollgate_server::{Tollgate, TollgateServer},
 };
 use crate::front::envoy::MESSAGE_BYTES_MAX;
@@ -120,6 +122,17 @@ impl Tollgate for Calls {
     async fn get_fleet(&self, request: Request<GetFleetRequest>) -> Result<Response<GetFleetResponse>, Status> {
         let who = authorization(&request);
         answered(self.api.get_fleet(who.as_deref(), request.into_inner()).await)
+    }
+
+    type WatchDecisionsStream = Pin<Box<dyn Stream<Item = Result<WatchDecisionsResponse, Status>> + Send>>;
+
+    async fn watch_decisions(
+        &self,
+        request: Request<WatchDecisionsRequest>,
+    ) -> Result<Response<Self::WatchDecisionsStream>, Status> {
+        let who = authorization(&request);
+        let watching = self.api.watch_decisions(who.as_deref(), request.into_inner()).await?;
+        Ok(Response::new(Box::pin(watching.map(|event| Ok(event.into())))))
     }
 
     async fn top(&self, request: Request<TopRequest>) -> Result<Response<TopResponse>, Status> {

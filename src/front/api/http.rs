@@ -1,6 +1,7 @@
 //! The calls over HTTP, as JSON by resource below `/v1`, and the document that describes them. Reads paths, parameters,
 //! headers and bodies; everything that is refused is a problem with its place.
 
+mod events;
 mod headers;
 mod read;
 #[cfg(test)]
@@ -27,7 +28,7 @@ use self::{
 use super::{
     Api, ApiError, CheckRequest, DeleteOverrideRequest, GetFleetRequest, GetOverrideRequest, ListAuditRequest,
     ListChangesRequest, ListOverridesRequest, ListSwitchesRequest, OverrideSpec, ResetCounterRequest,
-    RestoreLimitRequest, SetOverrideRequest, SetSwitchRequest, TopRequest, problem,
+    RestoreLimitRequest, SetOverrideRequest, SetSwitchRequest, TopRequest, WatchDecisionsRequest, problem,
 };
 use crate::front::{envoy::MESSAGE_BYTES_MAX, escape};
 
@@ -44,7 +45,7 @@ type HttpResult = Result<Response, HttpError>;
 type ApiRoute = (&'static str, &'static [Method], MethodRouter<Arc<Api>>);
 
 /// Every path below `/v1` with its methods: [`tests`] holds the document to it.
-fn routes() -> [ApiRoute; 12] {
+fn routes() -> [ApiRoute; 13] {
     const GET: &[Method] = &[Method::GET];
     const POST: &[Method] = &[Method::POST];
     const RESOURCE: &[Method] = &[Method::GET, Method::PUT, Method::DELETE];
@@ -60,6 +61,7 @@ fn routes() -> [ApiRoute; 12] {
         ("/v1/fleet", GET, get(get_fleet)),
         ("/v1/changes", GET, get(list_changes)),
         ("/v1/top", GET, get(top)),
+        ("/v1/decisions", GET, get(watch_decisions)),
         ("/v1/openapi.json", GET, get(openapi)),
     ]
 }
@@ -294,4 +296,13 @@ async fn top(
     headers: HeaderMap,
 ) -> HttpResult {
     Ok(ok(&api.top(authorization(&headers), parameters(request)?).await?))
+}
+
+async fn watch_decisions(
+    State(api): ApiState,
+    request: Result<Query<WatchDecisionsRequest>, QueryRejection>,
+    headers: HeaderMap,
+) -> HttpResult {
+    let watching = api.watch_decisions(authorization(&headers), parameters(request)?).await?;
+    Ok(events::response(watching))
 }

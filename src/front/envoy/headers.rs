@@ -7,7 +7,7 @@ mod tests;
 use crate::proto::envoy::config::core::v3::HeaderValue;
 
 use crate::{
-    limit::{Code, Micros},
+    limit::Micros,
     limiter::{Decision, Status},
     settings::ResponseSettings,
 };
@@ -15,7 +15,7 @@ use crate::{
 /// The headers in the order of envoyproxy/ratelimit; none about limits if no descriptor has one.
 pub(super) fn headers(decision: &Decision, settings: &ResponseSettings) -> Vec<HeaderValue> {
     let mut headers = Vec::new();
-    let tightest = tightest(&decision.statuses).map(|index| &decision.statuses[index]);
+    let tightest = decision.tightest().map(|index| &decision.statuses[index]);
     if let (Some(names), Some(Status { limit: Some(limit), remaining, reset, .. })) =
         (&settings.limit_headers, tightest)
     {
@@ -29,35 +29,8 @@ pub(super) fn headers(decision: &Decision, settings: &ResponseSettings) -> Vec<H
     headers
 }
 
-/// The descriptor that the headers report: the last one that denies by itself, else the first with the fewest hits
-/// remaining (reference, H2).
-pub(super) fn tightest(statuses: &[Status]) -> Option<usize> {
-    let (mut tightest, mut least) = (None, u32::MAX);
-    for (index, status) in statuses.iter().enumerate().filter(|(_, status)| status.limit.is_some()) {
-        let denies = status.code == Code::OverLimit && !status.quota;
-        if denies || status.remaining < least {
-            tightest = Some(index);
-            least = if denies { 0 } else { status.remaining };
-        }
-    }
-    tightest
-}
-
-/// The descriptor that a denied request waits for: of those that decided, the one with the longest wait.
-pub(super) fn denier(decision: &Decision) -> Option<usize> {
-    let refusing = |quota: bool| {
-        let all = decision.statuses.iter().enumerate();
-        all.filter(move |(_, status)| status.code == Code::OverLimit && status.quota == quota)
-            .max_by_key(|(_, status)| status.reset)
-            .map(|(index, _)| index)
-    };
-    // Quotas decide together, and only where nothing else does.
-    let denier = || refusing(false).or_else(|| refusing(true));
-    (decision.overall == Code::OverLimit).then(denier).flatten()
-}
-
 fn wait(decision: &Decision) -> Option<Micros> {
-    decision.statuses[denier(decision)?].reset
+    decision.statuses[decision.denier()?].reset
 }
 
 fn header(name: &str, value: u64) -> HeaderValue {

@@ -16,7 +16,6 @@ use crate::proto::{
 };
 use serde_json::{Map, Value, json};
 
-use super::headers::{denier, tightest};
 use crate::{
     limit::Code,
     limiter::{Decision, NotedOverride, Notes},
@@ -87,7 +86,7 @@ fn merge(into: &mut Map<String, Value>, from: &Map<String, Value>) {
 /// Which limit the answer reports, which one denied, and which override, as `shown`, or failure policy applied.
 fn grounds<'n>(decision: &Decision, notes: &'n Notes, shown: impl Fn(&'n NotedOverride) -> Cow<'n, str>) -> Value {
     let mut fields = json!({"rules_version": notes.rules_version});
-    let told = denier(decision).or_else(|| tightest(&decision.statuses));
+    let told = decision.reported();
     // If no limit applies, an override may be the reason.
     let told = told.or_else(|| notes.descriptors.iter().position(|note| note.overridden.is_some()));
     if let Some(note) = told.map(|index| &notes.descriptors[index]) {

@@ -85,14 +85,19 @@ pub(super) fn domain_number(name: &str) -> u64 {
     hasher.finish()
 }
 
-/// A text of at most [`TEXT_BYTES_MAX`] bytes. One that is cut, at the end of a character, ends in `…` and 8 digits of its
-/// SHA-256, so that it stays different from others that begin alike.
+/// As [`cut_to`], to [`TEXT_BYTES_MAX`] bytes.
 pub(super) fn cut(text: &str) -> std::borrow::Cow<'_, str> {
-    if text.len() <= TEXT_BYTES_MAX {
+    cut_to(text, TEXT_BYTES_MAX)
+}
+
+/// A text of at most `bytes_max` bytes. One that is cut, at the end of a character, ends in `…` and 8 digits of its SHA-256,
+/// so that it stays different from others that begin alike.
+pub(in crate::limiter) fn cut_to(text: &str, bytes_max: usize) -> std::borrow::Cow<'_, str> {
+    if text.len() <= bytes_max {
         return text.into();
     }
     let end = format!("…{}", hex::encode(&Sha256::digest(text)[..4]));
-    let cut = (0..=TEXT_BYTES_MAX - end.len()).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    let cut = (0..=bytes_max - end.len()).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     format!("{}{end}", &text[..cut]).into()
 }
 

@@ -4,8 +4,17 @@ use std::time::Duration;
 
 use redis::{FromRedisValue, Pipeline, Value, from_redis_value, pipe};
 
-use super::record::ReplicaRecord;
-use crate::store::{StoreError, key, redis::CommandConnection};
+use super::{
+    record::ReplicaRecord,
+    watches::{PostedWatch, WATCHES_MAX},
+};
+use crate::{
+    run_time::overrides::Overrides,
+    store::{
+        StoreError, key,
+        redis::{CommandConnection, Listening},
+    },
+};
 
 /// How long a record is shown after its replica's last beat.
 pub const LIFE: Duration = Duration::from_secs(15);
@@ -17,13 +26,21 @@ pub const ASKED_FOR: Duration = Duration::from_secs(60);
 pub const LISTS_MAX: usize = 2 << 20;
 
 /// What a beat learned.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Heard {
     /// Number of living replicas, this one included.
     pub replicas: u32,
     /// Whether lists are asked for.
     pub lists_are_wanted: bool,
+    /// Watches of decisions that are under way.
+    pub watches: Vec<PostedWatch>,
 }
+
+/// How long a watch lasts that isn't renewed.
+pub const WATCH_LIFE: Duration = Duration::from_secs(15);
+
+/// On the channel of overrides: a domain without a name, and who is meant.
+pub(crate) const CALL: &[u8] = b"\nfleet";
 
 /// Records of one command: at most 200 KiB.
 const PAGE: usize = 100;
@@ -31,8 +48,9 @@ const PAGE: usize = 100;
 /// Lists of one command.
 const LISTS_PAGE: usize = 8;
 
-/// KEYS: the replicas, this one's record, its lists, whether lists are asked for. ARGV: its id, the record, the lists
-/// ('' for none), the seconds that they last. Returns the number of living replicas, and whether lists are asked for.
+/// KEYS: the replicas, this one's record, its lists, whether lists are asked for, the watches. ARGV: its id, the record,
+/// the lists ('' for none), the seconds that they last. Returns the number of living replicas, whether lists are asked for,
+/// the time, and the watches by their ids, those included that are over. They are few, so that one scan sees all.
 const BEAT: &str = "
 local now = tonumber(redis.call('TIME')[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[4])
@@ -41,9 +59,25 @@ redis.call('ZADD', KEYS[1], now, ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[4])
 redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[4])
 if ARGV[3] ~= '' then redis.call('SET', KEYS[3], ARGV[3], 'EX', ARGV[4]) end
-return {redis.call('ZCARD', KEYS[1]), redis.call('GET', KEYS[4]) and 1 or 0}";
+local watches = redis.call('HSCAN', KEYS[5], 0, 'COUNT', 100)[2]
+return {redis.call('ZCARD', KEYS[1]), redis.call('GET', KEYS[4]) and 1 or 0, now, watches}";
 
-pub(super) struct Board {
+/// KEYS: the watches, the replicas. ARGV: the id, its text, the seconds that it lasts, how many there may be. Returns the
+/// number of replicas; 0 where it isn't posted.
+const POST: &str = "
+local now, count = tonumber(redis.call('TIME')[1]), 0
+local all = redis.call('HSCAN', KEYS[1], 0, 'COUNT', 100)[2]
+for i = 1, #all, 2 do
+  if tonumber(string.match(all[i + 1], '^%d+') or '0') <= now then redis.call('HDEL', KEYS[1], all[i])
+  elseif all[i] ~= ARGV[1] then count = count + 1 end
+end
+if count >= tonumber(ARGV[4]) then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], string.format('%d', now + ARGV[3]) .. ' ' .. ARGV[2])
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+return math.max(1, redis.call('ZCARD', KEYS[2]))";
+
+/// What replicas write for each other.
+pub struct Board {
     connection: CommandConnection,
     /// `<prefix>tg1:{0}:fleet`.
     replicas: String,
@@ -59,10 +93,16 @@ impl Board {
 
     pub(super) async fn beat(&self, id: &str, record: &str, lists: Option<&[u8]>) -> Result<Heard, StoreError> {
         let mut pipe = pipe();
-        pipe.cmd("EVAL").arg(BEAT).arg(4).arg(&self.replicas).arg(self.record(id)).arg(self.lists_of(id));
-        pipe.arg(self.asked()).arg(id).arg(record).arg(lists.unwrap_or_default()).arg(LIFE.as_secs());
-        let (replicas, wanted): (u32, u32) = self.read(&pipe).await?;
-        Ok(Heard { replicas, lists_are_wanted: wanted != 0 })
+        pipe.cmd("EVAL").arg(BEAT).arg(5).arg(&self.replicas).arg(self.record(id)).arg(self.lists_of(id));
+        pipe.arg(self.asked())
+            .arg(self.watches())
+            .arg(id)
+            .arg(record)
+            .arg(lists.unwrap_or_default())
+            .arg(LIFE.as_secs());
+        let (replicas, wanted, now, watches): (u32, u32, u64, Vec<Vec<u8>>) = self.read(&pipe).await?;
+        let watches = watches.iter().skip(1).step_by(2).filter_map(|text| lasting(text, now)).collect();
+        Ok(Heard { replicas, lists_are_wanted: wanted != 0, watches })
     }
 
     pub(super) async fn leave(&self, id: &str) {
@@ -100,6 +140,48 @@ impl Board {
         Ok(lists)
     }
 
+    /// Posts a watch, or renews it, for [`WATCH_LIFE`]. Returns the number of replicas.
+    pub async fn post(&self, watch: &PostedWatch) -> Result<u32, PostError> {
+        let mut pipe = pipe();
+        pipe.cmd("EVAL").arg(POST).arg(2).arg(self.watches()).arg(&self.replicas).arg(&*watch.id).arg(watch.write());
+        pipe.arg(WATCH_LIFE.as_secs()).arg(WATCHES_MAX);
+        match self.read::<u32>(&pipe).await? {
+            0 => Err(PostError::TooMany),
+            replicas => Ok(replicas),
+        }
+    }
+
+    /// Takes a watch off. If that fails it ends by itself.
+    pub async fn withdraw(&self, id: &str) {
+        let mut pipe = pipe();
+        pipe.cmd("HDEL").arg(self.watches()).arg(id);
+        let _ = self.connection.run(self.replicas.as_bytes(), &pipe).await;
+    }
+
+    /// Sends `message` to the replica that was asked for a watch.
+    pub async fn publish(&self, watch: &PostedWatch, message: &[u8]) -> Result<(), StoreError> {
+        let mut pipe = pipe();
+        pipe.cmd(if watch.sharded { "SPUBLISH" } else { "PUBLISH" }).arg(self.channel(&watch.id)).arg(message);
+        self.read::<i64>(&pipe).await.map(drop)
+    }
+
+    /// Listens for what is published for a watch, over a connection of its own, which ends with what is returned.
+    pub async fn listen(&self, watch: &PostedWatch) -> Result<Listening, StoreError> {
+        self.connection.listen(self.replicas.as_bytes(), &self.channel(&watch.id), watch.sharded).await
+    }
+
+    /// Whether the lines of watches may go by shard channels: only in a Cluster does that save anything.
+    pub fn is_sharded(&self) -> bool {
+        self.connection.is_cluster()
+    }
+
+    /// Has all replicas beat soon. Releases that don't know this read a domain without a name, and do nothing.
+    pub async fn call_fleet(&self) -> Result<(), StoreError> {
+        let mut pipe = pipe();
+        pipe.cmd("PUBLISH").arg(Overrides::channel(self.connection.settings())).arg(CALL);
+        self.read::<i64>(&pipe).await.map(drop)
+    }
+
     async fn ids(&self) -> Result<Vec<String>, StoreError> {
         let mut pipe = pipe();
         pipe.cmd("ZRANGE").arg(&self.replicas).arg(0).arg(-1);
@@ -129,15 +211,40 @@ impl Board {
         format!("{}:lists:{id}", self.replicas)
     }
 
+    fn watches(&self) -> String {
+        format!("{}:watches", self.replicas)
+    }
+
+    /// Where the lines of a watch are published.
+    fn channel(&self, id: &str) -> String {
+        format!("{}:watch:{id}", self.replicas)
+    }
+
     fn asked(&self) -> String {
         format!("{}:asked", self.replicas)
     }
 }
 
+/// A posted watch, unless it is over.
+fn lasting(text: &[u8], now: u64) -> Option<PostedWatch> {
+    let space = text.iter().position(|byte| *byte == b' ')?;
+    let last: u64 = std::str::from_utf8(&text[..space]).ok()?.parse().ok()?;
+    PostedWatch::read(&text[space + 1..]).filter(|_| last > now)
+}
+
+/// Why a watch isn't posted.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub enum PostError {
+    #[error("{WATCHES_MAX} watches are under way already")]
+    TooMany,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// Why only this replica is shown.
 pub fn why_partial(error: &StoreError) -> String {
     match error {
-        StoreError::Refused(why) if why.contains("NOPERM") => {
+        StoreError::Refused(why) if why.to_ascii_uppercase().contains("NOPERM") => {
             format!("this replica only: the Redis user lacks a permission ({why})")
         }
         StoreError::Refused(why) => format!("this replica only: Redis refused ({why})"),

@@ -21,7 +21,7 @@ use super::{
     set::SetChange,
     sync::DomainSync,
 };
-use crate::{clock, limit::UnixMicros, store::redis::ChannelEvent};
+use crate::{clock, limit::UnixMicros, run_time::fleet::CALL, store::redis::ChannelEvent};
 
 /// Time between removals of ended rows, and how many are removed at once.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
@@ -122,6 +122,9 @@ impl Overrides {
             }
             ChannelEvent::Unsubscribed => {}
             ChannelEvent::Message(message) => {
+                if message == CALL {
+                    return self.fleet_called.notify_one();
+                }
                 let domain = message.split(|byte| *byte == b'\n').next().unwrap_or_default();
                 if let Ok(domain) = std::str::from_utf8(domain) {
                     self.wake(domain);

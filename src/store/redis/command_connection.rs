@@ -149,6 +149,34 @@ impl CommandConnection {
         }
     }
 
+    /// Listens to `channel` over a connection of its own, to the node of `key`; a `sharded` channel is passed on by that node
+    /// alone. The connection ends with what is returned.
+    pub async fn listen(&self, key: &[u8], channel: &str, sharded: bool) -> Result<Listening, StoreError> {
+        let (inner, settings) = (&self.0, &self.0.settings);
+        let listening = async {
+            let target = match &inner.nodes {
+                None => inner.targets[0].clone(),
+                Some(nodes) => Target::Node(nodes.node(hash_slot::of(key), settings).await?),
+            };
+            let (pushed, mut pushes) = mpsc::unbounded_channel();
+            let mut connection = dial::dial(&target, settings, pushed).await?;
+            match sharded {
+                true => connection.listen_to_shard(channel, &mut pushes).await?,
+                false => connection.listen(channel).await?,
+            }
+            Ok(Listening { _connection: connection, pushes })
+        };
+        match timeout(PATIENCE, listening).await {
+            Ok(Ok(listening)) => Ok(listening),
+            Ok(Err(error)) => Err(inner.judge(&error, 0)),
+            Err(_) => Err(StoreError::Timeout(PATIENCE)),
+        }
+    }
+
+    pub fn is_cluster(&self) -> bool {
+        self.0.nodes.is_some()
+    }
+
     pub fn is_up(&self) -> bool {
         self.0.current.borrow().is_some()
     }
@@ -163,6 +191,27 @@ impl CommandConnection {
             return Err(StoreError::Unreachable(BUCKETS_UNKNOWN.to_owned()));
         }
         Ok(())
+    }
+}
+
+/// A channel that is listened to.
+pub struct Listening {
+    _connection: Connection,
+    pushes: mpsc::UnboundedReceiver<PushInfo>,
+}
+
+impl Listening {
+    /// The next message; `None` once the connection is lost.
+    pub async fn next(&mut self) -> Option<Vec<u8>> {
+        loop {
+            let PushInfo { kind, data } = self.pushes.recv().await?;
+            match (kind, data.into_iter().nth(1)) {
+                // The push has the channel, then the message.
+                (PushKind::Message | PushKind::SMessage, Some(Value::BulkString(message))) => return Some(message),
+                (PushKind::Disconnection | PushKind::SUnsubscribe, _) => return None,
+                _ => {}
+            }
+        }
     }
 }
 

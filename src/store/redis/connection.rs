@@ -117,6 +117,30 @@ impl Connection {
     }
 }
 
+impl Connection {
+    /// As [`Connection::listen`], to a shard channel, which RESP2 can't. No other command may follow: the server confirms by
+    /// a push and never answers.
+    pub(super) async fn listen_to_shard(
+        &mut self,
+        channel: &str,
+        pushes: &mut mpsc::UnboundedReceiver<PushInfo>,
+    ) -> RedisResult<()> {
+        let mut subscribe = redis::cmd("SSUBSCRIBE");
+        let answer = self.asked.send_packed_command(subscribe.arg(channel));
+        let confirmed = async {
+            while let Some(push) = pushes.recv().await {
+                if push.kind == PushKind::SSubscribe {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            answer = answer => answer?.extract_error().map(drop),
+            () = confirmed => Ok(()),
+        }
+    }
+}
+
 /// A receiver that has gone needs no message.
 fn report_ended(pushed: &mpsc::UnboundedSender<PushInfo>) {
     let _ = pushed.send(PushInfo { kind: PushKind::Disconnection, data: Vec::new() });

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
+use tollgate::front::api::{WatchDecisionsRequest, tollgate_client::TollgateClient};
 
 use super::{token_line, with_tokens, write_tokens};
-use crate::harness::{Answer, RulesDir, Tollgate, eventually, send};
+use crate::harness::{Answer, RulesDir, Tollgate, channel, eventually, send};
 
 /// Rules that bring about every field of an answer.
 const RULES: &str = "domain: api\n\
@@ -59,9 +60,21 @@ impl Seen {
             }
         }
         let schema = schema.clone();
-        self.check(&schema, &answer.json(), &path);
+        match kind {
+            "text/event-stream" => self.check_events(&schema, &answer.body, &path),
+            _ => self.check(&schema, &answer.json(), &path),
+        }
         self.statuses.insert(format!("{} {template} {}", method.to_lowercase(), answer.status));
         answer
+    }
+
+    /// Of events, the one that begins them has a schema of its own.
+    fn check_events(&mut self, schema: &Value, events: &str, place: &str) {
+        self.check(schema, &Value::from(events), place);
+        let (_, started) = events.split_once("event: started\ndata: ").expect("it begins so");
+        let started: Value = serde_json::from_str(started.lines().next().expect("a line")).expect("JSON");
+        self.check(&json!({"$ref": "#/components/schemas/WatchStarted"}), &started, place);
+        assert!(events.contains("event: ended\ndata: {\"why\":"), "{events}");
     }
 
     /// Whether a value has the form of a schema: types, fields, and no field besides.
@@ -136,7 +149,8 @@ impl Seen {
 }
 
 /// `for` is kept as the moment that it comes to; the others are brought about by the tests of explanations.
-const ELSEWHERE: [&str; 28] = [
+const ELSEWHERE: [&str; 29] = [
+    "WatchStarted.partial",
     "Override.touches_left_out",
     "OverrideSpec.for",
     "ExplainResponse.store_error",
@@ -210,6 +224,7 @@ const CHANGES: &str = "GET /v1/changes";
 
 const OFF: &str = r#"{"limit_id": "user", "mode": "off", "for": "4h", "reason": "ticket 42"}"#;
 const TOP: &str = "GET /v1/top";
+const WATCH: &str = "GET /v1/decisions";
 
 fn ask<'a>(what: &'a str, body: &'a str) -> Ask<'a> {
     Ask { what, domain: "api", id: "alice", query: "", token: "secret", header: None, body }
@@ -260,6 +275,7 @@ async fn good(seen: &mut Seen, tollgate: &Tollgate) {
     for what in [SWITCHES, ALL_SWITCHES, FLEET, CHANGES] {
         assert_eq!(seen.ask(tollgate, ask(what, "")).await.status, 200, "{what}");
     }
+    assert_eq!(seen.ask(tollgate, Ask { query: "?for=1s&domain=api", ..ask(WATCH, "") }).await.status, 200);
     for query in ["?limit_id=user%23hourly&reason=closed", "?all=true&reason=closed"] {
         assert_eq!(seen.ask(tollgate, Ask { query, ..ask(RESTORE, "") }).await.status, 200, "{query}");
     }
@@ -270,7 +286,7 @@ async fn bad(seen: &mut Seen, tollgate: &Tollgate) {
     // One byte more than is taken, so that it is read whole: who goes on sending may not see the answer.
     let long = |max: usize| format!("\"{}\"", "x".repeat(max - 1));
     let (of_check, of_change) = (long(4 << 20), long(256 << 10));
-    const NEW: [&str; 7] = [TOP, SWITCH, SWITCHES, RESTORE, ALL_SWITCHES, FLEET, CHANGES];
+    const NEW: [&str; 8] = [TOP, WATCH, SWITCH, SWITCHES, RESTORE, ALL_SWITCHES, FLEET, CHANGES];
     for what in [CHECK, EXPLAIN, LIST, SET, GET, DELETE, RESET, AUDIT].into_iter().chain(NEW) {
         let body = match what {
             CHECK | EXPLAIN => r#"{"user": "alice"}"#,
@@ -287,6 +303,7 @@ async fn bad(seen: &mut Seen, tollgate: &Tollgate) {
             SWITCHES => None,
             LIST | AUDIT | CHANGES => Some(Ask { query: "?page_size=0x", ..asked }),
             TOP => Some(Ask { query: "?since=5m", ..asked }),
+            WATCH => Some(Ask { query: "?for=2h", ..asked }),
             RESTORE | ALL_SWITCHES | FLEET => Some(Ask { query: "?usr=alice", ..asked }),
             GET | DELETE => Some(Ask { id: "a%20b", ..asked }),
             _ => Some(Ask { body: r#"{"usr": "alice"}"#, ..asked }),
@@ -298,7 +315,7 @@ async fn bad(seen: &mut Seen, tollgate: &Tollgate) {
             CHECK | EXPLAIN => Some(Ask { body: r#"{"domain": "nowhere", "user": "a"}"#, ..asked }),
             RESET => Some(Ask { body: r#"{"domain": "nowhere", "entries": {"user": "a"}}"#, ..asked }),
             AUDIT => None,
-            TOP | ALL_SWITCHES | FLEET | CHANGES => Some(Ask { query: "?domain=nowhere", ..asked }),
+            TOP | WATCH | ALL_SWITCHES | FLEET | CHANGES => Some(Ask { query: "?domain=nowhere", ..asked }),
             RESTORE => Some(Ask { domain: "nowhere", query: "?all=true&reason=x", ..asked }),
             _ => Some(Ask { domain: "nowhere", ..asked }),
         };
@@ -315,6 +332,14 @@ async fn bad(seen: &mut Seen, tollgate: &Tollgate) {
     assert_eq!(seen.ask(tollgate, Ask { header: other, id: "bob", ..ask(DELETE, "") }).await.status, 412);
     let taken = Ask { header: Some(("if-none-match", "*")), id: "bob", ..ask(SET, ALICE) };
     assert_eq!(seen.ask(tollgate, taken).await.status, 412);
+    let mut four = Vec::new();
+    for _ in 0..4 {
+        let mut watch = tonic::Request::new(WatchDecisionsRequest::default());
+        watch.metadata_mut().insert("authorization", "Bearer secret".parse().expect("ASCII"));
+        let mut client = TollgateClient::new(channel(tollgate.grpc));
+        four.push(client.watch_decisions(watch).await.expect("a stream"));
+    }
+    assert_eq!(seen.ask(tollgate, ask(WATCH, "")).await.status, 429);
 }
 
 #[tokio::test]
@@ -361,7 +386,7 @@ async fn every_operation_status_and_field_of_the_document_is_served() {
         ("REDIS_URL", "127.0.0.1:1"),
     ];
     let empty = with_tokens(&rules, &env).await;
-    for what in [CHECK, EXPLAIN, LIST, SET, GET, DELETE, RESET, TOP, SWITCH, RESTORE] {
+    for what in [CHECK, EXPLAIN, LIST, SET, GET, DELETE, RESET, TOP, WATCH, SWITCH, RESTORE] {
         let body = if what == SET {
             ALICE
         } else if what == SWITCH {
@@ -371,7 +396,7 @@ async fn every_operation_status_and_field_of_the_document_is_served() {
         } else {
             r#"{"user": "a"}"#
         };
-        let query = if what == TOP { "?domain=api" } else { "" };
+        let query = if [TOP, WATCH].contains(&what) { "?domain=api" } else { "" };
         assert_eq!(seen.ask(&empty, Ask { query, ..ask(what, body) }).await.status, 503, "{what}");
     }
     let storeless = with_tokens(&rules, &[("REDIS_URL", "127.0.0.1:1"), ("TOLLGATE_ON_STORE_FAILURE", "open")]).await;

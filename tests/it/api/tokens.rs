@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Every call that needs a token, with a body that would do.
-const GUARDED: [(&str, &str); 8] = [
+const GUARDED: [(&str, &str); 9] = [
     ("POST /v1/explain", r#"{"user": "alice"}"#),
     ("GET /v1/domains/api/overrides", ""),
     ("GET /v1/domains/api/overrides/x", ""),
@@ -22,6 +22,7 @@ const GUARDED: [(&str, &str); 8] = [
     ("POST /v1/counters:reset", r#"{"entries": {"user": "alice"}}"#),
     ("GET /v1/audit", ""),
     ("GET /v1/top?domain=api", ""),
+    ("GET /v1/decisions?domain=api&for=1s", ""),
 ];
 
 const CHECK: &str = r#"{"user": "alice"}"#;
@@ -71,7 +72,7 @@ async fn a_call_needs_a_token_that_is_known_and_may() {
 }
 
 /// Every call that names a domain, with one that is `{}`.
-const NAMED: [(&str, &str); 8] = [
+const NAMED: [(&str, &str); 9] = [
     ("POST /v1/check", r#"{"domain": "{}", "user": "alice"}"#),
     ("POST /v1/explain", r#"{"domain": "{}", "user": "alice"}"#),
     ("GET /v1/domains/{}/overrides", ""),
@@ -80,6 +81,7 @@ const NAMED: [(&str, &str); 8] = [
     ("DELETE /v1/domains/{}/overrides/x", ""),
     ("POST /v1/counters:reset", r#"{"domain": "{}", "entries": {"user": "alice"}}"#),
     ("GET /v1/top?domain={}", ""),
+    ("GET /v1/decisions?domain={}&for=1s", ""),
 ];
 
 #[tokio::test]

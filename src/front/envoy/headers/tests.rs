@@ -1,4 +1,5 @@
 use super::*;
+use crate::limit::Code;
 use crate::{limiter::ShownLimit, settings::LimitHeaders};
 
 /// A descriptor with a limit, in whole seconds.
