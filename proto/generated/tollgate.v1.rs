@@ -1072,7 +1072,7 @@ pub struct ListSwitchesResponse {
 #[serde(default, deny_unknown_fields)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetFleetRequest {
-    /// Only what is switched in this domain.
+    /// Only what is switched and refused in this domain.
     #[prost(string, tag = "1")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub domain: ::prost::alloc::string::String,
@@ -1099,6 +1099,28 @@ pub struct GetFleetResponse {
     #[prost(string, tag = "6")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub at: ::prost::alloc::string::String,
+    /// At most five: the limits that refused most in the last ten minutes, over all replicas; those with most first.
+    #[prost(message, repeated, tag = "7")]
+    pub refusing: ::prost::alloc::vec::Vec<RefusingLimit>,
+    /// Why refusals of some replicas are missing in them, if they are: they come some seconds after the first question.
+    #[prost(string, tag = "8")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub refusing_partial: ::prost::alloc::string::String,
+}
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RefusingLimit {
+    /// The limit's id.
+    #[prost(string, tag = "1")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub limit: ::prost::alloc::string::String,
+    /// At least so many refusals, 1 each whatever the request cost: those of its counters that `Top` would list.
+    #[prost(uint64, tag = "2")]
+    pub denied: u64,
+    /// Number of these counters.
+    #[prost(uint32, tag = "3")]
+    pub counters: u32,
 }
 /// What a replica said of itself at its last beat; there is one every 5 s.
 #[derive(serde::Serialize, serde::Deserialize)]

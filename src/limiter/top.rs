@@ -32,7 +32,7 @@ use foldhash::quality::RandomState;
 use parking_lot::{Mutex, MutexGuard};
 
 pub use counting::CoreTop;
-pub use record::{RankedKey, Ranking, TopRecord};
+pub use record::{RankedKey, RankedLimit, Ranking, TopRecord};
 
 use self::{
     counting::CoreSketches,

@@ -21,7 +21,7 @@ const RULES: &str = "domain: api\n\
 const ALICE: &[(&str, &str)] = &[("user", "alice")];
 
 /// Replicas on one Redis, with the token `secret`.
-async fn fleet(rules: &RulesDir, redis: &RedisServer, names: &[&str]) -> Vec<Tollgate> {
+pub(crate) async fn fleet(rules: &RulesDir, redis: &RedisServer, names: &[&str]) -> Vec<Tollgate> {
     let url = redis.address();
     let mut replicas = Vec::new();
     for name in names {
@@ -37,7 +37,7 @@ async fn fleet(rules: &RulesDir, redis: &RedisServer, names: &[&str]) -> Vec<Tol
     replicas
 }
 
-fn status(replica: &Tollgate) -> Value {
+pub(crate) fn status(replica: &Tollgate) -> Value {
     Ran::with(&["status", "--json", "--admin", &replica.admin.to_string()], &[]).json()
 }
 

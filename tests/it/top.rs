@@ -2,6 +2,7 @@
 //! counted it, who may ask, and how values are shown.
 
 mod privacy;
+mod refusing;
 
 use serde_json::{Value, json};
 use tollgate::front::api::{TopRequest, tollgate_client::TollgateClient};

@@ -159,6 +159,14 @@ proptest! {
         let least = keys_max.min(SENT_KEYS_MAX) as u64;
         let exact = exact(streams.iter().flatten());
         check(merged.list(TopMeasure::Hits), &exact, least)?;
+        // All are of one limit.
+        let total: u64 = exact.values().sum();
+        if let [limit] = &*merged.limits(TopMeasure::Hits, 10) {
+            prop_assert!(limit.at_least <= total && limit.counters as usize == merged.list(TopMeasure::Hits).listed.len());
+            prop_assert!(limit.at_least == total || merged.list(TopMeasure::Hits).floor > 0, "{limit:?} of {total}");
+        } else {
+            prop_assert!(merged.list(TopMeasure::Hits).floor > 0, "no limit has any for certain, of {total}");
+        }
         let ranking = merged.ranked(TopMeasure::Hits, 10);
         prop_assert!(ranking.keys.len() <= 10);
         prop_assert!(ranking.keys.is_sorted_by(|one, other| one.counts[1] >= other.counts[1]));
@@ -247,6 +255,21 @@ fn memory_is_taken_as_it_is_used_and_stays_below_its_bound() {
     assert!(largest <= MOST && largest > MOST / 3, "{largest}");
     lists.fold(at(TURNS + 2 * 900));
     assert_eq!(lists.bytes(), 0, "everything is forgotten");
+}
+
+#[test]
+fn limits_are_ranked_by_what_their_counters_have_together() {
+    let (lists, now) = (of_keys(10), UnixMicros(NOW));
+    let core = lists.core();
+    for (number, (limit, denied)) in [("a", 3), ("b", 2), ("b", 2), ("c", 9), ("d", 3)].into_iter().enumerate() {
+        let key = || Arc::new(TopKey::new(1, limit, &format!("user={number}")));
+        core.with_sketches(now, |sketches| sketches[TopMeasure::Denied as usize].add(number as u64, denied, key));
+    }
+    let record = lists.read(TopSpan::TenMinutes, &TopFilter::default(), now);
+    let limits = record.limits(TopMeasure::Denied, 3);
+    let ranked: Vec<_> = limits.iter().map(|limit| (&*limit.limit, limit.at_least, limit.counters)).collect();
+    assert_eq!(ranked, [("c", 9, 1), ("b", 4, 2), ("a", 3, 1)]);
+    assert_eq!(record.limits(TopMeasure::Shadow, 3), []);
 }
 
 #[test]

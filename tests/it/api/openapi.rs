@@ -136,7 +136,7 @@ impl Seen {
 }
 
 /// `for` is kept as the moment that it comes to; the others are brought about by the tests of explanations.
-const ELSEWHERE: [&str; 28] = [
+const ELSEWHERE: [&str; 29] = [
     "Override.touches_left_out",
     "OverrideSpec.for",
     "ExplainResponse.store_error",
@@ -162,6 +162,8 @@ const ELSEWHERE: [&str; 28] = [
     "Confirmation.missing",
     "Confirmation.partial",
     "TopResponse.partial",
+    // tests/it/top/refusing.rs.
+    "Fleet.refusing_partial",
     // Those of shares: tests/it/shares.rs.
     "ExplainedCounter.part",
     "LimitNumbers.enforce_share",
