@@ -88,6 +88,7 @@ async fn the_command_prints_a_table_or_json() {
     let (text, code) = top(&tollgate, &[]);
     assert!(text.starts_with("fleet tollgate, 1 replica\nmost denied over the last 10m, since 20"), "{text}");
     assert!(text.ends_with("\nnobody\n") && code == Some(0), "{text}");
+    assert!(text.lines().nth(1).is_some_and(|line| line.ends_with(" min ago)")), "a moment with its distance: {text}");
     flood(&tollgate).await;
     let (text, _) = top(&tollgate, &["--by", "hits", "--since", "1m", "-n", "2"]);
     let table: Vec<&str> = text.lines().skip(2).collect();
@@ -102,14 +103,23 @@ async fn the_command_prints_a_table_or_json() {
     let answer: Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(entries(&answer), [json!(["api/user", "user=bob", 1, 3, 0])]);
     for (args, says) in [
-        (&["--since", "5m"][..], "since: nothing is counted over `5m` (it is one of 1m, 10m, 1h)"),
-        (&["--by", "errors"], "by: nothing is counted as `errors` (it is one of denied, hits, shadow)"),
+        (&["--since", "5m"][..], "[possible values: 1m, 10m, 1h]"),
+        (&["--by", "errors"], "[possible values: denied, hits, shadow]"),
         (&["--limit", "api/usr"], "no limit has the id `api/usr`"),
         (&["--domain", "nowhere"], "no rule file is for domain `nowhere`"),
-        (&["--entry", "user"], "entry: 'user' is no key=value (such as user=alice)"),
+        (&["--entry", "user"], "'user' is no key=value"),
     ] {
         let (text, code) = top(&tollgate, args);
-        assert!(text.contains(says) && code == Some(1), "{args:?}: {code:?} {text}");
+        let is_usage = ["--since", "--by", "--entry"].contains(&args[0]);
+        assert!(text.contains(says) && code == Some(if is_usage { 2 } else { 1 }), "{args:?}: {code:?} {text}");
+    }
+    for (query, says) in [
+        ("since=5m", "nothing is counted over `5m`"),
+        ("by=errors", "nothing is counted as `errors`"),
+        ("entry=user", "'user' is no key=value"),
+    ] {
+        let answer = get(tollgate.admin, &format!("/v1/top?{query}"), &[]).await.expect("an answer");
+        assert!(answer.status == 400 && answer.body.contains(says), "{query}: {answer:?}");
     }
 }
 
