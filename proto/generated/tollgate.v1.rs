@@ -466,7 +466,7 @@ pub struct CounterReset {
 #[serde(default, deny_unknown_fields)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListAuditRequest {
-    /// Of all domains, if left out: that needs a scope for all.
+    /// Of all domains that the token may see, if left out.
     #[prost(string, tag = "1")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub domain: ::prost::alloc::string::String,
@@ -1033,6 +1033,10 @@ pub struct SwitchedLimit {
     #[prost(string, tag = "5")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub place: ::prost::alloc::string::String,
+    /// What is switched by itself, and so goes on as it is: the limit's id, or for a switch of the domain its rule's.
+    #[prost(string, tag = "6")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub kept_by: ::prost::alloc::string::String,
 }
 /// How many replicas have a change in force.
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -1056,7 +1060,7 @@ pub struct Confirmation {
 #[serde(default, deny_unknown_fields)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListSwitchesRequest {
-    /// Of all domains, if left out: that needs a scope for all.
+    /// Of all domains that the token may see, if left out.
     #[prost(string, tag = "1")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub domain: ::prost::alloc::string::String,
@@ -1185,7 +1189,7 @@ pub struct Replica {
 #[serde(default, deny_unknown_fields)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListChangesRequest {
-    /// Of all domains, if left out: that needs a scope for all.
+    /// Of all domains that the token may see, if left out.
     #[prost(string, tag = "1")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub domain: ::prost::alloc::string::String,
@@ -1203,6 +1207,10 @@ pub struct ListChangesRequest {
 pub struct ListChangesResponse {
     #[prost(message, repeated, tag = "1")]
     pub changes: ::prost::alloc::vec::Vec<Change>,
+    /// Why only reloads are told, if overrides, switches and resets can't be read.
+    #[prost(string, tag = "2")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub partial: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -91,7 +91,7 @@ impl Fleet {
 
     /// Writes a beat: what this replica says of itself, and its lists where they are wanted.
     pub async fn beat(&self, record: ReplicaRecord, lists: Option<Vec<u8>>) -> Result<Heard, StoreError> {
-        let text = record.write();
+        let text = record.write(self.heard().replicas);
         *self.own.lock() = Some(record);
         let heard = match &self.board {
             None => Heard { replicas: 1, lists_are_wanted: false },
@@ -125,6 +125,14 @@ impl Fleet {
         }
         replicas.sort_by(|one, other| (&one.name, &one.id).cmp(&(&other.name, &other.id)));
         FleetView { name: self.name.clone(), replicas, partial }
+    }
+
+    /// Whether others can be told of a change: Redis answers, be it with a refusal.
+    pub async fn is_reached(&self) -> bool {
+        match &self.board {
+            None => true,
+            Some(board) => !matches!(board.ids().await, Err(error) if !matches!(error, StoreError::Refused(_))),
+        }
     }
 
     /// The lists of the other replicas, whom this asks to go on writing theirs. Those that nobody has asked of late come with

@@ -1,6 +1,8 @@
 //! Switches as an on-call engineer uses them: three replicas and one Redis, by the command line, and what becomes of them
 //! when replicas restart, freeze or stand alone.
 
+mod told;
+
 use std::{path::Path, time::Duration};
 
 use serde_json::Value;

@@ -100,7 +100,7 @@ impl Board {
         Ok(lists)
     }
 
-    async fn ids(&self) -> Result<Vec<String>, StoreError> {
+    pub(super) async fn ids(&self) -> Result<Vec<String>, StoreError> {
         let mut pipe = pipe();
         pipe.cmd("ZRANGE").arg(&self.replicas).arg(0).arg(-1);
         self.read(&pipe).await
