@@ -7,6 +7,7 @@
 //! | `<prefix>tg1:{0}:fleet` | sorted set: the ids of replicas by the second of their last beat | with the last replica |
 //! | `<prefix>tg1:{0}:fleet:<id>` | the record of a replica as JSON, at most [`RECORD_MAX`] bytes | [`LIFE`] after its last beat |
 //! | `<prefix>tg1:{0}:fleet:asked` | there while somebody asks for lists | [`ASKED_FOR`] after the last question |
+//! | `<prefix>tg1:{0}:fleet:asked:limits` | sorted set: limits whose own lists somebody asks for, by the second; a few | the same |
 //! | `<prefix>tg1:{0}:fleet:lists:<id>` | a replica's lists, at most its share of [`LISTS_MAX`] | [`LIFE`] after its last beat |
 //!
 //! A beat is one command, whatever the number of domains and nodes, and a page of records another. All keys lie in one
@@ -86,7 +87,7 @@ impl Fleet {
 
     /// What the last beat heard.
     pub fn heard(&self) -> Heard {
-        *self.heard.lock()
+        self.heard.lock().clone()
     }
 
     /// Writes a beat: what this replica says of itself, and its lists where they are wanted.
@@ -94,10 +95,10 @@ impl Fleet {
         let text = record.write(self.heard().replicas);
         *self.own.lock() = Some(record);
         let heard = match &self.board {
-            None => Heard { replicas: 1, lists_are_wanted: false },
+            None => Heard { replicas: 1, ..Heard::default() },
             Some(board) => board.beat(&self.id, &text, lists.as_deref()).await?,
         };
-        *self.heard.lock() = heard;
+        *self.heard.lock() = heard.clone();
         Ok(heard)
     }
 
@@ -135,11 +136,11 @@ impl Fleet {
         }
     }
 
-    /// The lists of the other replicas, whom this asks to go on writing theirs. Those that nobody has asked of late come with
-    /// their next beats.
-    pub async fn lists_of_others(&self) -> Result<Vec<Vec<u8>>, StoreError> {
+    /// The lists of the other replicas, whom this asks to go on writing theirs, also those of one limit. Those that nobody has
+    /// asked of late come with their next beats.
+    pub async fn lists_of_others(&self, limit: Option<&str>) -> Result<Vec<Vec<u8>>, StoreError> {
         let Some(board) = &self.board else { return Ok(Vec::new()) };
-        board.ask().await?;
+        board.ask(limit).await?;
         board.lists_of_others(&self.id).await
     }
 

@@ -123,6 +123,38 @@ async fn the_command_prints_a_table_or_json() {
     }
 }
 
+/// Light counters of a limit are in no list of the hundred heaviest of all limits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_lists_of_one_limit_come_from_the_other_replicas_on_request() {
+    let (rules, redis) = (RulesDir::with("api.yaml", RULES), RedisServer::start());
+    let replicas = crate::switches::fleet(&rules, &redis, &["a", "b"]).await;
+    for tenant in 0..120 {
+        for _ in 0..3 {
+            replicas[1].client().admits("api", &[("tried", &format!("x{tenant}"))]).await;
+        }
+    }
+    for replica in [&replicas[0], &replicas[0], &replicas[1]] {
+        replica.client().admits("api", &[("user", "alice")]).await;
+    }
+    crate::harness::eventually("the other's lists of all limits", || async {
+        let answer = asked(&replicas[0], "/v1/top").await;
+        (answer["replicas"] == 2 && answer["partial"].is_null()).then_some(())
+    })
+    .await;
+    let path = "/v1/top?by=hits&limit=api/user";
+    let first = asked(&replicas[0], path).await;
+    assert!(first["partial"].as_str().is_some_and(|why| why.starts_with("1 of 2 replicas so far")), "{first}");
+    let whole = crate::harness::eventually("the other's list of this limit", || async {
+        Some(asked(&replicas[0], path).await).filter(|answer| answer["partial"].is_null())
+    })
+    .await;
+    assert_eq!(entries(&whole), [json!(["api/user", "user=alice", 1, 3, 0])], "{whole}");
+    assert_eq!(whole["entries"][0]["hits_error"], 0, "{whole}");
+    // What isn't a limit is asked of nobody.
+    assert_eq!(get(replicas[0].admin, "/v1/top?limit=api/usr", &[]).await.expect("an answer").status, 404);
+    assert_eq!(redis.cli(&["ZRANGE", "tg1:{0}:fleet:asked:limits", "0", "-1"]), "api/user");
+}
+
 #[tokio::test]
 async fn a_token_sees_the_domains_that_it_may_and_no_other() {
     let rules = RulesDir::with("api.yaml", RULES);

@@ -63,7 +63,9 @@ impl Insight {
             return Err(ApiError::Unimplemented(NOT_COUNTED.into()));
         }
         let TopQuery { filter, by, span, entries_max } = self.read(request, domains.as_deref())?;
-        let FleetTop { record, replicas, partial } = self.of_fleet(span, filter, fleet).await;
+        // Others are asked only for limits that there are.
+        let limit = Some(&*request.limit).filter(|id| require_limit(id, snapshot, domains.as_deref()).is_ok());
+        let FleetTop { record, replicas, partial } = self.of_fleet(span, (filter, limit), fleet).await;
         let ranking = record.ranked(by, entries_max);
         if ranking.keys.is_empty() && !request.limit.is_empty() {
             require_limit(&request.limit, snapshot, domains.as_deref())?;
@@ -83,29 +85,43 @@ impl Insight {
     /// The limits that refused most in the last ten minutes, and why they may not be all of the fleet's.
     pub(super) async fn refusing(&self, domains: Option<&[&str]>, fleet: &Fleet) -> (Vec<RefusingLimit>, String) {
         let filter = of_domains(domains);
-        let FleetTop { record, partial, .. } = self.of_fleet(TopSpan::TenMinutes, filter, Some(fleet)).await;
+        let FleetTop { record, partial, .. } = self.of_fleet(TopSpan::TenMinutes, (filter, None), Some(fleet)).await;
         let limits = record.limits(TopMeasure::Denied, REFUSING_MAX).into_iter();
         let shown =
             |RankedLimit { limit, at_least: denied, counters }| RefusingLimit { limit: limit.into(), denied, counters };
         (limits.map(shown).collect(), partial)
     }
 
-    /// What all replicas have listed.
-    async fn of_fleet(&self, span: TopSpan, filter: TopFilter, fleet: Option<&Fleet>) -> FleetTop {
+    /// What all replicas have listed, of one limit by lists of its own.
+    async fn of_fleet(
+        &self,
+        span: TopSpan,
+        (filter, limit): (TopFilter, Option<&str>),
+        fleet: Option<&Fleet>,
+    ) -> FleetTop {
         let Some(lists) = self.top.clone() else {
             return FleetTop { record: TopRecord::default(), replicas: 0, partial: NOT_COUNTED.to_owned() };
         };
         let others = match fleet {
             // Where they can't be read, this replica's own are better than nothing.
-            Some(fleet) => fleet.lists_of_others().await.map_err(|error| fleet::why_partial(&error)),
+            Some(fleet) => fleet.lists_of_others(limit).await.map_err(|error| fleet::why_partial(&error)),
             None => Ok(Vec::new()),
         };
         let replicas = fleet.map_or(1, |fleet| fleet.heard().replicas.max(1));
         let (others, why) = others.map_or_else(|why| (Vec::new(), why), |others| (others, String::new()));
+        let limit = limit.map(str::to_owned);
         let (record, listed) = blocking(move || {
             let mut records = vec![lists.read(span, &filter, clock::now())];
-            records.extend(others.iter().filter_map(|of| Some(top::decode(of, span)?.filtered(&filter))));
-            let listed = records.len() as u32;
+            let mut listed = 1;
+            for other in &others {
+                let of_limit = limit.as_deref().map(|limit| top::decode_of_limit(other, span, limit));
+                let is_missing = matches!(of_limit, Some(None));
+                // Until the list of a limit comes, that of all has the heaviest of its counters.
+                if let Some(record) = of_limit.flatten().or_else(|| top::decode(other, span)) {
+                    records.push(record.filtered(&filter));
+                    listed += u32::from(!is_missing);
+                }
+            }
             (TopRecord::merged(records), listed)
         })
         .await;

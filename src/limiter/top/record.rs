@@ -236,6 +236,13 @@ fn put_number(out: &mut Vec<u8>, mut number: u64) {
     out.push(number as u8);
 }
 
+/// A text with its length before it.
+pub(super) fn written(text: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_text(&mut out, text);
+    out
+}
+
 fn put_text(out: &mut Vec<u8>, text: &str) {
     put_number(out, text.len() as u64);
     out.extend_from_slice(text.as_bytes());

@@ -273,6 +273,39 @@ fn limits_are_ranked_by_what_their_counters_have_together() {
 }
 
 #[test]
+fn a_limit_that_is_asked_for_is_sent_in_lists_of_its_own() {
+    let (lists, now) = (of_keys(300), UnixMicros(NOW));
+    let core = lists.core();
+    core.with_sketches(now, |sketches| {
+        for user in 0..2 * SENT_KEYS_MAX as u64 {
+            let (limit, hits) = if user == 7 { ("light", 1) } else { ("heavy", 5) };
+            let key = || Arc::new(TopKey::new(1, limit, &format!("user={user}")));
+            sketches[TopMeasure::Hits as usize].add(hash(user), hits, key);
+        }
+    });
+    let of_light = |record: TopRecord| record.filtered(&TopFilter::default().of_limit("light"));
+    let ranked = |record: TopRecord| record.ranked(TopMeasure::Hits, 10).keys;
+    for bytes_max in [usize::MAX, 128 << 10, 16 << 10, 2 << 10, 0] {
+        let sent = lists.encode(now, bytes_max, &["light".into(), "other".into()]);
+        assert!(sent.len() <= bytes_max.max(400), "{} of {bytes_max}", sent.len());
+        for span in TopSpan::ALL {
+            let all = decode(&sent, span).expect("as without limits");
+            assert_eq!(ranked(of_light(all)), [], "its counter isn't among the heaviest");
+            let own = ranked(decode_of_limit(&sent, span, "light").expect("it was asked for"));
+            let expected = if bytes_max == 0 { Vec::new() } else { vec![("user=7", 1, 0)] };
+            let came: Vec<_> = own.iter().map(|key| (&*key.descriptor, key.counts[1], key.errors[1])).collect();
+            assert_eq!(came, expected, "within {bytes_max}");
+            assert!(decode_of_limit(&sent, span, "other").is_some_and(|record| ranked(record).is_empty()));
+            assert!(
+                decode_of_limit(&sent, span, "ligh").is_none() && decode_of_limit(&sent[1..], span, "light").is_none()
+            );
+        }
+    }
+    let unasked = lists.encode(now, usize::MAX, &[]);
+    assert!(decode(&unasked, TopSpan::Hour).is_some() && decode_of_limit(&unasked, TopSpan::Hour, "light").is_none());
+}
+
+#[test]
 fn a_clock_that_is_set_back_begins_afresh_and_one_that_is_late_a_little_does_not() {
     let lists = of_keys(10);
     let core = lists.core();

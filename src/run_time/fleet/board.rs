@@ -16,13 +16,18 @@ pub const ASKED_FOR: Duration = Duration::from_secs(60);
 /// Bytes of all lists together: with a thousand records of [`RECORD_MAX`] they stay below 4 MiB.
 pub const LISTS_MAX: usize = 2 << 20;
 
+/// Limits whose own lists are written at once: those that were asked for last.
+const LIMITS_MAX: usize = 8;
+
 /// What a beat learned.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Heard {
     /// Number of living replicas, this one included.
     pub replicas: u32,
     /// Whether lists are asked for.
     pub lists_are_wanted: bool,
+    /// Limits of which lists of their own are asked for, by id.
+    pub limits: Vec<Box<str>>,
 }
 
 /// Records of one command: at most 200 KiB.
@@ -31,8 +36,9 @@ const PAGE: usize = 100;
 /// Lists of one command.
 const LISTS_PAGE: usize = 8;
 
-/// KEYS: the replicas, this one's record, its lists, whether lists are asked for. ARGV: its id, the record, the lists
-/// ('' for none), the seconds that they last. Returns the number of living replicas, and whether lists are asked for.
+/// KEYS: the replicas, this one's record, its lists, whether lists are asked for, limits whose lists are. ARGV: its id, the
+/// record, the lists ('' for none), the seconds that they last, and those that a question does. Returns the number of living
+/// replicas, whether lists are asked for, and the limits.
 const BEAT: &str = "
 local now = tonumber(redis.call('TIME')[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[4])
@@ -41,7 +47,14 @@ redis.call('ZADD', KEYS[1], now, ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[4])
 redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[4])
 if ARGV[3] ~= '' then redis.call('SET', KEYS[3], ARGV[3], 'EX', ARGV[4]) end
-return {redis.call('ZCARD', KEYS[1]), redis.call('GET', KEYS[4]) and 1 or 0}";
+redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', now - ARGV[5])
+return {redis.call('ZCARD', KEYS[1]), redis.call('GET', KEYS[4]) and 1 or 0, redis.call('ZRANGE', KEYS[5], 0, -1)}";
+
+/// KEYS: limits whose lists are asked for. ARGV: a limit's id, how many are kept, the seconds that a question lasts.
+const ASK_OF_LIMIT: &str = "
+redis.call('ZADD', KEYS[1], tonumber(redis.call('TIME')[1]), ARGV[1])
+for _, old in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1 - ARGV[2])) do redis.call('ZREM', KEYS[1], old) end
+redis.call('EXPIRE', KEYS[1], ARGV[3])";
 
 pub(super) struct Board {
     connection: CommandConnection,
@@ -59,10 +72,12 @@ impl Board {
 
     pub(super) async fn beat(&self, id: &str, record: &str, lists: Option<&[u8]>) -> Result<Heard, StoreError> {
         let mut pipe = pipe();
-        pipe.cmd("EVAL").arg(BEAT).arg(4).arg(&self.replicas).arg(self.record(id)).arg(self.lists_of(id));
-        pipe.arg(self.asked()).arg(id).arg(record).arg(lists.unwrap_or_default()).arg(LIFE.as_secs());
-        let (replicas, wanted): (u32, u32) = self.read(&pipe).await?;
-        Ok(Heard { replicas, lists_are_wanted: wanted != 0 })
+        pipe.cmd("EVAL").arg(BEAT).arg(5).arg(&self.replicas).arg(self.record(id)).arg(self.lists_of(id));
+        pipe.arg(self.asked()).arg(self.asked_limits()).arg(id).arg(record).arg(lists.unwrap_or_default());
+        pipe.arg(LIFE.as_secs()).arg(ASKED_FOR.as_secs());
+        let (replicas, wanted, limits): (u32, u32, Vec<String>) = self.read(&pipe).await?;
+        let limits = limits.into_iter().map(String::into_boxed_str).collect();
+        Ok(Heard { replicas, lists_are_wanted: wanted != 0, limits })
     }
 
     pub(super) async fn leave(&self, id: &str) {
@@ -82,10 +97,14 @@ impl Board {
         Ok(records)
     }
 
-    /// Has the replicas write their lists for a while.
-    pub(super) async fn ask(&self) -> Result<(), StoreError> {
+    /// Has the replicas write their lists for a while, also those of this limit.
+    pub(super) async fn ask(&self, limit: Option<&str>) -> Result<(), StoreError> {
         let mut pipe = pipe();
         pipe.cmd("SET").arg(self.asked()).arg(1).arg("EX").arg(ASKED_FOR.as_secs());
+        if let Some(limit) = limit {
+            pipe.cmd("EVAL").arg(ASK_OF_LIMIT).arg(1).arg(self.asked_limits());
+            pipe.arg(limit).arg(LIMITS_MAX).arg(ASKED_FOR.as_secs());
+        }
         self.read::<()>(&pipe).await
     }
 
@@ -131,6 +150,10 @@ impl Board {
 
     fn asked(&self) -> String {
         format!("{}:asked", self.replicas)
+    }
+
+    fn asked_limits(&self) -> String {
+        format!("{}:asked:limits", self.replicas)
     }
 }
 

@@ -61,7 +61,7 @@ fn switches_are_confirmed_up_to_a_write_of_their_domain() {
 #[tokio::test]
 async fn a_fleet_of_one_is_whole() {
     let fleet = Arc::new(Fleet::of_one("test"));
-    assert_eq!(fleet.beat(record("one"), None).await, Ok(Heard { replicas: 1, lists_are_wanted: false }));
+    assert_eq!(fleet.beat(record("one"), None).await, Ok(Heard { replicas: 1, ..Heard::default() }));
     let view = fleet.read().await;
     assert_eq!((view.replicas.len(), view.partial), (1, None));
     let confirmed = fleet.confirmed(("api", 9), ReplicaRecord::knows_switches, Duration::ZERO).await;
