@@ -12,6 +12,9 @@ use crate::{harness::eventually, redis_server::RedisServer, redis_twin::settings
 
 const REPLICAS: usize = 1_000;
 
+/// The record of a replica, by its number.
+type Written = fn(usize, &Fleet) -> ReplicaRecord;
+
 /// As a sidecar's, with problems in its files and the names that Kubernetes gives.
 fn usual(nth: usize, fleet: &Fleet) -> ReplicaRecord {
     ReplicaRecord {
@@ -68,7 +71,7 @@ async fn the_records_and_lists_of_a_thousand_replicas_stay_below_four_mebibytes(
     let fleets: Vec<Fleet> = (0..REPLICAS).map(|_| Fleet::in_redis("shop", connection.clone())).collect();
     let lists = || Some(vec![7; LISTS_MAX / REPLICAS]);
     // The first time each learns how many there are.
-    let records: [(fn(usize, &Fleet) -> ReplicaRecord, bool); 3] = [(usual, true), (usual, true), (longest, false)];
+    let records: [(Written, bool); 3] = [(usual, true), (usual, true), (longest, false)];
     for (record, is_usual) in records {
         for (nth, fleet) in fleets.iter().enumerate() {
             eventually("a beat", || async { fleet.beat(record(nth, fleet), lists()).await.ok() }).await;
