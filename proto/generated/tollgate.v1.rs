@@ -466,7 +466,7 @@ pub struct CounterReset {
 #[serde(default, deny_unknown_fields)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListAuditRequest {
-    /// Of all domains, if left out: that needs a scope for all.
+    /// Of all domains that the token may see, if left out.
     #[prost(string, tag = "1")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub domain: ::prost::alloc::string::String,
@@ -1100,6 +1100,10 @@ pub struct SwitchedLimit {
     #[prost(string, tag = "5")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub place: ::prost::alloc::string::String,
+    /// What is switched by itself, and so goes on as it is: the limit's id, or for a switch of the domain its rule's.
+    #[prost(string, tag = "6")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub kept_by: ::prost::alloc::string::String,
 }
 /// How many replicas have a change in force.
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -1123,7 +1127,7 @@ pub struct Confirmation {
 #[serde(default, deny_unknown_fields)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListSwitchesRequest {
-    /// Of all domains, if left out: that needs a scope for all.
+    /// Of all domains that the token may see, if left out.
     #[prost(string, tag = "1")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub domain: ::prost::alloc::string::String,
@@ -1139,7 +1143,7 @@ pub struct ListSwitchesResponse {
 #[serde(default, deny_unknown_fields)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetFleetRequest {
-    /// Only what is switched in this domain.
+    /// Only what is switched and refused in this domain.
     #[prost(string, tag = "1")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub domain: ::prost::alloc::string::String,
@@ -1166,6 +1170,28 @@ pub struct GetFleetResponse {
     #[prost(string, tag = "6")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub at: ::prost::alloc::string::String,
+    /// At most five: the limits that refused most in the last ten minutes, over all replicas; those with most first.
+    #[prost(message, repeated, tag = "7")]
+    pub refusing: ::prost::alloc::vec::Vec<RefusingLimit>,
+    /// Why refusals of some replicas are missing in them, if they are: they come some seconds after the first question.
+    #[prost(string, tag = "8")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub refusing_partial: ::prost::alloc::string::String,
+}
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RefusingLimit {
+    /// The limit's id.
+    #[prost(string, tag = "1")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub limit: ::prost::alloc::string::String,
+    /// At least so many refusals, 1 each whatever the request cost: those of its counters that `Top` would list.
+    #[prost(uint64, tag = "2")]
+    pub denied: u64,
+    /// Number of these counters.
+    #[prost(uint32, tag = "3")]
+    pub counters: u32,
 }
 /// What a replica said of itself at its last beat; there is one every 5 s.
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -1230,7 +1256,7 @@ pub struct Replica {
 #[serde(default, deny_unknown_fields)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListChangesRequest {
-    /// Of all domains, if left out: that needs a scope for all.
+    /// Of all domains that the token may see, if left out.
     #[prost(string, tag = "1")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub domain: ::prost::alloc::string::String,
@@ -1248,6 +1274,10 @@ pub struct ListChangesRequest {
 pub struct ListChangesResponse {
     #[prost(message, repeated, tag = "1")]
     pub changes: ::prost::alloc::vec::Vec<Change>,
+    /// Why only reloads are told, if overrides, switches and resets can't be read.
+    #[prost(string, tag = "2")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub partial: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]

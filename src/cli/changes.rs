@@ -11,6 +11,7 @@ use super::{
 use crate::{
     clock,
     front::api::{Change, ListChangesResponse},
+    rules::domain_prefix,
     visible,
 };
 
@@ -49,10 +50,14 @@ pub(super) fn run(args: &ChangesArgs) -> anyhow::Result<Exit> {
     runtime.block_on(async {
         ask::each(&args.ask.services()?, &args.output, async |service: &Service| {
             let answer: ListChangesResponse = service.ask(Call::get(path.clone())).await?;
-            let text = match answer.changes.is_empty() {
-                true => "nothing changed\n".to_owned(),
-                false => answer.changes.iter().map(in_words).collect(),
-            };
+            let mut text = String::new();
+            if !answer.partial.is_empty() {
+                text += &format!("{}\n", visible::text(&answer.partial));
+            }
+            match answer.changes.is_empty() {
+                true => text += "nothing changed\n",
+                false => text.extend(answer.changes.iter().map(in_words)),
+            }
             Ok(Answer { text, json: serde_json::to_value(&answer)?, exit: Exit::Done })
         })
         .await
@@ -62,7 +67,13 @@ pub(super) fn run(args: &ChangesArgs) -> anyhow::Result<Exit> {
 /// `2026-11-28T20:57:56Z (3 min ago) limit.switch api/user: shadow until …, by ops: ticket 42`.
 fn in_words(change: &Change) -> String {
     let Change { at, action, domain, target, by, reason, before, after } = change;
-    let target = if target.is_empty() { domain } else { target };
+    let target = match &**target {
+        "" => domain.clone(),
+        "*" => format!("all of {domain}"),
+        // The id of a limit has its domain.
+        target if target.starts_with(&domain_prefix(domain)) => target.to_owned(),
+        target => format!("{domain} {target}"),
+    };
     let what = match (&**before, &**after) {
         ("", "") => String::new(),
         ("", after) => format!(": {after}"),

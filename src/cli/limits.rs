@@ -360,6 +360,9 @@ fn touched(limits: &[SwitchedLimit]) -> String {
             (_, true) => {
                 format!("  {}: {before}, stays: its rule says switchable: false ({})", limit.limit_id, limit.place)
             }
+            (Some(_), false) if !limit.kept_by.is_empty() => {
+                format!("  {}: {before}, stays: {} is switched by itself", limit.limit_id, limit.kept_by)
+            }
             (Some(after), false) => format!("  {}: {before} → {}", limit.limit_id, numbers(after)),
             (None, false) => format!("  {}: {before} → off", limit.limit_id),
         }

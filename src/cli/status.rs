@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     clock,
-    front::api::{GetFleetResponse, Replica},
+    front::api::{GetFleetResponse, RefusingLimit, Replica},
     limit::{UnixMicros, moment},
     visible,
 };
@@ -33,7 +33,7 @@ pub(super) struct StatusArgs {
     /// Look again every two seconds
     #[arg(long)]
     watch: bool,
-    /// Only what is switched in this domain, for a token of one domain
+    /// Only what is switched and refused in this domain, for a token of one domain
     #[arg(long, default_value = "", hide_default_value = true)]
     domain: String,
     #[command(flatten)]
@@ -74,6 +74,15 @@ fn in_words(answer: &GetFleetResponse, paint: Paint) -> String {
     let columns = ["replica", "version", "up", "rules", "since", "rps", "refused", "degraded", "store", "overrides"];
     let rows: Vec<[String; 10]> = answer.replicas.iter().map(row).collect();
     text += &show::table(columns, &rows, 0);
+    for RefusingLimit { limit, denied, counters } in &answer.refusing {
+        let s = if *counters == 1 { "" } else { "s" };
+        let limit = visible::text(limit);
+        text += &format!("refuses most: {limit}, at least {denied} in the last 10 min ({counters} counter{s})\n");
+    }
+    // Where this replica alone is seen, it is said below, as what wants attention.
+    if answer.partial.is_empty() && !answer.refusing_partial.is_empty() {
+        text += &format!("refuses most: {}\n", visible::text(&answer.refusing_partial));
+    }
     for switch in &answer.switches {
         text += &format!("switched: {}\n", visible::text(&limits::in_words(switch)));
     }

@@ -13,7 +13,10 @@ use super::{
     status,
 };
 use crate::{
+    clock,
     front::api::{TopEntry, TopResponse},
+    limit::written,
+    limiter::top::{TopMeasure, TopSpan},
     visible,
 };
 
@@ -36,13 +39,13 @@ pub(super) struct TopArgs {
     #[arg(long, default_value = "", hide_default_value = true)]
     domain: String,
     /// Only counters whose descriptor has this entry
-    #[arg(long, value_name = "K=V", default_value = "", hide_default_value = true)]
-    entry: String,
+    #[arg(long, value_name = "K=V", value_parser = entry)]
+    entry: Option<String>,
     /// What the order is by
-    #[arg(long, value_name = "denied|hits|shadow", default_value = "denied")]
+    #[arg(long, value_name = "denied|hits|shadow", default_value = "denied", value_parser = TopMeasure::ALL.map(TopMeasure::name))]
     by: String,
     /// How far back
-    #[arg(long, value_name = "1m|10m|1h", default_value = "10m")]
+    #[arg(long, value_name = "1m|10m|1h", default_value = "10m", value_parser = TopSpan::ALL.map(TopSpan::name))]
     since: String,
     /// Most entries
     #[arg(short, long = "entries", value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100))]
@@ -72,12 +75,17 @@ pub(super) fn run(args: &TopArgs) -> anyhow::Result<Exit> {
     })
 }
 
+/// As it is given, since the service reads it: what is none is found here.
+fn entry(text: &str) -> Result<String, String> {
+    written::parse_entry(text).map(|_| text.to_owned())
+}
+
 impl TopArgs {
     fn path(&self) -> String {
         let TopArgs { limit, domain, entry, by, since, n, .. } = self;
-        let count = n.to_string();
+        let (count, entry) = (n.to_string(), entry.clone().unwrap_or_default());
         let parameters =
-            [("domain", domain), ("limit", limit), ("entry", entry), ("by", by), ("since", since), ("n", &count)];
+            [("domain", domain), ("limit", limit), ("entry", &entry), ("by", by), ("since", since), ("n", &count)];
         let query: Vec<String> = parameters
             .iter()
             .filter(|(_, value)| !value.is_empty())
@@ -99,7 +107,7 @@ fn in_words(answer: &TopResponse) -> String {
         "most {} over the last {}, since {}",
         visible::text(by),
         visible::text(since),
-        visible::text(from)
+        visible::text(&show::moment(from, clock::now()))
     );
     if entries.is_empty() {
         let _ = writeln!(out, "nobody");

@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use crate::{
     blocking::blocking,
     clock,
-    front::api::{self, Api},
+    front::api::{self, Api, LimitSwitch},
     limit::{CountDenied, EnforcedShare, Unit, UnixMicros, moment},
     limiter::Snapshot,
     metrics::Metrics,
@@ -38,6 +38,7 @@ pub use hosts::AllowedHosts;
 struct AdminState {
     snapshot: Arc<ArcSwap<Snapshot>>,
     reload: Arc<Notify>,
+    api: Arc<Api>,
 }
 
 /// The router of the admin listener. `reload` is notified when a request asks for the rules to be read again. Only
@@ -57,7 +58,7 @@ pub fn router(
         .route("/rlconfig", get(rlconfig))
         .route("/-/reload", post(ask_for_reload))
         .fallback(async || (StatusCode::NOT_FOUND, INDEX))
-        .with_state(AdminState { snapshot, reload })
+        .with_state(AdminState { snapshot, reload, api: Arc::clone(&api) })
         .merge(explained)
         .merge(api::router(api))
         .layer(middleware::from_fn_with_state(hosts, hosts::reject_foreign_requests))
@@ -106,6 +107,8 @@ struct DomainView<'a> {
     limits: Vec<LimitView<'a>>,
     tiers: usize,
     overrides: OverridesView,
+    /// What is switched of its limits, which are shown as the files have them.
+    switches: Vec<&'a LimitSwitch>,
 }
 
 /// The override rows of files.
@@ -152,10 +155,11 @@ struct LimitView<'a> {
 /// Not on the thread that answers probes, because it goes through every rule.
 async fn rules(State(served): State<AdminState>) -> impl IntoResponse {
     let snapshot = served.snapshot.load_full();
-    ([("content-type", "application/json")], blocking(move || rules_view(&snapshot)).await)
+    let page = blocking(move || rules_view(&snapshot, &served.api.switches(&snapshot))).await;
+    ([("content-type", "application/json")], page)
 }
 
-fn rules_view(snapshot: &Snapshot) -> String {
+fn rules_view(snapshot: &Snapshot, switches: &[LimitSwitch]) -> String {
     let view = RulesView {
         version: snapshot.version,
         hash: snapshot.rules.hash(),
@@ -169,14 +173,18 @@ fn rules_view(snapshot: &Snapshot) -> String {
         domains: (0..)
             .map(DomainIndex)
             .zip(snapshot.rules.domains())
-            .map(|(index, domain)| domain_view((index, domain), snapshot))
+            .map(|(index, domain)| domain_view((index, domain), snapshot, switches))
             .collect(),
         problems: snapshot.problems.iter().collect(),
     };
     serde_json::to_value(view).expect("plain fields have a JSON form").to_string()
 }
 
-fn domain_view<'a>((index, domain): (DomainIndex, &'a Domain), snapshot: &'a Snapshot) -> DomainView<'a> {
+fn domain_view<'a>(
+    (index, domain): (DomainIndex, &'a Domain),
+    snapshot: &'a Snapshot,
+    switches: &'a [LimitSwitch],
+) -> DomainView<'a> {
     let now = clock::now();
     let limits = domain.rules().iter().flat_map(|rule| {
         rule.limits.iter().enumerate().map(move |(place, limit)| {
@@ -190,6 +198,7 @@ fn domain_view<'a>((index, domain): (DomainIndex, &'a Domain), snapshot: &'a Sna
         limits: limits.collect(),
         tiers: domain.tiers(),
         overrides: overrides_view(domain.overrides(), now),
+        switches: switches.iter().filter(|switch| switch.domain == domain.name()).collect(),
     }
 }
 

@@ -88,6 +88,11 @@ impl Api {
         }
     }
 
+    /// What is switched in the domains of a snapshot.
+    pub(crate) fn switches(&self, snapshot: &Snapshot) -> Vec<LimitSwitch> {
+        switches::list(self, snapshot, None).map(|listed| listed.switches).unwrap_or_default()
+    }
+
     /// The domain that a path names.
     fn in_path(&self, domain: String) -> String {
         let is_unnamed = domain == UNNAMED_DOMAIN && self.limiter.snapshot().rules.domain(&domain).is_none();
@@ -230,27 +235,34 @@ impl Api {
         counters::reset(self, &snapshot, &caller, request).await
     }
 
-    /// Without a domain, the entries of all domains, for callers that may see all.
+    /// Without a domain, the entries of all domains that the caller may see.
     pub async fn list_audit(
         &self,
         authorization: Option<&str>,
         mut request: ListAuditRequest,
     ) -> Result<ListAuditResponse, ApiError> {
         let caller = self.authenticator.authenticate(authorization)?;
-        caller.require(Scope::AuditRead, Some(&*request.domain).filter(|domain| !domain.is_empty()))?;
+        let domains = match &*request.domain {
+            "" => caller.domains(Scope::AuditRead)?,
+            // What happened in a domain may be asked after its rules are gone.
+            named => caller.require(Scope::AuditRead, Some(named)).map(|()| Some(vec![named]))?,
+        };
         request.page_size = bounds::page_size(request.page_size)?;
         bounds::check_page_token(&request.page_token)?;
-        audit::list(self, request).await
+        audit::list(self, &request, domains).await
     }
 
+    /// Without a domain, of all domains that the caller may see.
     pub async fn list_changes(
         &self,
         authorization: Option<&str>,
         mut request: ListChangesRequest,
     ) -> Result<ListChangesResponse, ApiError> {
-        self.admit_to(authorization, Scope::AuditRead, &request.domain)?;
+        let caller = self.authenticator.authenticate(authorization)?;
+        let snapshot = self.limiter.snapshot();
+        let domains = self.seen_domains(&caller, Scope::AuditRead, &request.domain, &snapshot)?;
         request.page_size = bounds::page_size(request.page_size)?;
-        changes::list(self, request).await
+        changes::list(self, &snapshot, &request, domains).await
     }
 
     pub async fn set_switch(
@@ -284,7 +296,7 @@ impl Api {
     ) -> Result<ListSwitchesResponse, ApiError> {
         let caller = self.authenticator.authenticate(authorization)?;
         let snapshot = self.limiter.snapshot();
-        let domains = self.seen_domains(&caller, &request.domain, &snapshot)?;
+        let domains = self.seen_domains(&caller, Scope::InsightRead, &request.domain, &snapshot)?;
         switches::list(self, &snapshot, domains.as_deref())
     }
 
@@ -296,7 +308,7 @@ impl Api {
     ) -> Result<GetFleetResponse, ApiError> {
         let caller = self.authenticator.authenticate(authorization)?;
         let snapshot = self.limiter.snapshot();
-        let domains = self.seen_domains(&caller, &request.domain, &snapshot)?;
+        let domains = self.seen_domains(&caller, Scope::InsightRead, &request.domain, &snapshot)?;
         fleet::get(self, &snapshot, domains.as_deref()).await
     }
 
@@ -304,34 +316,24 @@ impl Api {
     fn seen_domains<'a>(
         &'a self,
         caller: &'a Caller,
+        scope: Scope,
         named: &'a str,
         snapshot: &'a Snapshot,
     ) -> Result<Option<Vec<&'a str>>, ApiError> {
         match named {
-            "" => caller.domains(Scope::InsightRead),
+            "" => caller.domains(scope),
             named => {
-                caller.require(Scope::InsightRead, Some(named))?;
+                caller.require(scope, Some(named))?;
                 Ok(Some(vec![self.domain(named, snapshot)?]))
             }
         }
-    }
-
-    /// Whether the caller may look at a domain, or where none is named at all of them.
-    fn admit_to(&self, authorization: Option<&str>, scope: Scope, domain: &str) -> Result<Arc<Snapshot>, ApiError> {
-        let caller = self.authenticator.authenticate(authorization)?;
-        caller.require(scope, Some(domain).filter(|domain| !domain.is_empty()))?;
-        let snapshot = self.limiter.snapshot();
-        if !domain.is_empty() {
-            self.loaded(domain, &snapshot)?;
-        }
-        Ok(snapshot)
     }
 
     /// Without a domain, of all domains that the caller may see.
     pub async fn top(&self, authorization: Option<&str>, request: TopRequest) -> Result<TopResponse, ApiError> {
         let caller = self.authenticator.authenticate(authorization)?;
         let snapshot = self.limiter.snapshot();
-        let domains = self.seen_domains(&caller, &request.domain, &snapshot)?;
+        let domains = self.seen_domains(&caller, Scope::InsightRead, &request.domain, &snapshot)?;
         let fleet = self.limiter.run_time().map(|run_time| &*run_time.fleet);
         self.insight.top(&snapshot, &request, domains, fleet).await
     }
@@ -344,7 +346,7 @@ impl Api {
     ) -> Result<watch::Watching, ApiError> {
         let caller = self.authenticator.authenticate(authorization)?;
         let snapshot = self.limiter.snapshot();
-        let domains = self.seen_domains(&caller, &request.domain, &snapshot)?;
+        let domains = self.seen_domains(&caller, Scope::InsightRead, &request.domain, &snapshot)?;
         watch::begin(self, &snapshot, &request, domains).await
     }
 

@@ -90,7 +90,8 @@ pub fn write(moment: UnixMicros) -> String {
 /// How far a moment is from now, in its largest unit: `in 4 h`, `3 min ago`, `now`.
 pub fn distance(at: UnixMicros, now: UnixMicros) -> String {
     let (length, is_past) = (at.0.abs_diff(now.0), at < now);
-    match length_in_words(length) {
+    // Nobody looks at a clock more closely than to the second.
+    match length_in_words(length.saturating_add(500_000) / 1_000_000 * 1_000_000) {
         _ if length < 1_000_000 => "now".to_owned(),
         words if is_past => format!("{words} ago"),
         words => format!("in {words}"),

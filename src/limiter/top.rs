@@ -33,7 +33,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 pub use counting::CoreTop;
 pub(super) use key::cut_to;
-pub use record::{RankedKey, Ranking, TopRecord};
+pub use record::{RankedKey, RankedLimit, Ranking, TopRecord};
 
 use self::{
     counting::CoreSketches,
@@ -226,15 +226,27 @@ impl TopLists {
         TopRecord::new(span.begins(now), TopMeasure::ALL.map(merged))
     }
 
-    /// The lists over each span, for other replicas, in at most `bytes_max`: each with the number of its span and its length
-    /// before it.
-    pub fn encode(&self, now: UnixMicros, bytes_max: usize) -> Vec<u8> {
+    /// The lists over each span, for other replicas, in at most `bytes_max`, and those of these `limits` alone, which have half
+    /// of it: each with the number of its part and its length before it.
+    pub fn encode(&self, now: UnixMicros, bytes_max: usize, limits: &[Box<str>]) -> Vec<u8> {
         let mut bytes = Vec::new();
-        for (number, span) in TopSpan::ALL.into_iter().enumerate() {
-            let record = self.read(span, &TopFilter::default(), now).encode_within(bytes_max / TopSpan::ALL.len());
+        let mut put = |number: usize, part: Vec<u8>| {
             bytes.push(number as u8);
-            bytes.extend((record.len() as u32).to_be_bytes());
-            bytes.extend(record);
+            bytes.extend((part.len() as u32).to_be_bytes());
+            bytes.extend(part);
+        };
+        let bytes_max = bytes_max / TopSpan::ALL.len();
+        let of_all = if limits.is_empty() { bytes_max } else { bytes_max / 2 };
+        for (number, span) in TopSpan::ALL.into_iter().enumerate() {
+            let record = self.read(span, &TopFilter::default(), now);
+            for limit in limits {
+                let of_limit = record.filtered(&TopFilter::default().of_limit(limit));
+                let mut part = record::written(&cut(limit));
+                let room = ((bytes_max - of_all) / limits.len()).saturating_sub(part.len());
+                part.extend(of_limit.encode_within(room));
+                put(OF_LIMIT + number, part);
+            }
+            put(number, record.encode_within(of_all));
         }
         bytes
     }
@@ -250,17 +262,30 @@ impl TopLists {
     }
 }
 
+/// The number of a span's part that is of one limit alone, less the span's. Other releases skip parts that they don't know.
+const OF_LIMIT: usize = 16;
+
 /// What another replica has [encoded](TopLists::encode) of a span.
-pub fn decode(mut bytes: &[u8], span: TopSpan) -> Option<TopRecord> {
-    while let [number, rest @ ..] = bytes {
+pub fn decode(bytes: &[u8], span: TopSpan) -> Option<TopRecord> {
+    parts(bytes, span as usize).find_map(TopRecord::decode)
+}
+
+/// The same of one limit alone; `None` where it wasn't asked for it.
+pub fn decode_of_limit(bytes: &[u8], span: TopSpan, limit: &str) -> Option<TopRecord> {
+    let id = record::written(&cut(limit));
+    parts(bytes, OF_LIMIT + span as usize).find_map(|part| TopRecord::decode(part.strip_prefix(&*id)?))
+}
+
+/// The parts with this number.
+fn parts(mut bytes: &[u8], wanted: usize) -> impl Iterator<Item = &[u8]> {
+    let next = move || {
+        let (number, rest) = bytes.split_first()?;
         let (length, rest) = rest.split_first_chunk()?;
-        let (record, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
-        if TopSpan::ALL.get(usize::from(*number)) == Some(&span) {
-            return TopRecord::decode(record);
-        }
+        let (part, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
         bytes = rest;
-    }
-    None
+        Some((usize::from(*number), part))
+    };
+    std::iter::from_fn(next).filter(move |(number, _)| *number == wanted).map(|(_, part)| part)
 }
 
 /// Keys of each list, so that all together take at most `max_bytes`: each core has a sketch that counts and one that waits

@@ -8,6 +8,7 @@
 //! | `<prefix>tg1:{0}:fleet:<id>` | the record of a replica as JSON, at most [`RECORD_MAX`] bytes | [`LIFE`] after its last beat |
 //! | `<prefix>tg1:{0}:fleet:asked` | there while somebody asks for lists | [`ASKED_FOR`] after the last question |
 //! | `<prefix>tg1:{0}:fleet:watches` | hash: watches of decisions by id, each its last second and its JSON | with the last |
+//! | `<prefix>tg1:{0}:fleet:asked:limits` | sorted set: limits whose own lists somebody asks for, by the second; a few | the same |
 //! | `<prefix>tg1:{0}:fleet:lists:<id>` | a replica's lists, at most its share of [`LISTS_MAX`] | [`LIFE`] after its last beat |
 //!
 //! A beat is one command, whatever the number of domains and nodes, and a page of records another. All keys lie in one
@@ -101,7 +102,7 @@ impl Fleet {
 
     /// Writes a beat: what this replica says of itself, and its lists where they are wanted.
     pub async fn beat(&self, record: ReplicaRecord, lists: Option<Vec<u8>>) -> Result<Heard, StoreError> {
-        let text = record.write();
+        let text = record.write(self.heard().replicas);
         *self.own.lock() = Some(record);
         let heard = match &self.board {
             None => Heard { replicas: 1, ..Heard::default() },
@@ -144,11 +145,19 @@ impl Fleet {
         FleetView { name: self.name.clone(), replicas, partial }
     }
 
-    /// The lists of the other replicas, whom this asks to go on writing theirs. Those that nobody has asked of late come with
-    /// their next beats.
-    pub async fn lists_of_others(&self) -> Result<Vec<Vec<u8>>, StoreError> {
+    /// Whether others can be told of a change: Redis answers, be it with a refusal.
+    pub async fn is_reached(&self) -> bool {
+        match &self.board {
+            None => true,
+            Some(board) => !matches!(board.ids().await, Err(error) if !matches!(error, StoreError::Refused(_))),
+        }
+    }
+
+    /// The lists of the other replicas, whom this asks to go on writing theirs, also those of one limit. Those that nobody has
+    /// asked of late come with their next beats.
+    pub async fn lists_of_others(&self, limit: Option<&str>) -> Result<Vec<Vec<u8>>, StoreError> {
         let Some(board) = &self.board else { return Ok(Vec::new()) };
-        board.ask().await?;
+        board.ask(limit).await?;
         board.lists_of_others(&self.id).await
     }
 

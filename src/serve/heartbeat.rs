@@ -14,7 +14,7 @@ use crate::{
     metrics::{Metrics, RequestTotals},
     run_time::{
         RunTime,
-        fleet::{LISTS_MAX, RatesSeen, ReplicaRecord, RulesSeen, StoreSeen},
+        fleet::{Heard, LISTS_MAX, RatesSeen, ReplicaRecord, RulesSeen, StoreSeen},
     },
     store::{Store, StoreError},
 };
@@ -90,14 +90,15 @@ impl Heart {
             let (totals, now) = (self.metrics.totals_of_requests(), clock::instant());
             let rates = rates(before, totals, now.duration_since(beaten).as_secs_f64());
             (before, beaten) = (totals, now);
-            let wanted = fleet.heard().lists_are_wanted;
-            let lists = if wanted { self.lists(fleet.heard().replicas).await } else { None };
+            let asked = fleet.heard();
+            let lists = if asked.lists_are_wanted { self.lists(&asked).await } else { None };
             let has_lists = lists.is_some();
             match fleet.beat(self.record(fleet.id(), started, rates), lists).await {
                 Ok(heard) => {
                     is_said = false;
                     // Whoever asked for them is waiting.
-                    if heard.lists_are_wanted && !has_lists && self.top.is_some() {
+                    let is_of_all = has_lists && heard.limits.iter().all(|limit| asked.limits.contains(limit));
+                    if heard.lists_are_wanted && !is_of_all && self.top.is_some() {
                         fleet.beat_soon();
                     }
                 }
@@ -118,10 +119,11 @@ impl Heart {
     }
 
     /// This replica's lists, in its share of what all may take.
-    async fn lists(&self, replicas: u32) -> Option<Vec<u8>> {
+    async fn lists(&self, asked: &Heard) -> Option<Vec<u8>> {
         let top = Arc::clone(self.top.as_ref()?);
-        let share = LISTS_MAX / replicas.max(1) as usize;
-        Some(blocking(move || top.encode(clock::now(), share.min(LISTS_OF_ONE_MAX))).await)
+        let bytes_max = LISTS_OF_ONE_MAX.min(LISTS_MAX / asked.replicas.max(1) as usize);
+        let limits = asked.limits.clone();
+        Some(blocking(move || top.encode(clock::now(), bytes_max, &limits)).await)
     }
 
     fn record(&self, id: &str, started: UnixMicros, rates: RatesSeen) -> ReplicaRecord {

@@ -89,7 +89,7 @@ fn ours(served: &FileDescriptorSet, out: &Path) -> io::Result<()> {
 }
 
 /// Lists that answers always have: a page without rows is `[]`, for whoever goes through them.
-const ALWAYS: [&str; 9] = [
+const ALWAYS: [&str; 10] = [
     "ListOverridesResponse.overrides",
     "ListAuditResponse.entries",
     "ResetCounterResponse.counters",
@@ -99,6 +99,7 @@ const ALWAYS: [&str; 9] = [
     "GetFleetResponse.replicas",
     "GetFleetResponse.attention",
     "GetFleetResponse.switches",
+    "GetFleetResponse.refusing",
 ];
 
 /// The JSON form of a message's field, where it isn't the obvious one.

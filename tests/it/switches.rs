@@ -1,6 +1,8 @@
 //! Switches as an on-call engineer uses them: three replicas and one Redis, by the command line, and what becomes of them
 //! when replicas restart, freeze or stand alone.
 
+mod told;
+
 use std::{path::Path, time::Duration};
 
 use serde_json::Value;
@@ -21,7 +23,7 @@ const RULES: &str = "domain: api\n\
 const ALICE: &[(&str, &str)] = &[("user", "alice")];
 
 /// Replicas on one Redis, with the token `secret`.
-async fn fleet(rules: &RulesDir, redis: &RedisServer, names: &[&str]) -> Vec<Tollgate> {
+pub(crate) async fn fleet(rules: &RulesDir, redis: &RedisServer, names: &[&str]) -> Vec<Tollgate> {
     let url = redis.address();
     let mut replicas = Vec::new();
     for name in names {
@@ -37,7 +39,7 @@ async fn fleet(rules: &RulesDir, redis: &RedisServer, names: &[&str]) -> Vec<Tol
     replicas
 }
 
-fn status(replica: &Tollgate) -> Value {
+pub(crate) fn status(replica: &Tollgate) -> Value {
     Ran::with(&["status", "--json", "--admin", &replica.admin.to_string()], &[]).json()
 }
 

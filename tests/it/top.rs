@@ -2,6 +2,7 @@
 //! counted it, who may ask, and how values are shown.
 
 mod privacy;
+mod refusing;
 
 use serde_json::{Value, json};
 use tollgate::front::api::{TopRequest, tollgate_client::TollgateClient};
@@ -87,6 +88,7 @@ async fn the_command_prints_a_table_or_json() {
     let (text, code) = top(&tollgate, &[]);
     assert!(text.starts_with("fleet tollgate, 1 replica\nmost denied over the last 10m, since 20"), "{text}");
     assert!(text.ends_with("\nnobody\n") && code == Some(0), "{text}");
+    assert!(text.lines().nth(1).is_some_and(|line| line.ends_with(" min ago)")), "a moment with its distance: {text}");
     flood(&tollgate).await;
     let (text, _) = top(&tollgate, &["--by", "hits", "--since", "1m", "-n", "2"]);
     let table: Vec<&str> = text.lines().skip(2).collect();
@@ -101,15 +103,56 @@ async fn the_command_prints_a_table_or_json() {
     let answer: Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(entries(&answer), [json!(["api/user", "user=bob", 1, 3, 0])]);
     for (args, says) in [
-        (&["--since", "5m"][..], "since: nothing is counted over `5m` (it is one of 1m, 10m, 1h)"),
-        (&["--by", "errors"], "by: nothing is counted as `errors` (it is one of denied, hits, shadow)"),
+        (&["--since", "5m"][..], "[possible values: 1m, 10m, 1h]"),
+        (&["--by", "errors"], "[possible values: denied, hits, shadow]"),
         (&["--limit", "api/usr"], "no limit has the id `api/usr`"),
         (&["--domain", "nowhere"], "no rule file is for domain `nowhere`"),
-        (&["--entry", "user"], "entry: 'user' is no key=value (such as user=alice)"),
+        (&["--entry", "user"], "'user' is no key=value"),
     ] {
         let (text, code) = top(&tollgate, args);
-        assert!(text.contains(says) && code == Some(1), "{args:?}: {code:?} {text}");
+        let is_usage = ["--since", "--by", "--entry"].contains(&args[0]);
+        assert!(text.contains(says) && code == Some(if is_usage { 2 } else { 1 }), "{args:?}: {code:?} {text}");
     }
+    for (query, says) in [
+        ("since=5m", "nothing is counted over `5m`"),
+        ("by=errors", "nothing is counted as `errors`"),
+        ("entry=user", "'user' is no key=value"),
+    ] {
+        let answer = get(tollgate.admin, &format!("/v1/top?{query}"), &[]).await.expect("an answer");
+        assert!(answer.status == 400 && answer.body.contains(says), "{query}: {answer:?}");
+    }
+}
+
+/// Light counters of a limit are in no list of the hundred heaviest of all limits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_lists_of_one_limit_come_from_the_other_replicas_on_request() {
+    let (rules, redis) = (RulesDir::with("api.yaml", RULES), RedisServer::start());
+    let replicas = crate::switches::fleet(&rules, &redis, &["a", "b"]).await;
+    for tenant in 0..120 {
+        for _ in 0..3 {
+            replicas[1].client().admits("api", &[("tried", &format!("x{tenant}"))]).await;
+        }
+    }
+    for replica in [&replicas[0], &replicas[0], &replicas[1]] {
+        replica.client().admits("api", &[("user", "alice")]).await;
+    }
+    crate::harness::eventually("the other's lists of all limits", || async {
+        let answer = asked(&replicas[0], "/v1/top").await;
+        (answer["replicas"] == 2 && answer["partial"].is_null()).then_some(())
+    })
+    .await;
+    let path = "/v1/top?by=hits&limit=api/user";
+    let first = asked(&replicas[0], path).await;
+    assert!(first["partial"].as_str().is_some_and(|why| why.starts_with("1 of 2 replicas so far")), "{first}");
+    let whole = crate::harness::eventually("the other's list of this limit", || async {
+        Some(asked(&replicas[0], path).await).filter(|answer| answer["partial"].is_null())
+    })
+    .await;
+    assert_eq!(entries(&whole), [json!(["api/user", "user=alice", 1, 3, 0])], "{whole}");
+    assert_eq!(whole["entries"][0]["hits_error"], 0, "{whole}");
+    // What isn't a limit is asked of nobody.
+    assert_eq!(get(replicas[0].admin, "/v1/top?limit=api/usr", &[]).await.expect("an answer").status, 404);
+    assert_eq!(redis.cli(&["ZRANGE", "tg1:{0}:fleet:asked:limits", "0", "-1"]), "api/user");
 }
 
 #[tokio::test]

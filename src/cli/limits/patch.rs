@@ -2,7 +2,7 @@
 
 use crate::{
     cli::ask::{Call, Service},
-    front::api::{LimitSwitch, SetSwitchRequest, SetSwitchResponse},
+    front::api::{LimitSwitch, SetSwitchRequest, SetSwitchResponse, SwitchedLimit},
     visible,
 };
 
@@ -32,19 +32,33 @@ async fn changes(service: &Service, switch: &LimitSwitch) -> anyhow::Result<Vec<
     };
     let path = format!("/v1/domains/{}/switches", crate::cli::ask::escaped(&switch.domain));
     let answer: SetSwitchResponse = service.ask(Call::put(path, &request)).await?;
-    let of_limit = |limit: crate::front::api::SwitchedLimit| {
-        let yaml = match (&*switch.mode, limit.after) {
-            ("shadow", _) => "    enforce: false    # beside its rate".to_owned(),
-            ("enforce", _) => {
-                format!("    enforce: {}    # beside its rate; take out `shadow_mode`, if it is there", switch.share)
-            }
-            ("scale", Some(after)) => {
-                let seconds = after.window_seconds;
-                format!("    rate_limit: {{requests: {}, window: {seconds}s}}    # its other keys stay", after.requests)
-            }
-            _ => "    # take out its rate_limit: the rule then admits everything".to_owned(),
+    let changed = answer.limits.into_iter().filter(|limit| !limit.protected && limit.kept_by.is_empty());
+    Ok(changed
+        .map(|limit| {
+            let yaml = yaml(switch, &limit);
+            (limit.place, limit.limit_id, yaml)
+        })
+        .collect())
+}
+
+/// What the limit's rule has to say: of one with a name the entry of its list.
+fn yaml(switch: &LimitSwitch, limit: &SwitchedLimit) -> String {
+    let name = limit.limit_id.split_once('#').map(|(_, name)| name);
+    let Some(numbers) = limit.after.as_ref() else {
+        return match name {
+            Some(name) => format!("      # take `{name}` out of the list of its rate_limit"),
+            None => "    rate_limit: unlimited".to_owned(),
         };
-        (limit.place, limit.limit_id, yaml)
     };
-    Ok(answer.limits.into_iter().filter(|limit| !limit.protected).map(of_limit).collect())
+    let rate = format!("requests: {}, window: {}s", numbers.requests, numbers.window_seconds);
+    let rate = match &*switch.mode {
+        "shadow" => format!("{rate}, enforce: false"),
+        "enforce" => format!("{rate}, enforce: {}", switch.share),
+        _ => rate,
+    };
+    let shadow_mode = if switch.mode == "enforce" { "; take out `shadow_mode`, if it is there" } else { "" };
+    match name {
+        Some(name) => format!("      - {{name: {name}, {rate}}}    # its other keys stay{shadow_mode}"),
+        None => format!("    rate_limit: {{{rate}}}    # its other keys stay{shadow_mode}"),
+    }
 }

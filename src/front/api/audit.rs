@@ -6,14 +6,16 @@ use super::{
 };
 use crate::{limit::moment, run_time::overrides as run_time};
 
-/// Newest first; `page_size` is 1 to 1,000. The caller may see that domain, or all where none is named.
-pub(super) async fn list(api: &Api, request: ListAuditRequest) -> Result<ListAuditResponse, ApiError> {
+/// Of these `domains` (`None` is all), newest first; `page_size` is 1 to 1,000.
+pub(super) async fn list(
+    api: &Api,
+    request: &ListAuditRequest,
+    domains: Option<Vec<&str>>,
+) -> Result<ListAuditResponse, ApiError> {
     let kept = &overrides::run_time(api)?.overrides;
     let snapshot = api.limiter.snapshot();
-    let domains: Vec<&str> = match &*request.domain {
-        "" => snapshot.rules.domains().iter().map(|domain| domain.name()).collect(),
-        domain => vec![domain],
-    };
+    let loaded = || snapshot.rules.domains().iter().map(|domain| domain.name()).collect();
+    let domains: Vec<&str> = domains.unwrap_or_else(loaded);
     let last = read_token(&request.page_token)?;
     // The id of the last entry of the page before, and its domain, which may hold anything.
     let before = match last.as_deref().map(|last| last.split_once(' ')) {

@@ -5,16 +5,23 @@ use super::{Api, ApiError, Change, ListChangesRequest, ListChangesResponse, over
 use crate::{
     clock,
     limit::{UnixMicros, moment},
+    limiter::Snapshot,
     rules::{self, LimitChange},
     run_time::{
-        overrides::{AuditEntry, Record},
+        fleet,
+        overrides::{AuditEntry, OverridesError, Record},
         reloads::Reload,
         switches::{Switch, stored_id},
     },
 };
 
-/// Newest first; `page_size` is 1 to 1,000. The caller may see that domain, or all where none is named.
-pub(super) async fn list(api: &Api, request: ListChangesRequest) -> Result<ListChangesResponse, ApiError> {
+/// Of these `domains` (`None` is all), newest first; `page_size` is 1 to 1,000.
+pub(super) async fn list(
+    api: &Api,
+    snapshot: &Snapshot,
+    request: &ListChangesRequest,
+    domains: Option<Vec<&str>>,
+) -> Result<ListChangesResponse, ApiError> {
     let run_time = overrides::run_time(api)?;
     let wall = run_time.overrides.wall(clock::now());
     let since = match &*request.since {
@@ -24,25 +31,27 @@ pub(super) async fn list(api: &Api, request: ListChangesRequest) -> Result<ListC
             UnixMicros(wall.0.saturating_sub(rules::duration(text).map_err(wrong)?.0))
         }
     };
-    let snapshot = api.limiter.snapshot();
-    let domains: Vec<&str> = match &*request.domain {
-        "" => snapshot.rules.domains().iter().map(|domain| domain.name()).collect(),
-        domain => vec![domain],
-    };
     let at_most = request.page_size as usize;
-    let entries = run_time.overrides.audit(&domains, None, at_most).await?;
+    let loaded = || snapshot.rules.domains().iter().map(|domain| domain.name()).collect();
+    let audited = domains.clone().unwrap_or_else(loaded);
+    // Reloads are told all the same: they are what there is to know while Redis is away.
+    let (entries, partial) = match run_time.overrides.audit(&audited, None, at_most).await {
+        Ok(entries) => (entries, String::new()),
+        Err(OverridesError::Store(error)) => (Vec::new(), fleet::why_partial(&error)),
+        Err(error) => return Err(error.into()),
+    };
     let mut changes: Vec<(UnixMicros, Change)> = entries
         .into_iter()
         .filter(|(_, entry)| entry.at >= since)
         .map(|(domain, entry)| (entry.at, of_entry(&domain, entry)))
         .collect();
     for reload in run_time.reloads.since(since) {
-        changes.extend(of_reload(&reload, &request.domain).into_iter().map(|change| (reload.at, change)));
+        changes.extend(of_reload(&reload, domains.as_deref()).into_iter().map(|change| (reload.at, change)));
     }
     // A stable order: what one reload changed stays together.
     changes.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
     changes.truncate(at_most);
-    Ok(ListChangesResponse { changes: changes.into_iter().map(|(_, change)| change).collect() })
+    Ok(ListChangesResponse { changes: changes.into_iter().map(|(_, change)| change).collect(), partial })
 }
 
 fn of_entry(domain: &str, entry: AuditEntry) -> Change {
@@ -70,8 +79,8 @@ fn in_words(target: &str, record: &str) -> String {
     format!("{matched}: {}{until}", record.written["limit"])
 }
 
-/// The changes of one domain by a reload, or of all; one that changed no limit is told as a whole.
-fn of_reload(reload: &Reload, domain: &str) -> Vec<Change> {
+/// The changes of these domains by a reload; where all may be seen, one that changed no limit is told as a whole.
+fn of_reload(reload: &Reload, domains: Option<&[&str]>) -> Vec<Change> {
     let whole = |after: String| Change {
         at: moment::write(reload.at),
         action: "rules.reload".to_owned(),
@@ -88,12 +97,12 @@ fn of_reload(reload: &Reload, domain: &str) -> Vec<Change> {
             (_, after) => after.as_deref().unwrap_or_default().to_owned(),
         })
     };
-    let is_meant = |change: &&LimitChange| domain.is_empty() || *change.domain == *domain;
+    let is_meant = |change: &&LimitChange| domains.is_none_or(|domains| domains.contains(&&*change.domain));
     let mut changes: Vec<Change> = reload.changes.iter().filter(is_meant).map(of_limit).collect();
-    if domain.is_empty() && reload.more > 0 {
+    if domains.is_none() && reload.more > 0 {
         changes.push(whole(format!("rules {} ({} further limits changed)", reload.hash, reload.more)));
     }
-    if domain.is_empty() && reload.changes.is_empty() {
+    if domains.is_none() && reload.changes.is_empty() {
         changes.push(whole(format!("rules {} (no limit changed)", reload.hash)));
     }
     changes

@@ -20,12 +20,15 @@ pub(super) async fn get(
     let view = run_time.fleet.read().await;
     let switched = switches::list(api, snapshot, domains)?.switches;
     let may_see_files = domains.is_none();
+    let (refusing, refusing_partial) = api.insight.refusing(domains, &run_time.fleet).await;
     Ok(GetFleetResponse {
         fleet: view.name.to_string(),
         attention: attention(&view, may_see_files, &switched),
         replicas: view.replicas.iter().map(|record| shown(record, may_see_files)).collect(),
         partial: view.partial.map(Into::into).unwrap_or_default(),
         switches: switched,
+        refusing,
+        refusing_partial,
         at: moment::write(run_time.overrides.wall(clock::now())),
     })
 }

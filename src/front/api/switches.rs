@@ -59,16 +59,24 @@ pub(super) async fn set(
     let by = caller.name.as_ref().into();
     let switch =
         Switch { target: target.id.clone().into(), mode, ends, reason: reason.into(), by, at: wall, version: 0 };
-    let replaced = run_time.overrides.switches(&domain).get(&target.id).filter(|known| wall < known.ends).cloned();
+    let known = run_time.overrides.switches(&domain);
+    let replaced = known.get(&target.id).filter(|known| wall < known.ends).cloned();
     let is_here = replaced.is_some() && run_time.overrides.is_switched_here(&domain, &target.id);
     let mut answer = SetSwitchResponse {
         saved: Some(shown(rules, &switch, this_replica)),
         replaced: replaced.map(|replaced| shown(rules, &replaced, is_here)),
-        limits: target.limits.iter().map(|(rule, limit)| changed(&target, rule, limit, Some(mode))).collect(),
+        limits: target
+            .limits
+            .iter()
+            .map(|(rule, limit)| {
+                let kept_by = known.of(&limit.id, &rule.id, || wall).filter(|holds| target.is_narrowed_by(holds));
+                changed(&target, rule, limit, (Some(mode), kept_by.map(|holds| &*holds.target)))
+            })
+            .collect(),
         in_force: None,
     };
     if this_replica {
-        require_outage(api)?;
+        require_outage(api, run_time).await?;
     }
     if dry_run {
         return Ok(answer);
@@ -106,7 +114,7 @@ pub(super) async fn restore(
     let is_here = run_time.overrides.is_switched_here(&domain, &target.id);
     let mut answer = RestoreLimitResponse {
         restored: Some(shown(rules, switch, is_here)),
-        limits: target.limits.iter().map(|(rule, limit)| changed(&target, rule, limit, None)).collect(),
+        limits: target.limits.iter().map(|(rule, limit)| changed(&target, rule, limit, (None, None))).collect(),
         in_force: None,
     };
     if this_replica && !is_here {
@@ -182,6 +190,12 @@ impl<'r> Target<'r> {
                 Ok(Target { id, limits: found })
             }
         }
+    }
+
+    /// Whether a switch is for fewer limits than this, and so comes first.
+    fn is_narrowed_by(&self, switch: &Switch) -> bool {
+        let is_wider = self.id == ALL || self.limits.iter().all(|(rule, _)| *rule.id == *self.id);
+        is_wider && *switch.target != *self.id && !switch.is_for_all()
     }
 
     /// Whether every limit can be changed so. A switch of the whole domain leaves protected ones as they are.
@@ -294,9 +308,11 @@ fn require_reason(reason: &str) -> Result<(), ApiError> {
 }
 
 /// One replica is only switched by itself while the others can't be told.
-fn require_outage(api: &Api) -> Result<(), ApiError> {
+async fn require_outage(api: &Api, run_time: &RunTime) -> Result<(), ApiError> {
     let metrics = api.limiter.metrics();
-    if api.limiter.is_remote() && (!metrics.stores_answer() || metrics.breakers_open() > 0) {
+    let is_missed = || !metrics.stores_answer() || metrics.breakers_open() > 0;
+    // Where few requests come, nothing has been missed yet.
+    if api.limiter.is_remote() && (is_missed() || !run_time.fleet.is_reached().await) {
         return Ok(());
     }
     let what = "Redis can be reached, so that every replica can be switched";
@@ -347,11 +363,16 @@ pub(super) fn shown(rules: &Domain, switch: &Switch, this_replica: bool) -> Limi
     }
 }
 
-/// A limit without a switch, and with this one; `None` for none.
-fn changed(target: &Target<'_>, rule: &Rule, limit: &RuleLimit, mode: Option<SwitchMode>) -> SwitchedLimit {
+/// A limit without a switch, and with this one; `None` for none. One that is switched by itself stays as it is.
+fn changed(
+    target: &Target<'_>,
+    rule: &Rule,
+    limit: &RuleLimit,
+    (mode, kept_by): (Option<SwitchMode>, Option<&str>),
+) -> SwitchedLimit {
     let is_protected = target.id == ALL && !rule.switchable;
     let before = numbers(limit, rule);
-    let after = match mode.filter(|_| !is_protected) {
+    let after = match mode.filter(|_| !is_protected && kept_by.is_none()) {
         None => Some(before.clone()),
         Some(SwitchMode::Off) => None,
         Some(SwitchMode::Shadow) => Some(enforced(before.clone(), EnforcedShare::NONE)),
@@ -367,6 +388,7 @@ fn changed(target: &Target<'_>, rule: &Rule, limit: &RuleLimit, mode: Option<Swi
         after,
         protected: is_protected,
         place: place(rule),
+        kept_by: kept_by.filter(|_| !is_protected).unwrap_or_default().to_owned(),
     }
 }
 

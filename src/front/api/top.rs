@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{ApiError, TopEntry, TopRequest, TopResponse, bounds};
+use super::{ApiError, RefusingLimit, TopEntry, TopRequest, TopResponse, bounds};
 use crate::{
     blocking::blocking,
     clock,
@@ -10,7 +10,7 @@ use crate::{
     limiter::{
         Snapshot,
         decision_feed::DecisionFeed,
-        top::{self, RankedKey, TopFilter, TopLists, TopMeasure, TopRecord, TopSpan},
+        top::{self, RankedKey, RankedLimit, TopFilter, TopLists, TopMeasure, TopRecord, TopSpan},
     },
     privacy::Privacy,
     run_time::fleet::{self, Fleet},
@@ -19,6 +19,11 @@ use crate::{
 /// Entries of an answer: as many as replicas send each other.
 const ENTRIES_MAX: u32 = 100;
 const ENTRIES_DEFAULT: u32 = 20;
+
+/// Limits that the answer about the fleet names as those that refuse most.
+const REFUSING_MAX: usize = 5;
+
+const NOT_COUNTED: &str = "nothing is counted for these lists: TOLLGATE_TOP_MAX_BYTES is 0";
 
 /// What answers about this process are made of.
 pub struct Insight {
@@ -40,6 +45,14 @@ struct TopQuery {
     entries_max: usize,
 }
 
+/// What the replicas of a fleet have listed.
+struct FleetTop {
+    record: TopRecord,
+    replicas: u32,
+    /// Why lists of some are missing; empty if none are.
+    partial: String,
+}
+
 impl Insight {
     /// The counters of these `domains` (`None` is all) with most of what is asked for.
     pub async fn top(
@@ -49,34 +62,13 @@ impl Insight {
         domains: Option<Vec<&str>>,
         fleet: Option<&Fleet>,
     ) -> Result<TopResponse, ApiError> {
-        let Some(lists) = self.top.clone() else {
-            let why = "nothing is counted for these lists: TOLLGATE_TOP_MAX_BYTES is 0";
-            return Err(ApiError::Unimplemented(why.into()));
-        };
+        if self.top.is_none() {
+            return Err(ApiError::Unimplemented(NOT_COUNTED.into()));
+        }
         let TopQuery { filter, by, span, entries_max } = self.read(request, domains.as_deref())?;
-        let others = match fleet {
-            // Where they can't be read, this replica's own are better than nothing.
-            Some(fleet) => fleet.lists_of_others().await.map_err(|error| fleet::why_partial(&error)),
-            None => Ok(Vec::new()),
-        };
-        let replicas = fleet.map_or(1, |fleet| fleet.heard().replicas.max(1));
-        let (record, listed) = blocking({
-            let others = others.clone().unwrap_or_default();
-            move || {
-                let mut records = vec![lists.read(span, &filter, clock::now())];
-                records.extend(others.iter().filter_map(|of| Some(top::decode(of, span)?.filtered(&filter))));
-                let listed = records.len() as u32;
-                (TopRecord::merged(records), listed)
-            }
-        })
-        .await;
-        let partial = match others {
-            Err(why) => why,
-            Ok(_) if listed < replicas => {
-                format!("{listed} of {replicas} replicas so far: the lists of the others come within some seconds")
-            }
-            Ok(_) => String::new(),
-        };
+        // Others are asked only for limits that there are.
+        let limit = Some(&*request.limit).filter(|id| require_limit(id, snapshot, domains.as_deref()).is_ok());
+        let FleetTop { record, replicas, partial } = self.of_fleet(span, (filter, limit), fleet).await;
         let ranking = record.ranked(by, entries_max);
         if ranking.keys.is_empty() && !request.limit.is_empty() {
             require_limit(&request.limit, snapshot, domains.as_deref())?;
@@ -93,11 +85,58 @@ impl Insight {
         })
     }
 
+    /// The limits that refused most in the last ten minutes, and why they may not be all of the fleet's.
+    pub(super) async fn refusing(&self, domains: Option<&[&str]>, fleet: &Fleet) -> (Vec<RefusingLimit>, String) {
+        let filter = of_domains(domains);
+        let FleetTop { record, partial, .. } = self.of_fleet(TopSpan::TenMinutes, (filter, None), Some(fleet)).await;
+        let limits = record.limits(TopMeasure::Denied, REFUSING_MAX).into_iter();
+        let shown =
+            |RankedLimit { limit, at_least: denied, counters }| RefusingLimit { limit: limit.into(), denied, counters };
+        (limits.map(shown).collect(), partial)
+    }
+
+    /// What all replicas have listed, of one limit by lists of its own.
+    async fn of_fleet(
+        &self,
+        span: TopSpan,
+        (filter, limit): (TopFilter, Option<&str>),
+        fleet: Option<&Fleet>,
+    ) -> FleetTop {
+        let Some(lists) = self.top.clone() else {
+            return FleetTop { record: TopRecord::default(), replicas: 0, partial: NOT_COUNTED.to_owned() };
+        };
+        let others = match fleet {
+            // Where they can't be read, this replica's own are better than nothing.
+            Some(fleet) => fleet.lists_of_others(limit).await.map_err(|error| fleet::why_partial(&error)),
+            None => Ok(Vec::new()),
+        };
+        let replicas = fleet.map_or(1, |fleet| fleet.heard().replicas.max(1));
+        let (others, why) = others.map_or_else(|why| (Vec::new(), why), |others| (others, String::new()));
+        let limit = limit.map(str::to_owned);
+        let (record, listed) = blocking(move || {
+            let mut records = vec![lists.read(span, &filter, clock::now())];
+            let mut listed = 1;
+            for other in &others {
+                let of_limit = limit.as_deref().map(|limit| top::decode_of_limit(other, span, limit));
+                let is_missing = matches!(of_limit, Some(None));
+                // Until the list of a limit comes, that of all has the heaviest of its counters.
+                if let Some(record) = of_limit.flatten().or_else(|| top::decode(other, span)) {
+                    records.push(record.filtered(&filter));
+                    listed += u32::from(!is_missing);
+                }
+            }
+            (TopRecord::merged(records), listed)
+        })
+        .await;
+        let partial = match why.is_empty() && listed < replicas {
+            true => format!("{listed} of {replicas} replicas so far: the lists of the others come within some seconds"),
+            false => why,
+        };
+        FleetTop { record, replicas, partial }
+    }
+
     fn read(&self, request: &TopRequest, domains: Option<&[&str]>) -> Result<TopQuery, ApiError> {
-        let mut filter = TopFilter::default();
-        if let Some(domains) = domains {
-            filter = filter.of_domains(domains.iter().copied());
-        }
+        let mut filter = of_domains(domains);
         if !request.limit.is_empty() {
             filter = filter.of_limit(&request.limit);
         }
@@ -130,6 +169,15 @@ impl Insight {
             }
         };
         Ok(TopQuery { filter, by, span, entries_max: entries_max as usize })
+    }
+}
+
+/// Counters of these domains (`None` is all).
+fn of_domains(domains: Option<&[&str]>) -> TopFilter {
+    let all = TopFilter::default();
+    match domains {
+        Some(domains) => all.of_domains(domains.iter().copied()),
+        None => all,
     }
 }
 

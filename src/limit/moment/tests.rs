@@ -85,6 +85,7 @@ fn a_distance_is_told_in_its_largest_unit() {
     assert_eq!(after(14_400 * SECOND - 20_000), "in 4 h");
     assert_eq!((after(36 * 3_600 * SECOND), after(7 * 86_400 * SECOND)), ("in 36 h".to_owned(), "in 7 d".to_owned()));
     assert_eq!((after(0), after(999_999), before(999_999)), ("now".to_owned(), "now".to_owned(), "now".to_owned()));
+    assert_eq!([before(1_092_000), after(1_600_000)], ["1 s ago", "in 2 s"], "to the second");
     // No overflow at the end of time.
     assert!(distance(UnixMicros(u64::MAX), UnixMicros(0)).ends_with(" d"));
 }

@@ -53,6 +53,16 @@ pub struct RankedKey {
     pub errors: [u64; TopMeasure::ALL.len()],
 }
 
+/// A limit and what is known of its counters together, by one measure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RankedLimit {
+    pub limit: Box<str>,
+    /// The counters that are listed have at least this much together; what isn't listed isn't in it.
+    pub at_least: u64,
+    /// Number of counters that are listed.
+    pub counters: u32,
+}
+
 impl TopRecord {
     pub(super) fn new(begins: UnixMicros, lists: ByMeasure<TopList>) -> TopRecord {
         TopRecord { begins, lists }
@@ -99,6 +109,25 @@ impl TopRecord {
             }
         };
         Ranking { keys: list.listed.iter().map(key).collect(), others_at_most: list.floor }
+    }
+
+    /// The `limits_max` limits whose counters have most together by a measure, the heaviest first.
+    pub fn limits(&self, by: TopMeasure, limits_max: usize) -> Vec<RankedLimit> {
+        let mut by_limit: HashMap<&str, (u64, u32)> = HashMap::new();
+        for Listed { key, count, error, .. } in &self.lists[by as usize].listed {
+            let (at_least, counters) = by_limit.entry(key.limit()).or_default();
+            *at_least = at_least.saturating_add(count - error);
+            *counters += 1;
+        }
+        let mut limits: Vec<RankedLimit> = by_limit
+            .into_iter()
+            .filter(|(_, (at_least, _))| *at_least > 0)
+            .map(|(limit, (at_least, counters))| RankedLimit { limit: limit.into(), at_least, counters })
+            .collect();
+        limits
+            .sort_unstable_by(|one, other| other.at_least.cmp(&one.at_least).then_with(|| one.limit.cmp(&other.limit)));
+        limits.truncate(limits_max);
+        limits
     }
 
     /// Only the counters that `filter` admits.
@@ -205,6 +234,13 @@ fn put_number(out: &mut Vec<u8>, mut number: u64) {
         number >>= 7;
     }
     out.push(number as u8);
+}
+
+/// A text with its length before it.
+pub(super) fn written(text: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_text(&mut out, text);
+    out
 }
 
 fn put_text(out: &mut Vec<u8>, text: &str) {

@@ -159,6 +159,14 @@ proptest! {
         let least = keys_max.min(SENT_KEYS_MAX) as u64;
         let exact = exact(streams.iter().flatten());
         check(merged.list(TopMeasure::Hits), &exact, least)?;
+        // All are of one limit.
+        let total: u64 = exact.values().sum();
+        if let [limit] = &*merged.limits(TopMeasure::Hits, 10) {
+            prop_assert!(limit.at_least <= total && limit.counters as usize == merged.list(TopMeasure::Hits).listed.len());
+            prop_assert!(limit.at_least == total || merged.list(TopMeasure::Hits).floor > 0, "{limit:?} of {total}");
+        } else {
+            prop_assert!(merged.list(TopMeasure::Hits).floor > 0, "no limit has any for certain, of {total}");
+        }
         let ranking = merged.ranked(TopMeasure::Hits, 10);
         prop_assert!(ranking.keys.len() <= 10);
         prop_assert!(ranking.keys.is_sorted_by(|one, other| one.counts[1] >= other.counts[1]));
@@ -247,6 +255,54 @@ fn memory_is_taken_as_it_is_used_and_stays_below_its_bound() {
     assert!(largest <= MOST && largest > MOST / 3, "{largest}");
     lists.fold(at(TURNS + 2 * 900));
     assert_eq!(lists.bytes(), 0, "everything is forgotten");
+}
+
+#[test]
+fn limits_are_ranked_by_what_their_counters_have_together() {
+    let (lists, now) = (of_keys(10), UnixMicros(NOW));
+    let core = lists.core();
+    for (number, (limit, denied)) in [("a", 3), ("b", 2), ("b", 2), ("c", 9), ("d", 3)].into_iter().enumerate() {
+        let key = || Arc::new(TopKey::new(1, limit, &format!("user={number}")));
+        core.with_sketches(now, |sketches| sketches[TopMeasure::Denied as usize].add(number as u64, denied, key));
+    }
+    let record = lists.read(TopSpan::TenMinutes, &TopFilter::default(), now);
+    let limits = record.limits(TopMeasure::Denied, 3);
+    let ranked: Vec<_> = limits.iter().map(|limit| (&*limit.limit, limit.at_least, limit.counters)).collect();
+    assert_eq!(ranked, [("c", 9, 1), ("b", 4, 2), ("a", 3, 1)]);
+    assert_eq!(record.limits(TopMeasure::Shadow, 3), []);
+}
+
+#[test]
+fn a_limit_that_is_asked_for_is_sent_in_lists_of_its_own() {
+    let (lists, now) = (of_keys(300), UnixMicros(NOW));
+    let core = lists.core();
+    core.with_sketches(now, |sketches| {
+        for user in 0..2 * SENT_KEYS_MAX as u64 {
+            let (limit, hits) = if user == 7 { ("light", 1) } else { ("heavy", 5) };
+            let key = || Arc::new(TopKey::new(1, limit, &format!("user={user}")));
+            sketches[TopMeasure::Hits as usize].add(hash(user), hits, key);
+        }
+    });
+    let of_light = |record: TopRecord| record.filtered(&TopFilter::default().of_limit("light"));
+    let ranked = |record: TopRecord| record.ranked(TopMeasure::Hits, 10).keys;
+    for bytes_max in [usize::MAX, 128 << 10, 16 << 10, 2 << 10, 0] {
+        let sent = lists.encode(now, bytes_max, &["light".into(), "other".into()]);
+        assert!(sent.len() <= bytes_max.max(400), "{} of {bytes_max}", sent.len());
+        for span in TopSpan::ALL {
+            let all = decode(&sent, span).expect("as without limits");
+            assert_eq!(ranked(of_light(all)), [], "its counter isn't among the heaviest");
+            let own = ranked(decode_of_limit(&sent, span, "light").expect("it was asked for"));
+            let expected = if bytes_max == 0 { Vec::new() } else { vec![("user=7", 1, 0)] };
+            let came: Vec<_> = own.iter().map(|key| (&*key.descriptor, key.counts[1], key.errors[1])).collect();
+            assert_eq!(came, expected, "within {bytes_max}");
+            assert!(decode_of_limit(&sent, span, "other").is_some_and(|record| ranked(record).is_empty()));
+            assert!(
+                decode_of_limit(&sent, span, "ligh").is_none() && decode_of_limit(&sent[1..], span, "light").is_none()
+            );
+        }
+    }
+    let unasked = lists.encode(now, usize::MAX, &[]);
+    assert!(decode(&unasked, TopSpan::Hour).is_some() && decode_of_limit(&unasked, TopSpan::Hour, "light").is_none());
 }
 
 #[test]

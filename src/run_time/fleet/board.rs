@@ -25,6 +25,9 @@ pub const ASKED_FOR: Duration = Duration::from_secs(60);
 /// Bytes of all lists together: with a thousand records of [`RECORD_MAX`] they stay below 4 MiB.
 pub const LISTS_MAX: usize = 2 << 20;
 
+/// Limits whose own lists are written at once: those that were asked for last.
+const LIMITS_MAX: usize = 8;
+
 /// What a beat learned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Heard {
@@ -34,6 +37,8 @@ pub struct Heard {
     pub lists_are_wanted: bool,
     /// Watches of decisions that are under way.
     pub watches: Vec<PostedWatch>,
+    /// Limits of which lists of their own are asked for, by id.
+    pub limits: Vec<Box<str>>,
 }
 
 /// How long a watch lasts that isn't renewed.
@@ -48,9 +53,10 @@ const PAGE: usize = 100;
 /// Lists of one command.
 const LISTS_PAGE: usize = 8;
 
-/// KEYS: the replicas, this one's record, its lists, whether lists are asked for, the watches. ARGV: its id, the record,
-/// the lists ('' for none), the seconds that they last. Returns the number of living replicas, whether lists are asked for,
-/// the time, and the watches by their ids, those included that are over. They are few, so that one scan sees all.
+/// KEYS: the replicas, this one's record, its lists, whether lists are asked for, limits whose lists are, the watches. ARGV:
+/// its id, the record, the lists ('' for none), the seconds that they last, and those that a question does. Returns the
+/// number of living replicas, whether lists are asked for, the limits, the time, and the watches by their ids, those included
+/// that are over. They are few, so that one scan sees all.
 const BEAT: &str = "
 local now = tonumber(redis.call('TIME')[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[4])
@@ -59,8 +65,17 @@ redis.call('ZADD', KEYS[1], now, ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[4])
 redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[4])
 if ARGV[3] ~= '' then redis.call('SET', KEYS[3], ARGV[3], 'EX', ARGV[4]) end
-local watches = redis.call('HSCAN', KEYS[5], 0, 'COUNT', 100)[2]
-return {redis.call('ZCARD', KEYS[1]), redis.call('GET', KEYS[4]) and 1 or 0, now, watches}";
+redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', now - ARGV[5])
+local watches = redis.call('HSCAN', KEYS[6], 0, 'COUNT', 100)[2]
+return {
+  redis.call('ZCARD', KEYS[1]), redis.call('GET', KEYS[4]) and 1 or 0, redis.call('ZRANGE', KEYS[5], 0, -1), now, watches
+}";
+
+/// KEYS: limits whose lists are asked for. ARGV: a limit's id, how many are kept, the seconds that a question lasts.
+const ASK_OF_LIMIT: &str = "
+redis.call('ZADD', KEYS[1], tonumber(redis.call('TIME')[1]), ARGV[1])
+for _, old in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1 - ARGV[2])) do redis.call('ZREM', KEYS[1], old) end
+redis.call('EXPIRE', KEYS[1], ARGV[3])";
 
 /// KEYS: the watches, the replicas. ARGV: the id, its text, the seconds that it lasts, how many there may be. Returns the
 /// number of replicas; 0 where it isn't posted.
@@ -93,16 +108,14 @@ impl Board {
 
     pub(super) async fn beat(&self, id: &str, record: &str, lists: Option<&[u8]>) -> Result<Heard, StoreError> {
         let mut pipe = pipe();
-        pipe.cmd("EVAL").arg(BEAT).arg(5).arg(&self.replicas).arg(self.record(id)).arg(self.lists_of(id));
-        pipe.arg(self.asked())
-            .arg(self.watches())
-            .arg(id)
-            .arg(record)
-            .arg(lists.unwrap_or_default())
-            .arg(LIFE.as_secs());
-        let (replicas, wanted, now, watches): (u32, u32, u64, Vec<Vec<u8>>) = self.read(&pipe).await?;
+        pipe.cmd("EVAL").arg(BEAT).arg(6).arg(&self.replicas).arg(self.record(id)).arg(self.lists_of(id));
+        pipe.arg(self.asked()).arg(self.asked_limits()).arg(self.watches());
+        pipe.arg(id).arg(record).arg(lists.unwrap_or_default()).arg(LIFE.as_secs()).arg(ASKED_FOR.as_secs());
+        let (replicas, wanted, limits, now, watches): (u32, u32, Vec<String>, u64, Vec<Vec<u8>>) =
+            self.read(&pipe).await?;
+        let limits = limits.into_iter().map(String::into_boxed_str).collect();
         let watches = watches.iter().skip(1).step_by(2).filter_map(|text| lasting(text, now)).collect();
-        Ok(Heard { replicas, lists_are_wanted: wanted != 0, watches })
+        Ok(Heard { replicas, lists_are_wanted: wanted != 0, limits, watches })
     }
 
     pub(super) async fn leave(&self, id: &str) {
@@ -122,10 +135,14 @@ impl Board {
         Ok(records)
     }
 
-    /// Has the replicas write their lists for a while.
-    pub(super) async fn ask(&self) -> Result<(), StoreError> {
+    /// Has the replicas write their lists for a while, also those of this limit.
+    pub(super) async fn ask(&self, limit: Option<&str>) -> Result<(), StoreError> {
         let mut pipe = pipe();
         pipe.cmd("SET").arg(self.asked()).arg(1).arg("EX").arg(ASKED_FOR.as_secs());
+        if let Some(limit) = limit {
+            pipe.cmd("EVAL").arg(ASK_OF_LIMIT).arg(1).arg(self.asked_limits());
+            pipe.arg(limit).arg(LIMITS_MAX).arg(ASKED_FOR.as_secs());
+        }
         self.read::<()>(&pipe).await
     }
 
@@ -182,7 +199,7 @@ impl Board {
         self.read::<i64>(&pipe).await.map(drop)
     }
 
-    async fn ids(&self) -> Result<Vec<String>, StoreError> {
+    pub(super) async fn ids(&self) -> Result<Vec<String>, StoreError> {
         let mut pipe = pipe();
         pipe.cmd("ZRANGE").arg(&self.replicas).arg(0).arg(-1);
         self.read(&pipe).await
@@ -222,6 +239,10 @@ impl Board {
 
     fn asked(&self) -> String {
         format!("{}:asked", self.replicas)
+    }
+
+    fn asked_limits(&self) -> String {
+        format!("{}:asked:limits", self.replicas)
     }
 }
 

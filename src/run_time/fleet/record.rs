@@ -8,6 +8,12 @@ use crate::limit::UnixMicros;
 /// Bytes of a record.
 pub const RECORD_MAX: usize = 2 << 10;
 
+/// Bytes of all records together: a thousand have room for [`RECORD_MAX`] each.
+const RECORDS_MAX: usize = 2 << 20;
+
+/// Bytes of a record in the largest of fleets: what is always there takes no more.
+const RECORD_LEAST: usize = 1 << 10;
+
 /// Bytes of a name, of an address and of a place.
 const TEXT_MAX: usize = 128;
 
@@ -85,8 +91,9 @@ pub struct RatesSeen {
 }
 
 impl ReplicaRecord {
-    /// As it is written: texts are cut, and what is long is left out until it fits.
-    pub(super) fn write(&self) -> String {
+    /// As it is written in a fleet of so many: texts are cut, and what is long is left out until it fits.
+    pub(super) fn write(&self, replicas: u32) -> String {
+        let bytes_max = (RECORDS_MAX / replicas.max(1) as usize).clamp(RECORD_LEAST, RECORD_MAX);
         let mut record = self.clone();
         for text in
             [&mut record.name, &mut record.rules.hash, &mut record.version].into_iter().chain(&mut record.addresses)
@@ -97,15 +104,17 @@ impl ReplicaRecord {
         record.rules.places.iter_mut().for_each(cut);
         loop {
             let text = serde_json::to_string(&record).expect("plain fields have a JSON form");
-            if text.len() <= RECORD_MAX {
-                return text;
-            }
+            let is_long = text.len() > bytes_max;
             // Names of domains have no bound of their own. The oldest is needed least.
             match &mut record.switched {
+                _ if !is_long => return text,
+                _ if record.addresses.len() > 2 => record.addresses.truncate(2),
+                _ if !record.rules.places.is_empty() => record.rules.places.clear(),
                 Some(switched) if !switched.is_empty() => drop(switched.remove(0)),
-                _ => record.rules.places.clear(),
+                _ if !record.addresses.is_empty() => record.addresses.clear(),
+                // Nothing is left but names and numbers.
+                _ => return text,
             }
-            record.addresses.truncate(2);
         }
     }
 

@@ -21,7 +21,7 @@ fn record(name: &str) -> ReplicaRecord {
 #[test]
 fn a_record_is_read_as_it_was_written_and_by_other_releases() {
     let one = record("one");
-    assert_eq!(ReplicaRecord::read(one.write().as_bytes()), Some(one));
+    assert_eq!(ReplicaRecord::read(one.write(3).as_bytes()), Some(one));
     let newer = br#"{"id":"x","name":"two","colour":"blue","rules":{"hash":"h","shape":1}}"#;
     let read = ReplicaRecord::read(newer).expect("fields that aren't known are skipped");
     assert_eq!((&*read.name, &*read.rules.hash, read.knows_switches()), ("two", "h", false));
@@ -36,9 +36,18 @@ fn a_record_is_at_most_two_kibibytes_whatever_is_in_it() {
     huge.addresses = vec![long.clone(); 9];
     huge.rules.places = vec![long.clone(); 9];
     huge.switched = Some((0..8).map(|n| (long.clone(), n)).collect());
-    let text = huge.write();
-    assert!(text.len() <= RECORD_MAX, "{}", text.len());
-    assert!(ReplicaRecord::read(text.as_bytes()).is_some_and(|read| read.knows_switches()));
+    for (replicas, bytes_max) in [(1, RECORD_MAX), (1_000, RECORD_MAX), (1_500, (2 << 20) / 1_500), (100_000, 1 << 10)]
+    {
+        let text = huge.write(replicas);
+        assert!(text.len() <= bytes_max, "{} in a fleet of {replicas}", text.len());
+        assert!(ReplicaRecord::read(text.as_bytes()).is_some_and(|read| read.knows_switches()));
+    }
+    // What fits is whole, and what others wait for is left out last.
+    let usual = ReplicaRecord { switched: Some(vec![("api".into(), 9), ("shop".into(), 8)]), ..record("one") };
+    assert_eq!(ReplicaRecord::read(usual.write(100_000).as_bytes()), Some(usual));
+    let known = ReplicaRecord { switched: Some(vec![("api".into(), 9)]), ..huge };
+    let kept = ReplicaRecord::read(known.write(100_000).as_bytes()).expect("a record");
+    assert!(kept.has_switches("api", 9) && kept.rules.places.is_empty());
 }
 
 #[test]

@@ -149,7 +149,7 @@ impl Seen {
 }
 
 /// `for` is kept as the moment that it comes to; the others are brought about by the tests of explanations.
-const ELSEWHERE: [&str; 29] = [
+const ELSEWHERE: [&str; 31] = [
     "WatchStarted.partial",
     "Override.touches_left_out",
     "OverrideSpec.for",
@@ -170,12 +170,15 @@ const ELSEWHERE: [&str; 29] = [
     "SwitchRequest.domain",
     "LimitSwitch.this_replica",
     "LimitSwitch.warnings",
+    "SwitchedLimit.kept_by",
     "Fleet.partial",
     "Replica.problem_places",
     "Change.domain",
     "Confirmation.missing",
     "Confirmation.partial",
     "TopResponse.partial",
+    // tests/it/top/refusing.rs.
+    "Fleet.refusing_partial",
     // Those of shares: tests/it/shares.rs.
     "ExplainedCounter.part",
     "LimitNumbers.enforce_share",
@@ -378,7 +381,7 @@ async fn every_operation_status_and_field_of_the_document_is_served() {
     seen.ask(&tollgate, ask(EXPLAIN, r#"{"user": "zoe"}"#)).await;
     seen.ask(&tollgate, ask(EXPLAIN, r#"{"user": "alice"}"#)).await;
 
-    // Without rules nothing can be said, and without a store neither what was counted nor who changed what.
+    // Without rules nothing can be said, and without a store neither what was counted nor who changed what, but in reloads.
     let env = [
         ("CONFIG_TYPE", "GRPC_XDS_SOTW"),
         ("CONFIG_GRPC_XDS_SERVER_URL", "127.0.0.1:1"),
@@ -386,7 +389,7 @@ async fn every_operation_status_and_field_of_the_document_is_served() {
         ("REDIS_URL", "127.0.0.1:1"),
     ];
     let empty = with_tokens(&rules, &env).await;
-    for what in [CHECK, EXPLAIN, LIST, SET, GET, DELETE, RESET, TOP, WATCH, SWITCH, RESTORE] {
+    for what in [CHECK, EXPLAIN, LIST, SET, GET, DELETE, RESET, TOP, WATCH, SWITCH, RESTORE, CHANGES] {
         let body = if what == SET {
             ALICE
         } else if what == SWITCH {
@@ -396,13 +399,14 @@ async fn every_operation_status_and_field_of_the_document_is_served() {
         } else {
             r#"{"user": "a"}"#
         };
-        let query = if [TOP, WATCH].contains(&what) { "?domain=api" } else { "" };
+        let query = if [TOP, WATCH, CHANGES].contains(&what) { "?domain=api" } else { "" };
         assert_eq!(seen.ask(&empty, Ask { query, ..ask(what, body) }).await.status, 503, "{what}");
     }
     let storeless = with_tokens(&rules, &[("REDIS_URL", "127.0.0.1:1"), ("TOLLGATE_ON_STORE_FAILURE", "open")]).await;
-    for what in [AUDIT, CHANGES] {
-        assert_eq!(seen.ask(&storeless, ask(what, "")).await.status, 503, "{what}");
-    }
+    assert_eq!(seen.ask(&storeless, ask(AUDIT, "")).await.status, 503);
+    let reloads_alone = seen.ask(&storeless, ask(CHANGES, "")).await;
+    let partial = reloads_alone.json()["partial"].as_str().unwrap_or_default().to_owned();
+    assert_eq!((reloads_alone.status, &*partial), (200, "this replica only: Redis can't be reached"));
     seen.ask(&storeless, ask(CHECK, r#"{"user": "alice"}"#)).await;
     // What is counted here instead is told, and what is owed.
     let away = r#"{"descriptors": [{"entries": {"away": "alice"}}]}"#;

@@ -131,6 +131,11 @@ async fn start() -> (RulesDir, Tollgate) {
 async fn a_scope_of_one_domain_opens_its_routes_there_and_none_elsewhere() {
     let (_rules, tollgate) = start().await;
     let client = TollgateClient::new(channel(tollgate.grpc));
+    for domain in ["api", "shop"] {
+        let spec = json!({"match": {"user": "eve"}, "limit": "9/h", "reason": format!("of {domain} alone")});
+        let set = format!("PUT /v1/domains/{domain}/overrides/eve");
+        assert_eq!(call(tollgate.http, &set, Some("secret"), &spec.to_string()).await.status, 201);
+    }
     for (scope, opened) in SCOPES {
         for route in ROUTES {
             let is_open = opened.contains(&route);
@@ -144,11 +149,19 @@ async fn a_scope_of_one_domain_opens_its_routes_there_and_none_elsewhere() {
                 assert!(![401, 500, 503].contains(&answer.status), "{answer:?}");
             }
         }
-        // What names no domain means one that it may not, or all.
-        for what in ["GET /v1/audit", "GET /v1/domains/-/overrides", "GET /v1/domains/-/overrides/x"] {
+        // What names no domain means the default, which it may not see.
+        for what in ["GET /v1/domains/-/overrides", "GET /v1/domains/-/overrides/x"] {
             let answer = call(tollgate.http, what, Some(scope), "").await;
             assert_eq!(answer.status, 403, "{scope}@shop {what}: {answer:?}");
             assert!(!answer.body.contains("api"), "nor is it told which: {answer:?}");
+        }
+        // Or all that it may see.
+        for what in ["GET /v1/audit", "GET /v1/changes"] {
+            let answer = call(tollgate.http, what, Some(scope), "").await;
+            let may = opened.contains(&Route::Audit);
+            assert_eq!(answer.status, if may { 200 } else { 403 }, "{scope}@shop {what}: {answer:?}");
+            assert_eq!(answer.body.contains("of shop alone"), may, "{scope}@shop {what}: {answer:?}");
+            assert!(!answer.body.contains("of api alone"), "{scope}@shop {what}: {answer:?}");
         }
     }
 }

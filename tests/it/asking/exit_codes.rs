@@ -25,6 +25,7 @@ async fn each_subcommand_ends_as_the_table_of_the_docs_has_it() {
     let call = ["call", "--domain", "api", "--descriptor", "user=alice", "--addr", &*at];
     let explain = ["explain", "--entry", "user=alice", "--admin", &*admin];
     let bench = ["bench", "--domain", "api", "--descriptor", "user=%k", "--seconds", "0.1", "--warmup", "0"];
+    let why = ["--for", "1h", "--reason", "ticket 42"];
     let set = ["overrides", "set", "--match", "user=bob", "--limit", "5/h", "--addr", &*at];
     let cases: Vec<(i32, Vec<&str>)> = vec![
         (0, vec!["--version"]),
@@ -77,6 +78,26 @@ async fn each_subcommand_ends_as_the_table_of_the_docs_has_it() {
         (0, vec!["reset", "--entry", "user=alice", "--addr", &at]),
         (1, vec!["reset", "--entry", "nobody=alice", "--addr", &at]),
         (2, vec!["reset"]),
+        (0, vec!["top", "--admin", &admin]),
+        (1, vec!["top", "--limit", "api/usr", "--admin", &admin]),
+        (1, vec!["top", "--admin", nowhere]),
+        (2, vec!["top", "--since", "5m", "--admin", &admin]),
+        (2, vec!["top", "-n", "0", "--admin", &admin]),
+        (0, vec!["status", "--admin", &admin]),
+        (1, vec!["status", "--admin", nowhere]),
+        (1, vec!["status", "--domain", "nowhere", "--admin", &admin]),
+        (2, vec!["status", "--no-such-flag"]),
+        (0, vec!["changes", "--since", "90m", "--admin", &admin]),
+        (1, vec!["changes", "--admin", nowhere]),
+        (2, vec!["changes", "--since", "90", "--admin", &admin]),
+        (0, [&["limits", "off", "api/user"], &why[..], &["--addr", &at, "--dry-run"]].concat()),
+        (0, [&["limits", "off", "api/user"], &why[..], &["--addr", &at]].concat()),
+        (0, vec!["limits", "list", "--admin", &admin]),
+        (1, vec!["limits", "list", "--admin", nowhere]),
+        (0, vec!["limits", "restore", "api/user", "--reason", "over", "--addr", &at]),
+        (1, vec!["limits", "restore", "api/user", "--reason", "over", "--addr", &at]),
+        (1, [&["limits", "off", "api/usr"], &why[..], &["--addr", &at]].concat()),
+        (2, vec!["limits", "off", "api/user", "--for", "1h", "--addr", &at]),
         (0, [&bench[..], &["--addr", &grpc]].concat()),
         (1, [&bench[..], &["--addr", nowhere]].concat()),
         (2, vec!["bench", "--no-such-flag"]),
@@ -104,7 +125,21 @@ fn the_docs_have_the_table() {
     for row in ["| 0 |", "| 1 |", "| 2 |", "| 3 |"] {
         assert!(section.contains(row), "no row {row}");
     }
-    for command in ["serve", "check", "test", "explain", "call", "overrides", "reset", "bench", "completions"] {
+    for command in [
+        "serve",
+        "check",
+        "test",
+        "explain",
+        "call",
+        "overrides",
+        "reset",
+        "top",
+        "status",
+        "limits",
+        "changes",
+        "bench",
+        "completions",
+    ] {
         assert!(section.contains(&format!("`{command}`")), "nothing of {command}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Read as _},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
 };
 
 use super::{RULES, Ran};
@@ -47,41 +47,59 @@ async fn colours_are_where_somebody_looks_or_asks_for_them() {
     }
 }
 
-fn watch(tollgate: &Tollgate) -> Child {
+/// Commands that look again and again, and a line that each answer has.
+const WATCHING: [(&[&str], &str); 3] = [
+    (&["explain", "--entry", "user=alice"], "(user=alice)"),
+    (&["top"], "fleet tollgate, 1 replica"),
+    (&["status"], "fleet tollgate, 1 replica"),
+];
+
+fn watch(tollgate: &Tollgate, args: &[&str]) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
-    command.args(explain(tollgate, &["--watch"])).env_clear().stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.spawn().expect("the binary was built with the tests")
+    command.args(args).args(["--watch", "--admin", &tollgate.admin.to_string()]).env_clear();
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary was built with the tests")
+}
+
+fn lines_of(child: &mut Child) -> std::io::Lines<BufReader<ChildStdout>> {
+    BufReader::new(child.stdout.take().expect("piped")).lines()
 }
 
 #[tokio::test]
-async fn a_watch_appends_without_a_terminal_and_ends_well() {
+async fn a_watch_appends_without_a_terminal_and_a_signal_ends_it_well() {
     let rules = RulesDir::with("api.yaml", RULES);
     let tollgate = with_tokens(&rules, &[]).await;
-    // Two answers, one behind the other, then Ctrl-C.
-    let mut child = watch(&tollgate);
-    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-    for _ in 0..2 {
-        let line = lines.find(|line| line.as_ref().is_ok_and(|line| line == "(user=alice)"));
-        assert!(line.is_some(), "it ended before");
+    for (args, said) in WATCHING {
+        // Two answers, one behind the other, then Ctrl-C.
+        let mut child = watch(&tollgate, args);
+        let mut lines = lines_of(&mut child);
+        for _ in 0..2 {
+            let line = lines.find(|line| line.as_ref().is_ok_and(|line| line == said));
+            assert!(line.is_some(), "{args:?} ended before");
+        }
+        let pid = child.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill").success());
+        assert!(lines.all(|line| line.is_ok_and(|line| !line.contains('\u{1b}'))), "{args:?}: no escapes");
+        assert_eq!(child.wait().expect("it ends").code(), Some(0), "{args:?}");
     }
-    let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill").success());
-    assert!(lines.all(|line| line.is_ok_and(|line| !line.contains('\u{1b}'))), "no escapes");
-    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+}
 
-    // Nobody reads any more.
-    let mut child = watch(&tollgate);
-    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-    assert_eq!(lines.next().expect("a line").expect("text"), "(user=alice)");
-    drop(lines);
-    assert_eq!(child.wait().expect("it ends").code(), Some(0));
-    let mut said = String::new();
-    child.stderr.take().expect("piped").read_to_string(&mut said).expect("text");
-    assert_eq!(said, "");
+#[tokio::test]
+async fn a_watch_ends_well_when_nobody_reads_any_more_and_what_fails_at_first_is_an_error() {
+    let rules = RulesDir::with("api.yaml", RULES);
+    let tollgate = with_tokens(&rules, &[]).await;
+    for (args, said) in WATCHING {
+        let mut child = watch(&tollgate, args);
+        let mut lines = lines_of(&mut child);
+        assert_eq!(lines.next().expect("a line").expect("text"), said);
+        drop(lines);
+        assert_eq!(child.wait().expect("it ends").code(), Some(0), "{args:?}");
+        let mut said = String::new();
+        child.stderr.take().expect("piped").read_to_string(&mut said).expect("text");
+        assert_eq!(said, "", "{args:?}");
 
-    // The first time, what fails is an error.
-    let ran = Ran::with(&["explain", "--entry", "user=alice", "--admin", "127.0.0.1:1", "--watch"], &[]);
-    assert!(ran.code == 1 && ran.err.contains("no connection"), "{ran:?}");
+        let ran = Ran::with(&[args, &["--admin", "127.0.0.1:1", "--watch"]].concat(), &[]);
+        assert!(ran.code == 1 && ran.err.contains("no connection"), "{ran:?}");
+    }
 }
 
 #[tokio::test]

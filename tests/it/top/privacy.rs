@@ -125,6 +125,41 @@ async fn the_key_of_a_damaged_counter_is_logged_with_hashes() {
     assert!(line.contains(&format!("user={ALICE}")) && !line.contains("alice"), "{line}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_replicas_tell_each_other_has_hashes_by_which_she_is_found_on_each() {
+    let (rules, redis) = (RulesDir::with("api.yaml", NAMED), RedisServer::start());
+    let (file, url) = (secret(&rules, SECRET), redis.address());
+    let env = [("TOLLGATE_HASH_KEYS", "user"), ("TOLLGATE_HASH_KEY_FILE", &*file), ("REDIS_URL", &*url)];
+    let mut replicas = Vec::new();
+    for _ in 0..2 {
+        replicas.push(Tollgate::start_with(rules.path(), &env).await);
+    }
+    for replica in &replicas {
+        replica.redis_connections_are(crate::harness::REDIS_CONNECTIONS).await;
+    }
+    let client = replicas[0].client();
+    for user in ["alice", "alice", "alice", "batch", "batch"] {
+        client.admits("api", &[("user", user)]).await;
+    }
+    let alice = format!("user={ALICE}");
+    // Asked at the one, counted by the other.
+    crate::harness::eventually("she is in the list of the other replica", || async {
+        let answer = asked(&replicas[1], "/v1/top?entry=user=alice").await;
+        (entries(&answer) == [json!(["api/user", alice, 1, 3, 0])]).then_some(())
+    })
+    .await;
+    let mut connection = redis.connection();
+    let keys: Vec<String> = redis::cmd("KEYS").arg("tg1:{0}:fleet:*").query(&mut connection).expect("Redis answers");
+    let mut told = Vec::new();
+    for key in &keys {
+        let value: Vec<u8> = redis::cmd("GET").arg(key).query(&mut connection).expect("records, lists and a mark");
+        told.extend(value);
+    }
+    let told = String::from_utf8_lossy(&told);
+    assert!(keys.iter().any(|key| key.contains(":lists:")) && told.contains(ALICE), "{keys:?}");
+    assert!(told.contains("user=batch") && !told.contains("alice"), "what a rule names stays, and she is hidden");
+}
+
 /// A start that fails, and what it says.
 fn refused(env: &[(&str, &str)]) -> (Output, String) {
     let rules = RulesDir::with("api.yaml", NAMED);
