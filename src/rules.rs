@@ -4,6 +4,7 @@
 mod cases;
 mod changes;
 mod compile;
+mod diff;
 mod fields;
 mod json;
 mod load;
@@ -39,6 +40,10 @@ pub use cases::{
     START, WrittenExpectation,
 };
 pub use changes::{LimitChange, limit_changes};
+pub use diff::{
+    MovedRule, OtherRule, OtherRules, OverrideChange, OverrideChangeKind, OverrideChanges, OverrideGroup,
+    OverrideTerms, RulesDiff, SettingChange, TierChange,
+};
 pub(crate) use json::stopped as json_stopped;
 pub use load::{load, load_values};
 pub(crate) use name::{domain_prefix, override_limit_id};
@@ -170,7 +175,7 @@ impl Rule {
 }
 
 /// One step of a rule's path: what an entry must be.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Level {
     pub key: Box<str>,
     pub value: LevelValue,
@@ -180,7 +185,7 @@ pub struct Level {
     pub value_to_metric: bool,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub enum LevelValue {
     /// Key-only: any value, each with its own counter.
     Any,

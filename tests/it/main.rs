@@ -12,6 +12,7 @@ mod certificates;
 mod chaos;
 mod conformance;
 mod dependencies;
+mod diff;
 mod docs;
 mod envoy;
 mod exact_fleet;

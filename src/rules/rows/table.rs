@@ -88,6 +88,16 @@ impl OverrideTable {
         self.records.each(|shape| self.keys(shape) + 2)
     }
 
+    /// Number of different limits that rows grant: [`RowRef::limits_number`] is below it.
+    pub(crate) fn limits_len(&self) -> usize {
+        self.limits.len()
+    }
+
+    /// The limits that rows grant, by their numbers.
+    pub(crate) fn each_limits(&self) -> impl Iterator<Item = &OverrideLimits> {
+        self.limits.iter()
+    }
+
     /// Memory of the rows in bytes.
     pub fn bytes(&self) -> usize {
         self.records.size() + self.index.size() + self.ends.capacity() * size_of::<UnixMicros>()
@@ -149,7 +159,7 @@ impl OverrideTable {
                 if visit(row, probe) {
                     return;
                 }
-                next = Some(row.header().next).filter(|next| *next != NONE).map(|next| RowRef::new(self, next));
+                next = row.beaten();
             }
         }
     }
@@ -168,7 +178,7 @@ impl OverrideTable {
     }
 
     #[inline(never)]
-    fn named<'v>(&self, shape: u32, values: impl Iterator<Item = &'v str> + Clone) -> Option<&IndexedRow> {
+    pub(super) fn named<'v>(&self, shape: u32, values: impl Iterator<Item = &'v str> + Clone) -> Option<&IndexedRow> {
         self.index.find(RowKey::of(shape, values.clone()), |row| self.is_of(row, shape, values.clone()))
     }
 
@@ -189,6 +199,26 @@ impl<'t> RowRef<'t> {
 
     fn header(self) -> RecordHeader {
         self.table.records.header(self.indexed.row)
+    }
+
+    /// The next row with the same match, which this one beats.
+    pub(super) fn beaten(self) -> Option<RowRef<'t>> {
+        Some(self.header().next).filter(|next| *next != NONE).map(|next| RowRef::new(self.table, next))
+    }
+
+    pub(super) fn shape_number(self) -> u32 {
+        self.header().shape
+    }
+
+    /// The values of its match, in the order of its shape's keys.
+    pub(super) fn values(self) -> impl Iterator<Item = &'t str> + Clone {
+        let texts = self.table.records.of(self.indexed.row).1.take(self.shape().keys.len());
+        texts.map(|text| std::str::from_utf8(text).unwrap_or_default())
+    }
+
+    /// The number of its limits among those of its table.
+    pub(crate) fn limits_number(self) -> u32 {
+        self.indexed.limits
     }
 
     pub fn shape(self) -> &'t Shape {
