@@ -6,6 +6,7 @@ mod changes;
 mod compile;
 mod diff;
 mod fields;
+mod full;
 mod json;
 mod load;
 mod metadata;
@@ -44,6 +45,7 @@ pub use diff::{
     MovedRule, OtherRule, OtherRules, OverrideChange, OverrideChangeKind, OverrideChanges, OverrideGroup,
     OverrideTerms, RulesDiff, SettingChange, TierChange,
 };
+pub use full::{FullPieces, FullRules, FullRulesError};
 pub(crate) use json::stopped as json_stopped;
 pub use load::{load, load_values};
 pub(crate) use name::{domain_prefix, override_limit_id};
@@ -409,6 +411,11 @@ impl Domain {
 
     fn all_files(&self) -> impl Iterator<Item = &PathBuf> {
         self.files.iter().chain(&self.override_files)
+    }
+
+    /// The process' defaults with which it was read.
+    pub(crate) fn process_defaults(&self) -> &Defaults {
+        &self.defaults.process
     }
 
     pub fn tiers(&self) -> usize {
