@@ -1,6 +1,7 @@
 //! `tollgate diff`: two sets of rules, from files, a revision of git or a running service, and what would change from the one
 //! to the other, for people, programs or a pull request.
 
+mod git;
 mod json;
 mod markdown;
 mod report;
@@ -8,30 +9,33 @@ mod sides;
 
 use clap::{Args, ValueEnum};
 
-use self::{report::Report, sides::Side};
-use super::{exit::Exit, offline::DefaultsArgs, show, switch};
+use self::report::Report;
+use super::{ask::AskArgs, exit::Exit, offline::DefaultsArgs, show, switch};
 use crate::{
     clock,
     limit::{UnixMicros, moment},
-    rules::{DotFiles, FileNames, RulesDiff, Selection},
+    rules::{Defaults, DotFiles, FileNames, RulesDiff, Selection},
     sources::defaults,
 };
 
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     tollgate diff config/ new/\n  \
-    tollgate diff --exit-code config/ new/        exit code 3 where anything differs\n  \
-    tollgate diff --json config/ new/ | jq '.limits[].text'\n  \
-    tollgate diff --format markdown config/ new/ > comment.md\n\n\
+    tollgate diff git:main:config config/                            what this branch changes\n  \
+    tollgate diff config/                                            what the service here has, and what it would get\n  \
+    tollgate diff --addr https://limits.example --token-file token config/\n  \
+    tollgate diff https://eu.limits.example https://us.limits.example\n  \
+    tollgate diff --format markdown git:origin/main:config config/ > comment.md\n  \
+    tollgate diff --exit-code config/ new/                           exit code 3 where anything differs\n  \
+    tollgate diff --json config/ new/ | jq -r '.limits[].text'\n\n\
+    A side is a file, a directory, git:REVISION:PATH, or the http:// or https:// address of a service's API (with a token\n\
+    that has the scope rules.read) or of the /rules of its admin listener.\n\n\
     Exit code: 0 compared, 1 rules that can't be read, 2 a command line that can't be meant so; with --exit-code 3 where\n\
     there is a difference.")]
 pub(super) struct DiffArgs {
-    /// The rules as they are: a file or a directory
-    #[arg(value_name = "OLD")]
-    old: String,
-    /// The rules as they would be
-    #[arg(value_name = "NEW")]
-    new: String,
+    /// The rules as they are [default: those of the service at --addr, or of the one on this machine], and as they would be
+    #[arg(value_names = ["OLD", "NEW"], num_args = 1..=2, required = true)]
+    sides: Vec<String>,
     /// How differences are printed
     #[arg(long, value_enum, default_value_t = DiffFormat::Text)]
     format: DiffFormat,
@@ -58,6 +62,8 @@ pub(super) struct DiffArgs {
     any_name: bool,
     #[command(flatten)]
     defaults: DefaultsArgs,
+    #[command(flatten)]
+    ask: AskArgs,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -77,13 +83,20 @@ pub(super) fn run(args: &DiffArgs) -> anyhow::Result<Exit> {
         names: if args.any_name { FileNames::Any } else { FileNames::Yaml },
     };
     let now = args.at.unwrap_or_else(clock::now);
-    let sides = [Side::parse(&args.old)?, Side::parse(&args.new)?];
-    let [old, new] = sides::load(sides, selection, &defaults(&settings))?;
+    let sides = sides::of(&args.sides, &args.ask)?;
+    let own = defaults(&settings);
+    let [old, new] = sides::load(&sides, selection, |of_service| match of_service {
+        Some(of_service) if args.defaults.is_empty() => {
+            Defaults { merge_domains: own.merge_domains || of_service.merge_domains, ..of_service }
+        }
+        _ => own,
+    })?;
+    let names = sides.each_ref().map(sides::Side::name);
     let diff = RulesDiff::new(&old, &new, now, args.top);
     let text = match args.format {
         DiffFormat::Text if !args.json => Report::of(&diff).text(),
-        DiffFormat::Markdown => markdown::write(&Report::of(&diff), &args.old, &args.new),
-        DiffFormat::Text | DiffFormat::Json => show::json(&json::of(&diff, (&args.old, &args.new), now))?,
+        DiffFormat::Markdown => markdown::write(&Report::of(&diff), &names[0], &names[1]),
+        DiffFormat::Text | DiffFormat::Json => show::json(&json::of(&diff, (&names[0], &names[1]), now))?,
     };
     show::print(&text)?;
     Ok(if args.exit_code && !diff.is_empty() { Exit::Attention } else { Exit::Done })

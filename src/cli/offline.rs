@@ -50,6 +50,13 @@ impl DefaultsArgs {
         }
     }
 
+    /// Whether nothing is told.
+    pub(super) fn is_empty(&self) -> bool {
+        let DefaultsArgs { compat, algorithm, count_denied, stop_cache_key_increment_when_overlimit } = self;
+        let all = [compat, algorithm, count_denied, stop_cache_key_increment_when_overlimit];
+        all.into_iter().flatten().all(String::is_empty)
+    }
+
     pub(super) fn settings(&self, merge_domains: bool) -> anyhow::Result<Settings> {
         Ok(Settings::resolve(&self.flags(merge_domains))?)
     }
