@@ -104,7 +104,7 @@ fn the_docs_have_the_table() {
     for row in ["| 0 |", "| 1 |", "| 2 |", "| 3 |"] {
         assert!(section.contains(row), "no row {row}");
     }
-    for command in ["serve", "check", "test", "explain", "call", "overrides", "reset", "bench", "completions"] {
+    for command in ["serve", "check", "test", "explain", "call", "overrides", "reset", "bench", "completions", "diff"] {
         assert!(section.contains(&format!("`{command}`")), "nothing of {command}");
     }
 }
