@@ -27,7 +27,9 @@ pub(super) fn write(report: &Report, old: &str, new: &str) -> String {
 
 fn part(section: &Section, budget: usize) -> String {
     let lines: Vec<String> = section.lines.iter().map(marked).collect();
-    let (mut used, mut fitting) = (0, 0);
+    // A fence within a line would end this one.
+    let fence = "`".repeat(longest_run(&lines).max(2) + 1);
+    let (mut used, mut fitting) = (2 * fence.len(), 0);
     for line in &lines {
         used += line.chars().count() + 1;
         if used > budget {
@@ -37,8 +39,6 @@ fn part(section: &Section, budget: usize) -> String {
     }
     let mut out = format!("\n#### {}\n", capital(section.title));
     if fitting > 0 {
-        // A fence within a line would end this one.
-        let fence = "`".repeat(longest_run(&lines).max(2) + 1);
         out += &format!("\n{fence}diff\n{}\n{fence}\n", lines[..fitting].join("\n"));
     }
     if fitting < lines.len() {
