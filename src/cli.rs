@@ -7,6 +7,7 @@ mod capacity;
 mod changes;
 mod check;
 mod completions;
+mod diff;
 pub(crate) mod envoyproxy_tools;
 mod exit;
 mod explain;
@@ -69,6 +70,8 @@ enum Command {
     CheckSettings(Box<check::settings::SettingsArgs>),
     /// Run test cases against rules, and print each answer that is not as expected
     Test(test::TestArgs),
+    /// Compare two sets of rules: what would change, and for whom
+    Diff(Box<diff::DiffArgs>),
     /// Print the JSON Schema of rule files, test cases or override rows, for editors
     Schema(schema::SchemaArgs),
     /// Explain what a request would be answered, and why: its rule, override and counters
@@ -126,6 +129,7 @@ fn run_command(args: Vec<OsString>) -> anyhow::Result<ExitCode> {
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::CheckSettings(args)) => check::settings::run(&args),
         Some(Command::Test(args)) => test::run(&args),
+        Some(Command::Diff(args)) => diff::run(&args),
         Some(Command::Schema(args)) => schema::run(&args),
         Some(Command::Explain(args)) => explain::run(&args),
         Some(Command::Call(args)) => call::run(&args),

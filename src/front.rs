@@ -6,5 +6,6 @@ pub mod api;
 mod decider;
 pub mod envoy;
 pub(crate) mod escape;
+mod full_rules;
 pub mod health;
 pub mod http;

@@ -4,7 +4,9 @@
 mod cases;
 mod changes;
 mod compile;
+mod diff;
 mod fields;
+mod full;
 mod json;
 mod load;
 mod metadata;
@@ -39,6 +41,11 @@ pub use cases::{
     START, WrittenExpectation,
 };
 pub use changes::{LimitChange, limit_changes};
+pub use diff::{
+    MovedRule, OtherRule, OtherRules, OverrideChange, OverrideChangeKind, OverrideChanges, OverrideGroup,
+    OverrideTerms, RulesDiff, SettingChange, TierChange,
+};
+pub use full::{FullPieces, FullRules, FullRulesError};
 pub(crate) use json::stopped as json_stopped;
 pub use load::{load, load_values};
 pub(crate) use name::{domain_prefix, override_limit_id};
@@ -170,7 +177,7 @@ impl Rule {
 }
 
 /// One step of a rule's path: what an entry must be.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Level {
     pub key: Box<str>,
     pub value: LevelValue,
@@ -180,7 +187,7 @@ pub struct Level {
     pub value_to_metric: bool,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub enum LevelValue {
     /// Key-only: any value, each with its own counter.
     Any,
@@ -404,6 +411,11 @@ impl Domain {
 
     fn all_files(&self) -> impl Iterator<Item = &PathBuf> {
         self.files.iter().chain(&self.override_files)
+    }
+
+    /// The process' defaults with which it was read.
+    pub(crate) fn process_defaults(&self) -> &Defaults {
+        &self.defaults.process
     }
 
     pub fn tiers(&self) -> usize {

@@ -69,22 +69,19 @@ impl ApiArgs {
         let named: Vec<&str> = self.addrs.iter().map(|addr| addr.trim()).filter(|addr| !addr.is_empty()).collect();
         let addrs = if named.is_empty() { vec![default] } else { named };
         let token = self.token()?;
-        let service = |addr: &str| {
-            let uri = address("--addr", addr)?;
-            let is_tls = uri.scheme() == Some(&Scheme::HTTPS);
-            if !is_tls && self.cacert.is_some() {
-                let clear = format!("without it {addr} is spoken to in the clear");
-                return Err(BadUsage(format!("--addr: https:// is needed beside --cacert: {clear}")).into());
-            }
-            let place = ServiceAddress {
-                name: addr.to_owned(),
-                uri,
-                cacert: self.cacert.clone(),
-                listener: AskedListener::Api,
-            };
-            Ok(Service::new(place, token.clone(), patience))
-        };
-        addrs.into_iter().map(service).collect()
+        addrs.into_iter().map(|addr| self.service(addr, token.clone(), patience)).collect()
+    }
+
+    fn service(&self, addr: &str, token: Option<HeaderValue>, patience: Duration) -> anyhow::Result<Service> {
+        let uri = address("--addr", addr)?;
+        let is_tls = uri.scheme() == Some(&Scheme::HTTPS);
+        if !is_tls && self.cacert.is_some() {
+            let clear = format!("without it {addr} is spoken to in the clear");
+            return Err(BadUsage(format!("--addr: https:// is needed beside --cacert: {clear}")).into());
+        }
+        let place =
+            ServiceAddress { name: addr.to_owned(), uri, cacert: self.cacert.clone(), listener: AskedListener::Api };
+        Ok(Service::new(place, token, patience))
     }
 
     pub(super) fn patience_or(&self, default: Duration) -> Duration {
@@ -116,15 +113,28 @@ impl ApiArgs {
 impl AskArgs {
     /// The services that are looked at: those of `--addr`, or else the one of the admin listener.
     pub(super) fn services(&self) -> anyhow::Result<Vec<Service>> {
+        self.services_within(PATIENCE)
+    }
+
+    /// The same for a call that may take so long, if nothing else is said.
+    pub(super) fn services_within(&self, patience: Duration) -> anyhow::Result<Vec<Service>> {
+        let patience = self.api.patience_or(patience);
         if self.api.is_named() {
-            return self.to_change();
+            self.api.services(API_HERE, patience)
+        } else {
+            Ok(vec![admin(&self.admin, patience)?])
         }
-        let uri = address("--admin", &self.admin)?;
-        if uri.scheme() != Some(&Scheme::HTTP) {
-            return Err(BadUsage("--admin: the admin listener speaks no TLS".to_owned()).into());
-        }
-        let place = ServiceAddress { name: self.admin.clone(), uri, cacert: None, listener: AskedListener::Admin };
-        Ok(vec![Service::new(place, None, self.patience())])
+    }
+
+    /// The service at an address, whatever the flags name: its admin listener where that is meant, which needs no token.
+    pub(super) fn service_at(&self, addr: &str, is_admin: bool, patience: Duration) -> anyhow::Result<Service> {
+        let patience = self.api.patience_or(patience);
+        if is_admin { admin(addr, patience) } else { self.api.service(addr, self.api.token()?, patience) }
+    }
+
+    /// Whether the command line names a service, which the environment may do for all commands.
+    pub(super) fn is_in_arguments(&self) -> bool {
+        self.api.is_named() && std::env::var_os("TOLLGATE_ADDR").is_none_or(|addr| addr.is_empty())
     }
 
     /// The services that are changed: only an API does that.
@@ -135,6 +145,15 @@ impl AskArgs {
     pub(super) fn patience(&self) -> Duration {
         self.api.patience_or(PATIENCE)
     }
+}
+
+fn admin(addr: &str, patience: Duration) -> anyhow::Result<Service> {
+    let uri = address("--admin", addr)?;
+    if uri.scheme() != Some(&Scheme::HTTP) {
+        return Err(BadUsage("--admin: the admin listener speaks no TLS".to_owned()).into());
+    }
+    let place = ServiceAddress { name: addr.to_owned(), uri, cacert: None, listener: AskedListener::Admin };
+    Ok(Service::new(place, None, patience))
 }
 
 fn address(flag: &str, text: &str) -> Result<Uri, BadUsage> {

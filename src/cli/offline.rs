@@ -21,9 +21,9 @@ use crate::{
 /// Who asks names users one by one: more counters than fit in here can't come together.
 const COUNTERS_BYTES: u64 = 64 << 20;
 
-/// What serving can be told of decisions, by the same names.
+/// What serving can be told of the limits that leave something out, by the same names.
 #[derive(Args)]
-pub(super) struct DecisionArgs {
+pub(super) struct DefaultsArgs {
     /// envoyproxy: the defaults of algorithm and count-denied are fixed_window and true
     #[arg(long, value_name = "NAME", env = "TOLLGATE_COMPAT")]
     compat: Option<String>,
@@ -36,6 +36,37 @@ pub(super) struct DecisionArgs {
     /// With compat: denied hits don't count [default: false]
     #[arg(long, value_name = "BOOL", env = "STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT")]
     stop_cache_key_increment_when_overlimit: Option<String>,
+}
+
+impl DefaultsArgs {
+    fn flags(&self, merge_domains: bool) -> Flags {
+        Flags {
+            merge_domain_config: Some(merge_domains.to_string()),
+            compat: self.compat.clone(),
+            algorithm: self.algorithm.clone(),
+            count_denied: self.count_denied.clone(),
+            stop_cache_key_increment_when_overlimit: self.stop_cache_key_increment_when_overlimit.clone(),
+            ..Flags::default()
+        }
+    }
+
+    /// Whether nothing is told.
+    pub(super) fn is_empty(&self) -> bool {
+        let DefaultsArgs { compat, algorithm, count_denied, stop_cache_key_increment_when_overlimit } = self;
+        let all = [compat, algorithm, count_denied, stop_cache_key_increment_when_overlimit];
+        all.into_iter().flatten().all(String::is_empty)
+    }
+
+    pub(super) fn settings(&self, merge_domains: bool) -> anyhow::Result<Settings> {
+        Ok(Settings::resolve(&self.flags(merge_domains))?)
+    }
+}
+
+/// What serving can be told of decisions, by the same names.
+#[derive(Args)]
+pub(super) struct DecisionArgs {
+    #[command(flatten)]
+    defaults: DefaultsArgs,
     /// Answer OK to every request, and count and report as if not [default: false]
     #[arg(long, value_name = "BOOL", env = "SHADOW_MODE")]
     shadow_mode: Option<String>,
@@ -47,14 +78,9 @@ pub(super) struct DecisionArgs {
 impl DecisionArgs {
     pub(super) fn settings(&self, merge_domains: bool) -> anyhow::Result<Settings> {
         let flags = Flags {
-            merge_domain_config: Some(merge_domains.to_string()),
-            compat: self.compat.clone(),
-            algorithm: self.algorithm.clone(),
-            count_denied: self.count_denied.clone(),
-            stop_cache_key_increment_when_overlimit: self.stop_cache_key_increment_when_overlimit.clone(),
             shadow_mode: self.shadow_mode.clone(),
             quota_mode: self.quota_mode.clone(),
-            ..Flags::default()
+            ..self.defaults.flags(merge_domains)
         };
         Ok(Settings::resolve(&flags)?)
     }

@@ -9,19 +9,22 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use axum::{
     Router,
-    extract::State,
+    extract::{Query, State},
     http::StatusCode,
     middleware,
-    response::IntoResponse,
+    response::{IntoResponse, Response},
     routing::{get, post},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use crate::{
     blocking::blocking,
     clock,
-    front::api::{self, Api, LimitSwitch},
+    front::{
+        api::{self, Api, LimitSwitch},
+        full_rules,
+    },
     limit::{CountDenied, EnforcedShare, Unit, UnixMicros, moment},
     limiter::Snapshot,
     metrics::Metrics,
@@ -78,7 +81,7 @@ pub fn metrics_router(path: &str, snapshot: Arc<ArcSwap<Snapshot>>, metrics: Arc
 const INDEX: &str = "/-/reload: POST reads the rules again\n\
                      /explain: what a request would be answered and why, as JSON (?domain=api&entry=user=alice)\n\
                      /rlconfig: the limits in force, a line each\n\
-                     /rules: the rules in force and the problems of those that aren't, as JSON\n\
+                     /rules: the rules in force and the problems of those that aren't, as JSON (?full=true with all that they say)\n\
                      /v1: the API's calls that only look, without a token (/v1/openapi.json)\n";
 
 async fn ask_for_reload(State(served): State<AdminState>) -> impl IntoResponse {
@@ -152,15 +155,43 @@ struct LimitView<'a> {
     place: String,
 }
 
-/// Not on the thread that answers probes, because it goes through every rule.
-async fn rules(State(served): State<AdminState>) -> impl IntoResponse {
-    let snapshot = served.snapshot.load_full();
-    let page = blocking(move || rules_view(&snapshot, &served.api.switches(&snapshot))).await;
-    ([("content-type", "application/json")], page)
+/// How much of the rules is asked for.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RulesQuery {
+    /// Whether all that rules say is told, with override rows.
+    full: bool,
 }
 
-fn rules_view(snapshot: &Snapshot, switches: &[LimitSwitch]) -> String {
-    let view = RulesView {
+/// Not on the thread that answers probes, because it goes through every rule.
+async fn rules(State(served): State<AdminState>, Query(asked): Query<RulesQuery>) -> Response {
+    let snapshot = served.snapshot.load_full();
+    let switches = served.api.switches(&snapshot);
+    if asked.full {
+        let (head, domains) = blocking(move || whole_rules(&snapshot, &switches)).await;
+        return full_rules::response(head, domains);
+    }
+    let view = blocking(move || {
+        serde_json::to_value(rules_view(&snapshot, &switches)).expect("plain fields have a JSON form").to_string()
+    });
+    ([("content-type", "application/json")], view.await).into_response()
+}
+
+/// The same object, and what comes before the whole of each domain in it.
+fn whole_rules(snapshot: &Snapshot, switches: &[LimitSwitch]) -> (String, Vec<(String, Arc<Domain>)>) {
+    let view = rules_view(snapshot, switches);
+    let said = view.domains.iter().map(|domain| serde_json::to_string(domain).expect("plain fields have a JSON form"));
+    let domains = said.zip(snapshot.rules.domains().iter().cloned()).collect();
+    let mut head = serde_json::to_value(&view).expect("plain fields have a JSON form");
+    if let Some(head) = head.as_object_mut() {
+        head.remove("domains");
+        head.insert("process_defaults".to_owned(), full_rules::process_defaults(&snapshot.rules));
+    }
+    (head.to_string(), domains)
+}
+
+fn rules_view<'a>(snapshot: &'a Snapshot, switches: &'a [LimitSwitch]) -> RulesView<'a> {
+    RulesView {
         version: snapshot.version,
         hash: snapshot.rules.hash(),
         loaded_at_seconds: snapshot.loaded_at.0 as f64 / 1e6,
@@ -176,8 +207,7 @@ fn rules_view(snapshot: &Snapshot, switches: &[LimitSwitch]) -> String {
             .map(|(index, domain)| domain_view((index, domain), snapshot, switches))
             .collect(),
         problems: snapshot.problems.iter().collect(),
-    };
-    serde_json::to_value(view).expect("plain fields have a JSON form").to_string()
+    }
 }
 
 fn domain_view<'a>(

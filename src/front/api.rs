@@ -18,6 +18,7 @@ mod override_id;
 mod overrides;
 mod page;
 mod problem;
+mod rules;
 mod switches;
 mod top;
 mod watch;

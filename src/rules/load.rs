@@ -64,6 +64,15 @@ pub fn load(sources: &Sources, defaults: &Defaults, last: Option<&Rules>) -> Loa
 /// The same for rules that come as values, each with what problems call it: a control plane's. What they say is what a
 /// file would say; problems have the path of their field, such as `descriptors[1].rate_limit.unit`.
 pub fn load_values(values: &[(PathBuf, serde_json::Value)], defaults: &Defaults) -> LoadedRules {
+    load_domains(values, &Sources::default(), defaults)
+}
+
+/// The same where rules name files of overrides, which are among `sources`.
+pub(super) fn load_domains(
+    values: &[(PathBuf, serde_json::Value)],
+    sources: &Sources,
+    defaults: &Defaults,
+) -> LoadedRules {
     let mut report = ProblemCollector::default();
     let texts: Vec<String> = values.iter().map(|(_, value)| value.to_string()).collect();
     let mut drafts = Vec::with_capacity(values.len());
@@ -72,7 +81,7 @@ pub fn load_values(values: &[(PathBuf, serde_json::Value)], defaults: &Defaults)
         report.has_fields(path, fields);
         drafts.push(read_draft(path, text.as_bytes(), &mut report, |reader, draft| reader.outermost(document, draft)));
     }
-    let (rules, kept) = compile_all(&drafts, &Sources::default(), defaults, None, &mut report);
+    let (rules, kept) = compile_all(&drafts, sources, defaults, None, &mut report);
     LoadedRules { rules, problems: report.finish(std::iter::empty()).with_fields(), kept_domains: kept }
 }
 

@@ -5,6 +5,7 @@
 pub(super) mod bind;
 pub(super) mod builder;
 pub(crate) mod columns;
+pub(super) mod compare;
 pub(crate) mod csv;
 pub(super) mod files;
 pub(super) mod read;

@@ -22,6 +22,24 @@ pub(super) struct DomainDefaults {
     pub(super) tiers: Tiers,
 }
 
+impl DomainDefaults {
+    /// What a tier stands for where nothing else is said; `None` if that is no limit.
+    pub(super) fn limit(&self, tier: &WrittenLimit) -> Option<RuleLimit> {
+        let count_denied = tier.defaults.count_denied.or(self.limits.count_denied);
+        Some(RuleLimit {
+            id: Arc::from(""),
+            id_hash: 0,
+            limit: resolved_limit(tier, tier.rate?, self),
+            name: None,
+            tier: None,
+            key_name: Box::default(),
+            enforce: tier.enforce.value,
+            count_denied: count_denied.map_or(self.process.count_denied, |located| located.value),
+            on_store_failure: tier.defaults.on_store_failure.map(|located| located.value),
+        })
+    }
+}
+
 /// The numbers of a limit; what it leaves out comes from the domain and the process.
 pub(super) fn resolved_limit(written: &WrittenLimit, quota: Rate, domain_defaults: &DomainDefaults) -> Limit {
     let algorithm = written.defaults.algorithm.or(domain_defaults.limits.algorithm);

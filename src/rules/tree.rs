@@ -6,7 +6,7 @@ use hashbrown::HashMap;
 use super::LevelValue;
 
 /// A value with `*` in it: each star matches any run of characters, also none.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pattern {
     text: Box<str>,
 }
@@ -100,12 +100,36 @@ impl Tree {
         None
     }
 
+    /// The keys that rules below one name, or at the root, in the order of the alphabet.
+    pub(super) fn keys(&self, at: Option<u32>) -> Vec<&str> {
+        let mut keys: Vec<&str> =
+            self.branch(at).into_iter().flat_map(|branch| branch.keys.keys()).map(|key| &**key).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// The values that rules of a key name there, in the order of the alphabet, and their patterns, in declaration order.
+    pub(super) fn values(&self, at: Option<u32>, key: &str) -> (Vec<&str>, Vec<&Pattern>) {
+        let Some(values) = self.branch(at).and_then(|branch| branch.keys.get(key)) else {
+            return (Vec::new(), Vec::new());
+        };
+        let is_pattern = |text: &str| values.patterns.iter().any(|(pattern, _)| *pattern.text == *text);
+        let mut exact: Vec<&str> = values.exact.keys().map(|text| &**text).filter(|text| !is_pattern(text)).collect();
+        exact.sort_unstable();
+        (exact, values.patterns.iter().map(|(pattern, _)| pattern).collect())
+    }
+
+    #[inline(always)]
+    fn branch(&self, at: Option<u32>) -> Option<&Branch> {
+        match at {
+            Some(at) => self.below[at as usize].as_deref(),
+            None => Some(&self.root),
+        }
+    }
+
     /// One step down the tree: `at` is the rule that was reached, none at first. `None` if nothing is below it.
     pub(super) fn step(&self, at: Option<u32>, key: &str, value: &str) -> Option<LevelMatch<'_>> {
-        let branch = match at {
-            Some(at) => self.below[at as usize].as_deref()?,
-            None => &self.root,
-        };
+        let branch = self.branch(at)?;
         let Some(values) = branch.keys.get(key) else { return Some(LevelMatch::UnknownKey) };
         if let Some(index) = values.exact.get(value) {
             return Some(LevelMatch::Exact(*index));

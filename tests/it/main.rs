@@ -14,6 +14,7 @@ mod chaos;
 mod conformance;
 mod decision_log;
 mod dependencies;
+mod diff;
 mod docs;
 mod envoy;
 mod exact_fleet;

@@ -91,10 +91,9 @@ fn of_reload(reload: &Reload, domains: Option<&[&str]>) -> Vec<Change> {
         domain: change.domain.to_string(),
         target: change.limit_id.to_string(),
         before: change.before.as_deref().unwrap_or_default().to_owned(),
-        ..whole(match (&change.before, &change.after) {
-            (Some(_), Some(after)) if change.counts_go_on => format!("{after}, counts go on"),
-            (Some(_), Some(after)) => format!("{after}, counts begin afresh"),
-            (_, after) => after.as_deref().unwrap_or_default().to_owned(),
+        ..whole(match (&change.after, change.counts()) {
+            (Some(after), Some(counts)) => format!("{after}, {counts}"),
+            (after, _) => after.as_deref().unwrap_or_default().to_owned(),
         })
     };
     let is_meant = |change: &&LimitChange| domains.is_none_or(|domains| domains.contains(&&*change.domain));

@@ -45,7 +45,7 @@ type HttpResult = Result<Response, HttpError>;
 type ApiRoute = (&'static str, &'static [Method], MethodRouter<Arc<Api>>);
 
 /// Every path below `/v1` with its methods: [`tests`] holds the document to it.
-fn routes() -> [ApiRoute; 13] {
+fn routes() -> [ApiRoute; 14] {
     const GET: &[Method] = &[Method::GET];
     const POST: &[Method] = &[Method::POST];
     const RESOURCE: &[Method] = &[Method::GET, Method::PUT, Method::DELETE];
@@ -62,6 +62,7 @@ fn routes() -> [ApiRoute; 13] {
         ("/v1/changes", GET, get(list_changes)),
         ("/v1/top", GET, get(top)),
         ("/v1/decisions", GET, get(watch_decisions)),
+        ("/v1/rules", GET, get(whole_rules)),
         ("/v1/openapi.json", GET, get(openapi)),
     ]
 }
@@ -288,6 +289,22 @@ async fn list_changes(
     headers: HeaderMap,
 ) -> HttpResult {
     Ok(ok(&api.list_changes(authorization(&headers), parameters(request)?).await?))
+}
+
+/// Of which domain the rules are asked; empty: of all that the caller may see.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RulesQuery {
+    domain: String,
+}
+
+async fn whole_rules(
+    State(api): ApiState,
+    request: Result<Query<RulesQuery>, QueryRejection>,
+    headers: HeaderMap,
+) -> HttpResult {
+    let RulesQuery { domain } = parameters(request)?;
+    Ok(api.whole_rules(authorization(&headers), &domain)?.response())
 }
 
 async fn top(

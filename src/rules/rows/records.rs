@@ -93,13 +93,16 @@ impl Records {
 
     /// All rows, in order of their positions. `texts` returns how many texts the rows of a shape have.
     pub(super) fn each<'r>(&'r self, texts: impl Fn(u32) -> usize + 'r) -> impl Iterator<Item = u32> + 'r {
-        let end = move |row: u32| {
-            let (numbers, mut rest) = self.of(row);
-            rest.nth(texts(numbers.shape) - 1);
-            self.bytes.len() - rest.rest.len()
-        };
-        let at = |byte: usize| (byte < self.bytes.len()).then_some(byte as u32);
-        std::iter::successors(at(0), move |row| at(end(*row)))
+        let first = (!self.bytes.is_empty()).then_some(0);
+        std::iter::successors(first, move |row| self.after(*row, &texts))
+    }
+
+    /// The row behind one.
+    pub(super) fn after(&self, row: u32, texts: impl Fn(u32) -> usize) -> Option<u32> {
+        let (numbers, mut rest) = self.of(row);
+        rest.nth(texts(numbers.shape) - 1);
+        let end = self.bytes.len() - rest.rest.len();
+        (end < self.bytes.len()).then_some(end as u32)
     }
 }
 

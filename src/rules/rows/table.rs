@@ -83,9 +83,33 @@ impl OverrideTable {
         self.row_numbers().map(|row| RowRef::new(self, row))
     }
 
-    pub(super) fn row_numbers(&self) -> impl Iterator<Item = u32> {
-        // Besides its values, each row has a reason and an owner.
-        self.records.each(|shape| self.keys(shape) + 2)
+    pub(in crate::rules) fn row_numbers(&self) -> impl Iterator<Item = u32> {
+        self.records.each(|shape| self.texts(shape))
+    }
+
+    /// The row with a number that this table gave.
+    pub(in crate::rules) fn row_at(&self, number: u32) -> RowRef<'_> {
+        RowRef::new(self, number)
+    }
+
+    /// The number of the row behind one, in order of their locations.
+    pub(in crate::rules) fn row_after(&self, number: u32) -> Option<u32> {
+        self.records.after(number, |shape| self.texts(shape))
+    }
+
+    /// Besides its values, each row has a reason and an owner.
+    fn texts(&self, shape: u32) -> usize {
+        self.keys(shape) + 2
+    }
+
+    /// Number of different limits that rows grant: [`RowRef::limits_number`] is below it.
+    pub(crate) fn limits_len(&self) -> usize {
+        self.limits.len()
+    }
+
+    /// The limits that rows grant, by their numbers.
+    pub(crate) fn each_limits(&self) -> impl Iterator<Item = &OverrideLimits> {
+        self.limits.iter()
     }
 
     /// Memory of the rows in bytes.
@@ -149,7 +173,7 @@ impl OverrideTable {
                 if visit(row, probe) {
                     return;
                 }
-                next = Some(row.header().next).filter(|next| *next != NONE).map(|next| RowRef::new(self, next));
+                next = row.beaten();
             }
         }
     }
@@ -168,7 +192,7 @@ impl OverrideTable {
     }
 
     #[inline(never)]
-    fn named<'v>(&self, shape: u32, values: impl Iterator<Item = &'v str> + Clone) -> Option<&IndexedRow> {
+    pub(super) fn named<'v>(&self, shape: u32, values: impl Iterator<Item = &'v str> + Clone) -> Option<&IndexedRow> {
         self.index.find(RowKey::of(shape, values.clone()), |row| self.is_of(row, shape, values.clone()))
     }
 
@@ -189,6 +213,33 @@ impl<'t> RowRef<'t> {
 
     fn header(self) -> RecordHeader {
         self.table.records.header(self.indexed.row)
+    }
+
+    /// The next row with the same match, which this one beats.
+    pub(super) fn beaten(self) -> Option<RowRef<'t>> {
+        Some(self.header().next).filter(|next| *next != NONE).map(|next| RowRef::new(self.table, next))
+    }
+
+    pub(super) fn shape_number(self) -> u32 {
+        self.header().shape
+    }
+
+    /// The values of its match, in the order of its shape's keys.
+    pub(super) fn values(self) -> impl Iterator<Item = &'t str> + Clone {
+        let texts = self.table.records.of(self.indexed.row).1.take(self.shape().keys.len());
+        texts.map(|text| std::str::from_utf8(text).unwrap_or_default())
+    }
+
+    /// Of rows with the same match the one with the higher rank wins.
+    pub(in crate::rules) fn source_rank(self) -> u64 {
+        let source = self.header().source;
+        let is_inline = self.table.sources[source as usize].is_inline;
+        u64::from(is_inline) << 32 | u64::from(source)
+    }
+
+    /// The number of its limits among those of its table.
+    pub(crate) fn limits_number(self) -> u32 {
+        self.indexed.limits
     }
 
     pub fn shape(self) -> &'t Shape {

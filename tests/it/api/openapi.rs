@@ -228,6 +228,7 @@ const CHANGES: &str = "GET /v1/changes";
 const OFF: &str = r#"{"limit_id": "user", "mode": "off", "for": "4h", "reason": "ticket 42"}"#;
 const TOP: &str = "GET /v1/top";
 const WATCH: &str = "GET /v1/decisions";
+const WHOLE: &str = "GET /v1/rules";
 
 fn ask<'a>(what: &'a str, body: &'a str) -> Ask<'a> {
     Ask { what, domain: "api", id: "alice", query: "", token: "secret", header: None, body }
@@ -275,7 +276,7 @@ async fn good(seen: &mut Seen, tollgate: &Tollgate) {
     let all = r#"{"all": true, "mode": "shadow", "for": "4h", "reason": "incident 7"}"#;
     assert_eq!(seen.ask(tollgate, ask(SWITCH, all)).await.status, 200);
     seen.ask(tollgate, ask(EXPLAIN, alice)).await;
-    for what in [SWITCHES, ALL_SWITCHES, FLEET, CHANGES] {
+    for what in [SWITCHES, ALL_SWITCHES, FLEET, CHANGES, WHOLE] {
         assert_eq!(seen.ask(tollgate, ask(what, "")).await.status, 200, "{what}");
     }
     assert_eq!(seen.ask(tollgate, Ask { query: "?for=1s&domain=api", ..ask(WATCH, "") }).await.status, 200);
@@ -289,7 +290,7 @@ async fn bad(seen: &mut Seen, tollgate: &Tollgate) {
     // One byte more than is taken, so that it is read whole: who goes on sending may not see the answer.
     let long = |max: usize| format!("\"{}\"", "x".repeat(max - 1));
     let (of_check, of_change) = (long(4 << 20), long(256 << 10));
-    const NEW: [&str; 8] = [TOP, WATCH, SWITCH, SWITCHES, RESTORE, ALL_SWITCHES, FLEET, CHANGES];
+    const NEW: [&str; 9] = [TOP, WATCH, SWITCH, SWITCHES, RESTORE, ALL_SWITCHES, FLEET, CHANGES, WHOLE];
     for what in [CHECK, EXPLAIN, LIST, SET, GET, DELETE, RESET, AUDIT].into_iter().chain(NEW) {
         let body = match what {
             CHECK | EXPLAIN => r#"{"user": "alice"}"#,
@@ -307,7 +308,7 @@ async fn bad(seen: &mut Seen, tollgate: &Tollgate) {
             LIST | AUDIT | CHANGES => Some(Ask { query: "?page_size=0x", ..asked }),
             TOP => Some(Ask { query: "?since=5m", ..asked }),
             WATCH => Some(Ask { query: "?for=2h", ..asked }),
-            RESTORE | ALL_SWITCHES | FLEET => Some(Ask { query: "?usr=alice", ..asked }),
+            RESTORE | ALL_SWITCHES | FLEET | WHOLE => Some(Ask { query: "?usr=alice", ..asked }),
             GET | DELETE => Some(Ask { id: "a%20b", ..asked }),
             _ => Some(Ask { body: r#"{"usr": "alice"}"#, ..asked }),
         };
@@ -318,7 +319,7 @@ async fn bad(seen: &mut Seen, tollgate: &Tollgate) {
             CHECK | EXPLAIN => Some(Ask { body: r#"{"domain": "nowhere", "user": "a"}"#, ..asked }),
             RESET => Some(Ask { body: r#"{"domain": "nowhere", "entries": {"user": "a"}}"#, ..asked }),
             AUDIT => None,
-            TOP | WATCH | ALL_SWITCHES | FLEET | CHANGES => Some(Ask { query: "?domain=nowhere", ..asked }),
+            TOP | WATCH | ALL_SWITCHES | FLEET | CHANGES | WHOLE => Some(Ask { query: "?domain=nowhere", ..asked }),
             RESTORE => Some(Ask { domain: "nowhere", query: "?all=true&reason=x", ..asked }),
             _ => Some(Ask { domain: "nowhere", ..asked }),
         };

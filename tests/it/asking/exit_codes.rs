@@ -139,6 +139,8 @@ fn the_docs_have_the_table() {
         "changes",
         "bench",
         "completions",
+        "diff",
+        "tail",
     ] {
         assert!(section.contains(&format!("`{command}`")), "nothing of {command}");
     }
