@@ -1,6 +1,7 @@
 //! The rules: read from files, checked, and compiled to what requests are matched against. It reads YAML, reports every
 //! problem with its location, and never awaits, logs or reads a clock.
 
+mod allow;
 mod cases;
 mod changes;
 mod compile;
@@ -25,6 +26,7 @@ mod terms;
 mod tests;
 mod tiers;
 mod tree;
+mod warning;
 mod written_limit;
 mod yaml;
 
@@ -50,6 +52,7 @@ pub use shortcuts::Shortcuts;
 pub use source::{DotFiles, FileNames, Selection, Source, Sources};
 use tree::LevelMatch;
 pub use tree::Pattern;
+pub use warning::Warning;
 
 use crate::limit::{Algorithm, CountDenied, EnforcedShare, Entry, FailurePolicy, Limit, Micros, UnixMicros};
 

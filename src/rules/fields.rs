@@ -7,6 +7,7 @@ use super::{
     node::{Location, Node, NodeValue},
     pen::NodeReader,
     scalar::{Plain, Unusable},
+    warning::Warning,
 };
 
 /// A value with its location in the file.
@@ -196,7 +197,8 @@ impl NodeReader<'_> {
             Some(earlier) => {
                 let lost = self.beside(earlier.1);
                 *earlier = (known, at, value);
-                self.warn(at, format!("`{known}` is written twice; what {lost} says is lost"));
+                let what = format!("`{known}` is written twice; what {lost} says is lost");
+                self.warn(at, Warning::RepeatedKey, what).hint("take one of them out");
             }
             None => fields.found.push((known, at, value)),
         }
@@ -223,10 +225,10 @@ impl NodeReader<'_> {
                 let what = format!("`{key}` in {whose} is ignored");
                 match (key, whose) {
                     ("shadow_mode", "`rate_limit`") => {
-                        self.warn(at, format!("{what}: this limit is enforced"))
+                        self.warn(at, Warning::IgnoredKey, format!("{what}: this limit is enforced"))
                             .hint("put it beside `key`, or write `enforce: false`");
                     }
-                    _ => self.warn(at, what).hint(format!("it belongs in {}", home.what)),
+                    _ => self.warn(at, Warning::IgnoredKey, what).hint(format!("it belongs in {}", home.what)),
                 }
                 self.ignored(value);
             }

@@ -20,6 +20,7 @@ use super::{
     shortcuts::{self, Shortcuts},
     source,
     terms::DomainDefaults,
+    warning::Warning,
     written_limit::{LimitDefaults, Tiers},
     yaml,
 };
@@ -127,11 +128,14 @@ fn warn_of_unread(sources: &Sources, report: &mut ProblemCollector) {
     for path in &sources.skipped {
         let what = "it isn't read: rule files are *.yaml and *.yml";
         report
-            .warn(path, Location::default(), what)
+            .warn(path, Location::default(), Warning::UnreadFile, what)
             .hint("rename it, or name the file itself where its directory is named");
     }
     for path in &sources.empty {
-        report.warn(path, Location::default(), "no rules were read from it, so nothing is limited by it");
+        let what = "no rules were read from it, so nothing is limited by it";
+        report
+            .warn(path, Location::default(), Warning::EmptyDirectory, what)
+            .hint("put a `*.yaml` with a `domain` there, or don't name it");
     }
 }
 
@@ -163,13 +167,14 @@ fn group<'d, 's>(
 fn draft<'s>(source: &'s Source, names: FileNames, report: &mut ProblemCollector) -> RuleFile<'s> {
     let draft = read_draft(&source.path, &source.bytes, report, |reader, draft| {
         if let Some(text) = reader.utf8(&source.bytes) {
+            reader.allowed_warnings(text);
             reader.outermost(yaml::parse(text), draft);
         }
     });
     if !draft.sound && names == FileNames::Any && !source::is_yaml(&source.path) {
         let what = "it is read as rules whatever its name is, as all files of the RUNTIME_* directory are";
         report
-            .warn(&source.path, Location::default(), what)
+            .warn(&source.path, Location::default(), Warning::AnyName, what)
             .hint("keep what isn't rules elsewhere, or use TOLLGATE_RULES");
     }
     draft

@@ -60,6 +60,7 @@ impl NodeReader<'_> {
     }
 
     fn yaml(&mut self, text: &str, context: &RowContext<'_>, into: (u32, &mut TableBuilder)) {
+        self.allowed_warnings(text);
         if let Some(root) = self.document(yaml::parse(text)) {
             self.rows(&root, context, into);
         }

@@ -39,6 +39,7 @@ use crate::{
         pen::NodeReader,
         problem::ProblemCollector,
         terms::DomainDefaults,
+        warning::Warning,
     },
 };
 
@@ -210,8 +211,8 @@ impl NodeReader<'_> {
         match moment::parse(text) {
             Ok(expires) => {
                 if expires <= read_at {
-                    self.warn(at, format!("this override ended at {}: it has no effect", moment::write(expires)))
-                        .hint("remove it, or give it a later `expires`");
+                    let what = format!("this override ended at {}: it has no effect", moment::write(expires));
+                    self.warn(at, Warning::ExpiredOverride, what).hint("remove it, or give it a later `expires`");
                 }
                 Some(expires)
             }
