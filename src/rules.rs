@@ -7,6 +7,7 @@ mod changes;
 mod compile;
 mod fields;
 mod json;
+mod lint;
 mod load;
 mod metadata;
 mod name;
@@ -21,6 +22,7 @@ mod schema;
 mod shares;
 mod shortcuts;
 mod source;
+mod spelling;
 mod terms;
 #[cfg(test)]
 mod tests;

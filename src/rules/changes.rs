@@ -132,7 +132,7 @@ fn in_words(rule: &Rule, limit: &RuleLimit) -> String {
 }
 
 /// `20 a minute`, `100 in 90 s`.
-fn rate(limit: &Limit) -> String {
+pub(super) fn rate(limit: &Limit) -> String {
     let requests = limit.requests;
     match Unit::of(limit.window) {
         Some(Unit::Hour) => format!("{requests} an hour"),

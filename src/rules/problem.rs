@@ -177,6 +177,11 @@ impl Problem {
         }
     }
 
+    /// Whether it stands on a line, or in a field of what has none: otherwise it is about a file as a whole.
+    pub fn has_place(&self) -> bool {
+        self.line > 0 || self.field.is_some()
+    }
+
     pub(super) fn hint(&mut self, hint: impl Into<String>) {
         self.hint = Some(seen(hint.into()));
     }

@@ -26,11 +26,19 @@ pub enum Warning {
     ExpiredOverride,
     BeatenOverride,
     UnknownAllow,
+    CoveredPattern,
+    HiddenRules,
+    UnknownReplaces,
+    UnusedTier,
+    PointlessLimit,
+    UncheckedRules,
+    LiteralPattern,
+    OddCharacter,
 }
 
 impl Warning {
     /// In the order of the table in `docs/rules.md`.
-    pub const ALL: [Warning; 12] = [
+    pub const ALL: [Warning; 20] = [
         Warning::IgnoredKey,
         Warning::RepeatedKey,
         Warning::UnreadFile,
@@ -43,6 +51,14 @@ impl Warning {
         Warning::ExpiredOverride,
         Warning::BeatenOverride,
         Warning::UnknownAllow,
+        Warning::CoveredPattern,
+        Warning::HiddenRules,
+        Warning::UnknownReplaces,
+        Warning::UnusedTier,
+        Warning::PointlessLimit,
+        Warning::UncheckedRules,
+        Warning::LiteralPattern,
+        Warning::OddCharacter,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -59,6 +75,14 @@ impl Warning {
             Warning::ExpiredOverride => "expired-override",
             Warning::BeatenOverride => "beaten-override",
             Warning::UnknownAllow => "unknown-allow",
+            Warning::CoveredPattern => "covered-pattern",
+            Warning::HiddenRules => "hidden-rules",
+            Warning::UnknownReplaces => "unknown-replaces",
+            Warning::UnusedTier => "unused-tier",
+            Warning::PointlessLimit => "pointless-limit",
+            Warning::UncheckedRules => "unchecked-rules",
+            Warning::LiteralPattern => "literal-pattern",
+            Warning::OddCharacter => "odd-character",
         }
     }
 
@@ -87,6 +111,22 @@ impl Warning {
             Warning::ExpiredOverride => "the override has ended, and has no effect any more: remove it",
             Warning::BeatenOverride => "two files have an override with the same match: one of them never counts",
             Warning::UnknownAllow => "a comment `# tollgate: allow …` names no warning, so it silences none",
+            Warning::CoveredPattern => "an earlier pattern matches all values of this one, which so never counts",
+            Warning::HiddenRules => {
+                "a value has a rule of its own, without the descriptors that have limits below the rule for other values"
+            }
+            Warning::UnknownReplaces => "`replaces` has a name that no limit of the domain has",
+            Warning::UnusedTier => "no limit and no override in the files refers to the tier",
+            Warning::PointlessLimit => "another limit of the same rule refuses whatever this one would",
+            Warning::UncheckedRules => {
+                "so many patterns or values are beside each other that `covered-pattern` and `hidden-rules` weren't looked for from there on"
+            }
+            Warning::LiteralPattern => {
+                "a regular expression, or a `*` where it stands for itself: only a descriptor's `value` takes patterns, with `*`"
+            }
+            Warning::OddCharacter => {
+                "a character that can't be seen or looks like another, or a blank at an end, in a key, a value, a domain or a name"
+            }
         }
     }
 

@@ -180,3 +180,23 @@ fn every_format_has_the_names_of_warnings() {
     let (junit, code) = check(&["--strict", "--format", "junit", path]);
     assert!(code == Some(1) && junit.contains("[zero-limit]\"") && junit.contains("failures=\"1\""), "{junit}");
 }
+
+/// What both say is not told of as well: it is one mistake.
+#[test]
+fn two_files_of_one_domain_are_one_error() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    for (file, algorithm, requests) in [("a.yaml", "fixed_window", 5), ("b.yaml", "token_bucket", 6)] {
+        let text = format!(
+            "domain: d\ndefaults: {{algorithm: {algorithm}}}\ntiers: {{t: {{requests_per_unit: {requests}, unit: day}}}}\n\
+             shortcuts: {{user: [{file}]}}\ndescriptors:\n- key: x\n  rate_limit: 5/s\n  descriptors: [{{key: y, rate_limit: 5/s}}]\n\
+             - {{key: {file}, rate_limit: {{tier: t}}}}\n"
+        );
+        fs::write(directory.path().join(file), text).expect("the directory is ours");
+    }
+    let (said, code) = check(&[text(directory.path())]);
+    assert_eq!(code, Some(1));
+    assert!(said.ends_with("\n1 error\n") && said.contains("domain `d` has another file already"), "{said}");
+    let (said, code) = check(&["--merge-domain-config", text(directory.path())]);
+    assert_eq!(code, Some(1));
+    assert!(said.ends_with("\n4 errors\n"), "where they may be one domain, all that differs is told:\n{said}");
+}

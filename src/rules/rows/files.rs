@@ -35,6 +35,7 @@ use crate::{
         node::{Location, Node},
         overrides_from::FileFormat,
         pen::NodeReader,
+        spelling::TextOf,
         yaml,
     },
 };
@@ -113,6 +114,7 @@ impl NodeReader<'_> {
         broken.into_iter().for_each(|broken| self.broken(broken));
         for (column, cell) in columns.iter().zip(cells) {
             if let Some(Column::Match(key)) = column {
+                self.check_spelling(key, TextOf::OverrideKey, || cell.location(text));
                 self.check_key(key, target, cell.location(text));
             }
         }
@@ -178,6 +180,7 @@ impl<'r, 't> CsvRows<'r, 't> {
             match column {
                 _ if cell.text.is_empty() => {}
                 Column::Match(key) => {
+                    reader.check_spelling(&cell.text, TextOf::OverrideValue, || cell.location(self.text));
                     named.push((key, &cell.text));
                     at.push(index as u8);
                 }

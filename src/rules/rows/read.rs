@@ -38,6 +38,7 @@ use crate::{
         node::{Location, Node, NodeValue},
         pen::NodeReader,
         problem::ProblemCollector,
+        spelling::TextOf,
         terms::DomainDefaults,
         warning::Warning,
     },
@@ -167,12 +168,20 @@ impl NodeReader<'_> {
                     .hint("write it as `match: {user: alice}`");
             }
         }
+        for MatchEntry { key, value, locations } in &named {
+            self.check_spelling(key, TextOf::OverrideKey, || locations.0);
+            self.check_spelling(value, TextOf::OverrideValue, || locations.1);
+        }
         (self.report.errors() == errors).then_some(named)
     }
 
     fn match_value<'n>(&mut self, node: &'n Node<'_>) -> Option<&'n str> {
         if node.is_null() {
             self.error(node.at, "a value is missing here").hint("leave the key out to match any value");
+            return None;
+        }
+        if let NodeValue::List(_) = &node.value {
+            self.error(node.at, "a value of `match` must be text, not a list").hint("write an override for each value");
             return None;
         }
         self.text(node)

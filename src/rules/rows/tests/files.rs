@@ -4,7 +4,7 @@ use super::*;
 use crate::rules::DotFiles;
 
 const RULES: &str = "domain: d
-tiers: {gold: {requests: 100, window: 1s, algorithm: token_bucket}}
+tiers: {gold: {requests: 100, window: 1s, algorithm: token_bucket}} # tollgate: allow unused-tier
 descriptors:
 - key: user
   overrides_from: [o.csv]
