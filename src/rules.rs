@@ -1,6 +1,7 @@
 //! The rules: read from files, checked, and compiled to what requests are matched against. It reads YAML, reports every
 //! problem with its location, and never awaits, logs or reads a clock.
 
+mod allow;
 mod cases;
 mod changes;
 mod compile;
@@ -8,6 +9,7 @@ mod diff;
 mod fields;
 mod full;
 mod json;
+mod lint;
 mod load;
 mod metadata;
 mod name;
@@ -22,11 +24,13 @@ mod schema;
 mod shares;
 mod shortcuts;
 mod source;
+mod spelling;
 mod terms;
 #[cfg(test)]
 mod tests;
 mod tiers;
 mod tree;
+mod warning;
 mod written_limit;
 mod yaml;
 
@@ -57,6 +61,7 @@ pub use shortcuts::Shortcuts;
 pub use source::{DotFiles, FileNames, Selection, Source, Sources};
 use tree::LevelMatch;
 pub use tree::Pattern;
+pub use warning::Warning;
 
 use crate::limit::{Algorithm, CountDenied, EnforcedShare, Entry, FailurePolicy, Limit, Micros, UnixMicros};
 

@@ -4,6 +4,7 @@ use crate::{rules::Defaults, settings::Settings};
 
 pub mod files;
 pub(crate) mod last_good;
+mod problem_log;
 pub(crate) mod publish;
 pub mod xds;
 

@@ -25,17 +25,21 @@ use crate::{
 #[derive(Args)]
 #[command(arg = settings::switch(), after_help = "Examples:\n  \
     tollgate check config/\n  \
-    tollgate check --format github rules/*.yaml\n  \
+    tollgate check --strict --format github rules/*.yaml\n  \
     tollgate check --format json rules/ | jq '.problems[].what'\n  \
     tollgate check --settings                     the environment, as `tollgate serve` would read it\n  \
     tollgate check --settings --redis-url redis:6379\n\n\
     With --settings the flags are those of `tollgate serve` (`tollgate check --settings --help`), and nothing is\n\
     started, connected or opened: run it with a deployment's environment before the rollout.\n\n\
-    Exit code: 0 no errors (there may be warnings), 1 errors, or no rules at all.")]
+    A comment `# tollgate: allow NAME` silences the warnings of that name on its line.\n\n\
+    Exit code: 0 no errors (there may be warnings, unless --strict is set), 1 errors, or no rules at all.")]
 pub(super) struct CheckArgs {
     /// Rule files, or directories of them
     #[arg(value_name = "PATH", default_value = "config")]
     paths: Vec<PathBuf>,
+    /// Make errors of all warnings
+    #[arg(long)]
+    strict: bool,
     /// How problems are printed
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
     format: OutputFormat,
@@ -79,6 +83,7 @@ struct CheckReport<'a> {
 
 pub(super) fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
     let (problems, rules) = check(args);
+    let problems = if args.strict { problems.strict() } else { problems };
     let text = match args.format {
         OutputFormat::Text => for_people(&problems, &rules),
         OutputFormat::Json => {

@@ -9,13 +9,13 @@ use std::{fmt::Write as _, path::Path};
 use serde_json::{Value, json};
 
 use crate::{
-    rules::{Problem, Severity},
+    rules::{Problem, Severity, Warning},
     visible,
 };
 
 /// One thing that was found, at a place of a file.
 pub(super) struct Finding {
-    /// What kind of thing, as SARIF's rule.
+    /// What kind of thing, as SARIF's rule: the name of a warning, or what else it is about.
     pub(super) kind: &'static str,
     pub(super) is_error: bool,
     /// `None`: it is no file's.
@@ -47,13 +47,18 @@ impl Finding {
     pub(super) fn of(problem: &Problem) -> Finding {
         let hint = problem.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
         Finding {
-            kind: "rules",
+            kind: problem.name.map_or("rules", Warning::name),
             is_error: problem.severity == Severity::Error,
             path: Some(shown(&problem.path)),
             line: problem.line.max(1),
             column: problem.column.max(1),
             text: format!("{}{hint}", problem.what),
         }
+    }
+
+    /// The warning that it is; `--strict` may have made an error of it.
+    fn warning(&self) -> Option<Warning> {
+        Warning::parse(self.kind)
     }
 }
 
@@ -70,7 +75,8 @@ pub(super) fn github(finding: &Finding) -> String {
     match &finding.path {
         Some(path) => {
             let path = escape(&visible::text(path)).replace(':', "%3A").replace(',', "%2C");
-            format!("::{kind} file={path},line={},col={}::{text}\n", finding.line, finding.column)
+            let title = finding.warning().map(|warning| format!(",title={}", warning.name())).unwrap_or_default();
+            format!("::{kind} file={path},line={},col={}{title}::{text}\n", finding.line, finding.column)
         }
         None => format!("::{kind}::{text}\n"),
     }
@@ -95,7 +101,11 @@ pub(super) fn sarif(findings: &[Finding]) -> anyhow::Result<String> {
     let mut kinds: Vec<&str> = findings.iter().map(|finding| finding.kind).collect();
     kinds.sort_unstable();
     kinds.dedup();
-    let rules: Vec<Value> = kinds.iter().map(|kind| json!({"id": kind})).collect();
+    let rule = |kind: &&str| match Warning::parse(kind) {
+        Some(warning) => json!({"id": kind, "shortDescription": {"text": warning.meaning()}}),
+        None => json!({"id": kind}),
+    };
+    let rules: Vec<Value> = kinds.iter().map(rule).collect();
     let driver = json!({"name": "tollgate", "version": env!("CARGO_PKG_VERSION"), "rules": rules});
     let results: Vec<Value> = findings.iter().map(result).collect();
     let log = json!({
@@ -142,7 +152,10 @@ pub(super) fn junit_of_check(findings: &[Finding], what: &str) -> Vec<JunitCase>
     let mut cases: Vec<JunitCase> = errors
         .map(|finding| JunitCase {
             suite: finding.path.clone().unwrap_or_else(|| what.to_owned()),
-            name: format!("line {}: {}", finding.line, finding.text),
+            name: match finding.warning() {
+                Some(warning) => format!("line {}: {} [{}]", finding.line, finding.text, warning.name()),
+                None => format!("line {}: {}", finding.line, finding.text),
+            },
             outcome: JunitOutcome::Failed(finding.text.clone(), finding.text.clone()),
         })
         .collect();

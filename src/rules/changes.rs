@@ -284,7 +284,7 @@ fn burst(limit: &Limit) -> String {
 }
 
 /// `20 a minute`, `100 in 90 s`.
-fn rate(limit: &Limit) -> String {
+pub(super) fn rate(limit: &Limit) -> String {
     let requests = limit.requests;
     match Unit::of(limit.window) {
         Some(Unit::Hour) => format!("{requests} an hour"),

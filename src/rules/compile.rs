@@ -6,6 +6,7 @@ use std::{path::PathBuf, sync::Arc};
 use super::{
     Level, LevelValue, Rule, Source, Sources,
     fields::{DESCRIPTOR, Fields, LIMIT},
+    lint::LintLocations,
     metadata, name,
     node::{Location, Node, NodeValue},
     overrides_from::is_override_file,
@@ -13,9 +14,9 @@ use super::{
     problem::ProblemCollector,
     rows::{OverrideTable, bind::RowTarget, builder::TableBuilder, read::RowContext},
     source,
+    spelling::TextOf,
     terms::DomainDefaults,
     tree::{Pattern, Tree},
-    written_limit::WrittenLimit,
 };
 
 /// Descriptors below descriptors.
@@ -48,25 +49,27 @@ impl ExpansionBudget {
     }
 }
 
-pub(super) struct Compiler<'c> {
+pub(super) struct Compiler<'c, 's> {
     report: &'c mut ProblemCollector,
     domain: &'c str,
     defaults: &'c DomainDefaults,
-    sources: &'c Sources,
+    sources: &'s Sources,
     budget: ExpansionBudget,
     rules: Vec<Rule>,
     tree: Tree,
     overrides: TableBuilder,
-    override_files: Vec<&'c Source>,
+    override_files: Vec<&'s Source>,
+    locations: LintLocations,
 }
 
 /// What a domain's files come to.
-pub(super) struct Compiled<'c> {
+pub(super) struct Compiled<'s> {
     pub(super) rules: Vec<Rule>,
     pub(super) tree: Tree,
     pub(super) overrides: OverrideTable,
     /// In the order in which they are named.
-    pub(super) override_files: Vec<&'c Source>,
+    pub(super) override_files: Vec<&'s Source>,
+    pub(super) locations: LintLocations,
 }
 
 /// The rule that descriptors stand below.
@@ -76,14 +79,14 @@ struct ParentRule<'p> {
     path: &'p [Arc<Level>],
 }
 
-impl<'c> Compiler<'c> {
+impl<'c, 's> Compiler<'c, 's> {
     pub(super) fn new(
         report: &'c mut ProblemCollector,
         domain: &'c str,
         defaults: &'c DomainDefaults,
-        sources: &'c Sources,
+        sources: &'s Sources,
         budget: ExpansionBudget,
-    ) -> Compiler<'c> {
+    ) -> Compiler<'c, 's> {
         Compiler {
             report,
             domain,
@@ -94,15 +97,17 @@ impl<'c> Compiler<'c> {
             tree: Tree::default(),
             overrides: TableBuilder::default(),
             override_files: Vec::new(),
+            locations: LintLocations::default(),
         }
     }
 
     /// When all files are taken in.
-    pub(super) fn finish(mut self) -> Compiled<'c> {
+    pub(super) fn finish(mut self) -> Compiled<'s> {
         let overrides = self.overrides.finish(&mut self.rules, self.report);
         let report = &*self.report;
         self.rules.iter_mut().filter(|rule| !report.has_lines(&rule.file)).for_each(|rule| rule.line = 0);
-        Compiled { rules: self.rules, tree: self.tree, overrides, override_files: self.override_files }
+        let Compiler { rules, tree, override_files, locations, .. } = self;
+        Compiled { rules, tree, overrides, override_files, locations }
     }
 
     /// Takes in the descriptors of one file.
@@ -180,6 +185,7 @@ impl<'c> Compiler<'c> {
             _ => (Box::default(), false),
         };
         let index = self.rules.len() as u32;
+        self.locations.add(index, &fields, &forms);
         self.rules.push(Rule {
             index,
             limits,
@@ -199,7 +205,7 @@ impl<'c> Compiler<'c> {
             path: path.clone(),
             probes: None,
             name,
-            replaces: forms.into_iter().flat_map(|written: WrittenLimit| written.replaces).collect(),
+            replaces: forms.into_iter().flat_map(|written| written.replaces).map(|replaced| replaced.value).collect(),
         });
         let (inline, files) = (fields.get("overrides"), fields.get("overrides_from"));
         if inline.or(files).is_some() {
@@ -249,7 +255,7 @@ impl<'c> Compiler<'c> {
     }
 
     /// The files that `overrides_from` names. Files that can't be used are reported where they are named.
-    fn named_files(&mut self, file: &Arc<PathBuf>, node: &Node<'_>) -> Vec<(Arc<PathBuf>, &'c Source)> {
+    fn named_files(&mut self, file: &Arc<PathBuf>, node: &Node<'_>) -> Vec<(Arc<PathBuf>, &'s Source)> {
         let NodeValue::List(items) = &node.value else {
             let what = format!("`overrides_from` must be a list, not {}", node.kind());
             self.reader(file).error(node.at, what).hint("write it as `overrides_from: [users.csv]`");
@@ -299,6 +305,10 @@ impl<'c> Compiler<'c> {
         let Some(before) = before else { return true };
         let value = level.value.text().map_or(" without a value".to_owned(), |value| format!(" with value `{value}`"));
         let before = &self.rules[before as usize];
+        // Two files that may not be one domain are reported once.
+        if !Arc::ptr_eq(&before.file, file) && !self.defaults.process.merge_domains {
+            return false;
+        }
         let first = Location { line: before.line, ..Location::default() };
         let location = match Arc::ptr_eq(&before.file, file) {
             true => self.report.beside(file, first),
@@ -312,7 +322,7 @@ impl<'c> Compiler<'c> {
 
 impl NodeReader<'_> {
     fn level(&mut self, fields: &Fields<'_, '_>) -> Level {
-        let value = fields.get("value").and_then(|node| self.text(node)).unwrap_or_default();
+        let value = fields.get("value").and_then(|node| self.value_of_level(node)).unwrap_or_default();
         let key = match fields.get("key") {
             Some(node) => self.key_of_level(node, value),
             None => {
@@ -322,6 +332,11 @@ impl NodeReader<'_> {
                 Box::default()
             }
         };
+        // Envoy Gateway's names of routes are both, and are what they are.
+        if *value != *key {
+            self.check_spelling(&key, TextOf::DescriptorKey, || fields.location_of_value("key"));
+            self.check_spelling(value, TextOf::DescriptorValue, || fields.location_of_value("value"));
+        }
         let mut flag = |key| fields.get(key).and_then(|node| self.boolean(node, key)).unwrap_or(false);
         let (share_threshold, value_to_metric) = (flag("share_threshold"), flag("value_to_metric"));
         if share_threshold && !value.contains('*') {
@@ -335,6 +350,15 @@ impl NodeReader<'_> {
             value => LevelValue::Exact(value.into()),
         };
         Level { key, value, share_threshold, value_to_metric }
+    }
+
+    fn value_of_level<'n>(&mut self, node: &'n Node<'_>) -> Option<&'n str> {
+        if let NodeValue::List(_) = &node.value {
+            self.error(node.at, "`value` must be text, not a list")
+                .hint("a descriptor has one value: write a descriptor for each of them, or a pattern such as `/v1/*`");
+            return None;
+        }
+        self.text(node)
     }
 
     fn key_of_level(&mut self, node: &Node<'_>, value: &str) -> Box<str> {

@@ -7,6 +7,7 @@ use super::{
     node::{Location, Node, NodeValue},
     pen::NodeReader,
     scalar::{Plain, Unusable},
+    warning::Warning,
 };
 
 /// A value with its location in the file.
@@ -144,6 +145,11 @@ impl<'n, 't> Fields<'n, 't> {
         self.found.iter().find(|(known, ..)| *known == key).map_or(self.at, |(_, at, _)| *at)
     }
 
+    /// Location of a key's value, else of the map.
+    pub(super) fn location_of_value(&self, key: &str) -> Location {
+        self.get(key).map_or(self.at, |node| node.at)
+    }
+
     /// The first of some keys that is there.
     pub(super) fn first_of(&self, keys: &[&'static str]) -> Option<&'static str> {
         keys.iter().copied().find(|key| self.get(key).is_some())
@@ -196,7 +202,8 @@ impl NodeReader<'_> {
             Some(earlier) => {
                 let lost = self.beside(earlier.1);
                 *earlier = (known, at, value);
-                self.warn(at, format!("`{known}` is written twice; what {lost} says is lost"));
+                let what = format!("`{known}` is written twice; what {lost} says is lost");
+                self.warn(at, Warning::RepeatedKey, what).hint("take one of them out");
             }
             None => fields.found.push((known, at, value)),
         }
@@ -216,6 +223,10 @@ impl NodeReader<'_> {
 
     /// Reports a key that its map doesn't have: misspelled, or misplaced.
     fn report_misplaced(&mut self, key: &str, at: Location, value: &Node<'_>, shape: &MapSchema) {
+        if let Some(meant) = meant(key, shape) {
+            self.error(at, format!("unknown key `{key}` in {}", shape.what)).hint(format!("did you mean `{meant}`?"));
+            return;
+        }
         let home = SCHEMAS.into_iter().find(|shape| shape.keys.contains(&key));
         let whose = shape.what;
         match home {
@@ -223,10 +234,10 @@ impl NodeReader<'_> {
                 let what = format!("`{key}` in {whose} is ignored");
                 match (key, whose) {
                     ("shadow_mode", "`rate_limit`") => {
-                        self.warn(at, format!("{what}: this limit is enforced"))
+                        self.warn(at, Warning::IgnoredKey, format!("{what}: this limit is enforced"))
                             .hint("put it beside `key`, or write `enforce: false`");
                     }
-                    _ => self.warn(at, what).hint(format!("it belongs in {}", home.what)),
+                    _ => self.warn(at, Warning::IgnoredKey, what).hint(format!("it belongs in {}", home.what)),
                 }
                 self.ignored(value);
             }
@@ -341,6 +352,16 @@ impl NodeReader<'_> {
             }
         }
         found
+    }
+}
+
+/// The key that is likely meant by one that other maps have.
+fn meant(key: &str, shape: &MapSchema) -> Option<&'static str> {
+    let has = |meant: &'static str| shape.keys.contains(&meant).then_some(meant);
+    match key {
+        "limit" | "limits" => has("rate_limit").or_else(|| has("requests_per_unit")),
+        "rate_limit" => has("limit"),
+        _ => None,
     }
 }
 

@@ -14,12 +14,15 @@ use super::{
     compile::{Compiled, Compiler, ExpansionBudget},
     fields::{DEFAULTS, FILE, Located},
     json,
+    lint::{DomainLint, LintBudget},
     node::{Document, Location, Node, NodeValue},
     pen::NodeReader,
     problem::ProblemCollector,
     shortcuts::{self, Shortcuts},
     source,
+    spelling::TextOf,
     terms::DomainDefaults,
+    warning::Warning,
     written_limit::{LimitDefaults, Tiers},
     yaml,
 };
@@ -96,8 +99,9 @@ fn compile_all(
     let groups = group(drafts, &sources.unreadable, last);
     let bytes: usize = drafts.iter().map(|draft| draft.bytes.len()).sum();
     let (mut domains, mut kept, mut budget) = (Vec::new(), Vec::new(), ExpansionBudget::new(bytes));
+    let mut lint_budget = LintBudget::default();
     for (name, group) in groups {
-        let domain = compile(&name, &group.files, sources, (defaults, budget), report);
+        let domain = compile(&name, &group.files, sources, defaults, (budget, &mut lint_budget), report);
         match domain.filter(|_| !group.broken) {
             Some(domain) => {
                 budget = budget.less(&domain.rules);
@@ -136,11 +140,14 @@ fn warn_of_unread(sources: &Sources, report: &mut ProblemCollector) {
     for path in &sources.skipped {
         let what = "it isn't read: rule files are *.yaml and *.yml";
         report
-            .warn(path, Location::default(), what)
+            .warn(path, Location::default(), Warning::UnreadFile, what)
             .hint("rename it, or name the file itself where its directory is named");
     }
     for path in &sources.empty {
-        report.warn(path, Location::default(), "no rules were read from it, so nothing is limited by it");
+        let what = "no rules were read from it, so nothing is limited by it";
+        report
+            .warn(path, Location::default(), Warning::EmptyDirectory, what)
+            .hint("put a `*.yaml` with a `domain` there, or don't name it");
     }
 }
 
@@ -172,13 +179,14 @@ fn group<'d, 's>(
 fn draft<'s>(source: &'s Source, names: FileNames, report: &mut ProblemCollector) -> RuleFile<'s> {
     let draft = read_draft(&source.path, &source.bytes, report, |reader, draft| {
         if let Some(text) = reader.utf8(&source.bytes) {
+            reader.allowed_warnings(text);
             reader.outermost(yaml::parse(text), draft);
         }
     });
     if !draft.sound && names == FileNames::Any && !source::is_yaml(&source.path) {
         let what = "it is read as rules whatever its name is, as all files of the RUNTIME_* directory are";
         report
-            .warn(&source.path, Location::default(), what)
+            .warn(&source.path, Location::default(), Warning::AnyName, what)
             .hint("keep what isn't rules elsewhere, or use TOLLGATE_RULES");
     }
     draft
@@ -229,7 +237,10 @@ impl NodeReader<'_> {
         match fields.get("domain") {
             Some(node) => match self.text(node) {
                 Some("") => drop(self.error(node.at, "`domain` must not be empty")),
-                Some(name) => draft.domain = Some(Located { value: name.to_owned(), at: node.at }),
+                Some(name) => {
+                    self.check_spelling(name, TextOf::Domain, || node.at);
+                    draft.domain = Some(Located { value: name.to_owned(), at: node.at });
+                }
                 None => {}
             },
             None if fields.all_known => drop(self.error(fields.at, "the file must have a `domain`")),
@@ -266,21 +277,25 @@ fn compile(
     name: &str,
     drafts: &[&RuleFile<'_>],
     sources: &Sources,
-    (defaults, budget): (&Defaults, ExpansionBudget),
+    defaults: &Defaults,
+    (budget, lint_budget): (ExpansionBudget, &mut LintBudget),
     report: &mut ProblemCollector,
 ) -> Option<Domain> {
     let errors = report.errors();
     if !defaults.merge_domains {
         refuse_second_files(name, drafts, report);
     }
+    // Of files that may not be one domain each is read on its own as far as that goes: what they say twice or otherwise
+    // than each other is told of already.
+    let comparable = if defaults.merge_domains { drafts } else { &drafts[..drafts.len().min(1)] };
     let mut domain_defaults =
-        DomainDefaults { limits: common_defaults(drafts, report), process: *defaults, tiers: Tiers::default() };
+        DomainDefaults { limits: common_defaults(comparable, report), process: *defaults, tiers: Tiers::default() };
     for draft in drafts {
         if let Some(tiers) = &draft.tiers {
             NodeReader { report, path: &draft.path }.tiers(&draft.path, tiers, &mut domain_defaults);
         }
     }
-    let located = drafts.iter().filter_map(|draft| Some((&**draft.path, draft.shortcuts.as_ref()?)));
+    let located = comparable.iter().filter_map(|draft| Some((&**draft.path, draft.shortcuts.as_ref()?)));
     let shortcuts = shortcuts::common(located, report);
     let mut compiler = Compiler::new(report, name, &domain_defaults, sources, budget);
     for draft in drafts {
@@ -291,7 +306,13 @@ fn compile(
     for draft in drafts {
         compiler.overrides_of_domain(&draft.path, draft.overrides.as_ref(), draft.overrides_from.as_ref());
     }
-    let Compiled { rules, tree, overrides, override_files } = compiler.finish();
+    let Compiled { rules, tree, overrides, override_files, locations } = compiler.finish();
+    let is_sound = report.errors() == errors && drafts.iter().all(|draft| draft.sound);
+    if is_sound {
+        let (rules, tree, overrides) = (&rules[..], &tree, &overrides);
+        let (budget, defaults, locations) = (lint_budget, &domain_defaults, &locations);
+        DomainLint { report, budget, rules, tree, overrides, defaults, locations }.run();
+    }
     let files: Vec<PathBuf> = drafts.iter().map(|draft| PathBuf::clone(&draft.path)).collect();
     let hash = hash(drafts.iter().map(|draft| draft.bytes).chain(override_files.iter().map(|source| &*source.bytes)));
     let override_files = override_files.into_iter().map(|source| source.path.clone()).collect();

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::{
     node::{Document, Location, Node, NodeError},
     problem::{Problem, ProblemCollector},
+    warning::Warning,
 };
 
 /// Reads values from the nodes of one file and reports its problems. Each module of `rules` adds the checks of its own
@@ -21,8 +22,8 @@ impl NodeReader<'_> {
         self.report.error(self.path, at, what)
     }
 
-    pub(super) fn warn(&mut self, at: Location, what: impl Into<String>) -> &mut Problem {
-        self.report.warn(self.path, at, what)
+    pub(super) fn warn(&mut self, at: Location, warning: Warning, what: impl Into<String>) -> &mut Problem {
+        self.report.warn(self.path, at, warning, what)
     }
 
     /// What a message calls another place of this file.
@@ -56,7 +57,8 @@ impl NodeReader<'_> {
     /// What a document holds, if it is YAML at all.
     pub(super) fn document<'s>(&mut self, document: Document<'s>) -> Option<Node<'s>> {
         if let Some(at) = document.second.filter(|_| document.faults.is_empty()) {
-            self.warn(at, "a second document begins here, and is ignored").hint("put it in a file of its own");
+            self.warn(at, Warning::SecondDocument, "a second document begins here, and is ignored")
+                .hint("put it in a file of its own");
         }
         let is_sound = document.faults.is_empty();
         self.faults(document.faults);

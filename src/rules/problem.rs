@@ -11,7 +11,10 @@ use std::{
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::Serialize;
 
-use super::node::{FieldPaths, Location};
+use super::{
+    node::{FieldPaths, Location},
+    warning::{Allowed, Warning},
+};
 use crate::visible;
 
 /// Number of problems that are kept; beyond it they are only counted. Nobody reads on, and a set may have a million
@@ -30,14 +33,19 @@ pub enum Severity {
     Warning,
 }
 
-/// One thing that is wrong. Lines and columns count from 1, columns in characters; 0 means the file as a whole, or that it
-/// has no lines.
+/// One thing that is wrong, as plain data. Lines and columns count from 1, columns in characters (a tab is one); 0 means the
+/// file as a whole, or that it has no lines.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
     pub path: PathBuf,
     pub line: u32,
     pub column: u32,
+    /// The column behind the last character that is meant, on the same line.
+    pub end_column: u32,
     pub severity: Severity,
+    /// What a warning is called; errors have no name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<Warning>,
     pub what: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
@@ -49,8 +57,10 @@ pub struct Problem {
     /// Position of the mistake in `source_line`, in bytes.
     #[serde(skip)]
     mark: std::ops::Range<usize>,
+    /// The character that is meant, and how many of its kind stand before it in the text that begins at the column: where it
+    /// is on the line is known when the line is read.
     #[serde(skip)]
-    width: u32,
+    character: Option<(char, usize)>,
 }
 
 /// The problems of a set of files, in order of file and location.
@@ -87,6 +97,12 @@ impl Problems {
         let mut problem = Problem::new(path, Location::default(), Severity::Error, what.to_owned());
         problem.hint(hint);
         self.problems.push(problem);
+    }
+
+    /// Makes errors of all warnings, which keep their names.
+    pub fn strict(mut self) -> Problems {
+        self.problems.iter_mut().for_each(|problem| problem.severity = Severity::Error);
+        self
     }
 
     /// Puts the field of each problem before what is said of it, for those who read only that.
@@ -149,18 +165,32 @@ impl Problem {
             path: path.to_owned(),
             line: at.line,
             column: at.column,
+            end_column: at.column + at.width,
             severity,
+            name: None,
             what: seen(what),
             hint: None,
             field: None,
             source_line: String::new(),
             mark: 0..0,
-            width: at.width,
+            character: None,
         }
+    }
+
+    /// Whether it stands on a line, or in a field of what has none: otherwise it is about a file as a whole.
+    pub fn has_place(&self) -> bool {
+        self.line > 0 || self.field.is_some()
     }
 
     pub(super) fn hint(&mut self, hint: impl Into<String>) {
         self.hint = Some(seen(hint.into()));
+    }
+
+    /// Moves the mark to a character of the text that begins at the problem's place: the one with so many of its kind before
+    /// it. Where the line writes it in another way (as an escape) the mark stays.
+    pub(super) fn at_character(&mut self, character: char, before: usize) -> &mut Problem {
+        self.character = Some((character, before));
+        self
     }
 
     /// The problem for people, with its source line and a mark under the mistake.
@@ -170,7 +200,10 @@ impl Problem {
             Severity::Warning => Level::WARNING,
         };
         let path = self.path.display().to_string();
-        let title = level.primary_title(self.what.as_str());
+        let mut title = level.primary_title(self.what.as_str());
+        if let Some(name) = self.name {
+            title = title.id(name.name());
+        }
         let mut report = if self.line == 0 {
             Group::with_title(title).element(annotate_snippets::Origin::path(path.as_str()))
         } else {
@@ -192,7 +225,18 @@ impl Problem {
         if self.line > 0 {
             self.field = Some(seen(fields.of(Location { line: self.line, ..Location::default() })));
         }
-        (self.line, self.column) = (0, 0);
+        (self.line, self.column, self.end_column) = (0, 0, 0);
+    }
+
+    /// Finds the character that is meant in its line, from the byte at which the problem's text begins; returns the byte of
+    /// what is to be marked.
+    fn find_character(&mut self, line: &str, from: usize) -> usize {
+        let Some((character, before)) = self.character.take() else { return from };
+        let mut found = line[from..].char_indices().enumerate().filter(|(_, (_, other))| *other == character);
+        let Some((characters, (bytes, _))) = found.nth(before) else { return from };
+        self.column += characters as u32;
+        self.end_column = self.column + 1;
+        from + bytes
     }
 
     /// Copies the part of the line around `at`, the byte of the mistake.
@@ -205,7 +249,8 @@ impl Problem {
         let before: String = line[begin..at].chars().map(visible).collect();
         let budget = EXCERPT_MAX.saturating_sub(before.chars().count());
         let after: String = line[at..].chars().take(budget).map(visible).collect();
-        let end = after.char_indices().nth(self.width as usize).map_or(after.len(), |(byte, _)| byte);
+        let width = self.end_column.saturating_sub(self.column) as usize;
+        let end = after.char_indices().nth(width).map_or(after.len(), |(byte, _)| byte);
         self.mark = before.len()..before.len() + end;
         self.source_line = before + &after;
     }
@@ -236,6 +281,9 @@ impl std::fmt::Display for Problem {
             write!(out, ":{}:{}", self.line, self.column)?;
         }
         write!(out, ": {}", self.what)?;
+        if let Some(name) = self.name {
+            write!(out, " [{}]", name.name())?;
+        }
         match &self.hint {
             Some(hint) => write!(out, " ({hint})"),
             None => Ok(()),
@@ -257,6 +305,10 @@ pub(super) struct ProblemCollector {
     warnings: ProblemList,
     /// Of what was no text, by its path: what its places mean.
     fields: HashMap<PathBuf, FieldPaths>,
+    /// The warnings that lines of a file allow.
+    allowed: HashMap<PathBuf, Allowed>,
+    /// The last warning that its line allows: whoever warns may still add to it, and nobody sees it.
+    silenced: Option<Problem>,
 }
 
 /// The first problems of one severity, and how many came after them. Warnings are kept on their own, so that they can't
@@ -289,8 +341,29 @@ impl ProblemCollector {
         self.errors.put(Problem::new(path, at, Severity::Error, what.into()))
     }
 
-    pub(super) fn warn(&mut self, path: &Path, at: Location, what: impl Into<String>) -> &mut Problem {
-        self.warnings.put(Problem::new(path, at, Severity::Warning, what.into()))
+    /// Adds a warning, unless its line allows it.
+    pub(super) fn warn(
+        &mut self,
+        path: &Path,
+        at: Location,
+        warning: Warning,
+        what: impl Into<String>,
+    ) -> &mut Problem {
+        let problem = Problem { name: Some(warning), ..Problem::new(path, at, Severity::Warning, what.into()) };
+        // Few files allow any, and the path needn't be looked up then.
+        if !self.allowed.is_empty() && self.allowed.get(path).is_some_and(|allowed| allowed.has(at.line, warning)) {
+            return self.silenced.insert(problem);
+        }
+        self.warnings.put(problem)
+    }
+
+    /// Silences the warnings that the lines of a file allow. False if that is known of the file already.
+    pub(super) fn allow(&mut self, path: &Path, allowed: Allowed) -> bool {
+        let is_new = !self.allowed.contains_key(path);
+        if is_new {
+            self.allowed.insert(path.to_owned(), allowed);
+        }
+        is_new
     }
 
     /// From now on places in `path` are those of a tree that was no text.
@@ -362,6 +435,7 @@ fn quote_lines(text: &str, problems: &mut [Problem]) {
         let ahead = (column - characters) as usize;
         bytes += line[bytes..].char_indices().nth(ahead).map_or(line.len() - bytes, |(byte, _)| byte);
         characters = column;
-        problem.quote(line, bytes);
+        let marked = problem.find_character(line, bytes);
+        problem.quote(line, marked);
     }
 }

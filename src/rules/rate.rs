@@ -6,6 +6,7 @@ use crate::limit::{Micros, SECOND, Unit, WINDOW_MAX};
 use super::{
     fields::{Fields, LIMIT, Located, nearest},
     pen::NodeReader,
+    warning::Warning,
 };
 
 #[derive(Clone, Copy, Debug)]
@@ -87,8 +88,12 @@ impl NodeReader<'_> {
                 if fields.all_known && is_error {
                     self.error(fields.at, "a limit must have `requests_per_unit`, or `requests`");
                 } else if fields.all_known {
-                    self.warn(fields.at, "no `requests_per_unit`: this limit refuses every request")
-                        .hint("if that is meant, write `requests_per_unit: 0`");
+                    self.warn(
+                        fields.at,
+                        Warning::ZeroLimit,
+                        "no `requests_per_unit`: this limit refuses every request",
+                    )
+                    .hint("if that is meant, write `requests_per_unit: 0`");
                 }
                 Some(Located { value: 0, at: fields.at }).filter(|_| !is_error)
             }

@@ -12,6 +12,7 @@ use super::{
         bind::RowTarget,
         shape::{Positions, fits, meets},
     },
+    warning::Warning,
     written_limit::WrittenLimit,
 };
 use crate::limit::EnforcedShare;
@@ -24,7 +25,7 @@ impl NodeReader<'_> {
                 self.all_or_nothing(enforce.at, enforce.value, None);
             } else if shadow_mode {
                 let what = format!("`enforce: {}` beside `shadow_mode: true` denies nobody", enforce.value);
-                self.warn(enforce.at, what).hint("take `shadow_mode` out");
+                self.warn(enforce.at, Warning::ShadowedShare, what).hint("take `shadow_mode` out");
             }
         }
     }

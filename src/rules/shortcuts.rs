@@ -11,6 +11,7 @@ use super::{
     node::{Node, NodeValue},
     pen::NodeReader,
     problem::ProblemCollector,
+    spelling::TextOf,
 };
 
 /// The keys of one descriptor. The first stands for the user, the second for the endpoint or the action.
@@ -86,7 +87,10 @@ impl NodeReader<'_> {
                     self.error(item.at, "a key must not be empty");
                     return None;
                 }
-                key => keys.push(key.into()),
+                key => {
+                    self.check_spelling(key, TextOf::ShortcutKey, || item.at);
+                    keys.push(key.into());
+                }
             }
         }
         Some(keys.into())

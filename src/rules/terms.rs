@@ -12,6 +12,7 @@ use super::{
     fields::Located,
     pen::NodeReader,
     rate::Rate,
+    warning::Warning,
     written_limit::{LimitDefaults, Tiers, WrittenLimit, name_in_list},
 };
 
@@ -70,15 +71,20 @@ impl NodeReader<'_> {
             self.error(quota.requests.at, what).hint("use `sliding_window`, which never admits too much either");
         }
         if let Some(own) = written.defaults.sub_windows.filter(|_| algorithm != Algorithm::SlidingWindow) {
-            self.warn(own.at, format!("a {} has no sub-windows: this is ignored", algorithm.name()));
+            let what = format!("a {} has no sub-windows: this is ignored", algorithm.name());
+            self.warn(own.at, Warning::IgnoredKey, what).hint("take `sub_windows` out, or use `sliding_window`");
         }
         let counted = written.defaults.count_denied.or(domain_defaults.limits.count_denied);
         if algorithm != Algorithm::FixedWindow
             && let Some(Located { value: CountDenied::Always, at }) = counted
         {
             let name = algorithm.name();
-            self.warn(at, format!("in a {name}, a client that retries steadily is never admitted again"))
-                .hint("leave `count_denied` out, or use `fixed_window`");
+            self.warn(
+                at,
+                Warning::LockedOut,
+                format!("in a {name}, a client that retries steadily is never admitted again"),
+            )
+            .hint("leave `count_denied` out, or use `fixed_window`");
         }
     }
 

@@ -1,11 +1,15 @@
 //! Reads the tiers of a domain: named limits that rules and overrides refer to. How they are looked up is in `form`.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use super::{
     fields::{Located, TIER},
     node::{Location, Node, NodeValue},
     pen::NodeReader,
+    spelling::TextOf,
     terms::{self, DomainDefaults},
     written_limit::{LimitDefaults, Tier, Tiers, WrittenLimit},
 };
@@ -20,6 +24,7 @@ impl NodeReader<'_> {
         };
         for (key, value) in entries.iter() {
             let Some(name) = self.key(key) else { continue };
+            self.check_spelling(name, TextOf::TierName, || key.at);
             let written = self.written_limit(value, &TIER, &Tiers::default());
             let written = written.map(|written| WrittenLimit { tier: Some(name.into()), ..written });
             if let Some((written, quota)) = written.as_ref().and_then(|written| Some((written, written.rate?))) {
@@ -31,23 +36,31 @@ impl NodeReader<'_> {
                 );
             }
             if let Some(before) = domain_defaults.tiers.by_name.get(name) {
-                self.clash(name, key.at, path, written.as_ref(), before);
+                let merge = domain_defaults.process.merge_domains;
+                self.clash(name, (path, key.at), written.as_ref(), (before, merge));
                 continue;
             }
-            domain_defaults
-                .tiers
-                .by_name
-                .insert(name.into(), Tier { limit: written, path: Arc::clone(path), at: key.at });
+            domain_defaults.tiers.by_name.insert(
+                name.into(),
+                Tier { limit: written, path: Arc::clone(path), at: key.at, is_used: AtomicBool::new(false) },
+            );
         }
     }
 
-    /// Reports a tier that exists already: in the same file in any case, in another file if the two differ.
-    fn clash(&mut self, name: &str, at: Location, path: &Arc<PathBuf>, written: Option<&WrittenLimit>, before: &Tier) {
-        let Tier { limit: earlier, path: its_path, at: its_at } = before;
+    /// Reports a tier that exists already: in the same file in any case, in another file if the two differ. That two files
+    /// may not be one domain (`merge` is false) is reported elsewhere.
+    fn clash(
+        &mut self,
+        name: &str,
+        (path, at): (&Arc<PathBuf>, Location),
+        written: Option<&WrittenLimit>,
+        (before, merge): (&Tier, bool),
+    ) {
+        let Tier { limit: earlier, path: its_path, at: its_at, .. } = before;
         if Arc::ptr_eq(path, its_path) {
             let first = self.beside(*its_at);
             self.error(at, format!("tier `{name}` is here a second time: first in {first}"));
-        } else if written.zip(earlier.as_ref()).is_some_and(|(one, other)| words(one) != words(other)) {
+        } else if merge && written.zip(earlier.as_ref()).is_some_and(|(one, other)| words(one) != words(other)) {
             let location = self.report.elsewhere(its_path, *its_at);
             self.error(at, format!("tier `{name}` holds for the whole domain, and differs from {location}"));
         }

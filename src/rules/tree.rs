@@ -70,7 +70,43 @@ pub(super) enum LevelMatch<'t> {
     UnknownKey,
 }
 
+/// The rules of one key at one level.
+#[derive(Clone, Copy)]
+pub(super) struct Siblings<'t> {
+    pub(super) key: &'t str,
+    values: &'t Values,
+}
+
+impl<'t> Siblings<'t> {
+    /// The rules for single values, in no order, with those of patterns, by their text.
+    pub(super) fn values(self) -> impl Iterator<Item = (&'t str, u32)> {
+        self.values.exact.iter().map(|(value, rule)| (&**value, *rule))
+    }
+
+    /// The rules for patterns, in the order in which they are tried.
+    pub(super) fn patterns(self) -> &'t [(Pattern, u32)] {
+        &self.values.patterns
+    }
+
+    /// The rule for all other values.
+    pub(super) fn any(self) -> Option<u32> {
+        self.values.any
+    }
+}
+
 impl Tree {
+    /// All rules, those of one key at one level together.
+    pub(super) fn siblings(&self) -> impl Iterator<Item = Siblings<'_>> {
+        let branches = std::iter::once(&self.root).chain(self.below.iter().flatten().map(|branch| &**branch));
+        branches.flat_map(|branch| branch.keys.iter()).map(|(key, values)| Siblings { key, values })
+    }
+
+    /// How many patterns a step down with this key may have to try.
+    pub(super) fn patterns_at(&self, at: u32, key: &str) -> usize {
+        let branch = self.below[at as usize].as_deref();
+        branch.and_then(|branch| branch.keys.get(key)).map_or(0, |values| values.patterns.len())
+    }
+
     /// Inserts the next rule below another or at the root; returns the rule that already is at its place, if there is
     /// one.
     pub(super) fn insert(&mut self, parent: Option<u32>, key: &str, value: &LevelValue) -> Option<u32> {

@@ -1,7 +1,15 @@
 //! Limits as they are written: one or a list, each in any of its forms, completed by its tier. It knows nothing of
 //! descriptors, of where a limit applies, or of the defaults around it.
 
-use std::{borrow::Cow, collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use crate::limit::{Algorithm, CountDenied, EnforcedShare, FailurePolicy, SUB_WINDOWS_MAX};
 
@@ -11,6 +19,7 @@ use super::{
     pen::NodeReader,
     rate::{Rate, WindowSpec, short_rate},
     scalar::Plain,
+    spelling::TextOf,
 };
 
 /// Limits that one rule may have: each costs every request a counter.
@@ -35,7 +44,7 @@ pub(super) struct WrittenLimit {
     pub(super) burst: Option<Located<u32>>,
     pub(super) name: Box<str>,
     pub(super) tier: Option<Arc<str>>,
-    pub(super) replaces: Vec<Box<str>>,
+    pub(super) replaces: Vec<Located<Box<str>>>,
     pub(super) enforce: Located<EnforcedShare>,
     /// It is a tier as that stands, and was checked there.
     pub(super) is_checked: bool,
@@ -53,11 +62,19 @@ pub(super) struct Tier {
     pub(super) limit: Option<WrittenLimit>,
     pub(super) path: Arc<PathBuf>,
     pub(super) at: Location,
+    /// Whether anything refers to it.
+    pub(super) is_used: AtomicBool,
 }
 
 impl Tiers {
     pub(super) fn len(&self) -> usize {
         self.by_name.len()
+    }
+
+    /// Those that neither a limit nor an override refers to.
+    pub(super) fn unused(&self) -> impl Iterator<Item = (&str, &Tier)> {
+        let tiers = self.by_name.iter().map(|(name, tier)| (&**name, tier));
+        tiers.filter(|(_, tier)| !tier.is_used.load(Relaxed))
     }
 
     fn names(&self) -> Vec<&str> {
@@ -118,7 +135,7 @@ impl NodeReader<'_> {
                 self.error(written.at, format!("this rule has a limit `{name}` already, in {location}"))
                     .hint("limits of one rule must have different names; one without a name is called by its number");
             }
-            if written.replaces.iter().any(|replaced| forms.iter().any(|other| other.name == *replaced)) {
+            if written.replaces.iter().any(|replaced| forms.iter().any(|other| other.name == replaced.value)) {
                 self.error(written.at, "a limit can't replace one of its own rule");
             }
         }
@@ -128,6 +145,7 @@ impl NodeReader<'_> {
     pub(super) fn tier(&mut self, node: &Node<'_>, tiers: &Tiers) -> Option<WrittenLimit> {
         let name = self.text(node)?;
         if let Some(tier) = tiers.by_name.get(name) {
+            tier.is_used.store(true, Relaxed);
             return tier.limit.as_ref().map(|written| written.moved_to(node.at));
         }
         let problem = self.error(node.at, format!("there is no tier `{name}`"));
@@ -166,6 +184,7 @@ impl NodeReader<'_> {
             None => None,
         };
         let name = fields.get("name").and_then(|node| self.text(node)).unwrap_or_default();
+        self.check_spelling(name, TextOf::LimitName, || fields.location_of_value("name"));
         let replaces = self.replaces(&fields, name);
         let own = self.limit_defaults(&fields);
         let burst = self.burst(&fields);
@@ -268,7 +287,7 @@ impl NodeReader<'_> {
         Some(Located { value: self.number(node, key, 1, u32::MAX)?, at: node.at })
     }
 
-    fn replaces(&mut self, fields: &Fields<'_, '_>, own: &str) -> Vec<Box<str>> {
+    fn replaces(&mut self, fields: &Fields<'_, '_>, own: &str) -> Vec<Located<Box<str>>> {
         let Some(node) = fields.get("replaces") else { return Vec::new() };
         let NodeValue::List(items) = &node.value else {
             self.error(node.at, format!("`replaces` must be a list, not {}", node.kind()))
@@ -284,7 +303,11 @@ impl NodeReader<'_> {
                 None => {}
                 Some("") => drop(self.error(at, "an entry of `replaces` must have a name")),
                 Some(name) if name == own => drop(self.error(at, format!("limit `{own}` can't replace itself"))),
-                Some(name) => names.push(name.into()),
+                Some(name) => {
+                    let at = replaced.location_of_value("name");
+                    self.check_spelling(name, TextOf::ReplacedName, || at);
+                    names.push(Located { value: name.into(), at });
+                }
             }
         }
         names

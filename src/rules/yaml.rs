@@ -13,6 +13,9 @@ const ALIAS_ROOM: u64 = 250_000;
 /// Bytes of text that aliases may unfold to, besides two per byte of text: one alias of a long text is one node.
 pub(super) const ALIAS_BYTES: u64 = 8 << 20;
 
+/// YAML's aliases begin as patterns do.
+const QUOTE_STAR: &str = "text that begins with `*` or `&` must be in quotes: `\"*\"`";
+
 const UNFOLDED: &str = "its aliases unfold to more than this file may hold";
 
 /// Reads the first document of a text.
@@ -103,7 +106,7 @@ impl<'t> TreeBuilder<'t> {
             },
             Event::UnresolvedAlias(name) => {
                 let what = format!("alias `*{name}` has no anchor `&{name}` before it");
-                self.document.faults.push(NodeError::new(at, what));
+                self.document.faults.push(NodeError { hint: Some(QUOTE_STAR), ..NodeError::new(at, what) });
                 self.put(Node::scalar(at, Cow::Borrowed("~"), true), 0)
             }
             _ => Ok(()),
@@ -202,6 +205,7 @@ fn yaml_error(error: &ScanError) -> NodeError {
         ErrorKind::MappingValueNotAllowed | ErrorKind::InvalidMappingValueWhitespace => {
             Some("text with `: ` in it must be in quotes; else look at the indentation")
         }
+        ErrorKind::MissingAnchorOrAliasName => Some(QUOTE_STAR),
         _ => None,
     };
     NodeError { at, what: format!("not YAML: {}", error.info()), hint }

@@ -8,12 +8,13 @@ mod watch;
 use std::{convert::Infallible, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{sync::Notify, time};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::{
     blocking::blocking,
     clock,
-    rules::{self, Defaults, LoadedRules, Problem, Problems, Rules, Selection, Severity, Sources},
+    rules::{self, Defaults, LoadedRules, Problem, Problems, Rules, Selection, Sources},
+    sources::problem_log,
 };
 use watch::Watch;
 
@@ -25,9 +26,6 @@ const SETTLED: Duration = Duration::from_millis(100);
 /// outlasts any swap of a directory.
 const READS_MAX: u32 = 100;
 const FAILED_READS_MAX: u32 = 10;
-
-/// Problems that are logged one by one; all of them are on `/rules`.
-const LOGGED_MAX: usize = 20;
 
 /// What is read again, when, and how.
 #[derive(Clone, Debug)]
@@ -191,15 +189,8 @@ impl Reloader {
     fn log_new_problems(&mut self, problems: &Problems) {
         let new: Vec<&Problem> =
             problems.iter().filter(|problem| !self.logged.iter().any(|old| old == *problem)).collect();
-        for problem in new.iter().take(LOGGED_MAX) {
-            match problem.severity {
-                Severity::Error => error!("{problem}"),
-                Severity::Warning => warn!("{problem}"),
-            }
-        }
-        if new.len() > LOGGED_MAX {
-            warn!(more = new.len() - LOGGED_MAX, "further problems in rule files");
-        }
+        let more = if new.is_empty() { 0 } else { problems.more() };
+        problem_log::log(new.into_iter(), more, "rule files");
         if problems.is_empty() && !self.logged.is_empty() {
             info!("all problems in rule files are solved");
         }

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
 
-use super::{defaults, last_good::LastGood};
+use super::{defaults, last_good::LastGood, problem_log};
 use crate::{
     blocking::{blocking, in_background},
     clock,
@@ -148,9 +148,7 @@ fn without_rules(
 fn first(sources: &Sources, defaults: &Defaults, last_good: Option<&LastGood>) -> Result<LoadedRules, Problems> {
     let load = rules::load(sources, defaults, None);
     if !load.problems.has_errors() {
-        for warning in &load.problems {
-            warn!("{warning}");
-        }
+        problem_log::log(load.problems.iter(), load.problems.more(), "rule files");
         return Ok(load);
     }
     let last = match last_good.map(|last_good| last_good.load(defaults)) {
@@ -162,9 +160,7 @@ fn first(sources: &Sources, defaults: &Defaults, last_good: Option<&LastGood>) -
         }
     };
     let load = rules::load(sources, defaults, Some(&last));
-    for problem in &load.problems {
-        warn!("{problem}");
-    }
+    problem_log::log(load.problems.iter(), load.problems.more(), "rule files");
     warn!(kept = ?load.kept_domains, "some rules have errors: their domains start with the last good rules of the state directory");
     Ok(load)
 }

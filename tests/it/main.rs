@@ -28,6 +28,7 @@ mod namesakes;
 mod newer_envoys;
 mod overrides_cli;
 mod overrides_sync;
+mod pipelines;
 mod protos;
 mod public_bugs;
 mod redis_clock;

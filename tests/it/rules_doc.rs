@@ -34,6 +34,25 @@ fn examples_load_without_a_word() {
     }
 }
 
+/// The rules on other pages, too.
+#[test]
+fn rules_on_other_pages_load_without_a_word() {
+    let mut found = 0;
+    for page in ["README.md", "docs/api.md", "docs/rollout.md"] {
+        let text = std::fs::read_to_string(page).expect("it is in the repository");
+        let blocks = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("\n```").next());
+        for block in blocks.filter(|block| block.lines().any(|line| line.starts_with("domain:"))) {
+            let files = vec![Source { path: page.into(), bytes: block.as_bytes().to_vec() }];
+            // The README's rules name one.
+            let overrides = vec![Source { path: "users.csv".into(), bytes: b"match.user,limit\n".to_vec() }];
+            let load = rules::load(&Sources { files, overrides, ..Sources::default() }, &Defaults::default(), None);
+            assert!(load.problems.is_empty(), "{page}:\n{}", load.problems.render());
+            found += 1;
+        }
+    }
+    assert!(found > 6, "{found}");
+}
+
 #[test]
 fn refused_examples_are_refused() {
     for (line, text) in blocks("```yaml refused") {

@@ -74,6 +74,7 @@ fn problems_come_as_json_and_as_annotations_too() {
         "path": path,
         "line": 4,
         "column": 30,
+        "end_column": 46,
         "severity": "error",
         "what": "unknown key `request_per_unit` in `rate_limit`",
         "hint": "did you mean `requests_per_unit`?",
@@ -128,4 +129,74 @@ fn files_of_one_domain_are_refused_unless_they_may_merge() {
     assert_eq!(check(&[text(directory.path())]).1, Some(1));
     let merged = check(&["--merge-domain-config", text(directory.path())]);
     assert_eq!(merged, ("ok: 2 files, 1 domain, 2 rules\n".to_owned(), Some(0)));
+}
+
+#[test]
+fn strict_makes_errors_of_warnings_and_a_comment_silences_one() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("a.yaml");
+    let write = |comment: &str| {
+        let text = format!("domain: d\ndescriptors:\n- key: x\n  rate_limit: {{unit: day}} {comment}\n");
+        fs::write(&path, text).expect("the directory is ours");
+    };
+    write("# no number");
+    let (said, code) = check(&[text(&path)]);
+    assert_eq!(code, Some(0));
+    assert!(said.starts_with("warning[zero-limit]: ") && said.ends_with("1 rule, 1 warning\n"), "{said}");
+    let (said, code) = check(&["--strict", text(&path)]);
+    assert_eq!(code, Some(1));
+    assert!(said.starts_with("error[zero-limit]: ") && said.ends_with("\n1 error\n"), "{said}");
+
+    write("# tollgate: allow zero-limit -- on purpose");
+    let quiet = ("ok: 1 file, 1 domain, 1 rule\n".to_owned(), Some(0));
+    assert_eq!((check(&[text(&path)]), check(&["--strict", text(&path)])), (quiet.clone(), quiet));
+    write("# tollgate: allow ignored-key");
+    assert_eq!(check(&["--strict", text(&path)]).1, Some(1), "the comment allows another warning");
+    write("# tollgate: allow zero-limits");
+    let (said, code) = check(&[text(&path)]);
+    assert_eq!(code, Some(0));
+    let unknown = said.contains("warning[unknown-allow]: there is no warning `zero-limits` to allow");
+    assert!(unknown && said.contains("did you mean `zero-limit`?") && said.contains("2 warnings"), "{said}");
+}
+
+#[test]
+fn every_format_has_the_names_of_warnings() {
+    let path = "tests/rules/good/missing_requests_per_unit_is_zero.yaml";
+    let (json, _) = check(&["--format", "json", path]);
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(
+        (&json["problems"][0]["name"], &json["problems"][0]["severity"]),
+        (&"zero-limit".into(), &"warning".into())
+    );
+    let (github, _) = check(&["--format", "github", path]);
+    assert!(github.starts_with("::warning file=") && github.contains(",title=zero-limit::"), "{github}");
+    let (sarif, code) = check(&["--strict", "--format", "sarif", path]);
+    let sarif: serde_json::Value = serde_json::from_str(&sarif).expect("JSON");
+    let (run, result) = (&sarif["runs"][0], &sarif["runs"][0]["results"][0]);
+    assert_eq!((code, &result["ruleId"], &result["level"]), (Some(1), &"zero-limit".into(), &"error".into()));
+    let rule = &run["tool"]["driver"]["rules"][0];
+    assert_eq!(rule["id"], "zero-limit");
+    assert!(rule["shortDescription"]["text"].as_str().is_some_and(|text| text.contains("refuses every request")));
+    let (junit, code) = check(&["--strict", "--format", "junit", path]);
+    assert!(code == Some(1) && junit.contains("[zero-limit]\"") && junit.contains("failures=\"1\""), "{junit}");
+}
+
+/// What both say is not told of as well: it is one mistake.
+#[test]
+fn two_files_of_one_domain_are_one_error() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    for (file, algorithm, requests) in [("a.yaml", "fixed_window", 5), ("b.yaml", "token_bucket", 6)] {
+        let text = format!(
+            "domain: d\ndefaults: {{algorithm: {algorithm}}}\ntiers: {{t: {{requests_per_unit: {requests}, unit: day}}}}\n\
+             shortcuts: {{user: [{file}]}}\ndescriptors:\n- key: x\n  rate_limit: 5/s\n  descriptors: [{{key: y, rate_limit: 5/s}}]\n\
+             - {{key: {file}, rate_limit: {{tier: t}}}}\n"
+        );
+        fs::write(directory.path().join(file), text).expect("the directory is ours");
+    }
+    let (said, code) = check(&[text(directory.path())]);
+    assert_eq!(code, Some(1));
+    assert!(said.ends_with("\n1 error\n") && said.contains("domain `d` has another file already"), "{said}");
+    let (said, code) = check(&["--merge-domain-config", text(directory.path())]);
+    assert_eq!(code, Some(1));
+    assert!(said.ends_with("\n4 errors\n"), "where they may be one domain, all that differs is told:\n{said}");
 }

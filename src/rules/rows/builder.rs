@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     limit::UnixMicros,
-    rules::{Rule, node::Location, problem::ProblemCollector},
+    rules::{Rule, node::Location, problem::ProblemCollector, warning::Warning},
 };
 
 /// Collects the rows of a domain.
@@ -174,7 +174,9 @@ impl OverrideTable {
         let (winner, beaten) = (self.row(winner), self.row(beaten));
         let location = report.elsewhere(beaten.location().path, beaten.at());
         let what = format!("`{winner}` stands in {location} too; this row wins");
-        report.warn(winner.location().path, winner.at(), what).hint("the file that is named later wins");
+        report
+            .warn(winner.location().path, winner.at(), Warning::BeatenOverride, what)
+            .hint("the file that is named later wins");
     }
 
     fn set_probes(&self, rules: &mut [Rule]) {

@@ -35,6 +35,7 @@ use crate::{
         node::{Location, Node},
         overrides_from::FileFormat,
         pen::NodeReader,
+        spelling::TextOf,
         yaml,
     },
 };
@@ -60,6 +61,7 @@ impl NodeReader<'_> {
     }
 
     fn yaml(&mut self, text: &str, context: &RowContext<'_>, into: (u32, &mut TableBuilder)) {
+        self.allowed_warnings(text);
         if let Some(root) = self.document(yaml::parse(text)) {
             self.rows(&root, context, into);
         }
@@ -112,6 +114,7 @@ impl NodeReader<'_> {
         broken.into_iter().for_each(|broken| self.broken(broken));
         for (column, cell) in columns.iter().zip(cells) {
             if let Some(Column::Match(key)) = column {
+                self.check_spelling(key, TextOf::OverrideKey, || cell.location(text));
                 self.check_key(key, target, cell.location(text));
             }
         }
@@ -177,6 +180,7 @@ impl<'r, 't> CsvRows<'r, 't> {
             match column {
                 _ if cell.text.is_empty() => {}
                 Column::Match(key) => {
+                    reader.check_spelling(&cell.text, TextOf::OverrideValue, || cell.location(self.text));
                     named.push((key, &cell.text));
                     at.push(index as u8);
                 }

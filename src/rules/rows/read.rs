@@ -38,7 +38,9 @@ use crate::{
         node::{Location, Node, NodeValue},
         pen::NodeReader,
         problem::ProblemCollector,
+        spelling::TextOf,
         terms::DomainDefaults,
+        warning::Warning,
     },
 };
 
@@ -166,12 +168,20 @@ impl NodeReader<'_> {
                     .hint("write it as `match: {user: alice}`");
             }
         }
+        for MatchEntry { key, value, locations } in &named {
+            self.check_spelling(key, TextOf::OverrideKey, || locations.0);
+            self.check_spelling(value, TextOf::OverrideValue, || locations.1);
+        }
         (self.report.errors() == errors).then_some(named)
     }
 
     fn match_value<'n>(&mut self, node: &'n Node<'_>) -> Option<&'n str> {
         if node.is_null() {
             self.error(node.at, "a value is missing here").hint("leave the key out to match any value");
+            return None;
+        }
+        if let NodeValue::List(_) = &node.value {
+            self.error(node.at, "a value of `match` must be text, not a list").hint("write an override for each value");
             return None;
         }
         self.text(node)
@@ -210,8 +220,8 @@ impl NodeReader<'_> {
         match moment::parse(text) {
             Ok(expires) => {
                 if expires <= read_at {
-                    self.warn(at, format!("this override ended at {}: it has no effect", moment::write(expires)))
-                        .hint("remove it, or give it a later `expires`");
+                    let what = format!("this override ended at {}: it has no effect", moment::write(expires));
+                    self.warn(at, Warning::ExpiredOverride, what).hint("remove it, or give it a later `expires`");
                 }
                 Some(expires)
             }

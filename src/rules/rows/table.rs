@@ -65,6 +65,11 @@ pub enum Standing {
 }
 
 impl OverrideTable {
+    /// The names that limits of overrides have.
+    pub(crate) fn limit_names(&self) -> impl Iterator<Item = &str> {
+        self.limits.iter().flat_map(OverrideLimits::limits).filter_map(|limit| limit.name.as_deref())
+    }
+
     pub fn len(&self) -> usize {
         self.records.len()
     }

@@ -3,7 +3,8 @@
 use super::*;
 
 fn limits(list: &str) -> Vec<(String, String)> {
-    let rules = good(&format!("domain: d\ndescriptors: [{{key: a, rate_limit: {list}}}]"));
+    let rules =
+        good(&format!("domain: d\ndescriptors: [{{key: a, rate_limit: {list}}}] # tollgate: allow pointless-limit"));
     let limits = rules.limits().map(|(_, _, limit)| (limit.id.to_string(), limit.key_name.to_string()));
     limits.collect()
 }

@@ -22,7 +22,8 @@ fn values_are_text_as_written() {
         ("A b", "A b"),
     ];
     for (written, value) in table {
-        let rules = good(&format!("domain: d\ndescriptors: [{{key: a, value: {written}}}]"));
+        let rules =
+            good(&format!("domain: d\ndescriptors: [{{key: a, value: {written}}}] # tollgate: allow odd-character"));
         let rule = &rules.domains()[0].rules()[0];
         assert_eq!(rule.path[0].value, LevelValue::Exact(value.into()), "{written}");
     }
@@ -273,7 +274,7 @@ descriptors:
   detailed_metric: true
   value_to_metric: true
   share_threshold: true
-  rate_limit: {name: n, requests_per_unit: 1, unit: day, replaces: [{name: m}, {name: o}]}
+  rate_limit: {name: n, requests_per_unit: 1, unit: day, replaces: [{name: m}, {name: o}]} # tollgate: allow unknown-replaces
 - key: b
   rate_limit: {unlimited: true, name: p, replaces: [{name: n}]}
 ",

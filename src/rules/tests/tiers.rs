@@ -6,10 +6,10 @@ fn with_tiers(limit: &str) -> String {
     format!(
         "domain: d
 tiers:
-  free: {{requests_per_unit: 60, unit: minute}}
-  gold: {{requests_per_unit: 6000, unit: minute, unit_multiplier: 2, algorithm: token_bucket, burst: 500}}
-  short: 7/10s
-  inside: unlimited
+  free: {{requests_per_unit: 60, unit: minute}} # tollgate: allow unused-tier
+  gold: {{requests_per_unit: 6000, unit: minute, unit_multiplier: 2, algorithm: token_bucket, burst: 500}} # tollgate: allow unused-tier
+  short: 7/10s # tollgate: allow unused-tier
+  inside: unlimited # tollgate: allow unused-tier
 descriptors:
 - key: a
   rate_limit: {limit}"
@@ -113,7 +113,10 @@ descriptors:
 fn merged_files_share_their_tiers_and_must_not_differ() {
     let merging = Defaults { merge_domains: true, ..Defaults::default() };
     let files = [
-        ("a.yaml", "domain: d\ndescriptors: [{key: x, rate_limit: {tier: t}}]\ntiers: {same: 5/s}"),
+        (
+            "a.yaml",
+            "domain: d\ndescriptors: [{key: x, rate_limit: {tier: t}}]\ntiers: {same: 5/s} # tollgate: allow unused-tier",
+        ),
         ("b.yaml", "domain: d\ntiers: {t: 5/s, same: {requests: 5, window: 1s}}"),
     ];
     let load_all = |files: &[(&str, &str)]| load(&sources(files), &merging, None);

@@ -10,10 +10,10 @@ use crate::proto::{
 };
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
-use tracing::{error, warn};
 
 use super::render::rendered;
-use crate::rules::{self, Defaults, LoadedRules, Problems, Rules, Severity};
+use crate::rules::{self, Defaults, LoadedRules, Problems, Rules};
+use crate::sources::problem_log;
 
 pub(super) const TYPE_URL: &str = "type.googleapis.com/ratelimit.config.ratelimit.v3.RateLimitConfig";
 
@@ -80,18 +80,9 @@ fn decode(resource: &Any) -> Result<RateLimitConfig, String> {
     }
 }
 
-/// Logs what is wrong, a line each.
+/// Logs what is wrong.
 pub(super) fn log_problems(problems: &Problems) {
-    for problem in problems.iter().take(LISTED_MAX) {
-        match problem.severity {
-            Severity::Error => error!("{problem}"),
-            Severity::Warning => warn!("{problem}"),
-        }
-    }
-    let more = problems.iter().count().saturating_sub(LISTED_MAX) + problems.more();
-    if more > 0 {
-        warn!(more, "further problems in the control plane's rules");
-    }
+    problem_log::log(problems.iter(), problems.more(), "the control plane's rules");
 }
 
 /// The errors, a line each.

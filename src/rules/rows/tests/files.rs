@@ -4,7 +4,7 @@ use super::*;
 use crate::rules::DotFiles;
 
 const RULES: &str = "domain: d
-tiers: {gold: {requests: 100, window: 1s, algorithm: token_bucket}}
+tiers: {gold: {requests: 100, window: 1s, algorithm: token_bucket}} # tollgate: allow unused-tier
 descriptors:
 - key: user
   overrides_from: [o.csv]
@@ -166,7 +166,9 @@ fn a_later_file_beats_an_earlier_one_with_a_warning_and_a_rule_file_beats_both_w
     let files = [("o.csv", "match.user,limit\na,1/s\nb,1/s\n"), ("p.csv", "match.user,limit\nx,2/s\na,2/s\n")];
     assert_eq!(
         said(&yaml, &files),
-        ["p.csv:3:1: `user=a` stands in o.csv:2 too; this row wins (the file that is named later wins)"]
+        [
+            "p.csv:3:1: `user=a` stands in o.csv:2 too; this row wins [beaten-override] (the file that is named later wins)"
+        ]
     );
     let rules = good(&yaml, &files);
     assert_eq!(found(&rules, &[("user", "a")], 0), Some(("user=a".to_owned(), Some(2))));

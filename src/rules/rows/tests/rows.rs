@@ -106,7 +106,7 @@ fn a_mistake_is_told_at_its_place() {
         (r#"{"match": {"usr": "a"}, "limit": "5/s"}"#, "1:12 no rule of this domain has the key `usr`"),
         (r#"{"match": {"user": ""}, "limit": "5/s"}"#, "1:20 the value of `user` is empty"),
         (r#"{"match": {"user": null}, "limit": "5/s"}"#, "1:20 a value is missing here"),
-        (r#"{"match": {"user": ["a"]}, "limit": "5/s"}"#, "1:20 this must be text, not a list"),
+        (r#"{"match": {"user": ["a"]}, "limit": "5/s"}"#, "1:20 a value of `match` must be text, not a list"),
         (r#"{"match": {"user": "a", "user": "b"}, "limit": "5/s"}"#, "1:25 `user` is named twice"),
         (
             r#"{"match": {"user": "a", "plan": "b"}, "limit": "5/s"}"#,
