@@ -14,6 +14,7 @@ mod findings;
 mod limits;
 mod offline;
 mod overrides;
+mod replay;
 mod reset;
 mod schema;
 mod serve;
@@ -68,6 +69,8 @@ enum Command {
     CheckSettings(Box<check::settings::SettingsArgs>),
     /// Run test cases against rules, and print each answer that is not as expected
     Test(test::TestArgs),
+    /// Play recorded requests through rules: whom they would refuse, and what that changes
+    Replay(Box<replay::ReplayArgs>),
     /// Print the JSON Schema of rule files, test cases or override rows, for editors
     Schema(schema::SchemaArgs),
     /// Explain what a request would be answered, and why: its rule, override and counters
@@ -123,6 +126,7 @@ fn run_command(args: Vec<OsString>) -> anyhow::Result<ExitCode> {
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::CheckSettings(args)) => check::settings::run(&args),
         Some(Command::Test(args)) => test::run(&args),
+        Some(Command::Replay(args)) => replay::run(&args),
         Some(Command::Schema(args)) => schema::run(&args),
         Some(Command::Explain(args)) => explain::run(&args),
         Some(Command::Call(args)) => call::run(&args),

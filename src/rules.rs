@@ -38,7 +38,7 @@ pub use cases::{
     Case, CaseDescriptor, CaseFile, CaseRequest, Expected, ExpectedLimit, ExpectedStatus, ExpectedWait, Remaining,
     START, WrittenExpectation,
 };
-pub use changes::{LimitChange, limit_changes};
+pub use changes::{LimitChange, limit_changes, limit_in_words};
 pub(crate) use json::stopped as json_stopped;
 pub use load::{load, load_values};
 pub(crate) use name::{domain_prefix, override_limit_id};

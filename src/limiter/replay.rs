@@ -14,7 +14,7 @@ use super::{
     snapshot::{InForce, Snapshot},
 };
 use crate::{
-    limit::{Algorithm, Code, Limit, Micros, Reading, Request, SLIDING_LOG_MAX, UnixMicros},
+    limit::{Algorithm, Code, HITS_MAX, Limit, Micros, Reading, Request, SLIDING_LOG_MAX, UnixMicros},
     rules::{Rule, Rules},
     store::{
         Key, Role,
@@ -31,7 +31,17 @@ pub struct Replayer {
     memory: Memory,
     modes: Modes,
     purpose: Purpose,
+    sample: Option<ClientSample>,
     swept_at: UnixMicros,
+}
+
+/// The requests are those of a sample of clients, so that counters that clients share get only a part of their hits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientSample {
+    /// Key of the entry that tells clients apart.
+    pub key: Box<str>,
+    /// How many hits a hit on a counter stands for that several clients share.
+    pub hits: u32,
 }
 
 /// What requests are played for.
@@ -67,6 +77,10 @@ pub struct PlayedCheck<'a> {
     pub is_shadow: bool,
     /// It is the one that denies the request.
     pub is_deciding: bool,
+    /// The limit is that of an override.
+    pub is_overridden: bool,
+    /// Its hits were multiplied, because clients share it of whom there is only a sample.
+    pub is_scaled: bool,
     pub reading: Reading,
 }
 
@@ -86,7 +100,12 @@ impl Replayer {
     /// Counters begin empty, and take at most `memory_bytes`.
     pub fn new(snapshot: Snapshot, modes: Modes, purpose: Purpose, memory_bytes: u64) -> Replayer {
         let memory = Memory::new(MemorySettings { max_bytes: memory_bytes });
-        Replayer { snapshot, memory, modes, purpose, swept_at: UnixMicros(0) }
+        Replayer { snapshot, memory, modes, purpose, sample: None, swept_at: UnixMicros(0) }
+    }
+
+    /// From now on requests are those of a sample of clients.
+    pub fn set_sample(&mut self, sample: ClientSample) {
+        self.sample = Some(sample);
     }
 
     pub fn rules(&self) -> &Rules {
@@ -112,10 +131,12 @@ impl Replayer {
         in_force.fill(&mut plan, (request, now), self.modes, || now)?;
         if self.purpose == Purpose::Measure {
             plan.gate.never_deny = true;
-            plan.checks.iter_mut().for_each(|check| {
-                check.limit = without_end(check.limit);
-                check.role = Role::Shadow;
-            });
+            plan.checks.iter_mut().for_each(|check| check.limit = without_end(check.limit));
+        }
+        if let Some(sample) = &self.sample {
+            for check in plan.checks.iter_mut().filter(|check| sample.is_shared(&check.key)) {
+                check.cost.hits = check.cost.hits.saturating_mul(i64::from(sample.hits)).clamp(-HITS_MAX, HITS_MAX);
+            }
         }
         let readings = self.memory.apply(&plan.checks, plan.gate, now);
         let code = judge::overall(&plan, &readings);
@@ -136,6 +157,8 @@ impl Replayer {
                     hits: check.cost.hits,
                     is_shadow: check.role == Role::Shadow,
                     is_deciding: deciding == Some(index),
+                    is_overridden: limits.is_some_and(|limits| limits.overridden_by.is_some()),
+                    is_scaled: self.sample.as_ref().is_some_and(|sample| sample.is_shared(&check.key)),
                     reading: readings[index],
                 });
             }
@@ -152,6 +175,16 @@ impl Replayer {
             self.memory.sweep(now, share);
             self.swept_at = now;
         }
+    }
+}
+
+impl ClientSample {
+    /// Whether several clients share the counter.
+    fn is_shared(&self, key: &Key<'_>) -> bool {
+        let is_client = |position: usize| {
+            *key.entries[position].key == *self.key && key.shared.get(position).is_none_or(Option::is_none)
+        };
+        !(0..key.entries.len()).any(is_client)
     }
 }
 

@@ -56,7 +56,7 @@ pub fn limit_changes(before: &Rules, after: &Rules) -> Vec<LimitChange> {
             counts_go_on,
         };
         match old.remove(&*limit.id) {
-            None => changes.push(change(None, in_words(rule, limit).into(), false)),
+            None => changes.push(change(None, limit_in_words(rule, limit).into(), false)),
             Some((old_rule, old_limit)) => {
                 let (was, is) = difference((old_rule, old_limit), (rule, limit));
                 if was != is {
@@ -70,7 +70,7 @@ pub fn limit_changes(before: &Rules, after: &Rules) -> Vec<LimitChange> {
             changes.push(LimitChange {
                 domain: before.of(domain).name().into(),
                 limit_id: Arc::clone(&limit.id),
-                before: Some(in_words(rule, limit).into()),
+                before: Some(limit_in_words(rule, limit).into()),
                 after: None,
                 counts_go_on: false,
             });
@@ -123,7 +123,7 @@ fn difference((old_rule, old): (&Rule, &RuleLimit), (new_rule, new): (&Rule, &Ru
 }
 
 /// `20 a minute, sliding_window`.
-fn in_words(rule: &Rule, limit: &RuleLimit) -> String {
+pub fn limit_in_words(rule: &Rule, limit: &RuleLimit) -> String {
     let effect = match &*effect(rule, limit) {
         "enforced" => String::new(),
         other => format!(", {other}"),
