@@ -7,6 +7,7 @@ mod compile;
 mod fields;
 mod json;
 mod load;
+mod log_fields;
 mod metadata;
 mod name;
 mod node;
@@ -41,6 +42,7 @@ pub use cases::{
 pub use changes::{LimitChange, limit_changes, limit_in_words};
 pub(crate) use json::stopped as json_stopped;
 pub use load::{load, load_values};
+pub use log_fields::{LogFields, Template, TemplatePart};
 pub(crate) use name::{domain_prefix, override_limit_id};
 pub use problem::{Problem, Problems, Severity};
 pub(crate) use rate::{duration as window, short_rate};

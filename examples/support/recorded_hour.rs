@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 
 /// When the hour begins, in microseconds since the epoch: 2026-01-05T09:00:00Z.
-pub const HOUR_BEGINS: u64 = 1_767_603_600_000_000;
+pub(crate) const HOUR_BEGINS: u64 = 1_767_603_600_000_000;
 
 const HOUR: f64 = 3_600e6;
 
@@ -16,24 +16,24 @@ const WAVE_HEIGHT: f64 = 0.5;
 
 /// What an hour is made of.
 #[derive(Clone, Copy, Debug)]
-pub struct RecordedHour {
-    pub requests: usize,
-    pub users: usize,
-    pub seed: u64,
+pub(crate) struct RecordedHour {
+    pub(crate) requests: usize,
+    pub(crate) users: usize,
+    pub(crate) seed: u64,
 }
 
 /// A request of one hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HourRequest {
+pub(crate) struct HourRequest {
     /// Microseconds since the epoch.
-    pub at: u64,
+    pub(crate) at: u64,
     /// From 0; the first ask most.
-    pub user: usize,
+    pub(crate) user: usize,
 }
 
 impl RecordedHour {
     /// The requests in the order of their times. The user with the number `n` has a share like `1 / (n + 1)`.
-    pub fn requests(self) -> Vec<HourRequest> {
+    pub(crate) fn requests(self) -> Vec<HourRequest> {
         let mut random = SmallRng::seed_from_u64(self.seed);
         let mut sums = Vec::with_capacity(self.users);
         let mut sum = 0.0;
@@ -65,18 +65,18 @@ fn moment(random: &mut SmallRng) -> u64 {
 }
 
 impl HourRequest {
-    pub fn user_name(self) -> String {
+    pub(crate) fn user_name(self) -> String {
         format!("user-{}", self.user)
     }
 
     /// The request as a line of a log, with what a replay needs.
-    pub fn line(self, out: &mut String) {
+    pub(crate) fn line(self, out: &mut String) {
         let _ = writeln!(
             out,
-            r#"{{"t":{}.{:06},"domain":"api","descriptors":[{{"entries":[{{"key":"user","value":"user-{}"}}]}}],"hits":1}}"#,
+            r#"{{"t":{}.{:06},"domain":"api","descriptors":[{{"entries":[{{"key":"user","value":"{}"}}]}}],"hits":1}}"#,
             self.at / 1_000_000,
             self.at % 1_000_000,
-            self.user,
+            self.user_name(),
         );
     }
 }

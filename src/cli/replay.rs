@@ -5,26 +5,30 @@ mod counters;
 mod fit;
 mod input;
 mod line;
+mod mapped;
 mod out;
 mod progress;
 mod ranking;
 mod recorded;
 mod report;
+mod scale;
 mod tally;
 mod timeline;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, rc::Rc};
 
 use anyhow::{anyhow, bail};
 use clap::{Args, ValueEnum};
 
 use self::{
     fit::Quantile,
-    input::{DecisionLog, Input},
+    input::{DecisionLog, Input, LineFormat},
+    mapped::{Csv, EnvoyLog},
     out::ChangesFile,
     progress::Progress,
     recorded::Recorded,
-    report::{Report, ReportInputs, Scale, markdown, text},
+    report::{Report, ReportInputs, markdown, text},
+    scale::Scale,
     tally::{Side, Tally},
 };
 use super::{
@@ -37,7 +41,7 @@ use crate::{
     limit::{Code, UnixMicros},
     limiter::{
         DecideError,
-        replay::{ClientSample, Purpose, Replayer},
+        replay::{Purpose, Replayer, SampledClient},
     },
     rules::{self, DotFiles, Rules, Sources},
     serve,
@@ -46,13 +50,14 @@ use crate::{
 };
 
 /// What counters may take that live at the same time. Only what is needed is taken.
-const COUNTERS_BYTES: u64 = 16 << 30;
+const COUNTERS_BYTES: u64 = 4 << 30;
 
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     tollgate replay decisions.ndjson --rules new/                    what the new rules would have refused\n  \
     tollgate replay day-*.ndjson.gz --rules new/ --against old/      and how that differs from the old ones\n  \
     tollgate replay decisions.ndjson --rules new/ --fit p99.9        a number that refuses one user of a thousand\n  \
+    tollgate replay access.log --from envoy --fields fields.yaml --rules new/\n  \
     zcat log.gz | tollgate replay - --rules new/ --format markdown   as a comment of a pull request\n\n\
     A line is a request: {\"t\": 1764361076.25, \"domain\": \"api\", \"descriptors\": [{\"entries\": [{\"key\": \"user\",\n\
     \"value\": \"alice\"}]}]}; docs/replay.md has the rest. Without --against what the log says it was answered is compared.\n\
@@ -67,6 +72,12 @@ pub(super) struct ReplayArgs {
     /// Rules to compare with; may be given several times [default: what the log says]
     #[arg(long, value_name = "PATH")]
     against: Vec<PathBuf>,
+    /// What the logs are
+    #[arg(long, value_enum, default_value_t = LogKind::Decisions)]
+    from: LogKind,
+    /// Which fields of the log make a request, for --from envoy and csv: a file of YAML
+    #[arg(long, value_name = "FILE", required_if_eq_any = [("from", "envoy"), ("from", "csv")])]
+    fields: Option<PathBuf>,
     /// Most counters in each list
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     top: u16,
@@ -92,6 +103,16 @@ pub(super) struct ReplayArgs {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogKind {
+    /// Tollgate's decision log, or lines of JSON like it
+    Decisions,
+    /// Envoy's access log, as JSON or text
+    Envoy,
+    /// Comma-separated values, with the names of the columns first
+    Csv,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum ReplayFormat {
     /// For people
     Text,
@@ -104,10 +125,8 @@ enum ReplayFormat {
 pub(super) fn run(args: &ReplayArgs) -> anyhow::Result<Exit> {
     let settings = args.decisions.settings(args.merge_domain_config)?;
     let mut replay = Replay::new(args, &settings)?;
-    let mut input = Input::open(&args.logs, || Box::new(DecisionLog))?;
-    if let Some((parts, key)) = input.sample() {
-        replay.set_sample(Scale::of_parts(parts), key);
-    }
+    let mut input = args.input()?;
+    replay.scale = input.share().map_or(Scale::ONE, Scale::of_parts);
     let mut progress = Progress::new();
     while let Some((recorded, at)) = input.next()? {
         if let Err(error) = replay.play(recorded, at) {
@@ -123,7 +142,10 @@ pub(super) fn run(args: &ReplayArgs) -> anyhow::Result<Exit> {
         );
     }
     if replay.tally.totals.requests == 0 {
-        bail!("there are no requests in the log");
+        bail!(match input.counts.without_descriptor {
+            0 => "there are no requests in the log",
+            _ => "no line of the log has the fields of any descriptor: is the file of fields that of this log?",
+        });
     }
     replay.check()?;
     let report = replay.report(args, &input)?;
@@ -137,6 +159,20 @@ pub(super) fn run(args: &ReplayArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
+impl ReplayArgs {
+    fn input(&self) -> anyhow::Result<Input> {
+        let fields = self.fields.as_deref().map(mapped::fields).transpose()?;
+        Input::open(&self.logs, || {
+            let format: Box<dyn LineFormat> = match (self.from, &fields) {
+                (LogKind::Envoy, Some(fields)) => Box::new(EnvoyLog::new(Rc::clone(fields))?),
+                (LogKind::Csv, Some(fields)) => Box::new(Csv::new(Rc::clone(fields))),
+                _ => Box::new(DecisionLog),
+            };
+            Ok(format)
+        })
+    }
+}
+
 /// The rules that requests are played to, and what became of them.
 struct Replay {
     rules: Replayer,
@@ -145,6 +181,7 @@ struct Replay {
     measured: Option<Replayer>,
     tally: Tally,
     out: Option<ChangesFile>,
+    scale: Scale,
 }
 
 impl Replay {
@@ -165,36 +202,29 @@ impl Replay {
             tally.add_rules(before.rules(), Side::Before);
         }
         let out = args.out.as_ref().map(|path| ChangesFile::create(path)).transpose()?;
-        Ok(Replay { rules, before, measured, tally, out })
-    }
-
-    /// The requests are those of a share of the clients, whom the entry with this key tells apart.
-    fn set_sample(&mut self, scale: Scale, key: Option<&str>) {
-        let Some(key) = key else { return };
-        let sample = ClientSample { key: key.into(), hits: scale.hits() };
-        let replayers = [Some(&mut self.rules), self.before.as_mut(), self.measured.as_mut()];
-        replayers.into_iter().flatten().for_each(|replayer| replayer.set_sample(sample.clone()));
+        Ok(Replay { rules, before, measured, tally, out, scale: Scale::ONE })
     }
 
     fn play(&mut self, recorded: &Recorded, at: UnixMicros) -> anyhow::Result<()> {
-        let Replay { rules, before, measured, tally, out } = self;
+        let Replay { rules, before, measured, tally, out, scale } = self;
+        let client = recorded.by().filter(|_| scale.hits() > 1).map(|key| SampledClient { key, hits: scale.hits() });
         let request = recorded.request();
         tally.begin(at);
         let mut denied_by = None;
         if let Some(before) = before {
-            let played = before.play(&request, at, |check| tally.checked_before(&check)).map_err(refused)?;
+            let played = before.play(&request, at, client, |check| tally.checked_before(&check)).map_err(refused)?;
             tally.answered_before(played.code);
         } else if let Some(code) = recorded.code {
             tally.answered_before(code);
             denied_by = recorded.limit_id().filter(|_| code == Code::OverLimit);
         }
-        let played = rules.play(&request, at, |check| tally.checked(&check, denied_by)).map_err(refused)?;
-        let change = tally.answered(played.code, played.is_limited);
+        let played = rules.play(&request, at, client, |check| tally.checked(&check, denied_by)).map_err(refused)?;
+        let change = tally.answered(&request, played.code, played.is_limited);
         if let (Some(change), Some(out)) = (change, out) {
             out.write(&request, at, &change)?;
         }
         if let Some(measured) = measured {
-            measured.play(&request, at, |check| tally.measured(&check)).map_err(refused)?;
+            measured.play(&request, at, client, |check| tally.measured(&check)).map_err(refused)?;
         }
         Ok(())
     }
@@ -216,12 +246,11 @@ impl Replay {
 
     fn report(self, args: &ReplayArgs, input: &Input) -> anyhow::Result<Report> {
         self.out.map(ChangesFile::end).transpose()?;
-        let sample = input.sample();
-        let scale = sample.map_or(Scale::ONE, |(parts, _)| Scale::of_parts(parts));
+        let sample = input.share().map(|parts| (parts, input.by()));
         let is_wanted = |id: &str| args.limits.is_empty() || args.limits.iter().any(|wanted| wanted == id);
         let fit = args.fit.iter().flat_map(|share| {
             let limits = self.tally.limits.iter().filter(|limit| is_wanted(&limit.id));
-            limits.filter_map(|limit| fit::fit(limit, share, scale))
+            limits.filter_map(|limit| fit::fit(limit, share, self.scale))
         });
         let fit = fit.collect();
         let inputs =

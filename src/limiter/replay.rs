@@ -31,16 +31,15 @@ pub struct Replayer {
     memory: Memory,
     modes: Modes,
     purpose: Purpose,
-    sample: Option<ClientSample>,
     swept_at: UnixMicros,
 }
 
-/// The requests are those of a sample of clients, so that counters that clients share get only a part of their hits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientSample {
-    /// Key of the entry that tells clients apart.
-    pub key: Box<str>,
-    /// How many hits a hit on a counter stands for that several clients share.
+/// A request is that of a client who was sampled, so that counters that clients share get only a part of their hits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SampledClient<'a> {
+    /// Key of the entry that tells the client from others.
+    pub key: &'a str,
+    /// How many hits a hit stands for on a counter that several clients share.
     pub hits: u32,
 }
 
@@ -100,12 +99,7 @@ impl Replayer {
     /// Counters begin empty, and take at most `memory_bytes`.
     pub fn new(snapshot: Snapshot, modes: Modes, purpose: Purpose, memory_bytes: u64) -> Replayer {
         let memory = Memory::new(MemorySettings { max_bytes: memory_bytes });
-        Replayer { snapshot, memory, modes, purpose, sample: None, swept_at: UnixMicros(0) }
-    }
-
-    /// From now on requests are those of a sample of clients.
-    pub fn set_sample(&mut self, sample: ClientSample) {
-        self.sample = Some(sample);
+        Replayer { snapshot, memory, modes, purpose, swept_at: UnixMicros(0) }
     }
 
     pub fn rules(&self) -> &Rules {
@@ -117,12 +111,14 @@ impl Replayer {
         self.memory.overflow_hits()
     }
 
-    /// Decides `request` as of `now`, which must not be before the time of the request before it. `seen` gets every
-    /// counter that was asked, in the order of the descriptors and their limits.
+    /// Decides `request` as of `now`, which must not be before the time of the request before it. `client` is who asks, if
+    /// there are only the requests of a sample of clients. `seen` gets every counter that was asked, in the order of the
+    /// descriptors and their limits.
     pub fn play(
         &mut self,
         request: &Request<'_>,
         now: UnixMicros,
+        client: Option<SampledClient<'_>>,
         mut seen: impl FnMut(PlayedCheck<'_>),
     ) -> Result<Played, DecideError> {
         self.sweep(now);
@@ -133,9 +129,9 @@ impl Replayer {
             plan.gate.never_deny = true;
             plan.checks.iter_mut().for_each(|check| check.limit = without_end(check.limit));
         }
-        if let Some(sample) = &self.sample {
-            for check in plan.checks.iter_mut().filter(|check| sample.is_shared(&check.key)) {
-                check.cost.hits = check.cost.hits.saturating_mul(i64::from(sample.hits)).clamp(-HITS_MAX, HITS_MAX);
+        if let Some(client) = client {
+            for check in plan.checks.iter_mut().filter(|check| client.shares(&check.key)) {
+                check.cost.hits = check.cost.hits.saturating_mul(i64::from(client.hits)).clamp(-HITS_MAX, HITS_MAX);
             }
         }
         let readings = self.memory.apply(&plan.checks, plan.gate, now);
@@ -158,7 +154,7 @@ impl Replayer {
                     is_shadow: check.role == Role::Shadow,
                     is_deciding: deciding == Some(index),
                     is_overridden: limits.is_some_and(|limits| limits.overridden_by.is_some()),
-                    is_scaled: self.sample.as_ref().is_some_and(|sample| sample.is_shared(&check.key)),
+                    is_scaled: client.is_some_and(|client| client.shares(&check.key)),
                     reading: readings[index],
                 });
             }
@@ -178,11 +174,11 @@ impl Replayer {
     }
 }
 
-impl ClientSample {
-    /// Whether several clients share the counter.
-    fn is_shared(&self, key: &Key<'_>) -> bool {
+impl SampledClient<'_> {
+    /// Whether the counter is that of other clients too.
+    fn shares(self, key: &Key<'_>) -> bool {
         let is_client = |position: usize| {
-            *key.entries[position].key == *self.key && key.shared.get(position).is_none_or(Option::is_none)
+            key.entries[position].key == self.key && key.shared.get(position).is_none_or(Option::is_none)
         };
         !(0..key.entries.len()).any(is_client)
     }

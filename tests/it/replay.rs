@@ -1,5 +1,6 @@
 //! `tollgate replay`: what recorded requests would be answered under other rules, against a model that is worked out here.
 
+mod docs;
 mod logs;
 
 use std::{
@@ -238,6 +239,10 @@ fn without_other_rules_the_answers_of_the_log_are_compared() {
     });
     assert_eq!(listed(&more["newly_admitted"]), admitted[..admitted.len().min(20)]);
     assert_eq!(listed(&more["newly_refused"]), []);
+    // Which limit refused needs not be known.
+    let played = Played::new(&lines.replace(r#","limit_id":"api/user""#, ""));
+    let unknown = played.json(&["--rules", text(&played.rules("more.yaml", &fixed(8)))]);
+    assert_eq!(listed(&unknown["newly_admitted"]), listed(&more["newly_admitted"]));
     let none = Played::new(&log(requests));
     let rules = none.rules("new.yaml", &fixed(5));
     let ran = none.run(&["--rules", text(&rules), "--out", text(&none.path("out"))]);

@@ -7,7 +7,7 @@ mod tests;
 
 use serde::Serialize;
 
-use super::{report::Scale, tally::LimitTally};
+use super::{scale::Scale, tally::LimitTally};
 
 /// Parts that a share is divided into: six decimals of a per cent.
 const WHOLE: u64 = 100_000_000;

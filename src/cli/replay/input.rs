@@ -28,6 +28,9 @@ const BUFFER: usize = 256 << 10;
 /// Longest line: more than any request has, and little enough for a file that is no log.
 const LINE_MAX: u64 = 16 << 20;
 
+/// Keys of a sample that are named.
+const KEYS_MAX: usize = 8;
+
 /// The first bytes of gzip.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
@@ -44,29 +47,32 @@ pub(super) struct Input {
     bytes: Option<u64>,
     /// So far there was no request that may have been admitted.
     denials_only: bool,
-    /// That of the first request.
-    sample: Option<Option<ClientSample>>,
+    /// The share of clients, in parts of [`crate::limit::PARTS`]; that of the first request.
+    share: Option<Option<u16>>,
+    /// The keys that tell clients apart, in the order in which they came.
+    by: Vec<Box<str>>,
     pub(super) counts: InputCounts,
 }
-
-/// A share of clients, in parts of [`crate::limit::PARTS`], and the key of the entry that tells them apart.
-type ClientSample = (u16, Option<Box<str>>);
 
 /// What is said of the logs beside their requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct InputCounts {
     /// Requests that came after later ones, and were played at the time of those.
     pub(super) out_of_order: u64,
+    /// Requests that had more descriptors than the log has of them.
+    pub(super) incomplete: u64,
     /// Logs whose last line was cut off.
     pub(super) truncated: u64,
+    /// Requests of which none of the descriptors could be made.
+    pub(super) without_descriptor: u64,
     /// Refused requests in a log that has a sample besides, which has its refused ones too.
     pub(super) denials: u64,
 }
 
 /// How the lines of a log are read.
 pub(super) trait LineFormat {
-    /// Reads a line, without its end. `false`: it is no request.
-    fn read(&mut self, line: &[u8], into: &mut Recorded) -> Result<bool, String>;
+    /// Reads a line, without its end. The error is for people.
+    fn read(&mut self, line: &[u8], into: &mut Recorded) -> Result<LineRead, String>;
 
     /// Whether the line goes on with the next one.
     fn goes_on(&self, _line: &[u8]) -> bool {
@@ -74,12 +80,22 @@ pub(super) trait LineFormat {
     }
 }
 
+/// What a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LineRead {
+    Request,
+    /// A request that is none of the rules': it has no descriptor.
+    Nothing,
+    /// It says how others are read.
+    Heading,
+}
+
 /// The decision log.
 pub(super) struct DecisionLog;
 
 impl LineFormat for DecisionLog {
-    fn read(&mut self, line: &[u8], into: &mut Recorded) -> Result<bool, String> {
-        line::read(line, into).map(|()| true)
+    fn read(&mut self, line: &[u8], into: &mut Recorded) -> Result<LineRead, String> {
+        line::read(line, into).map(|()| LineRead::Request)
     }
 }
 
@@ -97,13 +113,17 @@ struct Log {
 /// What a log has next.
 enum LogRead {
     Request,
+    Nothing,
     End,
     Truncated,
 }
 
 impl Input {
     /// Opens all logs; `-` is standard input.
-    pub(super) fn open(paths: &[PathBuf], format: impl Fn() -> Box<dyn LineFormat>) -> anyhow::Result<Input> {
+    pub(super) fn open(
+        paths: &[PathBuf],
+        format: impl Fn() -> anyhow::Result<Box<dyn LineFormat>>,
+    ) -> anyhow::Result<Input> {
         let bytes_read = Rc::new(Cell::new(0));
         let mut bytes = Some(0);
         let mut logs = Vec::new();
@@ -124,12 +144,22 @@ impl Input {
             let name = if path == Path::new("-") { "standard input".into() } else { path.display().to_string() };
             let counted = Counted { from, read: Rc::clone(&bytes_read) };
             let from = unpacked(counted).with_context(|| format!("{name} can't be read"))?;
-            logs.push(Log { name, from, format: format(), line: Vec::new(), number: 0, head: Recorded::default() });
+            logs.push(Log { name, from, format: format()?, line: Vec::new(), number: 0, head: Recorded::default() });
         }
         let counts = InputCounts::default();
         let (next, now) = (BinaryHeap::with_capacity(logs.len()), UnixMicros(0));
-        let mut input =
-            Input { logs, next, current: None, now, bytes_read, bytes, denials_only: true, sample: None, counts };
+        let mut input = Input {
+            logs,
+            next,
+            current: None,
+            now,
+            bytes_read,
+            bytes,
+            denials_only: true,
+            share: None,
+            by: Vec::new(),
+            counts,
+        };
         for index in 0..input.logs.len() {
             input.advance(index)?;
         }
@@ -148,14 +178,19 @@ impl Input {
         Ok(Some((&self.logs[index].head, self.now)))
     }
 
-    /// Which clients the logs have; `None` for all, or if there is no request.
-    pub(super) fn sample(&self) -> Option<(u16, Option<&str>)> {
-        self.sample.iter().flatten().next().map(|(parts, by)| (*parts, by.as_deref()))
+    /// The share of clients whose requests the logs have, in parts; `None` for all, or if there is no request.
+    pub(super) fn share(&self) -> Option<u16> {
+        self.share.flatten()
+    }
+
+    /// The keys of the entries that tell the sampled clients apart.
+    pub(super) fn by(&self) -> &[Box<str>] {
+        &self.by
     }
 
     /// Whether there are requests, and all were refused in a log that doesn't say that it has all.
     pub(super) fn holds_denials_only(&self) -> bool {
-        self.denials_only && (self.sample.is_some() || self.counts.denials > 0)
+        self.denials_only && (self.share.is_some() || self.counts.denials > 0)
     }
 
     /// The place of the request that was returned last: `decisions.ndjson:17`.
@@ -177,6 +212,7 @@ impl Input {
                     return Ok(());
                 }
                 LogRead::Request => {}
+                LogRead::Nothing => self.counts.without_descriptor += 1,
                 LogRead::End => return Ok(()),
                 LogRead::Truncated => {
                     self.counts.truncated += 1;
@@ -197,17 +233,17 @@ impl Input {
                 return Ok(false);
             }
             Sample::Unsaid | Sample::All => None,
-            Sample::Share(parts) => Some((parts, log.head.by())),
+            Sample::Share(parts) => Some(parts),
         };
-        match &self.sample {
-            // The first one says it.
-            None => self.sample = Some(share.map(|(parts, by)| (parts, by.map(Into::into)))),
-            Some(known) if share == known.as_ref().map(|(parts, by)| (*parts, by.as_deref())) => {}
-            Some(_) => bail!(
-                "{}: this request is of another sample than those before: play each sample by itself",
-                log.place()
-            ),
+        if *self.share.get_or_insert(share) != share {
+            bail!("{}: this request is of another sample than those before: play each sample by itself", log.place());
         }
+        if let Some(key) = log.head.by().filter(|key| share.is_some() && !self.by.iter().any(|known| **known == **key))
+            && self.by.len() < KEYS_MAX
+        {
+            self.by.push(key.into());
+        }
+        self.counts.incomplete += u64::from(log.head.is_incomplete);
         Ok(true)
     }
 }
@@ -232,8 +268,9 @@ impl Log {
                 return Ok(LogRead::End);
             }
             match self.format.read(line, &mut self.head) {
-                Ok(true) => return Ok(LogRead::Request),
-                Ok(false) => {}
+                Ok(LineRead::Request) => return Ok(LogRead::Request),
+                Ok(LineRead::Nothing) => return Ok(LogRead::Nothing),
+                Ok(LineRead::Heading) => {}
                 Err(_) if !is_whole => return Ok(LogRead::Truncated),
                 Err(what) => bail!("{}: {what}", self.place()),
             }

@@ -4,7 +4,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer,
@@ -12,7 +12,7 @@ use serde::{
 };
 
 use super::recorded::{Recorded, Sample, Span};
-use crate::limit::{Code, EnforcedShare, Origin, UnixMicros};
+use crate::limit::{Code, EnforcedShare, Origin, Unit, UnixMicros};
 
 /// The latest moment of a log: beyond it a double no longer holds every microsecond.
 const LAST_SECONDS: f64 = ((1u64 << 53) / 1_000_000) as f64;
@@ -25,7 +25,7 @@ pub(super) fn read(line: &[u8], into: &mut Recorded) -> Result<(), String> {
 }
 
 /// Without the line, which is always the first of its text.
-fn in_words(error: &serde_json::Error) -> String {
+pub(super) fn in_words(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let what = text.split(" at line ").next().unwrap_or_default();
     match error.classify() {
@@ -51,6 +51,7 @@ enum LineField {
     LimitId,
     Sample,
     By,
+    DescriptorsLeftOut,
     #[serde(other)]
     Other,
 }
@@ -60,8 +61,17 @@ enum LineField {
 enum DescriptorField {
     Entries,
     Hits,
+    Limit,
     #[serde(other)]
     Other,
+}
+
+/// The limit that a descriptor brought itself.
+#[derive(Deserialize)]
+struct OwnLimit<'a> {
+    requests_per_unit: u32,
+    #[serde(borrow)]
+    unit: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]
@@ -130,6 +140,7 @@ impl<'de> Visitor<'de> for LineSeed<'_> {
                     let key = map.next_value_seed(TextSeed(line))?;
                     line.set_by(key);
                 }
+                LineField::DescriptorsLeftOut => line.is_incomplete = map.next_value::<u64>()? > 0,
                 LineField::Other => drop(map.next_value::<IgnoredAny>()?),
             }
         }
@@ -162,7 +173,8 @@ fn code(text: &str) -> Result<Option<Code>, String> {
 fn sample(text: &str) -> Result<Sample, String> {
     match text {
         "all" => Ok(Sample::All),
-        "denied" => Ok(Sample::Denials),
+        // The first refusals of a counter, and some of its others.
+        denied if denied.starts_with("denied") => Ok(Sample::Denials),
         share => match EnforcedShare::parse(share) {
             Ok(share) if share.is_partial() => Ok(Sample::Share(share.parts())),
             Ok(share) if !share.is_none() => Ok(Sample::All),
@@ -208,15 +220,20 @@ impl<'de> Visitor<'de> for DescriptorSeed<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut hits = None;
+        let (mut hits, mut limit): (_, Option<OwnLimit>) = (None, None);
         while let Some(field) = map.next_key()? {
             match field {
                 DescriptorField::Entries => map.next_value_seed(EntriesSeed(self.0))?,
                 DescriptorField::Hits => hits = map.next_value()?,
+                DescriptorField::Limit => limit = map.next_value()?,
                 DescriptorField::Other => drop(map.next_value::<IgnoredAny>()?),
             }
         }
-        self.0.end_descriptor(hits);
+        let limit = limit.map(|OwnLimit { requests_per_unit, unit }| {
+            let unit = Unit::parse(&unit).ok_or_else(|| A::Error::custom(format!("there is no unit `{unit}`")))?;
+            Ok((requests_per_unit, unit))
+        });
+        self.0.end_descriptor(hits, limit.transpose()?);
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::limit::{Code, Descriptor, Entry, Origin, Request, UnixMicros};
+use crate::limit::{Code, Descriptor, Entry, Origin, Request, Unit, UnixMicros};
 
 /// Text within a [`Recorded`].
 pub(super) type Span = Range<usize>;
@@ -35,12 +35,15 @@ pub(super) struct Recorded {
     limit_id: Option<Span>,
     pub(super) sample: Sample,
     by: Option<Span>,
+    /// It had more descriptors than the log has.
+    pub(super) is_incomplete: bool,
 }
 
 #[derive(Debug)]
 struct RecordedDescriptor {
     entries: Range<usize>,
     hits: Option<i64>,
+    limit: Option<(u32, Unit)>,
 }
 
 impl Recorded {
@@ -77,10 +80,20 @@ impl Recorded {
         self.entries.push((key, value));
     }
 
-    /// Ends a descriptor, which has the entries since the last one's end, and a cost of its own if there is one.
-    pub(super) fn end_descriptor(&mut self, hits: Option<i64>) {
+    /// Ends a descriptor, which has the entries since the last one's end, and a cost and a limit of its own if it
+    /// has them.
+    pub(super) fn end_descriptor(&mut self, hits: Option<i64>, limit: Option<(u32, Unit)>) {
         let start = self.descriptors.last().map_or(0, |before| before.entries.end);
-        self.descriptors.push(RecordedDescriptor { entries: start..self.entries.len(), hits });
+        self.descriptors.push(RecordedDescriptor { entries: start..self.entries.len(), hits, limit });
+    }
+
+    /// Takes back the entries since the last descriptor's end.
+    pub(super) fn drop_descriptor(&mut self) {
+        self.entries.truncate(self.descriptors.last().map_or(0, |before| before.entries.end));
+    }
+
+    pub(super) fn has_descriptors(&self) -> bool {
+        !self.descriptors.is_empty()
     }
 
     pub(super) fn domain(&self) -> &str {
@@ -104,7 +117,7 @@ impl Recorded {
         let descriptor = |recorded: &RecordedDescriptor| Descriptor {
             entries: self.entries[recorded.entries.clone()].iter().map(entry).collect(),
             hits: recorded.hits,
-            limit: None,
+            limit: recorded.limit,
         };
         Request {
             domain: self.domain(),

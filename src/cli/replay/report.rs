@@ -11,10 +11,11 @@ use super::{
     fit::Fit,
     input::InputCounts,
     ranking::{Ranked, Ranking},
+    scale::Scale,
     tally::{LimitTally, Side, Tally},
     timeline::{Peak, Timeline},
 };
-use crate::limit::{PARTS, moment};
+use crate::limit::{EnforcedShare, moment};
 
 #[derive(Serialize)]
 pub(super) struct Report {
@@ -50,8 +51,8 @@ pub(super) struct Report {
 #[derive(Serialize)]
 pub(super) struct SampleReport {
     pub(super) share: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) by: Option<String>,
+    /// Keys of the entries that tell clients apart.
+    pub(super) by: Vec<String>,
     /// Requests that were played.
     pub(super) requests: u64,
     /// What the numbers of this report are multiplied with.
@@ -130,37 +131,14 @@ pub(super) struct CounterReport {
 pub(super) struct LogReport {
     /// Played at the time of a later request that came before them.
     pub(super) out_of_order: u64,
+    /// Had more descriptors than the log has of them.
+    pub(super) incomplete: u64,
     /// Logs whose last line was cut off.
     pub(super) truncated: u64,
+    /// Requests of which none of the descriptors could be made, which aren't played.
+    pub(super) without_descriptor: u64,
     /// Refused requests beside a sample, which aren't played.
     pub(super) denials_left_out: u64,
-}
-
-/// How numbers are scaled.
-#[derive(Clone, Copy)]
-pub(super) struct Scale(u16);
-
-impl Scale {
-    pub(super) const ONE: Scale = Scale(PARTS);
-
-    /// Of a sample of so many parts of the clients.
-    pub(super) fn of_parts(parts: u16) -> Scale {
-        Scale(parts.max(1))
-    }
-
-    pub(super) fn factor(self) -> f64 {
-        f64::from(PARTS) / f64::from(self.0)
-    }
-
-    /// How many hits one stands for.
-    pub(super) fn hits(self) -> u32 {
-        self.of(1) as u32
-    }
-
-    pub(super) fn of(self, count: u64) -> u64 {
-        let (parts, own) = (u128::from(PARTS), u128::from(self.0));
-        ((u128::from(count) * parts + own / 2) / own) as u64
-    }
 }
 
 /// What a report is made with, beside the counts.
@@ -168,7 +146,8 @@ pub(super) struct ReportInputs<'a> {
     /// Most counters in each list.
     pub(super) top: usize,
     pub(super) counts: &'a InputCounts,
-    pub(super) sample: Option<(u16, Option<&'a str>)>,
+    /// The share of clients, in parts, and the keys that tell them apart.
+    pub(super) sample: Option<(u16, &'a [Box<str>])>,
     /// The rules of before were played too.
     pub(super) against: bool,
     pub(super) fit: Vec<Fit>,
@@ -179,9 +158,9 @@ impl Report {
         let scale = by.sample.map_or(Scale::ONE, |(parts, _)| Scale::of_parts(parts));
         let totals = tally.totals;
         let is_compared = totals.compared > 0;
-        let sample = by.sample.map(|(parts, key)| SampleReport {
-            share: crate::limit::EnforcedShare::of_parts(parts).to_string(),
-            by: key.map(str::to_owned),
+        let sample = by.sample.map(|(parts, keys)| SampleReport {
+            share: EnforcedShare::of_parts(parts).to_string(),
+            by: keys.iter().map(|key| key.to_string()).collect(),
             requests: totals.requests,
             factor: scale.factor(),
         });
@@ -227,7 +206,9 @@ impl Report {
             fit: by.fit,
             log: LogReport {
                 out_of_order: by.counts.out_of_order,
+                incomplete: by.counts.incomplete,
                 truncated: by.counts.truncated,
+                without_descriptor: by.counts.without_descriptor,
                 denials_left_out: by.counts.denials,
             },
         }

@@ -18,8 +18,9 @@ use super::{
     timeline::{Buckets, Timeline},
 };
 use crate::{
-    limit::{Code, Entry, UnixMicros, written::write_entries},
+    limit::{Code, Entry, Request, UnixMicros, written::write_entries},
     limiter::replay::PlayedCheck,
+    metrics::requested_id,
     rules::{Rules, limit_in_words},
     store::Key,
 };
@@ -78,6 +79,8 @@ pub(super) struct Tally {
     /// Whether the request that is played was admitted before, if that is known.
     code_before: Option<Code>,
     denier: Option<usize>,
+    /// Requests by their descriptors, that are admitted now and of which it isn't known which limit refused them.
+    unknown: Counters,
 }
 
 /// Requests.
@@ -131,6 +134,7 @@ impl Tally {
             denier_before: None,
             code_before: None,
             denier: None,
+            unknown: Counters::default(),
         }
     }
 
@@ -156,7 +160,7 @@ impl Tally {
 
     /// What one counter said under the rules of before. They are played first.
     pub(super) fn checked_before(&mut self, check: &PlayedCheck<'_>) {
-        let Some(index) = self.limit_of(check) else { return };
+        let index = self.limit_of(check);
         let limit = &mut self.limits[index];
         limit.checks[Side::Before as usize].count(check);
         if check.reading.admitted || check.is_shadow {
@@ -183,7 +187,7 @@ impl Tally {
     /// What one counter said under the new rules. `denied_by` is the limit that denied the request before, if only the log
     /// knows.
     pub(super) fn checked(&mut self, check: &PlayedCheck<'_>, denied_by: Option<&str>) {
-        let Some(index) = self.limit_of(check) else { return };
+        let index = self.limit_of(check);
         let hash = hash(&check.key);
         let limit = &mut self.limits[index];
         limit.checks[Side::New as usize].count(check);
@@ -208,8 +212,8 @@ impl Tally {
         }
     }
 
-    /// What the request is answered under the new rules. Returns how that differs from before.
-    pub(super) fn answered(&mut self, code: Code, is_limited: bool) -> Option<Change> {
+    /// What `request` is answered under the new rules. Returns how that differs from before.
+    pub(super) fn answered(&mut self, request: &Request<'_>, code: Code, is_limited: bool) -> Option<Change> {
         self.totals.not_limited += u64::from(!is_limited);
         if code == Code::OverLimit {
             self.totals.refused += 1;
@@ -223,6 +227,9 @@ impl Tally {
             (Code::OverLimit, Code::Ok) => {
                 self.totals.newly_admitted += 1;
                 let denier = self.denier_before.take();
+                if denier.is_none() {
+                    self.newly_admitted_by_no_limit(request);
+                }
                 Some(Change::Admitted(denier.map(|denier| self.newly_admitted(denier))))
             }
             _ => None,
@@ -239,13 +246,24 @@ impl Tally {
         Arc::clone(&limit.id)
     }
 
+    /// Lists what was asked instead of the counter.
+    fn newly_admitted_by_no_limit(&mut self, request: &Request<'_>) {
+        let descriptors = request.descriptors.iter().map(|it| write_entries(it.entries.iter().copied()));
+        let descriptor = descriptors.collect::<Vec<_>>().join(" + ");
+        let hash = quality::FixedState::with_seed(0).hash_one(&descriptor);
+        let counter = self.unknown.of(hash);
+        counter.newly_admitted = counter.newly_admitted.saturating_add(1);
+        let name = || CounterName { limit_id: "".into(), descriptor: descriptor.into() };
+        self.most_newly_admitted.note(hash, counter.newly_admitted, name);
+    }
+
     /// How much of a limit one counter took, where nothing is refused.
     pub(super) fn measured(&mut self, check: &PlayedCheck<'_>) {
         // Overrides have numbers of their own, which the limit's number doesn't change.
         if !check.is_measured() || check.is_overridden {
             return;
         }
-        let Some(index) = self.limit_of(check) else { return };
+        let index = self.limit_of(check);
         let counter = self.limits[index].counters.of(hash(&check.key));
         counter.peak = counter.peak.max(u32::try_from(check.used()).unwrap_or(u32::MAX));
     }
@@ -255,14 +273,17 @@ impl Tally {
         self.bucket
     }
 
-    fn limit_of(&mut self, check: &PlayedCheck<'_>) -> Option<usize> {
-        let id = check.limit_id?;
+    fn limit_of(&mut self, check: &PlayedCheck<'_>) -> usize {
+        let Some(id) = check.limit_id else {
+            // The request brought the limit.
+            return self.limit(&requested_id(check.key.domain).into());
+        };
         if let Some(index) = self.by_address.get(&id.as_ptr().addr()) {
-            return Some(*index);
+            return *index;
         }
         let index = self.limit(id);
         self.by_address.insert(id.as_ptr().addr(), index);
-        Some(index)
+        index
     }
 
     fn limit(&mut self, id: &Arc<str>) -> usize {

@@ -71,7 +71,7 @@ fn a_random_history_is_decided_as_the_limiter_decides_it() {
         }
         let served = serving.decide_now(&request, now).expect("it counts in memory").expect("well formed");
         let mut deciding = 0;
-        let played = replayer.play(&request, now, |check| deciding += u32::from(check.is_deciding));
+        let played = replayer.play(&request, now, None, |check| deciding += u32::from(check.is_deciding));
         let played = played.expect("well formed");
         assert_eq!(played.code, served.overall, "{request:?} at {now:?}");
         assert_eq!(deciding, u32::from(served.overall == Code::OverLimit), "exactly one denies");
@@ -89,7 +89,7 @@ fn every_counter_is_told_with_its_limit_and_the_one_that_denies() {
     for _ in 0..5 {
         told.clear();
         replayer
-            .play(&request, START, |check| {
+            .play(&request, START, None, |check| {
                 let id = check.limit_id.map(|id| id.to_string()).unwrap_or_default();
                 told.push((id, check.is_shadow, check.is_deciding, check.reading.admitted, check.reading.remaining));
             })
@@ -104,7 +104,7 @@ fn every_counter_is_told_with_its_limit_and_the_one_that_denies() {
         expected.map(|(id, shadow, deciding, admitted, left)| (id.to_owned(), shadow, deciding, admitted, left));
     assert_eq!(told, expected);
     let unlimited = self::request(&["user=root"]);
-    let played = replayer.play(&unlimited, START, |_| panic!("no counter")).expect("well formed");
+    let played = replayer.play(&unlimited, START, None, |_| panic!("no counter")).expect("well formed");
     assert_eq!(played, Played { code: Code::Ok, is_limited: false });
 }
 
@@ -115,7 +115,7 @@ fn a_measured_limit_refuses_nothing_and_tells_what_it_holds() {
     let request = request(&["user=alice", "user=alice,path=/a"]);
     let mut most = [0, 0];
     for nth in 0..100 {
-        let played = replayer.play(&request, after(nth * 10_000), |check| match check.limit_id.map(|id| &**id) {
+        let played = replayer.play(&request, after(nth * 10_000), None, |check| match check.limit_id.map(|id| &**id) {
             Some("api/user#burst") => most[0] = check.used().max(most[0]),
             Some("api/user#minute") => most[1] = check.used().max(most[1]),
             _ => assert!(!check.is_measured(), "a bucket has no single number"),
@@ -123,7 +123,7 @@ fn a_measured_limit_refuses_nothing_and_tells_what_it_holds() {
         assert_eq!(played.expect("well formed").code, Code::Ok);
     }
     assert_eq!(most, [100, 100]);
-    replayer.play(&request, after(30_000_000), |check| most[0] = check.used().min(most[0])).expect("well formed");
+    replayer.play(&request, after(30_000_000), None, |check| most[0] = check.used().min(most[0])).expect("well formed");
     assert_eq!(most[0], 1, "a window that is over holds nothing of before");
 }
 
@@ -135,7 +135,7 @@ fn counters_that_ended_are_dropped_on_the_way() {
     let mut most = 0;
     for (nth, name) in names.iter().enumerate() {
         let request = request(&[name.as_str()]);
-        replayer.play(&request, after(nth as u64 * 10_000), |_| {}).expect("well formed");
+        replayer.play(&request, after(nth as u64 * 10_000), None, |_| {}).expect("well formed");
         most = most.max(replayer.memory.counters());
     }
     assert!(most < 5_000, "{most} counters at once, where 1,000 are within a window of 10 s");
@@ -144,7 +144,21 @@ fn counters_that_ended_are_dropped_on_the_way() {
 #[test]
 fn a_request_that_the_service_refuses_to_decide_is_an_error() {
     let mut replayer = replayer(RULES, Purpose::Decide);
-    assert!(replayer.play(&request(&[]), START, |_| {}).is_err(), "it has no descriptors");
+    assert!(replayer.play(&request(&[]), START, None, |_| {}).is_err(), "it has no descriptors");
     let nowhere = Request { domain: "", ..request(&["user=alice"]) };
-    assert!(replayer.play(&nowhere, START, |_| {}).is_err(), "it has no domain");
+    assert!(replayer.play(&nowhere, START, None, |_| {}).is_err(), "it has no domain");
+}
+
+/// A hit of a client stands for those of all clients where they share the counter.
+#[test]
+fn hits_of_a_sampled_client_count_for_others_where_they_share_a_counter() {
+    let mut replayer = replayer(RULES, Purpose::Decide);
+    let request = request(&["user=alice", "host=x"]);
+    let client = SampledClient { key: "user", hits: 5 };
+    let mut told = Vec::new();
+    let played = replayer.play(&request, START, Some(client), |check| {
+        told.push((check.hits, check.is_scaled, check.reading.remaining));
+    });
+    assert_eq!(played.expect("well formed").code, Code::Ok);
+    assert_eq!(told, [(1, false, 3), (1, false, 39), (5, true, 15)]);
 }

@@ -100,7 +100,7 @@ fn a_sample_of_clients_is_said_and_scaled() {
     let rules = played.rules("new.yaml", &fixed(5));
     let answer = played.json(&["--rules", text(&rules)]);
     let alone = Played::new(&log(&sampled)).json(&["--rules", text(&rules)]);
-    let sample = json!({"share": "10%", "by": "user", "requests": sampled.len(), "factor": 10.0});
+    let sample = json!({"share": "10%", "by": ["user"], "requests": sampled.len(), "factor": 10.0});
     assert_eq!(answer["sample"], sample);
     for name in ["requests", "refused", "admitted"] {
         assert_eq!(answer[name], json!(alone[name].as_u64().unwrap() * 10), "{name}");
@@ -128,4 +128,63 @@ fn a_sample_of_clients_is_said_and_scaled() {
     assert_eq!((&answer["limits"][0]["estimated"], &answer["limits"][0]["counters"]), (&json!(true), &json!(1)));
     let few = answer["refused"].as_f64().unwrap() / answer["requests"].as_f64().unwrap();
     assert!((few - all / 20_000.0).abs() < 0.15, "{few} of the sample, {all} of 20000 of all");
+}
+
+const FIELDS: &str = "domain: api\ndescriptors: [{user: \"{WHO}\"}]\ntime: \"{TIME}\"\n";
+
+/// The hour as other programs record it is the same hour.
+#[test]
+fn access_logs_and_csv_are_played_by_their_fields() {
+    let requests = &hour()[..5_000];
+    let played = Played::new(&log(requests));
+    let rules = played.rules("new.yaml", &fixed(5));
+    let expected = played.run(&["--rules", text(&rules)]).out;
+    let write = |name: &str, fields: &str, lines: String| {
+        played.directory.write("fields.yaml", fields);
+        played.directory.write(name, &lines);
+    };
+    let run = |name: &str, from: &str| {
+        let [log, fields] = [name, "fields.yaml"].map(|name| played.path(name));
+        Ran::with(&["replay", text(&log), "--rules", text(&rules), "--from", from, "--fields", text(&fields)], &[])
+    };
+    let named = |time: &str, who: &str| FIELDS.replace("WHO", who).replace("TIME", time);
+    let seconds = |at: u64| format!("{}.{:06}", at / 1_000_000, at % 1_000_000);
+
+    let json = |request: &super::HourRequest| {
+        format!("{{\"at\":{},\"jwt\":{{\"sub\":\"{}\"}},\"status\":200}}\n", seconds(request.at), request.user_name())
+    };
+    write("access.json", &named("at", "jwt.sub"), requests.iter().map(json).collect());
+    assert_eq!(run("access.json", "envoy").out, expected);
+
+    let line = |request: &super::HourRequest| format!("{} 200 \"{}\"\n", seconds(request.at), request.user_name());
+    let format = "format: '%START_TIME(%s.%6f)% %RESPONSE_CODE% \"%REQ(X-USER)%\"'\n".to_owned();
+    write("access.log", &(format + &named("START_TIME", "REQ(X-USER)")), requests.iter().map(line).collect());
+    assert_eq!(run("access.log", "envoy").out, expected);
+
+    let record = |request: &super::HourRequest| format!("\"{}\",{}\r\n", request.user_name(), seconds(request.at));
+    let records: String = requests.iter().map(record).collect();
+    write("log.csv", &named("t", "who"), format!("who,t\n{records}"));
+    assert_eq!(run("log.csv", "csv").out, expected);
+
+    // A quarter of the requests is of nobody.
+    write("log.csv", &named("t", "who"), format!("who,t\n,1\n,2\n-,3\n{records}"));
+    let ran = run("log.csv", "csv");
+    assert!(ran.out.contains("3 lines with none of the descriptors left out"), "{ran:?}");
+    write("log.csv", &named("t", "user"), format!("who,t\n{records}"));
+    let ran = run("log.csv", "csv");
+    assert!(
+        ran.code == 1 && ran.err.contains("log.csv:1: there is no column `user`: the first line has who, t"),
+        "{ran:?}"
+    );
+    write("log.csv", "time: \"{t}\"\ndomain: api\n", String::new());
+    let ran = run("log.csv", "csv");
+    assert!(
+        ran.code == 1 && ran.err.contains("fields.yaml:1") && ran.err.contains("must have `descriptors`"),
+        "{ran:?}"
+    );
+    write("access.json", &named("at", "sub"), requests.iter().map(json).collect());
+    let ran = run("access.json", "envoy");
+    assert!(ran.code == 1 && ran.err.contains("no line of the log has the fields of any descriptor"), "{ran:?}");
+    let without = played.run(&["--rules", text(&rules), "--from", "csv"]);
+    assert!(without.code == 2 && without.err.contains("--fields"), "{without:?}");
 }

@@ -30,7 +30,7 @@ impl Logs {
     /// Times and users in the order in which they come, what is said of the logs, or what is wrong.
     fn read(&self) -> (Vec<(f64, String)>, InputCounts, Option<String>) {
         let mut requests = Vec::new();
-        let mut input = match Input::open(&self.paths, || Box::new(DecisionLog)) {
+        let mut input = match Input::open(&self.paths, || Ok(Box::new(DecisionLog))) {
             Ok(input) => input,
             Err(error) => return (requests, InputCounts::default(), Some(self.placeless(&error))),
         };
@@ -114,7 +114,15 @@ fn denials_are_left_out_and_samples_are_not_mixed() {
     let log = line(1.0, "a", sampled) + &line(2.0, "b", r#","sample":"denied""#) + &line(3.0, "a", sampled);
     let denials = InputCounts { denials: 1, ..InputCounts::default() };
     assert_eq!(Logs::new(&[log.as_bytes()]).read(), (pairs(&[(1.0, "a"), (3.0, "a")]), denials, None));
-    for other in [r#","sample":"2%","by":"user""#, r#","sample":"1%","by":"tenant""#, "", r#","sample":"all""#] {
+    // Clients of another rule are told apart by another key, and refusals come in two kinds.
+    let log = line(1.0, "a", sampled)
+        + &line(2.0, "b", r#","sample":"1%","by":"tenant""#)
+        + &line(3.0, "c", r#","sample":"1%""#)
+        + &line(4.0, "d", r#","sample":"denied_first""#)
+        + &line(5.0, "e", r#","sample":"denied_1%""#);
+    let (requests, counts, error) = Logs::new(&[log.as_bytes()]).read();
+    assert_eq!((requests.len(), counts.denials, error), (3, 2, None));
+    for other in [r#","sample":"2%","by":"user""#, "", r#","sample":"all""#] {
         let log = line(1.0, "a", sampled) + &line(2.0, "b", other);
         let error = Logs::new(&[log.as_bytes()]).read().2.expect("an error");
         assert!(error.starts_with("0.log:2: this request is of another sample"), "{error}");

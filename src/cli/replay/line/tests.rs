@@ -4,7 +4,7 @@ use crate::limit::Entry;
 const LINE: &str = r#"{"v":1,"sample":"1%","by":"user","replica":"pod-1","t":1764361076.123456,"domain":"api",
 "descriptors":[{"entries":[{"key":"user","value":"al\"ice \u00e9"},{"key":"path","value":"/a"}],
 "limits":[{"limit_id":"api/user#hourly","code":"OVER_LIMIT","requests":100,"window":3600,"remaining":0,"reset":12.5}],
-"hits":2},{"entries":[{"key":"host"}]}],"hits":3,"origin":"api","code":"OVER_LIMIT","limit_id":"api/user#hourly"}"#;
+"hits":2},{"entries":[{"key":"host"}],"limit":{"requests_per_unit":3,"unit":"hour"}}],"descriptors_left_out":2,"hits":3,"origin":"api","code":"OVER_LIMIT","limit_id":"api/user#hourly"}"#;
 
 fn told(line: &str) -> Result<Recorded, String> {
     let mut recorded = Recorded::default();
@@ -21,6 +21,8 @@ fn a_line_of_the_decision_log_is_the_request_that_it_was() {
     assert_eq!((&*request.descriptors[0].entries, request.descriptors[0].hits), (&entries[..], Some(2)));
     let entries = [Entry { key: "host", value: "" }];
     assert_eq!((&*request.descriptors[1].entries, request.descriptors[1].hits), (&entries[..], None));
+    assert_eq!([0, 1].map(|nth| request.descriptors[nth].limit), [None, Some((3, Unit::Hour))]);
+    assert!(recorded.is_incomplete);
     assert_eq!((recorded.code, recorded.limit_id()), (Some(Code::OverLimit), Some("api/user#hourly")));
     assert_eq!((recorded.sample, recorded.by()), (Sample::Share(100), Some("user")));
 }

@@ -39,7 +39,10 @@ pub(super) fn heading(report: &Report) -> String {
 pub(super) fn notes(report: &Report) -> Vec<String> {
     let mut notes = Vec::new();
     if let Some(sample) = &report.sample {
-        let of = sample.by.as_ref().map_or("clients".to_owned(), |by| format!("clients, by `{}`", visible::text(by)));
+        let of = match &*sample.by {
+            [] => "clients".to_owned(),
+            keys => format!("clients, by `{}`", visible::text(&keys.join("`, `"))),
+        };
         notes.push(format!(
             "the log has {} of {of}: its {} are scaled to all, each stands for {}",
             sample.share,
@@ -62,7 +65,9 @@ pub(super) fn notes(report: &Report) -> Vec<String> {
         }
     };
     counted(log.denials_left_out, "denial", "beside the sample left out: it has its own");
+    counted(log.without_descriptor, "line", "with none of the descriptors left out");
     counted(log.out_of_order, "request", "came after later ones: played at the time of those");
+    counted(log.incomplete, "request", "had more descriptors than the log has: played without them");
     counted(log.truncated, "log", "with a last line that is cut off: left out");
     notes
 }
@@ -84,7 +89,7 @@ fn answers(report: &Report) -> String {
             share(before.refused, before.requests),
         ]);
     }
-    let mut out = show::table(["", "ADMITTED", "REFUSED", "SHARE"], &rows, 3);
+    let mut out = table(["", "ADMITTED", "REFUSED", "SHARE"], &rows, 3);
     if let Some(before) = &report.before {
         let _ = writeln!(
             out,
@@ -155,7 +160,7 @@ fn alone(limits: &[&LimitReport]) -> String {
         })
         .collect();
     let head = ["ADMITTED", "REFUSED", "SHADOW", "COUNTERS", "EVER REFUSED", "LIMIT", "", "REFUSED OVER TIME"];
-    show::table(head, &rows, 5)
+    table(head, &rows, 5)
 }
 
 fn compared(limits: &[&LimitReport]) -> String {
@@ -188,7 +193,7 @@ fn compared(limits: &[&LimitReport]) -> String {
         "",
         "REFUSED OVER TIME",
     ];
-    show::table(head, &rows, 7)
+    table(head, &rows, 7)
 }
 
 /// `20 a minute, sliding_window → 30 a minute, sliding_window`.
@@ -223,7 +228,7 @@ fn counters(title: &str, listed: &[CounterReport], paint: Paint) -> String {
             [number(counter.requests), limit, descriptor]
         })
         .collect();
-    out += &show::table(["REQUESTS", "LIMIT", "DESCRIPTOR"], &rows, 1);
+    out += &table(["REQUESTS", "LIMIT", "DESCRIPTOR"], &rows, 1);
     out
 }
 
@@ -244,7 +249,12 @@ fn fitted(fit: &Fit, paint: Paint) -> String {
         .iter()
         .map(|point| [number(point.requests.into()), number(point.counters_refused), point.quantile.clone()])
         .collect();
-    out + &show::table(["REQUESTS", "EVER REFUSED", "NEVER REFUSED"], &rows, 2)
+    out + &table(["REQUESTS", "EVER REFUSED", "NEVER REFUSED"], &rows, 2)
+}
+
+/// Without the blanks at the end that columns make where the last one is empty.
+fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]], numbers: usize) -> String {
+    show::table(headings, rows, numbers).lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
 /// With commas: `1,234,567`.
