@@ -15,6 +15,7 @@ mod findings;
 mod limits;
 mod offline;
 mod overrides;
+mod replay;
 mod reset;
 mod schema;
 mod serve;
@@ -72,6 +73,8 @@ enum Command {
     Test(test::TestArgs),
     /// Compare two sets of rules: what would change, and for whom
     Diff(Box<diff::DiffArgs>),
+    /// Play recorded requests through rules: whom they would refuse, and what that changes
+    Replay(Box<replay::ReplayArgs>),
     /// Print the JSON Schema of rule files, test cases or override rows, for editors
     Schema(schema::SchemaArgs),
     /// Explain what a request would be answered, and why: its rule, override and counters
@@ -130,6 +133,7 @@ fn run_command(args: Vec<OsString>) -> anyhow::Result<ExitCode> {
         Some(Command::CheckSettings(args)) => check::settings::run(&args),
         Some(Command::Test(args)) => test::run(&args),
         Some(Command::Diff(args)) => diff::run(&args),
+        Some(Command::Replay(args)) => replay::run(&args),
         Some(Command::Schema(args)) => schema::run(&args),
         Some(Command::Explain(args)) => explain::run(&args),
         Some(Command::Call(args)) => call::run(&args),

@@ -11,6 +11,7 @@ mod judge;
 mod modes;
 mod notes;
 mod plan;
+pub mod replay;
 mod replicas;
 mod reset;
 mod snapshot;

@@ -11,6 +11,7 @@ mod full;
 mod json;
 mod lint;
 mod load;
+mod log_fields;
 mod metadata;
 mod name;
 mod node;
@@ -44,7 +45,7 @@ pub use cases::{
     Case, CaseDescriptor, CaseFile, CaseRequest, Expected, ExpectedLimit, ExpectedStatus, ExpectedWait, Remaining,
     START, WrittenExpectation,
 };
-pub use changes::{LimitChange, limit_changes};
+pub use changes::{LimitChange, limit_changes, limit_in_words};
 pub use diff::{
     MovedRule, OtherRule, OtherRules, OverrideChange, OverrideChangeKind, OverrideChanges, OverrideGroup,
     OverrideTerms, RulesDiff, SettingChange, TierChange,
@@ -52,6 +53,7 @@ pub use diff::{
 pub use full::{FullPieces, FullRules, FullRulesError};
 pub(crate) use json::stopped as json_stopped;
 pub use load::{load, load_values};
+pub use log_fields::{LogFields, Template, TemplatePart};
 pub(crate) use name::{domain_prefix, override_limit_id};
 pub use problem::{Problem, Problems, Severity};
 pub(crate) use rate::{duration as window, short_rate};

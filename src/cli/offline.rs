@@ -86,12 +86,17 @@ impl DecisionArgs {
     }
 }
 
-/// With counters that are empty.
-pub(super) fn limiter(rules: Rules, modes: Modes, loaded_at: UnixMicros) -> Limiter {
+/// Rules as they are in force from the start.
+pub(super) fn snapshot(rules: Rules, loaded_at: UnixMicros) -> Snapshot {
     let meters = Meters::new(&rules, None);
     let budgets = Budgets::new(&rules, None);
     let (problems, kept) = (Problems::default(), Vec::new());
-    let snapshot = Snapshot { version: 1, rules, meters, budgets, problems, kept_domains: kept, loaded_at };
+    Snapshot { version: 1, rules, meters, budgets, problems, kept_domains: kept, loaded_at }
+}
+
+/// With counters that are empty.
+pub(super) fn limiter(rules: Rules, modes: Modes, loaded_at: UnixMicros) -> Limiter {
+    let snapshot = snapshot(rules, loaded_at);
     let memory = || Arc::new(Memory::new(MemorySettings { max_bytes: COUNTERS_BYTES }));
     let degraded = Arc::new(Fallback::new(memory(), 1));
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));

@@ -56,6 +56,11 @@ impl EnforcedShare {
         parts.filter(|parts| *parts <= PARTS).map(EnforcedShare).ok_or("a share is at most 100%")
     }
 
+    /// So many parts, at most [`PARTS`].
+    pub const fn of_parts(parts: u16) -> EnforcedShare {
+        EnforcedShare(if parts > PARTS { PARTS } else { parts })
+    }
+
     /// Number of parts that are in, from part 0 on.
     pub const fn parts(self) -> u16 {
         self.0

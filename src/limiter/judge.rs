@@ -14,10 +14,15 @@ use crate::{
 /// Makes the decision from the readings. `policies` has one entry for each check if the store failed, and is empty if
 /// the store answered.
 pub(super) fn judge(plan: &Plan<'_>, readings: &[Reading], policies: &[FailurePolicy]) -> Decision {
-    let answers = plan.checks.iter().zip(readings).map(|(check, reading)| (check.role, reading.admitted));
-    let overall = if store::denied(plan.gate, answers) { Code::OverLimit } else { Code::Ok };
+    let overall = overall(plan, readings);
     let statuses = plan.descriptors.iter().map(|planned| status(planned, plan, readings, policies)).collect();
     Decision { overall, statuses, failure_policy: policy_used(plan, readings, policies), notes: None }
+}
+
+/// The answer to the whole request.
+pub(super) fn overall(plan: &Plan<'_>, readings: &[Reading]) -> Code {
+    let answers = plan.checks.iter().zip(readings).map(|(check, reading)| (check.role, reading.admitted));
+    if store::denied(plan.gate, answers) { Code::OverLimit } else { Code::Ok }
 }
 
 /// Whether the request would be denied without global SHADOW_MODE.

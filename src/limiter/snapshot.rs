@@ -62,6 +62,13 @@ impl InForce<Arc<Snapshot>> {
     }
 }
 
+impl<S> InForce<S> {
+    /// Rules that nothing changes while they run.
+    pub(super) fn of_rules(snapshot: S) -> Self {
+        InForce { snapshot, view: None }
+    }
+}
+
 impl<S: Deref<Target: Borrow<Snapshot>>> InForce<S> {
     pub(super) fn snapshot(&self) -> &Snapshot {
         (*self.snapshot).borrow()
@@ -69,7 +76,7 @@ impl<S: Deref<Target: Borrow<Snapshot>>> InForce<S> {
 
     /// The same rules without the overrides that are set at run time.
     pub(super) fn rules_alone(&self) -> InForce<&Snapshot> {
-        InForce { snapshot: self.snapshot(), view: None }
+        InForce::of_rules(self.snapshot())
     }
 
     /// Matches `request`, which arrived at `now`, and fills an empty `plan` in place. `wall` returns the time by which

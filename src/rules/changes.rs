@@ -34,6 +34,11 @@ impl LimitChange {
 }
 
 /// `api/user: 20 → 30 a minute, counts go on`.
+/// A limit of a rule: `20 a minute, sliding_window`.
+pub fn limit_in_words(rule: &Rule, limit: &RuleLimit) -> String {
+    Terms::of_rule(rule, limit).in_words()
+}
+
 impl fmt::Display for LimitChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.limit_id)?;

@@ -50,6 +50,7 @@ mod redis_tls;
 mod redis_topology;
 mod redis_twin;
 mod reference_page;
+mod replay;
 mod reset_order;
 mod rollout;
 mod rules_doc;
