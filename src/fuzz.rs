@@ -157,7 +157,8 @@ fn new_api() -> (Runtime, Router) {
     let deferred = Arc::new(DeferredCharges::new(UnixMicros(0)));
     let resets = Resets { stores: CounterStores::Memory(Arc::clone(&fallback)), fallback, deferred };
     let top = TopLists::new(1 << 20, 1, Privacy::default());
-    let insight = Insight { fleet: "fuzz".into(), top: top.clone(), privacy: Privacy::default() };
+    let insight =
+        Insight { fleet: "fuzz".into(), history: Arc::default(), top: top.clone(), privacy: Privacy::default() };
     let limiter = limiter.with_top(top.map(|lists| lists.core()));
     let api = Api {
         limiter: limiter.with_run_time(RunTime {

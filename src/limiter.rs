@@ -6,6 +6,7 @@ mod budgets;
 mod decision;
 pub(crate) mod explain;
 mod fallback;
+pub mod history;
 mod judge;
 mod modes;
 mod notes;

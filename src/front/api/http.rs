@@ -25,9 +25,10 @@ use self::{
     read::{HttpError, parameters, path, read},
 };
 use super::{
-    Api, ApiError, CheckRequest, DeleteOverrideRequest, GetFleetRequest, GetOverrideRequest, ListAuditRequest,
-    ListChangesRequest, ListOverridesRequest, ListSwitchesRequest, OverrideSpec, ResetCounterRequest,
-    RestoreLimitRequest, SetOverrideRequest, SetSwitchRequest, TopRequest, problem,
+    Api, ApiError, CheckRequest, DeleteOverrideRequest, GetFleetRequest, GetHistoryRequest, GetOverrideRequest,
+    GetRulesRequest, ListAuditRequest, ListChangesRequest, ListLimitsRequest, ListOverridesRequest,
+    ListSwitchesRequest, OverrideSpec, ResetCounterRequest, RestoreLimitRequest, SetOverrideRequest, SetSwitchRequest,
+    TopRequest, problem,
 };
 use crate::front::{envoy::MESSAGE_BYTES_MAX, escape};
 
@@ -44,7 +45,7 @@ type HttpResult = Result<Response, HttpError>;
 type ApiRoute = (&'static str, &'static [Method], MethodRouter<Arc<Api>>);
 
 /// Every path below `/v1` with its methods: [`tests`] holds the document to it.
-fn routes() -> [ApiRoute; 12] {
+fn routes() -> [ApiRoute; 15] {
     const GET: &[Method] = &[Method::GET];
     const POST: &[Method] = &[Method::POST];
     const RESOURCE: &[Method] = &[Method::GET, Method::PUT, Method::DELETE];
@@ -60,6 +61,9 @@ fn routes() -> [ApiRoute; 12] {
         ("/v1/fleet", GET, get(get_fleet)),
         ("/v1/changes", GET, get(list_changes)),
         ("/v1/top", GET, get(top)),
+        ("/v1/history", GET, get(get_history)),
+        ("/v1/limits", GET, get(list_limits)),
+        ("/v1/rules", GET, get(get_rules)),
         ("/v1/openapi.json", GET, get(openapi)),
     ]
 }
@@ -294,4 +298,28 @@ async fn top(
     headers: HeaderMap,
 ) -> HttpResult {
     Ok(ok(&api.top(authorization(&headers), parameters(request)?).await?))
+}
+
+async fn get_history(
+    State(api): ApiState,
+    request: Result<Query<GetHistoryRequest>, QueryRejection>,
+    headers: HeaderMap,
+) -> HttpResult {
+    Ok(ok(&api.get_history(authorization(&headers), parameters(request)?).await?))
+}
+
+async fn list_limits(
+    State(api): ApiState,
+    request: Result<Query<ListLimitsRequest>, QueryRejection>,
+    headers: HeaderMap,
+) -> HttpResult {
+    Ok(ok(&api.list_limits(authorization(&headers), parameters(request)?).await?))
+}
+
+async fn get_rules(
+    State(api): ApiState,
+    request: Result<Query<GetRulesRequest>, QueryRejection>,
+    headers: HeaderMap,
+) -> HttpResult {
+    Ok(ok(&api.get_rules(authorization(&headers), parameters(request)?).await?))
 }

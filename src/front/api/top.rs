@@ -9,6 +9,7 @@ use crate::{
     limit::{moment, written},
     limiter::{
         Snapshot,
+        history::HourHistory,
         top::{self, RankedKey, TopFilter, TopLists, TopMeasure, TopRecord, TopSpan},
     },
     privacy::Privacy,
@@ -23,6 +24,8 @@ const ENTRIES_DEFAULT: u32 = 20;
 pub struct Insight {
     /// The fleet's name, with which such answers begin.
     pub fleet: Box<str>,
+    /// The last hour of this process.
+    pub history: Arc<HourHistory>,
     /// `None` if nothing is counted for them.
     pub top: Option<Arc<TopLists>>,
     /// How values are shown.
@@ -131,7 +134,7 @@ impl Insight {
 }
 
 /// An answer without entries is right only for a limit that there is, in a domain that may be seen.
-fn require_limit(id: &str, snapshot: &Snapshot, domains: Option<&[&str]>) -> Result<(), ApiError> {
+pub(super) fn require_limit(id: &str, snapshot: &Snapshot, domains: Option<&[&str]>) -> Result<(), ApiError> {
     let is_seen = |domain: &str| domains.is_none_or(|domains| domains.contains(&domain));
     let is_one = snapshot.rules.domains().iter().filter(|domain| is_seen(domain.name())).any(|domain| {
         let of_none = id.strip_prefix(domain.name()).is_some_and(|rest| ["/(request)", "/(override)"].contains(&rest));
