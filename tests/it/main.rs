@@ -11,6 +11,7 @@ mod cases;
 mod certificates;
 mod chaos;
 mod conformance;
+mod console;
 mod dependencies;
 mod docs;
 mod envoy;
