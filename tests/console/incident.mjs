@@ -245,6 +245,28 @@ async function rulesAndLive() {
   await close(page);
 }
 
+/** The view of decisions against a stream as the API has it, with the values of a hostile client. */
+async function stream() {
+  const page = await open(browser, admin);
+  const event = (name, data) => `event: ${name}\ndata: ${JSON.stringify(data)}\n\n`;
+  const decision = (value, code, more = {}) => event("decision", {
+    replica: "pod-2", t: 1764361076.5, domain: "api", hits: 1, code, limit_id: "api/user", ...(code === "OK" ? {} : { denied_by: "api/user" }),
+    descriptors: [{ entries: [{ key: "user", value }], limits: [{ limit_id: "api/user", code, requests: 2, window: 3600, remaining: 0, reset: 12.5, ...more }] }],
+  });
+  let asked = "";
+  await page.route("**/v1/openapi.json", (route) => route.fulfill({ json: { paths: { "/v1/decisions": {} } } }));
+  await page.route("**/v1/decisions*", (route) => {
+    asked = route.request().url();
+    route.fulfill({ headers: { "content-type": "text/event-stream" }, body: `:\n\n${event("started", { fleet: "shop-eu", replicas: 3, ends: "2026-11-28T20:57:56Z" })}${decision("<b>carol</b>", "OVER_LIMIT")}${decision("dave", "OK")}${decision("erin", "OVER_LIMIT", { shadow: true }).replace('"code":"OVER_LIMIT","limit_id":"api/user","denied_by"', '"code":"OK","limit_id":"api/user","passed"')}${event("left_out", { lines: 12 })}${event("ended", { why: "its time is over" })}` });
+  });
+  await view(page, "live?only=denied&entry=user%3Dcarol");
+  await page.locator("[role=status]", { hasText: "Ended: its time is over. 3 decisions, 12 left out." }).waitFor();
+  check(/only=denied/.test(asked) && /entry=user%3Dcarol/.test(asked) && !/limit=/.test(asked), `the filters are asked for: ${asked}`);
+  const rows = await page.locator(".stream tbody tr").allTextContents();
+  check(rows.length === 3 && rows[2].includes("refused") && rows[2].includes("user=<b>carol</b>") && rows[1].includes("admitted") && rows[0].includes("would refuse"), `the newest is first: ${rows}`);
+  await close(page);
+}
+
 /** Screenshots for the docs, light and dark; one more at the width of a phone. */
 async function shots(...names) {
   mkdirSync(told.docs, { recursive: true });
@@ -277,7 +299,7 @@ async function phone() {
 
 try {
   const only = process.env.CONSOLE_PARTS?.split(",");
-  for (const [name, part] of Object.entries({ clicked, typed, changes, onlyLooking, rulesAndLive, phone, blessed, hostile })) {
+  for (const [name, part] of Object.entries({ clicked, typed, changes, onlyLooking, rulesAndLive, stream, phone, blessed, hostile })) {
     if (only && !only.includes(name)) continue;
     const began = Date.now();
     try { await part(); } catch (error) { throw new Error(`${name}: ${error.message}`, { cause: error }); }
