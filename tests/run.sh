@@ -85,6 +85,7 @@ step "cargo clippy" cargo clippy --locked --all-targets -- -D warnings
 step "cargo clippy of the default build" cargo clippy --locked -- -D warnings
 step "build the tests" cargo test --locked --no-run
 step "tests" cargo test --locked --lib --bins --tests
+step "queries of the dashboards against Prometheus" node tests/dashboards.mjs
 step "tests of the store against $second" tests/redis-matrix.sh --only "$second" --quick
 step "doc tests" cargo test --locked --doc
 
