@@ -223,7 +223,8 @@ async function hostile() {
 async function rulesAndLive() {
   const page = await open(browser, admin);
   await view(page, "rules");
-  await page.locator(".calm", { hasText: "no problems" }).waitFor();
+  const noErrors = () => page.waitForFunction(() => !document.querySelector(".note.bad:not([hidden])") && document.querySelector("main.rules .badge.good"));
+  await noErrors();
   const good = readFileSync(told.rules, "utf8");
   writeFileSync(told.rules, good.replace("shadow_mode: true", "shadow_mode: maybe"));
   await fetch(`${admin}-/reload`, { method: "POST" });
@@ -232,7 +233,7 @@ async function rulesAndLive() {
   if (told.bless) await shots("rules");
   writeFileSync(told.rules, good);
   await fetch(`${admin}-/reload`, { method: "POST" });
-  await page.locator(".calm", { hasText: "no problems" }).waitFor();
+  await noErrors();
   await view(page, "live");
   const document = await (await fetch(`${admin}v1/openapi.json`)).json();
   if (document.paths["/v1/decisions"]) {
@@ -311,7 +312,7 @@ try {
 
 async function blessed() {
   if (!told.bless) return;
-  const switched = { limit_id: "user", mode: "shadow", for: "1h", reason: "ticket 46: a flood of one client" };
+  const switched = { limit_id: "user", mode: "scale", factor: 3, for: "1h", reason: "ticket 46: a flood of one client" };
   await fetch(`${admin}v1/domains/api/switches`, { method: "PUT", headers: { authorization: "Bearer secret", "content-type": "application/json" }, body: JSON.stringify(switched) });
   // Something happens while the pictures are taken.
   let taken = false;
