@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod api;
+mod console;
 mod decider;
 pub mod envoy;
 pub(crate) mod escape;

@@ -159,7 +159,7 @@ fn new_api() -> (Runtime, Router) {
     let resets = Resets { stores: CounterStores::Memory(Arc::clone(&fallback)), fallback, deferred };
     let top = TopLists::new(1 << 20, 1, Privacy::default());
     let (privacy, feed) = (Privacy::default(), Arc::new(DecisionFeed::new(Privacy::default())));
-    let insight = Insight { fleet: "fuzz".into(), top: top.clone(), privacy, feed };
+    let insight = Insight { fleet: "fuzz".into(), history: Arc::default(), top: top.clone(), privacy, feed };
     let limiter = limiter.with_top(top.map(|lists| lists.core()));
     let api = Api {
         limiter: limiter.with_run_time(RunTime {

@@ -7,6 +7,7 @@ mod decision;
 pub mod decision_feed;
 pub(crate) mod explain;
 mod fallback;
+pub mod history;
 mod judge;
 mod modes;
 mod notes;

@@ -38,7 +38,7 @@ pub use crate::metrics::envoyproxy::totals::StatsdTotals;
 pub use clients::{Clients, ListenerKind};
 pub use decision_log::DecisionLogCounts;
 pub use handshakes::{HandshakeFailure, HandshakeFailures};
-pub use latency::Latency;
+pub use latency::{Latency, Recorded};
 pub use limits::LimitOutcome;
 pub use meters::Meters;
 pub(crate) use meters::requested_id;
@@ -66,7 +66,7 @@ pub struct Metrics {
     /// Not on the page, where each limit has its own.
     by_policy: Count,
     unknown_domain: Counter,
-    store_errors: [Counter; 5],
+    store_errors: [Count; 5],
     reloads_ok: Count,
     reloads_failed: Count,
     last_reload_successful: Gauge,
@@ -123,7 +123,7 @@ impl Metrics {
             failed: request("error"),
             by_policy: Count::of(&Arc::default()),
             unknown_domain: counter(Metric::UnknownDomainRequests),
-            store_errors: recorder.counters(Metric::StoreErrors, STORE_ERRORS),
+            store_errors: STORE_ERRORS.map(|kind| recorder.count(Metric::StoreErrors, &[kind])),
             reloads_ok: reload("success"),
             reloads_failed: reload("failure"),
             last_reload_successful: gauge(Metric::RulesLastReloadSuccessful),
@@ -234,7 +234,12 @@ impl Metrics {
             StoreError::Overloaded => 3,
             StoreError::Defect => 4,
         };
-        self.store_errors[kind].increment(1);
+        self.store_errors[kind].add(1);
+    }
+
+    /// Questions to the store that failed, since the start.
+    pub fn count_store_errors(&self) -> u64 {
+        self.store_errors.iter().map(Count::get).sum()
     }
 
     /// Rules come from a control plane, and it is connected or isn't.

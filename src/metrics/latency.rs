@@ -1,5 +1,8 @@
 //! How long things take, in buckets of microseconds: the histogram of [`super::recorder`].
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     cell::Cell,
     sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -42,6 +45,32 @@ impl Recorded {
     /// How many there were.
     pub fn total(&self) -> u64 {
         self.buckets.iter().sum()
+    }
+
+    /// What was recorded after `before`.
+    pub fn since(&self, before: &Recorded) -> Recorded {
+        let mut more = self.clone();
+        for (now, before) in more.buckets.iter_mut().zip(before.buckets) {
+            *now = now.saturating_sub(before);
+        }
+        more.sum_ns = more.sum_ns.saturating_sub(before.sum_ns);
+        more
+    }
+
+    /// The time in µs that this share took at most, as Prometheus reckons it: evenly within a bucket. 0 if there is nothing.
+    pub fn quantile_us(&self, share: f64) -> u32 {
+        let total = self.total();
+        let rank = share * total as f64;
+        let mut below = 0.0;
+        for (index, count) in self.buckets.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let lower = index.checked_sub(1).map_or(0, |index| BOUNDS_US[index]) as f64;
+            let upper = BOUNDS_US.get(index).map_or(lower, |bound| *bound as f64);
+            if below + *count as f64 >= rank {
+                return (lower + (upper - lower) * (rank - below) / *count as f64) as u32;
+            }
+            below += *count as f64;
+        }
+        0
     }
 }
 

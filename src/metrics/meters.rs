@@ -236,6 +236,17 @@ impl Meters {
         }
     }
 
+    /// Every limit of the rules, in their order, with its decisions by outcome: admitted, refused, would be refused.
+    pub fn each_limit<'r>(&self, rules: &'r Rules, mut visit: impl FnMut(&'r Rule, [u64; 3])) {
+        for (domain, meters) in rules.domains().iter().zip(&self.domains) {
+            for (rule, of_rule) in domain.rules().iter().zip(&meters.rules) {
+                for meter in &of_rule.limits {
+                    visit(rule, meter.decisions.each_ref().map(Count::get));
+                }
+            }
+        }
+    }
+
     fn by_id(&self) -> HashMap<Arc<str>, Meter> {
         let of_domain = |domain: &DomainMeters| {
             let of_rules = domain.rules.iter().flat_map(|rule| rule.limits.iter());

@@ -1,15 +1,25 @@
-//! Opens what the service keeps to explain itself: the lists of who is refused most, and how values are shown.
+//! Opens what the service keeps to explain itself: the lists of who is refused most, the last hour, and how values are
+//! shown.
 
-use std::{fs, path::Path, sync::Arc, thread::available_parallelism};
+use std::{fs, path::Path, sync::Arc, thread::available_parallelism, time::Duration};
 
 use anyhow::Context;
+use arc_swap::ArcSwap;
+use tokio::time;
 use tracing::info;
 
-use super::decision_log::DecisionLog;
-
+use super::{decision_log::DecisionLog, tasks::Tasks};
 use crate::{
+    blocking::blocking,
+    clock,
     front::api::Insight,
-    limiter::{decision_feed::DecisionFeed, top::TopLists},
+    limiter::{
+        Snapshot,
+        decision_feed::DecisionFeed,
+        history::{HourHistory, SLOT},
+        top::TopLists,
+    },
+    metrics::Metrics,
     privacy::Privacy,
     settings::{InsightSettings, Settings},
 };
@@ -42,7 +52,26 @@ pub(super) fn open(settings: &Settings) -> anyhow::Result<(Insight, Option<Decis
             (feed, Some(opened))
         }
     };
-    Ok((Insight { fleet: fleet.as_str().into(), top, privacy, feed: Arc::new(feed) }, log))
+    let (fleet, feed) = (fleet.as_str().into(), Arc::new(feed));
+    Ok((Insight { fleet, history: Arc::default(), top, privacy, feed }, log))
+}
+
+/// Keeps the last hour for graphs: reads the counters at the start, and then when each slot begins.
+pub(super) fn keep_history(
+    history: Arc<HourHistory>,
+    metrics: Arc<Metrics>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    tasks: &Tasks,
+) {
+    tasks.spawn("the last hour", async move {
+        loop {
+            let (history, metrics, snapshot) = (Arc::clone(&history), Arc::clone(&metrics), snapshot.load_full());
+            // It goes through every limit.
+            blocking(move || history.sample(clock::now(), &metrics, &snapshot)).await;
+            let left = SLOT.0 - clock::now().0 % SLOT.0;
+            time::sleep(Duration::from_micros(left)).await;
+        }
+    });
 }
 
 fn privacy(keys: &[Box<str>], file: &Path) -> anyhow::Result<Privacy> {

@@ -124,9 +124,11 @@ impl Limiting {
         self.backend.keep(tasks);
     }
 
-    /// Starts what reports: whether Redis evicts counters, and metrics to StatsD servers.
+    /// Starts what reports: whether Redis evicts counters, the last hour, and metrics to StatsD servers.
     pub(super) fn report(&self, settings: &StatsSettings, store: Store, tasks: &Tasks) {
         backend::watch_evictions(store, tasks);
+        let history = Arc::clone(&self.insight.history);
+        insight::keep_history(history, Arc::clone(&self.metrics), Arc::clone(&self.snapshot), tasks);
         let sinks = stats::sinks(settings);
         if !sinks.is_empty() {
             let (metrics, snapshot) = (Arc::clone(&self.metrics), Arc::clone(&self.snapshot));

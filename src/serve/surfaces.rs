@@ -22,7 +22,7 @@ use crate::{
         api::{Api, grpc_service, router},
         envoy::FILE_DESCRIPTORS,
         health::Health,
-        http,
+        http::{self, ConsoleTls},
     },
     metrics::ListenerKind,
     settings::Settings,
@@ -71,7 +71,9 @@ impl Surfaces {
         let hosts = AllowedHosts::new(&settings.listeners.admin_hosts);
         let looking = Arc::new(api.to_look());
         let admin = admin::router(Arc::clone(&limiting.snapshot), reload, explaining, looking, hosts);
-        let http = http::router(Arc::clone(&health), service, api);
+        let tls = if settings.listeners.http_tls.is_some() { ConsoleTls::On } else { ConsoleTls::Off };
+        let console = settings.listeners.console.then_some(tls);
+        let http = http::router(Arc::clone(&health), service, api, console);
         let grpc = start_http(settings, limiting, bound, (http, admin), lifecycle);
 
         limiting.keep_decision_log(support)?;

@@ -293,12 +293,15 @@ pub struct Flags {
     /// [default: 127.0.0.1]
     #[arg(long, value_name = "ADDRESS", env = "DEBUG_HOST", help_heading = "Listeners")]
     pub debug_host: Option<String>,
-    /// /rules, /rlconfig, /-/reload [default: 6070]
+    /// The console at /, /rules, /rlconfig, /-/reload [default: 6070]
     #[arg(long, value_name = "PORT", env = "DEBUG_PORT", help_heading = "Listeners")]
     pub debug_port: Option<String>,
     /// Names by which the admin listener may be called, besides addresses and localhost: name,…
     #[arg(long, value_name = "NAMES", env = "TOLLGATE_ADMIN_HOSTS", help_heading = "Listeners")]
     pub admin_hosts: Option<String>,
+    /// Serve the console on the HTTP listener too, at /console, behind a token [default: false]
+    #[arg(long, value_name = "BOOL", env = "TOLLGATE_CONSOLE", num_args = 0..=1, default_missing_value = "true", help_heading = "Listeners")]
+    pub console: Option<String>,
     /// Serve metrics for Prometheus [default: true]
     #[arg(long, value_name = "BOOL", env = "USE_PROMETHEUS", help_heading = "Listeners")]
     pub use_prometheus: Option<String>,

@@ -85,12 +85,13 @@ async fn every_command_asks_the_api_by_either_listener_and_without_an_address_th
 }
 
 #[tokio::test]
-async fn the_admin_listener_only_looks() {
+async fn the_admin_listener_only_looks_without_a_token_that_it_knows() {
     let rules = RulesDir::with("api.yaml", RULES);
     let tollgate = with_tokens(&rules, &[]).await;
     let at = tollgate.admin.to_string();
     for args in CHANGING {
-        let refused = Ran::of(&[args, &["--addr", &at]].concat());
+        let unknown = [("TOLLGATE_TOKEN", "unknown")];
+        let refused = Ran::with(&[args, &["--addr", &at][..]].concat(), &unknown);
         assert!(refused.code == 1 && refused.err.contains("the admin listener only looks"), "{args:?}: {refused:?}");
     }
     let check = crate::harness::post(tollgate.admin, "/v1/check", r#"{"user": "alice"}"#).await.expect("an answer");

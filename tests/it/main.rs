@@ -12,6 +12,7 @@ mod cases;
 mod certificates;
 mod chaos;
 mod conformance;
+mod console;
 mod decision_log;
 mod dependencies;
 mod diff;

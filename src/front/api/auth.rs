@@ -36,9 +36,14 @@ impl Authenticator {
         Authenticator { tokens, checks_are_open, is_of_admin_listener: false }
     }
 
-    /// Of the admin listener, which takes no tokens: whoever reaches it may look, and change nothing.
-    pub fn of_admin_listener() -> Authenticator {
-        Authenticator { tokens: None, checks_are_open: false, is_of_admin_listener: true }
+    /// The same tokens on the admin listener: whoever reaches it may look, and only a token may do more.
+    pub fn of_admin_listener(&self) -> Authenticator {
+        Authenticator { tokens: self.tokens.clone(), checks_are_open: false, is_of_admin_listener: true }
+    }
+
+    /// Whether there are tokens that it could know.
+    pub(crate) fn takes_tokens(&self) -> bool {
+        self.tokens.is_some()
     }
 
     /// Whether callers without a token may check.
@@ -49,8 +54,19 @@ impl Authenticator {
     /// The caller that sends this `authorization`.
     pub fn authenticate(&self, authorization: Option<&str>) -> Result<Caller, ApiError> {
         if self.is_of_admin_listener {
-            return Ok(Caller::operator());
+            // A token that isn't known allows nothing, and takes nothing away from whoever looks.
+            return Ok(self.known(authorization).map_or_else(|_| Caller::operator(), Caller::and_operator));
         }
+        self.known(authorization)
+    }
+
+    /// What a caller whose token is known may do on this listener.
+    pub(crate) fn seen_here(&self, caller: Caller) -> Caller {
+        if self.is_of_admin_listener { caller.and_operator() } else { caller }
+    }
+
+    /// The caller whose token this `authorization` brings, on any listener.
+    pub(crate) fn known(&self, authorization: Option<&str>) -> Result<Caller, ApiError> {
         let Some(tokens) = &self.tokens else {
             return Err(unauthenticated(
                 "this call needs a token, and the service knows none: start it with --api-token-file",
@@ -79,6 +95,23 @@ impl Caller {
         Caller { name: "(admin)".into(), scopes, is_of_admin_listener: true }
     }
 
+    /// The same caller, who may also look everywhere.
+    fn and_operator(self) -> Caller {
+        let looking = Scope::LOOKING.map(tokens::TokenScope::everywhere);
+        Caller::new(self.name, self.scopes.iter().cloned().chain(looking).collect())
+    }
+
+    /// Each scope that the caller has, with its parts, and the domain that it is for; `None` is all domains.
+    pub(crate) fn grants(&self) -> Vec<(&'static str, Option<String>)> {
+        let mut grants = Vec::new();
+        for scope in Scope::ALL {
+            let domains = self.scopes.iter().filter(|granted| granted.allows_somewhere(scope));
+            grants.extend(domains.map(|granted| (scope.name(), granted.domain().map(str::to_owned))));
+        }
+        grants.dedup();
+        grants
+    }
+
     /// The program that embeds Tollgate, which may do everything.
     pub(super) fn embedding_program() -> Caller {
         Caller::new("(embedded)".into(), Arc::from([]))
@@ -90,7 +123,8 @@ impl Caller {
             return Ok(());
         }
         if self.is_of_admin_listener {
-            let what = "the admin listener only looks: changes and checks go to the API, with a token";
+            let what =
+                "the admin listener only looks where no token that it knows is sent: changes and checks need one";
             return Err(ApiError::Forbidden(what.to_owned()));
         }
         let of = domain.map(|domain| format!(" or {}@{domain}", scope.name())).unwrap_or_default();

@@ -7,8 +7,9 @@ use tonic::{Request, Response, Status, async_trait, codec::CompressionEncoding};
 
 use super::{
     Api, ApiError, CheckRequest, CheckResponse, DeleteOverrideRequest, DeleteOverrideResponse, ExplainResponse,
-    GetFleetRequest, GetFleetResponse, GetOverrideRequest, ListAuditRequest, ListAuditResponse, ListChangesRequest,
-    ListChangesResponse, ListOverridesRequest, ListOverridesResponse, ListSwitchesRequest, ListSwitchesResponse,
+    GetFleetRequest, GetFleetResponse, GetHistoryRequest, GetHistoryResponse, GetOverrideRequest, GetRulesRequest,
+    GetRulesResponse, ListAuditRequest, ListAuditResponse, ListChangesRequest, ListChangesResponse, ListLimitsRequest,
+    ListLimitsResponse, ListOverridesRequest, ListOverridesResponse, ListSwitchesRequest, ListSwitchesResponse,
     Override, ResetCounterRequest, ResetCounterResponse, RestoreLimitRequest, RestoreLimitResponse, SetOverrideRequest,
     SetOverrideResponse, SetSwitchRequest, SetSwitchResponse, TopRequest, TopResponse, WatchDecisionsRequest,
     WatchDecisionsResponse,
@@ -133,6 +134,21 @@ impl Tollgate for Calls {
         let who = authorization(&request);
         let watching = self.api.watch_decisions(who.as_deref(), request.into_inner()).await?;
         Ok(Response::new(Box::pin(watching.map(|event| Ok(event.into())))))
+    }
+
+    async fn get_history(&self, request: Request<GetHistoryRequest>) -> Result<Response<GetHistoryResponse>, Status> {
+        let who = authorization(&request);
+        answered(self.api.get_history(who.as_deref(), request.into_inner()).await)
+    }
+
+    async fn list_limits(&self, request: Request<ListLimitsRequest>) -> Result<Response<ListLimitsResponse>, Status> {
+        let who = authorization(&request);
+        answered(self.api.list_limits(who.as_deref(), request.into_inner()).await)
+    }
+
+    async fn get_rules(&self, request: Request<GetRulesRequest>) -> Result<Response<GetRulesResponse>, Status> {
+        let who = authorization(&request);
+        answered(self.api.get_rules(who.as_deref(), request.into_inner()).await)
     }
 
     async fn top(&self, request: Request<TopRequest>) -> Result<Response<TopResponse>, Status> {

@@ -26,9 +26,10 @@ use self::{
     read::{HttpError, parameters, path, read},
 };
 use super::{
-    Api, ApiError, CheckRequest, DeleteOverrideRequest, GetFleetRequest, GetOverrideRequest, ListAuditRequest,
-    ListChangesRequest, ListOverridesRequest, ListSwitchesRequest, OverrideSpec, ResetCounterRequest,
-    RestoreLimitRequest, SetOverrideRequest, SetSwitchRequest, TopRequest, WatchDecisionsRequest, problem,
+    Api, ApiError, CheckRequest, DeleteOverrideRequest, GetFleetRequest, GetHistoryRequest, GetOverrideRequest,
+    GetRulesRequest, ListAuditRequest, ListChangesRequest, ListLimitsRequest, ListOverridesRequest,
+    ListSwitchesRequest, OverrideSpec, ResetCounterRequest, RestoreLimitRequest, SetOverrideRequest, SetSwitchRequest,
+    TopRequest, WatchDecisionsRequest, problem,
 };
 use crate::front::{envoy::MESSAGE_BYTES_MAX, escape};
 
@@ -45,7 +46,7 @@ type HttpResult = Result<Response, HttpError>;
 type ApiRoute = (&'static str, &'static [Method], MethodRouter<Arc<Api>>);
 
 /// Every path below `/v1` with its methods: [`tests`] holds the document to it.
-fn routes() -> [ApiRoute; 14] {
+fn routes() -> [ApiRoute; 17] {
     const GET: &[Method] = &[Method::GET];
     const POST: &[Method] = &[Method::POST];
     const RESOURCE: &[Method] = &[Method::GET, Method::PUT, Method::DELETE];
@@ -63,6 +64,9 @@ fn routes() -> [ApiRoute; 14] {
         ("/v1/top", GET, get(top)),
         ("/v1/decisions", GET, get(watch_decisions)),
         ("/v1/rules", GET, get(whole_rules)),
+        ("/v1/history", GET, get(get_history)),
+        ("/v1/limits", GET, get(list_limits)),
+        ("/v1/rule-files", GET, get(get_rules)),
         ("/v1/openapi.json", GET, get(openapi)),
     ]
 }
@@ -322,4 +326,28 @@ async fn watch_decisions(
 ) -> HttpResult {
     let watching = api.watch_decisions(authorization(&headers), parameters(request)?).await?;
     Ok(events::response(watching))
+}
+
+async fn get_history(
+    State(api): ApiState,
+    request: Result<Query<GetHistoryRequest>, QueryRejection>,
+    headers: HeaderMap,
+) -> HttpResult {
+    Ok(ok(&api.get_history(authorization(&headers), parameters(request)?).await?))
+}
+
+async fn list_limits(
+    State(api): ApiState,
+    request: Result<Query<ListLimitsRequest>, QueryRejection>,
+    headers: HeaderMap,
+) -> HttpResult {
+    Ok(ok(&api.list_limits(authorization(&headers), parameters(request)?).await?))
+}
+
+async fn get_rules(
+    State(api): ApiState,
+    request: Result<Query<GetRulesRequest>, QueryRejection>,
+    headers: HeaderMap,
+) -> HttpResult {
+    Ok(ok(&api.get_rules(authorization(&headers), parameters(request)?).await?))
 }

@@ -392,7 +392,7 @@ fn changed(
     }
 }
 
-fn numbers(limit: &RuleLimit, rule: &Rule) -> LimitNumbers {
+pub(super) fn numbers(limit: &RuleLimit, rule: &Rule) -> LimitNumbers {
     let share = if rule.shadow_mode { EnforcedShare::NONE } else { limit.enforce };
     enforced(overrides::numbers(limit), share)
 }
@@ -401,7 +401,7 @@ fn enforced(numbers: LimitNumbers, share: EnforcedShare) -> LimitNumbers {
     LimitNumbers { enforce: !share.is_none(), enforce_share: overrides::share_text(share), ..numbers }
 }
 
-fn place(rule: &Rule) -> String {
+pub(super) fn place(rule: &Rule) -> String {
     match rule.line {
         0 => rule.file.display().to_string(),
         line => format!("{}:{line}", rule.file.display()),

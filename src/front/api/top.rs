@@ -10,6 +10,7 @@ use crate::{
     limiter::{
         Snapshot,
         decision_feed::DecisionFeed,
+        history::HourHistory,
         top::{self, RankedKey, RankedLimit, TopFilter, TopLists, TopMeasure, TopRecord, TopSpan},
     },
     privacy::Privacy,
@@ -29,6 +30,8 @@ const NOT_COUNTED: &str = "nothing is counted for these lists: TOLLGATE_TOP_MAX_
 pub struct Insight {
     /// The fleet's name, with which such answers begin.
     pub fleet: Box<str>,
+    /// The last hour of this process.
+    pub history: Arc<HourHistory>,
     /// `None` if nothing is counted for them.
     pub top: Option<Arc<TopLists>>,
     /// How values are shown.

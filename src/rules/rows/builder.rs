@@ -42,7 +42,7 @@ impl TableBuilder {
         let origins = &mut self.table.sources;
         let known = origins.iter().position(|origin| origin.is_inline == is_inline && origin.path == *path);
         known.unwrap_or_else(|| {
-            origins.push(RowSource { path: Arc::clone(path), is_inline });
+            origins.push(RowSource { path: Arc::clone(path), is_inline, rows: 0 });
             origins.len() - 1
         }) as u32
     }
@@ -88,6 +88,7 @@ impl TableBuilder {
         rest: RowDetails<'v>,
     ) {
         let RowDetails { limits, expires, reason, owner } = rest;
+        self.table.sources[origin as usize].rows += 1;
         let numbers = RecordHeader { source: origin, at, next: NONE, shape, limits, expires: expires.unwrap_or(NEVER) };
         self.is_full |= self.table.records.add(&numbers, values.chain([reason, owner])).is_none();
     }

@@ -1,7 +1,11 @@
 //! The override rows of a domain's files, found by hash. Compact: texts are in one buffer, and what rows have in common
 //! is stored once.
 
-use std::{iter, path::PathBuf, sync::Arc};
+use std::{
+    iter,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{
     OverrideLimits, RowLocation, Shape,
@@ -32,6 +36,7 @@ pub struct OverrideTable {
 pub(super) struct RowSource {
     pub(super) path: Arc<PathBuf>,
     pub(super) is_inline: bool,
+    pub(super) rows: usize,
 }
 
 /// A row of the table.
@@ -86,6 +91,11 @@ impl OverrideTable {
     /// All rows, in order of their locations.
     pub fn rows(&self) -> impl Iterator<Item = RowRef<'_>> {
         self.row_numbers().map(|row| RowRef::new(self, row))
+    }
+
+    /// Number of rows that a file has, in its rules or as a file of rows.
+    pub fn rows_of(&self, path: &Path) -> usize {
+        self.sources.iter().filter(|source| source.path.as_path() == path).map(|source| source.rows).sum()
     }
 
     pub(in crate::rules) fn row_numbers(&self) -> impl Iterator<Item = u32> {

@@ -149,7 +149,7 @@ impl Seen {
 }
 
 /// `for` is kept as the moment that it comes to; the others are brought about by the tests of explanations.
-const ELSEWHERE: [&str; 31] = [
+const ELSEWHERE: [&str; 39] = [
     "WatchStarted.partial",
     "Override.touches_left_out",
     "OverrideSpec.for",
@@ -179,6 +179,15 @@ const ELSEWHERE: [&str; 31] = [
     "TopResponse.partial",
     // tests/it/top/refusing.rs.
     "Fleet.refusing_partial",
+    // Problems of rules: tests/it/console.rs.
+    "GetRulesResponse.problems",
+    "RuleProblem.path",
+    "RuleProblem.line",
+    "RuleProblem.column",
+    "RuleProblem.severity",
+    "RuleProblem.what",
+    "RuleProblem.hint",
+    "RuleProblem.source_line",
     // Those of shares: tests/it/shares.rs.
     "ExplainedCounter.part",
     "LimitNumbers.enforce_share",
@@ -229,6 +238,9 @@ const OFF: &str = r#"{"limit_id": "user", "mode": "off", "for": "4h", "reason": 
 const TOP: &str = "GET /v1/top";
 const WATCH: &str = "GET /v1/decisions";
 const WHOLE: &str = "GET /v1/rules";
+const HISTORY: &str = "GET /v1/history";
+const LIMITS: &str = "GET /v1/limits";
+const RULES_IN_FORCE: &str = "GET /v1/rule-files";
 
 fn ask<'a>(what: &'a str, body: &'a str) -> Ask<'a> {
     Ask { what, domain: "api", id: "alice", query: "", token: "secret", header: None, body }
@@ -276,10 +288,18 @@ async fn good(seen: &mut Seen, tollgate: &Tollgate) {
     let all = r#"{"all": true, "mode": "shadow", "for": "4h", "reason": "incident 7"}"#;
     assert_eq!(seen.ask(tollgate, ask(SWITCH, all)).await.status, 200);
     seen.ask(tollgate, ask(EXPLAIN, alice)).await;
-    for what in [SWITCHES, ALL_SWITCHES, FLEET, CHANGES, WHOLE] {
+    for what in [SWITCHES, ALL_SWITCHES, FLEET, CHANGES, WHOLE, RULES_IN_FORCE] {
         assert_eq!(seen.ask(tollgate, ask(what, "")).await.status, 200, "{what}");
     }
     assert_eq!(seen.ask(tollgate, Ask { query: "?for=1s&domain=api", ..ask(WATCH, "") }).await.status, 200);
+    let page = seen.ask(tollgate, Ask { query: "?by=id&page_size=2", ..ask(LIMITS, "") }).await.json();
+    assert!(page["next_page_token"].is_string() && page["limits"][0]["switched"]["mode"] == "shadow", "{page}");
+    eventually("a second of the hour has passed", || async {
+        let hour = send(tollgate.http, "GET", "/v1/history", &[("authorization", "Bearer secret")], Bytes::new()).await;
+        hour.expect("an answer").json()["requests"].is_array().then_some(())
+    })
+    .await;
+    seen.ask(tollgate, Ask { query: "?limit=api/user%23hourly", ..ask(HISTORY, "") }).await;
     for query in ["?limit_id=user%23hourly&reason=closed", "?all=true&reason=closed"] {
         assert_eq!(seen.ask(tollgate, Ask { query, ..ask(RESTORE, "") }).await.status, 200, "{query}");
     }
@@ -290,7 +310,8 @@ async fn bad(seen: &mut Seen, tollgate: &Tollgate) {
     // One byte more than is taken, so that it is read whole: who goes on sending may not see the answer.
     let long = |max: usize| format!("\"{}\"", "x".repeat(max - 1));
     let (of_check, of_change) = (long(4 << 20), long(256 << 10));
-    const NEW: [&str; 9] = [TOP, WATCH, SWITCH, SWITCHES, RESTORE, ALL_SWITCHES, FLEET, CHANGES, WHOLE];
+    const NEW: [&str; 12] =
+        [TOP, WATCH, SWITCH, SWITCHES, RESTORE, ALL_SWITCHES, FLEET, CHANGES, WHOLE, HISTORY, LIMITS, RULES_IN_FORCE];
     for what in [CHECK, EXPLAIN, LIST, SET, GET, DELETE, RESET, AUDIT].into_iter().chain(NEW) {
         let body = match what {
             CHECK | EXPLAIN => r#"{"user": "alice"}"#,
@@ -305,10 +326,12 @@ async fn bad(seen: &mut Seen, tollgate: &Tollgate) {
         }
         let wrong = match what {
             SWITCHES => None,
-            LIST | AUDIT | CHANGES => Some(Ask { query: "?page_size=0x", ..asked }),
+            LIST | AUDIT | CHANGES | LIMITS => Some(Ask { query: "?page_size=0x", ..asked }),
             TOP => Some(Ask { query: "?since=5m", ..asked }),
             WATCH => Some(Ask { query: "?for=2h", ..asked }),
-            RESTORE | ALL_SWITCHES | FLEET | WHOLE => Some(Ask { query: "?usr=alice", ..asked }),
+            RESTORE | ALL_SWITCHES | FLEET | WHOLE | HISTORY | RULES_IN_FORCE => {
+                Some(Ask { query: "?usr=alice", ..asked })
+            }
             GET | DELETE => Some(Ask { id: "a%20b", ..asked }),
             _ => Some(Ask { body: r#"{"usr": "alice"}"#, ..asked }),
         };
@@ -319,7 +342,10 @@ async fn bad(seen: &mut Seen, tollgate: &Tollgate) {
             CHECK | EXPLAIN => Some(Ask { body: r#"{"domain": "nowhere", "user": "a"}"#, ..asked }),
             RESET => Some(Ask { body: r#"{"domain": "nowhere", "entries": {"user": "a"}}"#, ..asked }),
             AUDIT => None,
-            TOP | WATCH | ALL_SWITCHES | FLEET | CHANGES | WHOLE => Some(Ask { query: "?domain=nowhere", ..asked }),
+            HISTORY => Some(Ask { query: "?limit=api/nowhere", ..asked }),
+            TOP | WATCH | ALL_SWITCHES | FLEET | CHANGES | WHOLE | LIMITS | RULES_IN_FORCE => {
+                Some(Ask { query: "?domain=nowhere", ..asked })
+            }
             RESTORE => Some(Ask { domain: "nowhere", query: "?all=true&reason=x", ..asked }),
             _ => Some(Ask { domain: "nowhere", ..asked }),
         };
