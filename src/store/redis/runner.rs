@@ -284,10 +284,15 @@ impl Runner {
         }
     }
 
-    fn pass_turn_on(&self) {
-        if let Some(turn) = &self.turn
+    /// Ends its turn if nothing is in flight, and its wait for one if nothing can be sent: its requests may have been
+    /// answered without Redis, and the timer would go off again and again.
+    fn pass_turn_on(&mut self) {
+        if let Some(turn) = &mut self.turn
             && self.in_flight.iter().all(|in_flight| in_flight.is_given_up)
         {
+            if turn.until().is_some() && (self.connection.is_none() || self.lane.backlog().is_empty) {
+                turn.withdraw();
+            }
             turn.pass_on();
         }
     }

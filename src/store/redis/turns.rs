@@ -124,6 +124,13 @@ impl TurnTaker {
         self.is_silent = true;
     }
 
+    /// Waits for its turn no more, because it has nothing that it could send.
+    pub(super) fn withdraw(&mut self) {
+        if self.until.take().is_some() {
+            self.turns.state.lock().forget(&self.lane);
+        }
+    }
+
     /// Passes the turn on, if it has it: nothing of the lane is in flight.
     pub(super) fn pass_on(&self) {
         let mut state = self.turns.state.lock();

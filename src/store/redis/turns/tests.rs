@@ -115,6 +115,19 @@ fn a_silent_node_delays_no_other_again() {
 }
 
 #[test]
+fn a_lane_with_nothing_left_to_send_waits_no_more() {
+    let [mut first, mut second, mut third] = takers(BUSY);
+    let now = Instant::now();
+    assert!(first.may_leave(&some(now), now));
+    assert!(!second.may_leave(&some(now), now));
+    assert!(!third.may_leave(&some(now), now));
+    second.withdraw();
+    assert_eq!(second.until(), None, "no timer is set for it");
+    first.pass_on();
+    assert!(has_been_woken(&third) && !has_been_woken(&second));
+}
+
+#[test]
 fn a_lane_that_ends_is_waited_for_by_nobody() {
     let [mut first, mut second, mut third] = takers(BUSY);
     let now = Instant::now();
