@@ -88,7 +88,7 @@ async fn the_parts_of_a_request_go_to_their_nodes_at_the_same_time_and_one_witho
     let cluster = RedisCluster::start();
     let redis = store(of_cluster(&cluster)).await;
     let (nodes, users) = users_of_two(&cluster);
-    let [silent, other] = [0, 1].map(|nth| [Entry { key: "user", value: &*users[nth] }]);
+    let [silent, other] = [0, 1].map(|nth| [Entry { key: "user", value: &users[nth] }]);
     for algorithm in Algorithm::ALL {
         let both = [&silent, &other].map(|entries| check(entries, limit(5, algorithm), 1));
         assert!(put(&redis, &both).await.iter().all(|reading| reading.remaining == 4), "{algorithm:?}");
@@ -114,7 +114,7 @@ async fn a_denial_by_one_node_is_remembered_and_the_others_are_not_charged() {
     for full in [0, 1] {
         for (nth, algorithm) in Algorithm::ALL.into_iter().enumerate() {
             let users = [0, 1].map(|node| users_of(&cluster, node).nth(2 * nth + full).expect("many"));
-            let entries = [0, 1].map(|node| [Entry { key: "user", value: &*users[node] }]);
+            let entries = [0, 1].map(|node| [Entry { key: "user", value: &users[node] }]);
             let requests = |node| if node == full { 1 } else { 100 };
             let both = [0, 1].map(|node| check(&entries[node], limit(requests(node), algorithm), 1));
             assert!(put(&redis, &both).await.iter().all(|reading| reading.admitted), "{algorithm:?}");
