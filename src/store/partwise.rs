@@ -1,8 +1,12 @@
-//! A request that no single script can decide, decided part by part. The parts are asked one after the other, in an order
-//! that is the same for all replicas; the first denial stops it and what was charged is given back, as it is where a part
-//! fails or the caller goes away. It never admits too much; until a refund arrives it counts too much. It knows neither
-//! Redis nor connections: whoever has the counters says where each is, and sends.
+//! A request that no single script can decide, decided part by part. Parts in several places are asked at the same time
+//! where the decider allows it, phase by phase; otherwise one after the other, in an order that is the same for all
+//! replicas. After a denial the rest is asked as part of a denied request, and what was charged is given back, as it is
+//! where a part fails or the caller goes away. It never admits too much; until a refund arrives it counts too much, so two
+//! requests that ask at the same time for the last hits of two places may both be denied. It knows neither Redis nor
+//! connections: whoever has the counters says where each is, and sends.
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use smallvec::SmallVec;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
@@ -16,6 +20,9 @@ use crate::limit::{Cost, Reading, UnixMicros};
 pub(super) trait PartDecider: Sync {
     type Place: Copy + Ord + Send + Sync;
     type Failure: Send;
+
+    /// Whether parts in several places are asked at the same time.
+    const IS_CONCURRENT: bool;
 
     /// Where the counter of the `nth` ask is.
     fn place(&self, nth: usize) -> Self::Place;
@@ -33,6 +40,14 @@ pub(super) trait PartDecider: Sync {
         gate: Gate,
         is_denied: bool,
     ) -> impl Future<Output = Result<Readings, Self::Failure>> + Send;
+
+    /// The readings of a part that is known to be denied, without asking; `None` if it must be asked.
+    fn known_denial(
+        &self,
+        place: Self::Place,
+        checks: &SmallVec<[CounterCheck<'_>; 4]>,
+        gate: Gate,
+    ) -> Option<Readings>;
 
     /// Whether the part charged nothing because some of its counters are elsewhere.
     fn is_elsewhere(failure: &Self::Failure) -> bool;
@@ -79,10 +94,18 @@ impl<'a, P: PartDecider> PartwiseDecision<'a, P> {
     }
 
     pub(super) async fn run(mut self) -> Result<Readings, P::Failure> {
-        let parts = sub_requests(self.checks, 0..self.checks.len(), |nth| self.decider.place(nth));
+        let mut parts = sub_requests(self.checks, 0..self.checks.len(), |nth| self.decider.place(nth));
+        self.take_known_denial(&mut parts);
         for phase in DecisionPhase::ALL {
-            for part in parts.iter().filter(|part| part.phase == phase) {
-                self.take(part).await?;
+            let of_phase = parts.iter().filter(|part| part.phase == phase);
+            let places = of_phase.clone().map(|part| part.place);
+            // Parts in one place are so large that it decides one at a time.
+            if P::IS_CONCURRENT && places.clone().is_sorted_by(|one, next| one < next) && places.count() > 1 {
+                self.take_all(&of_phase.collect::<SmallVec<[_; 4]>>()).await?;
+            } else {
+                for part in of_phase {
+                    self.take(part).await?;
+                }
             }
             if phase == DecisionPhase::Quota && self.quotas_deny() {
                 self.deny().await;
@@ -95,8 +118,55 @@ impl<'a, P: PartDecider> PartwiseDecision<'a, P> {
         Ok(readings)
     }
 
+    /// Takes the first part that is known to be denied out of all, so that the others are only read.
+    fn take_known_denial(&mut self, parts: &mut Vec<SubRequest<P::Place>>) {
+        if self.gate.never_deny {
+            return;
+        }
+        let enforced = parts.iter().take_while(|part| part.phase == DecisionPhase::Enforced).enumerate();
+        let known = enforced.filter_map(|(nth, part)| {
+            let (checks, gate) = self.asked(part);
+            Some((nth, self.decider.known_denial(part.place, &checks, gate)?))
+        });
+        let Some((nth, readings)) = { known }.next() else { return };
+        let part = parts.remove(nth);
+        self.is_denied = self.note(&part, Instant::now(), &readings);
+    }
+
+    /// Asks several parts at once. All are waited for, because what they charge is to be given back if one fails; each is
+    /// noted when it is answered, because the caller may go away before the last one is.
+    async fn take_all(&mut self, parts: &[&SubRequest<P::Place>]) -> Result<(), P::Failure> {
+        let begun = Instant::now();
+        let (mut denies, mut failed) = (false, Vec::new());
+        let mut asked: FuturesUnordered<_> = parts
+            .iter()
+            .map(|part| {
+                let answer = self.ask(part);
+                async move { (*part, answer.await) }
+            })
+            .collect();
+        while let Some((part, answer)) = asked.next().await {
+            match answer {
+                Ok(readings) => denies |= self.note(part, begun, &readings),
+                Err(failure) => failed.push((part, failure)),
+            }
+        }
+        if denies && !self.is_denied {
+            self.deny().await;
+        }
+        for (part, failure) in failed {
+            self.take_finer(part, failure).await?;
+        }
+        Ok(())
+    }
+
     async fn take(&mut self, part: &SubRequest<P::Place>) -> Result<(), P::Failure> {
         let Err(failure) = self.take_at_once(part).await else { return Ok(()) };
+        self.take_finer(part, failure).await
+    }
+
+    /// Asks a part that failed in smaller ones, one after the other.
+    async fn take_finer(&mut self, part: &SubRequest<P::Place>, failure: P::Failure) -> Result<(), P::Failure> {
         // Last the part that is asked next.
         let mut left = self.finer(part, failure)?;
         while let Some(part) = left.pop() {
@@ -122,14 +192,34 @@ impl<'a, P: PartDecider> PartwiseDecision<'a, P> {
     }
 
     async fn take_at_once(&mut self, part: &SubRequest<P::Place>) -> Result<(), P::Failure> {
-        let checks: SmallVec<[CounterCheck<'_>; 4]> = part.checks.iter().map(|&nth| self.checks[nth]).collect();
-        // Whether the quotas deny is decided over all sub-requests; here each quota is charged if it admits.
-        let gate = Gate { quota_open: true, ..self.gate };
         let begun = Instant::now();
-        let readings = self.decider.decide(part.place, checks, gate, self.is_denied).await?;
+        let readings = self.ask(part).await?;
+        if self.note(part, begun, &readings) && !self.is_denied {
+            self.deny().await;
+        }
+        Ok(())
+    }
+
+    /// The checks of a part, and the gate that it is asked with.
+    fn asked(&self, part: &SubRequest<P::Place>) -> (SmallVec<[CounterCheck<'a>; 4]>, Gate) {
+        // Whether the quotas deny is decided over all sub-requests; here each quota is charged if it admits.
+        (part.checks.iter().map(|&nth| self.checks[nth]).collect(), Gate { quota_open: true, ..self.gate })
+    }
+
+    fn ask(
+        &self,
+        part: &SubRequest<P::Place>,
+    ) -> impl Future<Output = Result<Readings, P::Failure>> + Send + use<'a, P> {
+        let (checks, gate) = self.asked(part);
+        let (decider, place, is_denied) = (self.decider, part.place, self.is_denied);
+        async move { decider.decide(place, checks, gate, is_denied).await }
+    }
+
+    /// Notes the readings of a part that was asked at `begun`, and what it charged. Returns whether it denies.
+    fn note(&mut self, part: &SubRequest<P::Place>, begun: Instant, readings: &Readings) -> bool {
         let refused = readings.iter().any(|reading| !reading.admitted);
         let denies = part.phase == DecisionPhase::Enforced && refused && !self.gate.never_deny;
-        for (place, (&nth, reading)) in part.checks.iter().zip(&readings).enumerate() {
+        for (place, (&nth, reading)) in part.checks.iter().zip(readings).enumerate() {
             let at = readings.time(place);
             self.readings[nth] = Some((*reading, at));
             let check = (nth, &self.checks[nth]);
@@ -137,9 +227,8 @@ impl<'a, P: PartDecider> PartwiseDecision<'a, P> {
         }
         if denies && !self.is_denied {
             self.is_from_cache = readings.is_from_cache;
-            self.deny().await;
         }
-        Ok(())
+        denies
     }
 
     fn quotas_deny(&self) -> bool {

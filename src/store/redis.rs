@@ -41,6 +41,7 @@ mod socket;
 mod spread;
 mod stats;
 pub(crate) mod tls_errors;
+mod turns;
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
@@ -115,7 +116,7 @@ impl Redis {
                 stop.clone(),
             );
             let lane = Lane::new(Some(node.clone()), &settings, stats.clone());
-            let runner = Runner::new(lane.clone(), None, scripts.of_slot.clone(), stats, denials, &settings);
+            let runner = Runner::new(lane.clone(), None, scripts.of_slot.clone(), stats, denials, None, &settings);
             tasks.spawn(keep);
             tasks.spawn(runner.run(stop.clone()));
             Route::One { node, lane }

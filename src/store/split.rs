@@ -88,6 +88,8 @@ impl PartDecider for SplitRequest<'_> {
     type Place = bool;
     type Failure = StoreError;
 
+    const IS_CONCURRENT: bool = false;
+
     fn place(&self, nth: usize) -> bool {
         is_per_second(&self.checks[nth].limit)
     }
@@ -111,6 +113,11 @@ impl PartDecider for SplitRequest<'_> {
         let mut readings = self.split.store_for(place).apply(&checks, gate, self.deadline).await?;
         readings.truncate(number);
         Ok(readings)
+    }
+
+    /// Each Redis asks its own denial cache.
+    fn known_denial(&self, _place: bool, _checks: &SmallVec<[CounterCheck<'_>; 4]>, _gate: Gate) -> Option<Readings> {
+        None
     }
 
     fn is_elsewhere(_: &StoreError) -> bool {

@@ -76,6 +76,68 @@ async fn requests_of_all_slots_of_a_node_leave_in_one_batch() {
     assert!(batches <= 3, "{batches} batches for 100 requests that come together");
 }
 
+/// A user of each of two nodes, the first of which comes first in the order in which parts are asked.
+fn users_of_two(cluster: &RedisCluster) -> ([usize; 2], [String; 2]) {
+    let mut nodes = [0, 1];
+    nodes.sort_by_key(|node| cluster.nodes[*node].port());
+    (nodes, nodes.map(|node| users_of(cluster, node).next().expect("some")))
+}
+
+#[tokio::test]
+async fn the_parts_of_a_request_go_to_their_nodes_at_the_same_time_and_one_without_an_answer_gives_the_others_back() {
+    let cluster = RedisCluster::start();
+    let redis = store(of_cluster(&cluster)).await;
+    let (nodes, users) = users_of_two(&cluster);
+    let [silent, other] = [0, 1].map(|nth| [Entry { key: "user", value: &users[nth] }]);
+    for algorithm in Algorithm::ALL {
+        let both = [&silent, &other].map(|entries| check(entries, limit(5, algorithm), 1));
+        assert!(put(&redis, &both).await.iter().all(|reading| reading.remaining == 4), "{algorithm:?}");
+        let (batches, refunds) = (redis.stats().batches.get(), redis.stats().refunds.get());
+        cluster.nodes[nodes[0]].freeze();
+        let until = tokio::time::Instant::now() + std::time::Duration::from_millis(300);
+        let answer = redis.apply(&both, Gate::default(), until).await;
+        cluster.nodes[nodes[0]].thaw();
+        answer.expect_err("one node was silent");
+        assert!(redis.stats().batches.get() >= batches + 2, "{algorithm:?}: both nodes were asked");
+        let given_back = || async { (redis.stats().refunds.get() == refunds + 1).then_some(()) };
+        eventually("what the other had charged is given back", given_back).await;
+        let look = [check(&other, limit(5, algorithm), 0)];
+        eventually("the refund", || async { (put(&redis, &look).await[0].remaining == 4).then_some(()) }).await;
+        eventually("the silent node is back", || async { redis.is_up().then_some(()) }).await;
+    }
+}
+
+#[tokio::test]
+async fn a_denial_by_one_node_is_remembered_and_the_others_are_not_charged() {
+    let cluster = RedisCluster::start();
+    let redis = store(of_cluster(&cluster)).await;
+    for full in [0, 1] {
+        for (nth, algorithm) in Algorithm::ALL.into_iter().enumerate() {
+            let users = [0, 1].map(|node| users_of(&cluster, node).nth(2 * nth + full).expect("many"));
+            let entries = [0, 1].map(|node| [Entry { key: "user", value: &users[node] }]);
+            let requests = |node| if node == full { 1 } else { 100 };
+            let both = [0, 1].map(|node| check(&entries[node], limit(requests(node), algorithm), 1));
+            assert!(put(&redis, &both).await.iter().all(|reading| reading.admitted), "{algorithm:?}");
+            let is_denial = |readings: &Readings| !readings[full].admitted && readings[1 - full].admitted;
+            assert!(is_denial(&put(&redis, &both).await), "{algorithm:?}");
+            let from_cache = redis.stats().denied_from_cache.get();
+            // Messages about earlier refunds may end a denial that is only just coming in.
+            eventually("a denial from the cache", || async {
+                let readings = put(&redis, &both).await;
+                assert!(is_denial(&readings), "{algorithm:?}");
+                readings.is_from_cache.then_some(())
+            })
+            .await;
+            assert!(redis.stats().denied_from_cache.get() > from_cache);
+            let refunds = redis.stats().refunds.get();
+            let readings = put(&redis, &both).await;
+            assert!(is_denial(&readings) && readings.is_from_cache, "{algorithm:?}");
+            assert_eq!(readings[1 - full].remaining, 99, "{algorithm:?}: read, not charged");
+            assert_eq!(redis.stats().refunds.get(), refunds, "{algorithm:?}: nothing is given back");
+        }
+    }
+}
+
 /// While a slot moves, a batch has counters that are here, some that begin where the slot goes, and requests over both.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_node_has_not_goes_by_its_slot_and_the_rest_of_its_batch_is_decided() {

@@ -208,9 +208,10 @@ pub(crate) fn start_sentinel(master: &RedisServer) -> RedisServer {
     RedisServer { child: Some(child), port, bus: 0, args: Vec::new(), env: Vec::new(), dir }
 }
 
-/// The switches of a node of a Cluster.
+/// The switches of a node of a Cluster. While a primary is gone, the others serve their slots.
 fn cluster_switches() -> Vec<&'static str> {
     let mut switches = vec!["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"];
+    switches.extend(["--cluster-require-full-coverage", "no"]);
     if has_bus_port() {
         switches.extend(["--cluster-port", "{bus}"]);
     }

@@ -83,6 +83,7 @@ impl Cluster {
             stop: stop.clone(),
             news,
             nodes: nodes.clone(),
+            turns: Default::default(),
             by_bucket: Default::default(),
         });
         let map = Arc::new(ArcSwap::from_pointee(SlotMap::empty()));

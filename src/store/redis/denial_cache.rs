@@ -149,6 +149,12 @@ impl DenialCache {
         known.push(CachedDenial { request, readings, heard, until });
     }
 
+    /// Whether no denial is cached.
+    pub(super) fn is_empty(&self) -> bool {
+        let halves = self.halves.lock();
+        halves.young.entries.is_empty() && halves.old.entries.is_empty()
+    }
+
     /// Number of cached denials; some may have expired.
     pub(super) fn count(&self) -> usize {
         let halves = self.halves.lock();

@@ -54,6 +54,8 @@ pub(super) struct Lane {
     stats: Arc<RedisStats>,
     queue_max: usize,
     batch_max: usize,
+    /// The weight with which a batch leaves out of turn; `batch_max` where there are no turns.
+    enough: usize,
 }
 
 /// A queued request. If the receiver of `answer` is closed, its caller has gone.
@@ -145,6 +147,7 @@ impl Closed {
 pub(super) struct Backlog {
     pub is_empty: bool,
     pub is_full_batch: bool,
+    pub is_enough: bool,
     pub earliest_deadline: Option<Instant>,
 }
 
@@ -155,6 +158,16 @@ impl Lane {
         settings: &RedisSettings,
         stats: Arc<RedisStats>,
     ) -> Arc<Lane> {
+        Lane::with_turns(node, settings, stats, settings.batch_max)
+    }
+
+    /// As [`Lane::new`], for a lane that takes turns with others: its runner is also woken by a weight of `enough`.
+    pub(super) fn with_turns(
+        node: Option<Arc<NodeConnection>>,
+        settings: &RedisSettings,
+        stats: Arc<RedisStats>,
+        enough: usize,
+    ) -> Arc<Lane> {
         Arc::new(Lane {
             queue: Mutex::default(),
             arrived: Notify::new(),
@@ -163,6 +176,7 @@ impl Lane {
             stats,
             queue_max: settings.queue_max,
             batch_max: settings.batch_max,
+            enough: enough.min(settings.batch_max),
         })
     }
 
@@ -208,7 +222,7 @@ impl Lane {
             self.stats.overloaded.add(1);
             return PendingAnswer::failed(StoreError::Overloaded.into());
         }
-        if queue.push(queued, self.batch_max) {
+        if queue.push(queued, [self.enough, self.batch_max]) {
             self.arrived.notify_one();
         }
         PendingAnswer::Queued(answered)
@@ -256,6 +270,11 @@ impl Lane {
         self.rerouted.notified().await;
     }
 
+    /// Wakes its runner.
+    pub(super) fn wake(&self) {
+        self.arrived.notify_one();
+    }
+
     pub(super) async fn arrived(&self) {
         self.arrived.notified().await;
     }
@@ -265,6 +284,7 @@ impl Lane {
         Backlog {
             is_empty: queue.requests.is_empty(),
             is_full_batch: queue.weight >= self.batch_max,
+            is_enough: queue.weight >= self.enough,
             earliest_deadline: queue.earliest_deadline,
         }
     }
@@ -389,13 +409,13 @@ impl QueuedRequest {
 }
 
 impl Queue {
-    /// Adds a request. Returns whether the runner must be woken; while a batch is in flight, it looks at the queue by
-    /// itself.
-    fn push(&mut self, queued: BoxedRequest, batch_max: usize) -> bool {
-        let (was_empty, was_full) = (self.requests.is_empty(), self.weight >= batch_max);
+    /// Adds a request. Returns whether the runner must be woken, also because the queue has reached one of these weights;
+    /// when a batch is answered, it looks at the queue by itself.
+    fn push(&mut self, queued: BoxedRequest, wakes_at: [usize; 2]) -> bool {
+        let (was_empty, before) = (self.requests.is_empty(), self.weight);
         let is_sooner = self.note(&queued);
         self.requests.push_back(queued);
-        was_empty || is_sooner || (!was_full && self.weight >= batch_max)
+        was_empty || is_sooner || wakes_at.iter().any(|weight| (before + 1..=self.weight).contains(weight))
     }
 
     /// Adds a request to the sums. Returns whether its deadline is sooner than all others.

@@ -60,6 +60,7 @@ use super::node_connection::{EstablishedConnection, NodeConnection};
 use super::script::Script;
 use super::settings::RedisSettings;
 use super::stats::RedisStats;
+use super::turns::TurnTaker;
 use crate::clock;
 use crate::limit::UnixMicros;
 use crate::privacy::Privacy;
@@ -87,6 +88,8 @@ pub(super) struct Runner {
     /// The connection in use, and its Redis' clock as seen from here.
     connection: Option<(EstablishedConnection, RedisClock)>,
     in_flight: Vec<InFlightBatch>,
+    /// In the lane of a Cluster's node: its part in the turns of the core.
+    turn: Option<TurnTaker>,
     busy_poll: BusyPoll,
     timer: Pin<Box<Sleep>>,
     is_timer_set: bool,
@@ -99,6 +102,7 @@ impl Runner {
         script: Arc<Script>,
         stats: Arc<RedisStats>,
         denial_cache: Arc<DenialCache>,
+        turn: Option<TurnTaker>,
         settings: &RedisSettings,
     ) -> Runner {
         let node = lane.node();
@@ -118,6 +122,7 @@ impl Runner {
             barren: 0,
             connection: None,
             in_flight: Vec::new(),
+            turn,
             busy_poll: BusyPoll::new(settings.busy_poll, clock::instant()),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             is_timer_set: false,
@@ -143,6 +148,7 @@ impl Runner {
                 () = self.busy_poll.watch(), if self.busy_poll.is_on() => self.busy_poll.was_in_vain(clock::instant()),
             }
             self.send_batches();
+            self.pass_turn_on();
             self.set_timer();
         }
     }
@@ -203,7 +209,16 @@ impl Runner {
                 return;
             }
             let sent = Instant::now();
+            if let Some(turn) = &mut self.turn
+                && under_way == 0
+                && !turn.may_leave(&backlog, sent)
+            {
+                return;
+            }
             let mut queued = self.lane.take_batch(sent);
+            if let Some(turn) = &mut self.turn {
+                turn.sent(queued.len());
+            }
             let Some(first) = queued.first() else { continue };
             let now = first.request.now;
             let deadline = earliest_deadline(&queued);
@@ -269,8 +284,25 @@ impl Runner {
         }
     }
 
+    /// Ends its turn if nothing is in flight, and its wait for one if nothing can be sent: its requests may have been
+    /// answered without Redis, and the timer would go off again and again.
+    fn pass_turn_on(&mut self) {
+        if let Some(turn) = &mut self.turn
+            && self.in_flight.iter().all(|in_flight| in_flight.is_given_up)
+        {
+            if turn.until().is_some() && (self.connection.is_none() || self.lane.backlog().is_empty) {
+                turn.withdraw();
+            }
+            turn.pass_on();
+        }
+    }
+
     fn handle_reply(&mut self, nth: usize, (outcome, was_loaded): (RedisResult<Value>, bool)) {
         let in_flight = self.in_flight.swap_remove(nth);
+        if let Some(turn) = &mut self.turn {
+            turn.answered(in_flight.sent.elapsed());
+        }
+        self.pass_turn_on();
         self.busy_poll.answered(clock::instant());
         if was_loaded {
             self.stats.script_loads.add(1);
@@ -423,6 +455,9 @@ impl Runner {
             }
             if in_flight.requests.iter().all(|queued| queued.answer.is_none()) {
                 in_flight.is_given_up = true;
+                if let Some(turn) = &mut self.turn {
+                    turn.was_given_up();
+                }
                 if !in_flight.is_redirected() && in_flight.node.unanswered(in_flight.sent, now) {
                     in_flight.report_failure("it does not answer in time");
                 }
@@ -438,7 +473,8 @@ impl Runner {
     fn set_timer(&mut self) {
         let flights = self.in_flight.iter().flat_map(|in_flight| &in_flight.requests);
         let flying = flights.filter(|queued| queued.answer.is_some()).map(|queued| queued.deadline.sent);
-        let Some(soonest) = flying.chain(self.lane.backlog().earliest_deadline).min() else { return };
+        let turn = self.turn.as_ref().and_then(TurnTaker::until);
+        let Some(soonest) = flying.chain(self.lane.backlog().earliest_deadline).chain(turn).min() else { return };
         // A timer that goes off early costs less than setting it for every batch.
         if !self.is_timer_set || soonest < self.timer.deadline() {
             self.timer.as_mut().reset(soonest);

@@ -50,6 +50,17 @@ impl SpreadRequest<'_> {
         PartwiseDecision::new(self, (self.checks, self.gate), self.deadline).run().await
     }
 
+    /// What is sent to a place about the checks that are decided there.
+    fn part(&self, place: Place, checks: &[CounterCheck<'_>], gate: Gate, is_denied: bool) -> Request {
+        let settings = &self.redis.settings;
+        let buckets = settings.buckets_or_default();
+        let bucket_of = |check: &CounterCheck<'_>| match place {
+            Place::Bucket(bucket) | Place::Check(bucket, _) => bucket,
+            Place::Node(_) => key::bucket(&check.key, buckets),
+        };
+        Request::new(checks, gate, is_denied, self.now, &settings.key_prefix, bucket_of)
+    }
+
     pub(super) fn lane(&self, place: Place) -> Arc<Lane> {
         match (&self.redis.route, &self.map) {
             (Route::Cluster(cluster), Some(map)) => cluster.lane(map, place),
@@ -62,6 +73,8 @@ impl SpreadRequest<'_> {
 impl PartDecider for SpreadRequest<'_> {
     type Place = Place;
     type Failure = RequestFailure;
+
+    const IS_CONCURRENT: bool = true;
 
     fn place(&self, nth: usize) -> Place {
         self.places[nth]
@@ -83,14 +96,17 @@ impl PartDecider for SpreadRequest<'_> {
         let owing = if is_alone { None } else { self.redis.deferred.with_deferred(&checks) };
         let (checks, deferred_batch) =
             owing.map_or((checks, None), |(checks, deferred_batch)| (checks, Some(deferred_batch)));
-        let settings = &self.redis.settings;
-        let buckets = settings.buckets_or_default();
-        let bucket_of = |check: &CounterCheck<'_>| match place {
-            Place::Bucket(bucket) | Place::Check(bucket, _) => bucket,
-            Place::Node(_) => key::bucket(&check.key, buckets),
-        };
-        let request = Request::new(&checks, gate, is_denied, self.now, &settings.key_prefix, bucket_of);
+        let request = self.part(place, &checks, gate, is_denied);
         self.lane(place).queue(request, deferred_batch, self.deadline).await
+    }
+
+    fn known_denial(&self, place: Place, checks: &SmallVec<[CounterCheck<'_>; 4]>, gate: Gate) -> Option<Readings> {
+        if self.redis.denial_cache.is_empty() || self.redis.deferred.counters() > 0 || !self.lane(place).is_up() {
+            return None;
+        }
+        let readings = self.redis.denial_cache.find(&self.part(place, checks, gate, false))?;
+        self.redis.stats.denied_from_cache.add(1);
+        Some(readings)
     }
 
     fn is_elsewhere(failure: &RequestFailure) -> bool {

@@ -20,6 +20,7 @@ use crate::store::redis::runner::Runner;
 use crate::store::redis::script::Scripts;
 use crate::store::redis::settings::RedisSettings;
 use crate::store::redis::stats::RedisStats;
+use crate::store::redis::turns::{self, TurnTaker, Turns};
 
 pub(super) struct ClusterLanes {
     pub settings: Arc<RedisSettings>,
@@ -32,6 +33,8 @@ pub(super) struct ClusterLanes {
     pub stop: CancellationToken,
     pub news: mpsc::UnboundedSender<SlotNews>,
     pub nodes: Arc<NodeConnections>,
+    /// Whose batch leaves next, of the nodes' lanes.
+    pub turns: Arc<Turns>,
     pub by_bucket: Mutex<HashMap<u32, BucketLane>>,
 }
 
@@ -79,8 +82,14 @@ impl ClusterLanes {
 
     fn lane(&self, node: Option<Arc<NodeConnection>>, guide: Guide) -> Arc<Lane> {
         let (script, stats) = (self.scripts.of(guide.is_of_node()), self.stats.clone());
-        let lane = Lane::new(node, &self.settings, stats.clone());
-        let runner = Runner::new(lane.clone(), Some(guide), script, stats, self.denial_cache.clone(), &self.settings);
+        let (lane, turn) = if guide.is_of_node() {
+            let lane = Lane::with_turns(node, &self.settings, stats.clone(), turns::ENOUGH);
+            (lane.clone(), Some(TurnTaker::new(self.turns.clone(), lane)))
+        } else {
+            (Lane::new(node, &self.settings, stats.clone()), None)
+        };
+        let runner =
+            Runner::new(lane.clone(), Some(guide), script, stats, self.denial_cache.clone(), turn, &self.settings);
         self.tasks.spawn_on(runner.run(self.stop.clone()), &self.runtime);
         lane
     }

@@ -51,7 +51,7 @@ async fn those_of_a_late_batch_leave_without_newcomers_who_have_less_time() {
     let now = Instant::now();
     let after = |ms| now + Duration::from_millis(ms);
     let (newcomer, _hears) = waiting(after(1), false);
-    lane.queue.lock().push(newcomer, 128);
+    lane.queue.lock().push(newcomer, [128; 2]);
     let (again, _callers): (Vec<_>, Vec<_>) = [10, 0, 8].map(|ms| waiting(after(ms), true)).into_iter().unzip();
     lane.put_back(again);
     let batches: [Vec<Instant>; 3] =
@@ -67,7 +67,7 @@ fn sizes(requests: usize, request: impl Fn() -> Request) -> Vec<usize> {
     let wait = || waiting_for(request(), now + Duration::from_secs(1), false);
     let (crowd, _callers): (Vec<_>, Vec<_>) = (0..requests).map(|_| wait()).unzip();
     for queued in crowd {
-        lane.queue.lock().push(queued, 128);
+        lane.queue.lock().push(queued, [128; 2]);
     }
     let batches = std::iter::repeat_with(|| lane.take_batch(now).len());
     batches.take_while(|size| *size > 0).collect()
@@ -99,7 +99,7 @@ async fn what_takes_more_of_redis_leaves_in_smaller_batches() {
 async fn a_lane_that_is_not_needed_any_more_sends_all_that_waits_and_all_that_comes_elsewhere() {
     let lane = lane();
     let (queued, answered) = waiting(Instant::now() + Duration::from_secs(1), false);
-    lane.queue.lock().push(queued, 128);
+    lane.queue.lock().push(queued, [128; 2]);
     lane.retire();
     let is_elsewhere = |answer| matches!(answer, Err(RequestFailure::Elsewhere));
     assert!(is_elsewhere(answered.await.expect("it is answered")));
