@@ -6,6 +6,7 @@ mod api;
 mod architecture;
 mod asking;
 mod bench;
+mod book;
 mod capacity;
 mod cases;
 mod certificates;
