@@ -3,6 +3,7 @@
 //! Each page is a session of its own: its console blocks are run from top to bottom (`session`), its YAML and JSON are
 //! given to the program, and its links lead somewhere (`page`). The recipes of the cookbook are files beside their pages.
 
+mod cli;
 mod page;
 mod session;
 
@@ -82,6 +83,14 @@ fn no_page_is_long_and_none_has_a_heading_twice() {
         mistakes.extend(twice.map(|heading| format!("{}: the heading {heading:?} twice", name(&page))));
     }
     assert_none(&mistakes);
+}
+
+#[test]
+fn the_readme_is_short_and_its_links_lead_somewhere() {
+    let readme = Page::read(&project("README.md"));
+    assert!(readme.lines <= 120, "{} lines", readme.lines);
+    assert!(readme.links.len() > 20, "{:?}", readme.links);
+    assert_none(&readme.broken_links());
 }
 
 #[test]

@@ -10,13 +10,14 @@ use std::{fs, os::unix::fs::symlink, path::Path, process::Command as Process};
 use regex::Regex;
 
 use super::page::{Block, Command, Kind, Page};
-use crate::examples::project;
+use crate::{examples::project, harness::envoy_binary};
 
 /// A command line that does not end by itself: with variables before it or not.
 const SERVER: &str =
-    r"^(?:[A-Z_]+=\S+ )*(?:tollgate(?: serve\b.*| -.*)?|redis-server\b.*|node [\w/.-]+|python3 [\w/.-]+ serve)$";
+    r"^(?:[A-Z_]+=\S+ )*(?:tollgate(?: serve\b.*| -.*)?|redis-server\b.*|envoy -c .*|python3 -m http\.server.*)$";
 
-/// What the shell knows besides the commands: `stop` ends the servers, or the one that is named, and `serve` starts one.
+/// What the shell knows besides the commands: `serve` starts a server that the page doesn't show, `stop` ends all servers or
+/// the one that is named, and `eventually` tries a command again until it succeeds.
 const PRELUDE: &str = r#"
 ip link set lo up
 declare -A server
@@ -25,11 +26,19 @@ stop() {
 }
 ready() {
     for _ in $(seq 600); do
-        grep -qiE 'phase="?ready|ready to accept|listening on' "$1" && return
+        grep -qisE 'phase="?ready|ready to accept|all dependencies initialized|serving http on' "$1" && return
         kill -0 "$2" 2>/dev/null || break
         read -rt 0.05 <> <(:)
     done
     cat "$1"; echo "it isn't ready"
+}
+serve() {
+    name=$1; "$@" > ".log-$name" 2>&1 &
+    server[$name]=$!; ready ".log-$name" $!
+}
+eventually() {
+    for _ in $(seq 600); do eval "$1" && return; read -rt 0.05 <> <(:); done
+    echo "never: $1"
 }
 "#;
 
@@ -55,6 +64,7 @@ pub(super) fn run(page: &Page) -> Result<(), String> {
         ("TOLLGATE_STORE_TIMEOUT", "1s"),
         ("COLUMNS", "100"),
         ("LANG", "C.UTF-8"),
+        ("PYTHONUNBUFFERED", "1"),
     ]);
     let output = unshare.current_dir(home).output().expect("util-linux has unshare");
     let said = String::from_utf8_lossy(&output.stderr);
@@ -77,7 +87,9 @@ fn furnish(folder: &Path) {
     }
     let bin = folder.join(".bin");
     fs::create_dir(&bin).expect("the folder is empty");
-    symlink(env!("CARGO_BIN_EXE_tollgate"), bin.join("tollgate")).expect("the folder is empty");
+    for (name, program) in [("tollgate", env!("CARGO_BIN_EXE_tollgate").into()), ("envoy", envoy_binary())] {
+        symlink(program, bin.join(name)).expect("the folder is empty");
+    }
 }
 
 enum Step<'page> {
@@ -97,7 +109,7 @@ fn script(page: &Page, commands: &[Command]) -> String {
     let server = Regex::new(SERVER).expect("a pattern");
     let steps = steps.into_iter().map(|(_, step)| match step {
         Step::Write(block, file) => format!("mkdir -p $(dirname {file}); cat > {file} <<'END OF FILE'\n{}END OF FILE\n", block.text),
-        Step::Hidden(command) => format!("{command} >&2\n"),
+        Step::Hidden(command) => format!("{{ {command}; }} >&2\n"),
         Step::Run(nth, command) if command.alone && server.is_match(&command.text) => format!(
             "printf '{BEGINS}'\n{} > .log{nth} 2>&1 &\nserver[{}]=$!\nready .log{nth} $!\ncat .log{nth}\nprintf '{ENDED}0'\n",
             command.text,
@@ -134,7 +146,7 @@ fn pattern(shown: &[String], open: bool) -> String {
     let any_lines = "(?:[^\n]*\n)*?";
     let lines = shown.iter().map(|line| match &**line {
         "…" => any_lines.to_owned(),
-        line => regex::escape(&timeless(line)).replace('…', "[^\n]*"),
+        line => regex::escape(&timeless(&format!("{line}\n"))).replace('…', "[^\n]*"),
     });
     let (before, after) = if open { (any_lines, any_lines) } else { ("", "") };
     format!("^{before}{}{after}$", lines.collect::<String>())
@@ -161,6 +173,7 @@ fn what_is_shown_must_be_printed() {
     let printed = format!("OK\n  user=alice: 2 of 3 remaining, reset in 61 s\n{ENDED}0");
     assert_eq!(mistake(&command(&["OK", "  user=alice: 2 of 3 remaining, reset in 62 s"], false), &printed), None);
     assert_eq!(mistake(&command(&["OK", "…"], false), &printed), None);
+    assert_eq!(mistake(&command(&["a", "", "b"], false), &format!("a\n\nb\n{ENDED}0")), None, "an empty line");
     assert_eq!(mistake(&command(&["OK", "  user=…: 2 of 3 remaining, reset in 62 s"], false), &printed), None);
     assert_eq!(mistake(&command(&[], false), &printed), None, "nothing is shown");
     for wrong in [
