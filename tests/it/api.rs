@@ -3,7 +3,6 @@
 mod bounds;
 mod checks;
 pub(crate) mod client;
-mod docs;
 mod embedded;
 pub(crate) mod node;
 mod openapi;

@@ -105,7 +105,7 @@ fn tokens_of_the_kustomization() -> String {
 fn its_ports_are_the_binarys_defaults_and_the_only_ones_that_are_let_through() {
     let objects = objects();
     let container = &pod(&objects)["spec"]["containers"][0];
-    let page = read("docs/operating.md");
+    let page = read("docs/src/operating/listeners.md");
     for (name, port) in ports(container) {
         let default = page.lines().find(|line| line.to_lowercase().starts_with(&format!("| {name} |")));
         assert!(default.is_some_and(|line| line.contains(&format!(":{port}`"))), "{name} {port}");

@@ -7,6 +7,7 @@ mod architecture;
 mod asking;
 mod bench;
 mod blackboard;
+mod book;
 mod capacity;
 mod cases;
 mod certificates;

@@ -13,7 +13,7 @@ use crate::{
 
 /// Variable, fate and remark of each row of the page's table.
 fn rows() -> Vec<[&'static str; 3]> {
-    let page = include_str!("../../docs/migrating.md");
+    let page = include_str!("../../docs/src/guides/moving-variables.md");
     let section = page.split_once("## Variables\n").expect("a section").1.split("\n#").next().expect("its text");
     let row = |line: &'static str| {
         let (name, rest) = line.strip_prefix("| `")?.split_once("` |")?;

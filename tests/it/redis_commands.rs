@@ -81,9 +81,9 @@ async fn requests_that_come_together_share_scripts_and_identical_ones_their_work
     assert_eq!(look.expect("Redis answers")[0].remaining, 9_500, "and each was counted");
 }
 
-/// The line of docs/operating.md, as arguments.
+/// The line of the page on overrides, as arguments.
 fn documented_rights() -> Vec<&'static str> {
-    let page = include_str!("../../docs/operating.md");
+    let page = include_str!("../../docs/src/operating/overrides-kept.md");
     let line = page.lines().find(|line| line.starts_with("ACL SETUSER tollgate ")).expect("the docs have the line");
     line.split(' ').collect()
 }

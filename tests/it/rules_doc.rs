@@ -1,10 +1,14 @@
-//! The examples of docs/rules.md do what the page says: plain ones load without a word, refused ones are refused.
+//! The examples of the pages on rules do what the pages say: plain ones load without a word, refused ones are refused.
 
 use tollgate::rules::{self, Defaults, Source, Sources};
 
 /// The fenced blocks whose first line is `fence`, each with its line in the page.
 fn blocks(fence: &str) -> Vec<(usize, String)> {
-    let page = include_str!("../../docs/rules.md");
+    let page = concat!(
+        include_str!("../../docs/src/reference/rules.md"),
+        include_str!("../../docs/src/reference/limits.md"),
+        include_str!("../../docs/src/reference/overrides.md"),
+    );
     let mut lines = page.lines().enumerate();
     let mut blocks = Vec::new();
     while let Some((number, line)) = lines.next() {
@@ -18,7 +22,7 @@ fn blocks(fence: &str) -> Vec<(usize, String)> {
 }
 
 fn problems(text: String) -> rules::Problems {
-    let files = vec![Source { path: "docs/rules.md".into(), bytes: text.into_bytes() }];
+    let files = vec![Source { path: "docs/page.yaml".into(), bytes: text.into_bytes() }];
     // The files that the page's rules name are the CSV of the page.
     let overrides = blocks("```csv").into_iter().map(|(_, text)| text).take(1);
     let overrides =

@@ -70,14 +70,19 @@ fn every_file_that_loads_is_valid() {
 fn every_example_of_the_pages_is_valid() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut examples = Vec::new();
-    for (page, schema, first) in [("docs/rules.md", RULES, "domain"), ("docs/testing.md", TESTS, "cases")] {
+    for (page, schema, first) in [
+        ("docs/src/reference/rules.md", RULES, "domain"),
+        ("docs/src/reference/limits.md", RULES, "domain"),
+        ("docs/src/reference/overrides.md", RULES, "domain"),
+        ("docs/testing.md", TESTS, "cases"),
+    ] {
         let page = std::fs::read_to_string(page).expect("it is in the repository");
         let blocks = page.split("```yaml").skip(1).filter_map(|rest| rest.split_once('\n'));
         let blocks = blocks.filter(|(fence, _)| !fence.contains("refused"));
-        for (nth, (_, block)) in blocks.enumerate() {
+        for (_, block) in blocks {
             let block = block.split("\n```").next().unwrap_or_default();
             if block.lines().any(|line| line.starts_with(&format!("{first}:"))) {
-                let path = directory.path().join(format!("{first}-{nth}.yaml"));
+                let path = directory.path().join(format!("{first}-{}.yaml", examples.len()));
                 std::fs::write(&path, block).expect("the directory is ours");
                 examples.push((schema, path, ""));
             }

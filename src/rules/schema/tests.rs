@@ -42,8 +42,9 @@ fn the_words_are_those_of_the_docs() {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
         std::fs::read_to_string(path).expect("it is in the repository")
     };
-    let (rules, testing) = (page("rules.md"), page("testing.md"));
-    let rows = rules.lines().chain(testing.lines()).filter(|line| line.starts_with("| `"));
+    let pages =
+        ["src/reference/rules.md", "src/reference/limits.md", "src/reference/overrides.md", "testing.md"].map(page);
+    let rows = pages.iter().flat_map(|page| page.lines()).filter(|line| line.starts_with("| `"));
     let rows: Vec<(&str, String)> =
         rows.filter_map(|line| line[2..].split_once(" | ")).map(|(keys, rest)| (keys, cell(rest))).collect();
     for (map, key, words) in words::WORDS {

@@ -1,5 +1,5 @@
 //! The exit codes of every subcommand: 0 done, 1 failed, 2 a command line that can't be meant so, 3 answered, and the answer
-//! is no. `docs/operating.md` has the table.
+//! is no. `docs/src/reference/exit-codes.md` has the table.
 
 use super::{RULES, Ran};
 use crate::{api::with_tokens, harness::RulesDir};
@@ -120,7 +120,7 @@ async fn each_subcommand_ends_as_the_table_of_the_docs_has_it() {
 
 #[test]
 fn the_docs_have_the_table() {
-    let docs = include_str!("../../../docs/operating.md");
+    let docs = include_str!("../../../docs/src/reference/exit-codes.md");
     let section = docs.split_once("## Exit codes\n").expect("the section").1.split("\n## ").next().expect("its text");
     for row in ["| 0 |", "| 1 |", "| 2 |", "| 3 |"] {
         assert!(section.contains(row), "no row {row}");

@@ -1,0 +1,203 @@
+//! The book in `docs/src`: what its pages show is run and read as it stands there.
+//!
+//! Each page is a session of its own: its console blocks are run from top to bottom (`session`), its YAML and JSON are
+//! given to the program, and its links lead somewhere (`page`). The recipes of the cookbook are files beside their pages.
+
+mod cli;
+mod page;
+mod session;
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use page::{Kind, Page};
+use tollgate::rules::{self, CaseFile, Defaults, Source, Sources};
+
+use crate::{examples::project, harness::run_to_end};
+
+/// A page that is longer wants two.
+const LONGEST: usize = 300;
+
+/// What a block fenced as `sh` may call: programs that need a cluster, a container engine or the network, which tests have
+/// not. Everything else goes into a `console` block, which is run.
+const NOT_RUN: &[&str] = &["kubectl", "docker", "helm", "istioctl", "cargo", "git", "mdbook", "aws", "tests/run.sh"];
+
+/// Pages that are run beside each other: most of their time is spent waiting for servers to start.
+const SESSIONS: usize = 3;
+
+fn source() -> PathBuf {
+    project("docs/src")
+}
+
+/// Every page of the book, with its path below `docs/src`.
+fn pages() -> Vec<Page> {
+    let mut folders = vec![source()];
+    let mut pages = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("the book is there") {
+            let path = entry.expect("a folder can be listed").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                pages.push(Page::read(&path));
+            }
+        }
+    }
+    pages.sort_by(|one, other| one.path.cmp(&other.path));
+    assert!(pages.len() > 2, "the book has pages");
+    pages
+}
+
+fn assert_none(mistakes: &[String]) {
+    assert!(mistakes.is_empty(), "{} mistakes:\n{}", mistakes.len(), mistakes.join("\n"));
+}
+
+/// `<name>` of a path below `docs/src`.
+fn name(page: &Page) -> String {
+    page.path.strip_prefix(source()).expect("it is of the book").display().to_string()
+}
+
+#[test]
+fn every_page_is_in_the_summary_and_every_line_of_the_summary_is_a_page() {
+    let all = pages();
+    let (summary, rest): (Vec<&Page>, Vec<&Page>) = all.iter().partition(|page| name(page) == "SUMMARY.md");
+    let listed: Vec<String> = summary[0].links.iter().map(|(_, target)| target.clone()).collect();
+    let there: BTreeSet<String> = rest.iter().map(|page| name(page)).collect();
+    assert_eq!(listed.iter().cloned().collect::<BTreeSet<_>>(), there);
+    assert_eq!(listed.len(), there.len(), "a page is listed twice");
+}
+
+#[test]
+fn no_page_is_long_and_none_has_a_heading_twice() {
+    let mut mistakes = Vec::new();
+    for page in pages() {
+        if page.lines > LONGEST {
+            mistakes.push(format!("{}: {} lines", name(&page), page.lines));
+        }
+        let mut seen = BTreeSet::new();
+        let twice = page.headings.iter().filter(|heading| !seen.insert(page::anchor(heading)));
+        mistakes.extend(twice.map(|heading| format!("{}: the heading {heading:?} twice", name(&page))));
+    }
+    assert_none(&mistakes);
+}
+
+#[test]
+fn the_readme_is_short_and_its_links_lead_somewhere() {
+    let readme = Page::read(&project("README.md"));
+    assert!(readme.lines <= 120, "{} lines", readme.lines);
+    assert!(readme.links.len() > 20, "{:?}", readme.links);
+    assert_none(&readme.broken_links());
+}
+
+#[test]
+fn every_link_leads_to_a_file_and_every_anchor_to_a_heading() {
+    assert_none(&pages().iter().flat_map(Page::broken_links).collect::<Vec<_>>());
+}
+
+#[test]
+fn rules_cases_and_other_data_on_pages_are_what_they_seem() {
+    let mut mistakes = Vec::new();
+    for page in pages() {
+        for block in &page.blocks {
+            if let Err(problem) = check(block) {
+                mistakes.push(format!("{}:{}: {problem}", name(&page), block.line));
+            }
+        }
+    }
+    assert_none(&mistakes);
+}
+
+fn check(block: &page::Block) -> Result<(), String> {
+    let text = &block.text;
+    match &block.kind {
+        Kind::Yaml { refused } => check_yaml(text, *refused),
+        Kind::Json => serde_json::from_str::<serde_json::Value>(text).map(|_| ()).map_err(|error| error.to_string()),
+        Kind::Shell => {
+            let programs = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+            let mut ours = programs.filter(|line| !NOT_RUN.iter().any(|program| line.starts_with(program)));
+            ours.next().map_or(Ok(()), |line| Err(format!("a test can run {line:?}: fence it as console")))
+        }
+        Kind::Console { .. } | Kind::Other => Ok(()),
+    }
+}
+
+fn check_yaml(text: &str, refused: bool) -> Result<(), String> {
+    let value: yaml_serde::Value = yaml_serde::from_str(text).map_err(|error| error.to_string())?;
+    let bytes = || text.as_bytes().to_vec();
+    let says = if value.get("cases").is_some() {
+        CaseFile::read(Source { path: Path::new("page.test.yaml").into(), bytes: bytes() }).1.render()
+    } else if value.get("domain").is_some() {
+        let files = vec![Source { path: "page.yaml".into(), bytes: bytes() }];
+        let overrides = named_files(&value);
+        rules::load(&Sources { files, overrides, ..Sources::default() }, &Defaults::default(), None).problems.render()
+    } else {
+        String::new()
+    };
+    if says.is_empty() == refused { Err(format!("{says}\n(refused: {refused})")) } else { Ok(()) }
+}
+
+/// An empty file of overrides in the place of each that the rules name: which rows it has is for the page's session.
+fn named_files(value: &yaml_serde::Value) -> Vec<Source> {
+    let own = value.get("overrides_from").into_iter();
+    let nested = value["descriptors"].as_sequence().into_iter().flatten();
+    let named = own.chain(nested.filter_map(|one| one.get("overrides_from")));
+    let names = named.filter_map(|names| names.as_sequence()).flatten().filter_map(|name| name.as_str());
+    names.map(|name| Source { path: name.into(), bytes: b"match.user,limit\nnobody,1/m\n".to_vec() }).collect()
+}
+
+/// The recipes: rule files with their cases.
+fn recipes() -> Vec<PathBuf> {
+    let files = fs::read_dir(source().join("cookbook")).expect("the cookbook is there");
+    let paths = files.map(|entry| entry.expect("a folder can be listed").path());
+    let mut recipes: Vec<_> = paths.filter(|path| path.to_string_lossy().ends_with(".yaml")).collect();
+    recipes.sort();
+    recipes
+}
+
+#[test]
+fn the_cookbooks_rules_are_checked_without_a_word_and_do_what_their_cases_say() {
+    let folder = source().join("cookbook");
+    let folder = folder.to_str().expect("the repository's path is text");
+    for command in ["check", "test"] {
+        let output = run_to_end(&[command, folder], &[]);
+        let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && !said.contains("warning"), "tollgate {command}:\n{said}");
+    }
+}
+
+#[test]
+fn every_recipe_has_cases_and_is_shown_whole_on_a_page() {
+    let (cases, rules): (Vec<_>, Vec<_>) =
+        recipes().into_iter().partition(|path| path.to_string_lossy().ends_with(".test.yaml"));
+    assert!(rules.len() >= 12, "{rules:?}");
+    assert_eq!(rules.iter().map(|path| path.with_extension("test.yaml")).collect::<Vec<_>>(), cases);
+    let pages = pages();
+    let shown: BTreeSet<&str> = pages.iter().flat_map(|page| &page.blocks).map(|block| &*block.text).collect();
+    for recipe in rules.iter().chain(&cases) {
+        let text = fs::read_to_string(recipe).expect("it is text");
+        assert!(shown.contains(&*text), "no page shows {} as it is", recipe.display());
+    }
+}
+
+/// `TOLLGATE_TEST_PAGE` names the one page that is run, such as `start/quick-start.md`.
+#[test]
+fn every_command_of_every_page_prints_what_the_page_shows() {
+    let only = std::env::var("TOLLGATE_TEST_PAGE").ok();
+    let mut pages: Vec<Page> = pages().into_iter().filter(|page| page.commands().next().is_some()).collect();
+    pages.retain(|page| only.as_ref().is_none_or(|only| *only == name(page)));
+    assert!(!pages.is_empty(), "no page has commands");
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let taken = std::iter::repeat_with(|| pages.get(next.fetch_add(1, Ordering::Relaxed))).map_while(|page| page);
+        taken.filter_map(|page| session::run(page).err()).collect::<Vec<_>>()
+    };
+    let mistakes: Vec<String> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..SESSIONS).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("a session ends")).collect()
+    });
+    assert_none(&mistakes);
+}
