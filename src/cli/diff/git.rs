@@ -51,7 +51,7 @@ impl Revision {
             root,
             commit: commit.trim().to_owned(),
         };
-        let path = self.from_root(&checkout.root)?;
+        let path = self.below_root(&checkout.root)?;
         if checkout.write(&path)? == 0 {
             bail!("{}: revision `{}` has no file there", self.name(), self.revision);
         }
@@ -76,7 +76,7 @@ impl Revision {
     }
 
     /// The path from the repository's root.
-    fn from_root(&self, root: &Path) -> anyhow::Result<PathBuf> {
+    fn below_root(&self, root: &Path) -> anyhow::Result<PathBuf> {
         let is_from_here = self.path.starts_with("./") || self.path.starts_with("../") || self.path == ".";
         let path = match is_from_here {
             true => {
