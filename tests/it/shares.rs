@@ -149,7 +149,10 @@ async fn a_rollout_by_switches_denies_the_same_share_on_every_replica() {
     let listed = limits(&["list", "--json"]).json();
     assert_eq!((&listed["switches"][0]["mode"], &listed["switches"][0]["share"]), (&"enforce".into(), &"25%".into()));
     let patch = limits(&["list", "--patch"]).out;
-    assert!(patch.contains("api.yaml:3: api/user#new\n    enforce: 25%    # beside its rate"), "{patch}");
+    assert!(
+        patch.contains("api.yaml:3: api/user#new\n    {name: new, requests: 0, window: 3600s, enforce: 25%}"),
+        "{patch}"
+    );
     assert!(limits(&["list"]).out.starts_with("api/user#new: enforce 25%, ends "));
     let changes = Ran::with(&["changes", "--admin", &replicas[1].admin.to_string()], &[]).out;
     assert!(changes.contains("→ enforce 25% until"), "{changes}");

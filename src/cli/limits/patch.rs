@@ -41,12 +41,14 @@ async fn changes(service: &Service, switch: &LimitSwitch) -> anyhow::Result<Vec<
         .collect())
 }
 
-/// What the limit's rule has to say: of one with a name the entry of its list.
+/// What the limit's rule has to say; of a limit with a name, which may stand in a list, the limit itself.
 fn yaml(switch: &LimitSwitch, limit: &SwitchedLimit) -> String {
     let name = limit.limit_id.split_once('#').map(|(_, name)| name);
     let Some(numbers) = limit.after.as_ref() else {
         return match name {
-            Some(name) => format!("      # take `{name}` out of the list of its rate_limit"),
+            Some(name) => {
+                format!("    # take `{name}` out of its rate_limit, which is `unlimited` where nothing is left")
+            }
             None => "    rate_limit: unlimited".to_owned(),
         };
     };
@@ -58,7 +60,7 @@ fn yaml(switch: &LimitSwitch, limit: &SwitchedLimit) -> String {
     };
     let shadow_mode = if switch.mode == "enforce" { "; take out `shadow_mode`, if it is there" } else { "" };
     match name {
-        Some(name) => format!("      - {{name: {name}, {rate}}}    # its other keys stay{shadow_mode}"),
+        Some(name) => format!("    {{name: {name}, {rate}}}    # its other keys stay{shadow_mode}"),
         None => format!("    rate_limit: {{{rate}}}    # its other keys stay{shadow_mode}"),
     }
 }

@@ -20,7 +20,7 @@ const GUARDED: [(&str, &str); 9] = [
     ("PUT /v1/domains/api/overrides/x", r#"{"match": {"user": "alice"}, "limit": "5/s"}"#),
     ("DELETE /v1/domains/api/overrides/x", ""),
     ("POST /v1/counters:reset", r#"{"entries": {"user": "alice"}}"#),
-    ("GET /v1/audit", ""),
+    ("GET /v1/audit?domain=api", ""),
     ("GET /v1/top?domain=api", ""),
     ("GET /v1/decisions?domain=api&for=1s", ""),
 ];

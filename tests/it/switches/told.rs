@@ -85,8 +85,8 @@ async fn the_patch_is_yaml_that_makes_switches_permanent() {
     assert_eq!(ids, ["api/tenant", "api/user#daily", "api/user#hourly"], "each once, and not what is protected");
     let [tenant, daily, hourly] = [0, 1, 2].map(|nth| lines[nth].1.clone());
     let written = NAMED
-        .replace("      - {name: hourly, requests: 5, window: 1h}", &hourly)
-        .replace("      - {name: daily, requests: 50, window: 1d}", &daily)
+        .replace("{name: hourly, requests: 5, window: 1h}", hourly.trim())
+        .replace("{name: daily, requests: 50, window: 1d}", daily.trim())
         .replace("    rate_limit: {requests: 9, window: 1m}", &tenant);
     for part in ["requests: 15", "enforce: 10%", "enforce: false"] {
         assert!(written.contains(part), "no {part}: {written}");
@@ -111,7 +111,7 @@ async fn the_patch_is_yaml_that_makes_switches_permanent() {
     done(&tollgate, &["off", "api/user#daily"]);
     let lines = patch(&tollgate);
     assert_eq!(lines[0].1, "    rate_limit: unlimited");
-    assert_eq!(lines[1].1, "      # take `daily` out of the list of its rate_limit");
+    assert_eq!(lines[1].1, "    # take `daily` out of its rate_limit, which is `unlimited` where nothing is left");
 }
 
 #[tokio::test]
