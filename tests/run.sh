@@ -85,6 +85,8 @@ step "cargo clippy" cargo clippy --locked --all-targets -- -D warnings
 step "cargo clippy of the default build" cargo clippy --locked -- -D warnings
 step "build the tests" cargo test --locked --no-run
 step "tests" cargo test --locked --lib --bins --tests
+# What keeps a pace of its own runs alone.
+step "a recorded hour, replayed and played" cargo test --locked --test it -- --ignored replay::story
 step "queries of the dashboards against Prometheus" node tests/dashboards.mjs
 step "tests of the store against $second" tests/redis-matrix.sh --only "$second" --quick
 step "doc tests" cargo test --locked --doc

@@ -128,8 +128,8 @@ const POOL: &str = "each core has one connection to Redis that all its requests 
 const NO_POOL: &str = "there is no pool that could be empty; TOLLGATE_STORE_TIMEOUT bounds what a request waits";
 const PIPELINE: &str = "requests that arrive while a batch is under way leave together as soon as it is back; \
     no window has to be chosen";
-const PARALLEL: &str = "the nodes of a cluster are asked at the same time where requests differ, \
-    and one after the other within a request, so that it is all or nothing";
+const PARALLEL: &str = "the nodes of a cluster are asked at the same time; where one denies, what the others charged is \
+    given back, so that a request is all or nothing";
 const STARTUP: &str = "start-up does not wait for Redis: it is tried again every 100 ms, \
     or up to 0.7 s where it refuses the connection, and TOLLGATE_ON_STORE_FAILURE answers until it is there";
 const MONTHS: &str = "there are no windows of calendar months yet, a month is 30 days; leave it out or say false, and \

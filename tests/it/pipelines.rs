@@ -180,31 +180,43 @@ fn the_action_checks_rules_and_runs_their_cases() {
     assert!(ran.code == 0 && ran.out.starts_with("::notice::no test cases"), "{ran:?}");
 }
 
-/// The answer of the comparison: `code` is its exit code. What it says is its own tests' matter.
-fn compared(code: u8) -> (Repository, String) {
+/// A repository whose newest commit has these rules, and the commit before.
+fn compared(rules: &str) -> (Repository, String) {
     let repository = Repository::with_rules();
-    repository.stand_in("diff", "echo \"## 1 limit changes\"", code);
+    repository.note_calls("diff");
     let base = repository.commit();
-    repository.write("config/api.yaml", &repository::RULES.replace("unit: minute", "unit: hour"));
+    repository.write("config/api.yaml", rules);
     repository.commit();
     (repository, base)
 }
 
+/// A limit for an hour where it was for a minute.
+fn changed_rules() -> String {
+    repository::RULES.replace("unit: minute", "unit: hour")
+}
+
+/// What the comparison says of it.
+const DIFFERENCE: &str = "! api/user: 3 a minute → 3 an hour";
+
 #[test]
 fn the_action_compares_with_the_base_and_says_whether_anything_differs() {
-    for (code, changed, step) in [(0, "changed=false\n", 0), (3, "changed=true\n", 0), (1, "", 1)] {
-        let (repository, base) = compared(code);
+    for (rules, changed, step) in [
+        (repository::RULES.to_owned(), "changed=false\n", 0),
+        (changed_rules(), "changed=true\n", 0),
+        (repository::RULES.replace("unit: minute", "unit: minut"), "", 1),
+    ] {
+        let (repository, base) = compared(&rules);
         let ran = run_step(&repository, "diff", &[("github.event.pull_request.base.sha", &base)]);
         assert_eq!((ran.code, repository.outside_text("output").as_str()), (step, changed), "{ran:?}");
         let asked = format!("diff\ngit:{base}:config\nconfig\n--format\nmarkdown\n--exit-code\n");
         assert_eq!(repository.outside_text("asked"), asked);
-        assert_eq!(repository.outside_text("summary").contains("1 limit changes"), step == 0);
+        assert_eq!(repository.outside_text("summary").contains(DIFFERENCE), changed.contains("true"), "{ran:?}");
     }
 }
 
 #[test]
 fn the_action_compares_nothing_where_there_is_no_base() {
-    let (repository, base) = compared(3);
+    let (repository, base) = compared(&changed_rules());
     for given in [("github.event.before", "0000000000000000000000000000000000000000"), ("inputs.base", "")] {
         let ran = run_step(&repository, "diff", &[given]);
         assert!(ran.code == 0 && ran.out.contains("nothing to compare with"), "{ran:?}");
@@ -289,11 +301,8 @@ fn the_job_of_gitlab_checks_tests_compares_and_writes_a_note() {
     let reports = &job["artifacts"]["reports"]["junit"];
     let reports: Vec<&str> = reports.as_sequence().expect("a list").iter().map(string).collect();
 
-    for (rules, code, note) in
-        [(repository::RULES.to_owned(), 0, true), (repository::RULES.replace("minute", "minut"), 1, false)]
-    {
-        let (repository, base) = compared(3);
-        repository.write("config/api.yaml", &rules);
+    for (rules, code, note) in [(changed_rules(), 0, true), (repository::RULES.replace("minute", "minut"), 1, false)] {
+        let (repository, base) = compared(&rules);
         let tollgate = repository.tollgate();
         let (api, served) = one_request();
         let mut env = vec![
@@ -317,15 +326,11 @@ fn the_job_of_gitlab_checks_tests_compares_and_writes_a_note() {
             assert!(xml.starts_with("<?xml") && xml.ends_with("</testsuites>\n"), "{report}: {xml}");
         }
         let diff = fs::read_to_string(repository.path().join("diff.md")).expect("the artifact");
-        assert_eq!(diff, "## 1 limit changes\n");
+        assert_eq!(diff.contains(DIFFERENCE), note, "{diff}");
         if note {
             let request = served.join().expect("it ends");
             assert!(request.starts_with("POST /api/v4/projects/5/merge_requests/9/notes "), "{request}");
-            assert!(
-                request.contains("body=%23%23+1+limit+changes")
-                    || request.contains("body=%23%23%201%20limit%20changes"),
-                "{request}"
-            );
+            assert!(request.contains("api%2Fuser") && request.contains("hour"), "{request}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod docs;
 mod logs;
+mod story;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

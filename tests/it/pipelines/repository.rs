@@ -93,15 +93,14 @@ impl Repository {
         self.outside(&format!("bin/{name}"), &format!("#!/usr/bin/env bash\nset -e\n{script}\n"));
     }
 
-    /// Answers one subcommand of the program in its place, and writes down how it was called. All others go to the binary that
-    /// was built.
-    pub(super) fn stand_in(&self, subcommand: &str, script: &str, code: u8) {
+    /// Writes down how one subcommand of the program is called; the binary that was built answers all.
+    pub(super) fn note_calls(&self, subcommand: &str) {
         let (built, outside) = (env!("CARGO_BIN_EXE_tollgate"), self.outside_path(""));
         let asked = outside.join("asked");
         self.program(
             "tollgate",
             &format!(
-                "if [ \"$1\" = {subcommand} ]; then printf '%s\\n' \"$@\" > {}; {script}; exit {code}; fi\nexec {built} \"$@\"",
+                "if [ \"$1\" = {subcommand} ]; then printf '%s\\n' \"$@\" > {}; fi\nexec {built} \"$@\"",
                 asked.display()
             ),
         );
