@@ -89,7 +89,8 @@ async fn serve(played: &Played, enforce: &str, log: &Path) -> Tollgate {
     let directory = format!("rules-{}", enforce.trim_end_matches('%'));
     std::fs::create_dir_all(played.path(&directory)).expect("a directory");
     std::fs::write(played.path(&directory).join("api.yaml"), rules(enforce)).expect("written");
-    let env = [("TOLLGATE_DECISION_LOG", text(log)), ("TOLLGATE_MAX_IN_FLIGHT", "100000")];
+    // One core, so that the log's order is that of the decisions: of two cores, either may log a moment later.
+    let env = [("TOLLGATE_DECISION_LOG", text(log)), ("TOLLGATE_MAX_IN_FLIGHT", "100000"), ("TOLLGATE_WORKERS", "1")];
     Tollgate::start_with(&played.path(&directory), &env).await
 }
 
