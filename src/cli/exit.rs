@@ -1,4 +1,4 @@
-//! Exit codes, the same of every subcommand; `docs/operating.md` has the table.
+//! Exit codes, the same of every subcommand; `docs/src/reference/exit-codes.md` has the table.
 
 use std::{fmt, process::ExitCode};
 

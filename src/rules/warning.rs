@@ -37,7 +37,7 @@ pub enum Warning {
 }
 
 impl Warning {
-    /// In the order of the table in `docs/rules.md`.
+    /// In the order of the table in `docs/src/reference/rule-errors.md`.
     pub const ALL: [Warning; 20] = [
         Warning::IgnoredKey,
         Warning::RepeatedKey,
@@ -86,7 +86,7 @@ impl Warning {
         }
     }
 
-    /// What it means, in one line: the words of the table in `docs/rules.md`, and of SARIF's rules.
+    /// What it means, in one line: the words of the table in `docs/src/reference/rule-errors.md`, and of SARIF's rules.
     pub const fn meaning(self) -> &'static str {
         match self {
             Warning::IgnoredKey => {

@@ -122,7 +122,11 @@ async fn an_error_is_one_line_of_the_log_with_what_to_do_however_many_ask() {
     let log = tollgate.process.log();
     let said: Vec<_> = log.lines().filter(|line| line.contains("NOPERM")).collect();
     assert_eq!(said.len(), 1, "{log}");
-    assert!(said[0].contains("lacks a right: docs/operating.md has the whole ACL line"), "{}", said[0]);
+    assert!(
+        said[0].contains("lacks a right: docs/src/operating/overrides-kept.md has the whole ACL line"),
+        "{}",
+        said[0]
+    );
 }
 
 #[tokio::test]

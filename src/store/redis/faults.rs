@@ -108,7 +108,11 @@ static CLASSES: [ErrorClass; 18] = [
     class("MOVED", Extent::Request, "this Redis is part of a Cluster: set REDIS_TYPE=cluster"),
     class("ASK", Extent::Request, "this Redis is part of a Cluster: set REDIS_TYPE=cluster"),
     class("TRYAGAIN", Extent::Request, "this Redis is part of a Cluster: set REDIS_TYPE=cluster"),
-    class("NOPERM", Extent::Request, "the user of {auth} lacks a right: docs/operating.md has the whole ACL line"),
+    class(
+        "NOPERM",
+        Extent::Request,
+        "the user of {auth} lacks a right: docs/src/operating/overrides-kept.md has the whole ACL line",
+    ),
     class(
         "NOSCRIPT",
         Extent::Request,
