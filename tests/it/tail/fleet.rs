@@ -6,7 +6,7 @@ use super::{Tail, ask};
 use crate::{
     asking::Ran,
     harness::{RulesDir, Tollgate, eventually},
-    redis_server::RedisServer,
+    redis_server::{RedisCluster, RedisServer},
 };
 
 const RULES: &str = super::RULES;
@@ -118,4 +118,22 @@ async fn a_watch_goes_on_when_redis_comes_back() {
     .await;
     let decision: Value = Ran::with(&["status", "--json", "--admin", &replicas[0].admin.to_string()], &[]).json();
     assert!(decision["replicas"].is_array());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_a_cluster_the_lines_go_by_a_shard_channel() {
+    let (rules, cluster) = (RulesDir::with("api.yaml", RULES), RedisCluster::start());
+    let url = cluster.nodes.iter().map(|node| node.address()).collect::<Vec<_>>().join(",");
+    let replicas = fleet(&rules, &[("REDIS_TYPE", "CLUSTER"), ("REDIS_URL", &url)], &["a", "b"]).await;
+    let tail = Tail::of(&replicas[0], &[]).await;
+    eventually("decisions of the other replica are shown", || async {
+        ask(&replicas[1], "user", "alice", 1).await;
+        tail.text().lines().any(|line| line.contains("  b  ")).then_some(())
+    })
+    .await;
+    assert!(!tail.text().contains("this replica only"), "{}", tail.text());
+    let channels =
+        |command: &str| -> String { cluster.nodes.iter().map(|node| node.cli(&["PUBSUB", command])).collect() };
+    assert!(channels("SHARDCHANNELS").contains("tg1:{0}:fleet:watch:"), "{}", channels("SHARDCHANNELS"));
+    assert!(!channels("CHANNELS").contains("fleet:watch"), "only one node passes them on");
 }
