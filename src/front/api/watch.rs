@@ -1,6 +1,9 @@
 //! Watches of decisions: who may see what, and the events that a watcher is sent, of this replica and of all others. It
 //! knows nothing of gRPC or HTTP.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     pin::Pin,
     sync::Arc,
