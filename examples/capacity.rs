@@ -1,4 +1,4 @@
-//! Measures the constants of the capacity model (docs/capacity.md) on this machine, and holds the model against three
+//! Measures the constants of the capacity model (docs/src/operating/capacity.md) on this machine, and holds the model against three
 //! set-ups under load: what `tollgate` and Redis spend, as Linux and Redis count it.
 
 #[path = "support/fleet.rs"]

@@ -1,4 +1,4 @@
-//! Every constant of the model, in one table: its value, what it is, and the command that measured it. docs/capacity.md has
+//! Every constant of the model, in one table: its value, what it is, and the command that measured it. docs/src/operating/capacity.md has
 //! the same table, and a test holds both equal. What only a Cluster has stands together, at the end.
 
 use crate::limit::Algorithm;
@@ -83,7 +83,7 @@ pub const CLUSTER_QUEUES: Queues = Queues::PerTag(256);
 /// The default of `TOLLGATE_STORE_TIMEOUT`, in seconds.
 pub const STORE_TIMEOUT: f64 = 0.01;
 
-/// Counters that a script decides at most: a log counts as four (docs/design.md).
+/// Counters that a script decides at most: a log counts as four (docs/src/why/design.md).
 pub fn counters_per_script_max(algorithm: Algorithm) -> f64 {
     if algorithm == Algorithm::SlidingLog { 32.0 } else { 128.0 }
 }

@@ -33,7 +33,7 @@ const MEMORY_MAX: f64 = 512.0 * 1024.0 * 1024.0;
 pub const COMFORTABLE: f64 = 0.6;
 
 /// Cores for the calls alone from which on something else than a call for each request should be considered: a judgement,
-/// docs/capacity.md says why.
+/// docs/src/operating/capacity.md says why.
 pub const CORES_OF_CALLS_MAX: f64 = 50.0;
 
 /// A thing that a load fills.

@@ -1,4 +1,4 @@
-//! The tables of docs/capacity.md, made of the model: a test holds the page equal to them.
+//! The tables of docs/src/operating/capacity.md, made of the model: a test holds the page equal to them.
 
 use std::fmt::Write as _;
 
@@ -29,7 +29,11 @@ pub fn assumptions() -> String {
     let host = Host::default();
     let rows = [
         ("queues of a worker for a Cluster", queues, "`TOLLGATE_REDIS_BUCKETS`"),
-        ("counters that a script decides at most", "128, 32 of a log".to_owned(), "[design.md](design.md#stores)"),
+        (
+            "counters that a script decides at most",
+            "128, 32 of a log".to_owned(),
+            "[the design](../why/design.md#stores)",
+        ),
         ("sub-windows", SUB_WINDOWS.to_string(), "`sub_windows`"),
         ("longest wait for Redis", format!("{} ms", STORE_TIMEOUT * 1e3), "`TOLLGATE_STORE_TIMEOUT`"),
         (

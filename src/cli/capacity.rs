@@ -21,7 +21,7 @@ use crate::{
     tollgate capacity --requests 1000000 --descriptors 2 --users 5m --replicas 20 --nodes 6\n  \
     tollgate capacity --requests 20k --nodes 0 --algorithm token_bucket --window 1h --json\n\n\
     What is left out of --replicas and --nodes is chosen so that nothing is more than 60 % full.\n\
-    A model: docs/capacity.md says what is measured, and how near it comes.\n\
+    A model: docs/src/operating/capacity.md says what is measured, and how near it comes.\n\
     Exit code: 0 it fits, 2 a command line that can't be meant so, 3 something is more than full.")]
 pub(super) struct CapacityArgs {
     /// Requests a second of all clients together (k and m for thousands and millions)
@@ -168,11 +168,11 @@ fn in_words(load: &Load, estimate: &Estimate, bounds: &[Bound]) -> String {
     }
     if load.calls_take_too_much() {
         text += &format!(
-            "\nThe calls take more than {CORES_OF_CALLS_MAX} cores: consider fewer of them (docs/capacity.md#when-a-call-per-request-is-wrong).\n"
+            "\nThe calls take more than {CORES_OF_CALLS_MAX} cores: consider fewer of them (docs/src/operating/capacity.md#when-a-call-per-request-is-wrong).\n"
         );
     }
     text + &format!(
-        "\nBy the model of docs/capacity.md, for cores on which the floor takes {} µs and an INCR {} µs. Leave two fifths free.\n",
+        "\nBy the model of docs/src/operating/capacity.md, for cores on which the floor takes {} µs and an INCR {} µs. Leave two fifths free.\n",
         load.machine.floor_us, load.machine.incr_us
     )
 }

@@ -60,7 +60,7 @@ const COUNTERS_BYTES: u64 = 4 << 30;
     tollgate replay access.log --from envoy --fields fields.yaml --rules new/\n  \
     zcat log.gz | tollgate replay - --rules new/ --format markdown   as a comment of a pull request\n\n\
     A line is a request: {\"t\": 1764361076.25, \"domain\": \"api\", \"descriptors\": [{\"entries\": [{\"key\": \"user\",\n\
-    \"value\": \"alice\"}]}]}; docs/replay.md has the rest. Without --against what the log says it was answered is compared.\n\
+    \"value\": \"alice\"}]}]}; docs/src/guides/replay.md has the rest. Without --against what the log says it was answered is compared.\n\
     Exit code: 0 played, 1 not.")]
 pub(super) struct ReplayArgs {
     /// Logs, plain or with gzip, in any order; - is standard input
@@ -138,7 +138,7 @@ pub(super) fn run(args: &ReplayArgs) -> anyhow::Result<Exit> {
     if input.holds_denials_only() {
         bail!(
             "the log holds denials only, by which it can't be told what other rules would admit or refuse: \
-             record a sample of clients (docs/replay.md)"
+             record a sample of clients (docs/src/guides/replay.md)"
         );
     }
     if replay.tally.totals.requests == 0 {

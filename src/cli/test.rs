@@ -29,7 +29,7 @@ use crate::{
     tollgate test --update config/                then look at what changed: git diff config/\n  \
     tollgate test --format junit config/ > results.xml\n  \
     tollgate test --json config/ | jq '.cases[] | select(.passed | not)'\n\n\
-    A file of cases is called *.test.yaml and stands beside the rules; docs/testing.md has its keys.\n\
+    A file of cases is called *.test.yaml and stands beside the rules; docs/src/reference/testing.md has its keys.\n\
     Exit code: 0 every case passed, 1 not.")]
 pub(super) struct TestArgs {
     /// Files of cases, or directories of them

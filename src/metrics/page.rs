@@ -128,7 +128,7 @@ fn write_series(out: &mut String, name: &str, labels: &str, value: &Value) {
     }
 }
 
-/// `docs/metrics.md`: the table, as the documentation has it.
+/// `docs/src/reference/metrics-all.md`: the table, as the documentation has it.
 pub fn reference_document() -> String {
     let mut out = String::from(DOCUMENT_HEAD);
     for section in Section::ALL {
@@ -153,7 +153,7 @@ const DOCUMENT_HEAD: &str = "# Metrics
 
 Every metric of the page that Prometheus scrapes (`/metrics`, port 9090), in the order of the page. This file is made from
 the program's own table: `TOLLGATE_BLESS=1 cargo test --test it every_metric` writes it anew. What to watch and what to do
-is in [operating.md](operating.md#metrics).
+is in [What answers carry](answers.md#metrics).
 
 A counter begins at 0 with each process. Series of a limit or a domain leave the page with it when a reload removes it;
 those of a limit that stays over a reload go on. Counters of limits are shown once they have counted something.

@@ -1,5 +1,5 @@
 //! The table of every metric: name, kind, labels and help. The page that Prometheus scrapes is written in its order,
-//! and `docs/metrics.md` is made from it, so that neither can have a metric that the other lacks.
+//! and `docs/src/reference/metrics-all.md` is made from it, so that neither can have a metric that the other lacks.
 
 /// How a metric's number behaves, in Prometheus' words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

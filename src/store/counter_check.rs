@@ -56,7 +56,7 @@ pub struct Gate {
     pub never_deny: bool,
 }
 
-/// Whether the request is denied, from the role of each of its checks and whether it was admitted (docs/design.md). The
+/// Whether the request is denied, from the role of each of its checks and whether it was admitted (docs/src/why/design.md). The
 /// stores decide by it what to charge, the limiter what to answer.
 pub fn denied(gate: Gate, answers: impl IntoIterator<Item = (Role, bool)>) -> bool {
     let (mut enforced_refused, mut quotas, mut quotas_refused) = (false, 0u32, 0u32);

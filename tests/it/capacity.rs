@@ -1,11 +1,11 @@
-//! docs/capacity.md is what the model says, and `tollgate capacity` prints it. Whether the model is true is what
+//! docs/src/operating/capacity.md is what the model says, and `tollgate capacity` prints it. Whether the model is true is what
 //! `examples/capacity.rs` checks, on a machine that has nothing else to do.
 
 use tollgate::capacity::page;
 
 use crate::harness::run_to_end;
 
-const PAGE: &str = "docs/capacity.md";
+const PAGE: &str = "docs/src/operating/capacity.md";
 const COMMAND: &str = "tollgate capacity --requests 1000000 --descriptors 2 --users 5m --replicas 20 --nodes 6";
 
 fn run(command: &str) -> (String, Option<i32>) {

@@ -121,18 +121,18 @@ async fn a_service_passes_cases_over_even_broken_ones() {
 
 #[test]
 fn the_documentations_cases_are_cases_and_its_output_is_what_is_printed() {
-    let page = fs::read_to_string("docs/testing.md").expect("it is in the repository");
+    let page = fs::read_to_string("docs/src/reference/testing.md").expect("it is in the repository");
     let block = |fence: &str| {
         let fence = format!("\n```{fence}\n");
         let blocks = page.split(&*fence).skip(1);
         blocks.map(|rest| rest.split("\n```").next().expect("its end").to_owned()).collect::<Vec<_>>()
     };
     for text in block("yaml") {
-        let source = Source { path: Path::new("docs/testing.md").into(), bytes: text.into_bytes() };
+        let source = Source { path: Path::new("docs/src/reference/testing.md").into(), bytes: text.into_bytes() };
         let problems = CaseFile::read(source).1;
         assert!(problems.is_empty(), "{}", problems.render());
     }
-    let shown = block("console");
+    let shown: Vec<String> = [block("console"), block("console fails")].concat();
     // Other commands of that page print what they print elsewhere too.
     let shown: Vec<&str> = shown.iter().filter_map(|shown| shown.strip_prefix("$ tollgate test ")).collect();
     assert_eq!(shown.len(), 2);

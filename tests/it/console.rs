@@ -302,7 +302,7 @@ async fn an_incident_is_seen_explained_and_ended_in_a_browser() {
     let told = json!({
         "admin": at(|replica| replica.admin.to_string()), "http": at(|replica| replica.http.to_string()),
         "rules": rules.path().join("api.yaml"), "bless": std::env::var_os("TOLLGATE_BLESS").is_some(),
-        "docs": Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/console"),
+        "docs": Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/src/pictures/console"),
     });
     browser("incident.mjs", told).await;
 }

@@ -270,7 +270,7 @@ fn every_command_of_the_page_prints_what_it_shows() {
         String::from_utf8(output.stdout).expect("text")
     };
     run(setup, "/usr/local/bin:/usr/bin:/bin");
-    let page = include_str!("../../docs/diff.md");
+    let page = include_str!("../../docs/src/guides/diff.md");
     let blocks = page.split("```console\n$ ").skip(1).map(|rest| rest.split_once("```").expect("a block ends").0);
     let blocks: Vec<&str> = blocks.collect();
     assert_eq!(blocks.len(), 4);

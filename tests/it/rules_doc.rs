@@ -42,7 +42,7 @@ fn examples_load_without_a_word() {
 #[test]
 fn rules_on_other_pages_load_without_a_word() {
     let mut found = 0;
-    for page in ["README.md", "docs/rollout.md"] {
+    for page in ["README.md", "docs/src/guides/rollout.md"] {
         let text = std::fs::read_to_string(page).expect("it is in the repository");
         let blocks = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("\n```").next());
         for block in blocks.filter(|block| block.lines().any(|line| line.starts_with("domain:"))) {

@@ -74,7 +74,7 @@ fn every_example_of_the_pages_is_valid() {
         ("docs/src/reference/rules.md", RULES, "domain"),
         ("docs/src/reference/limits.md", RULES, "domain"),
         ("docs/src/reference/overrides.md", RULES, "domain"),
-        ("docs/testing.md", TESTS, "cases"),
+        ("docs/src/reference/testing.md", TESTS, "cases"),
     ] {
         let page = std::fs::read_to_string(page).expect("it is in the repository");
         let blocks = page.split("```yaml").skip(1).filter_map(|rest| rest.split_once('\n'));

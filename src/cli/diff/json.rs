@@ -1,4 +1,4 @@
-//! A comparison as JSON; `docs/diff.md` has its fields.
+//! A comparison as JSON; `docs/src/guides/diff.md` has its fields.
 
 use serde_json::{Value, json};
 

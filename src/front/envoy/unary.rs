@@ -1,6 +1,6 @@
 //! One call of `ShouldRateLimit`, from its HTTP/2 request to its response: gRPC's framing for a message each way. Our
 //! own because it is on every request's path: the general codec's buffers, streams and boxes cost more than a decision
-//! (docs/performance.md). What it doesn't do it refuses as gRPC says: encodings but gzip, other content types, long messages.
+//! (docs/src/why/performance.md). What it doesn't do it refuses as gRPC says: encodings but gzip, other content types, long messages.
 
 #[cfg(test)]
 mod tests;

@@ -43,7 +43,8 @@ fn the_words_are_those_of_the_docs() {
         std::fs::read_to_string(path).expect("it is in the repository")
     };
     let pages =
-        ["src/reference/rules.md", "src/reference/limits.md", "src/reference/overrides.md", "testing.md"].map(page);
+        ["src/reference/rules.md", "src/reference/limits.md", "src/reference/overrides.md", "src/reference/testing.md"]
+            .map(page);
     let rows = pages.iter().flat_map(|page| page.lines()).filter(|line| line.starts_with("| `"));
     let rows: Vec<(&str, String)> =
         rows.filter_map(|line| line[2..].split_once(" | ")).map(|(keys, rest)| (keys, cell(rest))).collect();

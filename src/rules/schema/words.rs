@@ -1,4 +1,4 @@
-//! What an editor shows of each key: the words of the tables in docs/src/reference and docs/testing.md, to which a test holds them.
+//! What an editor shows of each key: the words of the tables in docs/src/reference, to which a test holds them.
 
 /// What a key of a map means.
 pub(super) fn of(what: &str, key: &str) -> Option<&'static str> {

@@ -26,7 +26,7 @@ const PAGES: [(&str, &str, &str, &[&str]); 5] = [
     (
         "cli-changes.md",
         "Command line: changes of rules",
-        "What a change would do: [`tollgate diff`](../../diff.md) compares rules, [`tollgate replay`](../../replay.md) plays \
+        "What a change would do: [`tollgate diff`](../guides/diff.md) compares rules, [`tollgate replay`](../guides/replay.md) plays \
          recorded requests through them.",
         &["diff", "replay"],
     ),

@@ -15,6 +15,8 @@ pub(super) enum Kind {
     Yaml {
         refused: bool,
     },
+    /// Which fields of a log are what, for `tollgate replay`.
+    LogFields,
     Json,
     /// Commands of programs that tests have not.
     Shell,
@@ -125,6 +127,7 @@ fn kind(fence: &str) -> Kind {
     let (language, rest) = (words.next().unwrap_or_default(), words.next());
     match language {
         "console" => Kind::Console { fails: rest == Some("fails") },
+        "yaml" if rest == Some("fields") => Kind::LogFields,
         "yaml" => Kind::Yaml { refused: rest == Some("refused") },
         "json" => Kind::Json,
         "sh" => Kind::Shell,

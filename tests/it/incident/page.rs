@@ -1,4 +1,4 @@
-//! `docs/incident.md` is read at night: every console block of it is run, in order, against a fleet in the state that it tells
+//! `docs/src/guides/on-call.md` is read at night: every console block of it is run, in order, against a fleet in the state that it tells
 //! of, and prints what the page shows; so is every command of its table.
 
 use std::{
@@ -9,7 +9,7 @@ use std::{
 use super::*;
 use crate::api::{token_line, write_tokens};
 
-const PAGE: &str = include_str!("../../../docs/incident.md");
+const PAGE: &str = include_str!("../../../docs/src/guides/on-call.md");
 
 /// The page's own words for what each machine calls otherwise.
 const ADDRESS: &str = "limits.example:8080";

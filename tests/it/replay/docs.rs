@@ -1,11 +1,11 @@
-//! docs/replay.md shows what is printed, and its files of fields are some.
+//! docs/src/guides/replay.md shows what is printed, and its files of fields are some.
 
 use tollgate::rules::{LogFields, Source};
 
 use crate::asking::Ran;
 
 fn blocks(fence: &str) -> Vec<String> {
-    let page = std::fs::read_to_string("docs/replay.md").expect("it is in the repository");
+    let page = std::fs::read_to_string("docs/src/guides/replay.md").expect("it is in the repository");
     let fence = format!("\n```{fence}\n");
     let blocks = page.split(&*fence).skip(1).map(|rest| rest.split("\n```").next().expect("its end").to_owned());
     let blocks: Vec<String> = blocks.collect();
@@ -25,8 +25,9 @@ fn the_pages_commands_print_what_it_shows() {
 
 #[test]
 fn the_pages_files_of_fields_have_no_problems() {
-    for block in blocks("yaml") {
-        let (fields, problems) = LogFields::read(&Source { path: "docs/replay.md".into(), bytes: block.into_bytes() });
+    for block in blocks("yaml fields") {
+        let (fields, problems) =
+            LogFields::read(&Source { path: "docs/src/guides/replay.md".into(), bytes: block.into_bytes() });
         assert!(fields.is_some() && problems.is_empty(), "{}", problems.render());
     }
 }

@@ -1,4 +1,4 @@
-//! docs/rollout.md as a story, with real parts: an hour of 200,000 requests of 5,000 users is replayed through a new limit, and
+//! docs/src/guides/rollout.md as a story, with real parts: an hour of 200,000 requests of 5,000 users is replayed through a new limit, and
 //! then played to a running service sixty times as fast, with windows a sixtieth as long. What the replay predicts happens.
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};

@@ -1,6 +1,6 @@
 use super::*;
 
-/// What is kept of a counter is what docs/replay.md promises of memory: a table that grows has room for three times as
+/// What is kept of a counter is what docs/src/guides/replay.md promises of memory: a table that grows has room for three times as
 /// many for a moment, at eight of seven places.
 #[test]
 fn a_counter_takes_less_than_a_hundred_bytes_while_its_table_grows() {
