@@ -5,6 +5,7 @@
 
 mod cli;
 mod page;
+mod pictures;
 mod session;
 
 use std::{

@@ -51,6 +51,8 @@ pub(super) struct Page {
     /// Targets within the repository, each with its line.
     pub(super) links: Vec<(usize, String)>,
     pub(super) blocks: Vec<Block>,
+    /// Each with its line and what stands in its place for who can't see it.
+    pub(super) pictures: Vec<(usize, String, String)>,
     /// Commands between blocks that a reader does otherwise (`<!-- run: … -->`), such as ending a server by Ctrl-C.
     pub(super) hidden: Vec<(usize, String)>,
     /// Anchors that stand there as HTML.
@@ -61,6 +63,7 @@ impl Page {
     pub(super) fn read(path: &Path) -> Page {
         let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let links = Regex::new(r"(?:\]\(|src=.|srcset=.|href=.)([^)\s\x22']+)").expect("a pattern");
+        let pictures = Regex::new(r"!\[([^\]]*)\]\(([^)]+)\)").expect("a pattern");
         let ids = Regex::new(r#"<a (?:id|name)="([^"]+)""#).expect("a pattern");
         let named = Regex::new(r"`([\w./-]+)`:$").expect("a pattern");
         let mut page = Page {
@@ -69,6 +72,7 @@ impl Page {
             headings: Vec::new(),
             links: Vec::new(),
             blocks: Vec::new(),
+            pictures: Vec::new(),
             hidden: Vec::new(),
             ids: ids.captures_iter(&text).map(|found| found[1].to_owned()).collect(),
         };
@@ -93,6 +97,8 @@ impl Page {
             }
             let targets = links.captures_iter(line).map(|found| found[1].to_owned());
             page.links.extend(targets.filter(|target| !target.contains("://")).map(|target| (at + 1, target)));
+            let shown = pictures.captures_iter(line);
+            page.pictures.extend(shown.map(|found| (at + 1, found[1].to_owned(), found[2].to_owned())));
             if !line.trim().is_empty() {
                 above = line;
             }
@@ -119,6 +125,12 @@ impl Page {
                 || !fragment.is_empty() && file.is_empty() && !self.has_anchor(fragment)
         });
         broken.map(|(line, target)| format!("{}:{line}: {target}", self.path.display())).collect()
+    }
+}
+
+impl Block {
+    pub(super) fn is_console(&self) -> bool {
+        matches!(self.kind, Kind::Console { .. })
     }
 }
 

@@ -48,6 +48,24 @@ const ENDED: char = '\u{1f}';
 
 /// What is wrong with what the page's commands printed.
 pub(super) fn run(page: &Page) -> Result<(), String> {
+    let (printed, said) = print(page);
+    let commands = page.commands();
+    let mistakes: Vec<String> = commands
+        .enumerate()
+        .filter_map(|(nth, command)| mistake(&command, printed.get(nth).map_or("(not run)", |printed| printed)))
+        .chain(never(&said).map(str::to_owned))
+        .map(|mistake| format!("{}:{mistake}", page.path.display()))
+        .collect();
+    if mistakes.is_empty() { Ok(()) } else { Err(format!("{}\n{said}", mistakes.join("\n\n"))) }
+}
+
+/// What a hidden command waited for in vain.
+pub(super) fn never(said: &str) -> Option<&str> {
+    said.lines().find(|line| line.starts_with("never: "))
+}
+
+/// What each of the page's commands printed, as `ended` takes it apart, and what all else said.
+pub(super) fn print(page: &Page) -> (Vec<String>, String) {
     let folder = tempfile::tempdir().expect("a temporary directory");
     let commands: Vec<Command> = page.commands().collect();
     fs::write(folder.path().join(".session"), script(page, &commands)).expect("the folder is ours");
@@ -70,14 +88,13 @@ pub(super) fn run(page: &Page) -> Result<(), String> {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!said.starts_with("unshare:"), "pages are run in a network of their own: {said}");
     let printed = String::from_utf8_lossy(&output.stdout);
-    let printed: Vec<&str> = printed.split(BEGINS).skip(1).collect();
-    let mistakes: Vec<String> = commands
-        .iter()
-        .enumerate()
-        .filter_map(|(nth, command)| mistake(command, printed.get(nth).copied().unwrap_or("(not run)")))
-        .map(|mistake| format!("{}:{mistake}", page.path.display()))
-        .collect();
-    if mistakes.is_empty() { Ok(()) } else { Err(format!("{}\n{said}", mistakes.join("\n\n"))) }
+    (printed.split(BEGINS).skip(1).map(str::to_owned).collect(), said.into_owned())
+}
+
+/// What a command printed, and whether it failed.
+pub(super) fn ended(printed: &str) -> (&str, bool) {
+    let (text, status) = printed.rsplit_once(ENDED).unwrap_or((printed, "killed"));
+    (text, status != "0")
 }
 
 /// What of the repository a page may name, and the program on the path.
@@ -129,9 +146,9 @@ fn program(command: &str) -> &str {
 
 /// What is wrong with what a command printed, with its line.
 fn mistake(command: &Command, printed: &str) -> Option<String> {
-    let (text, status) = printed.rsplit_once(ENDED).unwrap_or((printed, "killed"));
-    let (Command { line, text: command_line, .. }, failed) = (command, status != "0");
-    let whole = format!("{line}: $ {command_line}\nexit code {status}, printed:\n{text}");
+    let (text, failed) = ended(printed);
+    let (Command { line, text: command_line, .. }, status) = (command, &printed[text.len()..]);
+    let whole = format!("{line}: $ {command_line}\nexit code {}, printed:\n{text}", status.trim_start_matches(ENDED));
     if failed != command.fails {
         return Some(format!("{whole}\n(it was to fail: {})", command.fails));
     }
@@ -153,7 +170,7 @@ fn pattern(shown: &[String], open: bool) -> String {
 }
 
 /// The text line by line, without what is another at each run: moments, durations, long numbers and hashes.
-fn timeless(text: &str) -> String {
+pub(super) fn timeless(text: &str) -> String {
     let changing = Regex::new(
         r"\d{4}-\d\d-\d\dT[\d:.]+Z|\d+\.\d+|\b\d+ ?(?:ms|µs|s|m|min|h)\b(?: \d+ ?(?:ms|s|min|m)\b)*|retry-after: \d+|\bt=\d+|\b[0-9a-f]{16,}\b|\b\d{6,}(?:-\d+)?",
     )
