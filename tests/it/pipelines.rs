@@ -172,6 +172,8 @@ fn the_action_checks_rules_and_runs_their_cases() {
     assert!(ran.code == 1 && ran.out.contains("title=zero-limit"), "warnings fail: {ran:?}");
     let ran = run_step(&repository, "check", &[("inputs.strict", "false")]);
     assert!(ran.code == 0 && ran.out.starts_with("::warning "), "{ran:?}");
+    let ran = run_step(&repository, "check", &[("inputs.allow", "expired-override zero-limit")]);
+    assert!(ran.code == 0 && ran.out.starts_with("::warning "), "{ran:?}");
     let ran = run_step(&repository, "test", &[]);
     assert!(ran.code == 1 && ran.out.contains("::error file=config/api.test.yaml"), "{ran:?}");
 
