@@ -12,6 +12,7 @@ pub(crate) mod envoyproxy_tools;
 mod exit;
 mod explain;
 mod findings;
+mod git;
 mod limits;
 mod offline;
 mod overrides;

@@ -345,7 +345,9 @@ fn refuse_second_files(name: &str, drafts: &[&RuleFile<'_>], report: &mut Proble
     for other in others {
         let location = report.elsewhere(&first.path, located(first));
         let what = format!("domain `{name}` has another file already: {location}");
-        report.error(&other.path, located(other), what).hint("MERGE_DOMAIN_CONFIG makes one domain of several files");
+        report
+            .error(&other.path, located(other), what)
+            .hint("give this file a domain of its own, or set MERGE_DOMAIN_CONFIG=true to make one domain of both");
     }
 }
 
