@@ -189,6 +189,8 @@ async fn while_redis_is_away_one_replica_can_be_switched_alone() {
         (replicas[0].metric("tollgate_redis_breakers_open").await > 0.0).then_some(())
     })
     .await;
+    let all = limits(&replicas[0], &[&["off", "api/user"], &WHY[..]].concat());
+    assert!(all.code == 1 && all.err.contains("until it can, --this-replica"), "{all:?}");
     let long = limits(&replicas[0], &["off", "api/user", "--this-replica", "--for", "2h", "--reason", "outage"]);
     assert!(long.code == 1 && long.err.contains("an hour on one replica"), "{long:?}");
     let switched = limits(&replicas[0], &alone);
