@@ -1,6 +1,7 @@
 //! How the command line asks a running service: by which address, with which token, of how many, and what it says and ends
 //! with where there is no answer or the answer is no.
 
+mod entries;
 mod exit_codes;
 mod output;
 

@@ -8,6 +8,7 @@ import { h } from "./dom.js";
  * @property {number[]} values
  * @property {string} kind its colour
  * @property {boolean} [area]
+ * @property {string} [unit] where it is another than the graph's
  */
 
 const WIDTH = 360;
@@ -37,8 +38,8 @@ export function graph(title, lines, time, text, unit = "") {
   const y = (/** @type {number} */ value) => TOP + (1 - value / most) * (HEIGHT - TOP);
   const path = (/** @type {number[]} */ values) => values.map((value, index) => `${index ? "L" : "M"}${x(index).toFixed(1)} ${y(value).toFixed(1)}`).join("");
   const drawn = lines.filter((line) => line.values.length > 0);
-  const last = (/** @type {Line} */ line) => text(line.values.at(-1) ?? 0);
-  const said = drawn.map((line) => `${line.name} ${last(line)}${unit}`).join(", ") || "nothing yet";
+  const last = (/** @type {Line} */ line) => `${text(line.values.at(-1) ?? 0)}${line.unit ?? unit}`;
+  const said = drawn.map((line) => `${line.name} ${last(line)}`).join(", ") || "nothing yet";
   const quarters = [0, 1, 2, 3].map((quarter) => {
     const at = WIDTH * quarter / 4;
     return h("line", { class: "grid", x1: at, x2: at, y1: 0, y2: HEIGHT });
@@ -46,7 +47,7 @@ export function graph(title, lines, time, text, unit = "") {
   const clocks = [60, 45, 30, 15].map((minutes) => (Number.isNaN(ends) ? "" : new Date(ends - minutes * 60_000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })));
   return h("figure", { class: "graph" },
     h("figcaption", null, h("strong", null, title), drawn.map((line) =>
-      h("span", { class: `key ${line.kind}` }, line.name, " ", h("b", null, `${last(line)}${unit}`)))),
+      h("span", { class: `key ${line.kind}` }, line.name, " ", h("b", null, last(line))))),
     h("div", { class: "plot" },
       h("span", { class: "most" }, `${text(most)}${unit}`),
       h("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${title}, the last hour: ${said}`, preserveAspectRatio: "none" },
