@@ -46,10 +46,14 @@ class Tollgate:
             raise TollgateError(f"no answer from {self.url}: every connection is in use")
         try:
             response, answer = self._ask(method, path, text, headers)
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, http.client.HTTPException) as error:
             raise TollgateError(f"no answer from {self.url}: {error!r}") from error
         finally:
             self._free.release()
+        try:
+            answer = json.loads(answer)
+        except ValueError as error:  # of something between, or of HTTP itself
+            raise TollgateError(f"status {response.status} without JSON", response.status) from error
         # 429 is a decision too.
         if response.status < 300 or (response.status == 429 and "allowed" in answer):
             return answer, response.headers
@@ -76,7 +80,7 @@ class Tollgate:
         try:
             connection.request(*request)
             response = connection.getresponse()
-            answer = json.loads(response.read())
+            answer = response.read()
         except BaseException:
             # What comes late over this connection would be taken for the next answer.
             connection.close()

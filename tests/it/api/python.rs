@@ -42,10 +42,12 @@ async fn the_client_tells_errors_from_refusals() {
     let script = "out.append(said(lambda: tollgate.check(user=''))[0])\n\
                   out.append(said(lambda: tollgate.check(user='alice', domain='nosuch'))[0])\n\
                   out.append(said(lambda: tollgate.call('GET', '/v1/domains/api/overrides'))[0])\n\
+                  long = Tollgate(url, token='x' * 40000, timeout=30)\n\
+                  out.append(said(lambda: long.check(user='alice'))[0])\n\
                   out.append(said(lambda: Tollgate('http://127.0.0.1:1').check(user='alice'))[0])\n\
                   admin = Tollgate(url, token='secret', timeout=30)\n\
                   out.append(admin.call('GET', '/v1/domains/api/overrides')[0])";
-    assert_eq!(python(&tollgate, script), json!([400, 404, 401, null, {"overrides": []}]));
+    assert_eq!(python(&tollgate, script), json!([400, 404, 401, 431, null, {"overrides": []}]));
 }
 
 /// A connection that was kept may have been closed since, and one whose answer came too late has that answer still to come.
