@@ -11,8 +11,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use redis::{RedisError, RedisResult};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -22,11 +22,11 @@ pub(super) use self::slots::{Range, first_map, read_map};
 use super::connection::Connection;
 use super::denial_cache::DenialCache;
 use super::dial;
-use super::faults::failed;
+use super::faults::{self, failed};
 use super::guide::SlotNews;
 use super::lane::{Answer, Lane, RequestFailure};
 use super::layout::record::{self, Record};
-use super::node_connection::{EstablishedConnection, NodeConnection};
+use super::node_connection::{EstablishedConnection, NodeConnection, SILENT_AFTER};
 use super::node_connections::NodeConnections;
 use super::place::Place;
 use super::request::Request;
@@ -35,6 +35,7 @@ use super::settings::{Address, ClusterBatch, RedisSettings};
 use super::stats::RedisStats;
 use crate::store::hash_slot::{self, SLOTS};
 use crate::store::key::{self, Buckets};
+use crate::store::readings::StoreError;
 
 /// Time between readings of the slot map. It changes seldom, and a node that lost a slot says so; this only finds moves
 /// of buckets without requests.
@@ -54,6 +55,15 @@ pub(super) struct Cluster {
     lanes: Arc<ClusterLanes>,
     map: Arc<ArcSwap<SlotMap>>,
     is_mapped: watch::Receiver<bool>,
+    first_map: FirstMap,
+}
+
+/// What requests wait for that come before the map has been read.
+struct FirstMap {
+    /// Whether the first readings are under way.
+    is_awaited: watch::Receiver<bool>,
+    until: Instant,
+    waiting: Semaphore,
 }
 
 impl Cluster {
@@ -88,6 +98,9 @@ impl Cluster {
         });
         let map = Arc::new(ArcSwap::from_pointee(SlotMap::empty()));
         let (says_mapped, is_mapped) = watch::channel(false);
+        let (awaits_map, is_awaited) = watch::channel(true);
+        let until = Instant::now() + settings.connect_timeout.min(SILENT_AFTER);
+        let first_map = FirstMap { is_awaited, until, waiting: Semaphore::new(settings.queue_max) };
         let keeper = SlotMapKeeper {
             seeds: seeds.to_vec(),
             nodes: nodes.clone(),
@@ -95,17 +108,30 @@ impl Cluster {
             map: map.clone(),
             stats,
             is_mapped: says_mapped,
+            awaits_map,
             is_used: Vec::new(),
             agreed: None,
         };
         tasks.spawn(async move {
             stop.run_until_cancelled(keeper.run(told)).await;
         });
-        Cluster { settings, nodes, lanes, map, is_mapped }
+        Cluster { settings, nodes, lanes, map, is_mapped, first_map }
     }
 
     pub(super) fn map(&self) -> Arc<SlotMap> {
         self.map.load_full()
+    }
+
+    /// Waits for the first map and the buckets, which a process that has just started doesn't know: until they are there,
+    /// can't be read, or `deadline`. An error if too many wait.
+    pub(super) async fn started(&self, deadline: Instant) -> Result<(), StoreError> {
+        let FirstMap { is_awaited, until, waiting } = &self.first_map;
+        if *is_awaited.borrow() {
+            let Ok(_place) = waiting.try_acquire() else { return Err(StoreError::Overloaded) };
+            // Whoever waits finds by itself what is known by then.
+            let _ = timeout_at(deadline.min(*until), is_awaited.clone().wait_for(|is_awaited| !is_awaited)).await;
+        }
+        Ok(())
     }
 
     /// Where a bucket's counters are decided: by its node, unless that forbids scripts over several slots.
@@ -179,6 +205,7 @@ struct SlotMapKeeper {
     map: Arc<ArcSwap<SlotMap>>,
     stats: Arc<RedisStats>,
     is_mapped: watch::Sender<bool>,
+    awaits_map: watch::Sender<bool>,
     /// For each slot whether a bucket lies in it; empty until the buckets are known.
     is_used: Vec<bool>,
     /// When the record of the buckets was last compared and renewed.
@@ -190,7 +217,11 @@ impl SlotMapKeeper {
         let mut said = false;
         let mut pause = REFRESH_MIN;
         loop {
-            match self.refresh().await {
+            let refreshed = self.refresh().await;
+            if !refreshed.as_ref().is_err_and(faults::may_pass) {
+                self.awaits_map.send_replace(false);
+            }
+            match refreshed {
                 Ok(true) => (said, pause) = (false, REFRESH_MIN),
                 Ok(false) => (said, pause) = (false, (2 * pause).min(REFRESH_LOST)),
                 Err(error) if !said => {
