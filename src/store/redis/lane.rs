@@ -194,12 +194,12 @@ impl Lane {
         deferred_batch: Option<Box<DeferredBatch>>,
         deadline: impl Into<Deadline>,
     ) -> PendingAnswer {
-        if !self.is_up() {
+        if !self.node.load().as_ref().is_some_and(|node| node.takes_requests()) {
             if self.is_retired() {
                 return PendingAnswer::failed(RequestFailure::Elsewhere);
             }
             self.stats.unreachable.add(1);
-            return PendingAnswer::failed(StoreError::Unreachable("no connection".to_owned()).into());
+            return PendingAnswer::failed(StoreError::Unreachable(NO_CONNECTION.to_owned()).into());
         }
         let (answer, answered) = oneshot::channel();
         let queued = Box::new(QueuedRequest {
@@ -370,6 +370,9 @@ impl Lane {
 }
 
 const CLOSING: &str = "the store is closing";
+
+/// Why a request fails whose node isn't connected, and isn't being connected to for the first time.
+pub(super) const NO_CONNECTION: &str = "no connection";
 
 fn closing() -> StoreError {
     StoreError::Unreachable(CLOSING.to_owned())
