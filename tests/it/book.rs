@@ -34,12 +34,17 @@ const NOT_RUN: &[&str] = &[
     "git",
     "mdbook",
     "aws",
-    "tests/run.sh",
+    "tests/",
+    // Clouds.
+    "examples/redis-token/",
     // Measurements: of the release build, which takes minutes to make, and by instructions.
     "target/release/tollgate",
     "valgrind",
     "callgrind_annotate",
 ];
+
+/// How blocks of commands and their output begin that no test runs as they stand: these compare with the service of before.
+const NOT_RUN_AS_SHOWN: &[&str] = &["$ page() { curl"];
 
 /// Pages whose commands are run by a test of their own, because they need more than one machine's default ports:
 /// `incident::page` has three replicas in the midst of an incident.
@@ -117,6 +122,27 @@ fn every_link_leads_to_a_file_and_every_anchor_to_a_heading() {
     assert_none(&pages().iter().flat_map(Page::broken_links).collect::<Vec<_>>());
 }
 
+/// What mdBook makes of the pages stands in `target/book`, which is as deep as `docs/src`. So a link to a file of the
+/// repository leads there from both, if it goes by the repository's root. A Markdown file outside of the book it doesn't:
+/// mdBook makes each such link one to HTML.
+#[test]
+fn links_out_of_the_book_lead_to_the_same_file_in_html() {
+    let mut mistakes = Vec::new();
+    for page in pages() {
+        let page_name = name(&page);
+        let up = "../".repeat(page_name.matches('/').count() + 2);
+        for (line, target) in &page.links {
+            let path =
+                page.path.parent().expect("a page is in a folder").join(target.split('#').next().unwrap_or(target));
+            let Ok(path) = path.canonicalize() else { continue };
+            if !path.starts_with(source()) && (!target.starts_with(&up) || target.ends_with(".md")) {
+                mistakes.push(format!("{page_name}:{line}: {target}"));
+            }
+        }
+    }
+    assert_none(&mistakes);
+}
+
 /// Whoever has an address of before finds the page: alerts, runbooks and bookmarks name these.
 #[test]
 fn old_pages_lead_into_the_book() {
@@ -167,7 +193,12 @@ fn check(block: &page::Block) -> Result<(), String> {
             let (_, problems) = LogFields::read(&Source { path: "page.yaml".into(), bytes: text.as_bytes().to_vec() });
             if problems.is_empty() { Ok(()) } else { Err(problems.render()) }
         }
-        Kind::Console { .. } | Kind::Other => Ok(()),
+        Kind::Other => {
+            let is_allowed = NOT_RUN_AS_SHOWN.iter().any(|shown| text.starts_with(shown));
+            let command = text.lines().find(|line| line.starts_with("$ ")).filter(|_| !is_allowed);
+            command.map_or(Ok(()), |line| Err(format!("nothing runs {line:?}: fence it as console")))
+        }
+        Kind::Console { .. } => Ok(()),
     }
 }
 
