@@ -60,7 +60,7 @@ export class Tollgate {
     return this.#call("PUT", path, spec);
   }
 
-  /** A check in any of its forms, answered in full: see docs/api.md. */
+  /** A check in any of its forms, answered in full: see docs/src/reference/api.md. */
   async check(request) {
     return this.#call("POST", "/v1/check", { domain: this.domain, ...request });
   }

@@ -16,6 +16,7 @@ use std::{
 };
 
 use page::{Kind, Page};
+use regex::Regex;
 use tollgate::rules::{self, CaseFile, Defaults, LogFields, Source, Sources};
 
 use crate::{examples::project, harness::run_to_end};
@@ -120,6 +121,53 @@ fn the_readme_is_short_and_its_links_lead_somewhere() {
 #[test]
 fn every_link_leads_to_a_file_and_every_anchor_to_a_heading() {
     assert_none(&pages().iter().flat_map(Page::broken_links).collect::<Vec<_>>());
+}
+
+/// Comments, messages and examples send readers into the book, to a page and heading that are there; only alerts keep the
+/// addresses that they always had, which are stubs.
+#[test]
+fn whatever_names_a_page_names_one_of_the_book() {
+    let named = Regex::new(r"docs/[\w/-]+\.md(?:#([\w-]+))?").expect("a pattern");
+    let mut mistakes = Vec::new();
+    let mut found = 0;
+    for path in [
+        "src",
+        "tests",
+        "examples",
+        "config",
+        "deploy",
+        "benches",
+        "fuzz/src",
+        "fuzz/fuzz_targets",
+        "README.md",
+        "SECURITY.md",
+    ]
+    .into_iter()
+    .flat_map(|name| files_below(&project(name)))
+    {
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        let is_of_before = path.starts_with(project("deploy/prometheus")) || path.ends_with("tests/it/alerts.rs");
+        for names in named.captures_iter(&text).filter(|names| &names[0] != "docs/page.md") {
+            found += 1;
+            let page = project(names[0].split('#').next().expect("a split has a first part"));
+            let is_there = page.exists() && (is_of_before || page.starts_with(source()));
+            let anchor = names.get(1).filter(|_| is_there).map(|anchor| anchor.as_str());
+            if !is_there || anchor.is_some_and(|anchor| !Page::read(&page).has_anchor(anchor)) {
+                mistakes.push(format!("{}: {}", path.display(), &names[0]));
+            }
+        }
+    }
+    assert!(found > 50, "{found}");
+    assert_none(&mistakes);
+}
+
+/// All files of a folder and those below it; a file itself.
+fn files_below(path: &Path) -> Vec<PathBuf> {
+    if !path.is_dir() || path.ends_with("node_modules") {
+        return if path.is_file() { vec![path.to_owned()] } else { Vec::new() };
+    }
+    let entries = fs::read_dir(path).expect("it is there").map(|entry| entry.expect("it can be listed").path());
+    entries.flat_map(|entry| files_below(&entry)).collect()
 }
 
 /// What mdBook makes of the pages stands in `target/book`, which is as deep as `docs/src`. So a link to a file of the
