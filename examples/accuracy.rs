@@ -2,7 +2,7 @@
 //! admits, and the fullest true window as a share of the limit. Simulated time and fixed seeds: every run prints the same.
 //! With `--store` the same is measured in real time, on replicas of the service that share a real store: see `accuracy/live.rs`.
 //!
-//! `cargo run --release --example accuracy` prints the tables of docs/accuracy.md; `-- --help` says what else there is.
+//! `cargo run --release --example accuracy` prints the tables of docs/src/why/accuracy.md; `-- --help` says what else there is.
 
 #[path = "accuracy/live.rs"]
 pub(crate) mod live;
@@ -32,7 +32,7 @@ type Arrival = (u64, usize);
     name = "accuracy",
     about = "How close each algorithm comes to an exact log",
     after_help = "Examples:\n  \
-        cargo run --release --example accuracy                           simulated: the tables of docs/accuracy.md\n  \
+        cargo run --release --example accuracy                           simulated: the tables of docs/src/why/accuracy.md\n  \
         cargo run --example accuracy -- --store redis --replicas 3       in real time, on a redis-server\n  \
         cargo run --example accuracy -- --store cluster --replicas 3     on a Cluster of three\n  \
         cargo run --example accuracy -- --store memory --json\n\n\

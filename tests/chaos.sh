@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The chaos suite, alone and long: every fault of tests/it/chaos on real processes under 2,000 requests a second. Prints
-# the table of docs/reliability.md; exits 1 where a goal was missed, with what was measured. Run it on a quiet machine.
+# the table of docs/src/why/reliability.md; exits 1 where a goal was missed, with what was measured. Run it on a quiet machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

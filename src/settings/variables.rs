@@ -1,5 +1,5 @@
 //! Every environment variable of envoyproxy/ratelimit, and its effect here: the same, or none, with a line that says
-//! what replaces it. `docs/migrating.md` has the same table. It doesn't know what the settings do.
+//! what replaces it. `docs/src/guides/moving-variables.md` has the same table. It doesn't know what the settings do.
 
 use std::collections::HashMap;
 

@@ -16,6 +16,7 @@ use std::{
 };
 
 use page::{Kind, Page};
+use regex::Regex;
 use tollgate::rules::{self, CaseFile, Defaults, LogFields, Source, Sources};
 
 use crate::{examples::project, harness::run_to_end};
@@ -38,12 +39,17 @@ const NOT_RUN: &[&str] = &[
     "grpcurl",
     "systemctl",
     "aws",
-    "tests/run.sh",
+    "tests/",
+    // Clouds.
+    "examples/redis-token/",
     // Measurements: of the release build, which takes minutes to make, and by instructions.
     "target/release/tollgate",
     "valgrind",
     "callgrind_annotate",
 ];
+
+/// How blocks of commands and their output begin that no test runs as they stand: these compare with the service of before.
+const NOT_RUN_AS_SHOWN: &[&str] = &["$ page() { curl"];
 
 /// Pages whose commands are run by a test of their own, because they need more than one machine's default ports:
 /// `incident::page` has three replicas in the midst of an incident.
@@ -121,6 +127,74 @@ fn every_link_leads_to_a_file_and_every_anchor_to_a_heading() {
     assert_none(&pages().iter().flat_map(Page::broken_links).collect::<Vec<_>>());
 }
 
+/// Comments, messages and examples send readers into the book, to a page and heading that are there; only alerts keep the
+/// addresses that they always had, which are stubs.
+#[test]
+fn whatever_names_a_page_names_one_of_the_book() {
+    let named = Regex::new(r"docs/[\w/-]+\.md(?:#([\w-]+))?").expect("a pattern");
+    let mut mistakes = Vec::new();
+    let mut found = 0;
+    for path in [
+        "src",
+        "tests",
+        "examples",
+        "config",
+        "deploy",
+        "benches",
+        "fuzz/src",
+        "fuzz/fuzz_targets",
+        "README.md",
+        "SECURITY.md",
+    ]
+    .into_iter()
+    .flat_map(|name| files_below(&project(name)))
+    {
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        let is_of_before = path.starts_with(project("deploy/prometheus")) || path.ends_with("tests/it/alerts.rs");
+        for names in named.captures_iter(&text).filter(|names| &names[0] != "docs/page.md") {
+            found += 1;
+            let page = project(names[0].split('#').next().expect("a split has a first part"));
+            let is_there = page.exists() && (is_of_before || page.starts_with(source()));
+            let anchor = names.get(1).filter(|_| is_there).map(|anchor| anchor.as_str());
+            if !is_there || anchor.is_some_and(|anchor| !Page::read(&page).has_anchor(anchor)) {
+                mistakes.push(format!("{}: {}", path.display(), &names[0]));
+            }
+        }
+    }
+    assert!(found > 50, "{found}");
+    assert_none(&mistakes);
+}
+
+/// All files of a folder and those below it; a file itself.
+fn files_below(path: &Path) -> Vec<PathBuf> {
+    if !path.is_dir() || path.ends_with("node_modules") {
+        return if path.is_file() { vec![path.to_owned()] } else { Vec::new() };
+    }
+    let entries = fs::read_dir(path).expect("it is there").map(|entry| entry.expect("it can be listed").path());
+    entries.flat_map(|entry| files_below(&entry)).collect()
+}
+
+/// What mdBook makes of the pages stands in `target/book`, which is as deep as `docs/src`. So a link to a file of the
+/// repository leads there from both, if it goes by the repository's root. A Markdown file outside of the book it doesn't:
+/// mdBook makes each such link one to HTML.
+#[test]
+fn links_out_of_the_book_lead_to_the_same_file_in_html() {
+    let mut mistakes = Vec::new();
+    for page in pages() {
+        let page_name = name(&page);
+        let up = "../".repeat(page_name.matches('/').count() + 2);
+        for (line, target) in &page.links {
+            let path =
+                page.path.parent().expect("a page is in a folder").join(target.split('#').next().unwrap_or(target));
+            let Ok(path) = path.canonicalize() else { continue };
+            if !path.starts_with(source()) && (!target.starts_with(&up) || target.ends_with(".md")) {
+                mistakes.push(format!("{page_name}:{line}: {target}"));
+            }
+        }
+    }
+    assert_none(&mistakes);
+}
+
 /// Whoever has an address of before finds the page: alerts, runbooks and bookmarks name these.
 #[test]
 fn old_pages_lead_into_the_book() {
@@ -171,7 +245,12 @@ fn check(block: &page::Block) -> Result<(), String> {
             let (_, problems) = LogFields::read(&Source { path: "page.yaml".into(), bytes: text.as_bytes().to_vec() });
             if problems.is_empty() { Ok(()) } else { Err(problems.render()) }
         }
-        Kind::Console { .. } | Kind::Other => Ok(()),
+        Kind::Other => {
+            let is_allowed = NOT_RUN_AS_SHOWN.iter().any(|shown| text.starts_with(shown));
+            let command = text.lines().find(|line| line.starts_with("$ ")).filter(|_| !is_allowed);
+            command.map_or(Ok(()), |line| Err(format!("nothing runs {line:?}: fence it as console")))
+        }
+        Kind::Console { .. } => Ok(()),
     }
 }
 

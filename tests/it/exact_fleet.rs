@@ -103,7 +103,7 @@ impl Fleet {
     }
 
     /// Asks on until exactly the limit has passed and the other limit is charged for these alone. Says no where a refund
-    /// is missing: a Redis that takes too long for one leaves the charge standing (docs/accuracy.md).
+    /// is missing: a Redis that takes too long for one leaves the charge standing (docs/src/why/accuracy.md).
     async fn fills_up(&self, algorithm: &str, user: &str, mut admitted: usize) -> bool {
         for nth in 0..TRIES {
             if admitted == LIMIT && self.left(algorithm, user).await == WIDE - LIMIT {

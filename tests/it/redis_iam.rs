@@ -137,7 +137,7 @@ async fn a_token_that_redis_refuses_is_logged_with_what_to_look_at() {
     assert!(line.contains("REDIS_AWS_IAM_USER_ID (is it in the cache's user group"), "{line}");
 }
 
-/// The sidecar of docs/redis.md, whose file is read as REDIS_AUTH_FILE.
+/// The sidecar of docs/src/operating/which-redis.md, whose file is read as REDIS_AUTH_FILE.
 #[tokio::test]
 async fn the_sidecar_writes_googles_and_azures_tokens_with_their_users() {
     let aws = Aws::start().await;

@@ -1,4 +1,4 @@
-//! What a counter takes of Redis' memory, by which docs/operating.md says how much to buy: of one key as Redis counts it,
+//! What a counter takes of Redis' memory, by which docs/src/operating/memory.md says how much to buy: of one key as Redis counts it,
 //! and of all that many of them make Redis hold.
 
 use tollgate::limit::{Algorithm, Entry, Limit, Unit, UnixMicros};

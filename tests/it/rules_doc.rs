@@ -38,23 +38,19 @@ fn examples_load_without_a_word() {
     }
 }
 
-/// The rules on other pages, too.
+/// Those of the other pages are held by `book`.
 #[test]
-fn rules_on_other_pages_load_without_a_word() {
+fn the_readmes_rules_load_without_a_word() {
     let mut found = 0;
-    for page in ["README.md", "docs/src/guides/rollout.md"] {
-        let text = std::fs::read_to_string(page).expect("it is in the repository");
-        let blocks = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("\n```").next());
-        for block in blocks.filter(|block| block.lines().any(|line| line.starts_with("domain:"))) {
-            let files = vec![Source { path: page.into(), bytes: block.as_bytes().to_vec() }];
-            // The README's rules name one.
-            let overrides = vec![Source { path: "users.csv".into(), bytes: b"match.user,limit\n".to_vec() }];
-            let load = rules::load(&Sources { files, overrides, ..Sources::default() }, &Defaults::default(), None);
-            assert!(load.problems.is_empty(), "{page}:\n{}", load.problems.render());
-            found += 1;
-        }
+    let text = include_str!("../../README.md");
+    let blocks = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("\n```").next());
+    for block in blocks.filter(|block| block.lines().any(|line| line.starts_with("domain:"))) {
+        let files = vec![Source { path: "README.md".into(), bytes: block.as_bytes().to_vec() }];
+        let load = rules::load(&Sources { files, ..Sources::default() }, &Defaults::default(), None);
+        assert!(load.problems.is_empty(), "{}", load.problems.render());
+        found += 1;
     }
-    assert!(found > 4, "{found}");
+    assert!(found > 0, "{found}");
 }
 
 #[test]

@@ -27,7 +27,7 @@ fn client(number: usize) -> String {
     format!("client-{number}")
 }
 
-/// As docs/rules.md tells to compute it.
+/// As docs/src/reference/limits.md tells to compute it.
 fn part(limit_id: &str, user: &str) -> u32 {
     let hash = Sha256::digest(format!("{limit_id}\nuser={user}"));
     u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]) % 10_000

@@ -1,4 +1,4 @@
-//! The way to try Tollgate beside the service that answers now, as docs/migrating.md has it: the same calls to both, and
+//! The way to try Tollgate beside the service that answers now, as docs/src/guides/moving-side-by-side.md has it: the same calls to both, and
 //! the same numbers. Here a second Tollgate plays the service that answers.
 
 use tonic::Code;

@@ -106,7 +106,7 @@ fn meaning(error: &rustls::Error, tls: &RedisTls) -> Option<Cow<'static, str>> {
         }
         rustls::Error::AlertReceived(AlertDescription::HandshakeFailure) => {
             "Redis asks for a client's certificate (set REDIS_TLS_CLIENT_CERT and REDIS_TLS_CLIENT_KEY), or its own has a \
-             key that can't be checked, such as one of P-521 (make one of P-256, as docs/migrating.md has it)"
+             key that can't be checked, such as one of P-521 (make one of P-256, as docs/src/guides/moving-differences.md has it)"
         }
         rustls::Error::AlertReceived(AlertDescription::CertificateExpired) => {
             "Redis refuses the certificate of REDIS_TLS_CLIENT_CERT: it has expired"

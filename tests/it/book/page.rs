@@ -110,7 +110,7 @@ impl Page {
         self.blocks.iter().flat_map(commands)
     }
 
-    fn has_anchor(&self, wanted: &str) -> bool {
+    pub(super) fn has_anchor(&self, wanted: &str) -> bool {
         self.ids.iter().any(|id| id == wanted) || self.headings.iter().any(|heading| anchor(heading) == wanted)
     }
 

@@ -115,7 +115,7 @@ pub(super) async fn through<F: Future<Output = ()>>(
     }
 }
 
-/// A line of the table in docs/reliability.md, and one of JSON, for `tests/chaos.sh`.
+/// A line of the table in docs/src/why/reliability.md, and one of JSON, for `tests/chaos.sh`.
 pub(super) fn say(name: &str, report: &Report, manner: Manner) {
     let Report { answers, late, errors, degraded, .. } = report;
     let excess = |policy: &str| report.excess[policy];
