@@ -8,10 +8,12 @@ mod changes;
 mod check;
 mod completions;
 mod diff;
+mod entries;
 pub(crate) mod envoyproxy_tools;
 mod exit;
 mod explain;
 mod findings;
+mod git;
 mod limits;
 mod offline;
 mod overrides;
@@ -181,7 +183,7 @@ fn parse(mut args: Vec<OsString>) -> Result<Cli, UsageError> {
             Ok(cli) if wrong.is_empty() => return Ok(cli),
             Ok(cli) => {
                 wrong.extend(wrong_settings(&cli));
-                return Err(refuse(wrong));
+                return Err(refuse(wrong, &args));
             }
             Err(error) => match unknown(&error, &args) {
                 Some((line, found)) => {
@@ -189,7 +191,7 @@ fn parse(mut args: Vec<OsString>) -> Result<Cli, UsageError> {
                     args.drain(found);
                 }
                 None if wrong.is_empty() => return Err(UsageError::Clap(error)),
-                None => return Err(refuse(wrong)),
+                None => return Err(refuse(wrong, &args)),
             },
         }
     }
@@ -244,6 +246,15 @@ fn switch(text: &str) -> Result<bool, String> {
     if text.is_empty() { Ok(false) } else { settings::boolean(text) }
 }
 
-fn refuse(lines: Vec<String>) -> UsageError {
-    UsageError::Wrong { lines, usage: Cli::command().render_usage().to_string() }
+fn refuse(lines: Vec<String>, args: &[OsString]) -> UsageError {
+    let mut command = Cli::command();
+    command.build();
+    let mut meant = &mut command;
+    for name in args.iter().skip(1) {
+        if meant.find_subcommand(name).is_none() {
+            break;
+        }
+        meant = meant.find_subcommand_mut(name).expect("it was just found");
+    }
+    UsageError::Wrong { lines, usage: meant.render_usage().to_string() }
 }

@@ -26,7 +26,7 @@ use crate::{
     limiter::{Budgets, Fallback, Limiter, Modes, Snapshot, decision_feed::DecisionFeed, top::TopLists},
     metrics::{Meters, Metrics},
     privacy::Privacy,
-    rules::{self, Defaults, LoadedRules, Source, Sources},
+    rules::{self, Defaults, LoadedRules, LoadedTexts, Source, Sources},
     run_time::{
         RunTime,
         fleet::Fleet,
@@ -205,8 +205,16 @@ fn new_limiter() -> Limiter {
     let meters = Meters::new(&load.rules, None);
     let budgets = Budgets::new(&load.rules, None);
     let (rules, problems, kept) = (load.rules, load.problems, load.kept_domains);
-    let snapshot =
-        Snapshot { version: 1, rules, meters, budgets, problems, kept_domains: kept, loaded_at: UnixMicros(0) };
+    let snapshot = Snapshot {
+        version: 1,
+        rules,
+        meters,
+        budgets,
+        problems,
+        kept_domains: kept,
+        texts: LoadedTexts::default(),
+        loaded_at: UnixMicros(0),
+    };
     let memory = || Arc::new(Memory::new(MemorySettings { max_bytes: 16 << 20 }));
     let modes = Modes { notes: true, ..Modes::default() };
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));

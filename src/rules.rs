@@ -29,6 +29,7 @@ mod spelling;
 mod terms;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod tiers;
 mod tree;
 mod warning;
@@ -61,6 +62,7 @@ pub(crate) use rows::star;
 pub use schema::{SchemaOf, schema};
 pub use shortcuts::Shortcuts;
 pub use source::{DotFiles, FileNames, Selection, Source, Sources};
+pub use texts::{LoadedTexts, RuleText, RuleTexts};
 use tree::LevelMatch;
 pub use tree::Pattern;
 pub use warning::Warning;
@@ -83,6 +85,8 @@ pub struct LoadedRules {
     pub problems: Problems,
     /// Domains that keep their last good rules.
     pub kept_domains: Vec<Box<str>>,
+    /// What their files say, where it is kept for those who look at them.
+    pub texts: LoadedTexts,
 }
 
 /// Everything a decision needs of the rules, immutable; reload swaps the whole.

@@ -1,5 +1,6 @@
 // Every query of every panel, and every recording rule, against a real Prometheus that scrapes a real Tollgate: none may be
-// an error, or empty. `node tests/dashboards.mjs [BINARY]`; ends with 1 and the query that gave nothing.
+// an error, or empty. An alert that fires leads into the runbook. `node tests/dashboards.mjs [BINARY]`; ends with 1 and what
+// was empty.
 
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
@@ -13,6 +14,8 @@ const folder = mkdtempSync(join(tmpdir(), "dashboards-"));
 const children = [];
 /** How long it may take until everything has an answer, in ms. */
 const PATIENCE = 90_000;
+/** Where an alert leads that fires here. */
+const RUNBOOK = "docs/src/operating/runbook.md#tollgateshadowwouldrefuse";
 
 const freePort = () => new Promise((give) => {
   const server = createServer().listen(0, "127.0.0.1", () => { const { port } = server.address(); server.close(() => give(port)); });
@@ -58,9 +61,10 @@ try {
 
   const began = Date.now();
   let left = queries();
+  let link;
   const all = left.length;
   let why = "";
-  for (let user = 0; left.length > 0 && Date.now() - began < PATIENCE; user++) {
+  for (let user = 0; (left.length > 0 || !link) && Date.now() - began < PATIENCE; user++) {
     // Traffic goes on meanwhile: some passes, some is refused, some would be.
     try {
       for (let time = 0; time < 5; time++) await post({ domain: "api", descriptors: [{ entries: { user: `user-${user % 50}` } }, { entries: { tried: "x" } }] });
@@ -70,11 +74,14 @@ try {
         if (values.length === 0) still.push([where, query]);
       }
       left = still;
+      const { data } = await (await fetch(`http://127.0.0.1:${prometheus}/api/v1/alerts`)).json();
+      link = data.alerts.find((of) => of.labels.alertname === "TollgateShadowWouldRefuse")?.annotations.runbook_url;
     } catch (error) {
       if (error instanceof TypeError) { why = error.message; await new Promise((next) => setTimeout(next, 100)); } else throw error;
     }
   }
   if (left.length > 0) throw new Error(`nothing came of (${why}):\n${left.map(([where, query]) => `  ${where}: ${query}`).join("\n")}`);
+  if (link !== RUNBOOK) throw new Error(`an alert leads to ${link}, not to ${RUNBOOK}`);
   console.log(`${all} queries have an answer, after ${Date.now() - began} ms`);
 } catch (error) {
   console.error(error.message);

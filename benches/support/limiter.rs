@@ -8,7 +8,7 @@ use tollgate::{
     limit::UnixMicros,
     limiter::{Budgets, Fallback, Limiter, Modes, Snapshot},
     metrics::{Meters, Metrics},
-    rules::{Problems, Rules},
+    rules::{LoadedTexts, Problems, Rules},
     store::{
         Store,
         memory::{Memory, MemorySettings},
@@ -30,5 +30,14 @@ pub(crate) fn snapshot(rules: Rules) -> Snapshot {
     let meters = Meters::new(&rules, None);
     let budgets = Budgets::new(&rules, None);
     let loaded_at = UnixMicros(1_800_000_000_000_000);
-    Snapshot { version: 1, rules, meters, budgets, problems: Problems::default(), kept_domains: Vec::new(), loaded_at }
+    Snapshot {
+        version: 1,
+        rules,
+        meters,
+        budgets,
+        problems: Problems::default(),
+        kept_domains: Vec::new(),
+        texts: LoadedTexts::default(),
+        loaded_at,
+    }
 }

@@ -18,14 +18,20 @@ export class Tollgate {
    * @param {object} [options]
    * @param {string} [options.domain] the domain of the rules; may be left out where the service has one
    * @param {string} [options.token] for `configureUserLimit`, and for checks where they need one
-   * @param {number} [options.timeoutMs] how long to wait for an answer, 1,000 unless told
+   * @param {number} [options.timeoutMs] how long to wait for an answer, 1,000 by default
+   * @param {number} [options.connections] calls under way at once, 64 by default: each takes a connection, and the service
+   *   takes 250 of one address. A further call waits for its turn, within its `timeoutMs`.
    */
-  constructor(url, { domain, token, timeoutMs = 1_000 } = {}) {
+  constructor(url, { domain, token, timeoutMs = 1_000, connections = 64 } = {}) {
     this.url = url.replace(/\/+$/, "");
     this.domain = domain;
     this.token = token;
     this.timeoutMs = timeoutMs;
+    this.#free = connections;
   }
+
+  #free;
+  #waiting = new Set();
 
   /** Whether one more request of this user may pass. Counts it. */
   async isAllowed(user) {
@@ -57,28 +63,56 @@ export class Tollgate {
     // A star that is meant has a backslash before it.
     const match = { user: user.replace(/(\\*)\*/g, "$1$1\\*") };
     const spec = { match, rule: "user", limit: { requests: limit, window: `${microseconds}us` }, reason };
-    return this.#call("PUT", path, spec);
+    return (await this.#call("PUT", path, spec)).answer;
   }
 
-  /** A check in any of its forms, answered in full: see docs/src/reference/api.md. */
+  /**
+   * A check in any of its forms, answered in full: see docs/src/reference/api.md. `headers` of the answer are those to
+   * pass on to the client: `ratelimit`, `ratelimit-policy`, and `retry-after` where it is refused.
+   */
   async check(request) {
-    return this.#call("POST", "/v1/check", { domain: this.domain, ...request });
+    const { answer, response } = await this.#call("POST", "/v1/check", { domain: this.domain, ...request });
+    const names = ["ratelimit", "ratelimit-policy", "retry-after"].filter((name) => response.headers.has(name));
+    return { ...answer, headers: Object.fromEntries(names.map((name) => [name, response.headers.get(name)])) };
   }
 
   async #call(method, path, body) {
     const headers = { "content-type": "application/json" };
     if (this.token !== undefined) headers.authorization = `Bearer ${this.token}`;
+    const signal = AbortSignal.timeout(this.timeoutMs);
     let response, answer;
     try {
-      const signal = AbortSignal.timeout(this.timeoutMs);
-      response = await fetch(this.url + path, { method, headers, body: JSON.stringify(body), signal });
-      answer = await response.json();
+      await this.#turn(signal);
+      try {
+        response = await fetch(this.url + path, { method, headers, body: JSON.stringify(body), signal });
+        answer = await response.json();
+      } finally {
+        this.#next();
+      }
     } catch (cause) {
       throw new TollgateError(`no answer from ${this.url}: ${cause.message}`, { status: response?.status, cause });
     }
     // 429 is a decision too.
-    if (response.ok || (response.status === 429 && "allowed" in answer)) return answer;
+    if (response.ok || (response.status === 429 && "allowed" in answer)) return { answer, response };
     throw new TollgateError(answer.detail ?? `status ${response.status}`, { status: response.status, problem: answer });
+  }
+
+  /** Waits until a connection is free. */
+  async #turn(signal) {
+    if (this.#free > 0) return void this.#free--;
+    await new Promise((go, fail) => {
+      this.#waiting.add(go);
+      const leave = () => this.#waiting.delete(go) && fail(signal.reason);
+      signal.addEventListener("abort", leave, { once: true });
+    });
+  }
+
+  /** Hands the connection to the call that has waited longest. */
+  #next() {
+    const [go] = this.#waiting;
+    if (go === undefined) return void this.#free++;
+    this.#waiting.delete(go);
+    go();
   }
 }
 

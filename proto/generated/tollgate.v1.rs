@@ -1359,7 +1359,7 @@ pub struct GetHistoryResponse {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub store_p99_ms: ::prost::alloc::vec::Vec<f64>,
     /// Of the limit that was named: its decisions, its refusals, and those that would have been. A slot keeps the 48 limits
-    /// that refuse most, then those that are asked most.
+    /// that refuse most, then those that are asked most; -1 where it was none of them, and so isn't known.
     #[prost(double, repeated, tag = "10")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub limit_requests: ::prost::alloc::vec::Vec<f64>,
@@ -1393,6 +1393,9 @@ pub struct ListLimitsRequest {
     #[prost(string, tag = "5")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub page_token: ::prost::alloc::string::String,
+    /// With the last hour of each.
+    #[prost(bool, tag = "6")]
+    pub hour: bool,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -1441,12 +1444,23 @@ pub struct LimitOverview {
     #[prost(message, optional, tag = "9")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub switched: ::core::option::Option<LimitSwitch>,
+    /// Where the hour is asked for: the same, of each minute of it that is kept, the oldest first; the last is the one that
+    /// has begun. -1 where it isn't known, as in GetHistory. Left out where there is nothing but 0.
+    #[prost(double, repeated, tag = "10")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hour_requests: ::prost::alloc::vec::Vec<f64>,
+    #[prost(double, repeated, tag = "11")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hour_refused: ::prost::alloc::vec::Vec<f64>,
+    #[prost(double, repeated, tag = "12")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hour_shadow: ::prost::alloc::vec::Vec<f64>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetRulesRequest {
-    /// Only of this domain.
+    /// Of all domains that the token may see, if left out.
     #[prost(string, tag = "1")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub domain: ::prost::alloc::string::String,
@@ -1478,6 +1492,45 @@ pub struct GetRulesResponse {
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetRuleTextRequest {
+    /// As in GetRules and its problems.
+    #[prost(string, tag = "1")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub path: ::prost::alloc::string::String,
+    /// The text that is in force. Left out, that which was read last: another one where it has errors.
+    #[prost(bool, tag = "2")]
+    pub in_force: bool,
+    /// The first line of the answer; 1 if left out.
+    #[prost(uint32, tag = "3")]
+    pub line: u32,
+    /// 1 to 1,000; 500 if left out. An answer has fewer where they are long.
+    #[prost(uint32, tag = "4")]
+    pub lines: u32,
+}
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetRuleTextResponse {
+    #[prost(string, tag = "1")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub path: ::prost::alloc::string::String,
+    /// The text is in force.
+    #[prost(bool, tag = "2")]
+    pub in_force: bool,
+    /// How many the file has.
+    #[prost(uint32, tag = "3")]
+    pub lines_total: u32,
+    /// The number of the first line here.
+    #[prost(uint32, tag = "4")]
+    pub line: u32,
+    /// Without their line breaks. What is longer than 2,000 characters is cut, and ends with an ellipsis.
+    #[prost(string, repeated, tag = "5")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lines: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RuleSource {
     #[prost(string, tag = "1")]
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -1494,6 +1547,9 @@ pub struct RuleSource {
     /// The domain's files have errors, so that the last rules without any are in force.
     #[prost(bool, tag = "5")]
     pub kept: bool,
+    /// GetRuleText has its text: a replica keeps 4 MiB of text, compressed, rule files before override rows.
+    #[prost(bool, tag = "6")]
+    pub text: bool,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -2009,6 +2065,31 @@ pub mod tollgate_client {
                 .insert(GrpcMethod::new("tollgate.v1.Tollgate", "GetRules"));
             self.inner.unary(req, path, codec).await
         }
+        /// Lines of a file of the rules, as the replica that is asked loaded it. Scope `rules.read`.
+        pub async fn get_rule_text(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetRuleTextRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetRuleTextResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tollgate.v1.Tollgate/GetRuleText",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tollgate.v1.Tollgate", "GetRuleText"));
+            self.inner.unary(req, path, codec).await
+        }
         /// The counters that are refused most, hit most, or would be refused most. Scope `insight.read`.
         pub async fn top(
             &mut self,
@@ -2186,6 +2267,14 @@ pub mod tollgate_server {
             request: tonic::Request<super::GetRulesRequest>,
         ) -> std::result::Result<
             tonic::Response<super::GetRulesResponse>,
+            tonic::Status,
+        >;
+        /// Lines of a file of the rules, as the replica that is asked loaded it. Scope `rules.read`.
+        async fn get_rule_text(
+            &self,
+            request: tonic::Request<super::GetRuleTextRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetRuleTextResponse>,
             tonic::Status,
         >;
         /// The counters that are refused most, hit most, or would be refused most. Scope `insight.read`.
@@ -2984,6 +3073,51 @@ pub mod tollgate_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetRulesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tollgate.v1.Tollgate/GetRuleText" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetRuleTextSvc<T: Tollgate>(pub Arc<T>);
+                    impl<
+                        T: Tollgate,
+                    > tonic::server::UnaryService<super::GetRuleTextRequest>
+                    for GetRuleTextSvc<T> {
+                        type Response = super::GetRuleTextResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetRuleTextRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Tollgate>::get_rule_text(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetRuleTextSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -18,7 +18,9 @@ use super::{
 use crate::{
     clock,
     limit::{Algorithm, CountDenied},
-    rules::{self, Defaults, DotFiles, FileNames, LoadedRules, Problems, RuleCounts, Rules, Selection, Sources},
+    rules::{
+        self, Defaults, DotFiles, FileNames, LoadedRules, Problems, RuleCounts, Rules, Selection, Sources, Warning,
+    },
     visible,
 };
 
@@ -26,7 +28,8 @@ use crate::{
 #[command(arg = settings::switch(), after_help = "Examples:\n  \
     tollgate check config/\n  \
     tollgate check --strict --format github rules/*.yaml\n  \
-    tollgate check --format json rules/ | jq '.problems[].what'\n  \
+    tollgate check --strict --allow expired-override rules/\n  \
+    tollgate check --json rules/ | jq '.problems[].what'\n  \
     tollgate check --settings                     the environment, as `tollgate serve` would read it\n  \
     tollgate check --settings --redis-url redis:6379\n\n\
     With --settings the flags are those of `tollgate serve` (`tollgate check --settings --help`), and nothing is\n\
@@ -40,6 +43,12 @@ pub(super) struct CheckArgs {
     /// Make errors of all warnings
     #[arg(long)]
     strict: bool,
+    /// With --strict: a warning that stays one, by its name; may be given several times
+    #[arg(long, value_name = "NAME", requires = "strict", value_parser = warning)]
+    allow: Vec<Warning>,
+    /// Print one object with every problem, as --format json does
+    #[arg(long)]
+    json: bool,
     /// How problems are printed
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
     format: OutputFormat,
@@ -83,8 +92,8 @@ struct CheckReport<'a> {
 
 pub(super) fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
     let (problems, rules) = check(args);
-    let problems = if args.strict { problems.strict() } else { problems };
-    let text = match args.format {
+    let problems = if args.strict { problems.strict(&args.allow) } else { problems };
+    let text = match if args.json { OutputFormat::Json } else { args.format } {
         OutputFormat::Text => for_people(&problems, &rules),
         OutputFormat::Json => {
             let answer = CheckReport { ok: !problems.has_errors(), problems: &problems, count: rules.count() };
@@ -149,6 +158,11 @@ fn for_people(problems: &Problems, rules: &Rules) -> String {
     }
     text.push('\n');
     text
+}
+
+fn warning(name: &str) -> Result<Warning, String> {
+    let names = || Warning::ALL.map(Warning::name).join(", ");
+    Warning::parse(name).ok_or_else(|| format!("it is one of {}", names()))
 }
 
 /// An environment variable that is set but empty counts as unset, and so means the default.

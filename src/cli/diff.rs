@@ -1,7 +1,6 @@
 //! `tollgate diff`: two sets of rules, from files, a revision of git or a running service, and what would change from the one
 //! to the other, for people, programs or a pull request.
 
-mod git;
 mod json;
 mod markdown;
 mod report;

@@ -11,6 +11,7 @@ use tokio::runtime;
 
 use super::{
     ask::{self, Answer, AskArgs, Call, Service, escaped},
+    entries::{self, GivenDescriptor},
     exit::Exit,
     offline::{self, DecisionArgs},
     show::{self, OutputArgs},
@@ -39,10 +40,10 @@ pub(super) struct ExplainArgs {
     #[arg(long, default_value = "", hide_default_value = true)]
     domain: String,
     /// An entry of the descriptor; several in their order
-    #[arg(long = "entry", value_name = "K=V", value_parser = written::parse_entry, required_unless_present = "descriptors")]
+    #[arg(long = "entry", value_name = "K=V", value_parser = entries::one, required_unless_present = "descriptors")]
     entries: Vec<OwnedEntry>,
     /// A whole descriptor; may be given several times, for one request
-    #[arg(long = "descriptor", value_name = "K=V,K=V", value_parser = descriptor)]
+    #[arg(long = "descriptor", value_name = "K=V,K=V", value_parser = entries::descriptor)]
     descriptors: Vec<GivenDescriptor>,
     /// What the request costs
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -69,14 +70,6 @@ pub(super) struct ExplainArgs {
 
 /// How often an explanation is looked at again.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
-
-/// A descriptor as it is written on the command line.
-#[derive(Clone)]
-struct GivenDescriptor(Vec<OwnedEntry>);
-
-fn descriptor(text: &str) -> Result<GivenDescriptor, String> {
-    written::parse_entries(text).map(GivenDescriptor)
-}
 
 pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<Exit> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;

@@ -10,7 +10,7 @@ use crate::{
     limit::UnixMicros,
     limiter::{Budgets, Fallback, Limiter, Modes, Snapshot},
     metrics::{Meters, Metrics},
-    rules::{Problems, Rules},
+    rules::{LoadedTexts, Problems, Rules},
     settings::{Flags, Settings},
     store::{
         Store,
@@ -91,7 +91,16 @@ pub(super) fn snapshot(rules: Rules, loaded_at: UnixMicros) -> Snapshot {
     let meters = Meters::new(&rules, None);
     let budgets = Budgets::new(&rules, None);
     let (problems, kept) = (Problems::default(), Vec::new());
-    Snapshot { version: 1, rules, meters, budgets, problems, kept_domains: kept, loaded_at }
+    Snapshot {
+        version: 1,
+        rules,
+        meters,
+        budgets,
+        problems,
+        kept_domains: kept,
+        texts: LoadedTexts::default(),
+        loaded_at,
+    }
 }
 
 /// With counters that are empty.

@@ -17,13 +17,14 @@ use tokio::runtime;
 use self::calls::Condition;
 use super::{
     ask::{self, Answer, AskArgs, Call},
+    entries,
     exit::{BadUsage, Exit},
     show::{self, OutputArgs, Span},
 };
 use crate::{
     clock,
     front::api::{Entry, Limit, Override, OverrideSpec, made_override_id},
-    limit::written::{self, OwnedEntry},
+    limit::written::OwnedEntry,
     limiter::explain::words,
     rules, visible,
 };
@@ -130,7 +131,7 @@ struct SetArgs {
     /// 1 to 128 letters, digits and -._~:@, not . or .. [default: made of what it matches]
     id: Option<String>,
     /// A key and its value; several for more
-    #[arg(long = "match", value_name = "K=V", required = true, value_parser = written::parse_entry)]
+    #[arg(long = "match", value_name = "K=V", required = true, value_parser = entries::one)]
     matches: Vec<OwnedEntry>,
     /// Such as 300/m, 30/5m or unlimited
     #[arg(long, required_unless_present = "tier", conflicts_with = "tier")]

@@ -32,7 +32,8 @@ use self::{
     tally::{Side, Tally},
 };
 use super::{
-    exit::Exit,
+    exit::{BadUsage, Exit},
+    git::Revision,
     offline::{self, DecisionArgs},
     show::{self, OutputArgs},
     switch,
@@ -56,6 +57,7 @@ const COUNTERS_BYTES: u64 = 4 << 30;
 #[command(after_help = "Examples:\n  \
     tollgate replay decisions.ndjson --rules new/                    what the new rules would have refused\n  \
     tollgate replay day-*.ndjson.gz --rules new/ --against old/      and how that differs from the old ones\n  \
+    tollgate replay decisions.ndjson --rules config/ --against git:main:config\n  \
     tollgate replay decisions.ndjson --rules new/ --fit p99.9        a number that refuses one user of a thousand\n  \
     tollgate replay access.log --from envoy --fields fields.yaml --rules new/\n  \
     zcat log.gz | tollgate replay - --rules new/ --format markdown   as a comment of a pull request\n\n\
@@ -66,10 +68,10 @@ pub(super) struct ReplayArgs {
     /// Logs, plain or with gzip, in any order; - is standard input
     #[arg(value_name = "LOG", required = true)]
     logs: Vec<PathBuf>,
-    /// Rules to play the requests to: a file or a directory; may be given several times
+    /// Rules to play the requests to: a file or a directory, which may be given several times, or git:REVISION:PATH
     #[arg(long, value_name = "PATH", required = true)]
     rules: Vec<PathBuf>,
-    /// Rules to compare with; may be given several times [default: what the log says]
+    /// Rules to compare with, likewise [default: what the log says]
     #[arg(long, value_name = "PATH")]
     against: Vec<PathBuf>,
     /// What the logs are
@@ -274,8 +276,23 @@ fn refused(error: DecideError) -> anyhow::Error {
     anyhow!("the service refuses this request: {error}")
 }
 
+/// The revision of git that is named in the place of files.
+fn revision(paths: &[PathBuf]) -> anyhow::Result<Option<Revision>> {
+    let named = paths.iter().find_map(|path| path.to_str().filter(|text| text.starts_with("git:")));
+    let Some(named) = named else { return Ok(None) };
+    if paths.len() > 1 {
+        return Err(
+            BadUsage(format!("{named}: a revision is all that a side has: name no other rules beside it")).into()
+        );
+    }
+    Revision::named(named)
+}
+
 fn load(paths: &[PathBuf], settings: &Settings) -> anyhow::Result<Rules> {
-    let sources = Sources::read(paths, DotFiles::Read)?;
+    let sources = match revision(paths)? {
+        Some(revision) => revision.read(DotFiles::Read.into())??,
+        None => Sources::read(paths, DotFiles::Read)?,
+    };
     sources.require_rules()?;
     let load = rules::load(&sources, &defaults(settings), None);
     if load.problems.has_errors() {

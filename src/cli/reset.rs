@@ -5,18 +5,20 @@ use tokio::runtime;
 
 use super::{
     ask::{self, Answer, AskArgs, Call},
+    entries::{self, GivenDescriptor},
     exit::Exit,
     show::OutputArgs,
 };
 use crate::{
     front::api::{Entry, ResetCounterRequest, ResetCounterResponse},
-    limit::written::{self, OwnedEntry},
+    limit::written::OwnedEntry,
     visible,
 };
 
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     tollgate reset --domain api --entry user=alice --reason 'ticket 42'\n  \
+    tollgate reset --domain api --descriptor user=alice,endpoint=/login --reason 'ticket 42'\n  \
     tollgate reset --domain api --entry user=alice --limit-id 'api/user#hourly' --dry-run\n\n\
     Needs --addr and a token whose scopes have `counters.reset`.\n\
     Exit code: 0 done, 1 not, 2 a command line that can't be meant so.")]
@@ -25,8 +27,11 @@ pub(super) struct ResetArgs {
     #[arg(long, default_value = "", hide_default_value = true)]
     domain: String,
     /// An entry of the descriptor; several in their order
-    #[arg(long = "entry", value_name = "K=V", required = true, value_parser = written::parse_entry)]
+    #[arg(long = "entry", value_name = "K=V", required_unless_present = "descriptor", value_parser = entries::one)]
     entries: Vec<OwnedEntry>,
+    /// The whole descriptor, as `tollgate top` prints it
+    #[arg(long, value_name = "K=V,K=V", conflicts_with = "entries", value_parser = entries::descriptor)]
+    descriptor: Option<GivenDescriptor>,
     /// Only this limit, such as api/user#hourly [default: all that count the descriptor]
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     limit_id: String,
@@ -44,7 +49,8 @@ pub(super) struct ResetArgs {
 
 pub(super) fn run(args: &ResetArgs) -> anyhow::Result<Exit> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    let entries = args.entries.iter().map(|OwnedEntry { key, value }| Entry { key: key.clone(), value: value.clone() });
+    let given = args.descriptor.as_ref().map_or(&args.entries, |GivenDescriptor(entries)| entries);
+    let entries = given.iter().map(|OwnedEntry { key, value }| Entry { key: key.clone(), value: value.clone() });
     let request = ResetCounterRequest {
         domain: args.domain.clone(),
         entries: entries.collect(),

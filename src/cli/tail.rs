@@ -14,6 +14,7 @@ use tokio::{runtime, sync::mpsc};
 use self::events::EventReader;
 use super::{
     ask::{AskArgs, Call, Service, escaped},
+    entries,
     exit::{self, Exit},
     show::{self, OutputArgs, Paint, Tone},
     status,
@@ -43,7 +44,7 @@ pub(super) struct TailArgs {
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     limit: String,
     /// Only requests with a descriptor that has this entry
-    #[arg(long, value_name = "K=V", default_value = "", hide_default_value = true)]
+    #[arg(long, value_name = "K=V", default_value = "", hide_default_value = true, value_parser = entries::one_as_given)]
     entry: String,
     /// Only requests that were denied
     #[arg(long, group = "only")]

@@ -8,6 +8,7 @@ use tokio::runtime;
 
 use super::{
     ask::{self, Answer, AskArgs, Call, Service, escaped},
+    entries,
     exit::Exit,
     show::{self, OutputArgs},
     status,
@@ -15,7 +16,6 @@ use super::{
 use crate::{
     clock,
     front::api::{TopEntry, TopResponse},
-    limit::written,
     limiter::top::{TopMeasure, TopSpan},
     visible,
 };
@@ -39,7 +39,7 @@ pub(super) struct TopArgs {
     #[arg(long, default_value = "", hide_default_value = true)]
     domain: String,
     /// Only counters whose descriptor has this entry
-    #[arg(long, value_name = "K=V", value_parser = entry)]
+    #[arg(long, value_name = "K=V", value_parser = entries::one_as_given)]
     entry: Option<String>,
     /// What the order is by
     #[arg(long, value_name = "denied|hits|shadow", default_value = "denied", value_parser = TopMeasure::ALL.map(TopMeasure::name))]
@@ -73,11 +73,6 @@ pub(super) fn run(args: &TopArgs) -> anyhow::Result<Exit> {
             false => ask::each(&services, &args.output, ask).await,
         }
     })
-}
-
-/// As it is given, since the service reads it: what is none is found here.
-fn entry(text: &str) -> Result<String, String> {
-    written::parse_entry(text).map(|_| text.to_owned())
 }
 
 impl TopArgs {

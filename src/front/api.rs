@@ -21,6 +21,7 @@ mod overrides;
 mod page;
 mod problem;
 mod rule_files;
+mod rule_text;
 mod rules;
 mod switches;
 mod top;
@@ -345,17 +346,6 @@ impl Api {
         }
     }
 
-    /// Whether the caller may look at a domain, or where none is named at all of them.
-    fn admit_to(&self, authorization: Option<&str>, scope: Scope, domain: &str) -> Result<Arc<Snapshot>, ApiError> {
-        let caller = self.authenticator.authenticate(authorization)?;
-        caller.require(scope, Some(domain).filter(|domain| !domain.is_empty()))?;
-        let snapshot = self.limiter.snapshot();
-        if !domain.is_empty() {
-            self.loaded(domain, &snapshot)?;
-        }
-        Ok(snapshot)
-    }
-
     /// What all requests came to on this replica is told to whoever may see one domain; a limit only to who may see its own.
     pub async fn get_history(
         &self,
@@ -380,14 +370,30 @@ impl Api {
         limits::list(self, &snapshot, &request, domains.as_deref()).await
     }
 
+    /// Without a domain, of all domains that the caller may see.
     pub async fn get_rules(
         &self,
         authorization: Option<&str>,
         request: GetRulesRequest,
     ) -> Result<GetRulesResponse, ApiError> {
-        let snapshot = self.admit_to(authorization, Scope::RulesRead, &request.domain)?;
+        let caller = self.authenticator.authenticate(authorization)?;
+        let snapshot = self.limiter.snapshot();
+        let domains = self.seen_domains(&caller, Scope::RulesRead, &request.domain, &snapshot)?;
+        let domains = domains.map(|domains| domains.into_iter().map(str::to_owned).collect::<Vec<_>>());
         // It goes through every rule.
-        Ok(blocking(move || rule_files::get(&snapshot, &request.domain)).await)
+        Ok(blocking(move || rule_files::get(&snapshot, domains.as_deref())).await)
+    }
+
+    /// A file of a domain that the caller may see.
+    pub async fn get_rule_text(
+        &self,
+        authorization: Option<&str>,
+        request: GetRuleTextRequest,
+    ) -> Result<GetRuleTextResponse, ApiError> {
+        let caller = self.authenticator.authenticate(authorization)?;
+        let snapshot = self.limiter.snapshot();
+        let domains = caller.domains(Scope::RulesRead)?;
+        rule_text::read(&snapshot, &request, domains.as_deref())
     }
 
     /// Without a domain, of all domains that the caller may see.

@@ -7,7 +7,7 @@ mod tests;
 
 use std::{
     cmp::Reverse,
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
@@ -30,6 +30,12 @@ const LIMITS_OF_SLOT: usize = 48;
 
 /// Limits whose rates are known. Of more, those that come later in the files have none.
 const LIMITS_MAX: usize = 16_384;
+
+/// Slots of a minute.
+const SLOTS_OF_MINUTE: u64 = 60 * SECOND.0 / SLOT.0;
+
+/// Minutes of the graph of a limit among others.
+const MINUTES: u64 = 60;
 
 /// What all of it takes at most, in bytes.
 pub const BYTES_MAX: usize = 1 << 20;
@@ -62,6 +68,53 @@ struct HourSlot {
     limits: Box<[(u64, LimitRates)]>,
 }
 
+impl HourSlot {
+    /// Others may have been left out.
+    fn is_full(&self) -> bool {
+        self.limits.len() == LIMITS_OF_SLOT
+    }
+
+    /// `None` if it may have been left out.
+    fn limit(&self, hash: u64) -> Option<LimitRates> {
+        let kept = self.limits.iter().find(|(kept, _)| *kept == hash).map(|(_, rates)| *rates);
+        kept.or_else(|| (!self.is_full()).then(LimitRates::default))
+    }
+}
+
+/// The slots of a minute that were kept, and those of them that others may have been left out of.
+#[derive(Clone, Copy, Default)]
+struct MinuteSlots {
+    slots: u32,
+    full: u32,
+}
+
+/// What the slots of a minute say of one limit.
+#[derive(Clone, Copy, Default)]
+struct MinuteSum {
+    rates: LimitRates,
+    /// Of those that others may have been left out of.
+    full_with_it: u32,
+}
+
+impl MinuteSum {
+    fn add(&mut self, rates: &LimitRates, is_full: bool) {
+        self.rates.requests += rates.requests;
+        self.rates.refused += rates.refused;
+        self.rates.shadow += rates.shadow;
+        self.full_with_it += u32::from(is_full);
+    }
+
+    /// Of the slots where it is known.
+    fn mean(&self, minute: &MinuteSlots) -> Option<LimitRates> {
+        let known = minute.slots - minute.full + self.full_with_it;
+        let LimitRates { requests, refused, shadow } = self.rates;
+        let of = |sum: f32| sum / known.max(1) as f32;
+        let mean = LimitRates { requests: of(requests), refused: of(refused), shadow: of(shadow) };
+        // What was not read at all is a gap of zeros.
+        (known > 0 || minute.slots == 0).then_some(mean)
+    }
+}
+
 /// What counters said at a moment.
 struct HourSample {
     at: UnixMicros,
@@ -81,9 +134,13 @@ pub struct HourView {
     pub begins: UnixMicros,
     /// Without gaps, the oldest first; the last is the one that has begun.
     pub slots: Vec<SlotRates>,
-    /// The same of the limit that was asked for; empty without one.
-    pub limit: Vec<LimitRates>,
+    /// The same of the limit that was asked for; empty without one. `None` is not known: as many others as a slot keeps
+    /// were busier.
+    pub limit: Vec<Option<LimitRates>>,
 }
+
+/// A limit's hour in minutes, the oldest first; the last is the one that has begun. `None` is not known, as above.
+pub type LimitMinutes = Vec<Option<LimitRates>>;
 
 /// Keeps the hour.
 #[derive(Default)]
@@ -126,17 +183,38 @@ impl HourHistory {
         for number in first..ending {
             let slot = known.next_if(|slot| slot.number == number);
             view.slots.push(slot.map(|slot| slot.rates).unwrap_or_default());
-            let of_limit =
-                |slot: &HourSlot| slot.limits.iter().find(|(hash, _)| Some(*hash) == limit).map(|(_, it)| *it);
-            view.limit.extend(limit.map(|_| slot.and_then(of_limit).unwrap_or_default()));
+            view.limit.extend(limit.map(|hash| slot.map_or(Some(LimitRates::default()), |slot| slot.limit(hash))));
         }
         // A rate of less than a second would be noise.
         if now.0.saturating_sub(last.at.0) >= SECOND.0 {
             view.slots.push(current.since(last));
             let of_limit = || current.limits_since(last).into_iter().find(|(hash, _)| Some(*hash) == limit);
-            view.limit.extend(limit.map(|_| of_limit().map(|(_, rates)| rates).unwrap_or_default()));
+            view.limit.extend(limit.map(|_| Some(of_limit().map(|(_, rates)| rates).unwrap_or_default())));
         }
         view
+    }
+
+    /// The hour of the limits with these hashes of their ids, by hash. Those that did nothing in it are left out.
+    pub fn minutes(&self, limits: &[u64]) -> HashMap<u64, LimitMinutes> {
+        let kept = self.0.lock();
+        let minute = |slot: &HourSlot| slot.number / SLOTS_OF_MINUTE;
+        let Some(last) = kept.slots.back().map(minute) else { return HashMap::new() };
+        let oldest = kept.slots.front().map_or(last, minute);
+        let first = oldest.max((last + 1).saturating_sub(MINUTES));
+        let mut sums: HashMap<u64, Vec<MinuteSum>> = HashMap::new();
+        let mut minutes = vec![MinuteSlots::default(); (last + 1 - first) as usize];
+        let asked: HashSet<u64> = limits.iter().copied().collect();
+        for slot in kept.slots.iter().filter(|slot| minute(slot) >= first) {
+            let at = (minute(slot) - first) as usize;
+            minutes[at].slots += 1;
+            minutes[at].full += u32::from(slot.is_full());
+            for (hash, rates) in slot.limits.iter().filter(|(hash, _)| asked.contains(hash)) {
+                let sums = sums.entry(*hash).or_insert_with(|| vec![MinuteSum::default(); minutes.len()]);
+                sums[at].add(rates, slot.is_full());
+            }
+        }
+        let means = |sums: Vec<MinuteSum>| sums.iter().zip(&minutes).map(|(sum, slots)| sum.mean(slots)).collect();
+        sums.into_iter().map(|(hash, sums)| (hash, means(sums))).collect()
     }
 
     /// The rates of every limit over the last ten to twenty seconds, by the hash of its id; those without any are left out.

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     limit::{Request, UnixMicros},
     metrics::Meters,
-    rules::{Problems, Rules},
+    rules::{LoadedTexts, Problems, Rules},
     run_time::{RunTime, overrides::View},
 };
 
@@ -31,6 +31,8 @@ pub struct Snapshot {
     pub problems: Problems,
     /// Domains that keep their last good rules.
     pub kept_domains: Vec<Box<str>>,
+    /// What their files say.
+    pub texts: LoadedTexts,
     pub loaded_at: UnixMicros,
 }
 

@@ -19,7 +19,7 @@ use crate::{
         Algorithm, Code, CountDenied, DESCRIPTORS_MAX, Descriptor, ENTRIES_MAX, Entry, HITS_MAX, Limit, Micros, Origin,
         Unit,
     },
-    rules::{self, Defaults, Source, Sources},
+    rules::{self, Defaults, LoadedTexts, Source, Sources},
     store::memory::{Memory, MemorySettings},
 };
 
@@ -50,7 +50,16 @@ fn asked_with(yaml: &str, modes: Modes, defaults: Defaults) -> Asked {
     let meters = Meters::new(&load.rules, None);
     let budgets = Budgets::new(&load.rules, None);
     let (rules, problems, kept) = (load.rules, load.problems, load.kept_domains);
-    let snapshot = Snapshot { version: 1, rules, meters, budgets, problems, kept_domains: kept, loaded_at: NOW };
+    let snapshot = Snapshot {
+        version: 1,
+        rules,
+        meters,
+        budgets,
+        problems,
+        kept_domains: kept,
+        texts: LoadedTexts::default(),
+        loaded_at: NOW,
+    };
     let memory = || Arc::new(Memory::new(MemorySettings::default()));
     let store = Store::Memory(memory());
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
@@ -309,7 +318,16 @@ fn before_there_are_rules_every_request_is_an_error_and_none_passes() {
     let meters = Meters::new(&load.rules, None);
     let budgets = Budgets::new(&load.rules, None);
     let (rules, problems, kept) = (load.rules, load.problems, load.kept_domains);
-    let nothing = Snapshot { version: 0, rules, meters, budgets, problems, kept_domains: kept, loaded_at: NOW };
+    let nothing = Snapshot {
+        version: 0,
+        rules,
+        meters,
+        budgets,
+        problems,
+        kept_domains: kept,
+        texts: LoadedTexts::default(),
+        loaded_at: NOW,
+    };
     limiter.snapshot = Arc::new(ArcSwap::from_pointee(nothing));
     let request = request_for("api", &["user=alice"]);
     let decided = Asked { limiter }.request(&request);

@@ -253,6 +253,9 @@ impl NodeReader<'_> {
         let problem = self.error(at, format!("unknown key `{key}` in {}", shape.what));
         match nearest(key, shape.keys) {
             Some(meant) => problem.hint(format!("did you mean `{meant}`?")),
+            None if key == "cases" && shape.what == FILE.what => {
+                problem.hint("test cases stand in a file of their own, whose name ends in `.test.yaml`")
+            }
             None => problem.hint(format!("it may have {}", shape.keys.join(", "))),
         }
     }

@@ -10,7 +10,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Defaults, Domain, DomainIndex, FileNames, LoadedRules, Rules, Source, Sources,
+    Defaults, Domain, DomainIndex, FileNames, LoadedRules, LoadedTexts, Rules, Source, Sources,
     compile::{Compiled, Compiler, ExpansionBudget},
     fields::{DEFAULTS, FILE, Located},
     json,
@@ -61,7 +61,12 @@ pub fn load(sources: &Sources, defaults: &Defaults, last: Option<&Rules>) -> Loa
     }
     warn_of_unread(sources, &mut report);
     let (rules, kept) = compile_all(&drafts, sources, defaults, last, &mut report);
-    LoadedRules { rules, problems: report.finish(sources.all().map(Source::text)), kept_domains: kept }
+    LoadedRules {
+        rules,
+        problems: report.finish(sources.all().map(Source::text)),
+        kept_domains: kept,
+        texts: LoadedTexts::default(),
+    }
 }
 
 /// The same for rules that come as values, each with what problems call it: a control plane's. What they say is what a
@@ -85,7 +90,12 @@ pub(super) fn load_domains(
         drafts.push(read_draft(path, text.as_bytes(), &mut report, |reader, draft| reader.outermost(document, draft)));
     }
     let (rules, kept) = compile_all(&drafts, sources, defaults, None, &mut report);
-    LoadedRules { rules, problems: report.finish(std::iter::empty()).with_fields(), kept_domains: kept }
+    LoadedRules {
+        rules,
+        problems: report.finish(std::iter::empty()).with_fields(),
+        kept_domains: kept,
+        texts: LoadedTexts::default(),
+    }
 }
 
 /// The domains of some files, and which of them go on with what they had.
@@ -345,7 +355,9 @@ fn refuse_second_files(name: &str, drafts: &[&RuleFile<'_>], report: &mut Proble
     for other in others {
         let location = report.elsewhere(&first.path, located(first));
         let what = format!("domain `{name}` has another file already: {location}");
-        report.error(&other.path, located(other), what).hint("MERGE_DOMAIN_CONFIG makes one domain of several files");
+        report
+            .error(&other.path, located(other), what)
+            .hint("give this file a domain of its own, or set MERGE_DOMAIN_CONFIG=true to make one domain of both");
     }
 }
 

@@ -99,9 +99,10 @@ impl Problems {
         self.problems.push(problem);
     }
 
-    /// Makes errors of all warnings, which keep their names.
-    pub fn strict(mut self) -> Problems {
-        self.problems.iter_mut().for_each(|problem| problem.severity = Severity::Error);
+    /// Makes errors of all warnings but those of the names in `allowed`. All keep their names.
+    pub fn strict(mut self, allowed: &[Warning]) -> Problems {
+        let refused = |problem: &&mut Problem| problem.name.is_none_or(|name| !allowed.contains(&name));
+        self.problems.iter_mut().filter(refused).for_each(|problem| problem.severity = Severity::Error);
         self
     }
 

@@ -138,12 +138,46 @@ impl NodeReader<'_> {
         let unit = Unit::parse(text);
         if unit.is_none() {
             let problem = self.error(node.at, format!("there is no unit `{text}`: it is one of {}", names.join(", ")));
-            if let Some(meant) = nearest(text, &names) {
+            if let Some(meant) = unit_meant(text).map(Unit::name).or_else(|| nearest(text, &names)) {
                 problem.hint(format!("did you mean `{meant}`?"));
+            } else if duration(text).is_ok() {
+                problem.hint(format!(
+                    "for a window of {text} write `requests` in place of `requests_per_unit`, and `window: {text}`"
+                ));
             }
         }
         unit
     }
+}
+
+/// The unit that other tools call so: `min`, `secs`, `hr`.
+fn unit_meant(text: &str) -> Option<Unit> {
+    let word = text.trim().to_ascii_lowercase();
+    let word = word.strip_suffix('s').filter(|word| !word.is_empty()).unwrap_or(&word);
+    let is_of = |unit: &Unit| match unit {
+        Unit::Second => ["s", "sec", "second"].contains(&word),
+        Unit::Minute => ["m", "min", "minute"].contains(&word),
+        Unit::Hour => ["h", "hr", "hour"].contains(&word),
+        Unit::Day => ["d", "day"].contains(&word),
+        Unit::Week => ["w", "wk", "week"].contains(&word),
+        Unit::Month => ["mo", "mth", "month"].contains(&word),
+        Unit::Year => ["y", "yr", "year"].contains(&word),
+    };
+    Unit::ALL.into_iter().find(is_of)
+}
+
+/// Why a window has no unit that it could have, and how the one that is meant is written.
+fn no_unit(unit: &str) -> String {
+    let meant = unit_meant(unit).map(|unit| match unit {
+        Unit::Second => " (seconds are `s`)",
+        Unit::Minute => " (minutes are `m`)",
+        Unit::Hour => " (hours are `h`)",
+        Unit::Day => " (days are `d`)",
+        Unit::Week => " (weeks are `w`)",
+        Unit::Month => " (a month is `30d`)",
+        Unit::Year => " (a year is `365d`)",
+    });
+    format!("there is no unit `{unit}`: it is us, ms, s, m, h, d or w{}", meant.unwrap_or_default())
 }
 
 const TOO_LONG: &str = "more than ten years, the longest window";
@@ -188,8 +222,9 @@ pub(crate) fn duration(text: &str) -> Result<Micros, String> {
             "h" => Unit::Hour.window().0,
             "d" => Unit::Day.window().0,
             "w" => Unit::Week.window().0,
+            "" if after.starts_with(' ') => return Err("no blank may stand between a number and its unit".to_owned()),
             "" => return Err("its unit is missing: us, ms, s, m, h, d or w".to_owned()),
-            unit => return Err(format!("there is no unit `{unit}`: it is us, ms, s, m, h, d or w")),
+            unit => return Err(no_unit(unit)),
         };
         sum = sum.saturating_add(number.saturating_mul(micros));
         rest = after;

@@ -1,6 +1,10 @@
 //! This replica's beats on the fleet's blackboard: where the numbers of its record come from, and when they are written.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use arc_swap::ArcSwap;
 use tracing::warn;
@@ -66,6 +70,9 @@ pub(super) struct Heart {
     pub top: Option<Arc<TopLists>>,
 }
 
+/// Shortest time over which rates are counted: a switch makes a beat right after another, and in a millisecond nobody asks.
+const RATES_OVER: Duration = Duration::from_secs(1);
+
 /// Bytes of one replica's lists, however few there are.
 const LISTS_OF_ONE_MAX: usize = 128 << 10;
 
@@ -84,12 +91,11 @@ impl Heart {
         let fleet = Arc::clone(&self.run_time.fleet);
         let started = clock::now();
         let mut switched = self.run_time.overrides.switched();
-        let (mut before, mut beaten) = (self.metrics.totals_of_requests(), clock::instant());
+        let mut rates =
+            Rates { before: self.metrics.totals_of_requests(), counted: clock::instant(), seen: RatesSeen::default() };
         let mut is_said = false;
         loop {
-            let (totals, now) = (self.metrics.totals_of_requests(), clock::instant());
-            let rates = rates(before, totals, now.duration_since(beaten).as_secs_f64());
-            (before, beaten) = (totals, now);
+            let rates = rates.at(self.metrics.totals_of_requests(), clock::instant());
             let asked = fleet.heard();
             let lists = if asked.lists_are_wanted { self.lists(&asked).await } else { None };
             let has_lists = lists.is_some();
@@ -165,15 +171,26 @@ impl Heart {
     }
 }
 
-fn rates(before: RequestTotals, now: RequestTotals, seconds: f64) -> RatesSeen {
-    let rate = |before: u64, now: u64| match seconds > 0.0 {
-        // Two digits are enough, and keep the record short.
-        true => ((now - before) as f64 / seconds * 100.0).round() / 100.0,
-        false => 0.0,
-    };
-    RatesSeen {
-        requests: rate(before.answered, now.answered),
-        refused: rate(before.refused, now.refused),
-        degraded: rate(before.degraded, now.degraded),
+/// The rates of this replica's requests. They stay as they are until [`RATES_OVER`] has passed.
+struct Rates {
+    before: RequestTotals,
+    counted: Instant,
+    seen: RatesSeen,
+}
+
+impl Rates {
+    fn at(&mut self, totals: RequestTotals, now: Instant) -> RatesSeen {
+        let passed = now.duration_since(self.counted);
+        if passed >= RATES_OVER {
+            // Two digits are enough, and keep the record short.
+            let rate = |before: u64, now: u64| ((now - before) as f64 / passed.as_secs_f64() * 100.0).round() / 100.0;
+            self.seen = RatesSeen {
+                requests: rate(self.before.answered, totals.answered),
+                refused: rate(self.before.refused, totals.refused),
+                degraded: rate(self.before.degraded, totals.degraded),
+            };
+            (self.before, self.counted) = (totals, now);
+        }
+        self.seen
     }
 }

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use crate::{
     blocking::blocking,
     clock,
-    rules::{self, Defaults, LoadedRules, Problem, Problems, Rules, Selection, Sources},
+    rules::{self, Defaults, LoadedRules, LoadedTexts, Problem, Problems, Rules, Selection, Sources},
     sources::problem_log,
 };
 use watch::Watch;
@@ -51,6 +51,7 @@ pub struct Reloader {
     /// Files of overrides that were read with the rules, wherever they are.
     overrides: Vec<PathBuf>,
     logged: Problems,
+    texts: LoadedTexts,
     /// Why not all is watched, if so; it is told once.
     unwatched: Option<String>,
 }
@@ -66,7 +67,8 @@ impl Reloader {
     pub fn new(settings: ReloadSettings, sources: &Sources, first: &LoadedRules) -> Reloader {
         let (rules, logged) = (first.rules.clone(), first.problems.clone());
         let overrides = sources.override_paths().cloned().collect();
-        Reloader { settings, rules, seen: sources.digest(), overrides, logged, unwatched: None }
+        let texts = first.texts.clone();
+        Reloader { settings, rules, seen: sources.digest(), overrides, logged, texts, unwatched: None }
     }
 
     /// Looks at every change, when `asked`, and once in a while; never ends. `on` gets each set that was tried: rules to
@@ -128,10 +130,11 @@ impl Reloader {
                 self.overrides = sources.override_paths().cloned().collect();
                 self.load(sources).await
             }
-            Err(problems) => self.keep_rules(problems),
+            Err(problems) => self.keep_rules(problems, self.texts.clone()),
         };
         self.log_new_problems(&load.problems);
         self.rules = load.rules.clone();
+        self.texts = load.texts.clone();
         Some(load)
     }
 
@@ -169,20 +172,26 @@ impl Reloader {
     async fn load(&self, sources: Sources) -> LoadedRules {
         let sources = Sources { read_at: clock::now(), ..sources };
         let (defaults, last) = (self.settings.defaults, self.rules.clone());
-        let mut load = blocking(move || rules::load(&sources, &defaults, Some(&last))).await;
+        let texts = self.texts.clone();
+        let mut load = blocking(move || {
+            let load = rules::load(&sources, &defaults, Some(&last));
+            LoadedRules { texts: LoadedTexts::new(&sources, &texts, &load), ..load }
+        })
+        .await;
         let removes_all = load.rules.domains().is_empty() && !self.rules.domains().is_empty();
         if removes_all && !self.settings.allow_empty {
             let path = self.settings.paths.first().cloned().unwrap_or_default();
             load.problems.refuse(&path, "no domain would be left", "--allow-empty-rules lets all rules be removed");
-            return self.keep_rules(load.problems);
+            return self.keep_rules(load.problems, load.texts);
         }
         load
     }
 
     /// Everything stays as it is.
-    fn keep_rules(&self, problems: Problems) -> LoadedRules {
+    fn keep_rules(&self, problems: Problems, texts: LoadedTexts) -> LoadedRules {
         let kept = self.rules.domains().iter().map(|domain| domain.name().into()).collect();
-        LoadedRules { rules: self.rules.clone(), problems, kept_domains: kept }
+        let texts = LoadedTexts { in_force: self.texts.in_force.clone(), ..texts };
+        LoadedRules { rules: self.rules.clone(), problems, kept_domains: kept, texts }
     }
 
     /// Logs the problems that weren't there before.

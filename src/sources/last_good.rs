@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    rules::{self, Defaults, Rules, Source, Sources},
+    rules::{self, Defaults, LoadedTexts, Rules, Source, Sources},
     state_dir::CheckedFile,
 };
 
@@ -69,13 +69,13 @@ impl LastGood {
     }
 
     /// What was kept, if anything was; the error says why it can't be used.
-    pub(super) fn load(&self, defaults: &Defaults) -> io::Result<Option<Rules>> {
+    pub(super) fn load(&self, defaults: &Defaults) -> io::Result<Option<(Rules, LoadedTexts)>> {
         self.file.load(|content| rules_of(content, defaults))
     }
 }
 
 /// The files, read as any others are. The error is why they can't be used.
-fn rules_of(content: &[u8], defaults: &Defaults) -> Result<Rules, String> {
+fn rules_of(content: &[u8], defaults: &Defaults) -> Result<(Rules, LoadedTexts), String> {
     let saved_files: Vec<SavedFile> = serde_json::from_slice(content).map_err(|error| error.to_string())?;
     let (overrides, files): (Vec<SavedFile>, Vec<SavedFile>) =
         saved_files.into_iter().partition(|saved_files| saved_files.overrides);
@@ -88,7 +88,7 @@ fn rules_of(content: &[u8], defaults: &Defaults) -> Result<Rules, String> {
     let sources = Sources { files: sources(files), overrides: sources(overrides), ..Sources::default() };
     let load = rules::load(&sources, defaults, None);
     match load.problems.errors().next() {
-        None => Ok(load.rules),
+        None => Ok((load.rules.clone(), LoadedTexts::new(&sources, &LoadedTexts::default(), &load))),
         Some(problem) => Err(format!("its rules have errors: {problem}")),
     }
 }

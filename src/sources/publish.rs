@@ -18,7 +18,7 @@ use crate::{
     limit::moment,
     limiter::{Budgets, Snapshot},
     metrics::{Meters, Metrics},
-    rules::{self, Defaults, DotFiles, FileNames, LoadedRules, Problems, Rules, Selection, Sources},
+    rules::{self, Defaults, DotFiles, FileNames, LoadedRules, LoadedTexts, Problems, Rules, Selection, Sources},
     run_time::{
         overrides::Overrides,
         reloads::{Reload, Reloads},
@@ -84,7 +84,7 @@ pub(crate) fn open(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Resul
     };
     info!(server = control_plane.server, tls = control_plane.tls.is_some(), "rules come from a control plane");
     let defaults = reload_settings(settings).defaults;
-    let nothing = LoadedRules { rules: Rules::default(), problems: Problems::default(), kept_domains: Vec::new() };
+    let nothing = nothing(Problems::default(), LoadedTexts::default());
     let publisher = Publisher::new(0, nothing, metrics, None, defaults);
     let state_dir = settings.store.state_dir.as_deref();
     let client = xds::DiscoveryClient::new(control_plane.clone(), defaults, state_dir);
@@ -136,7 +136,8 @@ fn without_rules(
         error!("{problem}");
     }
     warn!("no rules yet: every request gets an error until valid rules are loaded");
-    let nothing = LoadedRules { rules: Rules::default(), problems, kept_domains: Vec::new() };
+    let mut nothing = nothing(problems, LoadedTexts::default());
+    nothing.texts = LoadedTexts::new(sources, &LoadedTexts::default(), &nothing);
     let defaults = again.defaults;
     let reloader = Reloader::new(again, sources, &nothing);
     metrics.reloaded(0, 0, false, Duration::from_micros(clock::now().0));
@@ -144,14 +145,20 @@ fn without_rules(
     (Publisher::new(0, nothing, metrics, last_good, defaults), reloader)
 }
 
+/// No rule, but why.
+fn nothing(problems: Problems, texts: LoadedTexts) -> LoadedRules {
+    LoadedRules { rules: Rules::default(), problems, kept_domains: Vec::new(), texts }
+}
+
 /// Without an error, or with the last good rules of the domains that have one; else the problems.
 fn first(sources: &Sources, defaults: &Defaults, last_good: Option<&LastGood>) -> Result<LoadedRules, Problems> {
+    let with_texts = |load: LoadedRules, last| LoadedRules { texts: LoadedTexts::new(sources, last, &load), ..load };
     let load = rules::load(sources, defaults, None);
     if !load.problems.has_errors() {
         problem_log::log(load.problems.iter(), load.problems.more(), "rule files");
-        return Ok(load);
+        return Ok(with_texts(load, &LoadedTexts::default()));
     }
-    let last = match last_good.map(|last_good| last_good.load(defaults)) {
+    let (last, texts) = match last_good.map(|last_good| last_good.load(defaults)) {
         None | Some(Ok(None)) => return Err(load.problems),
         Some(Ok(Some(last))) => last,
         Some(Err(error)) => {
@@ -162,7 +169,7 @@ fn first(sources: &Sources, defaults: &Defaults, last_good: Option<&LastGood>) -
     let load = rules::load(sources, defaults, Some(&last));
     problem_log::log(load.problems.iter(), load.problems.more(), "rule files");
     warn!(kept = ?load.kept_domains, "some rules have errors: their domains start with the last good rules of the state directory");
-    Ok(load)
+    Ok(with_texts(load, &texts))
 }
 
 fn reload_settings(settings: &Settings) -> ReloadSettings {
@@ -188,9 +195,9 @@ impl Publisher {
     ) -> Publisher {
         let meters = Meters::new(&load.rules, None);
         let budgets = Budgets::new(&load.rules, None);
-        let LoadedRules { rules, problems, kept_domains: kept } = load;
-        let snapshot =
-            Snapshot { version, rules, meters, budgets, problems, kept_domains: kept, loaded_at: clock::now() };
+        let LoadedRules { rules, problems, kept_domains, texts } = load;
+        let loaded_at = clock::now();
+        let snapshot = Snapshot { version, rules, meters, budgets, problems, kept_domains, texts, loaded_at };
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let loaded = watch::Sender::new(version > 0);
         let (metrics, overrides, reloads) = (Arc::clone(metrics), Arc::default(), Arc::default());
@@ -213,7 +220,7 @@ impl Publisher {
     /// Until a first set without errors nothing is in force: a domain that isn't there yet would let everything pass.
     fn whole(&self, load: LoadedRules) -> LoadedRules {
         if self.snapshot.load().version == 0 && load.problems.has_errors() {
-            return LoadedRules { rules: Rules::default(), kept_domains: Vec::new(), ..load };
+            return nothing(load.problems, load.texts);
         }
         load
     }
@@ -242,7 +249,7 @@ impl Publisher {
             warn!(rules_version = version, kept = ?load.kept_domains, "some rules have errors: their domains keep the last good rules");
         }
         self.metrics.reloaded(version, count.domains, complete, Duration::from_micros(clock::now().0));
-        let LoadedRules { rules, problems, kept_domains: kept } = load;
+        let LoadedRules { rules, problems, kept_domains, texts } = load;
         if let Some(overrides) = self.overrides.get() {
             overrides.prepare(&rules);
         }
@@ -255,7 +262,8 @@ impl Publisher {
             meters,
             budgets,
             problems,
-            kept_domains: kept,
+            kept_domains,
+            texts,
             loaded_at,
         }));
         retire(last);

@@ -39,7 +39,7 @@ use self::{
 };
 use crate::{
     blocking::blocking,
-    rules::{Defaults, LoadedRules, Problems, Rules},
+    rules::{Defaults, LoadedRules, LoadedTexts, Problems, Rules},
     settings::XdsSettings,
 };
 
@@ -274,7 +274,7 @@ impl DiscoveryClient {
     /// Everything stays as it is.
     fn keep_rules(&self, problems: Problems) -> LoadedRules {
         let saved = self.rules.domains().iter().map(|domain| domain.name().into()).collect();
-        LoadedRules { rules: self.rules.clone(), problems, kept_domains: saved }
+        LoadedRules { rules: self.rules.clone(), problems, kept_domains: saved, texts: LoadedTexts::default() }
     }
 
     /// Names the version in force, but of a version that is refused again that one: go-control-plane sends at once what

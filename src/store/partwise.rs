@@ -5,8 +5,9 @@
 //! requests that ask at the same time for the last hits of two places may both be denied. It knows neither Redis nor
 //! connections: whoever has the counters says where each is, and sends.
 
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
 use smallvec::SmallVec;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
@@ -15,6 +16,9 @@ use super::counter_check::{CounterCheck, Gate, Role, denied};
 use super::readings::Readings;
 use super::sub_requests::{Charge, DecisionPhase, REFUND_PATIENCE, SubRequest, sub_requests};
 use crate::limit::{Cost, Reading, UnixMicros};
+
+#[cfg(test)]
+mod tests;
 
 /// Who decides the parts of a request: the two Redis of a split store, or the lanes of one Redis.
 pub(super) trait PartDecider: Sync {
@@ -31,23 +35,22 @@ pub(super) trait PartDecider: Sync {
     /// counters of a part; `None` if nobody else can be asked.
     fn finer(&self, place: Self::Place, nth: usize) -> Option<Self::Place>;
 
-    /// Decides a part in one step: a reading for each ask. `is_denied` says that another part has denied the request
-    /// already, so that only those asks are charged that count denied hits.
+    /// Decides the checks `part`, by their numbers, in one step: a reading for each of them. `is_denied` says that another
+    /// part has denied the request already, so that only those checks are charged that count denied hits. Where parts are
+    /// asked at the same time, the question is on its way when this returns.
     fn decide(
         &self,
         place: Self::Place,
-        checks: SmallVec<[CounterCheck<'_>; 4]>,
+        part: &[usize],
         gate: Gate,
         is_denied: bool,
-    ) -> impl Future<Output = Result<Readings, Self::Failure>> + Send;
+    ) -> impl Future<Output = Result<Readings, Self::Failure>> + Send + Unpin;
+
+    /// Whether some denial is known, so that it is worth while to look for one.
+    fn knows_denials(&self) -> bool;
 
     /// The readings of a part that is known to be denied, without asking; `None` if it must be asked.
-    fn known_denial(
-        &self,
-        place: Self::Place,
-        checks: &SmallVec<[CounterCheck<'_>; 4]>,
-        gate: Gate,
-    ) -> Option<Readings>;
+    fn known_denial(&self, place: Self::Place, part: &[usize], gate: Gate) -> Option<Readings>;
 
     /// Whether the part charged nothing because some of its counters are elsewhere.
     fn is_elsewhere(failure: &Self::Failure) -> bool;
@@ -68,8 +71,8 @@ pub(super) struct PartwiseDecision<'a, P: PartDecider> {
     /// Each part must be answered until then.
     deadline: Instant,
     /// By ask: its reading, and when that was read, by the clock of the counter's Redis.
-    readings: Vec<Option<(Reading, UnixMicros)>>,
-    charged: Vec<Charge>,
+    readings: SmallVec<[Option<(Reading, UnixMicros)>; 4]>,
+    charged: SmallVec<[Charge; 4]>,
     is_denied: bool,
     /// The part that denied was answered from the denial cache.
     is_from_cache: bool,
@@ -86,8 +89,8 @@ impl<'a, P: PartDecider> PartwiseDecision<'a, P> {
             checks,
             gate,
             deadline,
-            readings: vec![None; checks.len()],
-            charged: Vec::new(),
+            readings: SmallVec::from_elem(None, checks.len()),
+            charged: SmallVec::new(),
             is_denied: false,
             is_from_cache: false,
         }
@@ -120,37 +123,33 @@ impl<'a, P: PartDecider> PartwiseDecision<'a, P> {
 
     /// Takes the first part that is known to be denied out of all, so that the others are only read.
     fn take_known_denial(&mut self, parts: &mut Vec<SubRequest<P::Place>>) {
-        if self.gate.never_deny {
+        if self.gate.never_deny || !self.decider.knows_denials() {
             return;
         }
         let enforced = parts.iter().take_while(|part| part.phase == DecisionPhase::Enforced).enumerate();
         let known = enforced.filter_map(|(nth, part)| {
-            let (checks, gate) = self.asked(part);
-            Some((nth, self.decider.known_denial(part.place, &checks, gate)?))
+            Some((nth, self.decider.known_denial(part.place, &part.checks, self.gate_of_parts())?))
         });
         let Some((nth, readings)) = { known }.next() else { return };
         let part = parts.remove(nth);
         self.is_denied = self.note(&part, Instant::now(), &readings);
     }
 
-    /// Asks several parts at once. All are waited for, because what they charge is to be given back if one fails; each is
-    /// noted when it is answered, because the caller may go away before the last one is.
+    /// Asks several parts at once. All are waited for, because what they charge is to be given back if one fails.
     async fn take_all(&mut self, parts: &[&SubRequest<P::Place>]) -> Result<(), P::Failure> {
         let begun = Instant::now();
-        let (mut denies, mut failed) = (false, Vec::new());
-        let mut asked: FuturesUnordered<_> = parts
-            .iter()
-            .map(|part| {
-                let answer = self.ask(part);
-                async move { (*part, answer.await) }
-            })
-            .collect();
-        while let Some((part, answer)) = asked.next().await {
-            match answer {
-                Ok(readings) => denies |= self.note(part, begun, &readings),
-                Err(failure) => failed.push((part, failure)),
+        let (decider, gate, is_denied) = (self.decider, self.gate_of_parts(), self.is_denied);
+        let answers = parts.iter().map(|part| Some(decider.decide(part.place, &part.checks, gate, is_denied)));
+        let answers = answers.collect::<SmallVec<[_; 4]>>();
+        let mut asked = PartsAsked { decision: self, parts, answers, begun, denies: false };
+        let mut failed = Vec::new();
+        for nth in 0..parts.len() {
+            if let Err(failure) = asked.answer(nth).await {
+                failed.push((parts[nth], failure));
             }
         }
+        let denies = asked.denies;
+        drop(asked);
         if denies && !self.is_denied {
             self.deny().await;
         }
@@ -193,26 +192,17 @@ impl<'a, P: PartDecider> PartwiseDecision<'a, P> {
 
     async fn take_at_once(&mut self, part: &SubRequest<P::Place>) -> Result<(), P::Failure> {
         let begun = Instant::now();
-        let readings = self.ask(part).await?;
+        let readings = self.decider.decide(part.place, &part.checks, self.gate_of_parts(), self.is_denied).await?;
         if self.note(part, begun, &readings) && !self.is_denied {
             self.deny().await;
         }
         Ok(())
     }
 
-    /// The checks of a part, and the gate that it is asked with.
-    fn asked(&self, part: &SubRequest<P::Place>) -> (SmallVec<[CounterCheck<'a>; 4]>, Gate) {
-        // Whether the quotas deny is decided over all sub-requests; here each quota is charged if it admits.
-        (part.checks.iter().map(|&nth| self.checks[nth]).collect(), Gate { quota_open: true, ..self.gate })
-    }
-
-    fn ask(
-        &self,
-        part: &SubRequest<P::Place>,
-    ) -> impl Future<Output = Result<Readings, P::Failure>> + Send + use<'a, P> {
-        let (checks, gate) = self.asked(part);
-        let (decider, place, is_denied) = (self.decider, part.place, self.is_denied);
-        async move { decider.decide(place, checks, gate, is_denied).await }
+    /// The gate that parts are asked with: whether the quotas deny is decided over all of them, and each quota is charged
+    /// if it admits.
+    fn gate_of_parts(&self) -> Gate {
+        Gate { quota_open: true, ..self.gate }
     }
 
     /// Notes the readings of a part that was asked at `begun`, and what it charged. Returns whether it denies.
@@ -252,9 +242,12 @@ impl<'a, P: PartDecider> PartwiseDecision<'a, P> {
     fn give_back(&mut self, is_given_back: impl Fn(Cost) -> bool) -> Vec<(usize, Refund)> {
         let until = self.deadline.max(Instant::now() + REFUND_PATIENCE);
         let (checks, decider) = (self.checks, self.decider);
-        let charges = self.charged.extract_if(.., |charge| is_given_back(checks[charge.nth].cost));
-        let charges = charges.filter(|charge| charge.counts(&checks[charge.nth]));
-        charges.map(|Charge { nth, at, .. }| (nth, decider.refund(nth, at, until))).collect()
+        let (back, kept) = std::mem::take(&mut self.charged)
+            .into_iter()
+            .partition::<SmallVec<[Charge; 4]>, _>(|charge| is_given_back(checks[charge.nth].cost));
+        self.charged = kept;
+        let back = back.into_iter().filter(|charge| charge.counts(&checks[charge.nth]));
+        back.map(|Charge { nth, at, .. }| (nth, decider.refund(nth, at, until))).collect()
     }
 }
 
@@ -262,5 +255,41 @@ impl<P: PartDecider> Drop for PartwiseDecision<'_, P> {
     /// A sub-request failed, or the caller has gone: the request is not decided, so what it charged is given back.
     fn drop(&mut self) {
         self.give_back(|_| true);
+    }
+}
+
+/// Parts that were asked at the same time. They are answered in their order, so that the request is woken once for each at
+/// most; whatever is answered by the time this is dropped is noted then, because the caller may go away meanwhile.
+struct PartsAsked<'d, 'a, P: PartDecider, A: Future<Output = Result<Readings, P::Failure>> + Unpin> {
+    decision: &'d mut PartwiseDecision<'a, P>,
+    parts: &'d [&'d SubRequest<P::Place>],
+    /// `None` where the answer was taken.
+    answers: SmallVec<[Option<A>; 4]>,
+    begun: Instant,
+    denies: bool,
+}
+
+impl<P: PartDecider, A: Future<Output = Result<Readings, P::Failure>> + Unpin> PartsAsked<'_, '_, P, A> {
+    /// Waits for the answer to the `nth` part, and notes it.
+    async fn answer(&mut self, nth: usize) -> Result<(), P::Failure> {
+        std::future::poll_fn(|cx| self.poll(nth, cx)).await
+    }
+
+    fn poll(&mut self, nth: usize, cx: &mut Context<'_>) -> Poll<Result<(), P::Failure>> {
+        let Some(answer) = &mut self.answers[nth] else { return Poll::Ready(Ok(())) };
+        let Poll::Ready(answer) = Pin::new(answer).poll(cx) else { return Poll::Pending };
+        self.answers[nth] = None;
+        Poll::Ready(answer.map(|readings| {
+            self.denies |= self.decision.note(self.parts[nth], self.begun, &readings);
+        }))
+    }
+}
+
+impl<P: PartDecider, A: Future<Output = Result<Readings, P::Failure>> + Unpin> Drop for PartsAsked<'_, '_, P, A> {
+    fn drop(&mut self) {
+        for nth in 0..self.parts.len() {
+            // What failed, or has no answer yet, can't be given back.
+            let _ = self.poll(nth, &mut Context::from_waker(Waker::noop()));
+        }
     }
 }

@@ -90,7 +90,8 @@ pub struct Redis {
 
 impl Redis {
     /// Starts the tasks that keep the connection and send batches, on the runtime that this is called in. Does not
-    /// wait for Redis: until it is reached, every answer is [`StoreError::Unreachable`].
+    /// wait for Redis. Requests wait for the first attempt to reach it, each until its deadline; once that has failed,
+    /// every answer is [`StoreError::Unreachable`] until Redis is reached.
     pub fn start(settings: Arc<RedisSettings>, tasks: &TaskTracker, stop: CancellationToken) -> Redis {
         Redis::start_with_deferred(settings, Arc::new(DeferredCharges::new(UnixMicros(0))), tasks, stop)
     }
@@ -318,12 +319,16 @@ impl RedisInner {
         (gate, now): (Gate, u64),
         deadline: Deadline,
     ) -> Result<Readings, RequestFailure> {
+        let mut map = cluster.map();
+        if self.settings.known_buckets().is_none() || map.is_empty() {
+            cluster.started(deadline.at).await.inspect_err(|_| self.stats.overloaded.add(1))?;
+            map = cluster.map();
+        }
         if self.settings.known_buckets().is_none() {
             self.stats.unreachable.add(1);
             return Err(StoreError::Unreachable(BUCKETS_UNKNOWN.to_owned()).into());
         }
         let buckets = self.buckets_of(checks);
-        let map = cluster.map();
         let places = buckets.iter().map(|bucket| cluster.place(&map, *bucket)).collect();
         let map = Some(map);
         let mut request = SpreadRequest { redis: self, checks, buckets, places, map, gate, now, deadline: deadline.at };

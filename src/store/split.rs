@@ -99,24 +99,31 @@ impl PartDecider for SplitRequest<'_> {
         None
     }
 
-    async fn decide(
+    fn decide(
         &self,
         place: bool,
-        mut checks: SmallVec<[CounterCheck<'_>; 4]>,
+        part: &[usize],
         gate: Gate,
         is_denied: bool,
-    ) -> Result<Readings, StoreError> {
+    ) -> impl Future<Output = Result<Readings, StoreError>> + Send + Unpin {
+        let mut checks: SmallVec<[CounterCheck<'_>; 4]> = part.iter().map(|&nth| self.checks[nth]).collect();
         let number = checks.len();
         if is_denied {
             checks.push(refusing(&checks[0]));
         }
-        let mut readings = self.split.store_for(place).apply(&checks, gate, self.deadline).await?;
-        readings.truncate(number);
-        Ok(readings)
+        Box::pin(async move {
+            let mut readings = self.split.store_for(place).apply(&checks, gate, self.deadline).await?;
+            readings.truncate(number);
+            Ok(readings)
+        })
     }
 
     /// Each Redis asks its own denial cache.
-    fn known_denial(&self, _place: bool, _checks: &SmallVec<[CounterCheck<'_>; 4]>, _gate: Gate) -> Option<Readings> {
+    fn knows_denials(&self) -> bool {
+        false
+    }
+
+    fn known_denial(&self, _place: bool, _part: &[usize], _gate: Gate) -> Option<Readings> {
         None
     }
 

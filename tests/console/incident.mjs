@@ -35,11 +35,34 @@ async function clicked() {
   await page.click("nav >> text=Limits");
   const first = page.locator("tbody tr").first();
   await page.waitForFunction(() => document.querySelector("tbody tr a")?.textContent === "api/user");
+  // Once the slot of the flood has ended, the small graph of its row shows it, and says so in words.
+  await page.waitForFunction(() => /^requests at most [\d.<]+ a second, (in this minute|1 minute ago); refused at most [\d.<]+ a second, /.test(document.querySelector("tbody tr svg.small[role=img]")?.getAttribute("aria-label") ?? ""));
+  check(await first.locator("svg.small path.line.bad").count() === 1, "the refusals are drawn");
+  check(await page.locator("tbody tr", { hasText: "api/vault" }).locator("svg").count() === 0, "a limit that did nothing has none");
   check(await page.locator("button", { hasText: "Switch" }).count() === 0, "without a token there is no control");
   await first.locator("a").click();
   await page.locator("td a", { hasText: "user=mallory" }).click();
   await page.locator(".verdict", { hasText: "refused now by api/user" }).waitFor();
   check(await page.locator("[data-key=raise], [data-key=reset]").count() === 0, "without a token there is no change");
+
+  await page.click("nav >> text=Live");
+  await page.locator("main [role=status]", { hasText: "Watching 3 replicas for 15 minutes." }).waitFor();
+  await flood("mallory", 6);
+  await flood("peggy", 3);
+  const lines = page.locator(".stream tbody tr");
+  // The lines of all replicas, of those that are refused and of those that aren't.
+  for (const pod of ["pod-1", "pod-2", "pod-3"]) await lines.filter({ hasText: "user=mallory" }).filter({ hasText: pod }).filter({ hasText: "refused" }).first().waitFor();
+  await lines.filter({ hasText: "user=peggy" }).filter({ hasText: "admitted" }).first().waitFor();
+  await page.fill("#field-entry", "user=peggy");
+  await page.selectOption("#field-only", "denied");
+  await page.click("main.live button[type=submit]");
+  await page.locator("main [role=status]", { hasText: "Watching 3 replicas" }).waitFor();
+  await flood("mallory", 6);
+  await flood("peggy", 3);
+  await page.waitForFunction(() => document.querySelectorAll(".stream tbody tr").length >= 3);
+  check((await lines.allTextContents()).every((line) => line.includes("user=peggy") && line.includes("refused")), `only what the filters name: ${await lines.allTextContents()}`);
+  await page.click("main.live >> text=Stop");
+  await page.locator("main [role=status]", { hasText: "Stopped. 3 decisions." }).waitFor();
 
   await signIn(page, "secret");
   await message(page, "Signed in as ops");
@@ -86,6 +109,17 @@ async function typed() {
   await page.waitForSelector("[data-key='who user=mallory']");
   await tabTo(page, "who user=mallory");
   await key.press("Enter");
+  await page.locator(".verdict", { hasText: "refused now by api/user" }).waitFor();
+  await key.press("4");
+  await page.locator("main [role=status]", { hasText: "Watching 3 replicas" }).waitFor();
+  await tabTo(page, "field-entry");
+  await key.type("user=mallory");
+  await key.press("Enter");
+  await page.waitForFunction(() => location.hash.includes("entry=user%3Dmallory"));
+  await page.locator("main [role=status]", { hasText: "Watching 3 replicas" }).waitFor();
+  await flood("mallory", 3);
+  await page.locator(".stream tbody tr", { hasText: "user=mallory" }).first().waitFor();
+  await page.goBack();
   await page.locator(".verdict", { hasText: "refused now by api/user" }).waitFor();
   await tabTo(page, "switch api/user");
   await key.press("Enter");
@@ -220,33 +254,68 @@ async function hostile() {
   await close(page, /status of 400/);
 }
 
-async function rulesAndLive() {
+async function rules() {
   const page = await open(browser, admin);
   await view(page, "rules");
   const noErrors = () => page.waitForFunction(() => !document.querySelector(".note.bad:not([hidden])") && document.querySelector("main.rules .badge.good"));
   await noErrors();
   const good = readFileSync(told.rules, "utf8");
-  writeFileSync(told.rules, good.replace("shadow_mode: true", "shadow_mode: maybe"));
+  // The comment is hostile.
+  const broken = `${good.replace("shadow_mode: true", "shadow_mode: maybe")}# <script>alert(1)</script> \u202edrowssap <img src=x onerror=alert(2)>\n`;
+  writeFileSync(told.rules, broken);
   await fetch(`${admin}-/reload`, { method: "POST" });
   await page.locator(".note.bad", { hasText: "api.yaml:5" }).waitFor();
   check((await page.locator("pre").first().textContent()).includes("maybe"), "the line is shown");
   if (told.bless) await shots("rules");
+  // The whole file, as it was read, with the problem at its line.
+  await page.click("[data-key^='problem ']");
+  const bad = page.locator(".source li.bad");
+  await bad.waitFor();
+  check((await bad.textContent()).includes("shadow_mode: maybe") && await bad.getAttribute("data-key") === "line 5", `the line that is wrong is marked: ${await bad.textContent()}`);
+  await bad.locator(".note.bad", { hasText: "error" }).waitFor();
+  check(await bad.evaluate((of) => of === document.activeElement), "the line has the focus");
+  const shown = (await page.locator(".source li > code").allTextContents()).join("\n");
+  check(shown === broken.trimEnd().replace("\u202e", "\\u{202e}"), `all lines are shown, and what is hostile as text: ${shown}`);
+  check(await page.locator("main script, main img").count() === 0, "what is hostile is text in a rule file");
+  await page.locator("main", { hasText: "it has errors, and isn't in force" }).waitFor();
+  if (told.bless) await shots("file");
+  // What is in force is another text.
+  await page.selectOption("#field-which", "true");
+  await page.locator(".badge.good", { hasText: "what is in force" }).waitFor();
+  check((await page.locator(".source li > code").allTextContents()).join("\n") === good.trimEnd(), "the text in force is shown");
+  check(await page.locator(".source li.bad").count() === 0, "it has no problem");
+  // By the keyboard alone: to the list, and to the file.
+  await page.keyboard.press("6");
+  await page.waitForSelector("[data-key^='problem ']");
+  await tabTo(page, await page.locator("[data-key^='file ']").first().getAttribute("data-key"));
+  await page.keyboard.press("Enter");
+  await bad.waitFor();
   writeFileSync(told.rules, good);
   await fetch(`${admin}-/reload`, { method: "POST" });
+  // The view follows.
+  await page.locator(".badge.good", { hasText: "what is in force" }).waitFor();
+  await view(page, "rules");
   await noErrors();
-  await view(page, "live");
-  const document = await (await fetch(`${admin}v1/openapi.json`)).json();
-  if (document.paths["/v1/decisions"]) {
-    await page.locator("[role=status]", { hasText: "Watching" }).waitFor();
-    await flood("trent", 3);
-    await page.locator(".stream td", { hasText: "user=trent" }).first().waitFor();
-  } else {
-    await page.locator("[role=status]", { hasText: "not available on this replica" }).waitFor();
-  }
   await close(page);
 }
 
-/** The view of decisions against a stream as the API has it, with the values of a hostile client. */
+/** What the service refuses to let watch is said in its words; a hostile value comes as text. */
+async function refusedWatch() {
+  const page = await open(browser, admin);
+  await view(page, "live?limit=api%2Fnowhere");
+  await page.locator("main [role=status]", { hasText: "It can't be watched: " }).waitFor();
+  check((await page.locator("main [role=status]").textContent()).includes("api/nowhere"), await page.locator("main [role=status]").textContent());
+  await page.fill("#field-limit", "");
+  await page.selectOption("#field-only", "shadow");
+  await page.click("main.live button[type=submit]");
+  await page.locator("main [role=status]", { hasText: "Watching" }).waitFor();
+  for (let time = 0; time < 3; time++) await ask(told.http[1], { tried: "<b>carol</b>" });
+  await page.locator(".stream tr", { hasText: "tried=<b>carol</b>" }).filter({ hasText: "would refuse" }).first().waitFor();
+  check(await page.locator(".stream b").count() === 0, "what is hostile is text in live");
+  await close(page, /status of 404/);
+}
+
+/** What a short stream doesn't bring about: lines that are left out, and the end of its time. */
 async function stream() {
   const page = await open(browser, admin);
   const event = (name, data) => `event: ${name}\ndata: ${JSON.stringify(data)}\n\n`;
@@ -255,13 +324,12 @@ async function stream() {
     descriptors: [{ entries: [{ key: "user", value }], limits: [{ limit_id: "api/user", code, requests: 2, window: 3600, remaining: 0, reset: 12.5, ...more }] }],
   });
   let asked = "";
-  await page.route("**/v1/openapi.json", (route) => route.fulfill({ json: { paths: { "/v1/decisions": {} } } }));
   await page.route("**/v1/decisions*", (route) => {
     asked = route.request().url();
     route.fulfill({ headers: { "content-type": "text/event-stream" }, body: `:\n\n${event("started", { fleet: "shop-eu", replicas: 3, ends: "2026-11-28T20:57:56Z" })}${decision("<b>carol</b>", "OVER_LIMIT")}${decision("dave", "OK")}${decision("erin", "OVER_LIMIT", { shadow: true }).replace('"code":"OVER_LIMIT","limit_id":"api/user","denied_by"', '"code":"OK","limit_id":"api/user","passed"')}${event("left_out", { lines: 12 })}${event("ended", { why: "its time is over" })}` });
   });
   await view(page, "live?only=denied&entry=user%3Dcarol");
-  await page.locator("[role=status]", { hasText: "Ended: its time is over. 3 decisions, 12 left out." }).waitFor();
+  await page.locator("main [role=status]", { hasText: "Ended: its time is over. 3 decisions, 12 left out." }).waitFor();
   check(/only=denied/.test(asked) && /entry=user%3Dcarol/.test(asked) && !/limit=/.test(asked), `the filters are asked for: ${asked}`);
   const rows = await page.locator(".stream tbody tr").allTextContents();
   check(rows.length === 3 && rows[2].includes("refused") && rows[2].includes("user=<b>carol</b>") && rows[1].includes("admitted") && rows[0].includes("would refuse"), `the newest is first: ${rows}`);
@@ -271,14 +339,15 @@ async function stream() {
 /** Screenshots for the docs, light and dark; one more at the width of a phone. */
 async function shots(...names) {
   mkdirSync(told.docs, { recursive: true });
-  const addresses = { user: "user?domain=api&descriptor=user%3Dmallory", limits: "limits", limit: "limits?domain=api&limit=api%2Fuser" };
+  const addresses = { user: "user?domain=api&descriptor=user%3Dmallory", limits: "limits", limit: "limits?domain=api&limit=api%2Fuser", file: `rules?${new URLSearchParams({ path: told.rules, line: "5" })}` };
+  const views = { limit: "limits", file: "rules" };
   for (const colorScheme of ["light", "dark"]) {
     const page = await open(browser, admin, { colorScheme, viewport: { width: 1180, height: 640 } });
     await signIn(page, "secret");
     await message(page, "Signed in");
     for (const name of names) {
       await view(page, addresses[name] ?? name);
-      await page.waitForSelector(name === "live" ? "main.live [role=status] span, main.live .stream" : `main.${name === "limit" ? "limits" : name} section`);
+      await page.waitForSelector(name === "live" ? "main.live [role=status] span, main.live .stream" : `main.${views[name] ?? name} section`);
       if (name === "fleet") await page.waitForSelector("text=pod-3");
       await page.screenshot({ path: `${told.docs}/${name}-${colorScheme}.png` });
     }
@@ -300,7 +369,7 @@ async function phone() {
 
 try {
   const only = process.env.CONSOLE_PARTS?.split(",");
-  for (const [name, part] of Object.entries({ clicked, typed, changes, onlyLooking, rulesAndLive, stream, phone, blessed, hostile })) {
+  for (const [name, part] of Object.entries({ clicked, typed, changes, onlyLooking, rules, refusedWatch, stream, phone, blessed, hostile })) {
     if (only && !only.includes(name)) continue;
     const began = Date.now();
     try { await part(); } catch (error) { throw new Error(`${name}: ${error.message}`, { cause: error }); }

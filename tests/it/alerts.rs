@@ -1,5 +1,5 @@
 //! `deploy/prometheus/alerts.yaml`: Prometheus' own tool takes it and runs its tests, every alert reads metrics that
-//! there are, is seen to fire and to stay silent, and has an entry in the runbook.
+//! there are, is seen to fire and to stay silent, and leads to its entry in the runbook, whose address is one line.
 
 use std::{collections::BTreeSet, path::Path, process::Command};
 
@@ -16,16 +16,23 @@ fn read(file: &str) -> Value {
     yaml_serde::from_str(&text).expect("YAML")
 }
 
+/// Address of the runbook as the file has it, in the rule that its users edit.
+const RUNBOOK: &str = "docs/src/operating/runbook.md";
+
 fn alerts() -> Vec<Value> {
-    read("alerts.yaml")["groups"][0]["rules"].as_sequence().expect("a list of rules").clone()
+    let all = read("alerts.yaml");
+    let (runbook, alerts) = all["groups"][0]["rules"].as_sequence().and_then(|all| all.split_first()).expect("rules");
+    // First of all, so that every alert of the same evaluation finds it.
+    assert_eq!(runbook["record"], "tollgate:runbook");
+    alerts.to_vec()
 }
 
 fn names() -> BTreeSet<String> {
     alerts().iter().map(|alert| alert["alert"].as_str().expect("every rule is an alert").to_owned()).collect()
 }
 
-fn assert_promtool(args: &[&str]) {
-    let output = Command::new("promtool").args(args).current_dir(folder()).output();
+fn assert_promtool(folder: &Path, args: &[&str]) {
+    let output = Command::new("promtool").args(args).current_dir(folder).output();
     let output = output.expect("promtool is installed: tests/run.sh does it");
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.contains("SUCCESS"), "promtool {args:?}:\n{said}");
@@ -33,8 +40,30 @@ fn assert_promtool(args: &[&str]) {
 
 #[test]
 fn promtool_takes_the_alerts_and_their_tests_pass() {
-    assert_promtool(&["check", "rules", "alerts.yaml"]);
-    assert_promtool(&["test", "rules", "alerts.test.yaml"]);
+    assert_promtool(&folder(), &["check", "rules", "alerts.yaml"]);
+    assert_promtool(&folder(), &["test", "rules", "alerts.test.yaml"]);
+}
+
+#[test]
+fn one_line_says_where_the_runbook_is_to_which_every_alert_leads() {
+    let text = std::fs::read_to_string(folder().join("alerts.yaml")).expect("the file is there");
+    let line = format!("labels: {{url: {RUNBOOK}}}}}");
+    assert_eq!(text.matches(&line).count(), 1, "one line has it");
+    // The runbook shows the line as one writes it.
+    let shown = include_str!("../../docs/src/operating/runbook.md");
+    let rule = r#"- {record: "tollgate:runbook", expr: vector(1), labels: {url: "#;
+    assert!(text.contains(rule) && shown.contains(rule));
+    // As the file comes, it is where the runbook is in the repository.
+    assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(RUNBOOK).is_file());
+    // What promtool's tests expect of each alert's link is then the same of another address.
+    let (elsewhere, edited) =
+        ("https://wiki.example/runbook.html?of=tollgate", tempfile::tempdir().expect("a temporary directory"));
+    let write = |file: &str, text: &str| std::fs::write(edited.path().join(file), text).expect("it can be written");
+    let cases = std::fs::read_to_string(folder().join("alerts.test.yaml")).expect("the file is there");
+    assert!(cases.matches(&format!("runbook_url: {RUNBOOK}#")).count() >= names().len());
+    write("alerts.yaml", &text.replace(&line, &format!("labels: {{url: \"{elsewhere}\"}}}}")));
+    write("alerts.test.yaml", &cases.replace(RUNBOOK, elsewhere));
+    assert_promtool(edited.path(), &["test", "rules", "alerts.test.yaml"]);
 }
 
 #[test]
@@ -96,14 +125,19 @@ fn every_alert_has_an_entry_in_the_runbook_and_names_it() {
     let entries: BTreeSet<String> =
         section.lines().filter_map(|line| line.strip_prefix("## ")).map(str::to_owned).collect();
     assert_eq!(entries, names());
-    // Alerts name the page that the entries stood on: its anchors lead on.
+    // Alerts of releases before name the page that the entries stood on: its anchors lead on.
     let old = include_str!("../../docs/operating.md");
     for alert in alerts() {
         let name = alert["alert"].as_str().expect("a name");
         let anchor = name.to_lowercase();
         assert!(old.contains(&format!("<a id=\"{anchor}\"></a>[{name}](src/operating/runbook.md#{anchor})")), "{name}");
-        let place = format!("docs/operating.md#{anchor}");
+        let place = format!("docs/src/operating/runbook.md#{anchor}");
         assert_eq!(alert["annotations"]["runbook"].as_str(), Some(place.as_str()));
+        // The section of the name was found above: renderers make its anchor of it in lower case.
+        let link = format!(
+            r#"{{{{ with query "tollgate:runbook" }}}}{{{{ . | first | label "url" }}}}#{anchor}{{{{ end }}}}"#
+        );
+        assert_eq!(alert["annotations"]["runbook_url"].as_str(), Some(link.as_str()));
         assert!(
             ["page", "ticket", "info"].contains(&alert["labels"]["severity"].as_str().unwrap_or_default()),
             "{name}"

@@ -6,6 +6,7 @@ pub(crate) mod client;
 mod embedded;
 pub(crate) mod node;
 mod openapi;
+mod python;
 mod replicas;
 mod scopes;
 mod tls;

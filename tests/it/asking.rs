@@ -1,6 +1,7 @@
 //! How the command line asks a running service: by which address, with which token, of how many, and what it says and ends
 //! with where there is no answer or the answer is no.
 
+mod entries;
 mod exit_codes;
 mod output;
 
@@ -12,7 +13,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     api::{token_line, with_tokens, write_tokens},
-    harness::{RulesDir, Tollgate, eventually, run_to_end},
+    harness::{Authority, RulesDir, Tollgate, eventually, run_to_end},
 };
 
 pub(crate) const RULES: &str = "domain: api\n\
@@ -127,6 +128,23 @@ async fn of_several_services_each_answers_under_its_address_and_the_worst_exit_c
     assert!(nowhere.code == 1 && nowhere.out.starts_with(&expected), "a failure is worse than a no: {nowhere:?}");
 }
 
+#[tokio::test]
+async fn an_address_without_https_of_a_service_with_tls_is_told_so() {
+    let (rules, authority) = (RulesDir::with("api.yaml", RULES), Authority::new());
+    let [certificate, key] = authority.sign("server").map(|path| path.display().to_string());
+    let env = [
+        ("TOLLGATE_HTTP_TLS_CERT", &*certificate),
+        ("TOLLGATE_HTTP_TLS_KEY", &*key),
+        ("GRPC_SERVER_USE_TLS", "true"),
+        ("GRPC_SERVER_TLS_CERT", &*certificate),
+        ("GRPC_SERVER_TLS_KEY", &*key),
+    ];
+    let tollgate = Tollgate::start_with(rules.path(), &env).await;
+    let asked = Ran::of(&["overrides", "list", "--addr", &tollgate.http.to_string()]);
+    let way_out = format!("if it speaks TLS, write https://{}", tollgate.http);
+    assert!(asked.code == 1 && asked.err.contains(&way_out), "{asked:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_in_the_way_is_said_with_the_way_out() {
     let rules = RulesDir::with("api.yaml", RULES);
@@ -138,6 +156,11 @@ async fn what_is_in_the_way_is_said_with_the_way_out() {
     let nowhere = Ran::of(&["overrides", "list", "--addr", "127.0.0.1:1"]);
     assert!(nowhere.code == 1 && nowhere.err.contains("no connection to 127.0.0.1:1"), "{nowhere:?}");
     assert!(nowhere.err.contains("--addr names the service's API"), "{nowhere:?}");
+    let in_the_clear = Ran::of(&["overrides", "list", "--addr", &format!("https://{}", tollgate.http)]);
+    assert!(
+        in_the_clear.code == 1 && in_the_clear.err.contains("it speaks no TLS: leave out https://"),
+        "{in_the_clear:?}"
+    );
 
     let tokens = token_line("ops", "secret", "*") + &token_line("ci", "reader", "overrides.read@api");
     write_tokens(&rules.path().join("tokens"), &tokens);

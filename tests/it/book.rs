@@ -24,7 +24,7 @@ use crate::{examples::project, harness::run_to_end};
 /// A page that is longer wants two.
 const LONGEST: usize = 300;
 
-/// What a block fenced as `sh` may call: programs that need a cluster, a container engine or the network, which tests have
+/// What a block fenced as `sh` may call: programs that need a cluster, an engine, systemd or the network, which tests have
 /// not. Everything else goes into a `console` block, which is run.
 const NOT_RUN: &[&str] = &[
     "kubectl",
@@ -34,6 +34,10 @@ const NOT_RUN: &[&str] = &[
     "cargo",
     "git",
     "mdbook",
+    "pip",
+    "python3 -m grpc_tools.protoc",
+    "grpcurl",
+    "systemctl",
     "aws",
     "tests/",
     // Clouds.

@@ -268,6 +268,105 @@ async fn problems_of_the_rules_are_listed_with_their_lines() {
     );
 }
 
+/// Lines of a file as the admin listener has them, and whether they are in force.
+async fn text(tollgate: &Tollgate, path: &str, more: &str) -> (Vec<String>, bool) {
+    let answer = get(tollgate.admin, &format!("/v1/rule-files/text?path={path}{more}"), &[]).await.expect("an answer");
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let answer = answer.json();
+    let lines = answer["lines"].as_array().expect("lines").iter().map(|line| line.as_str().expect("text").to_owned());
+    (lines.collect(), answer["in_force"].as_bool().expect("it says it"))
+}
+
+#[tokio::test]
+async fn files_are_shown_as_they_were_loaded_whatever_is_on_the_disk_by_now() {
+    let rules = RulesDir::with("api.yaml", RULES);
+    let other = "domain: other\ndescriptors: [{key: user, rate_limit: 5/h, overrides_from: [rows.csv]}]\n";
+    rules.write("rows.csv", "match.user,limit\nalice,7/h\n");
+    rules.write("other.yaml", other);
+    let tollgate = with_console(&rules, &[]).await;
+    let path = |file: &str| rules.path().join(file).display().to_string();
+    let (api, rows, new) = (path("api.yaml"), path("rows.csv"), path("new.yaml"));
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(text(&tollgate, &api, "").await, (lines(RULES), true));
+    assert_eq!(text(&tollgate, &rows, "&line=2").await, (vec!["alice,7/h".to_owned()], true));
+
+    // A reload that fails: problems are of what was read, and what it had stays.
+    let broken = RULES.replace("unit: hour", "unit: huor");
+    rules.write("api.yaml", &broken);
+    rules.write("new.yaml", "domain: new\ndescriptors: <script>\n");
+    send(tollgate.admin, "POST", "/-/reload", &[], Bytes::new()).await.expect("an answer");
+    eventually("it was read", || async { (!text(&tollgate, &api, "").await.1).then_some(()) }).await;
+    assert_eq!(text(&tollgate, &api, "").await, (lines(&broken), false));
+    assert_eq!(text(&tollgate, &api, "&in_force=true").await, (lines(RULES), true));
+    assert_eq!(text(&tollgate, &path("other.yaml"), "").await, (lines(other), true), "another domain's");
+    assert_eq!(
+        text(&tollgate, &new, "").await,
+        (vec!["domain: new".to_owned(), "descriptors: <script>".to_owned()], false)
+    );
+
+    // What nobody loaded isn't read, and who sees one domain sees its files alone.
+    let mut tokens = token_line("other", "own", "rules.read@other");
+    tokens += &token_line("blind", "nothing", "insight.read");
+    write_tokens(&rules.path().join("tokens"), &tokens);
+    let bearer = |token: &str| format!("Bearer {token}");
+    let status = async |path: &str, token: &str| {
+        let path = format!("/v1/rule-files/text?path={path}");
+        get(tollgate.http, &path, &[("authorization", &bearer(token))]).await.expect("an answer").status
+    };
+    eventually("the tokens are known", || async { (status(&rows, "own").await == 200).then_some(()) }).await;
+    for (file, expected) in [(&api, 404), (&new, 404), (&rows, 200), (&path("other.yaml"), 200), (&path("tokens"), 404)]
+    {
+        assert_eq!(status(file, "own").await, expected, "{file}");
+        assert_eq!(status(file, "nothing").await, 403, "{file}");
+    }
+    let path = format!("/v1/rule-files/text?path={}", rules.path().join("tokens").display());
+    assert_eq!(get(tollgate.admin, &path, &[]).await.expect("an answer").status, 404);
+    let files = get(tollgate.http, "/v1/rule-files", &[("authorization", &bearer("own"))]).await.expect("an answer");
+    let files = files.json();
+    let seen: Vec<&Value> = files["files"].as_array().expect("files").iter().map(|file| &file["domain"]).collect();
+    assert_eq!((seen, &files["problems"]), (vec![&json!("other"); 2], &Value::Null), "{files}");
+}
+
+#[tokio::test]
+async fn the_last_good_text_is_shown_after_a_start_with_errors() {
+    let (rules, state) = (RulesDir::with("api.yaml", RULES), tempfile::tempdir().expect("a temporary directory"));
+    let path = state.path().to_str().expect("temporary paths are text");
+    let first = Tollgate::start_with(rules.path(), &[("TOLLGATE_STATE_DIR", path)]).await;
+    eventually("it is kept", || async { state.path().join("rules.json").is_file().then_some(()) }).await;
+    drop(first);
+    rules.write("api.yaml", "domain: api\ndescriptors: 5\n");
+    let tollgate = Tollgate::start_with(rules.path(), &[("TOLLGATE_STATE_DIR", path)]).await;
+    let api = rules.path().join("api.yaml").display().to_string();
+    assert_eq!(text(&tollgate, &api, "").await, (vec!["domain: api".to_owned(), "descriptors: 5".to_owned()], false));
+    assert_eq!(text(&tollgate, &api, "&in_force=true&lines=1").await, (vec!["domain: api".to_owned()], true));
+    assert_eq!(text(&tollgate, &api, "&in_force=true").await.0.len(), RULES.lines().count());
+}
+
+#[tokio::test]
+async fn limits_are_listed_with_their_last_hour_where_they_did_anything() {
+    let rules = RulesDir::with("api.yaml", RULES);
+    let tollgate = with_console(&rules, &[]).await;
+    for _ in 0..4 {
+        tollgate.client().admits("api", &[("user", "mallory")]).await;
+        tollgate.client().admits("api", &[("tried", "x")]).await;
+    }
+    let limits = eventually("a slot has ended", || async {
+        let answer = get(tollgate.admin, "/v1/limits?by=id&hour=true", &[]).await.expect("an answer").json();
+        answer["limits"][1]["hour_requests"].is_array().then_some(answer["limits"].clone())
+    })
+    .await;
+    let most = |limit: usize, what: &str| {
+        let minutes = limits[limit][what].as_array().map(|of| of.iter().filter_map(Value::as_f64).collect::<Vec<_>>());
+        minutes.map(|minutes| minutes.into_iter().fold(0.0, f64::max) > 0.0)
+    };
+    // By their ids: tried, user, vault.
+    assert_eq!([0, 1, 2].map(|limit| most(limit, "hour_requests")), [Some(true), Some(true), None], "{limits}");
+    assert_eq!([0, 1, 2].map(|limit| most(limit, "hour_refused")), [None, Some(true), None], "{limits}");
+    assert_eq!([0, 1, 2].map(|limit| most(limit, "hour_shadow")), [Some(true), None, None], "{limits}");
+    let without = get(tollgate.admin, "/v1/limits", &[]).await.expect("an answer").body;
+    assert!(!without.contains("hour_requests"), "nobody asked: {without}");
+}
+
 /// Runs a script of tests/console in a real browser, with what it is told as JSON.
 async fn browser(script: &str, told: Value) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/console");
@@ -320,5 +419,9 @@ async fn ten_thousand_rules_and_a_hundred_thousand_overrides_are_drawn_at_once()
     let tollgate = with_console(&rules, &[]).await;
     let files = get(tollgate.admin, "/v1/rule-files", &[]).await.expect("an answer").json()["files"].clone();
     assert_eq!((&files[0]["entries"], &files[1]["entries"]), (&json!(10_000), &json!(100_000)), "{files}");
-    browser("scale.mjs", json!({"admin": tollgate.admin.to_string(), "answer_ms": 50})).await;
+    let file = |name: &str| rules.path().join(name);
+    let told = json!({
+        "admin": tollgate.admin.to_string(), "answer_ms": 50, "rules": file("api.yaml"), "rows": file("users.csv"),
+    });
+    browser("scale.mjs", told).await;
 }

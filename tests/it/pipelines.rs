@@ -172,6 +172,8 @@ fn the_action_checks_rules_and_runs_their_cases() {
     assert!(ran.code == 1 && ran.out.contains("title=zero-limit"), "warnings fail: {ran:?}");
     let ran = run_step(&repository, "check", &[("inputs.strict", "false")]);
     assert!(ran.code == 0 && ran.out.starts_with("::warning "), "{ran:?}");
+    let ran = run_step(&repository, "check", &[("inputs.allow", "expired-override zero-limit")]);
+    assert!(ran.code == 0 && ran.out.starts_with("::warning "), "{ran:?}");
     let ran = run_step(&repository, "test", &[]);
     assert!(ran.code == 1 && ran.out.contains("::error file=config/api.test.yaml"), "{ran:?}");
 
@@ -208,10 +210,39 @@ fn the_action_compares_with_the_base_and_says_whether_anything_differs() {
         let (repository, base) = compared(&rules);
         let ran = run_step(&repository, "diff", &[("github.event.pull_request.base.sha", &base)]);
         assert_eq!((ran.code, repository.outside_text("output").as_str()), (step, changed), "{ran:?}");
-        let asked = format!("diff\ngit:{base}:config\nconfig\n--format\nmarkdown\n--exit-code\n");
+        let asked = match step {
+            0 => format!("diff\ngit:{base}:config\nconfig\n--format\nmarkdown\n--exit-code\n"),
+            // Whether it is the base that can't be read.
+            _ => format!("diff\ngit:{base}:config\ngit:{base}:config\n"),
+        };
         assert_eq!(repository.outside_text("asked"), asked);
         assert_eq!(repository.outside_text("summary").contains(DIFFERENCE), changed.contains("true"), "{ran:?}");
     }
+}
+
+/// Who mends what is broken must be let through.
+#[test]
+fn rules_that_mend_a_broken_base_pass() {
+    let repository = Repository::with_rules();
+    repository.note_calls("diff");
+    repository.write("config/api.yaml", &repository::RULES.replace("unit: minute", "unit: minut"));
+    let base = repository.commit();
+    repository.write("config/api.yaml", repository::RULES);
+    repository.commit();
+    let ran = run_step(&repository, "diff", &[("github.event.pull_request.base.sha", &base)]);
+    assert!(ran.code == 0 && ran.out.contains("nothing to compare with"), "{ran:?}");
+    assert_eq!(repository.outside_text("output"), "", "whether anything differs is not known");
+
+    let (file, tollgate) = (gitlab(), repository.tollgate());
+    let env = [
+        ("RULES", "config".to_owned()),
+        ("TOLLGATE_URL", format!("file://{}", tollgate.display())),
+        ("TOLLGATE_SHA256", sha256(&tollgate)),
+        ("CI_MERGE_REQUEST_DIFF_BASE_SHA", base),
+    ];
+    let env = env.map(|(name, value)| (name.to_owned(), value));
+    let ran = repository.run(&whole(&file["rate-limits"]), &env);
+    assert_eq!(ran.code, 0, "{ran:?}");
 }
 
 #[test]
@@ -292,12 +323,21 @@ fn one_request() -> (String, thread::JoinHandle<String>) {
     (url, served)
 }
 
+fn gitlab() -> Value {
+    yaml_serde::from_str(&read("examples/gitlab/.gitlab-ci.yml")).expect("YAML")
+}
+
+/// What a job of GitLab runs.
+fn whole(job: &Value) -> String {
+    let lines = |key: &str| job[key].as_sequence().expect("a list").iter().map(string).collect::<Vec<_>>().join("\n");
+    script(&[lines("before_script"), lines("script")])
+}
+
 #[test]
 fn the_job_of_gitlab_checks_tests_compares_and_writes_a_note() {
-    let file: Value = yaml_serde::from_str(&read("examples/gitlab/.gitlab-ci.yml")).expect("YAML");
+    let file = gitlab();
     let job = &file["rate-limits"];
-    let lines = |key: &str| job[key].as_sequence().expect("a list").iter().map(string).collect::<Vec<_>>().join("\n");
-    let whole = script(&[lines("before_script"), lines("script")]);
+    let whole = whole(job);
     let reports = &job["artifacts"]["reports"]["junit"];
     let reports: Vec<&str> = reports.as_sequence().expect("a list").iter().map(string).collect();
 

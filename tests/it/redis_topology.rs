@@ -3,24 +3,30 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::time::{Instant, timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tollgate::limit::{Algorithm, Cost, Entry, Limit, Reading, Unit};
 use tollgate::store::redis::{Address, Redis, RedisSettings, RedisTls, Topology};
-use tollgate::store::{CounterCheck, Gate, Key, Role, StoreError};
+use tollgate::store::{CounterCheck, Gate, Key, Role, StoreError, split::Split};
 
-use crate::redis_server::{RedisServer, certificates, free_port, start_sentinel};
+use crate::redis_exact::of_cluster;
+use crate::redis_server::{RedisCluster, RedisServer, certificates, free_port, start_sentinel};
 use crate::redis_twin::{settings, soon, store};
 
-async fn hit(redis: &Redis, deadline: Instant) -> Result<Reading, StoreError> {
-    let entries = [Entry { key: "user", value: "alice" }];
-    let check = CounterCheck {
-        key: Key { domain: "topology", entries: &entries, shared: &[], limit_name: "", variable: 0 },
+fn check<'a>(entries: &'a [Entry<'a>]) -> CounterCheck<'a> {
+    CounterCheck {
+        key: Key { domain: "topology", entries, shared: &[], limit_name: "", variable: 0 },
         rule: 0,
         limit: Limit::new(10, Unit::Hour.window(), Algorithm::SlidingWindow),
         cost: Cost { hits: 1, charge_denied: false },
         role: Role::Enforced,
-    };
-    redis.apply(&[check], Gate::default(), deadline).await.map(|readings| readings[0])
+    }
+}
+
+async fn hit(redis: &Redis, deadline: Instant) -> Result<Reading, StoreError> {
+    let entries = [Entry { key: "user", value: "alice" }];
+    redis.apply(&[check(&entries)], Gate::default(), deadline).await.map(|readings| readings[0])
 }
 
 pub(crate) fn address(server: &RedisServer) -> Address {
@@ -56,6 +62,56 @@ async fn master_is_found_by_its_sentinels_and_followed_after_a_failover() {
     let reading = failover.await.expect("the promoted replica is used");
     assert!(reading.remaining <= 9, "{reading:?}");
     assert_eq!(second.cli(&["role"]).lines().next(), Some("master"));
+}
+
+/// A store that has just been started, and hasn't reached its Redis.
+fn begun(settings: RedisSettings) -> Redis {
+    Redis::start(settings.into(), &TaskTracker::new(), CancellationToken::new())
+}
+
+#[tokio::test]
+async fn the_first_requests_after_a_start_wait_for_the_first_connection() {
+    let server = RedisServer::start();
+    let sentinel = start_sentinel(&server);
+    let named = Topology::Sentinel { master: "tollgate".into(), sentinels: vec![address(&sentinel)] };
+    let cluster = RedisCluster::start();
+    for settings in [settings(&server), RedisSettings::new(named), of_cluster(&cluster)] {
+        let topology = settings.topology.clone();
+        let redis = begun(settings);
+        let answers = join_all((0..10).map(|_| hit(&redis, soon()))).await;
+        let failed: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
+        assert!(failed.is_empty(), "{topology:?}: {failed:?}");
+        assert_eq!(redis.stats().unreachable.get(), 0, "{topology:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_first_requests_of_two_redis_wait_for_both() {
+    let servers = [RedisServer::start(), RedisServer::start()];
+    let [main, per_second] = [0, 1].map(|nth| begun(settings(&servers[nth])));
+    let split = Split { main, per_second };
+    let entries = [Entry { key: "user", value: "alice" }];
+    let of =
+        |unit: Unit| CounterCheck { limit: Limit::new(10, unit.window(), Algorithm::SlidingWindow), ..check(&entries) };
+    let checks = [of(Unit::Second), of(Unit::Hour)];
+    let readings = split.apply(&checks, Gate::default(), soon()).await.expect("both answer");
+    assert!(readings.iter().all(|reading| reading.admitted), "{readings:?}");
+}
+
+#[tokio::test]
+async fn a_redis_that_refuses_is_not_waited_for() {
+    let server = RedisServer::start_with(&["--requirepass", "secret"]);
+    let nobody = || Address::Tcp { host: "127.0.0.1".into(), port: free_port() };
+    let seeds = || Topology::Cluster { seeds: vec![nobody(), nobody()] };
+    let begin = Instant::now();
+    for settings in [settings(&server), RedisSettings::new(Topology::Single(nobody())), RedisSettings::new(seeds())] {
+        let topology = settings.topology.clone();
+        let redis = begun(settings);
+        let answers = join_all((0..10).map(|_| hit(&redis, soon()))).await;
+        let is_unreachable = |answer: &Result<_, _>| matches!(answer, Err(StoreError::Unreachable(_)));
+        assert!(answers.iter().all(is_unreachable), "{topology:?}: {answers:?}");
+    }
+    assert!(begin.elapsed() < soon() - Instant::now(), "no request waited for its deadline: {:?}", begin.elapsed());
 }
 
 /// A server that speaks only TLS, and asks for a certificate where `mutual`.

@@ -8,6 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use serde_json::{Value, json};
@@ -299,6 +300,41 @@ fn wrong_rules_and_command_lines_are_told() {
     ] {
         let ran = played.run(args);
         assert!(ran.code == code && ran.err.contains(what) && ran.out.is_empty(), "{args:?}: {ran:?}");
+    }
+}
+
+#[test]
+fn a_revision_of_git_is_a_side_as_in_diff() {
+    let played = Played::new(&log(&hour()));
+    let rules = played.rules("api.yaml", "5/m");
+    for args in [
+        &["init", "--quiet", "--initial-branch=main"][..],
+        &["add", "."],
+        &["-c", "user.name=n", "-c", "user.email=e@example.com", "commit", "--quiet", "-m", "first"],
+    ] {
+        let done = Command::new("git").args(args).current_dir(played.directory.path()).output().expect("git is there");
+        assert!(done.status.success(), "{done:?}");
+    }
+    played.rules("old.yaml", "5/m");
+    played.rules("api.yaml", "3/m");
+    let replay = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+        let output = command.args(["replay", "log.ndjson"]).args(args).current_dir(played.directory.path()).output();
+        let output = output.expect("the binary was built with the tests");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+        (text(output.stdout), text(output.stderr), output.status.code())
+    };
+    let of_files = replay(&["--rules", "api.yaml", "--against", "old.yaml"]);
+    assert_eq!((&*of_files.1, of_files.2), ("", Some(0)));
+    assert!(of_files.0.contains("newly refused"), "{}", of_files.0);
+    assert_eq!(replay(&["--rules", "api.yaml", "--against", "git:main:api.yaml"]), of_files);
+    for (args, code, what) in [
+        (&["--rules", text(&rules), "--against", "git:nope:api.yaml"][..], 1, "no revision `nope`"),
+        (&["--rules", "git:main"], 2, "git:REVISION:PATH"),
+        (&["--rules", "git:main:api.yaml", "--rules", "api.yaml"], 2, "name no other rules beside it"),
+    ] {
+        let (out, err, ended) = replay(args);
+        assert!(out.is_empty() && ended == Some(code) && err.contains(what), "{args:?}: {err}");
     }
 }
 

@@ -82,6 +82,8 @@ fn problems_come_as_json_and_as_annotations_too() {
     });
     assert_eq!(answer["problems"], serde_json::json!([expected]));
 
+    assert_eq!(check(&["--json", path]), (json, Some(1)), "as `test` and `diff` have it");
+
     let (annotations, code) = check(&["--format", "github", path]);
     assert_eq!(code, Some(1));
     assert_eq!(
@@ -157,6 +159,27 @@ fn strict_makes_errors_of_warnings_and_a_comment_silences_one() {
     assert_eq!(code, Some(0));
     let unknown = said.contains("warning[unknown-allow]: there is no warning `zero-limits` to allow");
     assert!(unknown && said.contains("did you mean `zero-limit`?") && said.contains("2 warnings"), "{said}");
+}
+
+/// A row that ends must not turn the pipeline of everybody else red on that day, and a row has no comments.
+#[test]
+fn strict_leaves_warnings_that_are_allowed_by_name() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let write = |file: &str, text: &str| fs::write(directory.path().join(file), text).expect("the directory is ours");
+    write("a.yaml", "domain: d\ndescriptors:\n- {key: x, rate_limit: 5/s, overrides_from: [x.csv]}\n");
+    write("x.csv", "match.x,limit,expires\nann,9/s,2020-01-01\n");
+    let rules = text(directory.path());
+    let (said, code) = check(&["--strict", rules]);
+    assert!(code == Some(1) && said.starts_with("error[expired-override]"), "{said}");
+    let (said, code) = check(&["--strict", "--allow", "zero-limit", "--allow", "expired-override", rules]);
+    assert!(code == Some(0) && said.starts_with("warning[expired-override]") && said.contains("1 warning"), "{said}");
+
+    write("b.yaml", "domain: e\ndescriptors:\n- {key: x, rate_limit: {unit: day}}\n");
+    let (said, code) = check(&["--strict", "--allow", "expired-override", rules]);
+    assert!(code == Some(1) && said.contains("error[zero-limit]") && said.contains("1 error, 1 warning"), "{said}");
+    let unknown = run_to_end(&["check", "--strict", "--allow", "expired", rules], &[]);
+    let said = String::from_utf8_lossy(&unknown.stderr);
+    assert!(unknown.status.code() == Some(2) && said.contains("expired-override"), "{said}");
 }
 
 #[test]

@@ -157,6 +157,26 @@ async fn a_replica_that_does_not_confirm_is_named_and_takes_the_switch_when_it_c
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn right_after_a_switch_status_still_shows_the_rates() {
+    let (rules, redis) = (RulesDir::with("api.yaml", RULES), RedisServer::start());
+    let replicas = fleet(&rules, &redis, &["a"]).await;
+    let client = replicas[0].client();
+    let load = tokio::spawn(async move {
+        loop {
+            client.admits("api", ALICE).await;
+        }
+    });
+    let requests = || status(&replicas[0])["replicas"][0]["requests"].as_f64().expect("a number");
+    eventually("requests are seen", || async { (requests() > 0.0).then_some(()) }).await;
+    for mode in ["shadow", "off", "shadow", "off"] {
+        let switched = limits(&replicas[0], &[&[mode, "api/user"], &WHY[..]].concat());
+        let seen = requests();
+        assert!(switched.code == 0 && seen > 0.0, "{seen} requests a second: {switched:?}");
+    }
+    load.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_redis_is_away_one_replica_can_be_switched_alone() {
     let (rules, redis) = (RulesDir::with("api.yaml", RULES), RedisServer::start());
     let replicas = fleet(&rules, &redis, &["a"]).await;
@@ -169,6 +189,8 @@ async fn while_redis_is_away_one_replica_can_be_switched_alone() {
         (replicas[0].metric("tollgate_redis_breakers_open").await > 0.0).then_some(())
     })
     .await;
+    let all = limits(&replicas[0], &[&["off", "api/user"], &WHY[..]].concat());
+    assert!(all.code == 1 && all.err.contains("until it can, --this-replica"), "{all:?}");
     let long = limits(&replicas[0], &["off", "api/user", "--this-replica", "--for", "2h", "--reason", "outage"]);
     assert!(long.code == 1 && long.err.contains("an hour on one replica"), "{long:?}");
     let switched = limits(&replicas[0], &alone);

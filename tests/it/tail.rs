@@ -123,7 +123,7 @@ async fn what_can_not_be_meant_is_told_with_the_way_out() {
     for (args, says, code) in [
         (&["--limit", "api/usr"][..], "no limit has the id `api/usr`", 1),
         (&["--domain", "nowhere"], "no rule file is for domain `nowhere`", 1),
-        (&["--entry", "user"], "entry: 'user' is no key=value", 1),
+        (&["--entry", "user"], "'user' is no key=value", 2),
         (&["--for", "2h"], "an hour at most", 1),
         (&["--for", "soon"], "write it as", 2),
         (&["--denied", "--shadow"], "cannot be used with", 2),

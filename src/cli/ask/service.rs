@@ -254,13 +254,27 @@ impl Service {
     fn unreachable(&self, why: &str) -> AskError {
         let name = &self.place.name;
         AskError::NoAnswer(match self.place.listener {
-            AskedListener::Api => format!("no connection to {name}: {why} (--addr names the service's API)"),
+            AskedListener::Api => format!("no connection to {name}: {why} ({})", self.way_to_the_api(why)),
             AskedListener::Admin => {
                 let ways =
                     "--addr HOST:PORT with a token asks its API from anywhere, --admin HOST:PORT another such listener";
                 format!("no connection to {name}, the admin listener of a service on this machine: {why} ({ways})")
             }
         })
+    }
+
+    /// What the address should be, as far as `why` tells: one side may speak TLS and the other not.
+    fn way_to_the_api(&self, why: &str) -> String {
+        const HEARD_TLS: [&str; 2] = ["invalid HTTP version parsed", "frame with invalid size"];
+        let has_tls = self.place.uri.scheme() == Some(&Scheme::HTTPS);
+        if has_tls && why.contains("InvalidContentType") {
+            "it speaks no TLS: leave out https://".to_owned()
+        } else if !has_tls && HEARD_TLS.iter().any(|heard| why.contains(heard)) {
+            let address = self.place.uri.authority().map_or(&*self.place.name, |authority| authority.as_str());
+            format!("if it speaks TLS, write https://{address}")
+        } else {
+            "--addr names the service's API".to_owned()
+        }
     }
 
     fn strange(&self, why: &str) -> AskError {

@@ -23,11 +23,14 @@ pub(in crate::cli) const NAME: &str = "check-settings";
     after_help = "Examples:\n  \
         tollgate check --settings\n  \
         tollgate check --settings --redis-url redis:6379 --redis-tls true\n  \
-        tollgate check --settings --format json | jq '.problems[].what'\n  \
+        tollgate check --settings --json | jq '.problems[].what'\n  \
         docker run --rm --env-file limits.env IMAGE check --settings\n\n\
         Exit code: 0 no mistakes (there may be warnings), 1 mistakes: `tollgate serve` would not start."
 )]
 pub(in crate::cli) struct SettingsArgs {
+    /// Print one object with every mistake, as --format json does
+    #[arg(long)]
+    json: bool,
     /// How mistakes are printed
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
     format: OutputFormat,
@@ -80,7 +83,7 @@ pub(in crate::cli) fn run(args: &SettingsArgs) -> anyhow::Result<Exit> {
     let wrong_lines = wrong.iter().map(|what| SettingsProblem { severity: "error", what });
     let problems: Vec<SettingsProblem<'_>> =
         wrong_lines.chain(idle.iter().map(|what| SettingsProblem { severity: "warning", what })).collect();
-    let text = match args.format {
+    let text = match if args.json { OutputFormat::Json } else { args.format } {
         OutputFormat::Text => {
             let lines = problems.iter().map(|line| format!("{}: {}\n", line.severity, line.what));
             let count = match wrong.len() {

@@ -5,11 +5,11 @@ use std::{path::PathBuf, thread, time::Duration};
 use anyhow::{Context as _, anyhow, bail};
 use tokio::runtime;
 
-use super::git::Revision;
 use crate::{
     cli::{
         ask::{AskArgs, Call, Service},
         exit::BadUsage,
+        git::Revision,
     },
     rules::{self, Defaults, FullRules, LoadedRules, Problems, Rules, Selection, Sources},
 };
@@ -45,9 +45,8 @@ pub(super) fn of(named: &[String], ask: &AskArgs) -> anyhow::Result<[Side; 2]> {
 
 impl Side {
     fn parse(text: &str, ask: &AskArgs) -> anyhow::Result<Side> {
-        if let Some(rest) = text.strip_prefix("git:") {
-            let wrong = || BadUsage(format!("{text}: write it as git:REVISION:PATH, such as git:main:config"));
-            return Ok(Side::Revision(Revision::parse(rest).ok_or_else(wrong)?));
+        if let Some(revision) = Revision::named(text)? {
+            return Ok(Side::Revision(revision));
         }
         if text.starts_with("http://") || text.starts_with("https://") {
             let admin = text.split_once("/rules").filter(|(_, query)| query.is_empty() || query.starts_with('?'));

@@ -7,12 +7,12 @@ use tonic::{Request, Response, Status, async_trait, codec::CompressionEncoding};
 
 use super::{
     Api, ApiError, CheckRequest, CheckResponse, DeleteOverrideRequest, DeleteOverrideResponse, ExplainResponse,
-    GetFleetRequest, GetFleetResponse, GetHistoryRequest, GetHistoryResponse, GetOverrideRequest, GetRulesRequest,
-    GetRulesResponse, ListAuditRequest, ListAuditResponse, ListChangesRequest, ListChangesResponse, ListLimitsRequest,
-    ListLimitsResponse, ListOverridesRequest, ListOverridesResponse, ListSwitchesRequest, ListSwitchesResponse,
-    Override, ResetCounterRequest, ResetCounterResponse, RestoreLimitRequest, RestoreLimitResponse, SetOverrideRequest,
-    SetOverrideResponse, SetSwitchRequest, SetSwitchResponse, TopRequest, TopResponse, WatchDecisionsRequest,
-    WatchDecisionsResponse,
+    GetFleetRequest, GetFleetResponse, GetHistoryRequest, GetHistoryResponse, GetOverrideRequest, GetRuleTextRequest,
+    GetRuleTextResponse, GetRulesRequest, GetRulesResponse, ListAuditRequest, ListAuditResponse, ListChangesRequest,
+    ListChangesResponse, ListLimitsRequest, ListLimitsResponse, ListOverridesRequest, ListOverridesResponse,
+    ListSwitchesRequest, ListSwitchesResponse, Override, ResetCounterRequest, ResetCounterResponse,
+    RestoreLimitRequest, RestoreLimitResponse, SetOverrideRequest, SetOverrideResponse, SetSwitchRequest,
+    SetSwitchResponse, TopRequest, TopResponse, WatchDecisionsRequest, WatchDecisionsResponse,
     pb::tollgate_server::{Tollgate, TollgateServer},
 };
 use crate::front::envoy::MESSAGE_BYTES_MAX;
@@ -149,6 +149,14 @@ impl Tollgate for Calls {
     async fn get_rules(&self, request: Request<GetRulesRequest>) -> Result<Response<GetRulesResponse>, Status> {
         let who = authorization(&request);
         answered(self.api.get_rules(who.as_deref(), request.into_inner()).await)
+    }
+
+    async fn get_rule_text(
+        &self,
+        request: Request<GetRuleTextRequest>,
+    ) -> Result<Response<GetRuleTextResponse>, Status> {
+        let who = authorization(&request);
+        answered(self.api.get_rule_text(who.as_deref(), request.into_inner()).await)
     }
 
     async fn top(&self, request: Request<TopRequest>) -> Result<Response<TopResponse>, Status> {

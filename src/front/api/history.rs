@@ -27,7 +27,7 @@ pub(super) async fn get(
     let (history, limiter) = (Arc::clone(&api.insight.history), api.limiter.clone());
     let view = blocking(move || history.read(limit, clock::now(), limiter.metrics(), &snapshot)).await;
     let slots = |of: fn(&SlotRates) -> f64| view.slots.iter().map(|slot| rounded(of(slot))).collect();
-    let limits = |of: fn(&LimitRates) -> f32| view.limit.iter().map(|slot| rounded(of(slot).into())).collect();
+    let limits = |of: fn(&LimitRates) -> f32| view.limit.iter().map(|slot| known(slot, of)).collect();
     Ok(GetHistoryResponse {
         begins: moment::write(view.begins),
         slot_seconds: (SLOT.0 / SECOND.0) as u32,
@@ -46,6 +46,11 @@ pub(super) async fn get(
 
 fn ms(us: u32) -> f64 {
     f64::from(us) / 1e3
+}
+
+/// -1 is not known.
+pub(super) fn known(slot: &Option<LimitRates>, of: fn(&LimitRates) -> f32) -> f64 {
+    slot.as_ref().map_or(-1.0, |rates| rounded(of(rates).into()))
 }
 
 /// Three digits are enough for a graph, and keep the answer short.

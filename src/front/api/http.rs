@@ -27,7 +27,7 @@ use self::{
 };
 use super::{
     Api, ApiError, CheckRequest, DeleteOverrideRequest, GetFleetRequest, GetHistoryRequest, GetOverrideRequest,
-    GetRulesRequest, ListAuditRequest, ListChangesRequest, ListLimitsRequest, ListOverridesRequest,
+    GetRuleTextRequest, GetRulesRequest, ListAuditRequest, ListChangesRequest, ListLimitsRequest, ListOverridesRequest,
     ListSwitchesRequest, OverrideSpec, ResetCounterRequest, RestoreLimitRequest, SetOverrideRequest, SetSwitchRequest,
     TopRequest, WatchDecisionsRequest, problem,
 };
@@ -46,7 +46,7 @@ type HttpResult = Result<Response, HttpError>;
 type ApiRoute = (&'static str, &'static [Method], MethodRouter<Arc<Api>>);
 
 /// Every path below `/v1` with its methods: [`tests`] holds the document to it.
-fn routes() -> [ApiRoute; 17] {
+fn routes() -> [ApiRoute; 18] {
     const GET: &[Method] = &[Method::GET];
     const POST: &[Method] = &[Method::POST];
     const RESOURCE: &[Method] = &[Method::GET, Method::PUT, Method::DELETE];
@@ -67,6 +67,7 @@ fn routes() -> [ApiRoute; 17] {
         ("/v1/history", GET, get(get_history)),
         ("/v1/limits", GET, get(list_limits)),
         ("/v1/rule-files", GET, get(get_rules)),
+        ("/v1/rule-files/text", GET, get(get_rule_text)),
         ("/v1/openapi.json", GET, get(openapi)),
     ]
 }
@@ -342,6 +343,14 @@ async fn list_limits(
     headers: HeaderMap,
 ) -> HttpResult {
     Ok(ok(&api.list_limits(authorization(&headers), parameters(request)?).await?))
+}
+
+async fn get_rule_text(
+    State(api): ApiState,
+    request: Result<Query<GetRuleTextRequest>, QueryRejection>,
+    headers: HeaderMap,
+) -> HttpResult {
+    Ok(ok(&api.get_rule_text(authorization(&headers), parameters(request)?).await?))
 }
 
 async fn get_rules(

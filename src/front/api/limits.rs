@@ -1,17 +1,20 @@
 //! Lists the limits of the rules with what they decide now. Knows nothing of gRPC or HTTP.
 
-use std::{cmp::Reverse, sync::Arc};
+use std::{cmp::Reverse, collections::HashMap, sync::Arc};
 
 use super::{
     Api, ApiError, LimitOverview, LimitSwitch, ListLimitsRequest, ListLimitsResponse, bounds,
-    history::rounded,
+    history::{known, rounded},
     page::{bad_token, read_token, write_token},
     switches,
 };
 use crate::{
     blocking::blocking,
     clock,
-    limiter::{Snapshot, history::LimitRates},
+    limiter::{
+        Snapshot,
+        history::{LimitMinutes, LimitRates},
+    },
     rules::{Domain, Rule, RuleLimit},
 };
 
@@ -73,8 +76,9 @@ pub(super) async fn list(
     let is_seen = |domain: &Domain| domains.is_none_or(|domains| domains.contains(&domain.name()));
     let seen: Vec<bool> = snapshot.rules.domains().iter().map(|domain| is_seen(domain)).collect();
     let (history, limiter, rules) = (Arc::clone(&api.insight.history), api.limiter.clone(), Arc::clone(snapshot));
+    let with_hour = request.hour;
     // It goes through every rule.
-    let (page, total) = blocking(move || {
+    let (page, hours, total) = blocking(move || {
         let rates = history.rates(clock::now(), limiter.metrics(), &rules);
         let mut found = matching(&rules, &seen, &search);
         for one in &mut found {
@@ -89,18 +93,36 @@ pub(super) async fn list(
             order => found.sort_by_key(|of| Reverse(order.weight(&of.rates))),
         }
         let total = found.len();
-        (found.into_iter().skip(from).take(size).collect::<Vec<_>>(), total)
+        let page: Vec<Found> = found.into_iter().skip(from).take(size).collect();
+        let hash = |of: &Found| rules.rules.domains()[of.domain].rules()[of.rule].limits[of.limit].id_hash;
+        let hashes: Vec<u64> = page.iter().map(hash).collect();
+        let minutes = if with_hour { history.minutes(&hashes) } else { HashMap::new() };
+        let hours: Vec<LimitMinutes> =
+            hashes.iter().map(|hash| minutes.get(hash).cloned().unwrap_or_default()).collect();
+        (page, hours, total)
     })
     .await;
     let switched = switches::list(api, snapshot, domains)?.switches;
     let end = from.saturating_add(page.len());
     let next_page_token = if end < total && !page.is_empty() { write_token(&end.to_string()) } else { String::new() };
-    let overview = |found: &Found| {
+    let overview = |(found, hour): (&Found, &LimitMinutes)| {
         let domain = &snapshot.rules.domains()[found.domain];
         let rule = &domain.rules()[found.rule];
-        overview(domain, rule, &rule.limits[found.limit], &found.rates, &switched)
+        LimitOverview {
+            hour_requests: minutes_of(hour, |minute| minute.requests),
+            hour_refused: minutes_of(hour, |minute| minute.refused),
+            hour_shadow: minutes_of(hour, |minute| minute.shadow),
+            ..overview(domain, rule, &rule.limits[found.limit], &found.rates, &switched)
+        }
     };
-    Ok(ListLimitsResponse { limits: page.iter().map(overview).collect(), total: total as u32, next_page_token })
+    let limits = page.iter().zip(&hours).map(overview).collect();
+    Ok(ListLimitsResponse { limits, total: total as u32, next_page_token })
+}
+
+/// Nothing where all is 0, which most limits are.
+fn minutes_of(hour: &LimitMinutes, of: fn(&LimitRates) -> f32) -> Vec<f64> {
+    let minutes: Vec<f64> = hour.iter().map(|minute| known(minute, of)).collect();
+    if minutes.iter().any(|minute| *minute > 0.0) { minutes } else { Vec::new() }
 }
 
 fn matching(snapshot: &Snapshot, seen: &[bool], search: &str) -> Vec<Found> {
@@ -135,5 +157,6 @@ fn overview(
         shadow: rounded(rates.shadow.into()),
         // The narrowest is the one that counts.
         switched: switched.iter().find(is_its_own).or_else(|| switched.iter().find(is_for_it)).cloned(),
+        ..LimitOverview::default()
     }
 }

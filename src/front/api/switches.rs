@@ -15,9 +15,10 @@ use crate::{
     run_time::{
         RunTime,
         fleet::{self, ReplicaRecord},
-        overrides::{ChangeRequest, Condition},
+        overrides::{ChangeRequest, Condition, OverridesError},
         switches::{self, ALL, Switch, SwitchMode},
     },
+    store::StoreError,
 };
 
 /// How long a change waits for every replica to confirm it.
@@ -144,12 +145,25 @@ async fn store(
     let (id, token, record) = (switches::stored_id(target), &*caller.name, switch.map(Switch::write));
     let change =
         ChangeRequest { domain, id: &id, record: record.as_deref(), condition: Condition::None, token, reason };
-    let written = run_time.overrides.write(&change, clock::now()).await?;
+    let written = run_time.overrides.write(&change, clock::now()).await.map_err(unwritten)?;
     let knows: fn(&ReplicaRecord) -> bool = match switch.map(|switch| switch.mode) {
         Some(SwitchMode::Enforce(_)) => |record| record.knows_shares,
         _ => ReplicaRecord::knows_switches,
     };
     Ok(confirmed(run_time, (domain, written.version), knows).await)
+}
+
+/// Why it couldn't be stored: where Redis is away there is another way.
+fn unwritten(error: OverridesError) -> ApiError {
+    match error {
+        OverridesError::Store(StoreError::Timeout(_) | StoreError::Refused(_)) => error.into(),
+        OverridesError::Store(_) => ApiError::Unavailable(
+            "Redis can't be reached: nothing was changed; until it can, --this-replica (`this_replica`) switches the \
+             replica that is asked"
+                .into(),
+        ),
+        _ => error.into(),
+    }
 }
 
 /// What is switched in these `domains` (`None` is all) and hasn't ended.

@@ -49,6 +49,7 @@ const FILES: &[PageFile] = page_files! {
     "limits.js": JS,
     "live.js": JS,
     "overrides.js": JS,
+    "pages.js": JS,
     "rules.js": JS,
     "switches.js": JS,
     "user.js": JS,

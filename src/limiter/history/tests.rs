@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     limiter::Budgets,
     metrics::{LimitOutcome, Meters},
-    rules::{self, Defaults, DomainIndex, Source, Sources},
+    rules::{self, Defaults, DomainIndex, LoadedTexts, Source, Sources},
 };
 
 const BEGINS: u64 = 1_700_000_000_000_000;
@@ -24,7 +24,16 @@ fn snapshot(limits: usize) -> Arc<Snapshot> {
     assert!(!load.problems.has_errors(), "{:?}", load.problems);
     let (meters, budgets) = (Meters::new(&load.rules, None), Budgets::new(&load.rules, None));
     let (rules, problems, kept_domains) = (load.rules, load.problems, load.kept_domains);
-    Arc::new(Snapshot { version: 1, rules, meters, budgets, problems, kept_domains, loaded_at: seconds(0) })
+    Arc::new(Snapshot {
+        version: 1,
+        rules,
+        meters,
+        budgets,
+        problems,
+        kept_domains,
+        texts: LoadedTexts::default(),
+        loaded_at: seconds(0),
+    })
 }
 
 fn refuse(snapshot: &Snapshot, limit: usize, times: usize) {
@@ -55,7 +64,7 @@ fn a_slot_holds_rates_a_second_and_the_one_that_has_begun_is_the_last() {
     let requests: Vec<f32> = view.slots.iter().map(|slot| slot.requests).collect();
     assert_eq!(requests, [3.0, 0.0]);
     assert_eq!(view.slots[0].refused, 3.0);
-    let refused: Vec<f32> = view.limit.iter().map(|slot| slot.refused).collect();
+    let refused: Vec<f32> = view.limit.iter().map(|slot| slot.expect("it is known").refused).collect();
     assert_eq!(refused, [3.0, 2.0]);
     let rates = history.rates(seconds(14), &metrics, &snapshot);
     assert_eq!(rates.len(), 1, "the other limit decided nothing");
@@ -89,6 +98,41 @@ fn it_takes_a_mebibyte_at_most_however_many_limits_refuse() {
     let bytes = history.bytes();
     assert!((BYTES_MAX / 2..BYTES_MAX).contains(&bytes), "{bytes}");
     // Those that refuse most are kept.
-    let of = |limit| history.read(Some(hash(&snapshot, limit)), seconds(7_230), &metrics, &snapshot).limit[5].refused;
-    assert_eq!((of(2 * LIMITS_OF_SLOT - 1), of(0)), (9.6, 0.0));
+    let of = |limit| history.read(Some(hash(&snapshot, limit)), seconds(7_230), &metrics, &snapshot).limit[5];
+    let refused = |limit| of(limit).map(|rates| rates.refused);
+    assert_eq!((refused(2 * LIMITS_OF_SLOT - 1), refused(0)), (Some(9.6), None), "what isn't kept isn't known");
+}
+
+#[test]
+fn minutes_of_limits_are_means_of_their_slots_and_unknown_where_others_were_busier() {
+    let (history, metrics, snapshot) = (HourHistory::default(), Metrics::default(), snapshot(LIMITS_OF_SLOT + 1));
+    let limits: Vec<u64> = (0..=LIMITS_OF_SLOT).map(|limit| hash(&snapshot, limit)).collect();
+    assert!(history.minutes(&limits).is_empty(), "nothing was read yet");
+    // So that the first slot is the first of its minute.
+    let begins = 60 - BEGINS / SECOND.0 % 60;
+    history.sample(seconds(begins), &metrics, &snapshot);
+    for slot in 1..=6 {
+        refuse(&snapshot, 0, if slot == 2 { 120 } else { 0 });
+        history.sample(seconds(begins + slot * 10), &metrics, &snapshot);
+    }
+    let refused = |limit: usize, history: &HourHistory| -> Vec<Option<f32>> {
+        let minutes = history.minutes(&limits);
+        minutes.get(&limits[limit]).map_or(Vec::new(), |of| of.iter().map(|of| of.map(|of| of.refused)).collect())
+    };
+    assert_eq!(refused(0, &history), [Some(2.0)], "12 a second in one slot of six");
+    assert_eq!(refused(1, &history), [], "one that did nothing is left out");
+    // A minute of which one slot is full of others, and then one that is nothing else.
+    for slot in 7..=18 {
+        (1..=LIMITS_OF_SLOT).for_each(|limit| refuse(&snapshot, limit, if slot == 8 || slot > 12 { 20 } else { 0 }));
+        history.sample(seconds(begins + slot * 10), &metrics, &snapshot);
+    }
+    assert_eq!(refused(0, &history), [Some(2.0), Some(0.0), None]);
+    assert_eq!(refused(1, &history), [Some(0.0), Some(2.0 / 6.0), Some(2.0)]);
+    // An hour is kept, by whole minutes.
+    for slot in 19..=400 {
+        refuse(&snapshot, 2, 10);
+        history.sample(seconds(begins + slot * 10), &metrics, &snapshot);
+    }
+    let of = refused(2, &history);
+    assert_eq!((of.len() as u64, of[0], of[59]), (MINUTES, Some(1.0), Some(1.0)));
 }

@@ -33,7 +33,7 @@ use crate::{
     limit::{UnixMicros, moment},
     rules::{
         Domain, Problems, Rule,
-        fields::{ENTRY, Fields, OVERRIDE, OVERRIDE_LIMIT, RUN_TIME_OVERRIDE},
+        fields::{ENTRY, Fields, OVERRIDE, OVERRIDE_LIMIT, RUN_TIME_OVERRIDE, nearest},
         json, name,
         node::{Location, Node, NodeValue},
         pen::NodeReader,
@@ -262,7 +262,13 @@ impl Domain {
             Some(node) => {
                 let id = reader.text(node)?;
                 let Some(rule) = self.rule(id) else {
-                    reader.error(node.at, format!("domain `{}` has no rule `{id}`", self.name));
+                    let problem = reader.error(node.at, format!("domain `{}` has no rule `{id}`", self.name));
+                    let ids = self.first_ids();
+                    match nearest(id, &ids) {
+                        Some(meant) => problem.hint(format!("did you mean `{meant}`?")),
+                        None if self.rules.len() <= 20 => problem.hint(format!("it has {}", ids.join(", "))),
+                        None => {}
+                    }
                     return None;
                 };
                 RowTarget::Rule { id: &rule.id, path: &rule.path }
@@ -276,6 +282,12 @@ impl Domain {
     pub(crate) fn rule(&self, id: &str) -> Option<&Rule> {
         let whole = format!("{}/{id}", name::rule_id(&self.name, &[]));
         self.rules.iter().find(|rule| *rule.id == *id || *rule.id == *whole)
+    }
+
+    /// The ids of the first thousand rules, without the domain: as many as are compared with one that isn't there.
+    fn first_ids(&self) -> Vec<&str> {
+        let domain = format!("{}/", name::rule_id(&self.name, &[]));
+        self.rules.iter().take(1000).map(|rule| rule.id.strip_prefix(&*domain).unwrap_or(&rule.id)).collect()
     }
 }
 

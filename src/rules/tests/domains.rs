@@ -63,9 +63,8 @@ fn two_files_of_a_domain_are_refused_unless_they_may_merge() {
     let located: Vec<String> = refused.problems.iter().map(ToString::to_string).collect();
     assert_eq!(
         located,
-        [
-            "c.yaml:1:9: domain `a` has another file already: a.yaml:1 (MERGE_DOMAIN_CONFIG makes one domain of several files)"
-        ]
+        ["c.yaml:1:9: domain `a` has another file already: a.yaml:1 (give this file a domain of its own, or set \
+             MERGE_DOMAIN_CONFIG=true to make one domain of both)"]
     );
     assert!(names(&refused.rules).is_empty());
 

@@ -57,7 +57,26 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("{window: 1h}", "window: 1h", "`window` without `requests`"),
     ("{requests: 1, window: 60}", "60", "`60` is no window: its unit is missing: us, ms, s, m, h, d or w"),
     ("{requests: 1, window: 0s}", "0s", "`0s` is no window: it must be longer than 0"),
-    ("{requests: 1, window: 5y}", "5y", "`5y` is no window: there is no unit `y`: it is us, ms, s, m, h, d or w"),
+    (
+        "{requests: 1, window: 5y}",
+        "5y",
+        "`5y` is no window: there is no unit `y`: it is us, ms, s, m, h, d or w (a year is `365d`)",
+    ),
+    (
+        "{requests: 1, window: 5min}",
+        "5min",
+        "`5min` is no window: there is no unit `min`: it is us, ms, s, m, h, d or w (minutes are `m`)",
+    ),
+    (
+        "{requests: 1, window: 1 hour}",
+        "1 hour",
+        "`1 hour` is no window: no blank may stand between a number and its unit",
+    ),
+    (
+        "5/Secs",
+        "5/Secs",
+        "`5/Secs` is no limit: there is no unit `Secs`: it is us, ms, s, m, h, d or w (seconds are `s`)",
+    ),
     ("{requests: 1, window: 3651d}", "3651d", "`3651d` is no window: it is more than ten years, the longest window"),
     ("{requests: -1, window: 1h}", "-1", "`requests` must be a whole number from 0 to 4294967295, not `-1`"),
     (

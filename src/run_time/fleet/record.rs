@@ -80,7 +80,7 @@ pub struct StoreSeen {
     pub breakers_open: u32,
 }
 
-/// Since the beat before, a second.
+/// A second, over the time since they were counted before: a second at least.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RatesSeen {

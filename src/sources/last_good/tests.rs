@@ -17,9 +17,9 @@ fn an_older_version_is_not_kept_after_a_newer_one() {
     let older = rules(directory.path(), "5/h");
     saved_files.clone().save(2, &older, &defaults).expect("it is passed over");
     let load = || saved_files.load(&defaults).expect("it can be read").expect("it is there");
-    assert_eq!(load().hash(), newer.hash());
+    assert_eq!(load().0.hash(), newer.hash());
     saved_files.save(4, &older, &defaults).expect("it is kept");
-    assert_eq!(load().hash(), older.hash());
+    assert_eq!(load().0.hash(), older.hash());
 }
 
 #[test]

@@ -12,7 +12,7 @@ use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
 use super::render::rendered;
-use crate::rules::{self, Defaults, LoadedRules, Problems, Rules};
+use crate::rules::{self, Defaults, LoadedRules, LoadedTexts, Problems, Rules};
 use crate::sources::problem_log;
 
 pub(super) const TYPE_URL: &str = "type.googleapis.com/ratelimit.config.ratelimit.v3.RateLimitConfig";
@@ -61,7 +61,12 @@ pub(super) fn load(response: &DiscoveryResponse, defaults: &Defaults) -> LoadedR
         }
     }
     if undecodable.has_errors() {
-        return LoadedRules { rules: Rules::default(), problems: undecodable, kept_domains: Vec::new() };
+        return LoadedRules {
+            rules: Rules::default(),
+            problems: undecodable,
+            kept_domains: Vec::new(),
+            texts: LoadedTexts::default(),
+        };
     }
     // Messages come in any order, and replicas with the same rules must agree that they are the same.
     configs.sort_by(|(one, _), (other, _)| one.cmp(other));

@@ -5,14 +5,16 @@ mod lanes;
 mod slot_map;
 pub(super) mod slots;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use redis::{RedisError, RedisResult};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -22,11 +24,11 @@ pub(super) use self::slots::{Range, first_map, read_map};
 use super::connection::Connection;
 use super::denial_cache::DenialCache;
 use super::dial;
-use super::faults::failed;
+use super::faults::{self, failed};
 use super::guide::SlotNews;
 use super::lane::{Answer, Lane, RequestFailure};
 use super::layout::record::{self, Record};
-use super::node_connection::{EstablishedConnection, NodeConnection};
+use super::node_connection::{EstablishedConnection, NodeConnection, SILENT_AFTER};
 use super::node_connections::NodeConnections;
 use super::place::Place;
 use super::request::Request;
@@ -35,6 +37,7 @@ use super::settings::{Address, ClusterBatch, RedisSettings};
 use super::stats::RedisStats;
 use crate::store::hash_slot::{self, SLOTS};
 use crate::store::key::{self, Buckets};
+use crate::store::readings::StoreError;
 
 /// Time between readings of the slot map. It changes seldom, and a node that lost a slot says so; this only finds moves
 /// of buckets without requests.
@@ -54,6 +57,15 @@ pub(super) struct Cluster {
     lanes: Arc<ClusterLanes>,
     map: Arc<ArcSwap<SlotMap>>,
     is_mapped: watch::Receiver<bool>,
+    first_map: FirstMap,
+}
+
+/// What requests wait for that come before the map has been read.
+struct FirstMap {
+    /// Whether the first readings are under way.
+    is_awaited: watch::Receiver<bool>,
+    until: Instant,
+    waiting: Semaphore,
 }
 
 impl Cluster {
@@ -88,24 +100,40 @@ impl Cluster {
         });
         let map = Arc::new(ArcSwap::from_pointee(SlotMap::empty()));
         let (says_mapped, is_mapped) = watch::channel(false);
+        let (awaits_map, is_awaited) = watch::channel(true);
+        let until = Instant::now() + settings.connect_timeout.min(SILENT_AFTER);
+        let first_map = FirstMap { is_awaited, until, waiting: Semaphore::new(settings.queue_max) };
+        let in_use =
+            MapInUse { nodes: nodes.clone(), lanes: lanes.clone(), map: map.clone(), followed: Mutex::default() };
         let keeper = SlotMapKeeper {
             seeds: seeds.to_vec(),
-            nodes: nodes.clone(),
-            lanes: lanes.clone(),
-            map: map.clone(),
+            in_use: Arc::new(in_use),
             stats,
             is_mapped: says_mapped,
+            awaits_map,
             is_used: Vec::new(),
             agreed: None,
         };
         tasks.spawn(async move {
             stop.run_until_cancelled(keeper.run(told)).await;
         });
-        Cluster { settings, nodes, lanes, map, is_mapped }
+        Cluster { settings, nodes, lanes, map, is_mapped, first_map }
     }
 
     pub(super) fn map(&self) -> Arc<SlotMap> {
         self.map.load_full()
+    }
+
+    /// Waits for the first map and the buckets, which a process that has just started doesn't know: until they are there,
+    /// can't be read, or `deadline`. An error if too many wait.
+    pub(super) async fn started(&self, deadline: Instant) -> Result<(), StoreError> {
+        let FirstMap { is_awaited, until, waiting } = &self.first_map;
+        if *is_awaited.borrow() {
+            let Ok(_place) = waiting.try_acquire() else { return Err(StoreError::Overloaded) };
+            // Whoever waits finds by itself what is known by then.
+            let _ = timeout_at(deadline.min(*until), is_awaited.clone().wait_for(|is_awaited| !is_awaited)).await;
+        }
+        Ok(())
     }
 
     /// Where a bucket's counters are decided: by its node, unless that forbids scripts over several slots.
@@ -171,87 +199,70 @@ impl Cluster {
     }
 }
 
-/// Keeps the map true, and the lanes of buckets pointed at the right nodes.
-struct SlotMapKeeper {
-    seeds: Vec<Address>,
+/// The map that is in use, with what must follow it.
+struct MapInUse {
     nodes: Arc<NodeConnections>,
     lanes: Arc<ClusterLanes>,
     map: Arc<ArcSwap<SlotMap>>,
+    /// Slots that were followed since the last reading of the map began: it may not know of them.
+    followed: Mutex<Vec<(u16, Address)>>,
+}
+
+/// Keeps the map true, and the lanes of buckets pointed at the right nodes.
+struct SlotMapKeeper {
+    seeds: Vec<Address>,
+    in_use: Arc<MapInUse>,
     stats: Arc<RedisStats>,
     is_mapped: watch::Sender<bool>,
+    awaits_map: watch::Sender<bool>,
     /// For each slot whether a bucket lies in it; empty until the buckets are known.
     is_used: Vec<bool>,
     /// When the record of the buckets was last compared and renewed.
     agreed: Option<Instant>,
 }
 
-impl SlotMapKeeper {
-    async fn run(mut self, mut news: mpsc::UnboundedReceiver<SlotNews>) {
-        let mut said = false;
-        let mut pause = REFRESH_MIN;
+impl MapInUse {
+    /// Follows buckets that have moved while something else goes on, since their requests wait. Returns the result of the
+    /// other, and whether there was news that asks for another reading of the map.
+    async fn follow_during<T>(
+        &self,
+        news: &mut mpsc::UnboundedReceiver<SlotNews>,
+        other: impl Future<Output = T>,
+    ) -> (T, bool) {
+        let mut other = pin!(other);
+        let mut has_news = false;
         loop {
-            match self.refresh().await {
-                Ok(true) => (said, pause) = (false, REFRESH_MIN),
-                Ok(false) => (said, pause) = (false, (2 * pause).min(REFRESH_LOST)),
-                Err(error) if !said => {
-                    tracing::warn!(%error, "can't read the Cluster's map of slots, retrying");
-                    said = true;
+            tokio::select! {
+                ended = &mut other => return (ended, has_news),
+                Some(first) = news.recv() => {
+                    has_news = true;
+                    self.follow(first, news);
                 }
-                Err(_) => {}
-            }
-            let refreshed = Instant::now();
-            let is_whole = *self.is_mapped.borrow() && self.map.load().is_up();
-            let wait = if is_whole { REFRESH.min(self.nodes.settings().layout_renewal) } else { REFRESH_LOST };
-            match tokio::time::timeout(wait, news.recv()).await {
-                Ok(Some(first)) => {
-                    let next = std::iter::from_fn(|| news.try_recv().ok());
-                    self.follow(std::iter::once(first).chain(next));
-                    tokio::time::sleep_until(refreshed + pause).await;
-                }
-                _ if is_whole => self.lanes.retire_idle(),
-                _ => {}
             }
         }
+    }
+
+    /// Waits for news, and follows it. Returns whether there was any.
+    async fn heard_within(&self, news: &mut mpsc::UnboundedReceiver<SlotNews>, wait: Duration) -> bool {
+        let Ok(Some(first)) = timeout(wait, news.recv()).await else { return false };
+        self.follow(first, news);
+        true
     }
 
     /// Follows buckets that have moved: at once if the node said where to, because the slot map will say the same.
-    fn follow(&self, news: impl Iterator<Item = SlotNews>) {
-        let mut map = SlotMap::clone(&self.map.load());
-        let mut has_changed = false;
-        for news in news {
+    fn follow(&self, first: SlotNews, news: &mut mpsc::UnboundedReceiver<SlotNews>) {
+        let mut moved: Option<SlotMap> = None;
+        for news in std::iter::once(first).chain(std::iter::from_fn(|| news.try_recv().ok())) {
             let SlotNews::Moved { bucket, to: Some(to) } = news else { continue };
             let slot = key::slot_of_bucket(&self.nodes.settings().key_prefix, bucket);
+            let map = moved.get_or_insert_with(|| SlotMap::clone(&self.map.load()));
             map.move_slot(slot, &to, |address| self.nodes.to(address));
-            has_changed = true;
+            self.followed.lock().push((slot, to));
         }
         // Also if the map says so already: a lane sends nothing until it is pointed at its node.
-        if has_changed {
+        if let Some(map) = moved {
             self.use_map(map);
         }
-    }
-
-    /// Reads the map again. Returns whether it has changed.
-    async fn refresh(&mut self) -> RedisResult<bool> {
-        let ranges = self.read().await?;
-        if self.is_used.is_empty() {
-            let settings = self.nodes.settings().clone();
-            if settings.known_buckets().is_none() {
-                self.agree(&ranges, settings.connect_timeout).await?;
-            }
-            self.is_used = used_slots(&settings, settings.buckets_or_default());
-        }
-        let map = self.map.load().with_ranges(&ranges, &self.is_used, |address| self.nodes.to(address));
-        let is_whole = map.is_whole(&self.is_used);
-        let has_changed = !map.is_like(&self.map.load());
-        if has_changed {
-            // The new node of the record may have lost it.
-            self.agreed = None;
-        }
-        self.use_map(map);
-        self.is_mapped.send_replace(is_whole);
-        // If the record's node is silent, the next map matters more.
-        let _ = self.agree(&ranges, REFRESH_LOST).await;
-        Ok(has_changed)
     }
 
     /// Uses a map from now on. Nodes that have no buckets any more are left.
@@ -271,12 +282,76 @@ impl SlotMapKeeper {
         let used: Vec<Address> = map.nodes().iter().map(|node| node.address.clone()).collect();
         self.nodes.keep_only(&used);
     }
+}
+
+impl SlotMapKeeper {
+    async fn run(mut self, mut news: mpsc::UnboundedReceiver<SlotNews>) {
+        let in_use = self.in_use.clone();
+        let mut said = false;
+        let mut pause = REFRESH_MIN;
+        loop {
+            let (refreshed, has_news) = in_use.follow_during(&mut news, self.refresh()).await;
+            if !refreshed.as_ref().is_err_and(faults::may_pass) {
+                self.awaits_map.send_replace(false);
+            }
+            match refreshed {
+                Ok(true) => (said, pause) = (false, REFRESH_MIN),
+                Ok(false) => (said, pause) = (false, (2 * pause).min(REFRESH_LOST)),
+                Err(error) if !said => {
+                    tracing::warn!(%error, "can't read the Cluster's map of slots, retrying");
+                    said = true;
+                }
+                Err(_) => {}
+            }
+            let refreshed = Instant::now();
+            let is_whole = *self.is_mapped.borrow() && in_use.map.load().is_up();
+            let wait = if is_whole { REFRESH.min(in_use.nodes.settings().layout_renewal) } else { REFRESH_LOST };
+            if has_news || in_use.heard_within(&mut news, wait).await {
+                in_use.follow_during(&mut news, tokio::time::sleep_until(refreshed + pause)).await;
+            } else if is_whole {
+                in_use.lanes.retire_idle();
+            }
+        }
+    }
+
+    /// Reads the map again. Returns whether it has changed.
+    async fn refresh(&mut self) -> RedisResult<bool> {
+        self.in_use.followed.lock().clear();
+        let ranges = self.read().await?;
+        if self.is_used.is_empty() {
+            let settings = self.in_use.nodes.settings().clone();
+            if settings.known_buckets().is_none() {
+                self.agree(&ranges, settings.connect_timeout).await?;
+            }
+            self.is_used = used_slots(&settings, settings.buckets_or_default());
+        }
+        let connect = |address: &Address| self.in_use.nodes.to(address);
+        let mut map = self.in_use.map.load().with_ranges(&ranges, &self.is_used, connect);
+        for (slot, to) in &*self.in_use.followed.lock() {
+            map.move_slot(*slot, to, connect);
+        }
+        let is_whole = map.is_whole(&self.is_used);
+        let has_changed = !map.is_like(&self.in_use.map.load());
+        if has_changed {
+            // The new node of the record may have lost it.
+            self.agreed = None;
+        }
+        self.in_use.use_map(map);
+        self.is_mapped.send_replace(is_whole);
+        // If the record's node is silent, the next map matters more.
+        let _ = self.agree(&ranges, REFRESH_LOST).await;
+        Ok(has_changed)
+    }
 
     /// The slot map from any node that replies: the connected nodes first, then the seeds.
     async fn read(&self) -> RedisResult<Vec<Range>> {
-        let settings = self.nodes.settings();
-        let connected =
-            self.nodes.established().into_iter().map(|(address, established)| (address, Some(established.connection)));
+        let settings = self.in_use.nodes.settings();
+        let connected = self
+            .in_use
+            .nodes
+            .established()
+            .into_iter()
+            .map(|(address, established)| (address, Some(established.connection)));
         let seeds = self.seeds.iter().map(|seed| (seed.clone(), None));
         first_map(connected.chain(seeds).map(|(address, connection)| async move {
             let patience = settings.connect_timeout;
@@ -295,7 +370,7 @@ impl SlotMapKeeper {
 
     /// Finds out which buckets are in use, and compares and renews the record of it now and then.
     async fn agree(&mut self, ranges: &[Range], patience: Duration) -> RedisResult<()> {
-        let settings = self.nodes.settings().clone();
+        let settings = self.in_use.nodes.settings().clone();
         if self.agreed.is_some_and(|at| at.elapsed() < settings.layout_renewal) {
             return Ok(());
         }
@@ -341,7 +416,7 @@ impl SlotMapKeeper {
         let slot = hash_slot::of(key.as_bytes());
         let range = ranges.iter().find(|range| (range.first..=range.last).contains(&slot));
         let range: &Range = range.ok_or_else(|| -> RedisError { failed(format!("no node has slot {slot}")) })?;
-        dial::plain(&range.primary, self.nodes.settings()).await
+        dial::plain(&range.primary, self.in_use.nodes.settings()).await
     }
 }
 

@@ -147,6 +147,14 @@ pub(super) fn is_unknown(error: &RedisError) -> bool {
     class_of(error).code == OTHER.code
 }
 
+/// Whether a node that replies with this error when it is first connected to may be ready in a moment: it has just been
+/// started, has joined a Cluster or is taking over. Wrong credentials don't mend themselves.
+pub(super) fn may_pass(error: &RedisError) -> bool {
+    const OF_A_MOMENT: [&str; 8] =
+        ["READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "MOVED", "ASK", "TRYAGAIN"];
+    error.code().is_some() && OF_A_MOMENT.contains(&class_of(error).code)
+}
+
 /// Which errors of which Redis were logged. The cores share it, so that only one of them logs an error.
 #[derive(Debug, Default)]
 pub struct Faults {

@@ -83,19 +83,19 @@ pub(super) struct QueuedRequest {
 pub(super) type BoxedRequest = Box<QueuedRequest>;
 
 /// The answer to a request: known at once, or waited for. If it is dropped before the request has left, the request
-/// charges nothing.
+/// charges nothing. Small, because a request over several nodes holds one for each.
 pub(super) enum PendingAnswer {
-    Known(Ready<Answer>),
+    Known(Ready<Box<Answer>>),
     Queued(oneshot::Receiver<Answer>),
 }
 
 impl PendingAnswer {
     pub(super) fn known(readings: Readings) -> PendingAnswer {
-        PendingAnswer::Known(ready(Ok(readings)))
+        PendingAnswer::Known(ready(Box::new(Ok(readings))))
     }
 
     fn failed(failure: RequestFailure) -> PendingAnswer {
-        PendingAnswer::Known(ready(Err(failure)))
+        PendingAnswer::Known(ready(Box::new(Err(failure))))
     }
 }
 
@@ -104,7 +104,7 @@ impl Future for PendingAnswer {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
         match self.get_mut() {
-            PendingAnswer::Known(answer) => Pin::new(answer).poll(cx),
+            PendingAnswer::Known(answer) => Pin::new(answer).poll(cx).map(|answer| *answer),
             // The runner answers at the deadline at the latest, and closes the queue when it ends.
             PendingAnswer::Queued(answered) => {
                 Pin::new(answered).poll(cx).map(|answer| answer.unwrap_or_else(|_| Err(closing().into())))
@@ -194,12 +194,12 @@ impl Lane {
         deferred_batch: Option<Box<DeferredBatch>>,
         deadline: impl Into<Deadline>,
     ) -> PendingAnswer {
-        if !self.is_up() {
+        if !self.node.load().as_ref().is_some_and(|node| node.takes_requests()) {
             if self.is_retired() {
                 return PendingAnswer::failed(RequestFailure::Elsewhere);
             }
             self.stats.unreachable.add(1);
-            return PendingAnswer::failed(StoreError::Unreachable("no connection".to_owned()).into());
+            return PendingAnswer::failed(StoreError::Unreachable(NO_CONNECTION.to_owned()).into());
         }
         let (answer, answered) = oneshot::channel();
         let queued = Box::new(QueuedRequest {
@@ -370,6 +370,9 @@ impl Lane {
 }
 
 const CLOSING: &str = "the store is closing";
+
+/// Why a request fails whose node isn't connected, and isn't being connected to for the first time.
+pub(super) const NO_CONNECTION: &str = "no connection";
 
 fn closing() -> StoreError {
     StoreError::Unreachable(CLOSING.to_owned())

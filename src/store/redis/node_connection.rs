@@ -5,7 +5,8 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -28,6 +29,9 @@ use super::settings::{ClusterBatch, RedisSettings, Topology};
 use super::stats::RedisStats;
 use crate::store::key::Buckets;
 use crate::store::redis::tls_errors;
+
+#[cfg(test)]
+mod tests;
 
 /// Time between probes of an open breaker, more or less a fifth, so that cores and replicas that lost Redis together
 /// don't come back together.
@@ -53,8 +57,9 @@ const BESIDE_AFTER: Duration = Duration::from_millis(400);
 /// would be tried fifty times a second.
 const STEADY: Duration = Duration::from_secs(1);
 
-/// Time after which the log reports a Redis that was never reached and sends nothing, though the attempt goes on.
-const SILENT_AFTER: Duration = Duration::from_secs(1);
+/// Time after which the log reports a Redis that was never reached and sends nothing, though the attempt goes on, and after
+/// which requests don't wait for it any more.
+pub(super) const SILENT_AFTER: Duration = Duration::from_secs(1);
 
 /// Timeout of renewing the record of the buckets, in which time no message is heard.
 const RENEWAL_PATIENCE: Duration = Duration::from_millis(100);
@@ -76,6 +81,9 @@ pub(super) struct EstablishedConnection {
 /// Shared by everything that sends to one node.
 pub(super) struct NodeConnection {
     established: watch::Sender<Option<EstablishedConnection>>,
+    /// Whether requests wait for the first connection: until it is made, or can't be, and until `held_until` at most.
+    is_holding: AtomicBool,
+    held_until: Instant,
     complaints: mpsc::UnboundedSender<(u64, String)>,
     target: Target,
     settings: Arc<RedisSettings>,
@@ -101,6 +109,8 @@ impl NodeConnection {
         let established = watch::Sender::new(None);
         let node = Arc::new(NodeConnection {
             established,
+            is_holding: AtomicBool::new(true),
+            held_until: Instant::now() + settings.connect_timeout.min(SILENT_AFTER),
             complaints,
             target: target.clone(),
             settings: settings.clone(),
@@ -113,6 +123,7 @@ impl NodeConnection {
         let kept = node.clone();
         let keep = async move {
             stop.run_until_cancelled(keeper.run(heard)).await;
+            kept.is_holding.store(false, Release);
             kept.established.send_replace(None);
         };
         (node, keep)
@@ -120,6 +131,31 @@ impl NodeConnection {
 
     pub(super) fn is_up(&self) -> bool {
         self.established.borrow().is_some()
+    }
+
+    /// Whether requests are taken for it: it is up, or requests wait for its first connection. A node of a Cluster is heard
+    /// of by the first request that is sent to it.
+    pub(super) fn takes_requests(&self) -> bool {
+        // In this order, because the holding ends only after the connection is there.
+        self.is_holding() || self.is_up()
+    }
+
+    fn is_holding(&self) -> bool {
+        self.is_holding.load(Acquire) && Instant::now() < self.held_until
+    }
+
+    /// Notes that the first connection can't be made for now, and wakes those who wait for it.
+    fn fail_held(&self) {
+        if self.is_holding.swap(false, AcqRel) {
+            self.established.send_modify(|_| {});
+        }
+    }
+
+    /// The connection, once it is there; `None` if there is none by `until`, or the node can't be connected to for now.
+    pub(super) async fn established_by(&self, until: Instant) -> Option<EstablishedConnection> {
+        let mut changes = self.watch();
+        let decided = changes.wait_for(|established| established.is_some() || !self.is_holding());
+        tokio::time::timeout_at(until, decided).await.ok()?.ok()?.clone()
     }
 
     pub(super) fn established(&self) -> Option<EstablishedConnection> {
@@ -232,7 +268,10 @@ impl Supervisor {
                     wire = (!loss.is_closed).then_some(passed);
                     if is_sudden { SOON } else { PROBE_EVERY }
                 }
+                // A node that has just joined or taken over isn't ready for a moment.
+                Err(error) if self.node.is_holding() && faults::may_pass(&error) => SOON,
                 Err(error) => {
+                    self.node.fail_held();
                     self.explain(&mut breaker, &error);
                     let is_refused = error.code().is_some() || self.stats.is_several.load(Relaxed);
                     let is_refused = is_refused && wire.is_none();
@@ -290,6 +329,7 @@ impl Supervisor {
             let (connection, epoch_now) = (wire.connection.clone(), *epoch);
             let established = EstablishedConnection { connection, epoch: epoch_now, clock, is_successor };
             self.node.established.send_replace(Some(established));
+            self.node.is_holding.store(false, Release);
             tokio::select! {
                 loss = self.until_lost(epoch_now, wire, complaints) => break loss,
                 // What is in flight over the old one keeps it open until it is answered.

@@ -64,18 +64,18 @@ impl NodeConnections {
 
     /// The connection to a node that is taking a slot over, and may have none yet.
     pub(super) fn to_importing(&self, address: &Address) -> Arc<NodeConnection> {
-        let connection = self.to(address);
-        if let Some(node) = self.nodes.lock().get_mut(address) {
-            node.importing = Some(Instant::now());
-        }
-        connection
+        let mut nodes = self.nodes.lock();
+        let node = nodes.entry(address.clone()).or_insert_with(|| self.connect(address));
+        node.importing = Some(Instant::now());
+        node.connection.clone()
     }
 
     pub(super) fn to(&self, address: &Address) -> Arc<NodeConnection> {
         let mut nodes = self.nodes.lock();
-        if let Some(node) = nodes.get(address) {
-            return node.connection.clone();
-        }
+        nodes.entry(address.clone()).or_insert_with(|| self.connect(address)).connection.clone()
+    }
+
+    fn connect(&self, address: &Address) -> KnownNode {
         let stop = self.stop.child_token();
         let (connection, keep) = NodeConnection::new(
             Target::Node(address.clone()),
@@ -86,8 +86,7 @@ impl NodeConnections {
             stop.clone(),
         );
         self.tasks.spawn_on(keep, &self.runtime);
-        nodes.insert(address.clone(), KnownNode { connection: connection.clone(), stop, importing: None });
-        connection
+        KnownNode { connection, stop, importing: None }
     }
 
     /// Drops the connections to nodes that have no buckets any more.

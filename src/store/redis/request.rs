@@ -54,6 +54,17 @@ impl Request {
         prefix: &str,
         bucket_of: impl Fn(&CounterCheck<'_>) -> u32,
     ) -> Request {
+        Request::of(checks.iter().map(|check| (check, bucket_of(check))), gate, is_denied, now, prefix)
+    }
+
+    /// As [`Request::new`], of checks that each come with their bucket.
+    pub(super) fn of<'a>(
+        checks: impl ExactSizeIterator<Item = (&'a CounterCheck<'a>, u32)>,
+        gate: Gate,
+        is_denied: bool,
+        now: u64,
+        prefix: &str,
+    ) -> Request {
         let mut request = Request {
             // Most keys are shorter; a longer one costs one growth.
             keys: Vec::with_capacity(80 * checks.len()),
@@ -65,8 +76,8 @@ impl Request {
             now,
             weight: 0,
         };
-        for check in checks {
-            key::write(&mut request.keys, prefix, bucket_of(check), &check.key, &check.limit);
+        for (check, bucket) in checks {
+            key::write(&mut request.keys, prefix, bucket, &check.key, &check.limit);
             request.ends.push(u32::try_from(request.keys.len()).expect("256 keys of a few KiB at most"));
             let cost = Cost { hits: check.cost.hits.clamp(-HITS_MAX, HITS_MAX), ..check.cost };
             let term = CheckTerms { limit: check.limit, cost, role: check.role, charged: UnixMicros(0) };

@@ -55,7 +55,7 @@ use super::denial_cache::{DenialCache, DenialTiming};
 use super::faults::{self, Extent, failed};
 use super::guide::Guide;
 use super::in_flight::{InFlightBatch, PendingReply, earliest_deadline, next_reply};
-use super::lane::{BoxedRequest, Lane};
+use super::lane::{BoxedRequest, Lane, NO_CONNECTION};
 use super::node_connection::{EstablishedConnection, NodeConnection};
 use super::script::Script;
 use super::settings::RedisSettings;
@@ -147,6 +147,7 @@ impl Runner {
                 () = lane.arrived() => {}
                 () = self.busy_poll.watch(), if self.busy_poll.is_on() => self.busy_poll.was_in_vain(clock::instant()),
             }
+            self.fail_queued(NO_CONNECTION);
             self.send_batches();
             self.pass_turn_on();
             self.set_timer();
@@ -154,13 +155,16 @@ impl Runner {
     }
 
     /// Uses the node's new connection. Batches in flight over its old one can't be answered any more, unless the new one
-    /// has only replaced it; those to another node can.
+    /// has only replaced it; those to another node can. What is queued was not sent, and waits where it may.
     fn reconnect(&mut self) {
         const WHY: &str = "the connection was lost";
+        if !self.is_at_its_node() {
+            // It was pointed elsewhere, and the old node's connection closed, before either was looked at.
+            return self.switch_node();
+        }
         let established = self.connection_changes.borrow_and_update().clone();
         if let (Some((old, _)), Some(new)) = (&self.connection, &established)
-            && new.is_successor
-            && new.epoch == old.epoch + 1
+            && (new.epoch == old.epoch || new.is_successor && new.epoch == old.epoch + 1)
         {
             self.connection = established.map(with_clock);
             return;
@@ -174,24 +178,33 @@ impl Runner {
             in_flight.trace(Some(WHY));
             self.fail(in_flight.requests, WHY);
         }
-        if self.connection.take().is_some() || established.is_none() {
-            self.lane.fail_all(WHY);
-        }
+        let had_one = self.connection.is_some();
         self.connection = established.map(with_clock);
+        self.fail_queued(if had_one { WHY } else { NO_CONNECTION });
+    }
+
+    /// Answers what is queued with an error if there is no connection and none is waited for. A bucket that has moved has
+    /// another node, whose connection counts.
+    fn fail_queued(&self, why: &str) {
+        let takes_requests = || self.node.as_ref().is_some_and(|node| node.takes_requests());
+        if self.connection.is_none() && !self.is_moved && !takes_requests() {
+            self.lane.fail_all(why);
+        }
+    }
+
+    /// Whether it uses the node that the lane is pointed at.
+    fn is_at_its_node(&self) -> bool {
+        self.node.as_ref().map(Arc::as_ptr) == self.lane.node().as_ref().map(Arc::as_ptr)
     }
 
     /// Uses the node that the lane is pointed at now. Queued requests go on waiting; batches in flight may still be
     /// answered.
     fn switch_node(&mut self) {
-        let node = self.lane.node();
         self.is_moved = false;
-        let is_same = match (&self.node, &node) {
-            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
-            _ => false,
-        };
-        if is_same {
+        if self.node.is_some() && self.is_at_its_node() {
             return;
         }
+        let node = self.lane.node();
         self.connection_changes = changes_of(node.as_deref());
         self.node = node;
         self.connection = self.connection_changes.borrow_and_update().clone().map(with_clock);
@@ -250,11 +263,10 @@ impl Runner {
                     Box::pin(async move { script.run(connection, cmd).await })
                 }
                 Some(node) => {
-                    let mut changes = node.watch();
+                    let node = node.clone();
                     Box::pin(async move {
                         // The node that takes a slot over may be new to us, and may never come up.
-                        let up = tokio::time::timeout_at(deadline, changes.wait_for(Option::is_some)).await;
-                        let established = up.ok().and_then(Result::ok).and_then(|established| established.clone());
+                        let established = node.established_by(deadline).await;
                         match established {
                             Some(established) => script.run_with_asking(established.connection, cmd).await,
                             None => {

@@ -8,11 +8,12 @@ use tokio::time::Instant;
 
 use super::cluster::SlotMap;
 use super::inner::{RedisInner, Route};
-use super::lane::{Lane, RequestFailure};
+use super::lane::{Answer, Lane, RequestFailure};
 use super::place::Place;
 use super::request::Request;
 use crate::limit::UnixMicros;
 use crate::store::counter_check::{CounterCheck, Gate};
+use crate::store::deferred::DeferredBatch;
 use crate::store::key;
 use crate::store::partwise::{PartDecider, PartwiseDecision, Refund};
 use crate::store::readings::Readings;
@@ -50,15 +51,31 @@ impl SpreadRequest<'_> {
         PartwiseDecision::new(self, (self.checks, self.gate), self.deadline).run().await
     }
 
-    /// What is sent to a place about the checks that are decided there.
-    fn part(&self, place: Place, checks: &[CounterCheck<'_>], gate: Gate, is_denied: bool) -> Request {
+    /// What is sent to a place about the checks `part`, by their numbers.
+    fn request(&self, part: &[usize], gate: Gate, is_denied: bool) -> Request {
+        let checks = part.iter().map(|&nth| (&self.checks[nth], self.buckets[nth]));
+        Request::of(checks, gate, is_denied, self.now, &self.redis.settings.key_prefix)
+    }
+
+    /// As [`SpreadRequest::request`], with the deferred charges of these counters; `None` if there are none.
+    fn request_with_deferred(
+        &self,
+        place: Place,
+        part: &[usize],
+        gate: Gate,
+        is_denied: bool,
+    ) -> Option<(Request, Box<DeferredBatch>)> {
+        // While a slot moves, a request may have one check only, so deferred charges wait until that is over.
+        if self.redis.deferred.counters() == 0 || matches!(place, Place::Check(..)) {
+            return None;
+        }
+        let checks: SmallVec<[CounterCheck<'_>; 4]> = part.iter().map(|&nth| self.checks[nth]).collect();
+        let (checks, deferred_batch) = self.redis.deferred.with_deferred(&checks)?;
         let settings = &self.redis.settings;
         let buckets = settings.buckets_or_default();
-        let bucket_of = |check: &CounterCheck<'_>| match place {
-            Place::Bucket(bucket) | Place::Check(bucket, _) => bucket,
-            Place::Node(_) => key::bucket(&check.key, buckets),
-        };
-        Request::new(checks, gate, is_denied, self.now, &settings.key_prefix, bucket_of)
+        let bucket_of = |check: &CounterCheck<'_>| key::bucket(&check.key, buckets);
+        let request = Request::new(&checks, gate, is_denied, self.now, &settings.key_prefix, bucket_of);
+        Some((request, deferred_batch))
     }
 
     pub(super) fn lane(&self, place: Place) -> Arc<Lane> {
@@ -84,27 +101,29 @@ impl PartDecider for SpreadRequest<'_> {
         place.finer(self.buckets[nth], nth)
     }
 
-    async fn decide(
+    fn decide(
         &self,
         place: Place,
-        checks: SmallVec<[CounterCheck<'_>; 4]>,
+        part: &[usize],
         gate: Gate,
         is_denied: bool,
-    ) -> Result<Readings, RequestFailure> {
-        // While a slot moves, a request may have one check only, so deferred charges wait until that is over.
-        let is_alone = matches!(place, Place::Check(..));
-        let owing = if is_alone { None } else { self.redis.deferred.with_deferred(&checks) };
-        let (checks, deferred_batch) =
-            owing.map_or((checks, None), |(checks, deferred_batch)| (checks, Some(deferred_batch)));
-        let request = self.part(place, &checks, gate, is_denied);
-        self.lane(place).queue(request, deferred_batch, self.deadline).await
+    ) -> impl Future<Output = Answer> + Send + Unpin {
+        let lane = self.lane(place);
+        match self.request_with_deferred(place, part, gate, is_denied) {
+            Some((request, deferred_batch)) => lane.queue(request, Some(deferred_batch), self.deadline),
+            None => lane.queue(self.request(part, gate, is_denied), None, self.deadline),
+        }
     }
 
-    fn known_denial(&self, place: Place, checks: &SmallVec<[CounterCheck<'_>; 4]>, gate: Gate) -> Option<Readings> {
-        if self.redis.denial_cache.is_empty() || self.redis.deferred.counters() > 0 || !self.lane(place).is_up() {
+    fn knows_denials(&self) -> bool {
+        !self.redis.denial_cache.is_empty()
+    }
+
+    fn known_denial(&self, place: Place, part: &[usize], gate: Gate) -> Option<Readings> {
+        if self.redis.deferred.counters() > 0 || !self.lane(place).is_up() {
             return None;
         }
-        let readings = self.redis.denial_cache.find(&self.part(place, checks, gate, false))?;
+        let readings = self.redis.denial_cache.find(&self.request(part, gate, false))?;
         self.redis.stats.denied_from_cache.add(1);
         Some(readings)
     }

@@ -49,7 +49,10 @@ async fn ids_names_words_limits_and_pages_within_their_bounds_are_taken_and_long
     let long = call(tollgate.http, &format!("{}key={}", pages[0], "k".repeat(4_097)), Some("secret"), "").await;
     assert_eq!((long.status, &long.json()["errors"][0]["place"]), (400, &json!("key")), "{long:?}");
     let body = format!("{{\"match\": {{}}{}}}", " ".repeat(256 << 10));
-    assert_eq!(call(tollgate.http, "PUT /v1/domains/api/overrides/a", Some("secret"), &body).await.status, 413);
+    let too_long = call(tollgate.http, "PUT /v1/domains/api/overrides/a", Some("secret"), &body).await;
+    assert_eq!(too_long.status, 413);
+    let bounds = "a check or an explanation has at most 4 MiB, every other call at most 256 KiB";
+    assert!(too_long.body.contains(bounds), "{too_long:?}");
     let listed = call(tollgate.http, "GET /v1/domains/api/overrides", Some("secret"), "").await.json();
     assert_eq!(listed, json!({"overrides": []}), "nothing half-applied");
 }

@@ -72,3 +72,45 @@ async fn the_client_gives_a_user_a_limit_of_their_own() {
     let wanted = json!(["user:alice", 60.5, 5, "user:al~20ice~2f~c3~a9", 60.5, 5]);
     assert_eq!(node(&tollgate, options, script), wanted);
 }
+
+/// `fetch` opens a connection for each call under way, and the service closes those of one address beyond 250: without a
+/// bound of its own the client would have no answer just where many ask.
+#[tokio::test]
+async fn the_client_asks_over_no_more_connections_than_the_service_takes() {
+    let rules = RulesDir::with("api.yaml", RULES);
+    let tollgate = with_tokens(&rules, &[]).await;
+    let script = "const asked = Array.from({ length: 600 }, (_, n) => said(tollgate.isAllowed(`user ${n}`)));\n\
+                  const answers = await Promise.all(asked);\n\
+                  out.push(answers.filter((answer) => answer === true).length);";
+    assert_eq!(node(&tollgate, json!({"timeoutMs": 30_000}), script), json!([600]));
+}
+
+#[tokio::test]
+async fn a_call_that_waits_for_a_connection_waits_no_longer_than_its_time() {
+    let rules = RulesDir::with("api.yaml", RULES);
+    let tollgate = with_tokens(&rules, &[]).await;
+    let script = "const { createServer } = await import('node:net');\n\
+                  const silent = createServer(() => {}).listen(0, '127.0.0.1');\n\
+                  await new Promise((ready) => silent.once('listening', ready));\n\
+                  const url = `http://127.0.0.1:${silent.address().port}`;\n\
+                  const slow = new Tollgate(url, { timeoutMs: 200, connections: 1 });\n\
+                  out.push(...(await Promise.all([1, 2, 3].map(() => said(slow.isAllowed('alice'))))));\n\
+                  silent.close();";
+    let unanswered = json!(["TollgateError", null]);
+    let wanted = json!([unanswered, unanswered, unanswered]);
+    assert_eq!(node(&tollgate, json!({}), script), wanted);
+}
+
+#[tokio::test]
+async fn the_client_gives_the_headers_to_pass_on() {
+    let rules = RulesDir::with("api.yaml", RULES);
+    let tollgate = with_tokens(&rules, &[]).await;
+    let script = "for (let n = 0; n < 4; n++) {\n\
+                    const { allowed, headers } = await tollgate.check({ user: 'alice' });\n\
+                    out.push(allowed, Object.keys(headers).sort());\n\
+                  }";
+    let passes = [json!(true), json!(["ratelimit", "ratelimit-policy"])];
+    let refused = [json!(false), json!(["ratelimit", "ratelimit-policy", "retry-after"])];
+    let wanted = Value::from([&passes[..], &passes, &passes, &refused].concat());
+    assert_eq!(node(&tollgate, json!({"timeoutMs": 30_000}), script), wanted);
+}

@@ -149,7 +149,7 @@ impl Seen {
 }
 
 /// `for` is kept as the moment that it comes to; the others are brought about by the tests of explanations.
-const ELSEWHERE: [&str; 39] = [
+const ELSEWHERE: [&str; 42] = [
     "WatchStarted.partial",
     "Override.touches_left_out",
     "OverrideSpec.for",
@@ -188,6 +188,10 @@ const ELSEWHERE: [&str; 39] = [
     "RuleProblem.what",
     "RuleProblem.hint",
     "RuleProblem.source_line",
+    // Of a slot that has ended: tests/it/console.rs.
+    "LimitOverview.hour_requests",
+    "LimitOverview.hour_refused",
+    "LimitOverview.hour_shadow",
     // Those of shares: tests/it/shares.rs.
     "ExplainedCounter.part",
     "LimitNumbers.enforce_share",
@@ -241,6 +245,7 @@ const WHOLE: &str = "GET /v1/rules";
 const HISTORY: &str = "GET /v1/history";
 const LIMITS: &str = "GET /v1/limits";
 const RULES_IN_FORCE: &str = "GET /v1/rule-files";
+const RULE_TEXT: &str = "GET /v1/rule-files/text";
 
 fn ask<'a>(what: &'a str, body: &'a str) -> Ask<'a> {
     Ask { what, domain: "api", id: "alice", query: "", token: "secret", header: None, body }
@@ -291,6 +296,10 @@ async fn good(seen: &mut Seen, tollgate: &Tollgate) {
     for what in [SWITCHES, ALL_SWITCHES, FLEET, CHANGES, WHOLE, RULES_IN_FORCE] {
         assert_eq!(seen.ask(tollgate, ask(what, "")).await.status, 200, "{what}");
     }
+    let files = seen.ask(tollgate, ask(RULES_IN_FORCE, "")).await.json();
+    let query = format!("?line=2&lines=1&path={}", files["files"][0]["path"].as_str().expect("a file"));
+    let text = seen.ask(tollgate, Ask { query: &query, ..ask(RULE_TEXT, "") }).await.json();
+    assert_eq!((&text["lines"][0], &text["line"]), (&json!(RULES.lines().nth(1)), &json!(2)), "{text}");
     assert_eq!(seen.ask(tollgate, Ask { query: "?for=1s&domain=api", ..ask(WATCH, "") }).await.status, 200);
     let page = seen.ask(tollgate, Ask { query: "?by=id&page_size=2", ..ask(LIMITS, "") }).await.json();
     assert!(page["next_page_token"].is_string() && page["limits"][0]["switched"]["mode"] == "shadow", "{page}");
@@ -310,8 +319,21 @@ async fn bad(seen: &mut Seen, tollgate: &Tollgate) {
     // One byte more than is taken, so that it is read whole: who goes on sending may not see the answer.
     let long = |max: usize| format!("\"{}\"", "x".repeat(max - 1));
     let (of_check, of_change) = (long(4 << 20), long(256 << 10));
-    const NEW: [&str; 12] =
-        [TOP, WATCH, SWITCH, SWITCHES, RESTORE, ALL_SWITCHES, FLEET, CHANGES, WHOLE, HISTORY, LIMITS, RULES_IN_FORCE];
+    const NEW: [&str; 13] = [
+        TOP,
+        WATCH,
+        SWITCH,
+        SWITCHES,
+        RESTORE,
+        ALL_SWITCHES,
+        FLEET,
+        CHANGES,
+        WHOLE,
+        HISTORY,
+        LIMITS,
+        RULES_IN_FORCE,
+        RULE_TEXT,
+    ];
     for what in [CHECK, EXPLAIN, LIST, SET, GET, DELETE, RESET, AUDIT].into_iter().chain(NEW) {
         let body = match what {
             CHECK | EXPLAIN => r#"{"user": "alice"}"#,
@@ -328,6 +350,7 @@ async fn bad(seen: &mut Seen, tollgate: &Tollgate) {
             SWITCHES => None,
             LIST | AUDIT | CHANGES | LIMITS => Some(Ask { query: "?page_size=0x", ..asked }),
             TOP => Some(Ask { query: "?since=5m", ..asked }),
+            RULE_TEXT => Some(Ask { query: "?path=api.yaml&lines=1001", ..asked }),
             WATCH => Some(Ask { query: "?for=2h", ..asked }),
             RESTORE | ALL_SWITCHES | FLEET | WHOLE | HISTORY | RULES_IN_FORCE => {
                 Some(Ask { query: "?usr=alice", ..asked })
@@ -343,6 +366,7 @@ async fn bad(seen: &mut Seen, tollgate: &Tollgate) {
             RESET => Some(Ask { body: r#"{"domain": "nowhere", "entries": {"user": "a"}}"#, ..asked }),
             AUDIT => None,
             HISTORY => Some(Ask { query: "?limit=api/nowhere", ..asked }),
+            RULE_TEXT => Some(Ask { query: "?path=/etc/hostname", ..asked }),
             TOP | WATCH | ALL_SWITCHES | FLEET | CHANGES | WHOLE | LIMITS | RULES_IN_FORCE => {
                 Some(Ask { query: "?domain=nowhere", ..asked })
             }

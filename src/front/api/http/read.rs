@@ -11,9 +11,13 @@ use axum::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::front::api::{
-    json::{self, Misread},
-    problem::{self, ApiError},
+use super::BODY_BYTES_MAX;
+use crate::front::{
+    api::{
+        json::{self, Misread},
+        problem::{self, ApiError},
+    },
+    envoy::MESSAGE_BYTES_MAX,
 };
 
 /// The answer to a request that can't be read: a call's error, or HTTP's own.
@@ -39,11 +43,22 @@ impl IntoResponse for HttpError {
 
 /// The body's JSON: one message, all of whose fields are known.
 pub(super) fn read<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, HttpError> {
-    let body = body.map_err(|rejection| HttpError::Http(rejection.status(), rejection.body_text()))?;
+    let body = body.map_err(|rejection| {
+        let status = rejection.status();
+        let said = if status == StatusCode::PAYLOAD_TOO_LARGE { body_too_long() } else { rejection.body_text() };
+        HttpError::Http(status, said)
+    })?;
     json::read(&body).map_err(|Misread { line, column, what }| {
         let place = format!("body, line {line}, column {column}");
         ApiError::invalid(place, what, "/v1/openapi.json says what a body may have").into()
     })
+}
+
+fn body_too_long() -> String {
+    let (check, other) = (MESSAGE_BYTES_MAX >> 20, BODY_BYTES_MAX >> 10);
+    format!(
+        "the body is too long: a check or an explanation has at most {check} MiB, every other call at most {other} KiB"
+    )
 }
 
 /// What a parser expected in other words than Rust's, of parameters, whose values are text.

@@ -8,7 +8,7 @@
  * @typedef {{limit: string, descriptor: string, denied?: number, hits?: number, shadow?: number, error?: number}} TopEntry
  * @typedef {{fleet: string, replicas: number, by: string, since: string, from: string, entries?: TopEntry[], others_at_most?: number, partial?: string}} Top
  * @typedef {{begins: string, slot_seconds: number, requests?: number[], refused?: number[], degraded?: number[], store_errors?: number[], decision_p50_ms?: number[], decision_p99_ms?: number[], store_p99_ms?: number[], limit_requests?: number[], limit_refused?: number[], limit_shadow?: number[]}} Hour
- * @typedef {{domain: string, limit_id: string, limit?: LimitNumbers, place: string, switchable?: boolean, requests?: number, refused?: number, shadow?: number, switched?: LimitSwitch}} LimitOverview
+ * @typedef {{domain: string, limit_id: string, limit?: LimitNumbers, place: string, switchable?: boolean, requests?: number, refused?: number, shadow?: number, switched?: LimitSwitch, hour_requests?: number[], hour_refused?: number[], hour_shadow?: number[]}} LimitOverview
  * @typedef {{limits?: LimitOverview[], total?: number, next_page_token?: string}} LimitPage
  * @typedef {Record<string, string> | {key: string, value: string}[]} Entries
  * @typedef {{match?: Entries, rule?: string, limit?: any, expires?: string, for?: string, reason?: string, owner?: string}} OverrideSpec
@@ -22,7 +22,8 @@
  * @typedef {{answer?: {allowed?: boolean, limit_id?: string, remaining?: number, retry_after_seconds?: number, degraded?: string}, descriptors?: ExplainedDescriptor[], rules_version?: number, store: string, store_error?: string}} Explanation
  * @typedef {{limit_id: string, before?: LimitNumbers, after?: LimitNumbers, protected?: boolean, place?: string}} SwitchedLimit
  * @typedef {{replicas: number, in_force: number, missing?: string[], partial?: string}} Confirmation
- * @typedef {{version: number, hash: string, loaded_at: string, files?: {path: string, domain: string, overrides?: boolean, entries?: number, kept?: boolean}[], problems?: {path: string, line?: number, column?: number, severity: string, what: string, hint?: string, source_line?: string}[], problems_left_out?: number}} Rules
+ * @typedef {{version: number, hash: string, loaded_at: string, files?: {path: string, domain: string, overrides?: boolean, entries?: number, kept?: boolean, text?: boolean}[], problems?: {path: string, line?: number, column?: number, severity: string, what: string, hint?: string, source_line?: string}[], problems_left_out?: number}} Rules
+ * @typedef {{path: string, in_force: boolean, lines_total: number, line: number, lines?: string[]}} RuleText
  * @typedef {{token: string | null, looks_without_token: boolean, takes_tokens: boolean, scopes: {scope: string, domain: string | null}[], domains: string[], default_domain: string | null, fleet: string, version: string}} Session
  */
 

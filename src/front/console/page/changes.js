@@ -1,7 +1,7 @@
 // What was changed, by whom and why: overrides, switches, resets, and reloads of the rules.
 
 import { call, session, to } from "./api.js";
-import { field } from "./dialog.js";
+import { field, valuesOf } from "./dialog.js";
 import { badge, code, fill, h, moment, section, table, visible } from "./dom.js";
 
 export const title = "Changes";
@@ -16,9 +16,8 @@ export function show({ main, params, every, keep, signal }) {
     h("div", { class: "grow" }, field("text", "Containing", { type: "search", value: params.get("text") ?? "", placeholder: "a limit, a name, a ticket" })));
   const results = h("div");
   main.append(form, results);
-  const asked = () => Object.fromEntries([...new FormData(form)].map(([name, value]) => [name, String(value)]));
   const now = every(5, async () => {
-    const { text, ...query } = asked();
+    const { text, ...query } = valuesOf(form);
     /** @type {import("./api.js").Change[]} */
     const changes = (await call("GET", to("v1/changes", { ...query, page_size: 500 }), undefined, { signal })).changes ?? [];
     const wanted = (text ?? "").toLowerCase();
@@ -28,7 +27,7 @@ export function show({ main, params, every, keep, signal }) {
       "Nothing was changed.")));
     if (changes.length === 500) results.append(h("p", { class: "quiet" }, "The newest 500 are searched."));
   });
-  form.addEventListener("input", () => { keep(asked()); now(); });
+  form.addEventListener("input", () => { keep(valuesOf(form)); now(); });
   form.addEventListener("submit", (/** @type {Event} */ event) => { event.preventDefault(); now(); });
 }
 

@@ -32,7 +32,7 @@ export function reasonField() {
   return field("reason", "Reason", { required: true, maxlength: 256, placeholder: "such as a ticket; whoever wonders reads it" });
 }
 
-/** @param {HTMLFormElement} form */
+/** What a form asks for. @param {HTMLFormElement} form */
 export function valuesOf(form) {
   /** @type {Record<string, string>} */
   const values = {};

@@ -3,7 +3,7 @@
 /** @typedef {Node | string | number | null | undefined | false} Child */
 
 const SVG = "http://www.w3.org/2000/svg";
-const SVG_TAGS = new Set(["svg", "path", "line"]);
+const SVG_TAGS = new Set(["svg", "path", "line", "title"]);
 
 /**
  * An element. Properties that begin with `on` are listeners; the others are attributes, where false and null leave one out.

@@ -69,7 +69,7 @@ function hourGraphs(hour) {
     ], hour, ms, " ms"),
     graph("Store", [
       { name: "p99", values: list(hour.store_p99_ms), kind: "plain" },
-      ...(list(hour.store_errors).some((of) => of > 0) ? [{ name: "errors / s", values: list(hour.store_errors), kind: "bad" }] : []),
+      ...(list(hour.store_errors).some((of) => of > 0) ? [{ name: "errors / s", values: list(hour.store_errors), kind: "bad", unit: "" }] : []),
     ], hour, ms, " ms"),
     h("p", { class: "quiet" }, "Graphs are of the replica that serves this page."),
   ];

@@ -1,15 +1,14 @@
 // The limits of the rules: what they decide now, and of one of them the last hour, whom it refuses most, and its switch.
 
 import { call, may, session, to } from "./api.js";
-import { field } from "./dialog.js";
+import { field, valuesOf } from "./dialog.js";
 import { code, fill, h, limitWords, rate, section, short, table, visible } from "./dom.js";
-import { graph } from "./graph.js";
+import { graph, small } from "./graph.js";
+import { pages } from "./pages.js";
 import { restore, switchBadge, switchLimit } from "./switches.js";
 
 export const title = "Limits";
 export const scope = "insight.read";
-
-const PAGE = 100;
 
 /** @type {import("./app.js").ViewModule["show"]} */
 export function show(view) {
@@ -20,9 +19,6 @@ export function show(view) {
 
 /** @type {import("./app.js").ViewModule["show"]} */
 function all({ main, params, every, keep, signal, again }) {
-  let token = "";
-  /** @type {string[]} */
-  const before = [];
   const domains = /** @type {[string, string][]} */ ([["", "all domains"], ...session.domains.map((of) => [of, of])]);
   const form = h("form", { class: "bar", role: "search" },
     h("div", { class: "grow" }, field("search", "Limit", { type: "search", value: params.get("search") ?? "", placeholder: "a part of its id, such as api/user" })),
@@ -30,31 +26,14 @@ function all({ main, params, every, keep, signal, again }) {
     field("by", "Order", { options: [["refused", "refused most"], ["requests", "asked most"], ["id", "by id"]], value: params.get("by") ?? "refused" }));
   const results = h("div");
   main.append(form, results);
-  const asked = () => Object.fromEntries([...new FormData(form)].map(([name, value]) => [name, String(value)]));
+  const list = pages(form, keep, () => now());
   const now = every(5, async () => {
     /** @type {import("./api.js").LimitPage} */
-    const page = await call("GET", to("v1/limits", { ...asked(), page_size: PAGE, page_token: token }), undefined, { signal });
-    fill(results, limitTable(page.limits ?? [], again), pager(page));
+    const page = await call("GET", to("v1/limits", { ...valuesOf(form), ...list.parameters(), hour: true }), undefined, { signal });
+    const limits = page.limits ?? [];
+    const words = (/** @type {number} */ from) => (limits.length > 0 ? `${from} to ${from + limits.length - 1} of ${short(page.total)}, rates of this replica over the last 10 to 20 s` : "");
+    fill(results, limitTable(limits, again), list.bar(page.next_page_token, words));
   });
-  const anew = () => {
-    token = "";
-    before.length = 0;
-    keep(asked());
-    now();
-  };
-  form.addEventListener("input", anew);
-  form.addEventListener("submit", (/** @type {Event} */ event) => { event.preventDefault(); anew(); });
-
-  /** @param {import("./api.js").LimitPage} page */
-  function pager(page) {
-    const total = page.total ?? 0;
-    const from = before.length * PAGE;
-    const back = before.length > 0 && h("button", { type: "button", "data-key": "back", onclick: () => { token = before.pop() ?? ""; now(); } }, "Back");
-    const more = page.next_page_token && h("button", {
-      type: "button", "data-key": "more", onclick: () => { before.push(token); token = page.next_page_token ?? ""; now(); },
-    }, "Next");
-    return h("div", { class: "row end" }, h("span", { class: "quiet" }, total > 0 ? `${from + 1} to ${from + (page.limits ?? []).length} of ${short(total)}, rates of this replica over the last 10 to 20 s` : ""), back, more);
-  }
 }
 
 /** @param {{domain: string, limit_id: string}} of */
@@ -70,11 +49,22 @@ function limitTable(limits, again) {
     h("a", { href: linkTo(of), "data-key": `limit ${of.limit_id}` }, code(of.limit_id, 90)),
     limitWords(of.limit),
     rate(of.requests), rate(of.refused), rate(of.shadow),
+    lastHour(of),
     of.switched ? switchBadge(of.switched) : "",
     h("span", { class: "quiet" }, visible(of.place)),
     control(of, again),
   ]);
-  return section("Limits", table("Limits", ["Limit", "Allows", number("Requests/s"), number("Refused/s"), number("Would refuse/s"), "Switched", "Place", ""], rows, "No limit is called so."));
+  return section("Limits", table("Limits", ["Limit", "Allows", number("Requests/s"), number("Refused/s"), number("Would refuse/s"), "Last hour", "Switched", "Place", ""], rows, "No limit is called so."));
+}
+
+/** Requests, and of them refusals. @param {import("./api.js").LimitOverview} of */
+function lastHour(of) {
+  const lines = [
+    { name: "requests", values: of.hour_requests ?? [], kind: "plain", area: true },
+    { name: "refused", values: of.hour_refused ?? [], kind: "bad", area: true },
+    { name: "would be refused", values: of.hour_shadow ?? [], kind: "warn" },
+  ].filter((line) => line.values.length > 0);
+  return lines.length > 0 && small(lines, rate);
 }
 
 /**
@@ -105,12 +95,11 @@ function one({ main, every, signal, again }, domain, limit) {
   const form = h("form", { class: "bar" }, by, since);
   main.append(h("p", null, h("a", { href: "#/limits" }, "← all limits")), about, drawn, form, lists);
   const now = every(5, async () => {
-    const chosen = Object.fromEntries([...new FormData(form)].map(([name, value]) => [name, String(value)]));
     /** @type {[import("./api.js").LimitPage, import("./api.js").Hour, import("./api.js").Top]} */
     const [page, hour, top] = await Promise.all([
       call("GET", to("v1/limits", { domain, search: limit, by: "id", page_size: 50 }), undefined, { signal }),
       call("GET", to("v1/history", { limit }), undefined, { signal }),
-      call("GET", to("v1/top", { domain, limit, n: 50, ...chosen }), undefined, { signal }),
+      call("GET", to("v1/top", { domain, limit, n: 50, ...valuesOf(form) }), undefined, { signal }),
     ]);
     const of = (page.limits ?? []).find((one) => one.limit_id === limit);
     fill(about, section(visible(limit), of

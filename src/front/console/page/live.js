@@ -1,8 +1,8 @@
 // Decisions as they happen, on all replicas, with filters.
 
-import { call, session, to, written } from "./api.js";
-import { field } from "./dialog.js";
-import { badge, code, fill, h, visible } from "./dom.js";
+import { session, to, written } from "./api.js";
+import { field, valuesOf } from "./dialog.js";
+import { badge, code, h, visible } from "./dom.js";
 
 export const title = "Live";
 export const scope = "insight.read";
@@ -52,26 +52,23 @@ export function show({ main, params, signal, keep }) {
   const drawing = setInterval(flush, 250);
   signal.addEventListener("abort", () => { source?.close(); clearInterval(drawing); });
 
-  async function watch() {
+  function watch() {
     source?.close();
-    const asked = Object.fromEntries([...new FormData(form)].map(([name, value]) => [name, String(value)]));
+    const asked = valuesOf(form);
     keep(asked);
-    const document = await call("GET", "v1/openapi.json", undefined, { signal });
-    if (!document.paths["/v1/decisions"]) {
-      form.querySelector("button").disabled = true;
-      fill(state, h("span", { class: "badge warn" }, "not available on this replica"), " Its release has no stream of decisions. Limits shows who is refused most.");
-      return;
-    }
     seen = left = 0;
+    let hasBegun = false;
     lines.replaceChildren();
     state.textContent = "Connecting…";
-    const from = new EventSource(to("v1/decisions", { ...asked, for: "15m" }));
+    const address = to("v1/decisions", { ...asked, for: "15m" });
+    const from = new EventSource(address);
     source = from;
     stop.hidden = false;
     const on = (/** @type {string} */ name, /** @type {(data: any) => void} */ then) => from.addEventListener(name, (event) => {
       if (source === from) then(JSON.parse(/** @type {MessageEvent} */ (event).data));
     });
     on("started", (data) => {
+      hasBegun = true;
       stream.hidden = false;
       state.textContent = `Watching ${data.replicas === 1 ? "one replica" : `${data.replicas} replicas`} for 15 minutes.${data.partial ? ` ${visible(data.partial)}` : ""}`;
     });
@@ -80,12 +77,29 @@ export function show({ main, params, signal, keep }) {
     on("ended", (data) => end(`Ended: ${data.why}.`));
     from.addEventListener("error", () => {
       if (source !== from) return;
-      // A browser says nothing of why; the call itself does.
-      end(stream.hidden ? "It can't be watched: this service refused it, or doesn't answer." : "The connection broke off.");
+      end(hasBegun ? "The connection broke off." : "It can't be watched.");
+      if (!hasBegun) refusal(address).then((text) => { if (!source && !signal.aborted && text) state.textContent = visible(`It can't be watched: ${text}`); });
     });
   }
-  form.addEventListener("submit", (/** @type {Event} */ event) => { event.preventDefault(); watch().catch((error) => { if (!signal.aborted) state.textContent = visible(error.message); }); });
-  watch().catch((error) => { if (!signal.aborted) state.textContent = visible(error.message); });
+  form.addEventListener("submit", (/** @type {Event} */ event) => { event.preventDefault(); watch(); });
+  watch();
+}
+
+/**
+ * Why a watch is refused: a browser says nothing of it to who asks for events.
+ * @param {string} address
+ */
+async function refusal(address) {
+  const once = new AbortController();
+  try {
+    const response = await fetch(address, { signal: once.signal, credentials: "same-origin" });
+    return response.ok ? "" : String((await response.json()).detail ?? "");
+  } catch {
+    return "this replica doesn't answer";
+  } finally {
+    // What is answered after all isn't watched.
+    once.abort();
+  }
 }
 
 /**

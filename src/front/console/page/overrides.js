@@ -1,19 +1,15 @@
 // Overrides that were set while running: search, set, delete.
 
 import { Problem, call, may, ofDomain, parseEntries, session, to, written } from "./api.js";
-import { ask, field, reasonField } from "./dialog.js";
+import { ask, field, reasonField, valuesOf } from "./dialog.js";
 import { badge, code, fill, h, limitWords, moment, section, table, visible } from "./dom.js";
+import { pages } from "./pages.js";
 
 export const title = "Overrides";
 export const scope = "overrides.read";
 
-const PAGE = 100;
-
 /** @type {import("./app.js").ViewModule["show"]} */
 export function show({ main, params, every, keep, signal }) {
-  let token = "";
-  /** @type {string[]} */
-  const before = [];
   const domain = params.get("domain") ?? session.default_domain ?? session.domains[0] ?? "";
   const form = h("form", { class: "bar", role: "search" },
     field("key", "Key", { type: "search", value: params.get("key") ?? "", placeholder: "user" }),
@@ -23,10 +19,10 @@ export function show({ main, params, every, keep, signal }) {
   const controls = h("div", { class: "row" });
   const results = h("div");
   main.append(form, controls, results);
-  const asked = () => Object.fromEntries([...new FormData(form)].map(([name, value]) => [name, String(value)]));
-  const chosen = () => asked().domain ?? domain;
+  const chosen = () => valuesOf(form).domain ?? domain;
+  const list = pages(form, keep, () => now());
   const now = every(10, async () => {
-    const { key, value_prefix, id } = asked();
+    const { key, value_prefix, id } = valuesOf(form);
     const of = chosen();
     fill(controls, may("overrides.write", of) && h("button", { type: "button", class: "primary", "data-key": "new", onclick: () => edit(of, null, () => now()) }, "Set an override…"));
     if (id) {
@@ -39,19 +35,9 @@ export function show({ main, params, every, keep, signal }) {
       return;
     }
     /** @type {import("./api.js").OverridePage} */
-    const page = await call("GET", to(`${ofDomain(of)}/overrides`, { key, value_prefix: key ? value_prefix : "", page_size: PAGE, page_token: token }), undefined, { signal });
-    fill(results, overrideTable(page, of, () => now()), h("div", { class: "row end" },
-      before.length > 0 && h("button", { type: "button", "data-key": "back", onclick: () => { token = before.pop() ?? ""; now(); } }, "Back"),
-      page.next_page_token && h("button", { type: "button", "data-key": "more", onclick: () => { before.push(token); token = page.next_page_token ?? ""; now(); } }, "Next")));
+    const page = await call("GET", to(`${ofDomain(of)}/overrides`, { key, value_prefix: key ? value_prefix : "", ...list.parameters() }), undefined, { signal });
+    fill(results, overrideTable(page, of, () => now()), list.bar(page.next_page_token));
   });
-  const anew = () => {
-    token = "";
-    before.length = 0;
-    keep(asked());
-    now();
-  };
-  form.addEventListener("input", anew);
-  form.addEventListener("submit", (/** @type {Event} */ event) => { event.preventDefault(); anew(); });
 }
 
 /**

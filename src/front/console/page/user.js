@@ -1,7 +1,7 @@
 // A user: how a descriptor is answered and why, what its counters hold, and the changes that help it.
 
 import { call, may, ofDomain, parseEntries, session, to, written } from "./api.js";
-import { ask, field, reasonField } from "./dialog.js";
+import { ask, field, reasonField, valuesOf } from "./dialog.js";
 import { badge, code, duration, facts, fill, h, limitWords, moment, section, table, visible } from "./dom.js";
 import { switchBadge, switchLimit } from "./switches.js";
 
@@ -18,7 +18,7 @@ export function show({ main, params, every, keep, signal }) {
   main.append(form, results);
   if (!params.get("descriptor")) form.querySelector("input").focus();
   const asked = () => {
-    const values = Object.fromEntries([...new FormData(form)].map(([name, value]) => [name, String(value)]));
+    const values = valuesOf(form);
     return { descriptor: values.descriptor ?? "", domain: values.domain ?? session.domains[0] ?? "" };
   };
   const now = every(5, async () => {

@@ -153,6 +153,22 @@ fn a_mistake_is_told_at_its_place() {
     assert_eq!(located, ["1:20 a value of 131073 bytes is longer than 131072"]);
 }
 
+/// Who sets an override at run time has no rule file at hand.
+#[test]
+fn a_rule_that_is_not_there_is_answered_with_those_that_are() {
+    let hint = |rule: &str| {
+        let json = format!(r#"{{"match": {{"user": "a"}}, "limit": "5/s", "rule": "{rule}"}}"#);
+        let problems = written(&json).expect_err("there is no such rule");
+        problems.iter().next().and_then(|problem| problem.hint.clone()).expect("a way out").to_string()
+    };
+    assert_eq!(hint("usr"), "did you mean `user`?");
+    assert_eq!(hint("user/file=*.js"), "did you mean `user/file=*.css`?");
+    assert_eq!(
+        hint("account"),
+        "it has user, user/endpoint=/pay, user/file=*.css, plan, k=fixed, k=fixed/k, k=fixed/k/k"
+    );
+}
+
 #[test]
 fn a_key_that_stands_several_times_is_bound_where_it_can_stand() {
     let positions = |json: &str| match read(json).shape.scope {

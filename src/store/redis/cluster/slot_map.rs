@@ -108,6 +108,11 @@ impl SlotMap {
         &self.nodes
     }
 
+    /// Whether it has no nodes, because it has yet to be read.
+    pub(in crate::store::redis) fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
     /// The node of a slot, and its number.
     pub(super) fn node_of(&self, slot: u16) -> Option<(u16, &Arc<ClusterNode>)> {
         let number = self.of_slot[usize::from(slot)];

@@ -13,6 +13,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use rand::Rng as _;
 
+use super::exit::BadUsage;
 use crate::rules::{Problems, Selection, Sources};
 
 /// A path of a revision, as `git show` has it: from the repository's root, or with `./` before it from here.
@@ -22,10 +23,14 @@ pub(super) struct Revision {
 }
 
 impl Revision {
-    /// Reads what follows `git:`.
-    pub(super) fn parse(text: &str) -> Option<Revision> {
-        let (revision, path) = text.split_once(':').filter(|(revision, _)| !revision.is_empty())?;
-        Some(Revision { revision: revision.to_owned(), path: path.to_owned() })
+    /// Reads `git:REVISION:PATH`; `None` where the text doesn't begin so.
+    pub(super) fn named(text: &str) -> anyhow::Result<Option<Revision>> {
+        let Some(rest) = text.strip_prefix("git:") else { return Ok(None) };
+        let Some((revision, path)) = rest.split_once(':').filter(|(revision, _)| !revision.is_empty()) else {
+            let what = format!("{text}: write it as git:REVISION:PATH, such as git:main:config");
+            return Err(BadUsage(what).into());
+        };
+        Ok(Some(Revision { revision: revision.to_owned(), path: path.to_owned() }))
     }
 
     pub(super) fn name(&self) -> String {
@@ -194,7 +199,7 @@ struct TempDir(PathBuf);
 
 impl TempDir {
     fn new() -> anyhow::Result<TempDir> {
-        let name = format!("tollgate-diff-{:016x}", rand::rng().random::<u64>());
+        let name = format!("tollgate-git-{:016x}", rand::rng().random::<u64>());
         let path = std::env::temp_dir().join(name);
         // Rules are nobody else's matter.
         let made = fs::DirBuilder::new().mode(0o700).create(&path);
