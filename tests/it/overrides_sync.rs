@@ -551,6 +551,35 @@ async fn a_lost_stream_of_announcements_has_every_domain_looked_at() {
 }
 
 #[tokio::test]
+async fn a_stream_that_is_lost_just_after_it_was_made_is_missed() {
+    let redis = RedisServer::start();
+    let (here, there) = (Replica::start(settings(&redis)), Replica::start(deaf(&redis)));
+    let names = names(60);
+    here.load_many(&names).await;
+    there.load_many(&names).await;
+    here.set_in(&names).await;
+    there.until_rows(60).await;
+    let looks = || -> usize {
+        let stats = redis.cli(&["info", "commandstats"]);
+        let calls = stats.split_once("cmdstat_eval:calls=").and_then(|(_, rest)| rest.split_once(','));
+        calls.and_then(|(calls, _)| calls.parse().ok()).expect("domains were looked at")
+    };
+    // Whoever finds no stream makes one and looks at every domain, at times the other replica.
+    for (nth, name) in names.iter().enumerate().take(8) {
+        let before = looks();
+        redis.cli(&["del", ANNOUNCED]);
+        there.until("one replica has looked at all", |_| looks() >= before + names.len()).await;
+        here.write_in(name, "b", Some(&record("bob")), Condition::None).await.expect("it is written");
+        let is_announced = |_: &Overrides| redis.cli(&["xrange", ANNOUNCED, "-", "+"]).contains(name.as_str());
+        here.until("the write is announced", is_announced).await;
+        // Before the next poll it is lost, and made by somebody else.
+        redis.cli(&["del", ANNOUNCED]);
+        redis.cli(&["xadd", ANNOUNCED, "*", "", "0"]);
+        there.until_rows(61 + nth).await;
+    }
+}
+
+#[tokio::test]
 async fn a_stream_that_can_not_be_read_costs_looks_at_every_domain_and_no_write() {
     let redis = RedisServer::start();
     redis.cli(&["set", ANNOUNCED, "of somebody else"]);

@@ -163,7 +163,7 @@ impl Overrides {
             }
             let named: Vec<(&str, u64)> = some.iter().map(|(domain, generation)| (&**domain, *generation)).collect();
             match remote.announce(&named).await {
-                Ok(()) => {
+                Ok(_) => {
                     said = false;
                     time::sleep(ANNOUNCEMENT_PAUSE).await;
                 }
@@ -235,10 +235,14 @@ impl Poller<'_> {
                 self.look_in_turn();
                 let has_stream = self.position.as_deref().is_some_and(Announcements::is_there);
                 if !has_stream && self.overrides.has_read_rows() {
-                    // They are of an older release, or Redis has lost both within a second. The stream is made, so that
-                    // from now on its loss is seen. A failure is tried again by the next poll.
+                    // They are of an older release, or Redis has lost both within a second. The stream is made, and this
+                    // replica's position is its beginning, so that from now on its loss is seen, even if somebody makes
+                    // another before the next poll. What was written before it is found by looking. A failure is tried
+                    // again by the next poll.
+                    if let Ok(beginning) = self.remote.announce(&[]).await {
+                        self.position = Some(beginning);
+                    }
                     self.look_at_all();
-                    let _ = self.remote.announce(&[]).await;
                 }
             }
             Err(error) => {

@@ -41,8 +41,9 @@ impl Announcements {
 }
 
 impl RedisStorage {
-    /// Announces writes to these domains, with their generations. Without any it only makes the stream.
-    pub(in crate::run_time::overrides) async fn announce(&self, domains: &[(&str, u64)]) -> Result<(), StoreError> {
+    /// Announces writes to these domains, with their generations, and returns the position of the announcement. Without any
+    /// domain it only makes the stream.
+    pub(in crate::run_time::overrides) async fn announce(&self, domains: &[(&str, u64)]) -> Result<String, StoreError> {
         let key = self.announcements_key();
         let mut pipe = pipe();
         pipe.cmd("XADD").arg(&key).arg("MAXLEN").arg("~").arg(ANNOUNCEMENTS_MAX).arg("*");
@@ -52,7 +53,7 @@ impl RedisStorage {
         if domains.is_empty() {
             pipe.arg(BEGIN).arg(0);
         }
-        self.run_at(&key, &pipe).await.map(drop)
+        read(self.run_at(&key, &pipe).await?)
     }
 
     /// What was announced after `position`; without one, where the stream ends now.
