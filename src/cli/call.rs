@@ -129,6 +129,7 @@ fn in_words(status: &DescriptorStatus) -> String {
     let name = if limit.name.is_empty() { String::new() } else { format!(" ({})", limit.name) };
     let window = match limit.unit() {
         Unit::Unknown => String::new(),
+        Unit::Hour => " an hour".to_owned(),
         unit => format!(" a {}", unit.as_str_name().to_ascii_lowercase()),
     };
     let reset = status.duration_until_reset.map_or(String::new(), |reset| format!(", reset in {} s", reset.seconds));

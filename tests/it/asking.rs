@@ -116,6 +116,7 @@ async fn of_several_services_each_answers_under_its_address_and_the_worst_exit_c
     let expected = format!("{first}:\nOVER_LIMIT\n");
     assert!(answers.code == 3 && answers.out.starts_with(&expected), "{answers:?}");
     assert!(answers.out.contains(&format!("{second}:\nOK\n")), "{answers:?}");
+    assert!(answers.out.contains("0 of 1 an hour remaining"), "{answers:?}");
 
     let explain = ["explain", "--entry", "user=alice", "--json", "--addr", &*first, "--addr", &*second];
     let answers = Ran::of(&explain);
