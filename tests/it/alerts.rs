@@ -62,7 +62,8 @@ fn one_line_says_where_the_runbook_is_to_which_every_alert_leads() {
     let cases = std::fs::read_to_string(folder().join("alerts.test.yaml")).expect("the file is there");
     assert!(cases.matches(&format!("runbook_url: {RUNBOOK}#")).count() >= names().len());
     write("alerts.yaml", &text.replace(&line, &format!("labels: {{url: \"{elsewhere}\"}}}}")));
-    write("alerts.test.yaml", &cases.replace(RUNBOOK, elsewhere));
+    let [here, there] = [RUNBOOK, elsewhere].map(|address| format!("runbook_url: {address}"));
+    write("alerts.test.yaml", &cases.replace(&here, &there));
     assert_promtool(edited.path(), &["test", "rules", "alerts.test.yaml"]);
 }
 
