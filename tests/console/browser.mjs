@@ -4,7 +4,7 @@
 import { chromium } from "playwright-core";
 
 /** How long something may take to be seen, in ms. */
-const PATIENCE = 30_000;
+export const PATIENCE = 30_000;
 
 export const told = JSON.parse(process.argv[2]);
 

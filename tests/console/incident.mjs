@@ -336,18 +336,20 @@ async function stream() {
   await close(page);
 }
 
-/** Screenshots for the docs, light and dark; one more at the width of a phone. */
+/** Screenshots for the docs, light and dark. */
 async function shots(...names) {
   mkdirSync(told.docs, { recursive: true });
   const addresses = { user: "user?domain=api&descriptor=user%3Dmallory", limits: "limits", limit: "limits?domain=api&limit=api%2Fuser", file: `rules?${new URLSearchParams({ path: told.rules, line: "5" })}` };
-  const views = { limit: "limits", file: "rules" };
+  const views = { limit: "limits", file: "rules", phone: "limits" };
+  addresses.phone = "limits";
   for (const colorScheme of ["light", "dark"]) {
-    const page = await open(browser, admin, { colorScheme, viewport: { width: 1180, height: 640 } });
+    const page = await open(browser, admin, { colorScheme });
     await signIn(page, "secret");
     await message(page, "Signed in");
     for (const name of names) {
+      await page.setViewportSize(name === "phone" ? { width: 390, height: 800 } : { width: 1180, height: 640 });
       await view(page, addresses[name] ?? name);
-      await page.waitForSelector(name === "live" ? "main.live [role=status] span, main.live .stream" : `main.${views[name] ?? name} section`);
+      await page.waitForSelector(name === "live" ? ".stream tbody tr:nth-child(15)" : `main.${views[name] ?? name} section`);
       if (name === "fleet") await page.waitForSelector("text=pod-3");
       await page.screenshot({ path: `${told.docs}/${name}-${colorScheme}.png` });
     }
@@ -393,7 +395,7 @@ async function blessed() {
   const page = await open(browser, admin);
   await page.waitForFunction(() => [...document.querySelectorAll(".number-box b")][2]?.textContent !== "0");
   await close(page);
-  await shots("fleet", "limits", "limit", "user", "live", "overrides", "changes");
+  await shots("fleet", "limits", "limit", "user", "live", "overrides", "changes", "phone");
   taken = true;
   await traffic;
   await fetch(`${admin}v1/domains/api/switches?limit_id=user&reason=closed`, { method: "DELETE", headers: { authorization: "Bearer secret" } });

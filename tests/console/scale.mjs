@@ -1,21 +1,22 @@
-// Ten thousand rules and a hundred thousand override rows: each answer of the server within 50 ms, each view drawn within
+// Ten thousand rules and a hundred thousand overrides, thirty thousand of which were set while running: each answer of the server within 50 ms, each view drawn within
 // 500 ms of the key that asks for it.
 
-import { check, close, open, start, told, view } from "./browser.mjs";
+import { PATIENCE, check, close, open, start, told, view } from "./browser.mjs";
 
 const browser = await start();
 try {
   const page = await open(browser, `http://${told.admin}/`);
   await page.waitForSelector("main.fleet section");
   for (const [hash, shown] of [["limits", "main.limits tbody tr:nth-child(100)"], ["limits?search=key04242", "main.limits tbody tr"],
-    ["limits?domain=api&limit=api%2Fkey04242", "main.limits section"], ["user?domain=api&descriptor=user%3Dclient099999", ".verdict"],
-    ["overrides", "main.overrides section"], ["rules", "main.rules tbody tr"], ["live", "main.live .stream:not([hidden])"],
+    ["limits?domain=api&limit=api%2Fkey04242", "main.limits section"], ["user?domain=api&descriptor=user%3Dset029999", ".verdict"],
+    ["overrides", "main.overrides tbody tr:nth-child(100)"],
+    ["overrides?key=user&value_prefix=set0299", "main.overrides tbody tr:nth-child(100)"], ["overrides?id=user%3Aset029999", "main.overrides tbody tr"], ["rules", "main.rules tbody tr"], ["live", "main.live .stream:not([hidden])"],
     [`rules?${new URLSearchParams({ path: told.rules, line: "5000" })}`, ".source [data-key='line 5000']"],
-    [`rules?${new URLSearchParams({ path: told.rows, line: "99000" })}`, ".source [data-key='line 99000']"], ["changes", "main.changes section"], ["fleet", "main.fleet section"]]) {
+    [`rules?${new URLSearchParams({ path: told.rows, line: "69000" })}`, ".source [data-key='line 69000']"], ["changes", "main.changes section"], ["fleet", "main.fleet section"]]) {
     let best = Infinity;
     let slowest = { duration: Infinity, name: "" };
-    // What others take of the machine meanwhile is none of its: the best of eight counts, and the first that is good enough.
-    for (let time = 0; time < 8 && !(best < 500 && slowest.duration < told.answer_ms); time++) {
+    // What others take of the machine meanwhile, and the service's start, is none of its: the first that is good enough counts.
+    for (const began = Date.now(); Date.now() - began < PATIENCE && !(best < 500 && slowest.duration < told.answer_ms);) {
       await view(page, "user");
       await page.waitForSelector("main.user form");
       const [drawn, answers] = await page.evaluate(async ([to, selector]) => {
@@ -50,6 +51,11 @@ try {
   for (const [key, first] of [["more", "101 to 200"], ["more", "201 to 300"], ["back", "101 to 200"], ["back", "1 to 100"]]) {
     await page.click(`[data-key=${key}]`);
     await page.locator("main.limits .row.end", { hasText: first }).waitFor();
+  }
+  await view(page, "overrides?key=user");
+  for (const [key, first] of [["more", "user=set000100"], ["more", "user=set000200"], ["back", "user=set000100"], ["back", "user=set000000"]]) {
+    await page.click(`[data-key=${key}]`);
+    await page.locator("main.overrides tbody tr:first-child", { hasText: first }).waitFor();
   }
   await close(page);
 } finally {

@@ -51,11 +51,14 @@ function limitTable(limits, again) {
     rate(of.requests), rate(of.refused), rate(of.shadow),
     lastHour(of),
     of.switched ? switchBadge(of.switched) : "",
-    h("span", { class: "quiet" }, visible(of.place)),
+    place(of.place),
     control(of, again),
   ]);
-  return section("Limits", table("Limits", ["Limit", "Allows", number("Requests/s"), number("Refused/s"), number("Would refuse/s"), "Last hour", "Switched", "Place", ""], rows, "No limit is called so."));
+  return section("Limits", table("Limits", [{ name: "Limit", wide: true }, "Allows", number("Requests/s"), number("Refused/s"), number("Would refuse/s"), "Last hour", "Switched", "Place", ""], rows, "No limit is called so."));
 }
+
+/** The name of the file and the line; the whole is in its title. @param {string} text */
+const place = (text) => h("span", { class: "quiet", title: visible(text) }, visible(text.slice(text.lastIndexOf("/") + 1)));
 
 /** Requests, and of them refusals. @param {import("./api.js").LimitOverview} of */
 function lastHour(of) {

@@ -34,10 +34,26 @@ export function show({ main, params, every, keep, signal }) {
       fill(results, overrideTable(page, of, () => now()));
       return;
     }
-    /** @type {import("./api.js").OverridePage} */
-    const page = await call("GET", to(`${ofDomain(of)}/overrides`, { key, value_prefix: key ? value_prefix : "", ...list.parameters() }), undefined, { signal });
+    const page = await found({ key, value_prefix: key ? value_prefix : "", ...list.parameters() }, (query) => call("GET", to(`${ofDomain(of)}/overrides`, query), undefined, { signal }));
     fill(results, overrideTable(page, of, () => now()), list.bar(page.next_page_token));
   });
+}
+
+/**
+ * A full page. The service looks at so many overrides in one call, however few of them are asked for.
+ * @param {{page_size: number, page_token: string, key: string, value_prefix: string}} query
+ * @param {(query: Record<string, string | number>) => Promise<import("./api.js").OverridePage>} read
+ */
+async function found(query, read) {
+  /** @type {NonNullable<import("./api.js").OverridePage["overrides"]>} */
+  const overrides = [];
+  let token = query.page_token;
+  do {
+    const page = await read({ ...query, page_size: query.page_size - overrides.length, page_token: token });
+    overrides.push(...(page.overrides ?? []));
+    token = page.next_page_token ?? "";
+  } while (token && overrides.length < query.page_size);
+  return { overrides, next_page_token: token };
 }
 
 /**
