@@ -143,9 +143,9 @@ impl<'a, P: PartDecider> PartwiseDecision<'a, P> {
         let answers = answers.collect::<SmallVec<[_; 4]>>();
         let mut asked = PartsAsked { decision: self, parts, answers, begun, denies: false };
         let mut failed = Vec::new();
-        for nth in 0..parts.len() {
+        for (nth, part) in parts.iter().enumerate() {
             if let Err(failure) = asked.answer(nth).await {
-                failed.push((parts[nth], failure));
+                failed.push((*part, failure));
             }
         }
         let denies = asked.denies;
