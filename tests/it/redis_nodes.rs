@@ -270,12 +270,14 @@ fn packed(words: &[Vec<u8>]) -> Vec<u8> {
 /// A process before a Cluster, one node of which is announced at an address where it answers otherwise: it decides all, says
 /// once why that node's batches are of one slot each, and shows it.
 async fn goes_by_slots(instead: Instead, why: &str) {
-    let cluster = RedisCluster::start();
+    let mut cluster = RedisCluster::start();
     let address = stand_before(cluster.nodes[1].address(), instead).await;
     let port = address.port().to_string();
-    cluster.nodes[1].cli(&["config", "set", "cluster-announce-port", &port]);
+    // Redis 6.2 takes the port at its start alone.
+    cluster.nodes[1].restart_with(&["--cluster-announce-port", &port]);
     for node in &cluster.nodes {
         node.wait_for(&["cluster", "slots"], |map| map.contains(&port));
+        node.wait_for(&["cluster", "info"], |info| info.contains("cluster_state:ok"));
     }
     let rules = RulesDir::with("api.yaml", RULES);
     let env = [("REDIS_TYPE", "cluster"), ("REDIS_URL", &*cluster.nodes[0].address())];

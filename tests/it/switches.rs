@@ -180,6 +180,8 @@ async fn right_after_a_switch_status_still_shows_the_rates() {
 async fn while_redis_is_away_one_replica_can_be_switched_alone() {
     let (rules, redis) = (RulesDir::with("api.yaml", RULES), RedisServer::start());
     let replicas = fleet(&rules, &redis, &["a"]).await;
+    // Before that Redis is away.
+    replicas[0].redis_connections_are(crate::harness::REDIS_CONNECTIONS).await;
     let alone = [&["off", "api/user", "--this-replica"], &WHY[..]].concat();
     let refused = limits(&replicas[0], &alone);
     assert!(refused.code == 1 && refused.err.contains("every replica can be switched"), "{refused:?}");
