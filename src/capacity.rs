@@ -8,7 +8,7 @@ mod sizing;
 #[cfg(test)]
 mod tests;
 
-use self::constants::{self as c, Queues};
+use self::constants as c;
 pub use self::{
     limits::{Bound, Host},
     sizing::Sizes,
@@ -28,6 +28,8 @@ pub struct Load {
     pub users: f64,
     pub algorithm: Algorithm,
     pub window: Micros,
+    /// Into how many parts a `sliding_window` divides it.
+    pub sub_windows: f64,
     pub fleet: Fleet,
     pub wait: Wait,
     pub machine: Machine,
@@ -153,11 +155,7 @@ impl Load {
     /// queue sends a request alone.
     fn counters_per_script(&self, wait: f64) -> f64 {
         let workers = f64::from(self.fleet.replicas) * f64::from(self.fleet.workers);
-        let queues = match (self.fleet.nodes, c::CLUSTER_QUEUES) {
-            (0 | 1, _) => workers,
-            (nodes, Queues::PerNode) => workers * f64::from(nodes),
-            (_, Queues::PerTag(tags)) => workers * f64::from(tags),
-        };
+        let queues = workers * f64::from(self.fleet.nodes.max(1));
         let in_flight = self.requests_per_second * wait / queues;
         (in_flight.max(1.0) * self.descriptors).min(c::counters_per_script_max(self.algorithm).max(self.descriptors))
     }
@@ -170,18 +168,13 @@ impl Load {
         let counters = self.counter_rate() * (c::counter(self.algorithm).value + of_cluster);
         let requests = self.requests_per_second * c::SCRIPT_REQUEST.value;
         let scripts = self.counter_rate() / self.counters_per_script(wait);
-        // Scripts of several hash tags come over one connection, many at a time, and wake nobody.
-        let (script, waking) = match c::CLUSTER_QUEUES {
-            Queues::PerTag(_) if is_cluster => (c::CLUSTER_SCRIPT.value, 0.0),
-            _ => (c::SCRIPT.value, c::WAKING.value),
-        };
         let cores = |incrs: f64| incrs * self.machine.incr_us / 1e6 / nodes;
-        let busy = cores(counters + requests + scripts * script);
+        let busy = cores(counters + requests + scripts * c::SCRIPT.value);
         if busy >= 1.0 {
             return busy;
         }
         // A busy node isn't woken: waking costs its idle share of it, which is less by what waking takes.
-        let waking = cores(scripts * waking);
+        let waking = cores(scripts * c::WAKING.value);
         (busy + waking) / (1.0 + waking)
     }
 
@@ -190,12 +183,10 @@ impl Load {
         let further = self.descriptors - 1.0;
         let scripts = self.descriptors / counters_per_script;
         let of_redis = c::REDIS_REQUEST.value + further * c::REDIS_DESCRIPTOR.value;
-        let floors = match (self.fleet.nodes, c::CLUSTER_QUEUES) {
-            (0, _) => c::MEMORY_REQUEST.value + further * c::MEMORY_DESCRIPTOR.value,
-            (1, _) => of_redis + scripts * c::REDIS_SCRIPT.value,
-            (_, Queues::PerNode) => of_redis + c::CLUSTER_REQUEST.value + scripts * c::REDIS_SCRIPT.value,
-            // Scripts of several hash tags are written and read together.
-            (_, Queues::PerTag(_)) => of_redis + c::CLUSTER_REQUEST.value,
+        let floors = match self.fleet.nodes {
+            0 => c::MEMORY_REQUEST.value + further * c::MEMORY_DESCRIPTOR.value,
+            1 => of_redis + scripts * c::REDIS_SCRIPT.value,
+            _ => of_redis + c::CLUSTER_REQUEST.value + scripts * c::REDIS_SCRIPT.value,
         };
         floors * self.machine.floor_us
     }
@@ -211,15 +202,15 @@ impl Load {
     }
 
     /// How many of a sliding window's sub-windows have hits, if these come at random.
-    fn sub_windows(&self) -> f64 {
-        let parts = c::SUB_WINDOWS;
+    fn sub_windows_hit(&self) -> f64 {
+        let parts = self.sub_windows;
         (parts * (1.0 - (-self.hits() / parts).exp())).max(1.0)
     }
 
     fn redis_counter_bytes(&self) -> f64 {
         c::REDIS_COUNTER_BYTES.value
             + match self.algorithm {
-                Algorithm::SlidingWindow => (self.sub_windows() - 1.0) * c::REDIS_SUB_WINDOW_BYTES.value,
+                Algorithm::SlidingWindow => (self.sub_windows_hit() - 1.0) * c::REDIS_SUB_WINDOW_BYTES.value,
                 Algorithm::SlidingLog => self.hits().clamp(1.0, c::LOG_MAX) * c::REDIS_LOG_ENTRY_BYTES.value,
                 _ => 0.0,
             }
@@ -228,7 +219,7 @@ impl Load {
     fn memory_counter_bytes(&self) -> f64 {
         c::MEMORY_COUNTER_BYTES.value
             + match self.algorithm {
-                Algorithm::SlidingWindow => (self.sub_windows() - 1.0) * c::MEMORY_SUB_WINDOW_BYTES.value,
+                Algorithm::SlidingWindow => (self.sub_windows_hit() - 1.0) * c::MEMORY_SUB_WINDOW_BYTES.value,
                 Algorithm::SlidingLog => self.hits().clamp(1.0, c::LOG_MAX) * c::MEMORY_LOG_ENTRY_BYTES.value,
                 _ => 0.0,
             }

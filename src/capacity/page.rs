@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use super::{
     Fleet, Host, Load, Machine, Sizes, Wait,
-    constants::{ALL, CLUSTER_QUEUES, DENIAL_CACHE_BYTES, Queues, STORE_TIMEOUT, SUB_WINDOWS, WAIT_IDLE},
+    constants::{ALL, DENIAL_CACHE_BYTES, STORE_TIMEOUT, WAIT_IDLE},
     limits::COMFORTABLE,
 };
-use crate::limit::{Algorithm, Unit};
+use crate::limit::{Algorithm, SUB_WINDOWS_DEFAULT, Unit};
 
 /// Every constant, its value and the command that measured it.
 pub fn constants() -> String {
@@ -22,19 +22,19 @@ pub fn constants() -> String {
 
 /// What is not measured: defaults and bounds of the design, and what is assumed of the hosts.
 pub fn assumptions() -> String {
-    let queues = match CLUSTER_QUEUES {
-        Queues::PerNode => "one for each node".to_owned(),
-        Queues::PerTag(tags) => format!("one for each of {tags} hash tags"),
-    };
     let host = Host::default();
     let rows = [
-        ("queues of a worker for a Cluster", queues, "`TOLLGATE_REDIS_BUCKETS`"),
+        (
+            "queues of a worker for a Cluster",
+            "one for each node".to_owned(),
+            "`TOLLGATE_REDIS_CLUSTER_BATCH=node`, the default",
+        ),
         (
             "counters that a script decides at most",
             "128, 32 of a log".to_owned(),
             "[the design](../why/design.md#stores)",
         ),
-        ("sub-windows", SUB_WINDOWS.to_string(), "`sub_windows`"),
+        ("sub-windows", SUB_WINDOWS_DEFAULT.to_string(), "`--sub-windows`, as `sub_windows` of the rules"),
         ("longest wait for Redis", format!("{} ms", STORE_TIMEOUT * 1e3), "`TOLLGATE_STORE_TIMEOUT`"),
         (
             "wait for an idle Redis",
@@ -80,6 +80,7 @@ fn scale(requests_per_second: f64, descriptors: f64, users: f64) -> String {
         users,
         algorithm: Algorithm::SlidingWindow,
         window: Unit::Minute.window(),
+        sub_windows: SUB_WINDOWS_DEFAULT.into(),
         fleet: Fleet { replicas: 1, workers: 4, nodes: 1 },
         wait: Wait::Idle(WAIT_IDLE),
         machine: Machine::default(),

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::{Fleet, Host, Load, Machine, Sizes, Wait, constants as c, limits::COMFORTABLE, page};
-use crate::limit::{Algorithm, Unit};
+use crate::limit::{Algorithm, SUB_WINDOWS_DEFAULT, Unit};
 
 fn load(requests_per_second: f64, descriptors: f64, nodes: u32) -> Load {
     Load {
@@ -10,6 +10,7 @@ fn load(requests_per_second: f64, descriptors: f64, nodes: u32) -> Load {
         users: 100_000.0,
         algorithm: Algorithm::SlidingWindow,
         window: Unit::Minute.window(),
+        sub_windows: SUB_WINDOWS_DEFAULT.into(),
         fleet: Fleet { replicas: 4, workers: 4, nodes },
         wait: Wait::Idle(c::WAIT_IDLE),
         machine: Machine::default(),
@@ -43,8 +44,10 @@ fn memory_grows_with_the_sub_windows_that_are_hit() {
     let busy = load(1_000_000.0, 1.0, 1);
     let each = |load: &Load| load.estimate().redis_memory / load.estimate().counters / c::REDIS_OVERHEAD.value;
     assert!((each(&quiet) - c::REDIS_COUNTER_BYTES.value).abs() < 1.0);
-    let all = c::REDIS_COUNTER_BYTES.value + (c::SUB_WINDOWS - 1.0) * c::REDIS_SUB_WINDOW_BYTES.value;
+    let all = c::REDIS_COUNTER_BYTES.value + (f64::from(SUB_WINDOWS_DEFAULT) - 1.0) * c::REDIS_SUB_WINDOW_BYTES.value;
     assert!((each(&busy) - all).abs() < 1.0);
+    let coarse = Load { sub_windows: 8.0, ..busy };
+    assert!((each(&coarse) - c::REDIS_COUNTER_BYTES.value - 7.0 * c::REDIS_SUB_WINDOW_BYTES.value).abs() < 1.0);
     let fixed = Load { algorithm: Algorithm::FixedWindow, ..busy };
     assert!((each(&fixed) - c::REDIS_COUNTER_BYTES.value).abs() < 1.0);
 }

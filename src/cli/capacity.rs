@@ -11,7 +11,7 @@ use crate::{
         limits::CORES_OF_CALLS_MAX,
         page::{bytes, count},
     },
-    limit::{Algorithm, Micros},
+    limit::{Algorithm, Micros, SUB_WINDOWS_DEFAULT, SUB_WINDOWS_MAX},
     rules,
 };
 
@@ -39,6 +39,10 @@ pub(super) struct CapacityArgs {
     /// Window of the limits
     #[arg(long, default_value = "1m", value_parser = window)]
     window: Micros,
+    /// Parts of a sliding_window, as sub_windows of the rules: the fewer, the less memory
+    #[arg(long, value_name = "N", default_value_t = SUB_WINDOWS_DEFAULT,
+        value_parser = clap::value_parser!(u8).range(1..=i64::from(SUB_WINDOWS_MAX)))]
+    sub_windows: u8,
     /// Replicas of Tollgate [default: as many as it takes]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     replicas: Option<u32>,
@@ -88,6 +92,7 @@ impl CapacityArgs {
             users: self.users,
             algorithm: self.algorithm,
             window: self.window,
+            sub_windows: self.sub_windows.into(),
             fleet: Fleet { replicas: 1, workers: self.workers, nodes: 1 },
             wait: Wait::Idle(self.wait / 1e3),
             machine: Machine { floor_us: self.floor_us, incr_us: self.incr_us },
