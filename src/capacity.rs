@@ -163,8 +163,7 @@ impl Load {
     /// CPU that each node spends, in cores.
     fn node_cores(&self, wait: f64) -> f64 {
         let nodes = f64::from(self.fleet.nodes);
-        let is_cluster = self.fleet.nodes > 1;
-        let of_cluster = if is_cluster { c::CLUSTER_COUNTER.value } else { 0.0 };
+        let of_cluster = self.of_cluster(c::CLUSTER_COUNTER.value);
         let counters = self.counter_rate() * (c::counter(self.algorithm).value + of_cluster);
         let requests = self.requests_per_second * c::SCRIPT_REQUEST.value;
         let scripts = self.counter_rate() / self.counters_per_script(wait);
@@ -181,14 +180,19 @@ impl Load {
     /// CPU of Tollgate for one request.
     fn tollgate_us(&self, counters_per_script: f64) -> f64 {
         let further = self.descriptors - 1.0;
-        let scripts = self.descriptors / counters_per_script;
-        let of_redis = c::REDIS_REQUEST.value + further * c::REDIS_DESCRIPTOR.value;
-        let floors = match self.fleet.nodes {
-            0 => c::MEMORY_REQUEST.value + further * c::MEMORY_DESCRIPTOR.value,
-            1 => of_redis + scripts * c::REDIS_SCRIPT.value,
-            _ => of_redis + c::CLUSTER_REQUEST.value + scripts * c::REDIS_SCRIPT.value,
+        let floors = if self.is_shared() {
+            let scripts = self.descriptors / counters_per_script;
+            let request = c::REDIS_REQUEST.value + self.of_cluster(c::CLUSTER_REQUEST.value);
+            request + further * c::REDIS_DESCRIPTOR.value + scripts * c::REDIS_SCRIPT.value
+        } else {
+            c::MEMORY_REQUEST.value + further * c::MEMORY_DESCRIPTOR.value
         };
         floors * self.machine.floor_us
+    }
+
+    /// What only a Cluster takes.
+    fn of_cluster(&self, value: f64) -> f64 {
+        if self.fleet.nodes > 1 { value } else { 0.0 }
     }
 
     /// A counter outlives its window by up to another one; so those of two are kept, if each window has other users.

@@ -199,6 +199,7 @@ fn as_json(load: &Load, estimate: &Estimate, bounds: &[Bound]) -> serde_json::Va
         "users": load.users,
         "algorithm": load.algorithm.name(),
         "window_seconds": load.window.0 as f64 / 1e6,
+        "sub_windows": load.sub_windows,
         "replicas": load.fleet.replicas,
         "workers": load.fleet.workers,
         "nodes": load.fleet.nodes,

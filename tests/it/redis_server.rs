@@ -208,10 +208,10 @@ pub(crate) fn start_sentinel(master: &RedisServer) -> RedisServer {
     RedisServer { child: Some(child), port, bus: 0, args: Vec::new(), env: Vec::new(), dir }
 }
 
-/// The switches of a node of a Cluster. While a primary is gone, the others serve their slots.
 /// Where a Cluster's nodes are reached besides 127.0.0.1.
 pub(crate) const OTHER_ADDRESS: &str = "127.0.0.2";
 
+/// The switches of a node of a Cluster. While a primary is gone, the others serve their slots.
 fn cluster_switches() -> Vec<&'static str> {
     let mut switches = vec!["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"];
     switches.extend(["--cluster-require-full-coverage", "no", "--bind", "127.0.0.1", OTHER_ADDRESS]);
